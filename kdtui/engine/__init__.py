@@ -1,0 +1,1 @@
+"""The only wing that knows torch. Its one door is ``python -m kdtui.engine VERB``."""

@@ -1,0 +1,1 @@
+"""Datasets behind one protocol."""

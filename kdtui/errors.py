@@ -1,0 +1,145 @@
+"""Every way kdtui fails on purpose.
+
+::
+
+    KdtuiError
+    ├── UsageError               exit 2   the command line or a file a person wrote is wrong
+    │   ├── ProfileError                  every mistake of a profile at once
+    │   ├── FilterError                   a `runs --filter` expression that cannot be read
+    │   ├── RunNotFound                   no run answers to that name
+    │   └── AmbiguousRun                  several do
+    ├── StoreError               exit 3   a run folder that cannot be read or written
+    ├── LaunchError              exit 3   a process that could not be started or reached
+    ├── EngineError              exit 4   the work itself failed
+    │   ├── DataError                     images, masks or annotations
+    │   ├── ModelError                    architecture, encoder, weights
+    │   ├── CheckpointError               a file that is no usable checkpoint
+    │   │   └── TeacherError              a teacher that does not fit the run
+    │   ├── PrecisionError                a precision the device cannot do
+    │   └── DivergedError                 the loss is no longer a number
+    └── Interrupted              exit 130 the user asked to stop
+
+An error says five things, each on its own line when present: what is wrong, where, what was found, what is
+allowed, and (``hint``) the next command. Faces print :attr:`KdtuiError.message` and :attr:`KdtuiError.hint`;
+the engine writes the same two into its ``failed`` event.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KdtuiError(Exception):
+    """A failure with everything a person needs to mend it.
+
+    Args:
+        what: What is wrong, in one sentence.
+        where: The file, key or place it was found at.
+        found: The offending value.
+        allowed: What would have been accepted.
+        hint: The next command or action.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        found: object = None,
+        allowed: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.found = None if found is None else str(found)
+        self.allowed = None if allowed is None else str(allowed)
+        self.hint = hint
+        super().__init__(what)
+
+    @property
+    def message(self) -> str:
+        """The failure without its hint, one line per fact."""
+        facts = (("where", self.where), ("found", self.found), ("allowed", self.allowed))
+        return "\n".join([self.what, *(f"  {label}: {value}" for label, value in facts if value is not None)])
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  next: {self.hint}"
+
+
+class UsageError(KdtuiError):
+    """The command line, or a file that a person wrote, is wrong."""
+
+    exit_code = 2
+
+
+class ProfileError(UsageError):
+    """A profile with one or more mistakes; ``mistakes`` holds one line each."""
+
+    def __init__(self, what: str, *, mistakes: tuple[str, ...] = (), where: object = None, hint: str | None = None):
+        super().__init__(what, where=where, hint=hint)
+        self.mistakes = mistakes
+
+    @property
+    def message(self) -> str:
+        """The failure and every mistake below it."""
+        return "\n".join([super().message, *(f"  - {mistake}" for mistake in self.mistakes)])
+
+
+class FilterError(UsageError):
+    """A filter expression that cannot be read."""
+
+
+class RunNotFound(UsageError):
+    """No run answers to that id, name or prefix."""
+
+
+class AmbiguousRun(UsageError):
+    """Several runs answer to that name or prefix."""
+
+
+class StoreError(KdtuiError):
+    """A run folder that cannot be read or written."""
+
+    exit_code = 3
+
+
+class LaunchError(KdtuiError):
+    """A process that could not be started, reached or ended."""
+
+    exit_code = 3
+
+
+class EngineError(KdtuiError):
+    """The work itself failed."""
+
+
+class DataError(EngineError):
+    """Images, masks, annotations or class lists that cannot be used."""
+
+
+class ModelError(EngineError):
+    """An architecture, encoder or set of weights that cannot be built."""
+
+
+class CheckpointError(EngineError):
+    """A file that is no usable checkpoint."""
+
+
+class TeacherError(CheckpointError):
+    """A teacher that does not fit the run."""
+
+
+class PrecisionError(EngineError):
+    """A precision that the device cannot do."""
+
+
+class DivergedError(EngineError):
+    """The loss is no longer a finite number."""
+
+
+class Interrupted(KdtuiError):
+    """The user asked to stop."""
+
+    exit_code = 130

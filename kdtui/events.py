@@ -1,0 +1,214 @@
+"""What happened: the events of a run, one JSON object a line.
+
+Frozen dataclasses without a validation library: the engine writes them inside its training loop. Every line has the
+head ``v, kind, time``; the other fields are typed by kind, and only ``scalars`` is open. Values that are not finite are
+written as ``null`` (``NaN`` is not JSON). Unknown kinds and fields are skipped, so an older reader can follow a newer
+writer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time as clock
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+VERSION = 1
+
+
+def now() -> float:
+    """Seconds since the epoch; the time of every event."""
+    return round(clock.time(), 3)
+
+
+@dataclass(frozen=True)
+class Event:
+    """The head every event shares.
+
+    Attributes:
+        kind: The word on the line.
+        time: Unix time in seconds.
+    """
+
+    kind: ClassVar[str] = ""
+    time: float = field(default_factory=now, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Queued(Event):
+    """The supervisor lives and waits for ``slots`` of ``devices``."""
+
+    kind: ClassVar[str] = "queued"
+    attempt: int
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """Rank 0 is about to train.
+
+    Attributes:
+        ranks: ``{"pid", "start_ticks", "boot_id"}`` of every rank.
+        resumed_step: Optimizer steps already done; points after it in earlier attempts are void.
+        epochs: The horizon of this attempt.
+        student: ``{"parameters", "parameters_used"}``.
+        teacher: ``{"parameters", "miou", "iou"}``, or None without a teacher.
+    """
+
+    kind: ClassVar[str] = "started"
+    attempt: int
+    ranks: tuple[Mapping[str, Any], ...]
+    device: str
+    precision: str
+    threads: int
+    world_size: int
+    epochs: int
+    steps_per_epoch: int
+    resumed_step: int
+    student: Mapping[str, Any]
+    teacher: Mapping[str, Any] | None = None
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Measured(Event):
+    """Numbers of one moment.
+
+    Attributes:
+        split: ``train`` or ``val``.
+        step: Optimizer steps done.
+        epoch: 1-based.
+        images: Training images seen over all ranks: the fair axis.
+        scalars: Named values; None where a value was not finite.
+        epochs: The horizon (val lines carry it so that a tail is enough for a summary).
+    """
+
+    kind: ClassVar[str] = "measured"
+    split: str
+    step: int
+    epoch: int
+    images: int
+    scalars: Mapping[str, float | None]
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """A checkpoint is whole on disk; ``path`` is relative to the run folder."""
+
+    kind: ClassVar[str] = "saved"
+    step: int
+    tag: str
+    path: str
+    monitor: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Visualized(Event):
+    """Pictures of an epoch lie in ``path`` (relative to the run folder)."""
+
+    kind: ClassVar[str] = "visualized"
+    epoch: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something a person should know that is no failure: an lr jump, a changed library version."""
+
+    kind: ClassVar[str] = "noted"
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """All epochs done, or early stopping ended them."""
+
+    kind: ClassVar[str] = "finished"
+    step: int
+    epoch: int
+    reason: str = "all epochs done"
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """Someone asked; the state is saved unless nothing was trained."""
+
+    kind: ClassVar[str] = "stopped"
+    step: int
+    epoch: int
+    reason: str = "asked to stop"
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The engine gave up; the fields of a :class:`kdtui.errors.KdtuiError`."""
+
+    kind: ClassVar[str] = "failed"
+    error: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Exited(Event):
+    """All processes of an attempt are gone; written by the supervisor.
+
+    Attributes:
+        code: First rank that ended badly, or 0; negative for a signal.
+        signal: Name of that signal.
+    """
+
+    kind: ClassVar[str] = "exited"
+    attempt: int
+    code: int
+    signal: str | None = None
+
+
+KINDS: Mapping[str, type[Event]] = {
+    kind.kind: kind for kind in (Queued, Started, Measured, Saved, Visualized, Noted, Finished, Stopped, Failed, Exited)
+}
+_FIELDS = {kind: frozenset(f.name for f in dataclasses.fields(event)) for kind, event in KINDS.items()}
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with every non-finite float replaced by None, whatever it is nested in."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def encode(event: Event) -> bytes:
+    """One line, newline included, ready for a single ``os.write``."""
+    body = {"v": VERSION, "kind": event.kind, "time": event.time}
+    for f in dataclasses.fields(event):
+        if f.name != "time":
+            body[f.name] = _finite(getattr(event, f.name))
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes | str) -> Event | None:
+    """The event on a line; None for a line that is not whole, not an object, or of an unknown kind."""
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    kind = body.get("kind")
+    event = KINDS.get(kind) if isinstance(kind, str) else None
+    if event is None or not isinstance(body.get("time"), int | float):
+        return None
+    known = {key: value for key, value in body.items() if key in _FIELDS[event.kind]}
+    try:
+        return event(**known)
+    except TypeError:  # a required field is missing: a line from a version we do not know
+        return None

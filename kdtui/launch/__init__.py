@@ -1,0 +1,1 @@
+"""Detached processes: the supervisor, device slots, and who is alive."""

@@ -1,0 +1,227 @@
+"""The tables of a profile: one frozen pydantic model each, unknown keys refused.
+
+pydantic, because hands write profiles: every mistake of a file is reported at once, with its path.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Strict: a bool is no number and "3" is no integer, in a file where both have their own spelling.
+Int = Annotated[int, Field(strict=True)]
+Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Bool = Annotated[bool, Field(strict=True)]
+# What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
+TaskName = Literal["hierarchical", "semantic"]
+
+
+class Table(BaseModel):
+    """Base of every table: frozen, and a key that does not exist is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataTable(Table):
+    """What every kind of data has.
+
+    Attributes:
+        height: Rows the network sees, in pixels, before padding to its stride.
+        width: Columns the network sees.
+        augmentation: How much training images vary.
+        views: Number of different augmented views per sample; 0 draws a new one every epoch.
+        train_limit: Use only this many training samples, chosen by the data's own seed (few-label settings).
+    """
+
+    height: Int = Field(96, ge=16, le=4096)
+    width: Int = Field(64, ge=16, le=4096)
+    augmentation: Literal["none", "light", "heavy"] = "light"
+    views: Int = Field(0, ge=0)
+    train_limit: Int | None = Field(None, ge=1)
+
+
+class SyntheticData(DataTable):
+    """Procedural people; always hierarchical; no download.
+
+    Attributes:
+        seed: Seed of the scenes (not of the training), so that runs of other seeds see the same people.
+        label_coarseness: Side in pixels of the blocks that *training* labels are known in; 1 is exact. Coarse or
+            cheap annotation is one setting in which a teacher knows more than the labels tell.
+        label_noise: Share of the *training* crops whose labels confuse target and other people, in [0, 1].
+    """
+
+    kind: Literal["synthetic"] = "synthetic"
+    train_samples: Int = Field(1000, ge=1)
+    val_samples: Int = Field(200, ge=1)
+    test_samples: Int = Field(200, ge=1)
+    seed: Int = Field(0, ge=0)
+    label_coarseness: Int = Field(1, ge=1, le=64)
+    label_noise: Float = Field(0.0, ge=0.0, le=1.0)
+
+    @property
+    def task(self) -> TaskName:
+        """Synthetic crops are always around one person."""
+        return "hierarchical"
+
+
+class CocoSplit(Table):
+    """One split: the folder of images and the instance JSON."""
+
+    images: str = Field(min_length=1)
+    annotations: str = Field(min_length=1)
+
+
+class CocoData(DataTable):
+    """COCO instances, one sample per person crop; always hierarchical.
+
+    Attributes:
+        category: The category a crop is made around.
+        padding: Share of the box added on each side.
+        minimum_size: Boxes with a side shorter than this many pixels make no crop of their own.
+        holdout: Share of the training *images* held out as validation where no ``val`` split is given.
+    """
+
+    kind: Literal["coco"]
+    train: CocoSplit
+    val: CocoSplit | None = None
+    test: CocoSplit | None = None
+    category: str = "person"
+    padding: Float = Field(0.25, ge=0.0, le=4.0)
+    minimum_size: Int = Field(10, ge=1)
+    holdout: Float = Field(0.15, gt=0.0, lt=1.0)
+
+    @property
+    def task(self) -> TaskName:
+        """A crop is always around one instance."""
+        return "hierarchical"
+
+
+class FolderData(DataTable):
+    """``images/{split}``, ``masks/{split}`` and ``classes.txt`` below ``root``; always semantic."""
+
+    kind: Literal["folder"]
+    root: str = Field(min_length=1)
+
+    @property
+    def task(self) -> TaskName:
+        """A folder of label images."""
+        return "semantic"
+
+
+Data = Annotated[SyntheticData | CocoData | FolderData, Field(discriminator="kind")]
+
+
+class Model(Table):
+    """The student network, as segmentation-models-pytorch names its parts.
+
+    Attributes:
+        decoder_channels: Decoder width; the lever on speed. A list for Unet, Unet++, MAnet; a number elsewhere.
+        encoder_weights: ``imagenet`` downloads; ``none`` starts from scratch.
+    """
+
+    architecture: str = "Unet"
+    encoder: str = "timm-efficientnet-b0"
+    encoder_weights: Literal["none", "imagenet"] = "none"
+    encoder_depth: Int = Field(5, ge=3, le=5)
+    decoder_channels: Int | tuple[Int, ...] | None = None
+
+
+class Teacher(Table):
+    """Where the teacher comes from. All but ``checkpoint`` is inferred from the file unless given here."""
+
+    checkpoint: str | None = None
+    task: TaskName | None = None
+    architecture: str | None = None
+    encoder: str | None = None
+
+
+class Distillation(Table):
+    """``L = alpha * L_distill + (1 - alpha) * L_base`` (Hinton et al., 1503.02531, per pixel).
+
+    Attributes:
+        temperature: T > 0; softens both distributions, and the term is scaled by T squared.
+        alpha: Share of the distillation term, in [0, 1].
+        logits: Weight of the KL on the main logits.
+        bg_fg: Weight of the KL on background | person (hierarchical only).
+        target_nontarget: Weight of the KL on target | other (hierarchical only).
+    """
+
+    enabled: Bool = False
+    temperature: Float = Field(4.0, gt=0.0, le=1000.0)
+    alpha: Float = Field(0.7, ge=0.0, le=1.0)
+    logits: Float = Field(1.0, ge=0.0)
+    bg_fg: Float = Field(0.3, ge=0.0)
+    target_nontarget: Float = Field(0.3, ge=0.0)
+
+
+class Training(Table):
+    """How the student is trained.
+
+    Attributes:
+        batch_size: Images per optimizer step, over all devices.
+        micro_batch_size: Images per forward on one device; accumulation follows. Default: one forward per step.
+        learning_rate: Peak of the schedule.
+        warmup: Share of all steps in which the rate rises linearly.
+        gradient_clip: Largest global gradient norm; 0 turns clipping off.
+        devices: Ranks: CPU processes or GPUs.
+        precision: ``auto`` picks what is faster for this network on this device.
+        workers: Data loading processes per rank.
+        threads: Torch threads per rank; 0 leaves it to torch. Part of what makes a CPU run repeat bit for bit.
+        early_stopping: Epochs without a better validation mIoU before training ends; 0 never.
+        keep_checkpoints: How many ``checkpoint_epoch_*`` files stay.
+        visualize_every: Epochs between visualisation grids; 0 never.
+        log_every: Optimizer steps between two ``measured`` train events.
+    """
+
+    epochs: Int = Field(20, ge=1)
+    batch_size: Int = Field(16, ge=1)
+    micro_batch_size: Int | None = Field(None, ge=1)
+    learning_rate: Float = Field(1e-3, gt=0.0)
+    weight_decay: Float = Field(0.01, ge=0.0)
+    warmup: Float = Field(0.05, ge=0.0, lt=1.0)
+    gradient_clip: Float = Field(1.0, ge=0.0)
+    devices: Int = Field(1, ge=1, le=64)
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Bool | Literal["auto"] = "auto"
+    workers: Int = Field(0, ge=0, le=64)
+    threads: Int = Field(0, ge=0, le=256)
+    early_stopping: Int = Field(0, ge=0)
+    keep_checkpoints: Int = Field(2, ge=1)
+    visualize_every: Int = Field(0, ge=0)
+    log_every: Int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Training:
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} does not divide by devices {self.devices}")
+        per_device = self.batch_size // self.devices
+        if self.micro_batch_size is not None and per_device % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide the {per_device} images per device and step"
+            )
+        return self
+
+
+class Launch(Table):
+    """Where the run goes."""
+
+    target: Literal["local"] = "local"
+
+
+class Profile(Table):
+    """One run, completely: what a TOML file resolves to, and what ``profile.toml`` in the run folder repeats."""
+
+    name: Name
+    description: str = ""
+    tags: tuple[Tag, ...] = ()
+    seed: Int = Field(0, ge=0, lt=2**32)
+    data: Data = SyntheticData()
+    student: Model = Model()
+    teacher: Teacher = Teacher()
+    distillation: Distillation = Distillation()
+    training: Training = Training()
+    launch: Launch = Launch()

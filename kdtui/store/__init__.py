@@ -1,0 +1,1 @@
+"""The run folder: paths, events, curves and the state derived from them."""
