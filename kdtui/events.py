@@ -161,12 +161,14 @@ class Exited(Event):
     Attributes:
         code: First rank that ended badly, or 0; negative for a signal.
         signal: Name of that signal.
+        rank: Which rank that was; None when all ended well, or none was started.
     """
 
     kind: ClassVar[str] = "exited"
     attempt: int
     code: int
     signal: str | None = None
+    rank: int | None = None
 
 
 KINDS: Mapping[str, type[Event]] = {

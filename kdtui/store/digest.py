@@ -1,0 +1,213 @@
+"""All that a run's files say, in plain JSON values: what the summary cache keeps. Nothing here depends on the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kdtui.errors import StoreError
+from kdtui.events import Failed, Stopped
+from kdtui.store.names import printable
+from kdtui.store.run import LaunchRecord, Manifest, Notes, Run
+from kdtui.store.scan import Scan, scan
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a summary is made of, but for the time and who is alive.
+
+    Attributes:
+        shown: Fields of :class:`kdtui.store.state.RunSummary`.
+        identities: Supervisor and ranks of the current attempt.
+        detail: What the last word adds, or what is broken.
+        queue_key: Launch time: the order in which waiting runs are served.
+        steps_left: Optimizer steps up to the horizon.
+        spawned: Whether the supervisor already has its slot and started the ranks.
+    """
+
+    shown: Mapping[str, Any]
+    launched: bool = False
+    started: bool = False
+    word: str | None = None
+    host: str = ""
+    identities: tuple[Mapping[str, Any], ...] = ()
+    detail: str = ""
+    problems: tuple[str, ...] = ()
+    queue_key: float = 0.0
+    steps_left: int | None = None
+    seconds_per_step: float | None = None
+    spawned: bool = False
+    device: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def digest_from_json(body: Mapping[str, Any]) -> Digest:
+    """What :meth:`Digest.to_json` made."""
+    return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
+
+
+@dataclass
+class _Files:
+    """The readable files of a run, and a line for each that is not."""
+
+    profile: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    notes: Notes = field(default_factory=Notes)
+    record: LaunchRecord | None = None
+    scan: Scan = field(default_factory=Scan)
+    problems: list[str] = field(default_factory=list)
+
+
+def digest(run: Run) -> Digest:
+    """Read the run folder; what is missing or damaged is told in ``problems``, never raised."""
+    files = _read(run)
+    found, record = files.scan, files.record
+    speaks = record is None or found.attempt is None or found.attempt >= record.attempt
+    # A record newer than every event: the new attempt has not spoken yet, and the old one's word is not its own.
+    word, exited = (found.word, found.exited) if speaks else (None, None)
+    started = speaks and found.has_started
+    own = found.started if started and found.started is not None else None
+    ranks = own.ranks if own is not None and isinstance(own.ranks, list | tuple) else ()
+    identities = (*([record.identity, *record.ranks] if record else []), *(r for r in ranks if isinstance(r, Mapping)))
+    shown = {**_from_profile(files.profile), **_from_events(files)}
+    epochs = shown["epochs"]
+    steps_left = None
+    if found.started is not None and isinstance(epochs, int) and shown["step"] is not None:
+        steps_left = max(0, epochs * found.started.steps_per_epoch - shown["step"])
+    name = files.manifest.name if files.manifest else _name_of(run.id)
+    shown |= {
+        "name": printable(str(name)),
+        "created": files.manifest.created_ns / 1e9 if files.manifest else None,
+        "tags": list(files.notes.tags),
+        "notes": files.notes.text,
+        "attempt": record.attempt if record else found.attempt,
+        "host": record.host if record else None,
+        "device": record.device if record else None,
+    }
+    if files.manifest is not None and files.manifest.teacher and shown["teacher_checkpoint"] is None:
+        shown["teacher_checkpoint"] = files.manifest.teacher.get("checkpoint")
+    return Digest(
+        shown=shown,
+        launched=record is not None or found.last_event is not None,
+        started=started,
+        word=word.kind if word is not None else "exited" if exited is not None else None,
+        host=record.host if record else "",
+        identities=tuple(identities),
+        detail=_detail(word, exited),
+        problems=tuple(files.problems),
+        queue_key=record.created if record else 0.0,
+        steps_left=steps_left,
+        seconds_per_step=found.seconds_per_step,
+        spawned=bool(record and record.ranks),
+        device=record.device if record else "",
+    )
+
+
+def _read(run: Run) -> _Files:
+    files = _Files()
+    try:
+        files.profile = run.profile_table()
+    except StoreError as error:
+        files.problems.append(error.what)
+    try:
+        files.manifest = run.manifest()
+    except StoreError as error:
+        files.problems.append(error.what)
+    try:
+        files.notes = run.notes()
+    except StoreError as error:
+        files.problems.append(error.what)
+    try:
+        files.record = run.launch_record()
+    except StoreError as error:
+        files.problems.append(error.what)
+    try:
+        files.scan = scan(run.events_path)
+    except OSError as error:
+        files.problems.append(f"events.jsonl cannot be read ({error.strerror})")
+    return files
+
+
+def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = tables.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
+    student, distillation = _table(tables, "student"), _table(tables, "distillation")
+    distilled = distillation.get("enabled") is True
+    return {
+        "encoder": student.get("encoder"),
+        "architecture": student.get("architecture"),
+        "decoder_channels": student.get("decoder_channels"),
+        "distilled": distilled,
+        "temperature": distillation.get("temperature") if distilled else None,
+        "alpha": distillation.get("alpha") if distilled else None,
+        "teacher_checkpoint": _table(tables, "teacher").get("checkpoint") if distilled else None,
+        "seed": tables.get("seed"),
+        "epochs": _table(tables, "training").get("epochs"),
+    }
+
+
+def _from_events(files: _Files) -> dict[str, Any]:
+    found, record = files.scan, files.record
+    train = found.train.scalars if found.train else {}
+    val = found.val.scalars if found.val else {}
+    student: Mapping[str, Any] = found.started.student if found.started else {}
+    teacher: Mapping[str, Any] = (found.started.teacher or {}) if found.started else {}
+    newest = max((m for m in (found.train, found.val) if m is not None), key=lambda m: m.step, default=None)
+    shown: dict[str, Any] = {
+        "epoch": newest.epoch if newest else None,
+        "step": newest.step if newest else None,
+        "loss": train.get("loss"),
+        "miou": val.get("miou"),
+        "best_miou": val.get("best_miou"),
+        "best_iou": dict(found.best_iou),
+        "retention": val.get("retention"),
+        "agreement": val.get("agreement"),
+        "images_per_second": train.get("images_per_second"),
+        "parameters": student.get("parameters"),
+        "parameters_used": student.get("parameters_used"),
+        "teacher_parameters": teacher.get("parameters"),
+        "teacher_miou": teacher.get("miou"),
+        "started": found.started.time if found.started else None,
+        "last_event": found.last_event,
+        "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,
+        "hint": printable(found.word.hint) if isinstance(found.word, Failed) and found.word.hint else None,
+    }
+    told = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
+    horizon = next((n for n in [record.total_epochs if record else None, *told] if n is not None), None)
+    if horizon is not None:
+        shown["epochs"] = horizon
+    return shown
+
+
+def _detail(word: Any, exited: Any) -> str:
+    if isinstance(word, Failed):
+        died = f"{_death(exited)}: " if exited is not None and exited.signal else ""
+        return died + printable(str(word.message))
+    if isinstance(word, Stopped):
+        return printable(str(word.reason)) if word.reason != Stopped.reason else ""
+    if word is not None or exited is None:
+        return ""
+    if exited.code == 0:
+        return "ended without a last word"
+    return _death(exited)
+
+
+def _death(exited: Any) -> str:
+    who = "" if exited.rank is None else f"rank {exited.rank} "
+    if exited.signal:
+        return f"{who}killed by {printable(str(exited.signal))}"
+    return f"{who}ended with exit code {exited.code}"
+
+
+def _name_of(run_id: str) -> str:
+    """The name in an id, for a folder without its manifest."""
+    return run_id[16:] or run_id if len(run_id) > 16 and run_id[8:9] == "-" and run_id[15:16] == "-" else run_id

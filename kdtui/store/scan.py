@@ -1,0 +1,176 @@
+"""What the end of ``events.jsonl`` tells: enough for a summary, without reading a long file whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, decode
+
+TAIL = 64 * 1024
+HEAD = 16 * 1024  # `queued` and `started` of the first attempt
+_MEASURED = b'{"v":1,"kind":"measured"'
+_VAL = b'"split":"val"'
+
+
+@dataclass
+class Scan:
+    """What was found, going backwards.
+
+    Attributes:
+        attempt: Of the newest ``queued``, ``started`` or ``exited``; None when none of them was in reach.
+        started: Newest ``started`` of any attempt; ``has_started`` says whether the newest attempt wrote one.
+        word: Final word of the newest attempt.
+        seconds_per_step: Over the measurements in reach.
+    """
+
+    last_event: float | None = None
+    attempt: int | None = None
+    has_started: bool = False
+    started: Started | None = None
+    word: Finished | Stopped | Failed | None = None
+    exited: Exited | None = None
+    train: Measured | None = None
+    val: Measured | None = None
+    best_iou: Mapping[str, float] = field(default_factory=dict)
+    seconds_per_step: float | None = None
+
+
+def scan(path: Path) -> Scan:
+    """Read the end of ``path``, and its first lines when they are not part of that.
+
+    Raises:
+        OSError: The file cannot be read; a missing file is an empty scan.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return Scan()
+    try:
+        size = os.fstat(descriptor).st_size
+        lines = _backwards(descriptor, size)
+        found = _newest(next(lines, []))
+        if found.started is None and size > TAIL:
+            found.started = _first_started(os.pread(descriptor, HEAD, 0))
+        if found.val is not None and not found.best_iou:
+            found.best_iou = _best_before(found.val, lines)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def _backwards(descriptor: int, size: int) -> Iterator[list[bytes]]:
+    """The whole lines of each 64 KB of the file, from its end; every piece oldest line first."""
+    end, rest, newest = size, b"", True
+    while end > 0:
+        begin = max(0, end - TAIL)
+        first, *lines = (os.pread(descriptor, end - begin, begin) + rest).split(b"\n")
+        if newest and lines:
+            lines.pop()  # empty, or a line that is still being written
+        elif newest:
+            first = b""
+        if begin == 0:
+            lines.insert(0, first)
+        end, rest, newest = begin, first + b"\n", False
+        yield lines
+
+
+def _newest(lines: list[bytes]) -> Scan:
+    found = Scan()
+    within = True  # the newest attempt; its `queued` ends it
+    horizon: int | None = None  # a resumed attempt makes later points of the earlier one void
+    first: bytes | None = None
+    last: Measured | None = None
+    for line in reversed(lines):
+        measured = line.startswith(_MEASURED)
+        if measured and within:
+            first = line
+        if measured and found.train is not None and (found.val is not None or _VAL not in line):
+            continue
+        event = decode(line) if line else None
+        if event is None:
+            continue
+        if found.last_event is None:
+            found.last_event = event.time
+        if isinstance(event, Measured):
+            if within:
+                found.has_started = True
+                last = last or event
+            if horizon is None or event.step <= horizon:
+                _take(found, event)
+        elif isinstance(event, Queued | Started | Exited):
+            if found.attempt is None:
+                found.attempt = event.attempt
+            elif event.attempt != found.attempt:
+                within = False
+            if isinstance(event, Started) and found.started is None:
+                found.started, horizon = event, event.resumed_step
+                found.has_started = within
+            elif isinstance(event, Exited) and within and found.exited is None:
+                found.exited = event
+            elif isinstance(event, Queued):
+                within = False
+        elif within:
+            _speak(found, event)
+    earliest = decode(first) if first is not None else None
+    if isinstance(earliest, Measured) and last is not None and last.step > earliest.step:
+        found.seconds_per_step = (last.time - earliest.time) / (last.step - earliest.step)
+    if found.val is not None:
+        found.best_iou = _best_among(found.val, lines)
+    return found
+
+
+def _take(found: Scan, event: Measured) -> None:
+    if event.split == "val":
+        found.val = found.val or event
+    else:
+        found.train = found.train or event
+
+
+def _speak(found: Scan, event: Event) -> None:
+    if isinstance(event, Finished | Stopped | Failed):
+        found.word = found.word or event
+    else:
+        found.has_started = True  # saved, visualized, noted: rank 0 wrote it
+
+
+def _iou(scalars: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key.removeprefix("iou."): value
+        for key, value in scalars.items()
+        if key.startswith("iou.") and isinstance(value, int | float)
+    }
+
+
+def _best_among(newest: Measured, lines: list[bytes]) -> Mapping[str, float]:
+    best = newest.scalars.get("best_miou")
+    if best is None:
+        return {}
+    if newest.scalars.get("miou") == best:
+        return _iou(newest.scalars)
+    for line in reversed(lines):
+        if _VAL in line:
+            event = decode(line)
+            if isinstance(event, Measured) and event.step <= newest.step and event.scalars.get("miou") == best:
+                return _iou(event.scalars)
+    return {}
+
+
+def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str, float]:
+    """The best epoch may lie before the tail; only its own line knows the IoU of each class."""
+    if newest.scalars.get("best_miou") is None:
+        return {}
+    for lines in pieces:
+        if found := _best_among(newest, lines):
+            return found
+    return {}
+
+
+def _first_started(head: bytes) -> Started | None:
+    for line in head.split(b"\n"):
+        if b'"started"' in line and isinstance(event := decode(line), Started):
+            return event
+    return None

@@ -1,0 +1,145 @@
+"""The state of a run: derived from facts, never stored. A file that says "running" lies after ``kill -9``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+SILENT_ELSEWHERE = 90.0
+"""Seconds without beat or event after which a run on another host is no longer taken to live."""
+
+
+class State(Enum):
+    """What a run is doing; a word, and a glyph of its own shape so that it reads without colour."""
+
+    NEVER_LAUNCHED = ("NEVER LAUNCHED", "·")
+    QUEUED = ("QUEUED", "…")
+    RUNNING = ("RUNNING", "▶")
+    FINISHED = ("FINISHED", "✓")
+    STOPPED = ("STOPPED", "■")
+    FAILED = ("FAILED", "✗")
+    LOST = ("LOST", "?")
+
+    def __init__(self, word: str, glyph: str) -> None:
+        self.word = word
+        self.glyph = glyph
+
+    @property
+    def final(self) -> bool:
+        """Whether the attempt is over, by its own last word."""
+        return self in (State.FINISHED, State.STOPPED, State.FAILED)
+
+
+class Liveness(Enum):
+    """Whether any process of a run lives; another host's processes cannot be seen."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+Alive = Callable[[str, Sequence[Mapping[str, Any]]], Liveness]
+"""``(host, identities) -> Liveness``; identities are ``{"pid", "start_ticks", "boot_id"}``."""
+
+
+def cannot_tell(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+    """The liveness of a store that was given no way to look."""
+    return Liveness.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a state follows from; of the current attempt only.
+
+    Attributes:
+        launched: A launch record exists, or events do.
+        started: Rank 0 said that training begins.
+        word: ``finished``, ``stopped`` or ``failed`` if one of them was written, else ``exited``, else None.
+        alive: Whether the supervisor or any rank lives.
+        silent: Seconds since the last event or beat; None without any.
+    """
+
+    launched: bool
+    started: bool = False
+    word: str | None = None
+    alive: Liveness = Liveness.UNKNOWN
+    silent: float | None = None
+
+
+_WORDS = {
+    "finished": State.FINISHED,
+    "stopped": State.STOPPED,
+    "failed": State.FAILED,
+    # Gone without a word of its own: out of memory, a signal, an import that failed.
+    "exited": State.FAILED,
+}
+
+
+def derive(facts: Facts) -> State:
+    """The state that the facts make."""
+    if not facts.launched:
+        return State.NEVER_LAUNCHED
+    if facts.word is not None:
+        return _WORDS[facts.word]
+    recent = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
+    if facts.alive is Liveness.ALIVE or (facts.alive is Liveness.UNKNOWN and recent):
+        return State.RUNNING if facts.started else State.QUEUED
+    return State.LOST
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row of the list of runs.
+
+    Attributes:
+        detail: Why it waits or failed, how long it is silent, what of its folder is broken; often empty.
+        epoch: Epochs begun; ``epochs`` is the horizon.
+        loss: Last training loss.
+        best_iou: Class to IoU at the best epoch.
+        retention: Student mIoU over teacher mIoU, at the last validation.
+        alpha: None when not distilling, as ``temperature``.
+        created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
+        error: Class name of the failure.
+    """
+
+    id: str
+    name: str
+    path: Path
+    state: State
+    detail: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    loss: float | None = None
+    miou: float | None = None
+    best_miou: float | None = None
+    best_iou: Mapping[str, float] = field(default_factory=dict)
+    retention: float | None = None
+    agreement: float | None = None
+    teacher_miou: float | None = None
+    teacher_checkpoint: str | None = None
+    teacher_parameters: int | None = None
+    encoder: str | None = None
+    architecture: str | None = None
+    decoder_channels: tuple[int, ...] | int | None = None
+    parameters: int | None = None
+    parameters_used: int | None = None
+    temperature: float | None = None
+    alpha: float | None = None
+    distilled: bool = False
+    seed: int | None = None
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    created: float | None = None
+    started: float | None = None
+    last_event: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+    attempt: int | None = None
+    host: str | None = None
+    device: str | None = None
+    error: str | None = None
+    hint: str | None = None

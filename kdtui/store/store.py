@@ -1,0 +1,277 @@
+"""The store: makes, finds, lists and removes run folders."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
+from kdtui.store.cache import SummaryCache
+from kdtui.store.digest import Digest
+from kdtui.store.names import check_name, is_safe, printable
+from kdtui.store.run import Notes, Run
+from kdtui.store.state import Alive, RunSummary, State, cannot_tell
+from kdtui.store.summary import number_the_queue, summarize
+
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
+
+_ID = re.compile(r"\d{8}-\d{6}-.+")
+_PACKAGES = ("kdtui", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy")
+
+
+class RunStore:
+    """All runs below one folder.
+
+    Args:
+        root: The folder; default ``$KDTUI_RUNS``, else ``runs`` here.
+        alive: Looks at processes. The store knows files only, so it is given this.
+    """
+
+    def __init__(self, root: Path | str | None = None, alive: Alive = cannot_tell) -> None:
+        self.root = Path(root or os.environ.get("KDTUI_RUNS") or "runs").absolute()
+        self._alive = alive
+        self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
+
+    def create(
+        self,
+        profile: Profile,
+        *,
+        tags: Iterable[str] = (),
+        resume_from: str | None = None,
+        teacher: Mapping[str, Any] | None = None,
+        origin: str | None = None,
+    ) -> Run:
+        """Make a run folder; it can be seen only once it is whole.
+
+        Raises:
+            UsageError: The profile's name cannot be a folder's.
+            StoreError: The folder cannot be written.
+        """
+        import tomli_w
+
+        check_name(profile.name)
+        created = time.time_ns()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            aside, path = self._reserve(time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), profile.name)
+        except OSError as error:
+            raise self._cannot_make(self.root, error) from error
+        try:
+            draft = Run(aside)
+            manifest = {
+                "id": path.name,
+                "name": profile.name,
+                "created_ns": created,
+                "git_commit": _git_commit(),
+                "versions": _versions(),
+                "teacher": None if teacher is None else dict(teacher),
+                "resume_from": resume_from,
+                "origin": origin,
+            }
+            table = profile.model_dump(mode="json", exclude_none=True)
+            draft.profile_path.write_text(tomli_w.dumps(table), encoding="utf-8")
+            draft.manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            draft.write_notes(Notes(tuple(dict.fromkeys((*profile.tags, *tags)))))
+            for folder in (draft.checkpoints, draft.logs, draft.visualizations, draft.evaluations):
+                folder.mkdir()
+            aside.rename(path)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise self._cannot_make(path, error) from error
+        except StoreError:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        return Run(path)
+
+    def _reserve(self, stamp: str, name: str) -> tuple[Path, Path]:
+        """A free id, held by making its ``.new-`` folder: of all creators one gets it.
+
+        The look for the finished folder comes after that, so nothing can take its place before the rename.
+        """
+        count = 1
+        while True:
+            path = self.root / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")
+            aside = self.root / f".new-{path.name}"
+            count += 1
+            try:
+                aside.mkdir()
+            except FileExistsError:
+                continue
+            if not os.path.lexists(path):
+                return aside, path
+            aside.rmdir()
+
+    def runs(self) -> list[Run]:
+        """Every run folder, oldest first; damaged ones included."""
+        try:
+            with os.scandir(self.root) as entries:
+                names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError("The runs cannot be listed", where=self.root, found=error.strerror) from error
+        return [Run(self.root / name) for name in sorted(names) if _ID.match(name) or self._looks_like_run(name)]
+
+    def _looks_like_run(self, name: str) -> bool:
+        run = Run(self.root / name)
+        return any(path.exists() for path in (run.manifest_path, run.profile_path, run.events_path))
+
+    def find(self, text: str) -> Run:
+        """The run that ``text`` names: ``latest``, an id, a name, or the beginning of an id.
+
+        Raises:
+            RunNotFound: None answers; the nearest are offered.
+            AmbiguousRun: Several do; they are listed.
+        """
+        if not is_safe(text):
+            raise RunNotFound(
+                "No run can be called that",
+                found=printable(text),
+                allowed="an id, a name, the beginning of an id, or 'latest'",
+                hint="`kdtui runs` lists them",
+            )
+        runs = self.runs()
+        if text == "latest" and runs:
+            second = max(run.id[:15] for run in runs if _ID.match(run.id) or len(runs) == 1)
+            return max((run for run in runs if run.id[:15] == second), key=_created)
+        by_id = [run for run in runs if run.id == text]
+        by_name = by_id or [run for run in runs if _may_be_called(run.id, text) and self._name(run) == text]
+        matches = by_name or [run for run in runs if run.id.startswith(text)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            listed = "\n".join(f"    {printable(run.id)}" for run in matches)
+            raise AmbiguousRun(
+                f"{len(matches)} runs answer to '{text}':\n{listed}",
+                where=self.root,
+                hint="give the whole id",
+            )
+        raise self._not_found(text, runs)
+
+    def _not_found(self, text: str, runs: list[Run]) -> RunNotFound:
+        names = {printable(word) for run in runs for word in (run.id, run.id[16:] or run.id)}
+        near = difflib.get_close_matches(text, sorted(names), n=3)
+        return RunNotFound(
+            f"No run answers to '{text}'",
+            where=self.root,
+            allowed=f"perhaps {', '.join(near)}" if near else None,
+            hint="`kdtui runs` lists them" if runs else "there are no runs here yet: `kdtui train PROFILE` makes one",
+        )
+
+    def _name(self, run: Run) -> str:
+        try:
+            return run.manifest().name
+        except StoreError:  # a damaged folder is still found, by the name in its id
+            return run.id[16:]
+
+    def summary(self, run: Run) -> RunSummary:
+        """One run's row; a damaged folder says what is broken."""
+        return self.summaries([run])[0]
+
+    def summaries(self, runs: Iterable[Run] | None = None) -> list[RunSummary]:
+        """The rows of ``runs`` (default all), oldest first; never raises for a damaged folder."""
+        chosen = self.runs() if runs is None else list(runs)
+        now = time.time()
+        rows: list[RunSummary] = []
+        waiting: list[tuple[Digest, int]] = []
+        for run in chosen:
+            digest = self._cache.digest(run)
+            row = summarize(run, digest, self._alive, now)
+            if row.state is State.LOST:
+                # Its last word may have been written between the look at the file and the look at the processes.
+                digest = self._cache.digest(run)
+                row = summarize(run, digest, self._alive, now)
+            if row.state is State.QUEUED and not digest.spawned:
+                waiting.append((digest, len(rows)))
+            rows.append(row)
+        if runs is None:
+            number_the_queue(rows, waiting)
+            self._cache.forget_all_but({run.id for run in chosen})
+        self._cache.save()
+        order = sorted(range(len(rows)), key=lambda i: (rows[i].created or 0.0, rows[i].id))
+        return [rows[i] for i in order] if runs is None else rows
+
+    def remove(self, run: Run) -> None:
+        """Delete a run folder; it is out of sight before the first file goes.
+
+        Raises:
+            UsageError: A process of it may live.
+            StoreError: It could not be deleted.
+        """
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # no folder, or no lock to be had there: the look below decides alone
+                file = stack.enter_context(run.beat_path.open("ab"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise _still_lives(run) from error
+            if self.summary(run).state in (State.QUEUED, State.RUNNING):
+                raise _still_lives(run)
+            gone = self.root / f".gone-{run.id}-{os.getpid()}"
+            try:
+                run.path.rename(gone)
+                shutil.rmtree(gone)
+            except OSError as error:
+                raise StoreError("The run could not be removed", where=run.path, found=error.strerror) from error
+
+    def _cannot_make(self, path: Path, error: OSError) -> StoreError:
+        return StoreError(
+            "The run folder could not be made",
+            where=path,
+            found=error.strerror,
+            hint="choose another place with --runs-dir or KDTUI_RUNS",
+        )
+
+
+def _still_lives(run: Run) -> UsageError:
+    return UsageError("A run that lives cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
+
+
+def _may_be_called(run_id: str, name: str) -> bool:
+    """Whether a run of this id may have that name, before its manifest is read: 1000 manifests cost."""
+    rest = run_id[16:] if _ID.match(run_id) else None
+    return rest is None or rest == name or (rest.startswith(f"{name}-") and rest[len(name) + 1 :].isdigit())
+
+
+def _created(run: Run) -> tuple[int, str]:
+    try:
+        return run.manifest().created_ns, run.id
+    except StoreError:
+        return 0, run.id
+
+
+def _git_commit() -> str | None:
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the manifest says None
+        return None
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+    from platform import python_version
+
+    versions = {"python": python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

@@ -1,0 +1,84 @@
+"""From a digest, the clock and a look at the processes to the row that is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from kdtui.store.digest import Digest
+from kdtui.store.names import printable
+from kdtui.store.run import Run
+from kdtui.store.state import Alive, Facts, Liveness, RunSummary, State, derive
+
+SILENT = 120.0
+"""Seconds without an event after which a running run is shown as silent."""
+
+
+def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
+    """The row of ``run``."""
+    over = digest.word is not None or not digest.launched
+    liveness = Liveness.UNKNOWN if over else alive(digest.host, digest.identities)
+    last_event = digest.shown["last_event"]
+    silent = None if last_event is None else max(0.0, now - last_event)
+    heard = silent
+    if liveness is Liveness.UNKNOWN and not over:
+        beat = _modified(run.beat_path)
+        signs = [age for age in (silent, None if beat is None else max(0.0, now - beat)) if age is not None]
+        heard = min(signs, default=None)
+    state = derive(
+        Facts(launched=digest.launched, started=digest.started, word=digest.word, alive=liveness, silent=heard)
+    )
+    details = [*digest.problems, _detail(state, digest, liveness, silent, heard)]
+    shown = dict(digest.shown)
+    channels = shown.get("decoder_channels")
+    shown["decoder_channels"] = tuple(channels) if isinstance(channels, list) else channels
+    shown["tags"] = tuple(shown["tags"])
+    eta = None
+    if state is State.RUNNING and digest.steps_left is not None and digest.seconds_per_step is not None:
+        eta = digest.steps_left * digest.seconds_per_step
+    return RunSummary(
+        id=printable(run.id),
+        path=run.path,
+        state=state,
+        detail="; ".join(detail for detail in details if detail),
+        eta_seconds=eta,
+        **shown,
+    )
+
+
+def number_the_queue(rows: list[RunSummary], waiting: list[tuple[Digest, int]]) -> None:
+    """Tell each waiting run its place: one line per host and kind of device."""
+    places: dict[tuple[str, str], int] = {}
+    for digest, index in sorted(waiting, key=lambda pair: (pair[0].queue_key, rows[pair[1]].id)):
+        line = (digest.host, digest.device)
+        places[line] = places.get(line, 0) + 1
+        rows[index] = replace(rows[index], detail=f"{rows[index].detail}, number {places[line]} in line")
+
+
+def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, heard: float | None) -> str:
+    host = printable(digest.host) or "unknown"
+    if state is State.QUEUED:
+        return "starting" if digest.spawned else f"waits for a {printable(digest.device) or 'device'} slot"
+    if state is State.RUNNING:
+        return f"silent {_span(silent)}" if silent is not None and silent >= SILENT else ""
+    if state is State.LOST and liveness is Liveness.UNKNOWN:
+        since = "" if heard is None else f" {_span(heard)}"
+        return f"host {host} silent{since}; it may still run there"
+    if state is State.LOST:
+        return "its processes are gone without a last word"
+    return digest.detail
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} d"
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # no beat: the events alone tell
+        return None

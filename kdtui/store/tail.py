@@ -1,0 +1,61 @@
+"""Following ``events.jsonl``: only what the file gained since the last look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kdtui.errors import StoreError
+from kdtui.events import Event, decode
+
+
+class Tail:
+    """Reads the events that were appended since the last :meth:`read`.
+
+    A line without its newline waits for the next read. A file that is not there yet is empty. A file that became
+    shorter, or another file, is read from its start, and ``generation`` grows: what was read before is void.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.generation = 0
+        self._offset = 0
+        self._inode: int | None = None
+        self._rest = b""
+
+    def read(self) -> list[Event]:
+        """The new events, oldest first; lines that are no events are skipped.
+
+        Raises:
+            StoreError: The file is there and cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                return self._gained(file.fileno())
+        except FileNotFoundError:
+            if self._inode is not None:
+                self._restart(None)
+            return []
+        except OSError as error:
+            raise StoreError("The events cannot be read", where=self.path, found=error.strerror) from error
+
+    def _gained(self, descriptor: int) -> list[Event]:
+        status = os.fstat(descriptor)
+        if self._inode != status.st_ino or status.st_size < self._offset:
+            if self._inode is not None:
+                self._restart(status.st_ino)
+            self._inode = status.st_ino
+        # Not beyond the size seen: a writer may append for as long as this reads.
+        pieces = [self._rest]
+        while self._offset < status.st_size:
+            piece = os.pread(descriptor, min(1 << 20, status.st_size - self._offset), self._offset)
+            if not piece:
+                break
+            self._offset += len(piece)
+            pieces.append(piece)
+        *lines, self._rest = b"".join(pieces).split(b"\n")
+        return [event for line in lines if line and (event := decode(line)) is not None]
+
+    def _restart(self, inode: int | None) -> None:
+        self.generation += 1
+        self._offset, self._rest, self._inode = 0, b"", inode
