@@ -1,0 +1,76 @@
+"""Augmentation of image and mask together, every draw from the view's own seed.
+
+torchvision's transforms draw from torch's global generator, so each call runs in a fork of it that is seeded with the
+view's seed: the same view is the same picture in any process, in any order, and the training's own stream is untouched.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdtui.engine.data.protocol import IGNORE_INDEX, MEAN_BYTES
+from kdtui.engine.torchvision_compat import ensure_torchvision
+
+ensure_torchvision()
+
+from torchvision import tv_tensors  # noqa: E402
+from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+
+Level = Literal["none", "light", "heavy"]
+
+OVERSIZE: dict[Level, float] = {"none": 1.0, "light": 1.0, "heavy": 1.5}
+"""How much larger than the network's input a sample is kept, so that zooming in finds real pixels."""
+
+
+class Augment:
+    """``light``: flip, brightness, contrast. ``heavy``: also turns, shifts, zooms, shears, colour jitter and blur.
+
+    Args:
+        level: ``light`` or ``heavy``.
+        height: Rows that leave.
+        width: Columns that leave.
+    """
+
+    def __init__(self, level: Level, height: int, width: int) -> None:
+        flip = v2.RandomHorizontalFlip(0.5)
+        if level == "light":
+            self._transform = v2.Compose([flip, v2.ColorJitter(brightness=0.2, contrast=0.2)])
+            return
+        fill = {tv_tensors.Image: MEAN_BYTES, tv_tensors.Mask: IGNORE_INDEX}
+        self._transform = v2.Compose(
+            [
+                flip,
+                v2.RandomApply(
+                    [
+                        v2.RandomAffine(
+                            degrees=12,
+                            translate=(0.06, 0.06),
+                            scale=(0.8, 1.1),
+                            shear=4,
+                            fill=fill,
+                            interpolation=InterpolationMode.NEAREST,
+                        )
+                    ],
+                    p=0.5,
+                ),
+                v2.RandomResizedCrop(
+                    (height, width),
+                    scale=(0.5, 1.0),
+                    ratio=(0.9 * width / height, 1.1 * width / height),
+                    antialias=True,
+                ),
+                v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+                v2.RandomApply([v2.GaussianBlur(3, sigma=(0.1, 1.2))], p=0.2),
+            ]
+        )
+
+    def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """The view of a sample that ``seed`` stands for."""
+        # devices=[]: torch.manual_seed would reseed every GPU as well.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            out_image, out_mask = self._transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        return out_image.as_subclass(Tensor), out_mask.as_subclass(Tensor)

@@ -1,0 +1,170 @@
+"""From a dataset to batches, in an order that any run can be resumed into.
+
+The order of an epoch is a permutation drawn from ``(seed, epoch)``. Optimizer step ``s`` owns the samples
+``order[s * B : (s + 1) * B]``; ranks, and within them micro-batches, are contiguous slices of it. So how the work is
+divided changes nothing about which samples a step sees, and a step number is all that resuming needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset, seed_of
+from kdtui.errors import DataError, KdtuiError
+from kdtui.profile import Training
+
+Key = tuple[int, int]
+_PR_SET_PDEATHSIG = 1
+
+
+class _Carrying(Dataset["Sample | KdtuiError"]):
+    """The dataset, with failures as values.
+
+    A worker's exception is rebuilt by DataLoader from a text alone, which would lose its class, facts and hint.
+    """
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: Key) -> Sample | KdtuiError:
+        try:
+            return self._dataset[key]
+        except KdtuiError as error:
+            return error
+
+
+def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
+    """One batch, or the first failure among its samples."""
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, KdtuiError):
+            return sample
+        whole.append(sample)
+    return Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
+
+
+class _Worker:
+    """Set-up of a loading process: it dies with the rank that forked it.
+
+    A forked worker holds copies of the rank's descriptors, its device slot among them: one that outlived a killed
+    rank would keep the slot taken.
+    """
+
+    def __init__(self) -> None:
+        self._parent = os.getpid()
+
+    def __call__(self, worker: int) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != self._parent:  # it died before prctl was reached
+                os.kill(os.getpid(), signal.SIGKILL)
+        # Ctrl-C and SIGTERM ask the rank for a clean stop; the batches it still needs must arrive.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        torch.set_num_threads(1)
+
+
+class Batches:
+    """The batches of one pass; iterate it once or more often, each time the same.
+
+    Args:
+        dataset: Where the samples come from.
+        plan: The keys of every batch.
+        workers: Loading processes; 0 loads in this one.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, plan: list[list[Key]], *, workers: int) -> None:
+        self.plan = plan
+        workers = min(workers, len(plan))
+        self._loader: DataLoader[Any] = DataLoader(
+            _Carrying(dataset),
+            batch_sampler=plan,
+            collate_fn=_collate,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_Worker() if workers else None,
+            # Forked workers share the cache of rendered samples.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # Its own generator: DataLoader draws a base seed per pass, which would shift the training's stream.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, KdtuiError):
+                raise batch
+            yield cast(Batch, batch)
+
+
+def steps_per_epoch(dataset: SegmentationDataset, training: Training) -> int:
+    """Optimizer steps of an epoch; what does not fill a last step is left out of that epoch."""
+    steps = len(dataset) // training.batch_size
+    if steps == 0:
+        raise DataError(
+            "the training split has fewer samples than one batch",
+            found=f"{len(dataset)} samples, batch_size {training.batch_size}",
+            hint=f"--set training.batch_size={max(1, len(dataset))} or less",
+        )
+    return steps
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
+    """The order of the samples in ``epoch``."""
+    return cast(list[int], np.random.default_rng(seed_of(seed, "order", epoch)).permutation(count).tolist())
+
+
+def train_loader(
+    dataset: SegmentationDataset,
+    training: Training,
+    *,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Batches:
+    """This rank's micro-batches of ``epoch``, in the order of the optimizer steps.
+
+    Args:
+        dataset: The training split.
+        training: Batch sizes and workers.
+        seed: The run's seed.
+        epoch: Which permutation and which view.
+        start_step: Steps of this epoch that are already done.
+        rank: This process.
+        world_size: Number of processes; ``training.batch_size`` is over all of them.
+    """
+    steps = steps_per_epoch(dataset, training)
+    order = epoch_order(len(dataset), seed=seed, epoch=epoch)
+    view = dataset.view_of(epoch)
+    size = training.batch_size // world_size
+    micro = training.micro_batch_size or size
+    plan = []
+    for step in range(start_step, steps):
+        first = step * training.batch_size + rank * size
+        own = [(index, view) for index in order[first : first + size]]
+        plan += [own[at : at + micro] for at in range(0, size, micro)]
+    return Batches(dataset, plan, workers=training.workers)
+
+
+def eval_loader(
+    dataset: SegmentationDataset, batch_size: int, *, rank: int = 0, world_size: int = 1, workers: int = 0
+) -> Batches:
+    """This rank's share of the split, in order; every sample on exactly one rank, once.
+
+    A rank may get nothing at all when there are fewer samples than ranks.
+    """
+    first, last = (len(dataset) * r // world_size for r in (rank, rank + 1))
+    keys = [(index, 0) for index in range(first, last)]
+    return Batches(dataset, [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)], workers=workers)

@@ -1,0 +1,147 @@
+"""What every dataset is: crops at network size, remade exactly from (index, view).
+
+A dataset of a kind only says how to *render* sample ``index`` at a size, as uint8 pixels and labels. Everything that
+follows is shared: the cache of rendered samples, augmentation, normalisation and padding to the network's stride.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdtui.engine.data.cache import SampleCache
+from kdtui.profile import Data
+
+IGNORE_INDEX = 255
+HIERARCHICAL_CLASSES = ("background", "target", "other")
+SPLITS = ("train", "val", "test")
+# Statistics of ImageNet, which smp's encoder weights expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+MEAN_BYTES = (124, 116, 104)
+
+Pixels = NDArray[np.uint8]
+Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+class Sample(NamedTuple):
+    """One normalised image f32 [3,H,W] and its labels i64 [H,W]."""
+
+    image: Tensor
+    mask: Tensor
+
+
+class Batch(NamedTuple):
+    """Images f32 [B,3,H,W] and labels i64 [B,H,W]."""
+
+    images: Tensor
+    masks: Tensor
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed that depends on every part and on nothing else (``hash()`` differs between processes)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def limited(count: int, limit: int | None, seed: int) -> list[int]:
+    """The samples a ``train_limit`` leaves, in order; a larger limit always holds the smaller one's samples."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    order = np.random.default_rng(seed_of(seed, "train_limit")).permutation(count)
+    return sorted(int(i) for i in order[:limit])
+
+
+class SegmentationDataset(ABC):
+    """Images and labels of one split.
+
+    Args:
+        data: The profile's data table.
+        split: ``train``, ``val`` or ``test``.
+        classes: Names of the labels 0, 1, ...
+        count: Number of samples.
+        stride: Height and width are padded to a multiple of this.
+        seed: Seed of the augmentation's draws.
+        augmentation: What happens to a sample, or None.
+        oversize: Samples are rendered this much larger than the network's input, so that an augmentation that
+            zooms in finds real pixels.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        split: str,
+        *,
+        classes: tuple[str, ...],
+        count: int,
+        stride: int,
+        seed: int,
+        augmentation: Augmentation | None,
+        oversize: float,
+    ) -> None:
+        self.task = data.task
+        self.split = split
+        self.classes = classes
+        self.views = data.views
+        self.height = data.height
+        self.width = data.width
+        self.stride = stride
+        self.seed = seed
+        self._count = count
+        self._augmentation = augmentation
+        self._source = (round(data.height * oversize), round(data.width * oversize))
+        self._cache = SampleCache(count, *self._source)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @abstractmethod
+    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
+        """Sample ``index`` as RGB [height, width, 3] and labels [height, width], ignored pixels IGNORE_INDEX."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What this split holds, in a few words."""
+
+    def name(self, index: int) -> str:
+        """A name for sample ``index`` that a person can find it by."""
+        return f"{self.split} {index}"
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index, view = key
+        if not 0 <= index < self._count:
+            raise IndexError(f"sample {index} of {self._count}")
+        image, mask = self._rendered(index)
+        if self._augmentation is not None:
+            image, mask = self._augmentation(image, mask, seed_of(self.seed, index, view))
+        return self._finish(image, mask)
+
+    def view_of(self, epoch: int) -> int:
+        """The view that every sample shows in ``epoch``."""
+        return epoch % self.views if self.views else epoch
+
+    def _rendered(self, index: int) -> tuple[Tensor, Tensor]:
+        """Uint8 image [3,h,w] and labels [h,w] at source size; never to be written to."""
+        kept = self._cache.get(index)
+        if kept is None:
+            kept = self.render(index, *self._source)
+            self._cache.put(index, *kept)
+        return torch.from_numpy(kept[0]).permute(2, 0, 1), torch.from_numpy(kept[1])
+
+    def _finish(self, image: Tensor, mask: Tensor) -> Sample:
+        height, width = (-(-side // self.stride) * self.stride for side in mask.shape)
+        pixels = (image.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        labels = mask.long()
+        if (height, width) != tuple(mask.shape):
+            pad = (0, width - mask.shape[1], 0, height - mask.shape[0])
+            # Zero after normalisation is the mean colour.
+            pixels = torch.nn.functional.pad(pixels, pad)
+            labels = torch.nn.functional.pad(labels, pad, value=IGNORE_INDEX)
+        return Sample(pixels.contiguous(), labels)
