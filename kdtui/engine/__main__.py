@@ -1,0 +1,150 @@
+"""The engine's one door: ``python -m kdtui.engine VERB …``.
+
+Every verb prints exactly one JSON object on stdout: its answer, or ``{"error": {"error", "message", "hint"}}`` with the
+error's exit code. Everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kdtui.errors import EngineError, KdtuiError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; the exit code is 0, or the error's own."""
+    options = _parser().parse_args(arguments)
+    verb: Callable[[argparse.Namespace], dict[str, Any]] = options.verb
+    try:
+        # Libraries print; stdout is for the answer alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = verb(options)
+    except KdtuiError as error:
+        answer, code = {"error": _described(error)}, error.exit_code
+    else:
+        code = 0
+    print(json.dumps(answer), flush=True)
+    return code
+
+
+def _described(error: KdtuiError) -> dict[str, str | None]:
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui import events
+    from kdtui.store.run import EventLog, Run
+
+    run = Run(Path(options.run))
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+    def fail(error: KdtuiError) -> None:
+        print(str(error), file=sys.stderr)
+        if rank == 0:
+            with EventLog(run.events_path) as log:
+                log.append(events.Failed(**_described(error)))  # type: ignore[arg-type]
+
+    try:
+        from kdtui.engine.fit import train
+
+        record = run.launch_record()
+        if record is None:
+            raise EngineError("this run was never launched", where=run.path, hint=f"kdtui resume {run.id}")
+        return {"run": run.id, "word": train(run, record, rank=rank, world_size=world_size)}
+    except KdtuiError as error:
+        fail(error)
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        known = _translated(error, run.worker_log)
+        fail(known)
+        raise known from error
+
+
+def _translated(error: Exception, log: Path) -> KdtuiError:
+    """An error nobody foresaw, in the form every error has; the traceback stays in the worker's log."""
+    import torch
+
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return EngineError(
+            "out of memory",
+            found=text,
+            hint="smaller steps with the same result: --set training.micro_batch_size=N; or smaller data.height/width",
+        )
+    return EngineError(f"{type(error).__name__}: {text}", hint=f"the traceback is in {log}")
+
+
+def _inspect(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.teacher import inspect
+
+    return inspect(
+        options.checkpoint, task=options.task, architecture=options.architecture, encoder=options.encoder
+    ).to_json()
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.assess import assess
+
+    return assess(_profile(options.profile), options.checkpoint, options.split, out=options.out)
+
+
+def _check(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.check import check
+
+    return {"checks": check(_profile(options.profile))}
+
+
+def _doctor(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.check import doctor
+
+    return doctor()
+
+
+def _profile(path: str) -> Any:
+    from kdtui.profile import load
+
+    return load(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdtui.engine", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    train = verbs.add_parser("train", help="train the run in this folder; one process per rank")
+    train.add_argument("run")
+    train.set_defaults(verb=_train)
+
+    inspect = verbs.add_parser("inspect", help="what is in a checkpoint")
+    inspect.add_argument("checkpoint")
+    inspect.add_argument("--task", choices=["hierarchical", "semantic"])
+    inspect.add_argument("--architecture")
+    inspect.add_argument("--encoder")
+    inspect.set_defaults(verb=_inspect)
+
+    evaluate = verbs.add_parser("evaluate", help="scores of a checkpoint on a split")
+    evaluate.add_argument("profile")
+    evaluate.add_argument("checkpoint")
+    evaluate.add_argument("split")
+    evaluate.add_argument("--out", type=Path)
+    evaluate.set_defaults(verb=_evaluate)
+
+    check = verbs.add_parser("check", help="would this profile train: data, student, teacher")
+    check.add_argument("profile")
+    check.set_defaults(verb=_check)
+
+    doctor = verbs.add_parser("doctor", help="torch, its devices, and one tiny step")
+    doctor.set_defaults(verb=_doctor)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

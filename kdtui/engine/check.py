@@ -1,0 +1,111 @@
+"""Would it train? The ``check`` and ``doctor`` verbs: each look is one line with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kdtui.engine.data import build_dataset, check_dataset
+from kdtui.engine.models import build_network, count_parameters, stride
+from kdtui.engine.precision import choose_precision, cpu_has_bf16
+from kdtui.engine.teacher import load_teacher
+from kdtui.errors import KdtuiError
+from kdtui.profile import Profile
+
+
+def check(profile: Profile) -> list[dict[str, Any]]:
+    """Data of both splits, the student, the precision and the teacher; nothing is trained.
+
+    Returns:
+        ``{"name", "ok", "message", "hint"}`` each.
+    """
+    import torch
+
+    use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("training data", lambda: check_dataset(profile.data, "train")),
+        ("validation data", lambda: check_dataset(profile.data, "val")),
+        ("student", lambda: _student(profile)),
+        ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
+    ]
+    if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
+        looks.append(("device", _no_gpu))
+    if profile.distillation.enabled:
+        looks.append(("teacher", lambda: _teacher(profile)))
+    return [_look(name, answer) for name, answer in looks]
+
+
+def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"name": name, "ok": True, "message": answer(), "hint": None}
+    except KdtuiError as error:
+        return {"name": name, "ok": False, "message": error.message, "hint": error.hint}
+
+
+def _no_gpu() -> str:
+    raise KdtuiError(
+        "torch sees no GPU here",
+        where="training.accelerator",
+        found="gpu",
+        allowed="cpu, auto",
+        hint="--set training.accelerator=auto",
+    )
+
+
+def _student(profile: Profile) -> str:
+    classes = _classes(profile)
+    network = build_network(profile.student, task=profile.data.task, classes=classes)
+    counts = count_parameters(network)
+    return (
+        f"{profile.student.architecture} {profile.student.encoder}: {counts.stored:,} parameters ({counts.used:,} used)"
+    )
+
+
+def _classes(profile: Profile) -> int:
+    return len(build_dataset(profile.data, "val", stride=stride(profile.student), seed=profile.seed).classes)
+
+
+def _teacher(profile: Profile) -> str:
+    assert profile.teacher.checkpoint is not None
+    _, report = load_teacher(
+        profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=_classes(profile)
+    )
+    return f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+
+
+def doctor() -> dict[str, Any]:
+    """What torch can do here, and one optimizer step of a tiny network to prove it."""
+    import segmentation_models_pytorch as smp
+    import timm
+    import torch
+    import torchvision
+
+    from kdtui.profile import Model
+
+    def step() -> str:
+        network = build_network(
+            Model(encoder="resnet18", decoder_channels=(16, 8, 8, 8, 8)), task="hierarchical", classes=3
+        )
+        loss = network(torch.zeros(2, 3, 64, 64)).square().mean()
+        loss.backward()
+        torch.optim.AdamW([p for p in network.parameters() if p.requires_grad]).step()
+        return f"one step of Unet resnet18 on the CPU, loss {float(loss):.3f}"
+
+    def gpus() -> str:
+        if not torch.cuda.is_available():
+            return "no GPU; the CPU trains"
+        return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+    return {
+        "versions": {
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "segmentation-models-pytorch": smp.__version__,
+            "timm": timm.__version__,
+        },
+        "checks": [
+            _look("torch", step),
+            _look("gpu", gpus),
+            _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated: fp32 is faster"),
+        ],
+    }

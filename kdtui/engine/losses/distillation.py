@@ -1,0 +1,74 @@
+"""Distillation terms on dense logits (Hinton et al., 1503.02531; Liu et al., 1903.04197).
+
+``T² · (1/M) Σ_px m Σ_c p_T log(p_T / p_S)`` with ``p = softmax(z / T)`` over channels, ``m`` the mask of valid pixels
+and ``M`` their number. The mean is over pixels: ``batchmean`` would be H·W times too large on dense maps and drown the
+supervised loss. T² keeps the gradient's size independent of T. Logits are never clamped: beyond a clamp the gradient
+is zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _same_grid(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    if teacher_logits.shape[-2:] == student_logits.shape[-2:]:
+        return teacher_logits
+    return F.interpolate(teacher_logits, size=student_logits.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def pixel_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    valid: Tensor,
+    *,
+    temperature: float,
+    valid_pixels: Tensor | float,
+) -> Tensor:
+    """KL of the softened class distributions per pixel.
+
+    Args:
+        student_logits: f32 [B,C,H,W].
+        teacher_logits: [B,C,h,w], detached; resized bilinearly to the student's grid where it differs.
+        valid: bool [B,H,W]; pixels outside contribute neither value nor gradient.
+        temperature: T > 0.
+        valid_pixels: What the sum over pixels is divided by.
+
+    Returns:
+        Scalar f32, >= 0 up to rounding.
+    """
+    teacher_logits = _same_grid(teacher_logits, student_logits)
+    student_log = F.log_softmax(student_logits.float() / temperature, dim=1)
+    teacher_log = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * divergence.masked_fill(~valid, 0.0).sum() / valid_pixels
+
+
+def binary_pixel_kl(
+    student_logit: Tensor,
+    teacher_logit: Tensor,
+    valid: Tensor,
+    *,
+    temperature: float,
+    valid_pixels: Tensor | float,
+) -> Tensor:
+    """KL of a two-way decision ``[σ(z/T), 1 - σ(z/T)]``; equals :func:`pixel_kl` on ``[0, z]``.
+
+    Args:
+        student_logit: f32 [B,H,W], the log odds of the decision.
+        teacher_logit: [B,h,w], detached.
+        valid: bool [B,H,W].
+        temperature: T > 0.
+        valid_pixels: What the sum over pixels is divided by.
+
+    Returns:
+        Scalar f32.
+    """
+    teacher_logit = _same_grid(teacher_logit.unsqueeze(1), student_logit.unsqueeze(1)).squeeze(1)
+    student_z, teacher_z = student_logit.float() / temperature, teacher_logit.float() / temperature
+    probability = torch.sigmoid(teacher_z)
+    yes = probability * (F.logsigmoid(teacher_z) - F.logsigmoid(student_z))
+    no = (1 - probability) * (F.logsigmoid(-teacher_z) - F.logsigmoid(-student_z))
+    return temperature**2 * (yes + no).masked_fill(~valid, 0.0).sum() / valid_pixels

@@ -1,0 +1,43 @@
+"""The supervised part, ``L_base`` = cross entropy + Dice, in the form that accumulation and DDP cannot change."""
+
+from __future__ import annotations
+
+from segmentation_models_pytorch.losses._functional import soft_dice_score
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int, valid_pixels: Tensor | float) -> Tensor:
+    """Cross entropy summed over valid pixels, divided by ``valid_pixels``.
+
+    Args:
+        logits: f32 [B,C,H,W]; log probabilities are logits too.
+        masks: i64 [B,H,W].
+        ignore_index: Label that contributes nothing.
+        valid_pixels: What the sum is divided by.
+    """
+    return F.cross_entropy(logits.float(), masks, ignore_index=ignore_index, reduction="sum") / valid_pixels
+
+
+def dice_per_image(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tensor:
+    """Soft Dice loss of each image on its own.
+
+    The same numbers as ``smp.losses.DiceLoss("multiclass")`` on a batch of one (classes an image lacks count as zero
+    loss), without a loop over images: Dice over a whole batch would depend on how the batch is cut.
+
+    Args:
+        logits: f32 [B,C,H,W].
+        masks: i64 [B,H,W].
+        ignore_index: Label that contributes nothing.
+
+    Returns:
+        f32 [B], in [0, 1].
+    """
+    classes = logits.shape[1]
+    valid = masks != ignore_index
+    probabilities = F.softmax(logits.float(), dim=1) * valid.unsqueeze(1)
+    truth = F.one_hot(masks.masked_fill(~valid, 0), classes).permute(0, 3, 1, 2) * valid.unsqueeze(1)
+    score = soft_dice_score(probabilities.flatten(2), truth.flatten(2).to(probabilities.dtype), dims=2)
+    present = truth.flatten(2).any(dim=2)
+    loss: Tensor = ((1.0 - score) * present).mean(dim=1)
+    return loss

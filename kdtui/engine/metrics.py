@@ -1,0 +1,96 @@
+"""Metrics from one confusion matrix over the whole split, summed over ranks.
+
+mIoU is never a mean of per-image IoU, and pixels labelled with the ignore index count nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pass over a split measured.
+
+    Attributes:
+        miou: Mean IoU over the classes that occur in truth or prediction.
+        iou: IoU per class name; None for a class that occurs in neither.
+        dice: Mean Dice over the same classes.
+        pixel_accuracy: Share of valid pixels labelled right.
+        agreement: Share of valid pixels where student and teacher choose the same class; None without a teacher.
+    """
+
+    miou: float
+    iou: dict[str, float | None]
+    dice: float
+    pixel_accuracy: float
+    agreement: float | None = None
+
+    def scalars(self) -> dict[str, float | None]:
+        """Flat, as an event or TensorBoard takes them."""
+        flat: dict[str, float | None] = {"miou": self.miou, "dice": self.dice, "pixel_accuracy": self.pixel_accuracy}
+        flat.update({f"iou.{name}": value for name, value in self.iou.items()})
+        if self.agreement is not None:
+            flat["agreement"] = self.agreement
+        return flat
+
+
+class SegmentationMetrics:
+    """Collects predictions batch by batch; :meth:`scores` synchronises ranks.
+
+    Args:
+        classes: Class names in index order.
+        ignore_index: Label that counts nowhere.
+        device: Where the counts live.
+    """
+
+    def __init__(self, classes: Sequence[str], *, ignore_index: int, device: torch.device | str = "cpu") -> None:
+        self.classes = tuple(classes)
+        self.ignore_index = ignore_index
+        make = lambda: MulticlassConfusionMatrix(  # noqa: E731
+            len(self.classes), ignore_index=ignore_index, validate_args=False
+        ).to(device)
+        self._truth, self._teacher = make(), make()
+        self._has_teacher = False
+
+    def update(self, predictions: Tensor, masks: Tensor, teacher_predictions: Tensor | None = None) -> None:
+        """Count one batch.
+
+        Args:
+            predictions: integer [B,H,W].
+            masks: i64 [B,H,W] with the ignore index.
+            teacher_predictions: integer [B,H,W], or None.
+        """
+        self._truth.update(predictions, masks)
+        if teacher_predictions is not None:
+            self._has_teacher = True
+            valid = masks != self.ignore_index
+            self._teacher.update(predictions, teacher_predictions.long().masked_fill(~valid, self.ignore_index))
+
+    def scores(self) -> Scores:
+        """The scores of everything counted so far, over all ranks. One device-to-host sync."""
+        counts = self._truth.compute().double().cpu()
+        right, truth, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+        union = truth + predicted - right
+        occurs = union > 0
+        iou, dice = right / union, 2 * right / (truth + predicted)
+        agreement = None
+        if self._has_teacher:
+            together = self._teacher.compute().double().cpu()
+            agreement = _ratio(together.diag().sum(), together.sum())
+        return Scores(
+            miou=float(iou[occurs].mean()) if occurs.any() else 0.0,
+            iou={name: float(iou[k]) if occurs[k] else None for k, name in enumerate(self.classes)},
+            dice=float(dice[occurs].mean()) if occurs.any() else 0.0,
+            pixel_accuracy=_ratio(right.sum(), counts.sum()),
+            agreement=agreement,
+        )
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    return float(part / whole) if whole > 0 else 0.0

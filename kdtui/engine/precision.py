@@ -1,0 +1,70 @@
+"""Which number format and memory layout a run computes in."""
+
+from __future__ import annotations
+
+import torch
+
+from kdtui.errors import PrecisionError
+from kdtui.profile import Profile
+
+# Encoders made of depthwise convolutions: on small maps bf16 autocast costs more in casts than it saves.
+_DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "xception", "fbnet", "edgenext", "lcnet")
+# Pixels of an image from which bf16 pays for depthwise encoders on a CPU with bf16 instructions: at 64x64
+# EfficientNet-B3 took 1.2x the time of fp32, at 192x256 B0 took 0.75x.
+_LARGE_IMAGE = 128 * 128
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 natively; emulated bf16 is slower than fp32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def choose_precision(profile: Profile, device_type: str) -> str:
+    """The precision that runs: the one asked for, or what is faster for this network on this device.
+
+    Args:
+        profile: ``training.precision`` and what the rule looks at (encoder, image size).
+        device_type: ``cpu`` or ``cuda``.
+
+    Returns:
+        ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        PrecisionError: For fp16 on a CPU and bf16 on a GPU that has none.
+    """
+    asked = profile.training.precision
+    if device_type == "cpu":
+        if asked == "fp16":
+            raise PrecisionError(
+                "a CPU does not train in fp16",
+                where="training.precision",
+                found="fp16",
+                allowed="fp32, bf16, auto",
+                hint="use bf16: --set training.precision=bf16",
+            )
+        if asked != "auto":
+            return asked
+        depthwise = any(family in profile.student.encoder for family in _DEPTHWISE)
+        small = profile.data.height * profile.data.width < _LARGE_IMAGE
+        return "fp32" if not cpu_has_bf16() or (depthwise and small) else "bf16"
+    supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "bf16" and not supported:
+        raise PrecisionError(
+            "this GPU has no bf16",
+            where="training.precision",
+            found="bf16",
+            allowed="fp32, fp16, auto",
+            hint="use fp16: --set training.precision=fp16",
+        )
+    return asked if asked != "auto" else ("bf16" if supported else "fp16")
+
+
+def choose_channels_last(profile: Profile, precision: str) -> bool:
+    """Whether images and weights lie NHWC: what bf16 and fp16 kernels want."""
+    asked = profile.training.channels_last
+    return asked if asked != "auto" else precision != "fp32"
+
+
+def fabric_precision(precision: str) -> str:
+    """Fabric's word for it: master weights stay fp32."""
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]

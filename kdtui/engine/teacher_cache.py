@@ -1,0 +1,102 @@
+"""What the teacher says of the validation set, asked once and kept.
+
+Kept below ``runs/.cache/teachers`` by (teacher hash, data, split, size, precision): the scores, and the predicted
+classes, which every later run with this teacher compares its student with (agreement). May be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from kdtui.engine.metrics import Scores
+from kdtui.profile import CocoData, Data, FolderData
+from kdtui.store.run import write_atomically
+
+# What touches the training split alone leaves the validation set, and so the teacher's answer, as it is.
+_TRAINING_ONLY = {"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"}
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+def data_fingerprint(data: Data, split: str) -> str:
+    """Changes when the files behind a split do, by name, size and time (contents are not read)."""
+    if isinstance(data, CocoData):
+        sources = [Path(part.annotations) for part in (data.train, data.val, data.test) if part is not None]
+        stamps = [_stamp(path) for path in sources]
+    elif isinstance(data, FolderData):
+        root = Path(data.root)
+        folders = [root / "images" / split, root / "masks" / split]
+        stamps = [_stamp(path) for folder in folders for path in sorted(folder.iterdir())]
+        stamps.append(_stamp(root / "classes.txt"))
+    else:
+        stamps = []
+    description = data.model_dump(mode="json", exclude=_TRAINING_ONLY)
+    return json.dumps([description, split, stamps], sort_keys=True)
+
+
+class TeacherCache:
+    """The kept evaluation of one teacher on one split, for one rank of so many.
+
+    Args:
+        folder: ``runs/.cache/teachers``.
+        teacher_sha256: Hash of the teacher's file.
+        fingerprint: Of the data, see :func:`data_fingerprint`.
+        precision: Predictions differ a little between precisions.
+        rank: This rank keeps the predictions of its own share.
+        world_size: How many shares there are.
+    """
+
+    def __init__(
+        self, folder: Path, *, teacher_sha256: str, fingerprint: str, precision: str, rank: int, world_size: int
+    ) -> None:
+        key = hashlib.sha256(f"1|{teacher_sha256}|{fingerprint}|{precision}".encode()).hexdigest()[:24]
+        self._scores = folder / f"{key}.of{world_size}.json"
+        self._predictions = folder / f"{key}.{rank}of{world_size}.npy"
+
+    def read(self) -> tuple[Scores, np.ndarray] | None:
+        """What was kept; None when it is absent or not whole."""
+        try:
+            scores = Scores(**json.loads(self._scores.read_text()))
+            predictions = np.load(self._predictions, mmap_mode="r", allow_pickle=False)
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return scores, predictions
+
+    def write(
+        self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], *, last: bool
+    ) -> tuple[Scores, np.ndarray]:
+        """Ask the teacher and keep the answer.
+
+        Args:
+            shape: [N,H,W] of this rank's predictions.
+            ask: Fills the array and returns the scores (over all ranks).
+            last: Whether this rank writes the scores, which make the entry valid.
+        """
+        self._predictions.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._predictions.with_name(f".{self._predictions.name}.{os.getpid()}")
+        try:
+            if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
+                predictions = np.zeros(shape, np.uint8)
+                scores = ask(predictions)
+                with aside.open("wb") as file:
+                    np.save(file, predictions)
+            else:
+                predictions = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
+                scores = ask(predictions)
+                predictions.flush()
+            aside.replace(self._predictions)
+        finally:
+            aside.unlink(missing_ok=True)
+        if last:
+            write_atomically(self._scores, json.dumps(asdict(scores)).encode())
+        return scores, predictions
