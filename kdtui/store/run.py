@@ -202,6 +202,10 @@ class Run:
         """Checkpoint of a 1-based epoch."""
         return self.checkpoints / f"checkpoint_epoch_{epoch:04d}.pth"
 
+    def epoch_checkpoints(self) -> list[Path]:
+        """The epoch checkpoints that are on disk, oldest first."""
+        return sorted(self.checkpoints.glob("checkpoint_epoch_*.pth"))
+
     def visualization(self, epoch: int) -> Path:
         """Folder of the pictures of a 1-based epoch."""
         return self.visualizations / f"epoch_{epoch:04d}"

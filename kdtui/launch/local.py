@@ -1,0 +1,247 @@
+"""Launching on this machine: a detached supervisor per attempt."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdtui.errors import LaunchError, StoreError, UsageError
+from kdtui.events import Stopped
+from kdtui.launch.alive import hostname, lives
+from kdtui.launch.command import ENGINE, engine_command
+from kdtui.launch.slots import SLOTS, capacity
+from kdtui.store.names import printable
+from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.scan import scan
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
+
+HANDSHAKE = 30.0
+"""Seconds within which a supervisor records itself; it needs about a tenth of one."""
+DYING = 15.0
+"""Seconds within which killed processes are gone; one in the middle of disk I/O takes its time."""
+
+
+class LocalLauncher:
+    """Starts ``python -m kdtui.launch.supervise`` in a session of its own."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    def launch(self, run: Run, *, total_epochs: int | None = None) -> LaunchRecord:
+        """See :class:`kdtui.launch.launcher.Launcher`.
+
+        Raises:
+            LaunchError: The run lives, asks for devices that are not here, or its supervisor did not come up.
+        """
+        device, devices, names = _devices(run)
+        program = engine_command("train", str(run.path))[0]
+        if shutil.which(program) is None:
+            raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
+        lock = _lock(run)
+        try:
+            if self._store.summary(run).state in (State.QUEUED, State.RUNNING):
+                raise _lives_already(run)
+            former = _former(run)
+            order = {
+                "attempt": _attempt(run, former) + 1,
+                "total_epochs": total_epochs if total_epochs is not None or former is None else former.total_epochs,
+                "device": device,
+                "devices": devices,
+                "slots": names,
+                "created": time.time(),
+            }
+            run.clear_stop()
+            self._start(run, order, lock)
+        finally:
+            os.close(lock)
+        record = run.launch_record()
+        if record is None:
+            raise LaunchError("The launch record vanished", where=run.launch_path)
+        return record
+
+    def _start(self, run: Run, order: Mapping[str, Any], lock: int) -> None:
+        """Start the supervisor and wait for its word that it recorded itself."""
+        run.logs.mkdir(exist_ok=True)
+        reader, writer = os.pipe()
+        try:
+            with run.worker_log.open("ab") as log:
+                begin = log.tell()
+                descriptors = {"lock": lock, "ready": writer}
+                argv = [
+                    sys.executable,
+                    "-m",
+                    "kdtui.launch.supervise",
+                    str(run.path),
+                    json.dumps({**order, **descriptors}),
+                ]
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(lock, writer),
+                    start_new_session=True,
+                )
+            os.close(writer)
+            writer = -1
+            ready, _, _ = select.select([reader], [], [], HANDSHAKE)
+            answer = os.read(reader, 16) if ready else b""
+            if not answer and not ready:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # it forks itself away at once; the child is nobody's zombie
+        except OSError as error:
+            raise LaunchError("The supervisor could not be started", found=error.strerror) from error
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+        if answer != b"ready":
+            raise LaunchError(
+                "The supervisor did not come up",
+                where=run.worker_log,
+                found=_tail(run.worker_log, begin) or "it printed nothing",
+                hint="`kdtui doctor` checks the environment",
+            )
+
+    def stop(self, run: Run, *, kill: bool = False) -> None:
+        """See :class:`kdtui.launch.launcher.Launcher`.
+
+        Raises:
+            UsageError: The run does not live.
+            LaunchError: It lives on another host, or would not die.
+        """
+        row = self._store.summary(run)
+        if row.state not in (State.QUEUED, State.RUNNING):
+            raise UsageError("Nothing to stop: the run does not live", where=run.id, found=row.state.word)
+        if not kill:
+            run.request_stop()
+            return
+        if row.host is not None and row.host != hostname():
+            raise LaunchError(
+                "A run can be killed only on its own host",
+                where=run.id,
+                found=row.host,
+                hint=f"run `kdtui stop --kill {run.id}` there, or ask it to stop without --kill",
+            )
+        _kill(run)
+
+
+def _kill(run: Run) -> None:
+    """SIGKILL the supervisor, then every rank, and write the word that neither of them can."""
+    record = run.launch_record()
+    if record is not None:
+        _sigkill(record.identity)
+    deadline = time.monotonic() + DYING
+    while True:
+        # Again each time: the supervisor may have started a rank while it was being killed.
+        record = run.launch_record()
+        found = scan(run.events_path)
+        ranks = (*(record.ranks if record else ()), *(found.started.ranks if found.started else ()))
+        for rank in ranks:
+            _sigkill(rank)
+        try:
+            lock = _lock(run)
+        except LaunchError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        break
+    try:  # the lock is ours: nothing of this run lives, nobody else writes
+        found = scan(run.events_path)
+        if found.word is None and found.exited is None:
+            newest = max((m for m in (found.train, found.val) if m), key=lambda m: m.step, default=None)
+            with EventLog(run.events_path) as log:
+                log.append(Stopped(newest.step if newest else 0, newest.epoch if newest else 0, reason="killed"))
+    finally:
+        os.close(lock)
+
+
+def _sigkill(who: Mapping[str, Any]) -> None:
+    """SIGKILL a process and what it started, if it is still that process."""
+    if lives(who):
+        try:
+            # Supervisor and ranks each lead a group: loader workers go with their rank.
+            os.killpg(who["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def _lock(run: Run) -> int:
+    """The run's own lock, on ``beat``; supervisor and ranks inherit it, so it is free only when all of them are gone.
+
+    Raises:
+        LaunchError: Someone holds it.
+    """
+    try:
+        descriptor = os.open(run.beat_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise LaunchError("The run folder cannot be written", where=run.path, found=error.strerror) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise _lives_already(run) from error
+    except OSError as error:
+        os.close(descriptor)
+        raise LaunchError("This file system has no locks", where=run.beat_path, found=error.strerror) from error
+    return descriptor
+
+
+def _lives_already(run: Run) -> LaunchError:
+    return LaunchError(
+        "The run lives already",
+        where=run.id,
+        hint=f"`kdtui watch {run.id}` follows it, `kdtui stop {run.id}` ends it",
+    )
+
+
+def _former(run: Run) -> LaunchRecord | None:
+    try:
+        return run.launch_record()
+    except StoreError:  # damaged: this launch replaces it
+        return None
+
+
+def _attempt(run: Run, former: LaunchRecord | None) -> int:
+    return max(former.attempt if former else 0, scan(run.events_path).attempt or 0)
+
+
+def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
+    """Kind and number of devices that the run asks for, and the slots it may take.
+
+    Raises:
+        LaunchError: This machine will never have them.
+    """
+    training = run.profile_table().get("training", {})
+    devices, accelerator = int(training.get("devices", 1)), str(training.get("accelerator", "auto"))
+    here = capacity()
+    device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
+    names = here.names(device)
+    needed = devices if device == "gpu" else 1
+    if len(names) < needed:
+        raise LaunchError(
+            f"The run asks for {needed} {device.upper()}{'s' if needed > 1 else ''}; this machine has {len(names)}",
+            where=f"{run.profile_path} (training.devices, training.accelerator)",
+            allowed=f'at most {len(names)}, or accelerator = "cpu"',
+            hint=f"make the run with --set training.accelerator=cpu, or look at CUDA_VISIBLE_DEVICES and {SLOTS}",
+        )
+    return device, devices, names
+
+
+def _tail(path: Path, begin: int) -> str:
+    with path.open("rb") as file:
+        file.seek(max(begin, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()[-12:]
+    return "\n    ".join(printable(line) for line in lines)

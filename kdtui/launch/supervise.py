@@ -1,0 +1,208 @@
+"""The supervisor of one attempt: waits for a slot, starts the ranks, writes the exit word.
+
+``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, which hands it the run's lock and the end of a
+pipe. It forks itself away, records itself, writes ``queued``, and outlives everyone who could be closed. When it is
+killed the ranks go on by themselves: they hold the slot and the lock too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kdtui.errors import KdtuiError
+from kdtui.events import Exited, Queued, Stopped
+from kdtui.launch.alive import hostname, identity
+from kdtui.launch.command import engine_command, free_port, rank_environment
+from kdtui.launch.slots import Slots, Ticket, slot_folder
+from kdtui.store.run import EventLog, LaunchRecord, Run
+
+BEAT = 15.0
+LOOK = 0.1
+"""Seconds between two looks for a slot or a stop file."""
+GRACE = "KDTUI_GRACE"
+"""Environment variable: seconds that ranks have to end by themselves after one ended badly; default 5."""
+
+
+class Supervisor:
+    """One attempt of one run."""
+
+    def __init__(self, run: Run, order: Mapping[str, Any]) -> None:
+        self.run = run
+        self.attempt: int = order["attempt"]
+        self.lock: int = order["lock"]
+        self.slot_names: tuple[str, ...] = tuple(order["slots"])
+        self.record = LaunchRecord(
+            attempt=self.attempt,
+            host=hostname(),
+            **identity(),
+            job_id=None,
+            argv=tuple(engine_command("train", str(run.path))),
+            device=order["device"],
+            devices=order["devices"],
+            total_epochs=order["total_epochs"],
+            created=order["created"],
+        )
+        self.grace = float(os.environ.get(GRACE, "5"))
+        self._beaten = float("-inf")
+        self._wake, self._waker = socket.socketpair()
+
+    def announce(self) -> None:
+        """Record this process and say that it waits; before this, nobody knows of it."""
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # a handler, so that the wake-up descriptor hears it
+        self.run.write_launch_record(self.record)
+        self._beat()
+        self._say(Queued(self.attempt, self.record.device))
+
+    def work(self) -> None:
+        """Wait, run, report."""
+        slots = self._wait_for_slots()
+        if slots is None:
+            self._say(Stopped(0, 0, reason="stopped while waiting"))
+            self._say(Exited(self.attempt, 0))
+            return
+        ranks = self._start(slots)
+        self._say(self._watch(ranks) if ranks is not None else Exited(self.attempt, 127))
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.run.request_stop()
+
+    def _wait_for_slots(self) -> Slots | None:
+        """The slots, or None when the run was stopped before it got them."""
+        folder = slot_folder(self.run.path.parent, self.record.host)
+        ticket = Ticket(folder, self.record.device, self.record.created, self.run.id)
+        count = self.record.devices if self.record.device == "gpu" else 1
+        try:
+            while not self.run.stop_requested():
+                slots = ticket.look(self.slot_names, count)
+                if slots is not None:
+                    return slots
+                self._sleep(LOOK)
+            return None
+        finally:
+            ticket.leave()
+
+    def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]] | None:
+        """Start every rank and record it at once; None when one could not be started."""
+        training = self.run.profile_table().get("training", {})
+        port = free_port()
+        gpus = slots.names if self.record.device == "gpu" else ()
+        ranks: list[subprocess.Popen[bytes]] = []
+        for rank in range(self.record.devices):
+            own = rank_environment(
+                rank, self.record.devices, port=port, threads=int(training.get("threads", 0)), gpus=gpus
+            )
+            try:
+                process = subprocess.Popen(
+                    self.record.argv,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **own},
+                    pass_fds=(self.lock, *slots.descriptors),
+                    process_group=0,  # so that loader workers can be ended with their rank
+                )
+            except OSError as error:
+                print(f"rank {rank} could not be started: {error}", file=sys.stderr, flush=True)
+                for started in ranks:
+                    _end(started)
+                return None
+            ranks.append(process)
+            self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity(process.pid)))
+            self.run.write_launch_record(self.record)
+        return ranks
+
+    def _watch(self, ranks: list[subprocess.Popen[bytes]]) -> Exited:
+        """Wait until all ranks are gone; one that ends badly takes the others with it after a grace period."""
+        bad: tuple[int, int] | None = None
+        deadline = float("inf")
+        living = dict(enumerate(ranks))
+        while living:
+            for rank, process in list(living.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del living[rank]
+                _end(process)  # what it left behind would hold the slot
+                if code != 0 and bad is None:
+                    bad, deadline = (rank, code), time.monotonic() + self.grace
+            if time.monotonic() >= deadline:
+                for process in living.values():
+                    _end(process)
+            if living:
+                self._sleep(min(1.0, max(0.01, deadline - time.monotonic())))
+        if bad is None:
+            return Exited(self.attempt, 0)
+        rank, code = bad
+        return Exited(self.attempt, code, _signal_name(code), rank)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, or wake for a signal: a child that ended, a request to stop."""
+        self._beat()
+        if select.select([self._wake], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten >= BEAT:
+            self.run.touch_beat()
+            self._beaten = time.monotonic()
+
+    def _say(self, event: Queued | Stopped | Exited) -> None:
+        with EventLog(self.run.events_path) as log:
+            log.append(event)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a rank and everything it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _signal_name(code: int) -> str | None:
+    if code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"
+
+
+def main(arguments: list[str]) -> int:
+    """Fork away from the launcher and supervise."""
+    run, order = Run(Path(arguments[0])), json.loads(arguments[1])
+    if os.fork():
+        os._exit(0)  # the launcher waits for this one; the child belongs to init
+    os.setsid()  # its own group again: killing it must end nobody else
+    ready: int = order["ready"]
+    try:
+        supervisor = Supervisor(run, order)
+        supervisor.announce()
+        with contextlib.suppress(BrokenPipeError):  # the launcher was killed: that stops nobody
+            os.write(ready, b"ready")
+        os.close(ready)
+        supervisor.work()
+    except KdtuiError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
