@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -108,10 +109,12 @@ class LocalLauncher:
                 os.close(writer)
         if answer != b"ready":
             raise LaunchError(
-                "The supervisor did not come up",
+                "The supervisor did not come up" if ready else f"The supervisor was silent for {HANDSHAKE:.0f} s",
                 where=run.worker_log,
                 found=_tail(run.worker_log, begin) or "it printed nothing",
-                hint="`kdtui doctor` checks the environment",
+                hint="`kdtui doctor` checks the environment"
+                if ready
+                else "`kdtui runs` shows whether it comes up late",
             )
 
     def stop(self, run: Run, *, kill: bool = False) -> None:
@@ -170,12 +173,16 @@ def _kill(run: Run) -> None:
 
 def _sigkill(who: Mapping[str, Any]) -> None:
     """SIGKILL a process and what it started, if it is still that process."""
-    if lives(who):
-        try:
-            # Supervisor and ranks each lead a group: loader workers go with their rank.
-            os.killpg(who["pid"], signal.SIGKILL)
-        except ProcessLookupError:
-            return
+    if not lives(who):
+        return
+    try:
+        # Supervisor and ranks each lead a group: loader workers go with their rank.
+        os.killpg(who["pid"], signal.SIGKILL)
+    except ProcessLookupError:  # no leader: an engine behind a wrapper
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(who["pid"], signal.SIGKILL)
+    except PermissionError as error:
+        raise LaunchError("A process of the run belongs to someone else", found=f"pid {who['pid']}") from error
 
 
 def _lock(run: Run) -> int:
@@ -225,7 +232,14 @@ def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
         LaunchError: This machine will never have them.
     """
     training = run.profile_table().get("training", {})
-    devices, accelerator = int(training.get("devices", 1)), str(training.get("accelerator", "auto"))
+    devices, accelerator = training.get("devices", 1), training.get("accelerator", "auto")
+    if not isinstance(devices, int) or devices < 1 or accelerator not in ("auto", "cpu", "gpu"):
+        raise LaunchError(
+            "The run's profile cannot be used",
+            where=f"{run.profile_path} (training.devices, training.accelerator)",
+            found=f"{devices!r}, {accelerator!r}",
+            allowed="devices >= 1 and accelerator auto, cpu or gpu",
+        )
     here = capacity()
     device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
     names = here.names(device)

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kdtui.errors import KdtuiError
-from kdtui.events import Exited, Queued, Stopped
+from kdtui.errors import KdtuiError, LaunchError, StoreError
+from kdtui.events import Event, Exited, Failed, Queued, Stopped
 from kdtui.launch.alive import hostname, identity
 from kdtui.launch.command import engine_command, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket, slot_folder
@@ -57,6 +57,7 @@ class Supervisor:
         )
         self.grace = float(os.environ.get(GRACE, "5"))
         self._beaten = float("-inf")
+        self._stop_asked = False
         self._wake, self._waker = socket.socketpair()
 
     def announce(self) -> None:
@@ -74,16 +75,20 @@ class Supervisor:
 
     def work(self) -> None:
         """Wait, run, report."""
-        slots = self._wait_for_slots()
-        if slots is None:
-            self._say(Stopped(0, 0, reason="stopped while waiting"))
-            self._say(Exited(self.attempt, 0))
-            return
-        ranks = self._start(slots)
-        self._say(self._watch(ranks) if ranks is not None else Exited(self.attempt, 127))
+        try:
+            slots = self._wait_for_slots()
+            if slots is None:
+                self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
+                return
+            ranks = self._start(slots)
+        except (KdtuiError, OSError) as error:
+            # No rank lives, so this is the only writer, and the only one who knows why.
+            self._say(_failed(error), Exited(self.attempt, 3))
+            raise
+        self._say(self._watch(ranks))
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self.run.request_stop()
+        self._stop_asked = True  # no file is made here: a handler that raises would end the supervisor
 
     def _wait_for_slots(self) -> Slots | None:
         """The slots, or None when the run was stopped before it got them."""
@@ -91,7 +96,7 @@ class Supervisor:
         ticket = Ticket(folder, self.record.device, self.record.created, self.run.id)
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
-            while not self.run.stop_requested():
+            while not (self._stop_asked or self.run.stop_requested()):
                 slots = ticket.look(self.slot_names, count)
                 if slots is not None:
                     return slots
@@ -100,17 +105,17 @@ class Supervisor:
         finally:
             ticket.leave()
 
-    def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]] | None:
-        """Start every rank and record it at once; None when one could not be started."""
+    def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]]:
+        """Start every rank and record it at once; all or none."""
         training = self.run.profile_table().get("training", {})
         port = free_port()
         gpus = slots.names if self.record.device == "gpu" else ()
         ranks: list[subprocess.Popen[bytes]] = []
-        for rank in range(self.record.devices):
-            own = rank_environment(
-                rank, self.record.devices, port=port, threads=int(training.get("threads", 0)), gpus=gpus
-            )
-            try:
+        try:
+            for rank in range(self.record.devices):
+                own = rank_environment(
+                    rank, self.record.devices, port=port, threads=int(training.get("threads", 0)), gpus=gpus
+                )
                 process = subprocess.Popen(
                     self.record.argv,
                     stdin=subprocess.DEVNULL,
@@ -118,14 +123,14 @@ class Supervisor:
                     pass_fds=(self.lock, *slots.descriptors),
                     process_group=0,  # so that loader workers can be ended with their rank
                 )
-            except OSError as error:
-                print(f"rank {rank} could not be started: {error}", file=sys.stderr, flush=True)
-                for started in ranks:
-                    _end(started)
-                return None
-            ranks.append(process)
-            self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity(process.pid)))
-            self.run.write_launch_record(self.record)
+                ranks.append(process)
+                self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity(process.pid)))
+                self.run.write_launch_record(self.record)
+        except (KdtuiError, OSError):
+            for process in ranks:
+                _end(process)
+                process.wait()
+            raise
         return ranks
 
     def _watch(self, ranks: list[subprocess.Popen[bytes]]) -> Exited:
@@ -155,18 +160,37 @@ class Supervisor:
     def _sleep(self, seconds: float) -> None:
         """Sleep, or wake for a signal: a child that ended, a request to stop."""
         self._beat()
+        self._pass_on_the_stop()
         if select.select([self._wake], [], [], seconds)[0]:
             with contextlib.suppress(BlockingIOError):
                 self._wake.recv(4096)
 
     def _beat(self) -> None:
         if time.monotonic() - self._beaten >= BEAT:
-            self.run.touch_beat()
             self._beaten = time.monotonic()
+            try:
+                self.run.touch_beat()
+            except OSError as error:  # other hosts will call the run silent; that ends no training
+                print(f"beat: {error}", file=sys.stderr, flush=True)
 
-    def _say(self, event: Queued | Stopped | Exited) -> None:
+    def _pass_on_the_stop(self) -> None:
+        if not self._stop_asked or self.run.stop_requested():
+            return
+        try:
+            self.run.request_stop()
+        except StoreError as error:  # a full disk: once more at the next wake-up
+            print(error, file=sys.stderr, flush=True)
+
+    def _say(self, *events: Event) -> None:
         with EventLog(self.run.events_path) as log:
-            log.append(event)
+            for event in events:
+                log.append(event)
+
+
+def _failed(error: KdtuiError | OSError) -> Failed:
+    if isinstance(error, KdtuiError):
+        return Failed(type(error).__name__, error.message, error.hint)
+    return Failed("LaunchError", f"The ranks could not be started: {error}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -198,9 +222,9 @@ def main(arguments: list[str]) -> int:
             os.write(ready, b"ready")
         os.close(ready)
         supervisor.work()
-    except KdtuiError as error:
+    except (KdtuiError, OSError) as error:
         print(error, file=sys.stderr, flush=True)
-        return error.exit_code
+        return LaunchError.exit_code
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdtui.errors import StoreError
@@ -44,7 +44,7 @@ class Digest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return dict(vars(self))  # asdict would copy every value of a thousand digests
 
 
 def digest_from_json(body: Mapping[str, Any]) -> Digest:
@@ -179,13 +179,21 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "started": found.started.time if found.started else None,
         "last_event": found.last_event,
         "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,
-        "hint": printable(found.word.hint) if isinstance(found.word, Failed) and found.word.hint else None,
+        "hint": _hint(found),
     }
     told = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
     horizon = next((n for n in [record.total_epochs if record else None, *told] if n is not None), None)
     if horizon is not None:
         shown["epochs"] = horizon
     return shown
+
+
+def _hint(found: Scan) -> str | None:
+    if isinstance(found.word, Failed):
+        return printable(str(found.word.hint)) if found.word.hint else None
+    if found.word is None and found.exited is not None:
+        return "`kdtui logs RUN` shows what it printed"
+    return None
 
 
 def _detail(word: Any, exited: Any) -> str:

@@ -58,7 +58,7 @@ class RunStore:
             UsageError: The profile's name cannot be a folder's.
             StoreError: The folder cannot be written.
         """
-        import tomli_w
+        from kdtui.profile import absolute, dump
 
         check_name(profile.name)
         created = time.time_ns()
@@ -79,8 +79,7 @@ class RunStore:
                 "resume_from": resume_from,
                 "origin": origin,
             }
-            table = profile.model_dump(mode="json", exclude_none=True)
-            draft.profile_path.write_text(tomli_w.dumps(table), encoding="utf-8")
+            draft.profile_path.write_bytes(dump(absolute(profile)))
             draft.manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             draft.write_notes(Notes(tuple(dict.fromkeys((*profile.tags, *tags)))))
             for folder in (draft.checkpoints, draft.logs, draft.visualizations, draft.evaluations):
