@@ -52,7 +52,7 @@ def build_dataset(data: Data, split: str, *, stride: int = 32, seed: int = 0) ->
     if split not in SPLITS:
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
     level = data.augmentation if split == "train" else "none"
-    augmentation = None if level == "none" else Augment(level, data.height, data.width)
+    augmentation = None if level == "none" else Augment(level, data.task, data.height, data.width)
     oversize = OVERSIZE[level]
     if isinstance(data, FolderData):
         return LabelFolder(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)

@@ -97,7 +97,7 @@ class PersonCrops(SegmentationDataset):
             if right <= left or bottom <= top:
                 raise DataError(
                     "the box of an annotation lies outside its image",
-                    where=f"{self._instances.path}: annotation {instance.id}",
+                    where=instance.source,
                     found=list(instance.box),
                 )
         self._targets = [found[i] for i in limited(len(found), data.train_limit if split == "train" else None, 0)]
@@ -117,7 +117,7 @@ class PersonCrops(SegmentationDataset):
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
-        image = as_rgb(self._oriented(picture).crop(box))
+        image = as_rgb(self._oriented(picture)).crop(box)
         labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
         return resized(image, labels, height, width)
 

@@ -49,12 +49,14 @@ def read_classes(path: Path) -> Classes:
         if not index or not index[0].isdecimal() or not (name or ignore):
             raise DataError("a line of the class list cannot be read", where=f"{path}:{number}", found=line, hint=hint)
         value = int(index[0])
-        if value in named or value == ignored or (ignore and ignored is not None):
-            raise DataError("the class list names an index twice", where=f"{path}:{number}", found=line, hint=hint)
+        label = " ".join(name)
+        taken = value in named or value == ignored or (ignored is not None if ignore else label in named.values())
+        if taken:
+            raise DataError("the class list says something twice", where=f"{path}:{number}", found=line, hint=hint)
         if ignore:
             ignored = value
         else:
-            named[value] = " ".join(name)
+            named[value] = label
     if len(named) < 2 or len(named) > IGNORE_INDEX:
         raise DataError(
             "the class list has no usable number of classes",
@@ -158,7 +160,9 @@ class LabelFolder(SegmentationDataset):
                 where=path,
                 found=shown + (f" and {strange.size - _SHOWN} more" if strange.size > _SHOWN else ""),
                 allowed=self._classes.allowed(),
-                hint="name them in classes.txt, or add 'ignore_index N NAME'",
+                hint="save masks as PNG: JPEG changes the values"
+                if path.suffix.lower() in (".jpg", ".jpeg")
+                else "name them in classes.txt, or add 'ignore_index N NAME'",
             )
         labels = np.searchsorted(np.array(self._classes.values), values).astype(np.uint8)
         if self._classes.ignored is not None:

@@ -66,27 +66,59 @@ def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
     """Which pixels of the whole image an instance owns."""
     height, width = picture.height, picture.width
     segmentation = instance.segmentation
+    # pycocotools trusts what it is given: coordinates that are no numbers make it allocate without end, and run lengths
+    # that do not fill the image leave the rest of the mask uninitialised. So both are checked here.
     try:
         if isinstance(segmentation, list):
-            polygons = [p for p in segmentation if len(p) >= _POLYGON_NUMBERS]
+            polygons = [_corners(p, max(height, width)) for p in segmentation if len(p) >= _POLYGON_NUMBERS]
             if not polygons:
                 return np.zeros((height, width), dtype=bool)
             runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        elif isinstance(segmentation["counts"], list):
-            runs = coco_mask.frPyObjects(segmentation, *segmentation["size"])
         else:
-            runs = segmentation
+            counts, size = segmentation["counts"], list(segmentation["size"])
+            if size != [height, width]:
+                raise ValueError(f"size {size} where the image has {[height, width]} (rows, columns)")
+            runs = {"size": size, "counts": expand(counts) if isinstance(counts, str) else counts}
+            if any(type(run) is not int or run < 0 for run in runs["counts"]) or sum(runs["counts"]) != height * width:
+                raise ValueError(f"run lengths do not add up to {height * width} pixels")
+            runs = coco_mask.frPyObjects(runs, height, width)
         owned: NDArray[np.bool_] = coco_mask.decode(runs).astype(bool)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as missing:
+        raise DataError("a segmentation lacks a key", where=instance.source, found=f"no {missing}") from None
+    except (TypeError, ValueError) as error:
         raise DataError("a segmentation cannot be read", where=instance.source, found=error) from None
-    if owned.shape != (height, width):
-        raise DataError(
-            "a segmentation has another size than its image",
-            where=instance.source,
-            found=f"{owned.shape[1]}x{owned.shape[0]}",
-            allowed=f"{width}x{height}",
-        )
     return owned
+
+
+def _corners(numbers: Any, side: int) -> list[float]:
+    """A polygon's coordinates, x and y in turn, in or near an image with that longer side."""
+    corners = np.asarray(numbers, dtype=np.float64)
+    if corners.ndim != 1 or corners.size % 2:
+        raise ValueError(f"a polygon of {corners.size} numbers in {corners.ndim} dimensions, not pairs x, y")
+    if not (np.abs(corners) <= 4 * side).all():  # also false for nan
+        raise ValueError("a polygon leaves the image by far or holds something that is no number")
+    return [float(number) for number in corners]
+
+
+def expand(text: str) -> list[int]:
+    """The run lengths in COCO's compressed form: 5 bits a character, signed, from the third on as differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"character {character!r} in compressed run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("compressed run lengths end within a number")
+    return counts
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -142,12 +174,17 @@ def read_instances(path: Path, category: str) -> Instances:
     try:
         kind = "images"
         for entry in content["images"]:
-            pictures[entry["id"]] = Picture(str(entry["file_name"]), int(entry["width"]), int(entry["height"]))
+            picture = Picture(str(entry["file_name"]), int(entry["width"]), int(entry["height"]))
+            if picture.width < 1 or picture.height < 1:
+                raise ValueError("no size")
+            pictures[entry["id"]] = picture
         kind = "annotations"
         for entry in content["annotations"]:
             if entry["category_id"] not in wanted:
                 continue
             x, y, w, h = map(float, entry["bbox"])
+            if not np.isfinite((x, y, w, h)).all() or w < 0 or h < 0:
+                raise ValueError("bbox is not x, y, width, height")
             instance = Instance(
                 id=entry["id"],
                 image_id=entry["image_id"],

@@ -52,6 +52,10 @@ def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
     return Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
 
 
+def _pass_once(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class _Worker:
     """Set-up of a loading process: it dies with the rank that forked it.
 
@@ -67,8 +71,10 @@ class _Worker:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != self._parent:  # it died before prctl was reached
                 os.kill(os.getpid(), signal.SIGKILL)
-        # Ctrl-C and SIGTERM ask the rank for a clean stop; the batches it still needs must arrive.
+        # Ctrl-C, or SIGTERM to the whole group, asks the rank for a clean stop, and the batches until then must arrive.
+        # So the first SIGTERM passes; the second ends the worker, as DataLoader and multiprocessing rely on.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _pass_once)
         torch.set_num_threads(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import cast
 
@@ -18,14 +19,15 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def open_picture(path: Path) -> Image.Image:
     """The decoded file, as stored (not turned, not converted)."""
     try:
-        picture = Image.open(path)
-        picture.load()
+        with Image.open(path) as picture:
+            picture.load()
     except FileNotFoundError:
         raise DataError("an image is missing", where=path, hint="is the folder of images the right one?") from None
     except UnidentifiedImageError:
         raise DataError("an image cannot be read", where=path, found="no known image format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError("an image cannot be read", where=path, found=str(error)) from None
+    # What the decoders of png, jpeg and tiff raise on damaged files.
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError("an image cannot be read", where=path, found=error) from None
     return picture
 
 
@@ -35,7 +37,7 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB; 16-bit values keep their upper byte, transparency shows black."""
+    """Any mode as 8-bit RGB; 16-bit values keep their upper byte, transparency is left out."""
     if picture.mode == "RGB":
         return picture
     if picture.mode in _SIXTEEN_BIT:
@@ -44,10 +46,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
         grey = values >> 8 if picture.mode != "I" or values.max(initial=0) > 255 else values
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    if picture.mode in ("RGBA", "LA", "PA"):
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+        picture = picture.convert("RGBA")  # straight to RGB, pillow warns
     return picture.convert("RGB")
 
 

@@ -26,6 +26,9 @@ SPLITS = ("train", "val", "test")
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 MEAN_BYTES = (124, 116, 104)
+# (pixel / 255 - MEAN) / STD as one multiplication and one addition.
+_SCALE = 1 / (255 * torch.tensor(STD).view(3, 1, 1))
+_SHIFT = -(torch.tensor(MEAN) / torch.tensor(STD)).view(3, 1, 1)
 
 Pixels = NDArray[np.uint8]
 Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -137,11 +140,11 @@ class SegmentationDataset(ABC):
 
     def _finish(self, image: Tensor, mask: Tensor) -> Sample:
         height, width = (-(-side // self.stride) * self.stride for side in mask.shape)
-        pixels = (image.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        pixels = image.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
         labels = mask.long()
         if (height, width) != tuple(mask.shape):
             pad = (0, width - mask.shape[1], 0, height - mask.shape[0])
             # Zero after normalisation is the mean colour.
             pixels = torch.nn.functional.pad(pixels, pad)
             labels = torch.nn.functional.pad(labels, pad, value=IGNORE_INDEX)
-        return Sample(pixels.contiguous(), labels)
+        return Sample(pixels, labels)
