@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped
-from kdtui.launch.alive import identity
+from kdtui.store.identity import own_identity
 from kdtui.store.run import EventLog, Run
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -54,7 +54,7 @@ class Engine:
             record = self.run.launch_record() or record
         started = Started(
             attempt=record.attempt,
-            ranks=record.ranks or (identity(),),
+            ranks=record.ranks or (own_identity(),),
             device=record.device,
             precision="fp32",
             threads=int(os.environ["OMP_NUM_THREADS"]),

@@ -24,9 +24,10 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
-from kdtui.launch.alive import hostname, identity
+from kdtui.launch.alive import hostname
 from kdtui.launch.command import engine_command, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket, slot_folder
+from kdtui.store.identity import identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
 
 BEAT = 15.0
@@ -47,7 +48,7 @@ class Supervisor:
         self.record = LaunchRecord(
             attempt=self.attempt,
             host=hostname(),
-            **identity(),
+            **own_identity(),
             job_id=None,
             argv=tuple(engine_command("train", str(run.path))),
             device=order["device"],
@@ -124,7 +125,7 @@ class Supervisor:
                     process_group=0,  # so that loader workers can be ended with their rank
                 )
                 ranks.append(process)
-                self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity(process.pid)))
+                self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity_of(process.pid)))
                 self.run.write_launch_record(self.record)
         except (KdtuiError, OSError):
             for process in ranks:

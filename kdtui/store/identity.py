@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TypedDict
+
+PROC = Path("/proc")
 
 
 class Identity(TypedDict):
@@ -15,23 +18,43 @@ class Identity(TypedDict):
     boot_id: str
 
 
+@functools.cache
 def boot_id() -> str:
-    """The kernel's id of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """Differs after every boot of this machine."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # no /proc: macOS
+        import psutil  # type: ignore[import-untyped]
+
+        return f"boot-{psutil.boot_time():.0f}"
 
 
 def start_ticks(pid: int) -> int | None:
-    """Clock ticks from boot to the start of ``pid``; None when there is no such process, or only its zombie."""
+    """When ``pid`` started, in clock ticks since boot; None when it is gone or only waits to be reaped."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
+        return None if (PROC / "self").exists() else _start_without_proc(pid)
+    # The program's name stands in parentheses and may hold anything; the rest follows the last ')'.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _start_without_proc(pid: int) -> int | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
+    except psutil.NoSuchProcess:
         return None
-    # The command name may hold spaces and parentheses; the last one closes it.
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def identity_of(pid: int) -> Identity:
+    """The identity of a process; one that is gone gets a start time that no process has."""
+    return {"pid": pid, "start_ticks": start_ticks(pid) or 0, "boot_id": boot_id()}
 
 
 def own_identity() -> Identity:
     """The identity of this process."""
-    ticks = start_ticks(os.getpid())
-    return {"pid": os.getpid(), "start_ticks": ticks or 0, "boot_id": boot_id()}
+    return identity_of(os.getpid())
