@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdtui.profile.loading import absolute, dump, load, sources
+    from kdtui.profile.loading import absolute, amend, dump, load, sources
     from kdtui.profile.tables import (
         CocoData,
         CocoSplit,
@@ -38,12 +38,13 @@ __all__ = [
     "Teacher",
     "Training",
     "absolute",
+    "amend",
     "dump",
     "load",
     "sources",
 ]
 
-_LOADING = frozenset({"absolute", "dump", "load", "sources"})
+_LOADING = frozenset({"absolute", "amend", "dump", "load", "sources"})
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kdtui.errors import ProfileError
 from kdtui.profile.find import locate
 from kdtui.profile.mistakes import mistakes
-from kdtui.profile.resolve import Resolved, resolve
+from kdtui.profile.resolve import Resolved, read_sets, resolve
 from kdtui.profile.tables import CocoData, FolderData, Profile
 
 
@@ -26,6 +26,20 @@ def load(name_or_path: str | Path, sets: Sequence[str] = ()) -> Profile:
     """
     resolved = resolve(locate(name_or_path), sets)
     return _validate(resolved, what=f"profile '{name_or_path}'")
+
+
+def amend(profile: Profile, sets: Sequence[str], *, what: str = "the profile") -> Profile:
+    """A profile with ``sets`` laid on top, checked as if it had been written so.
+
+    Raises:
+        ProfileError: Every mistake at once.
+    """
+    resolved = Resolved(table=profile.model_dump(exclude_none=True))
+    resolved.origins = dict.fromkeys([(key,) for key in resolved.table], what)
+    table, origins, mistaken = read_sets(sets)
+    resolved.merge(table, origins)
+    resolved.mistakes += mistaken
+    return _validate(resolved, what=what)
 
 
 def sources(name_or_path: str | Path) -> list[Path]:

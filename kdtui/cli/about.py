@@ -1,0 +1,133 @@
+"""``profiles`` and ``doctor``: what there is, and whether it works here."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdtui.cli.console import Exit, emit, out, say, table
+from kdtui.cli.options import Json, RunsDir, complete_profile, open_store
+from kdtui.errors import KdtuiError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(profiles)
+    app.command()(doctor)
+
+
+def profiles(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_profile)
+    ] = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Complete: parents followed, every default written.")
+    ] = False,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any profile key.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the profiles, or show one as it is written or resolved."""
+    from kdtui.profile.find import listing, locate
+
+    if name is None:
+        if resolved or sets:
+            raise UsageError("--resolved and --set show one profile", hint="kdtui profiles NAME --resolved")
+        found = listing()
+        if as_json:
+            emit(
+                [
+                    {
+                        "name": file.name,
+                        "path": str(file.path),
+                        "shipped": file.shipped,
+                        "description": file.description,
+                        "extends": file.extends,
+                    }
+                    for file in found
+                ]
+            )
+        else:
+            rows = [
+                [file.name, "shipped" if file.shipped else str(file.path.parent), file.description] for file in found
+            ]
+            table(["profile", "from", ""], rows)
+        return
+    if resolved or sets or as_json:
+        from kdtui.profile import dump, load
+
+        profile = load(name, sets or [])
+        if as_json:
+            emit(profile.model_dump(mode="json", exclude_none=True))
+        else:
+            out(dump(profile).decode().rstrip("\n"))
+        return
+    path = locate(name)
+    say(str(path))
+    out(path.read_text(encoding="utf-8").rstrip("\n"))
+
+
+def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
+    """Check this machine: Python, disk, slots, the run store, the shipped profiles, torch and one step of training."""
+    checks = [_python(), _store(runs_dir), _profiles(), *_engine()]
+    if as_json:
+        emit({"ok": all(check["ok"] for check in checks), "checks": checks})
+    else:
+        for check in checks:
+            out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['message']}")
+            if check.get("hint") and not check["ok"]:
+                out(f"     next: {check['hint']}")
+    if not all(check["ok"] for check in checks):
+        raise typer.Exit(Exit.ENGINE)
+
+
+def _check(name: str, ok: bool, message: str, hint: str | None = None) -> dict[str, Any]:
+    return {"name": name, "ok": ok, "message": message, "hint": hint}
+
+
+def _python() -> dict[str, Any]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return _check("python", sys.version_info >= (3, 11), version, "Python 3.11 or newer is needed")
+
+
+def _store(runs_dir: Path | None) -> dict[str, Any]:
+    store = open_store(runs_dir)
+    existing = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    try:
+        count = len(store.summaries())
+    except KdtuiError as error:
+        return _check("run store", False, error.message, error.hint)
+    return _check(
+        "run store", free > 1, f"{store.root}: {count} runs, {free:.1f} GiB free", "free some space, or use --runs-dir"
+    )
+
+
+def _profiles() -> dict[str, Any]:
+    from kdtui.profile import load
+    from kdtui.profile.find import listing
+
+    wrong = []
+    for file in listing():
+        try:
+            load(file.path)
+        except KdtuiError as error:
+            wrong.append(f"{file.name}: {error.message}")
+    message = "\n".join(wrong) if wrong else "all of them load"
+    return _check("profiles", not wrong, message, "kdtui profiles NAME --resolved tells every mistake")
+
+
+def _engine() -> list[dict[str, Any]]:
+    from kdtui.launch.command import ask, engine_command
+
+    try:
+        answer = ask("doctor")
+    except KdtuiError as error:
+        return [_check("engine", False, error.message, error.hint)]
+    versions = answer.get("versions") or {}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    checks = [_check("engine", True, told or " ".join(engine_command("doctor")))]
+    return [*checks, *(_check(c["name"], bool(c["ok"]), str(c["message"]), c.get("hint")) for c in answer["checks"])]

@@ -1,0 +1,266 @@
+"""``evaluate``, ``inspect``, ``teachers`` and ``encoders``: checkpoints and what could be in them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdtui.cli.console import emit, millions, number, out, say, table
+from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.errors import KdtuiError, RunNotFound, UsageError
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+_ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".safetensors", ".bin"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(evaluate)
+    app.command()(inspect)
+    app.command()(teachers)
+    app.command()(encoders)
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT", help="A run's best checkpoint, or a file.", autocompletion=complete_run
+        ),
+    ],
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="Data to evaluate on; default: the run's own.", autocompletion=complete_profile),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Score a checkpoint on a split of the data."""
+    from kdtui.cli.choices import owner
+
+    if split not in ("train", "val", "test"):
+        raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
+    store = open_store(runs_dir)
+    path = Path(what).expanduser()
+    run = owner(path) if path.is_file() else None
+    if not path.exists():
+        run = _find(what, store)
+        path = run.best
+    if not path.exists():
+        raise UsageError("this run has no best checkpoint yet", found=what, where=path)
+    if profile is not None:
+        answer = _evaluate_on(profile, path, split)
+    elif run is not None:
+        answer = evaluate_run(run, split, path)
+    else:
+        raise UsageError(
+            "this checkpoint is no run of ours, so its data are not known",
+            where=path,
+            hint="--profile NAME says what to evaluate on",
+        )
+    if as_json:
+        emit(answer)
+        return
+    out(f"{split}  mIoU {number(answer.get('miou'))}  over {answer.get('samples', '?')} samples")
+    for name, value in (answer.get("iou") or {}).items():
+        out(f"  IoU {name}  {number(value)}")
+    for key in ("dice", "pixel_accuracy"):
+        if isinstance(answer.get(key), float):
+            out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
+
+
+def _find(what: str, store: RunStore) -> Run:
+    try:
+        return store.find(what)
+    except RunNotFound as error:
+        raise RunNotFound(
+            f"'{what}' is neither a checkpoint nor a run", where=error.where, allowed=error.allowed, hint=error.hint
+        ) from error
+
+
+def evaluate_run(run: Run, split: str, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Score a run's checkpoint on its own data; its best one is also kept in ``evaluations/``."""
+    from kdtui.launch.command import ask
+
+    path = checkpoint or run.best
+    keep = ["--out", str(run.evaluation(split))] if path.absolute() == run.best.absolute() else []
+    return ask("evaluate", str(run.profile_path), str(path), split, *keep)
+
+
+def _evaluate_on(profile: str, checkpoint: Path, split: str) -> dict[str, Any]:
+    from kdtui.launch.command import ask
+    from kdtui.profile import absolute, dump, load
+
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        file = Path(folder) / "profile.toml"
+        file.write_bytes(dump(absolute(load(profile))))
+        return ask("evaluate", str(file), str(checkpoint), split)
+
+
+def inspect(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a save_pretrained folder or a run.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="hierarchical or semantic; for four channels.", show_default=False)
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="Where the file leaves it open.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Where the file leaves it open.", autocompletion=complete_encoder)
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Tell what is in a checkpoint; nothing in it is executed."""
+    from kdtui.cli.choices import find_teacher
+    from kdtui.launch.command import ask
+
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        try:
+            path = find_teacher(checkpoint, open_store(runs_dir)).checkpoint
+        except UsageError as error:
+            raise UsageError(
+                f"there is no checkpoint '{checkpoint}'", allowed=error.allowed, hint=error.hint
+            ) from error
+    given = {"--task": task, "--architecture": architecture, "--encoder": encoder}
+    options = [word for flag, value in given.items() if value is not None for word in (flag, value)]
+    answer = ask("inspect", str(path), *options)
+    if as_json:
+        emit(answer)
+        return
+    wide = max((len(key) for key in answer), default=0)
+    for key, value in answer.items():
+        if value not in (None, {}, []):
+            out(f"{key.replace('_', ' '):<{wide}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{value:,}"
+
+
+def teachers(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER]", help="Folders to look for checkpoints in.")
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """List checkpoints that could teach: best ones of finished runs, and files in folders."""
+    from kdtui.cli.choices import owner
+
+    store = open_store(runs_dir)
+    rows: list[dict[str, Any]] = []
+    for run in store.summaries():
+        best = store.find(run.id).best
+        if best.is_file():
+            rows.append(
+                {
+                    "checkpoint": str(best),
+                    "run": run.id,
+                    "encoder": run.encoder,
+                    "architecture": run.architecture,
+                    "parameters": run.parameters,
+                    "miou": run.best_miou,
+                    "bytes": best.stat().st_size,
+                }
+            )
+    for folder in folders or []:
+        if not folder.is_dir():
+            raise UsageError("no such folder", found=folder)
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _ENDINGS and path.is_file() and owner(path) is None:
+                rows.append(
+                    {
+                        "checkpoint": str(path),
+                        "run": None,
+                        "encoder": None,
+                        "architecture": None,
+                        "parameters": None,
+                        "miou": None,
+                        "bytes": path.stat().st_size,
+                    }
+                )
+    if as_json:
+        emit(rows)
+    elif rows:
+        cells = [
+            [
+                row["run"] or row["checkpoint"],
+                row["architecture"] or "-",
+                row["encoder"] or "-",
+                millions(row["parameters"]),
+                number(row["miou"]),
+                f"{row['bytes'] / 2**20:.1f} MiB",
+            ]
+            for row in rows
+        ]
+        table(
+            ["teacher", "architecture", "encoder", "params", "mIoU", "size"],
+            cells,
+            right=frozenset({"params", "mIoU", "size"}),
+        )
+        if any(row["run"] is None for row in rows):
+            say("kdtui inspect CHECKPOINT tells what is in a file")
+    else:
+        say(f"no checkpoints in {store.root}; kdtui teachers FOLDER looks elsewhere too")
+
+
+def encoders(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a glob.")] = "",
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher", metavar="CKPT|RUN", help="Show the compression against it.", autocompletion=complete_run
+        ),
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """List encoders for a student and what they cost."""
+    from kdtui.cli.encoder_table import encoder_rows
+
+    parameters = None if teacher is None else _teacher_parameters(teacher, open_store(runs_dir))
+    rows = encoder_rows(pattern, parameters)
+    if not rows:
+        raise UsageError("no encoder matches", found=pattern, hint="kdtui encoders lists them all")
+    if as_json:
+        emit(rows)
+        return
+    cells = [
+        [
+            row["encoder"],
+            millions(row["parameters"]),
+            f"{row['macs'] / 1e9:.2f} G",
+            *([] if parameters is None else [f"{row['compression']:.2f}x"]),
+        ]
+        for row in rows
+    ]
+    header = ["encoder", "params", "MACs", *([] if parameters is None else ["smaller"])]
+    table(header, cells, right=frozenset(header[1:]))
+    say("Unet with its default decoder, four channels, 256 x 256")
+
+
+def _teacher_parameters(text: str, store: RunStore) -> int:
+    from kdtui.cli.choices import find_teacher
+    from kdtui.launch.command import ask
+
+    chosen = find_teacher(text, store)
+    known = None if chosen.run is None else _of_run(chosen.run, store)
+    return known if known is not None else int(ask("inspect", str(chosen.checkpoint))["parameters"])
+
+
+def _of_run(run: Run, store: RunStore) -> int | None:
+    try:
+        return store.summary(run).parameters
+    except KdtuiError:  # its files are damaged; the checkpoint itself still tells
+        return None

@@ -1,0 +1,173 @@
+"""From flags to profiles: shorthands as ``--set``, the teacher that was meant, the point to resume from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtui.errors import RunNotFound, UsageError
+
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+
+@dataclass(frozen=True)
+class TeacherChoice:
+    """A teacher: a checkpoint, and the run it came from when it is one of ours."""
+
+    checkpoint: Path
+    run: Run | None = None
+
+    def sets(self) -> list[str]:
+        """What turns distillation from this teacher on."""
+        return [f"teacher.checkpoint={json.dumps(str(self.checkpoint))}", "distillation.enabled=true"]
+
+
+@dataclass(frozen=True)
+class Shorthands:
+    """Flags that are short for ``--set``; None where not given."""
+
+    temperature: float | None = None
+    alpha: float | None = None
+    student_encoder: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    name: str | None = None
+
+    def sets(self) -> list[str]:
+        """The same as ``--set`` texts."""
+        keys = {
+            "distillation.temperature": self.temperature,
+            "distillation.alpha": self.alpha,
+            "student.encoder": self.student_encoder,
+            "training.epochs": self.epochs,
+            "training.batch_size": self.batch_size,
+            "seed": self.seed,
+            "name": self.name,
+        }
+        # json.dumps of a text or a finite number is also its TOML; nan and inf are TOML as Python spells them.
+        return [
+            f"{key}={json.dumps(value) if isinstance(value, str) else value}"
+            for key, value in keys.items()
+            if value is not None
+        ]
+
+
+def owner(checkpoint: Path) -> Run | None:
+    """The run whose folder a checkpoint lies in."""
+    from kdtui.store.run import Run
+
+    run = Run(checkpoint.absolute().parent.parent)
+    return run if checkpoint.parent.name == run.checkpoints.name and run.manifest_path.is_file() else None
+
+
+def find_teacher(text: str, store: RunStore) -> TeacherChoice:
+    """The teacher behind a file, a folder or a run's id, name or prefix.
+
+    Raises:
+        UsageError: It is neither, or a run without a best checkpoint.
+    """
+    from kdtui.store.run import Run
+
+    path = Path(text).expanduser()
+    if path.exists():
+        if (path / "profile.toml").is_file():
+            return _best_of(Run(path.absolute()))
+        return TeacherChoice(path.absolute(), owner(path))
+    try:
+        return _best_of(store.find(text))
+    except RunNotFound as error:
+        raise UsageError(
+            "this teacher is neither a file nor a run",
+            where="--teacher-checkpoint",
+            found=text,
+            allowed=error.allowed or "a checkpoint, a save_pretrained folder, or a run's id, name or unique prefix",
+            hint="kdtui teachers lists the checkpoints of this run store",
+        ) from error
+
+
+def _best_of(run: Run) -> TeacherChoice:
+    if not run.best.is_file():
+        raise UsageError(
+            "this run has no best checkpoint to teach with",
+            where=run.checkpoints,
+            found=run.id,
+            hint=f"kdtui show {run.id} tells how far it came",
+        )
+    return TeacherChoice(run.best, run)
+
+
+def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Profile:
+    """The profile to run, complete: teacher, flags and ``--set`` laid on top in this order, paths absolute.
+
+    Raises:
+        UsageError: It distils but names no teacher.
+    """
+    from kdtui.profile import absolute, load
+
+    return ready(absolute(load(name, [*(teacher.sets() if teacher else []), *sets])))
+
+
+def ready(profile: Profile) -> Profile:
+    """The same profile, once it is sure that a distilling one has a teacher.
+
+    Raises:
+        UsageError: It has none.
+    """
+    if profile.distillation.enabled and profile.teacher.checkpoint is None:
+        raise UsageError(
+            f"profile '{profile.name}' distils but names no teacher",
+            where="teacher.checkpoint",
+            allowed="a checkpoint or a run",
+            hint="--teacher-checkpoint CKPT|RUN, or --set distillation.enabled=false to train the student alone",
+        )
+    return profile
+
+
+def teacher_record(profile: Profile) -> dict[str, Any] | None:
+    """What the manifest keeps of the teacher: path, hash, and the run it came from."""
+    checkpoint = profile.teacher.checkpoint
+    if checkpoint is None or not profile.distillation.enabled:
+        return None
+    path = Path(checkpoint)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    run = owner(Path(checkpoint))
+    return {
+        "checkpoint": checkpoint,
+        "sha256": _sha256(path) if path.is_file() else None,
+        "run": None if run is None else run.id,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resume_point(text: str, store: RunStore) -> Path:
+    """The checkpoint that ``--resume`` means: a file, or a run's last one.
+
+    Raises:
+        UsageError: The run has none.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path.absolute()
+    run = store.find(text)
+    for checkpoint in (run.last, run.best):
+        if checkpoint.is_file():
+            return checkpoint
+    raise UsageError(
+        "this run has no checkpoint to start from",
+        where=run.checkpoints,
+        found=run.id,
+        hint=f"kdtui resume {run.id} starts it again from the beginning",
+    )

@@ -1,0 +1,144 @@
+"""``compare`` and the files it keeps in the run store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdtui.cli.console import clean, emit, out, say, table
+from kdtui.cli.options import Json, RunNames, RunsDir, complete_run, open_store
+from kdtui.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdtui.compare import Comparison
+    from kdtui.profile import Profile
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+
+class Format(StrEnum):
+    """How a comparison is written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("compare")(compare_runs)
+
+
+def compare_runs(
+    runs: RunNames,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="RUN",
+            help="What Δ is measured against; default: the run that differs in teacher and distillation only.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it to this file.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Compare runs; also keeps experiment_runs.json and experiment_comparison.csv in the run store."""
+    store = open_store(runs_dir)
+    found = list(dict.fromkeys(store.find(run) for run in runs))
+    base = None if baseline is None else store.find(baseline)
+    if base is not None and base not in found:
+        found.append(base)
+    comparison = comparison_of(store, found, None if base is None else base.id)
+    write_comparison(comparison, Format.json if as_json else form, output)
+
+
+def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = None) -> Comparison:
+    """Compare runs and keep the two files in the store."""
+    from kdtui.cli.rows import run_json
+    from kdtui.compare import Entry, compare, render
+    from kdtui.store.run import write_atomically
+
+    summaries = store.summaries(runs)
+    entries = [Entry(summary, run.profile_table()) for run, summary in zip(runs, summaries, strict=True)]
+    comparison = compare(entries, baseline)
+    order = {row.id: place for place, row in enumerate(comparison.rows)}
+    rows = [run_json(summary) for summary in sorted(summaries, key=lambda summary: order[summary.id])]
+    listed = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(store.root / "experiment_runs.json", listed.encode())
+    write_atomically(store.root / "experiment_comparison.csv", render(comparison, "csv").encode())
+    return comparison
+
+
+def write_comparison(comparison: Comparison, form: Format, output: Path | None = None) -> None:
+    """The comparison on stdout, or in a file."""
+    from kdtui.compare import render
+    from kdtui.store.run import write_atomically
+
+    if output is not None:
+        text = render(comparison, Format.markdown if form is Format.table else form)
+        if not output.parent.is_dir():
+            raise UsageError("the folder of --output does not exist", where=output.parent, hint="make it first")
+        write_atomically(output, text.encode())
+        say(f"written to {output}")
+    elif form is Format.table:
+        print_comparison(comparison)
+    else:
+        print(clean(render(comparison, form)), end="")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The comparison for a reader: the table, what differs, seeds, notes."""
+    from kdtui.compare import cells
+    from kdtui.compare.render import seed_lines, value_text
+
+    header, body = cells(comparison)
+    table(header, body, right=frozenset(header[2:]))
+    if comparison.differing:
+        out()
+        names = [str(place) for place in range(1, len(comparison.rows) + 1)]
+        rows = [[key, *(value_text(value) for value in values)] for key, values in comparison.differing.items()]
+        table(["what differs", *names], rows)
+    lines = seed_lines(comparison)
+    if lines:
+        out()
+    for line in lines:
+        out(line)
+    for sentence in comparison.notes:
+        say(sentence)
+
+
+def evaluate_newest(store: RunStore, profiles: Sequence[Profile], *, as_json: bool) -> None:
+    """``train --skip-training``: evaluate the newest run of each profile, then compare them."""
+    from kdtui.cli.checkpoints import evaluate_run
+    from kdtui.cli.runs import newest_named
+
+    runs: list[Run] = []
+    for profile in profiles:
+        run = newest_named(store, profile.name)
+        if run is None:
+            raise UsageError(
+                f"no run of profile '{profile.name}' to evaluate", where=store.root, hint="leave out --skip-training"
+            )
+        runs.append(run)
+    for run in runs:
+        answer = evaluate_run(run, "val")
+        say(f"{run.id}: mIoU {answer['miou']:.4f} on val")
+    comparison = comparison_of(store, runs)
+    if as_json:
+        from kdtui.compare import to_json
+
+        emit(to_json(comparison))
+    else:
+        print_comparison(comparison)

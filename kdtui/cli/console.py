@@ -1,0 +1,122 @@
+"""The two streams and the exit codes: stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+from unicodedata import combining, east_asian_width
+
+from kdtui.errors import KdtuiError
+
+_STATE_COLOURS = {"▶": "36", "✓": "32", "✗": "31", "■": "33", "…": "34", "?": "35"}
+
+
+class Exit(IntEnum):
+    """What a script learns from a command."""
+
+    OK = 0
+    USAGE = 2
+    LAUNCH = 3
+    ENGINE = 4
+    INTERRUPTED = 130
+
+
+def clean(text: object) -> str:
+    """Foreign text with every control character but newline and tab taken out: a terminal obeys none of it."""
+    return "".join(c for c in str(text) if c in "\n\t" or c.isprintable())
+
+
+def out(text: object = "") -> None:
+    """One piece of data on stdout."""
+    print(clean(text))
+
+
+def say(text: object = "") -> None:
+    """One piece of talk on stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def emit(value: Any) -> None:
+    """JSON on stdout."""
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def report(error: KdtuiError) -> None:
+    """A failure on stderr: what, where, found, allowed, and the next step."""
+    say(f"{_coloured('error', '31', sys.stderr)}: {clean(error.message)}" if _colours(sys.stderr) else _plain(error))
+    if error.hint:
+        say(f"  next: {error.hint}")
+
+
+def _plain(error: KdtuiError) -> str:
+    return f"error: {error.message}"
+
+
+def _colours(stream: Any) -> bool:
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def _coloured(text: str, code: str, stream: Any) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if _colours(stream) else text
+
+
+def width(text: str) -> int:
+    """Terminal columns of a text."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[str] = frozenset()) -> None:
+    """Aligned columns on stdout; ``right`` names the columns of numbers.
+
+    Written by hand because a list of a thousand runs has to appear at once: rich's table takes half a second for it.
+    Nothing is cut, so a pipe gets every character.
+    """
+    lines = [[clean(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in [header, *rows]]
+    widths = [max(width(line[i]) for line in lines) for i in range(len(header))]
+    colours = _colours(sys.stdout)
+    for number, line in enumerate(lines):
+        parts = []
+        for cell, heading, wide in zip(line, header, widths, strict=True):
+            space = " " * (wide - width(cell))
+            parts.append(space + cell if heading in right else cell + space)
+        text = "  ".join(parts).rstrip()
+        if colours and number == 0:
+            text = f"\x1b[1m{text}\x1b[0m"
+        elif colours and text[:1] in _STATE_COLOURS:
+            text = f"\x1b[{_STATE_COLOURS[text[0]]}m{text[0]}\x1b[0m{text[1:]}"
+        print(text)
+
+
+def number(value: float | None, places: int = 4) -> str:
+    """A number or a dash."""
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share or a dash."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def millions(value: int | None) -> str:
+    """Parameters in millions, or a dash."""
+    return "-" if value is None else f"{value / 1e6:.2f} M"
+
+
+def span(seconds: float | None) -> str:
+    """A duration in at most two units."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

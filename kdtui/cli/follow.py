@@ -1,0 +1,168 @@
+"""Following runs in the terminal: bars where stderr is one, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from kdtui.cli.console import clean, number, percent, say, span
+from kdtui.events import Event, Failed, Measured, Noted, Queued, Started
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary, State
+from kdtui.store.tail import Tail
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+LIVE = (State.QUEUED, State.RUNNING)
+_POLL = 0.2
+
+
+@dataclass
+class Followed:
+    """One run and what is known of it so far."""
+
+    run: Run
+    tail: Tail
+    history: History = field(default_factory=History)
+    summary: RunSummary | None = None
+
+    @property
+    def name(self) -> str:
+        """What the line is called."""
+        return clean(self.summary.name if self.summary else self.run.id)
+
+
+class Display(Protocol):
+    """Where progress goes."""
+
+    def event(self, followed: Followed, event: Event) -> None:
+        """Something happened."""
+
+    def state(self, followed: Followed) -> None:
+        """Time went by, or the state changed."""
+
+
+def follow(
+    store: RunStore, runs: Sequence[Run], *, on_interrupt: Callable[[int], None] | None = None
+) -> list[RunSummary]:
+    """Follow runs until none of them lives; their last summaries, in order.
+
+    Args:
+        store: Where the runs are.
+        runs: Launched runs.
+        on_interrupt: Called with 1, 2, … at each Ctrl-C; None lets the first one end the following.
+    """
+    followed = [Followed(run, Tail(run.events_path)) for run in runs]
+    interrupts = 0
+    with _display() as display:
+        while True:
+            try:
+                if not _look(store, followed, display):
+                    return [one.summary for one in followed if one.summary is not None]
+                time.sleep(_POLL)
+            except KeyboardInterrupt:
+                if on_interrupt is None:
+                    raise
+                interrupts += 1
+                on_interrupt(interrupts)
+
+
+def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:
+    """Take in what is new; whether any run still lives."""
+    summaries = store.summaries([one.run for one in followed])
+    for one, summary in zip(followed, summaries, strict=True):
+        one.summary = summary
+        # After the summary, so that a run seen to be over has told everything.
+        events = one.tail.read()
+        for event in events:
+            one.history.extend([event])
+            display.event(one, event)
+        display.state(one)
+    return any(summary.state in LIVE for summary in summaries)
+
+
+@contextmanager
+def _display() -> Iterator[Display]:
+    if sys.stderr.isatty():
+        from kdtui.cli.bars import Bars
+
+        with Bars() as bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+def describe(followed: Followed, measured: Measured) -> str:
+    """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
+    history = followed.history
+    started = history.started
+    epochs = started.epochs if started else measured.epochs
+    teacher = started.teacher.get("miou") if started and started.teacher else None
+    scalars = measured.scalars
+    if measured.split != "val":
+        parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
+        parts += [
+            f"{name} {number(scalars[f'loss.{name}'])}" for name in ("base", "distill") if f"loss.{name}" in scalars
+        ]
+    else:
+        loss = history.curves.get("train/loss")
+        parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
+        parts.append(f"best {number(scalars.get('best_miou'))}")
+        if teacher is not None:
+            parts.append(f"teacher {number(teacher)} ({percent(scalars.get('retention'))})")
+        if followed.summary is not None and followed.summary.eta_seconds is not None:
+            parts.append(f"eta {span(followed.summary.eta_seconds)}")
+    return f"epoch {measured.epoch}/{epochs if epochs is not None else '?'}  " + "  ".join(parts)
+
+
+class Lines:
+    """Plain lines on stderr: one per validation, and every change of state."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, tuple[State, str]] = {}
+
+    def event(self, followed: Followed, event: Event) -> None:
+        """Write what a reader of a log wants to know."""
+        name = followed.name
+        if isinstance(event, Queued):
+            say(f"{name}: attempt {event.attempt} waits for a slot")
+        elif isinstance(event, Started):
+            say(f"{name}: {started_line(event)}")
+        elif isinstance(event, Measured) and event.split == "val":
+            say(f"{name}: {describe(followed, event)}")
+        elif isinstance(event, Noted | Failed):
+            say(f"{name}: {event.message}")
+
+    def state(self, followed: Followed) -> None:
+        """Write a state that is new and final, or strange."""
+        summary = followed.summary
+        if summary is None:
+            return
+        now = (summary.state, "")
+        if self._states.get(summary.id) != now and summary.state not in LIVE:
+            say(f"{followed.name}: {ending(summary)}")
+        self._states[summary.id] = now
+
+
+def started_line(event: Started) -> str:
+    """How a run begins."""
+    line = f"started on {event.world_size} x {event.device} in {event.precision}, {event.threads} threads"
+    if event.resumed_step:
+        line += f", from step {event.resumed_step}"
+    if event.teacher is not None:
+        line += f"; teacher mIoU {number(event.teacher.get('miou'))}"
+    return line
+
+
+def ending(summary: RunSummary) -> str:
+    """How a run ended, in one line."""
+    line = f"{summary.state.glyph} {summary.state.word}"
+    if summary.best_miou is not None:
+        line += f", best mIoU {summary.best_miou:.4f}"
+    return f"{line}: {summary.detail}" if summary.detail else line

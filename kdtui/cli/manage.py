@@ -1,0 +1,80 @@
+"""``stop``, ``remove`` and ``note``: what changes a run that is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated
+
+import typer
+
+from kdtui.cli.console import Exit, say
+from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
+from kdtui.errors import KdtuiError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(stop)
+    app.command()(remove)
+    app.command()(note)
+
+
+def stop(
+    runs: RunNames,
+    kill: Annotated[bool, typer.Option("--kill", help="End all its processes at once; nothing is saved.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Ask runs to save their state and end."""
+    from kdtui.cli.console import report
+    from kdtui.launch.launcher import launcher_for
+
+    store = open_store(runs_dir)
+    # Every name is looked up first: a typo in the third stops none of them.
+    found = [store.find(run) for run in runs]
+    code = Exit.OK
+    for run in found:
+        try:
+            launcher_for("local", store).stop(run, kill=kill)
+        except KdtuiError as error:  # the others are still to be stopped
+            report(error)
+            code = max(code, Exit(error.exit_code))
+        else:
+            say(f"{run.id}: {'killed' if kill else 'asked to stop'}")
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def remove(
+    runs: RunNames,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete runs with their checkpoints; runs that live are refused."""
+    from kdtui.cli.follow import LIVE
+
+    store = open_store(runs_dir)
+    found = list(dict.fromkeys(store.find(run) for run in runs))
+    living = [run.id for run in found if store.summary(run).state in LIVE]
+    if living:
+        raise UsageError("a run that lives cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to be asked", hint="--yes removes without asking")
+        say("\n".join(f"  {run.id}" for run in found))
+        typer.confirm(
+            f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", abort=True, err=True
+        )
+    for run in found:
+        store.remove(run)
+        say(f"removed {run.id}")
+
+
+def note(
+    run: RunName,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Replaces the note; '' clears it.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a note on a run."""
+    found = open_store(runs_dir).find(run)
+    found.write_notes(dataclasses.replace(found.notes(), text=text))

@@ -1,0 +1,307 @@
+"""``train``, ``distill`` and ``resume``: runs are made, launched and followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdtui.cli.console import Exit, emit, out, say, span
+from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdtui.launch.plan import Plan
+    from kdtui.profile import Profile
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", "-T", help="Distillation temperature, > 0.", show_default=False)
+]
+Alpha = Annotated[
+    float | None, typer.Option("--alpha", "-a", help="Share of the distillation loss, 0 to 1.", show_default=False)
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="training.epochs.", show_default=False)]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="training.batch_size.", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training.", show_default=False)]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run.", show_default=False)]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any profile key, as in training.epochs=5.")
+]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag for the run; repeatable.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Print the run's id and return; it goes on by itself.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
+TotalEpochs = Annotated[
+    int | None, typer.Option("--total-epochs", min=1, help="A new horizon for the schedule.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(train)
+    app.command()(distill)
+    app.command()(resume)
+
+
+def train(
+    profiles: Annotated[
+        list[str],
+        typer.Argument(metavar="PROFILE", help="Names or files of profiles.", autocompletion=complete_profile),
+    ],
+    teacher_checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-checkpoint",
+            metavar="CKPT|RUN",
+            help="Distil from this checkpoint, or from the best one of a run.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Temperature = None,
+    alpha: Alpha = None,
+    student_encoder: Annotated[
+        str | None,
+        typer.Option("--student-encoder", help="student.encoder.", autocompletion=complete_encoder, show_default=False),
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    name: Name = None,
+    tag: Tags = None,
+    sets: Sets = None,
+    resume_from: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN|CKPT", help="Start a new run from this state.", autocompletion=complete_run
+        ),
+    ] = None,
+    total_epochs: TotalEpochs = None,
+    dry_run: DryRun = False,
+    skip_training: Annotated[
+        bool, typer.Option("--skip-training", help="Evaluate the newest run of each profile and compare them.")
+    ] = False,
+    detach: Detach = False,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Train one or more profiles, one after the other."""
+    from kdtui.cli.choices import Shorthands, find_teacher, prepare, resume_point
+
+    store = open_store(runs_dir)
+    if len(profiles) > 1 and (name or resume_from):
+        raise UsageError(
+            f"{'--name' if name else '--resume'} fits one run, not {len(profiles)}",
+            hint="train the profiles one by one",
+        )
+    teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
+    short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name)
+    prepared = [prepare(profile, [*short.sets(), *(sets or [])], teacher) for profile in profiles]
+    if skip_training:
+        from kdtui.cli.comparing import evaluate_newest
+
+        evaluate_newest(store, prepared, as_json=as_json)
+        return
+    start = resume_point(resume_from, store) if resume_from else None
+    _carry_out(
+        store,
+        prepared,
+        tags=tag or [],
+        resume_from=start,
+        total_epochs=total_epochs,
+        dry_run=dry_run,
+        detach=detach,
+        as_json=as_json,
+    )
+
+
+def distill(
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher", metavar="CKPT|RUN", help="The teacher: a checkpoint or a run.", autocompletion=complete_run
+        ),
+    ],
+    student: Annotated[
+        str,
+        typer.Option("--student", metavar="ENCODER", help="The student's encoder.", autocompletion=complete_encoder),
+    ],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="Recipe; default: data, task and recipe of the teacher's own run.",
+            autocompletion=complete_profile,
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Temperature = None,
+    alpha: Alpha = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    name: Name = None,
+    tag: Tags = None,
+    sets: Sets = None,
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Distil a student from a teacher."""
+    from kdtui.cli.choices import Shorthands, find_teacher, prepare, ready
+    from kdtui.profile import absolute, amend
+
+    store = open_store(runs_dir)
+    chosen = find_teacher(teacher, store)
+    short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name).sets()
+    if profile is not None:
+        prepared = prepare(profile, [*short, *(sets or [])], chosen)
+    elif chosen.run is not None:
+        own = chosen.run.profile()
+        called = [] if name else [f'name="{student}-from-{own.name}"'[:85]]
+        told = [f'description="{student} distilled from {own.name}"', "tags=[]"]
+        prepared = ready(
+            absolute(amend(own, [*called, *told, *chosen.sets(), *short, *(sets or [])], what=chosen.run.id))
+        )
+    else:
+        raise UsageError(
+            "this teacher is no run of ours, so its data are not known",
+            where=chosen.checkpoint,
+            hint="--profile NAME says what to train on; kdtui profiles lists them",
+        )
+    _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, detach=detach, as_json=as_json)
+
+
+def resume(
+    run: RunName,
+    total_epochs: TotalEpochs = None,
+    detach: Detach = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Continue a run in its own folder, as its next attempt."""
+    from kdtui.launch.launcher import launcher_for
+
+    store = open_store(runs_dir)
+    found = store.find(run)
+    launcher_for(str(found.profile_table().get("launch", {}).get("target", "local")), store).launch(
+        found, total_epochs=total_epochs
+    )
+    if detach:
+        out(found.id)
+        return
+    finish(attend(store, [found]))
+
+
+def _carry_out(
+    store: RunStore,
+    profiles: Sequence[Profile],
+    *,
+    tags: Sequence[str],
+    resume_from: Path | None = None,
+    total_epochs: int | None = None,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Check everything, then run one profile after the other."""
+    from kdtui.launch.plan import plan
+
+    planned = plan(profiles, store)
+    if dry_run and as_json:
+        emit(planned.to_json())
+    else:
+        show_plan(planned, to_stdout=dry_run)
+    if not planned.ok:
+        raise typer.Exit(Exit.ENGINE)
+    if dry_run:
+        return
+    codes = []
+    for profile in profiles:
+        run = start(store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs)
+        out(run.id)
+        if detach:
+            continue  # the queue of the slots keeps their order
+        codes.append(attend(store, [run]))
+        if codes[-1] == Exit.INTERRUPTED:
+            break
+    finish(max(codes, default=Exit.OK))
+
+
+def start(
+    store: RunStore,
+    profile: Profile,
+    *,
+    tags: Sequence[str] = (),
+    resume_from: Path | None = None,
+    total_epochs: int | None = None,
+    origin: str = "kdtui train",
+) -> Run:
+    """Make a run and launch it."""
+    from kdtui.cli.choices import teacher_record
+    from kdtui.launch.launcher import launcher_for
+
+    run = store.create(
+        profile,
+        tags=tags,
+        resume_from=None if resume_from is None else str(resume_from),
+        teacher=teacher_record(profile),
+        origin=origin,
+    )
+    launcher_for(profile, store).launch(run, total_epochs=total_epochs)
+    return run
+
+
+def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
+    """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them."""
+    from kdtui.cli.follow import LIVE, follow
+    from kdtui.launch.launcher import launcher_for
+    from kdtui.store.state import State
+
+    asked = 0
+
+    def interrupt(count: int) -> None:
+        nonlocal asked
+        asked = count
+        say("stopping; the state is being saved (Ctrl-C again kills)" if count == 1 else "killing")
+        for run in runs:
+            if store.summary(run).state in LIVE:
+                launcher_for("local", store).stop(run, kill=count > 1)
+
+    summaries = follow(store, runs, on_interrupt=interrupt)
+    if asked:
+        for summary in summaries:
+            say(f"kdtui resume {summary.id} continues it")
+        return Exit.INTERRUPTED
+    for summary in summaries:
+        if summary.state in (State.FAILED, State.LOST):
+            if summary.hint:
+                say(f"  next: {summary.hint}")
+            say(f"kdtui logs {summary.id} shows what it wrote")
+    return Exit.ENGINE if any(s.state in (State.FAILED, State.LOST) for s in summaries) else Exit.OK
+
+
+def finish(code: Exit) -> None:
+    """End the command with a code that is not 0."""
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def show_plan(planned: Plan, *, to_stdout: bool) -> None:
+    """The plan for a reader: data when it was asked for, talk otherwise."""
+    write = out if to_stdout else say
+    for run in planned.runs:
+        size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
+        smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
+        time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
+        write(f"{run.name}: {run.encoder}{size}{smaller}, {run.epochs} epochs{time}")
+        if run.teacher:
+            write(f"  teacher {run.teacher}")
+        for check in run.checks:
+            if to_stdout or not check.ok:
+                write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
+                if check.hint and not check.ok:
+                    write(f"       next: {check.hint}")

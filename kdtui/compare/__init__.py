@@ -1,0 +1,26 @@
+"""Runs beside each other: ranked, what differs, Δ against the matched baseline, seeds aggregated, curves aligned.
+
+Pure functions; both faces render what they return.
+"""
+
+from __future__ import annotations
+
+from kdtui.compare.align import Aligned, align
+from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, matched, settings
+from kdtui.compare.render import FORMATS, cells, render, to_json
+
+__all__ = [
+    "FORMATS",
+    "Aggregate",
+    "Aligned",
+    "Comparison",
+    "Entry",
+    "Row",
+    "align",
+    "cells",
+    "compare",
+    "matched",
+    "render",
+    "settings",
+    "to_json",
+]

@@ -1,0 +1,274 @@
+"""What several runs are when they stand beside each other."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdtui.errors import UsageError
+from kdtui.store.state import RunSummary
+
+# A matched baseline may differ in these and in nothing else.
+_IDENTITY = frozenset({"name", "tags", "description"})
+_TREATMENT = frozenset({"teacher", "distillation"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run to compare: its summary and its resolved profile as plain tables."""
+
+    summary: RunSummary
+    profile: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in a comparison.
+
+    Attributes:
+        rank: 1 is the best mIoU; None without one.
+        miou: Best validation mIoU.
+        iou: IoU per class at that epoch.
+        retention: mIoU over the teacher's mIoU.
+        compression: Parameters of the teacher over parameters of the run.
+        baseline: Id of the run that ``delta_baseline`` is measured against; None for a run without one.
+        delta_baseline: mIoU minus the baseline's mIoU, with its sign.
+    """
+
+    id: str
+    name: str
+    state: str
+    encoder: str | None
+    parameters: int | None
+    seed: int | None
+    epoch: int | None
+    distilled: bool
+    temperature: float | None
+    alpha: float | None
+    rank: int | None
+    miou: float | None
+    iou: Mapping[str, float]
+    retention: float | None
+    compression: float | None
+    baseline: str | None
+    delta_baseline: float | None
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The runs of one profile that differ in their seed.
+
+    Attributes:
+        ids: The runs, newest of each seed.
+        miou: Mean.
+        miou_sd: Sample standard deviation.
+        delta: Mean of the runs' own Δ; None when one of them has none.
+        delta_sd: Its sample standard deviation.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+    n: int
+    miou: float
+    miou_sd: float
+    delta: float | None
+    delta_sd: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows, best first, and what differs between them.
+
+    Attributes:
+        baseline: The one run that every Δ is measured against; None when there is none, or one per seed.
+        differing: Profile key to its value in each row, in row order; None where a profile does not have the key.
+        aggregates: Groups of two or more seeds.
+        notes: What a reader has to know, one sentence each.
+    """
+
+    baseline: str | None
+    rows: tuple[Row, ...]
+    differing: Mapping[str, tuple[Any, ...]]
+    aggregates: tuple[Aggregate, ...]
+    notes: tuple[str, ...]
+
+
+def settings(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> dict[str, Any]:
+    """The keys of a profile as ``{"a.b": value}``; ``without`` leaves out top-level keys."""
+    left_out = frozenset(without)
+    flat: dict[str, Any] = {}
+    for key, value in profile.items():
+        if key in left_out:
+            continue
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{below}": item for below, item in settings(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _same(value: Any) -> str:
+    """A text that is equal for equal values only: ``False == 0`` in Python, not here."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
+    return _same(settings(profile, without=without))
+
+
+def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
+    """Runs that differ from ``entry`` only in name, tags, description, teacher and distillation, and don't distil.
+
+    Newest first.
+    """
+    ignored = _IDENTITY | _TREATMENT
+    wanted = _key(entry.profile, ignored)
+    found = [
+        other
+        for other in others
+        if other.summary.id != entry.summary.id
+        and not other.summary.distilled
+        and _key(other.profile, ignored) == wanted
+    ]
+    return sorted(found, key=lambda other: (other.summary.created or 0.0, other.summary.id), reverse=True)
+
+
+def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison:
+    """Put runs beside each other.
+
+    Args:
+        entries: The runs.
+        baseline: Id of one of them that every other is measured against; default: each distilled run's matched one.
+
+    Raises:
+        UsageError: ``baseline`` is none of them.
+    """
+    by_id = {entry.summary.id: entry for entry in entries}
+    if baseline is not None and baseline not in by_id:
+        raise UsageError("the baseline is not among the compared runs", found=baseline, allowed=", ".join(by_id))
+    notes: list[str] = []
+    chosen = _baselines(entries, baseline, notes)
+    teacher = _teacher(entries)
+    ranked = sorted(entries, key=lambda entry: (_descending(entry.summary.best_miou), entry.summary.id))
+    rows = tuple(
+        _row(entry, None if entry.summary.best_miou is None else rank, by_id, chosen, teacher)
+        for rank, entry in enumerate(ranked, start=1)
+    )
+    bases = {row.baseline for row in rows if row.baseline is not None}
+    return Comparison(
+        baseline=baseline or (bases.pop() if len(bases) == 1 else None),
+        rows=rows,
+        differing=_differing(ranked),
+        aggregates=_aggregates(ranked, {row.id: row for row in rows}),
+        notes=tuple(notes),
+    )
+
+
+def _descending(value: float | None) -> float:
+    return float("inf") if value is None else -value
+
+
+def _baselines(entries: Sequence[Entry], baseline: str | None, notes: list[str]) -> dict[str, str]:
+    """Run id to the id of its baseline."""
+    if baseline is not None:
+        return {entry.summary.id: baseline for entry in entries if entry.summary.id != baseline}
+    chosen: dict[str, str] = {}
+    distilled = [entry for entry in entries if entry.summary.distilled]
+    for entry in distilled:
+        candidates = matched(entry, entries)
+        if candidates:
+            chosen[entry.summary.id] = candidates[0].summary.id
+        else:
+            notes.append(
+                f"{entry.summary.id} has no matched baseline among these runs (a run whose profile differs only in"
+                " teacher and distillation), so no Δ is shown for it"
+            )
+        if len(candidates) > 1:
+            notes.append(f"{entry.summary.id} has {len(candidates)} matched baselines; the newest is used")
+    if not distilled:
+        notes.append("none of these runs distils, so no Δ is shown; --baseline RUN measures against any run")
+    return chosen
+
+
+def _teacher(entries: Sequence[Entry]) -> Entry | None:
+    """The distilled run that knows the one teacher of this comparison; None when there are several teachers."""
+    taught = [entry for entry in entries if entry.summary.teacher_miou is not None]
+    checkpoints = {entry.summary.teacher_checkpoint for entry in taught}
+    return taught[0] if len(checkpoints) == 1 else None
+
+
+def _row(
+    entry: Entry, rank: int | None, by_id: Mapping[str, Entry], chosen: Mapping[str, str], teacher: Entry | None
+) -> Row:
+    run = entry.summary
+    base = chosen.get(run.id)
+    base_miou = None if base is None else by_id[base].summary.best_miou
+    # A run without a teacher is measured against the comparison's only one, if it saw the same data.
+    lender = teacher if run.teacher_miou is None else entry
+    if lender is not None and _same(lender.profile.get("data")) != _same(entry.profile.get("data")):
+        lender = None
+    teacher_miou = None if lender is None else lender.summary.teacher_miou
+    teacher_parameters = None if lender is None else lender.summary.teacher_parameters
+    return Row(
+        id=run.id,
+        name=run.name,
+        state=run.state.word,
+        encoder=run.encoder,
+        parameters=run.parameters,
+        seed=run.seed,
+        epoch=run.epoch,
+        distilled=run.distilled,
+        temperature=run.temperature,
+        alpha=run.alpha,
+        rank=rank,
+        miou=run.best_miou,
+        iou=dict(run.best_iou),
+        retention=run.best_miou / teacher_miou if run.best_miou is not None and teacher_miou else None,
+        compression=teacher_parameters / run.parameters if teacher_parameters and run.parameters else None,
+        baseline=base,
+        delta_baseline=None if run.best_miou is None or base_miou is None else run.best_miou - base_miou,
+    )
+
+
+def _differing(entries: Sequence[Entry]) -> dict[str, tuple[Any, ...]]:
+    flat = [settings(entry.profile, without=_IDENTITY) for entry in entries]
+    keys = list(dict.fromkeys(key for table in flat for key in table))
+    columns = {key: tuple(table.get(key) for table in flat) for key in keys}
+    return {key: values for key, values in columns.items() if len({_same(value) for value in values}) > 1}
+
+
+def _aggregates(entries: Sequence[Entry], rows: Mapping[str, Row]) -> tuple[Aggregate, ...]:
+    """Groups that differ in seed alone; each seed may have had a teacher of its own."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.summary.best_miou is not None:
+            groups.setdefault(_key(entry.profile, _IDENTITY | {"seed", "teacher"}), []).append(entry)
+    found = []
+    for group in groups.values():
+        newest: dict[int | None, Entry] = {}
+        for entry in sorted(group, key=lambda e: (e.summary.created or 0.0, e.summary.id)):
+            newest[entry.summary.seed] = entry
+        members = [newest[seed] for seed in sorted(newest, key=lambda seed: -1 if seed is None else seed)]
+        if len(members) < 2:
+            continue
+        ids = tuple(entry.summary.id for entry in members)
+        mious = [entry.summary.best_miou for entry in members if entry.summary.best_miou is not None]
+        deltas = [delta for run in ids if (delta := rows[run].delta_baseline) is not None]
+        whole = len(deltas) == len(ids)
+        found.append(
+            Aggregate(
+                name=members[-1].summary.name,
+                ids=ids,
+                seeds=tuple(entry.summary.seed for entry in members),
+                n=len(members),
+                miou=statistics.fmean(mious),
+                miou_sd=statistics.stdev(mious),
+                delta=statistics.fmean(deltas) if whole else None,
+                delta_sd=statistics.stdev(deltas) if whole else None,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,139 @@
+"""A comparison as text: JSON, CSV, Markdown, and the cells of a table."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+from kdtui.compare.comparison import Comparison, Row
+
+FORMATS = ("table", "json", "csv", "markdown")
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The object of ``compare --json``."""
+    return {
+        "baseline": comparison.baseline,
+        "rows": [dataclasses.asdict(row) for row in comparison.rows],
+        "differing": {key: list(values) for key, values in comparison.differing.items()},
+        "seeds": [dataclasses.asdict(group) for group in comparison.aggregates],
+        "notes": list(comparison.notes),
+    }
+
+
+def _number(value: float | None, places: int = 4) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, zero included."""
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _millions(value: int | None) -> str:
+    return "-" if value is None else f"{value / 1e6:.2f} M"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def _name(row: Row, comparison: Comparison) -> str:
+    return row.name if [other.name for other in comparison.rows].count(row.name) == 1 else row.id
+
+
+def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table a person reads."""
+    bases = {row.baseline for row in comparison.rows}
+    classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
+    header = ["run", "encoder", "params", "T", "α", "epoch", "mIoU"]
+    header += [f"IoU {name}" for name in classes] if len(classes) <= 4 else []
+    header += ["retention", "smaller", "Δ baseline"]
+    body = []
+    for row in comparison.rows:
+        delta = "baseline" if row.id in bases else signed(row.delta_baseline)
+        line = [
+            _name(row, comparison) + ("" if row.state == "FINISHED" else f" ({row.state})"),
+            row.encoder or "-",
+            _millions(row.parameters),
+            _number(row.temperature, 1),
+            _number(row.alpha, 2),
+            "-" if row.epoch is None else str(row.epoch),
+            ("★ " if row.rank == 1 else "") + _number(row.miou),
+        ]
+        line += [_number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
+        body.append([*line, _percent(row.retention), _ratio(row.compression), delta])
+    return header, body
+
+
+def seed_lines(comparison: Comparison) -> list[str]:
+    """One line per group of seeds."""
+    lines = []
+    for group in comparison.aggregates:
+        seeds = ", ".join(str(seed) for seed in group.seeds)
+        line = f"{group.name}: mIoU {group.miou:.4f} ± {group.miou_sd:.4f} (n = {group.n}, seeds {seeds})"
+        if group.delta is not None and group.delta_sd is not None:
+            line += f", Δ {group.delta:+.4f} ± {group.delta_sd:.4f}"
+        lines.append(line)
+    return lines
+
+
+def value_text(value: Any) -> str:
+    """A setting as it is written in a profile; ``-`` where the profile has no such key."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _markdown(comparison: Comparison) -> str:
+    def line(values: list[str]) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+
+    header, body = cells(comparison)
+    lines = [line(header), line(["---"] * len(header)), *(line(row) for row in body)]
+    if comparison.differing:
+        names = [_name(row, comparison) for row in comparison.rows]
+        lines += ["", line(["what differs", *names]), line(["---"] * (len(names) + 1))]
+        lines += [
+            line([f"`{key}`", *(value_text(value) for value in values)]) for key, values in comparison.differing.items()
+        ]
+    extra = [*seed_lines(comparison), *comparison.notes]
+    return "\n".join([*lines, *(["", *(f"- {text}" for text in extra)] if extra else [])]) + "\n"
+
+
+def _csv(comparison: Comparison) -> str:
+    classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
+    plain = [field.name for field in dataclasses.fields(Row) if field.name != "iou"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *comparison.differing])
+    for index, row in enumerate(comparison.rows):
+        own = [_field(getattr(row, name)) for name in plain]
+        iou = [_field(row.iou.get(name)) for name in classes]
+        settings = [
+            "" if values[index] is None else value_text(values[index]) for values in comparison.differing.values()
+        ]
+        writer.writerow([*own, *iou, *settings])
+    return text.getvalue()
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def render(comparison: Comparison, form: str) -> str:
+    """The comparison as ``json``, ``csv`` or ``markdown``, newline at the end."""
+    if form == "json":
+        return json.dumps(to_json(comparison), indent=2, default=str) + "\n"
+    return _csv(comparison) if form == "csv" else _markdown(comparison)

@@ -1,0 +1,213 @@
+"""What would happen: runs, epochs, time, compression, and whether it would work. For ``--dry-run`` and for forms."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtui.errors import KdtuiError, StoreError
+from kdtui.launch import command
+from kdtui.store.state import RunSummary, State
+from kdtui.store.store import RunStore
+
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
+
+Ask = Callable[..., dict[str, Any]]
+
+# A float32 student, AdamW's two moments and the copy that is written before it replaces the former one.
+_BYTES_PER_PARAMETER = 12
+_SPARE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One pre-flight check of one run."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan.
+
+    Attributes:
+        parameters: Of the student, from the catalog; None for an encoder it does not know.
+        macs: Multiply-accumulates of one forward of the student.
+        teacher_parameters: From earlier runs with the same teacher; None when unknown.
+        compression: Parameters of the teacher over parameters of the student.
+        eta_seconds: From an earlier run of the same student on the same data; None without one.
+        eta_from: That run.
+    """
+
+    name: str
+    encoder: str
+    epochs: int
+    distilled: bool
+    teacher: str | None
+    parameters: int | None
+    macs: int | None
+    teacher_parameters: int | None
+    compression: float | None
+    eta_seconds: float | None
+    eta_from: str | None
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs in the order in which they would start."""
+
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run could start."""
+        return all(run.ok for run in self.runs)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """All runs one after the other; None when one of them is unknown."""
+        known = [run.eta_seconds for run in self.runs if run.eta_seconds is not None]
+        return sum(known) if len(known) == len(self.runs) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--dry-run --json``."""
+        return {"ok": self.ok, "eta_seconds": self.eta_seconds, "runs": [asdict(run) for run in self.runs]}
+
+
+def plan(profiles: Sequence[Profile], store: RunStore, *, ask: Ask | None = None, checks: bool = True) -> Plan:
+    """What running ``profiles`` one after the other would be.
+
+    Args:
+        profiles: Complete, with absolute paths.
+        store: Where the runs would be; its earlier runs tell how long it takes.
+        ask: The engine's door.
+        checks: Whether to ask the door too, which takes the seconds that importing torch takes.
+    """
+    earlier = store.summaries()
+    return Plan(tuple(_planned(profile, store, earlier, ask or command.ask, checks) for profile in profiles))
+
+
+def _planned(profile: Profile, store: RunStore, earlier: Sequence[RunSummary], ask: Ask, checks: bool) -> PlannedRun:
+    parameters, macs = _cost(profile)
+    taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
+    teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
+    source = _alike(profile, store, earlier)
+    results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints)]
+    if checks:
+        results += engine_checks(profile, ask)
+    return PlannedRun(
+        name=profile.name,
+        encoder=profile.student.encoder,
+        epochs=profile.training.epochs,
+        distilled=profile.distillation.enabled,
+        teacher=profile.teacher.checkpoint if taught else None,
+        parameters=parameters,
+        macs=macs,
+        teacher_parameters=teacher_parameters,
+        compression=teacher_parameters / parameters if teacher_parameters and parameters else None,
+        eta_seconds=None if source is None else _seconds_per_epoch(source) * profile.training.epochs,
+        eta_from=None if source is None else source.id,
+        checks=tuple(results),
+    )
+
+
+def _cost(profile: Profile) -> tuple[int | None, int | None]:
+    from kdtui import catalog
+
+    student, data = profile.student, profile.data
+    hierarchical = data.task == "hierarchical"
+    cost = catalog.cost(
+        student.encoder,
+        architecture=student.architecture,
+        decoder_channels=student.decoder_channels,
+        out_channels=4 if hierarchical else None,
+        height=data.height,
+        width=data.width,
+    )
+    return (None, None) if cost is None else (cost.parameters, cost.macs)
+
+
+def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:
+    checkpoint = Path(profile.teacher.checkpoint or "")
+    for run in earlier:
+        own = checkpoint.is_relative_to(run.path) and run.parameters is not None
+        if own:
+            return run.parameters
+        if run.teacher_checkpoint == str(checkpoint) and run.teacher_parameters is not None:
+            return run.teacher_parameters
+    return None
+
+
+def _seconds_per_epoch(run: RunSummary) -> float:
+    assert run.started is not None and run.last_event is not None and run.epoch
+    return (run.last_event - run.started) / run.epoch
+
+
+def _alike(profile: Profile, store: RunStore, earlier: Sequence[RunSummary]) -> RunSummary | None:
+    """The newest finished run that did the same work per epoch."""
+    wanted = _work(profile.model_dump(mode="json", exclude_none=True))
+    for run in reversed(earlier):
+        whole = run.state is State.FINISHED and run.attempt == 1 and run.epoch
+        if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.encoder:
+            continue
+        try:
+            table = store.find(run.id).profile_table()
+        except (KdtuiError, StoreError):  # a damaged folder teaches nothing about time
+            continue
+        if _work(table) == wanted:
+            return run
+    return None
+
+
+def _work(table: dict[str, Any]) -> dict[str, Any]:
+    """The part of a profile that decides how long an epoch takes."""
+    training = {
+        key: value
+        for key, value in table.get("training", {}).items()
+        if key in ("batch_size", "micro_batch_size", "devices", "accelerator", "precision", "threads", "workers")
+    }
+    distilled = table.get("distillation", {}).get("enabled", False)
+    return {"data": table.get("data"), "student": table.get("student"), "training": training, "distilled": distilled}
+
+
+def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
+    """Whether the checkpoints of a run fit on the disk of the store."""
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    # Each kept epoch, best and last, and one that is being written.
+    needed = _SPARE_BYTES + (parameters or 30_000_000) * _BYTES_PER_PARAMETER * (keep + 3)
+    text = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
+    if free >= needed:
+        return Check("disk", True, text)
+    return Check("disk", False, text, "free some space, or choose another folder with --runs-dir")
+
+
+def engine_checks(profile: Profile, ask: Ask) -> list[Check]:
+    """What the engine finds out before a run: data, student, precision, teacher."""
+    from kdtui.profile import dump
+
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        file = Path(folder) / "profile.toml"
+        file.write_bytes(dump(profile))
+        try:
+            answer = ask("check", str(file))
+        except KdtuiError as error:
+            return [Check("engine", False, error.message, error.hint)]
+    return [
+        Check(str(check["name"]), bool(check["ok"]), str(check["message"]), check.get("hint"))
+        for check in answer.get("checks", [])
+    ]

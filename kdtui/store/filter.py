@@ -1,0 +1,180 @@
+"""``student:b0 T>=4 miou>.65 state:failed``: which runs a person wants to see."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kdtui.errors import FilterError
+from kdtui.store.state import RunSummary, State
+
+Predicate = Callable[[RunSummary], bool]
+
+_TEXTS: Mapping[str, Callable[[RunSummary], str | None]] = {
+    "id": lambda run: run.id,
+    "name": lambda run: run.name,
+    "student": lambda run: run.encoder,
+    "architecture": lambda run: run.architecture,
+    "teacher": lambda run: run.teacher_checkpoint,
+    "state": lambda run: run.state.word,
+    "notes": lambda run: run.notes,
+    "detail": lambda run: run.detail,
+    "error": lambda run: run.error,
+}
+_NUMBERS: Mapping[str, Callable[[RunSummary], float | None]] = {
+    "T": lambda run: run.temperature,
+    "alpha": lambda run: run.alpha,
+    "miou": lambda run: run.best_miou,
+    "loss": lambda run: run.loss,
+    "epoch": lambda run: run.epoch,
+    "epochs": lambda run: run.epochs,
+    "seed": lambda run: run.seed,
+    "retention": lambda run: run.retention,
+    "agreement": lambda run: run.agreement,
+    "params": lambda run: run.parameters,
+}
+_ALIASES = {
+    "encoder": "student",
+    "temperature": "T",
+    "t": "T",
+    "a": "alpha",
+    "α": "alpha",
+    "parameters": "params",
+    "best": "miou",
+    "note": "notes",
+    "arch": "architecture",
+}
+_FLAGS: Mapping[str, Callable[[RunSummary], bool]] = {"distilled": lambda run: run.distilled}
+FIELDS = (*_TEXTS, "tag", *_NUMBERS, *_FLAGS)
+
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+    ":": operator.eq,
+}
+_TERM = re.compile(r"(?P<not>[-!]?)(?P<field>[^\W\d]\w*)(?P<op>>=|<=|!=|[:=<>])(?P<value>.*)", re.DOTALL)
+_UNITS = {"%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class _Term:
+    field: str
+    operator: str
+    value: str
+    negated: bool
+
+
+def parse(expression: str) -> Predicate:
+    """The predicate behind an expression; terms stand side by side and all have to hold.
+
+    ``field:text`` means contains, ``field=text`` is, ``T>=4`` compares, ``-`` or ``!`` in front negates, and a bare
+    word looks in id, name, student and tags. A run without the value matches no comparison.
+
+    Raises:
+        FilterError: A term that cannot be read; fields and operators are named.
+    """
+    try:
+        words = shlex.split(expression)
+    except ValueError as error:
+        raise FilterError("the filter's quotes are not closed", found=expression) from error
+    predicates = [_predicate(word) for word in words]
+    return lambda run: all(predicate(run) for predicate in predicates)
+
+
+def _predicate(word: str) -> Predicate:
+    match = _TERM.fullmatch(word)
+    if match is None:
+        return _bare(word)
+    name = match["field"]
+    field = name if name in FIELDS else _ALIASES.get(name, _ALIASES.get(name.lower(), name.lower()))
+    if field not in FIELDS:
+        close = difflib.get_close_matches(name, [*FIELDS, *_ALIASES], n=1)
+        raise FilterError(
+            f"the filter knows no field '{name}'" + (f"; did you mean {close[0]}?" if close else ""),
+            found=word,
+            allowed=", ".join(FIELDS),
+        )
+    term = _Term(field, match["op"], match["value"], bool(match["not"]))
+    if not term.value:
+        raise FilterError("a term of the filter has no value", found=word, hint=f"as in {field}:something")
+    test = _test(term, word)
+    return (lambda run: not test(run)) if term.negated else test
+
+
+def _test(term: _Term, word: str) -> Predicate:
+    if term.field in _NUMBERS:
+        wanted, compare, read = _number(term.value, word), _COMPARE[term.operator], _NUMBERS[term.field]
+        return lambda run: (value := read(run)) is not None and compare(value, wanted)
+    if term.operator not in (":", "=", "!="):
+        raise FilterError(
+            f"'{term.field}' is text and has no order", found=word, allowed=f"{term.field}:part, {term.field}=whole"
+        )
+    if term.field in _FLAGS:
+        flag, asked = _FLAGS[term.field], _yes(term.value, word)
+        return lambda run: (flag(run) is asked) is not (term.operator == "!=")
+    if term.field == "state":
+        return _state(term, word)
+    sought = term.value.lower()
+    if term.operator == ":":
+        return lambda run: any(sought in text.lower() for text in _texts(term.field, run))
+    same = term.operator == "="
+    return lambda run: (sought in [text.lower() for text in _texts(term.field, run)]) is same
+
+
+def _texts(field: str, run: RunSummary) -> list[str]:
+    if field == "tag":
+        return list(run.tags)
+    text = _TEXTS[field](run)
+    return [] if text is None else [text]
+
+
+def _state(term: _Term, word: str) -> Predicate:
+    """A misspelt state would silently match nothing, so it is refused."""
+    sought = term.value.lower().replace("_", " ").replace("-", " ")
+    states = {state for state in State if state.word.lower().startswith(sought) or state.glyph == term.value}
+    if not states:
+        words = [state.word.lower() for state in State]
+        close = difflib.get_close_matches(sought, words, n=1)
+        raise FilterError(
+            "there is no such state" + (f"; did you mean {close[0]}?" if close else ""),
+            found=word,
+            allowed=", ".join(words),
+        )
+    wanted = term.operator != "!="
+    return lambda run: (run.state in states) is wanted
+
+
+def _number(text: str, word: str) -> float:
+    unit = _UNITS.get(text[-1], 1.0)
+    digits = text[:-1] if text[-1] in _UNITS else text
+    try:
+        return float(digits) * unit
+    except ValueError as error:
+        raise FilterError("this value of the filter is no number", found=word, allowed="4, .65, 95%, 6.2M") from error
+
+
+def _yes(text: str, word: str) -> bool:
+    if text.lower() in ("yes", "true", "1"):
+        return True
+    if text.lower() in ("no", "false", "0"):
+        return False
+    raise FilterError("this value of the filter is neither yes nor no", found=word, allowed="yes, no")
+
+
+def _bare(word: str) -> Predicate:
+    negated = len(word) > 1 and word[0] in "-!"
+    sought = word[negated:].lower()
+
+    def found(run: RunSummary) -> bool:
+        texts = (run.id, run.name, run.encoder or "", *run.tags)
+        return any(sought in text.lower() for text in texts) is not negated
+
+    return found
