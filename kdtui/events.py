@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import time as clock
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -174,7 +175,23 @@ class Exited(Event):
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind for kind in (Queued, Started, Measured, Saved, Visualized, Noted, Finished, Stopped, Failed, Exited)
 }
-_FIELDS = {kind: frozenset(f.name for f in dataclasses.fields(event)) for kind, event in KINDS.items()}
+_JSON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+    "Mapping": (dict,),
+    "tuple": (list,),
+}
+# What each field of a kind may hold on its line, read from the annotations above: `int | None` -> int, NoneType.
+_FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    kind: {
+        f.name: tuple(t for word in re.sub(r"\[.*\]", "", str(f.type)).split(" | ") for t in _JSON_TYPES[word])
+        for f in dataclasses.fields(event)
+    }
+    for kind, event in KINDS.items()
+}
 
 
 def _finite(value: Any) -> Any:
@@ -198,7 +215,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes | str) -> Event | None:
-    """The event on a line; None for a line that is not whole, not an object, or of an unknown kind."""
+    """The event on a line; None for a line that is not whole, of an unknown kind, or of other types."""
     try:
         body = json.loads(line)
     except ValueError:
@@ -209,8 +226,21 @@ def decode(line: bytes | str) -> Event | None:
     event = KINDS.get(kind) if isinstance(kind, str) else None
     if event is None or not isinstance(body.get("time"), int | float):
         return None
-    known = {key: value for key, value in body.items() if key in _FIELDS[event.kind]}
+    known: dict[str, Any] = {}
+    for name, types in _FIELDS[event.kind].items():
+        if name not in body:
+            continue
+        value = body[name]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            return None
+        known[name] = tuple(value) if isinstance(value, list) else value
+    if not _numbers(known.get("scalars", {})) or not all(isinstance(rank, dict) for rank in known.get("ranks", ())):
+        return None
     try:
         return event(**known)
     except TypeError:  # a required field is missing: a line from a version we do not know
         return None
+
+
+def _numbers(scalars: Mapping[str, Any]) -> bool:
+    return all(value is None or isinstance(value, int | float) for value in scalars.values())

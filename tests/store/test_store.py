@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
+from kdtui.profile import Profile, Training
+from kdtui.store.run import Notes, Run
+from kdtui.store.state import Liveness
+from kdtui.store.store import RunStore
+from tests.store.conftest import record, write
+from tests.store.conftest import started as started_event
+
+PROFILE = Profile(name="abc", training=Training(epochs=7))
+
+
+def test_a_made_run_is_whole(store: RunStore) -> None:
+    run = store.create(PROFILE, tags=["x", "x"], teacher={"checkpoint": "t", "sha256": "0", "run": None}, origin="test")
+    assert run.id.endswith("-abc")
+    assert run.profile() == PROFILE
+    assert run.profile_table()["training"]["epochs"] == 7
+    manifest = run.manifest()
+    assert (manifest.id, manifest.name, manifest.origin) == (run.id, "abc", "test")
+    assert manifest.teacher == {"checkpoint": "t", "sha256": "0", "run": None}
+    assert manifest.versions["python"]
+    assert run.notes() == Notes(("x",))
+    assert run.launch_record() is None
+    assert all(folder.is_dir() for folder in (run.checkpoints, run.logs, run.visualizations, run.evaluations))
+
+
+def test_ids_of_one_moment_end_in_a_counter(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdtui.store.store.time.strftime", lambda *_: "20260102-030405")
+    runs = [store.create(PROFILE) for _ in range(12)]
+    assert [run.id for run in runs] == ["20260102-030405-abc", *(f"20260102-030405-abc-{n}" for n in range(2, 13))]
+    assert store.find("latest") == runs[-1]
+    assert [row.id for row in store.summaries()] == [run.id for run in runs]
+
+
+def test_many_creators_at_once_make_as_many_runs(store: RunStore) -> None:
+    code = (
+        "import sys; from kdtui.profile import Profile; from kdtui.store.store import RunStore;"
+        "[print(RunStore(sys.argv[1]).create(Profile(name='abc')).id) for _ in range(10)]"
+    )
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ids = [line for maker in makers for line in maker.communicate()[0].split()]
+    assert len(ids) == len(set(ids)) == 30
+    assert {run.id for run in store.runs()} == set(ids)
+    assert {store.find(name).manifest().id for name in ids} == set(ids)
+
+
+def test_a_folder_in_the_way_is_left_alone(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdtui.store.store.time.strftime", lambda *_: "20260102-030405")
+    (store.root / "20260102-030405-abc").mkdir(parents=True)  # empty: a plain rename would replace it
+    (store.root / ".new-20260102-030405-abc-2").mkdir()  # another creator's, at work or dead
+    assert store.create(PROFILE).id == "20260102-030405-abc-3"
+    assert list((store.root / "20260102-030405-abc").iterdir()) == []
+
+
+def test_half_made_runs_are_not_seen(store: RunStore) -> None:
+    store.create(PROFILE)
+    (store.root / ".new-20260102-030405-half").mkdir()
+    (store.root / "experiment_runs.json").write_text("[]")
+    (store.root / "somebody's folder").mkdir()
+    assert len(store.runs()) == len(store.summaries()) == 1
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".hidden", "-x", "", "a..b", "x\x1b[31m", "x\n", "ü"])
+def test_a_name_that_no_folder_should_have_makes_nothing(store: RunStore, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        store.create(PROFILE.model_copy(update={"name": name}))
+    assert "\x1b" not in str(caught.value)
+    assert not store.root.exists()
+
+
+def test_a_store_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="could not be made"):
+        RunStore(tmp_path / "file" / "runs").create(PROFILE)
+    assert RunStore(tmp_path / "none").runs() == []
+    assert RunStore(tmp_path / "file").summaries() == []
+
+
+def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDTUI_RUNS", raising=False)
+    assert RunStore().root == tmp_path / "runs"
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "else"))
+    assert RunStore().root == tmp_path / "else"
+    assert RunStore(tmp_path / "given").root == tmp_path / "given"
+
+
+class TestFind:
+    @pytest.fixture
+    def stocked(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> RunStore:
+        for stamp, name in (
+            ("20260101-000000", "a"),
+            ("20260101-000001", "b"),
+            ("20260202-000000", "a"),
+            *[("20260303-000000", "a-2")],
+        ):
+            monkeypatch.setattr("kdtui.store.store.time.strftime", lambda *_, stamp=stamp: stamp)
+            store.create(Profile(name=name))
+        return store
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("latest", "20260303-000000-a-2"),
+            ("20260101-000000-a", "20260101-000000-a"),
+            ("b", "20260101-000001-b"),
+            ("a-2", "20260303-000000-a-2"),
+            ("202602", "20260202-000000-a"),
+            ("20260303-000000-a", "20260303-000000-a-2"),
+        ],
+    )
+    def test_what_answers(self, stocked: RunStore, text: str, found: str) -> None:
+        assert stocked.find(text).id == found
+
+    @pytest.mark.parametrize(("text", "ids"), [("a", ["20260101-000000-a", "20260202-000000-a"]), ("202601", [])])
+    def test_several_are_listed(self, stocked: RunStore, text: str, ids: list[str]) -> None:
+        with pytest.raises(AmbiguousRun) as caught:
+            stocked.find(text)
+        assert caught.value.exit_code == 2
+        assert all(run_id in str(caught.value) for run_id in ids)
+        assert "20260303" not in str(caught.value)
+
+    def test_the_nearest_is_offered(self, stocked: RunStore) -> None:
+        with pytest.raises(RunNotFound, match="20260101-000000-a"):
+            stocked.find("20260101-00000-a")
+
+    @pytest.mark.parametrize("text", ["", "../x", "a/b", "/etc", "..", ".", ".cache", "x\x1b[31m", "a\0", "a\n"])
+    def test_what_could_be_a_way_out_is_never_a_path(self, stocked: RunStore, text: str) -> None:
+        with pytest.raises(RunNotFound) as caught:
+            stocked.find(text)
+        assert "\x1b" not in str(caught.value)
+
+    def test_an_empty_store_says_how_to_begin(self, store: RunStore) -> None:
+        for text in ("latest", "x"):
+            with pytest.raises(RunNotFound, match="kdtui train"):
+                store.find(text)
+
+    def test_a_run_without_its_manifest_is_found_by_the_name_in_its_id(self, stocked: RunStore) -> None:
+        run = stocked.find("b")
+        run.manifest_path.unlink()
+        assert stocked.find("b") == run
+
+
+class TestRemove:
+    def test_it_is_gone(self, store: RunStore) -> None:
+        run = store.create(PROFILE)
+        store.remove(run)
+        assert store.runs() == []
+        assert [entry.name for entry in store.root.iterdir() if entry.name != ".cache"] == []
+
+    def test_a_damaged_one_goes_too(self, store: RunStore) -> None:
+        run = store.create(PROFILE)
+        for path in (run.profile_path, run.manifest_path):
+            path.write_bytes(b"\xff")
+        store.remove(run)
+        assert store.runs() == []
+
+    def test_a_live_one_stays(self, store: RunStore) -> None:
+        run = store.create(PROFILE)
+        run.write_launch_record(record())
+        write(run, [started_event()])
+        living = RunStore(store.root, alive=lambda *_: Liveness.ALIVE)
+        with pytest.raises(UsageError, match="kdtui stop"):
+            living.remove(run)
+        assert run.profile_path.exists()
+
+    def test_one_whose_lock_is_held_stays_whatever_its_files_say(self, store: RunStore) -> None:
+        run = store.create(PROFILE)
+        with run.beat_path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(UsageError, match="kdtui stop"):
+                store.remove(run)
+        store.remove(run)
+
+    def test_one_that_is_not_there_is_told(self, store: RunStore) -> None:
+        store.root.mkdir()
+        with pytest.raises(StoreError):
+            store.remove(Run(store.root / "20260101-000000-x"))
+
+
+def test_damaged_files_are_errors_that_name_them(store: RunStore) -> None:
+    run = store.create(PROFILE)
+    for path, read in (
+        (run.manifest_path, run.manifest),
+        (run.profile_path, run.profile),
+        (run.notes_path, run.notes),
+        (run.launch_path, run.launch_record),
+    ):
+        path.write_bytes(b"[1")
+        with pytest.raises(StoreError, match=path.name):
+            read()
+    run.profile_path.write_text('name = "x"\nnothing = 3\n')
+    with pytest.raises(StoreError, match="nothing"):
+        run.profile()
+
+
+def test_records_and_notes_come_back(store: RunStore) -> None:
+    run = store.create(PROFILE)
+    mine = record(3, ranks=({"pid": 1, "start_ticks": 2, "boot_id": "b"},))
+    run.write_launch_record(mine)
+    assert run.launch_record() == mine
+    run.write_notes(Notes(("a",), 'line "1"\nline 2'))
+    assert run.notes() == Notes(("a",), 'line "1"\nline 2')
+    run.request_stop()
+    assert run.stop_requested()
+    run.clear_stop()
+    run.clear_stop()
+    assert not run.stop_requested()

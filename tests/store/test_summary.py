@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Stopped
+from kdtui.profile import Distillation, Profile
+from kdtui.store.history import History
+from kdtui.store.run import Run
+from kdtui.store.scan import TAIL, scan
+from kdtui.store.state import Liveness, RunSummary, State
+from kdtui.store.store import RunStore
+from kdtui.store.tail import Tail
+from tests.store.conftest import queued, record, started, trained, validated, write
+
+
+class Processes:
+    """Answers for processes, and counts how often it was asked."""
+
+    def __init__(self, answer: Liveness = Liveness.DEAD) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, list[Any]]] = []
+
+    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+        self.asked.append((host, [who["pid"] for who in identities]))
+        return self.answer
+
+
+def look(run: Run, answer: Liveness = Liveness.DEAD) -> RunSummary:
+    return RunStore(run.path.parent, alive=Processes(answer)).summary(run)
+
+
+def training(steps: int, *, best_at: int = 10**9) -> list[Event]:
+    events: list[Event] = [queued(), started()]
+    best, target = 0.0, 0.0
+    for step in range(1, steps + 1):
+        events.append(trained(step))
+        if step % 10 == 0:
+            miou = 0.9 if step == best_at else 0.1 + step / 1e5
+            best, target = max((best, target), (miou, miou / 2))
+            events.append(validated(step, miou, best, miou / 2))
+    return events
+
+
+def test_a_new_run_shows_its_profile(store: RunStore) -> None:
+    run = store.create(Profile(name="n", seed=3, distillation=Distillation(enabled=True, alpha=0.3)), tags=["a", "b"])
+    row = store.summary(run)
+    assert row.state is State.NEVER_LAUNCHED
+    assert (row.name, row.seed, row.alpha, row.temperature, row.distilled) == ("n", 3, 0.3, 4.0, True)
+    assert (row.tags, row.epochs, row.detail) == (("a", "b"), 20, "")
+    assert row.encoder == "timm-efficientnet-b0"
+    assert row.created is not None
+
+
+def test_what_is_not_distilled_has_no_alpha(run: Run) -> None:
+    row = look(run)
+    assert (row.alpha, row.temperature, row.distilled) == (None, None, False)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 25, 3000])
+def test_the_tail_tells_what_the_whole_file_tells(run: Run, steps: int) -> None:
+    write(run, training(steps, best_at=20))
+    assert (run.events_path.stat().st_size > TAIL) == (steps == 3000)
+    whole = History(Tail(run.events_path).read())
+    row = look(run)
+    curve = whole.curves.get("val/miou")
+    assert row.step == (whole.step or None)
+    assert row.epoch == (whole.epoch or None)
+    assert row.miou == (curve.last if curve else None)
+    assert row.best_miou == (max(curve.values) if curve else None)
+    assert row.best_iou == ({"target": 0.45} if curve else {})
+    assert row.loss == (whole.curves["train/loss"].last if steps else None)
+    assert (row.parameters, row.teacher_miou, row.teacher_parameters) == (100, 0.8, 300)
+    assert row.started == 101.0
+    assert row.last_event == whole.last_event
+
+
+def test_the_end_is_found_at_every_size_of_the_file(run: Run) -> None:
+    """Around the edge of the tail a line may be cut anywhere."""
+    lines = b"".join(line for line in _lines(training(400)))
+    for extra in range(0, 300, 7):
+        run.events_path.write_bytes(b'{"pad":"' + b"x" * extra + b'"}\n' + lines)
+        row = look(run)
+        assert (row.step, row.parameters) == (400, 100)
+
+
+def _lines(events: list[Event]) -> list[bytes]:
+    from kdtui.events import encode
+
+    return [encode(event) for event in events]
+
+
+def test_a_half_line_at_the_end_is_not_read(run: Run) -> None:
+    write(run, training(20))
+    with run.events_path.open("ab") as file:
+        file.write(_lines([Finished(20, 2)])[0][:-1])
+    assert look(run, Liveness.ALIVE).state is State.RUNNING
+    run.events_path.write_bytes(b'{"v":1')
+    assert look(run).state is State.NEVER_LAUNCHED
+
+
+@pytest.mark.parametrize(
+    ("events", "alive", "state"),
+    [
+        ([], Liveness.ALIVE, State.QUEUED),
+        ([], Liveness.DEAD, State.LOST),
+        ([queued()], Liveness.ALIVE, State.QUEUED),
+        ([queued()], Liveness.DEAD, State.LOST),
+        ([queued(), started()], Liveness.ALIVE, State.RUNNING),
+        ([queued(), started(), trained(1)], Liveness.DEAD, State.LOST),
+        ([queued(), started(), Finished(5, 1)], Liveness.ALIVE, State.FINISHED),
+        ([queued(), started(), Finished(5, 1), Exited(1, 0)], Liveness.DEAD, State.FINISHED),
+        ([queued(), started(), Stopped(5, 1), Exited(1, -9, "SIGKILL")], Liveness.DEAD, State.STOPPED),
+        ([queued(), Stopped(0, 0, reason="killed")], Liveness.DEAD, State.STOPPED),
+        ([queued(), started(), Failed("E", "m"), Exited(1, 4)], Liveness.DEAD, State.FAILED),
+        ([queued(), started(), Exited(1, -9, "SIGKILL")], Liveness.DEAD, State.FAILED),
+        ([queued(), Exited(1, 0)], Liveness.DEAD, State.FAILED),
+    ],
+)
+def test_states_of_the_first_attempt(run: Run, events: list[Event], alive: Liveness, state: State) -> None:
+    run.write_launch_record(record())
+    write(run, events)
+    assert look(run, alive).state is state
+
+
+@pytest.mark.parametrize("word", [Finished(5, 1), Stopped(5, 1), Failed("E", "m")])
+@pytest.mark.parametrize("steps", [3, 3000])
+def test_an_earlier_attempts_word_does_not_count(run: Run, word: Event, steps: int) -> None:
+    write(run, [*training(steps), word, Exited(1, 4)])
+    run.write_launch_record(record(2))
+    assert look(run, Liveness.ALIVE).state is State.QUEUED
+    assert look(run).state is State.LOST
+    write(run, [queued(2)])
+    assert look(run, Liveness.ALIVE).state is State.QUEUED
+    assert look(run, Liveness.ALIVE).error is None or not isinstance(word, Failed)
+    write(run, [started(2, resumed=2)])
+    assert look(run, Liveness.ALIVE).state is State.RUNNING
+    assert look(run).state is State.LOST
+    write(run, [Finished(9, 1), Exited(2, 0)])
+    assert look(run).state is State.FINISHED
+
+
+def test_a_resumed_attempt_hides_the_void_points(run: Run) -> None:
+    write(run, [*training(25), Stopped(25, 3), Exited(1, 0), queued(2), started(2, resumed=20)])
+    run.write_launch_record(record(2, total_epochs=40))
+    row = look(run, Liveness.ALIVE)
+    assert row.step == 20
+    assert row.epochs == 40
+    assert row.attempt == 2
+
+
+def test_who_is_asked_about(run: Run) -> None:
+    run.write_launch_record(record(ranks=({"pid": 1, "start_ticks": 1, "boot_id": "b"},)))
+    write(run, [queued(), started()])
+    processes = Processes()
+    assert RunStore(run.path.parent, alive=processes).summary(run).state is State.LOST
+    assert processes.asked[0] == ("here", [4711, 1, 4712])
+
+
+def test_a_word_written_while_the_processes_were_looked_at_is_seen(run: Run) -> None:
+    run.write_launch_record(record())
+    write(run, [queued(), started()])
+
+    def ends_meanwhile(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+        write(run, [Finished(1, 1), Exited(1, 0)])
+        return Liveness.DEAD
+
+    assert RunStore(run.path.parent, alive=ends_meanwhile).summary(run).state is State.FINISHED
+
+
+def test_another_host_is_judged_by_its_signs_of_life(run: Run) -> None:
+    run.write_launch_record(record(host="far"))
+    write(run, [queued(), started()])  # events of long ago
+    row = look(run, Liveness.UNKNOWN)
+    assert row.state is State.LOST
+    assert "host far silent" in row.detail
+    assert "may still run" in row.detail
+    run.touch_beat()
+    row = look(run, Liveness.UNKNOWN)
+    assert row.state is State.RUNNING
+    assert row.detail.startswith("silent")
+    run.beat_path.unlink()
+    write(run, [Measured("train", 1, 1, 1, {"loss": 1.0})])
+    assert look(run, Liveness.UNKNOWN).state is State.RUNNING
+
+
+def test_details_say_why(run: Run) -> None:
+    run.write_launch_record(record())
+    write(run, [queued(), started(), Failed("DataError", "bad \x1b[31mmask\nline", "mend\x07 it")])
+    row = look(run)
+    assert (row.error, row.detail, row.hint) == ("DataError", "bad [31mmask line", "mend it")
+    write(run, [Exited(1, -9, "SIGKILL", 1)])
+    assert look(run).detail == "rank 1 killed by SIGKILL: bad [31mmask line"
+    run.events_path.unlink()
+    write(run, [queued(), Exited(1, 3, None, 0)])
+    assert look(run).detail == "rank 0 ended with exit code 3"
+    assert "logs" in (look(run).hint or "")
+
+
+def test_the_line_is_numbered_in_order_of_launch(store: RunStore) -> None:
+    runs = [store.create(Profile(name=f"r{n}")) for n in range(3)]
+    for place, run in zip((2.0, 1.0, 3.0), runs, strict=True):
+        run.write_launch_record(record(created=place))
+    rows = RunStore(store.root, alive=Processes(Liveness.ALIVE)).summaries()
+    assert [row.detail.rsplit(", ")[1] for row in rows] == ["number 2 in line", "number 1 in line", "number 3 in line"]
+
+
+def test_time_to_go(run: Run) -> None:
+    run.write_launch_record(record())
+    write(run, [queued(), started(), *(trained(step, time=100 + 2.0 * step) for step in range(1, 51))])
+    assert look(run, Liveness.ALIVE).eta_seconds == pytest.approx(2.0 * (200 - 50))
+    assert look(run).eta_seconds is None
+
+
+FILES = ["profile.toml", "run.json", "events.jsonl", "launch.json", "notes.toml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "binary", "list", "folder", "dangling"])
+def test_a_damaged_folder_is_listed_and_says_what_is_broken(run: Run, name: str, damage: str) -> None:
+    write(run, [*training(20), Finished(20, 2), Exited(1, 0)])
+    run.write_launch_record(record())
+    path = run.path / name
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "dangling":
+        path.symlink_to("nowhere")
+    elif damage != "missing":
+        path.write_bytes(
+            {"empty": b"", "half": whole[: len(whole) // 2], "binary": b"\xff\0\x1b", "list": b"[1]"}[damage]
+        )
+    rows = RunStore(run.path.parent, alive=Processes()).summaries()
+    assert [row.id for row in rows] == [run.id]
+    assert rows[0].name == "abc"
+    optional = damage in ("missing", "empty", "dangling", "list", "half")
+    if name == "events.jsonl":
+        assert damage == "half" or rows[0].state is not State.FINISHED
+    elif name in ("profile.toml", "run.json") or not optional:
+        assert damage in ("empty", "half", "list") or name in rows[0].detail
+    if name != "events.jsonl":
+        assert rows[0].state is State.FINISHED
+
+
+@pytest.mark.parametrize("value", ['"x"', "[]", "3", "null", '{"a": null}'])
+@pytest.mark.parametrize("field", ["scalars", "student", "teacher", "ranks", "step", "attempt", "epochs"])
+def test_an_event_with_the_wrong_types_breaks_no_list(run: Run, field: str, value: str) -> None:
+    lines = _lines([queued(), started(), trained(3), validated(10, 0.3, 0.3, 0.3), Exited(1, 0)])
+    bodies = [json.loads(line) for line in lines]
+    for body in bodies:
+        if field in body:
+            body[field] = json.loads(value)
+    run.events_path.write_text("".join(json.dumps(body, separators=(",", ":")) + "\n" for body in bodies))
+    assert len(RunStore(run.path.parent, alive=Processes()).summaries()) == 1
+
+
+class TestCache:
+    def fill(self, store: RunStore) -> list[Run]:
+        runs = [store.create(Profile(name=f"r{n}")) for n in range(4)]
+        for run in runs[:3]:
+            run.write_launch_record(record())
+        write(runs[0], [*training(20), Finished(20, 2), Exited(1, 0)])
+        write(runs[1], [queued(), started(), trained(3)])
+        write(runs[2], [queued(), Failed("E", "m")])
+        for run in runs:
+            for path in run.path.iterdir():
+                os.utime(path, (time.time() - 3600, time.time() - 3600))
+        return runs
+
+    def test_warm_is_cold_and_cached_runs_are_not_read(self, store: RunStore) -> None:
+        self.fill(store)
+        cold = RunStore(store.root, alive=Processes()).summaries()
+        cache = store.root / ".cache" / "summaries.json"
+        assert len(json.loads(cache.read_bytes())["runs"]) == 4
+        assert RunStore(store.root, alive=Processes()).summaries() == cold
+        body = json.loads(cache.read_bytes())
+        for entry in body["runs"].values():
+            entry["digest"]["shown"]["name"] = "from the cache"
+        cache.write_text(json.dumps(body))
+        assert {row.name for row in RunStore(store.root, alive=Processes()).summaries()} == {"from the cache"}
+
+    def test_who_lives_is_never_cached_and_the_finished_are_not_looked_for(self, store: RunStore) -> None:
+        self.fill(store)
+        states = []
+        for answer in (Liveness.ALIVE, Liveness.DEAD):
+            processes = Processes(answer)
+            rows = RunStore(store.root, alive=processes).summaries()
+            states.append([row.state for row in rows])
+            assert {tuple(pids) for _, pids in processes.asked} == {(4711, 4712)}
+        assert states[0] == [State.FINISHED, State.RUNNING, State.FAILED, State.NEVER_LAUNCHED]
+        assert states[1] == [State.FINISHED, State.LOST, State.FAILED, State.NEVER_LAUNCHED]
+
+    @pytest.mark.parametrize("change", ["events", "notes", "launch"])
+    def test_a_changed_file_is_read_again(self, store: RunStore, change: str) -> None:
+        run = self.fill(store)[1]
+        listing = RunStore(store.root, alive=Processes())
+        before = listing.summary(run)
+        if change == "events":
+            write(run, [Stopped(3, 1)])
+        elif change == "notes":
+            run.notes_path.write_text('notes = "good"\ntags = ["x"]\n')
+        else:
+            run.write_launch_record(record(2))
+        for again in (listing, RunStore(store.root, alive=Processes())):
+            after = again.summary(run)
+            assert after != before
+            assert {
+                "events": after.state is State.STOPPED,
+                "notes": after.notes == "good",
+                "launch": after.attempt == 2,
+            }[change]
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version":1,"runs":[]}', b'{"version":0,"runs":{}}'])
+    def test_a_damaged_cache_is_no_cache(self, store: RunStore, body: bytes) -> None:
+        self.fill(store)
+        cold = RunStore(store.root, alive=Processes()).summaries()
+        (store.root / ".cache" / "summaries.json").write_bytes(body)
+        assert RunStore(store.root, alive=Processes()).summaries() == cold
+
+    def test_damaged_entries_are_read_from_the_runs(self, store: RunStore) -> None:
+        self.fill(store)
+        cold = RunStore(store.root, alive=Processes()).summaries()
+        cache = store.root / ".cache" / "summaries.json"
+        body = json.loads(cache.read_bytes())
+        values: list[Any] = [{}, [], {"shown": 1}, None]
+        for entry, value in zip(body["runs"].values(), values, strict=True):
+            entry["digest"] = value
+        cache.write_text(json.dumps(body))
+        assert RunStore(store.root, alive=Processes()).summaries() == cold
+
+    def test_a_removed_run_leaves_the_cache_and_a_store_without_one_lists(self, store: RunStore) -> None:
+        runs = self.fill(store)
+        RunStore(store.root, alive=Processes()).summaries()
+        shutil.rmtree(runs[0].path)
+        rows = RunStore(store.root, alive=Processes()).summaries()
+        assert [row.name for row in rows] == ["r1", "r2", "r3"]
+        assert runs[0].id not in json.loads((store.root / ".cache" / "summaries.json").read_bytes())["runs"]
+        shutil.rmtree(store.root / ".cache")
+        (store.root / ".cache").write_text("in the way")
+        assert RunStore(store.root, alive=Processes()).summaries() == rows
+
+
+def test_scan_of_nothing(tmp_path: Path) -> None:
+    assert scan(tmp_path / "none").last_event is None

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdtui.errors import StoreError
+from kdtui.events import Noted, encode
+from kdtui.store.tail import Tail
+
+LINES = [encode(Noted(f"é {n}", time=float(n))) for n in range(6)]
+
+
+@given(st.lists(st.integers(0, sum(map(len, LINES))), max_size=8))
+def test_however_it_is_cut_every_event_comes_once_and_in_order(cuts: list[int]) -> None:
+    body = b"".join(LINES)
+    edges = [0, *sorted(cuts), len(body)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "e"
+        tail = Tail(path)
+        got = list(tail.read())
+        for begin, end in itertools.pairwise(edges):
+            with path.open("ab") as file:
+                file.write(body[begin:end])
+            got += tail.read()
+        assert [event.time for event in got] == [float(n) for n in range(6)]
+        assert tail.generation == 0
+
+
+def test_a_line_without_its_newline_waits(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    path.write_bytes(LINES[0] + LINES[1][:-1])
+    tail = Tail(path)
+    assert len(tail.read()) == 1
+    assert tail.read() == []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    assert [event.time for event in tail.read()] == [1.0]
+
+
+def test_lines_that_are_no_events_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    path.write_bytes(b'\n[]\nnot json\n{"kind":"later","time":1}\n\xff\xfe\n{"kind":"noted"}\n' + LINES[0])
+    assert [event.time for event in Tail(path).read()] == [0.0]
+
+
+@pytest.mark.parametrize("change", ["truncate", "replace"])
+def test_another_or_shorter_file_is_read_from_its_start(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "e"
+    path.write_bytes(b"".join(LINES[:3]))
+    tail = Tail(path)
+    assert len(tail.read()) == 3
+    if change == "truncate":
+        path.write_bytes(LINES[4])
+    else:
+        (tmp_path / "n").write_bytes(b"".join(LINES))
+        (tmp_path / "n").replace(path)
+    assert tail.read()[-1].time == (4.0 if change == "truncate" else 5.0)
+    assert tail.generation == 1
+
+
+def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    tail = Tail(path)
+    assert tail.read() == []
+    path.write_bytes(LINES[0])
+    assert len(tail.read()) == 1
+    path.unlink()
+    assert tail.read() == []
+    path.write_bytes(LINES[1])
+    assert [event.time for event in tail.read()] == [1.0]
+    assert tail.generation == 1
+
+
+def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        Tail(tmp_path).read()
