@@ -67,27 +67,28 @@ def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
     height, width = picture.height, picture.width
     segmentation = instance.segmentation
     # pycocotools trusts what it is given: coordinates that are no numbers make it allocate without end, and run lengths
-    # that do not fill the image leave the rest of the mask uninitialised. So both are checked here.
+    # that do not fill the image leave the rest of its mask uninitialised. So it only rasterises checked polygons.
     try:
         if isinstance(segmentation, list):
             polygons = [_corners(p, max(height, width)) for p in segmentation if len(p) >= _POLYGON_NUMBERS]
             if not polygons:
                 return np.zeros((height, width), dtype=bool)
-            runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            runs = expand(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"].decode())
         else:
-            counts, size = segmentation["counts"], list(segmentation["size"])
+            runs, size = segmentation["counts"], list(segmentation["size"])
             if size != [height, width]:
                 raise ValueError(f"size {size} where the image has {[height, width]} (rows, columns)")
-            runs = {"size": size, "counts": expand(counts) if isinstance(counts, str) else counts}
-            if any(type(run) is not int or run < 0 for run in runs["counts"]) or sum(runs["counts"]) != height * width:
+            if isinstance(runs, str):
+                runs = expand(runs)
+            if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
                 raise ValueError(f"run lengths do not add up to {height * width} pixels")
-            runs = coco_mask.frPyObjects(runs, height, width)
-        owned: NDArray[np.bool_] = coco_mask.decode(runs).astype(bool)
     except KeyError as missing:
         raise DataError("a segmentation lacks a key", where=instance.source, found=f"no {missing}") from None
     except (TypeError, ValueError) as error:
         raise DataError("a segmentation cannot be read", where=instance.source, found=error) from None
-    return owned
+    # Columns first; every second run is owned.
+    owned = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return owned.reshape(width, height).T
 
 
 def _corners(numbers: Any, side: int) -> list[float]:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -52,30 +53,35 @@ def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
     return Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
 
 
-def _pass_once(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _end_when_asked_by(parent: int) -> None:
+    """Wait for SIGTERM for ever, and end this process when its parent sent it."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class _Worker:
-    """Set-up of a loading process: it dies with the rank that forked it.
+    """Set-up of a loading process: it lives exactly as long as the rank that forked it wants.
 
-    A forked worker holds copies of the rank's descriptors, its device slot among them: one that outlived a killed
-    rank would keep the slot taken.
+    A forked worker holds copies of the rank's descriptors, its device slot among them: one that outlived a killed rank
+    would keep the slot taken. And Ctrl-C, or SIGTERM to a whole group, asks the rank for a clean stop, until which
+    batches must arrive: so a worker heeds SIGTERM from its rank only, which is how multiprocessing ends it.
     """
 
     def __init__(self) -> None:
         self._parent = os.getpid()
 
     def __call__(self, worker: int) -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != self._parent:  # it died before prctl was reached
-                os.kill(os.getpid(), signal.SIGKILL)
-        # Ctrl-C, or SIGTERM to the whole group, asks the rank for a clean stop, and the batches until then must arrive.
-        # So the first SIGTERM passes; the second ends the worker, as DataLoader and multiprocessing rely on.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _pass_once)
         torch.set_num_threads(1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if sys.platform != "linux":
+            return
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != self._parent:  # it died before prctl was reached
+            os.kill(os.getpid(), signal.SIGKILL)
+        # Blocked first: threads inherit the mask, and only a blocked signal can be waited for.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_asked_by, args=(self._parent,), daemon=True).start()
 
 
 class Batches:

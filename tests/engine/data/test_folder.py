@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdtui.engine.data import IGNORE_INDEX, build_dataset, check_dataset
+from kdtui.engine.data.folder import read_classes
+from kdtui.errors import DataError
+from kdtui.profile import FolderData
+from tests.engine.data.makers import HEIGHT, WIDTH, label_folder, labels, picture
+
+
+def test_labels_names_and_the_ignored_value_are_read(tmp_path: Path) -> None:
+    dataset = build_dataset(label_folder(tmp_path), "val", stride=1)
+    assert dataset.classes == ("sky", "road", "traffic sign") and dataset.task == "semantic" and len(dataset) == 3
+    mask = dataset[0, 0].mask
+    assert [mask[y, 0].item() for y in (0, 10, 20, 30)] == [0, 1, 2, IGNORE_INDEX]
+    image, _ = dataset.render(0, HEIGHT, WIDTH)
+    assert np.array_equal(image, np.asarray(picture()))
+
+
+def test_numbers_with_gaps_become_classes_in_their_order(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, classes="2 two\n0 nought\n1 one\nignore_index 11\n7 seven\n")
+    dataset = build_dataset(data, "val")
+    assert dataset.classes == ("nought", "one", "two", "seven")
+    values = labels()
+    values[0, 0] = 7
+    Image.fromarray(values).save(tmp_path / "masks/val/0.png")
+    assert dataset.render(0, HEIGHT, WIDTH)[1][0, 0] == 3
+
+
+def mask_forms() -> dict[str, Image.Image]:
+    values = labels()
+    grey = Image.fromarray(values)
+    indexed = Image.new("P", (WIDTH, HEIGHT))
+    indexed.putpalette([number % 251 for number in range(768)])
+    indexed.putdata(values.ravel().tolist())
+    transparent = indexed.copy()
+    transparent.info["transparency"] = 0
+    return {
+        "grey.png": grey,
+        "indexed.png": indexed,
+        "transparent.png": transparent,
+        "sixteen.png": Image.fromarray(values.astype(np.uint16)),
+        "sixteen.tif": Image.fromarray(values.astype(np.uint16)),
+        "thirtytwo.tiff": Image.fromarray(values.astype(np.int32)),
+        "colour.png": Image.fromarray(np.repeat(values[..., None], 3, axis=2)),
+        "alpha.png": Image.fromarray(np.dstack([values, values, values, np.full_like(values, 255)])),
+    }
+
+
+@pytest.mark.parametrize("name", mask_forms())
+def test_a_mask_may_be_stored_in_many_ways(tmp_path: Path, name: str) -> None:
+    dataset = build_dataset(label_folder(tmp_path, count=1), "val")
+    expected = dataset.render(0, HEIGHT, WIDTH)[1]
+    (tmp_path / "masks/val/0.png").unlink()
+    mask_forms()[name].save(tmp_path / f"masks/val/0{Path(name).suffix}")
+    again = build_dataset(label_folder_data(tmp_path), "val")
+    assert np.array_equal(again.render(0, HEIGHT, WIDTH)[1], expected)
+
+
+def label_folder_data(root: Path) -> FolderData:
+    return FolderData(kind="folder", root=str(root), height=HEIGHT, width=WIDTH)
+
+
+def image_forms() -> dict[str, Image.Image]:
+    colours = picture()
+    clear = colours.convert("RGBA")
+    clear.putalpha(128)
+    indexed = colours.quantize(255)
+    transparent = indexed.copy()
+    transparent.info["transparency"] = bytes([0, 128, 255])
+    grey = np.asarray(colours.convert("L"))
+    return {
+        "rgba.png": clear,
+        "rgba.tif": clear,
+        "palette.png": indexed,
+        "transparent.png": transparent,
+        "photo.JPG": colours,
+        "cmyk.jpeg": colours.convert("CMYK"),
+        "grey.png": colours.convert("L"),
+        "grey_alpha.png": colours.convert("LA"),
+        "sixteen.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "sixteen.tiff": Image.fromarray(grey.astype(np.uint16) * 257),
+        "two.png": colours.convert("1"),
+    }
+
+
+@pytest.mark.parametrize("name", image_forms())
+def test_an_image_may_be_stored_in_many_ways(tmp_path: Path, name: str) -> None:
+    label_folder(tmp_path, count=1)
+    (tmp_path / "images/val/0.png").unlink()
+    image_forms()[name].save(tmp_path / f"images/val/0{Path(name).suffix}")
+    seen, _ = build_dataset(label_folder_data(tmp_path), "val").render(0, HEIGHT, WIDTH)
+    grey = name.startswith(("grey", "sixteen", "two"))
+    expected = np.asarray(picture().convert("L").convert("RGB") if grey else picture()).astype(int)
+    if not name.startswith("two"):
+        assert np.abs(seen - expected).mean() < 6
+    assert seen.dtype == np.uint8 and seen.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_an_image_and_its_mask_are_both_turned_upright(tmp_path: Path) -> None:
+    label_folder(tmp_path, count=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = picture().transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "images/val/0.png", exif=exif)
+    seen, _ = build_dataset(label_folder_data(tmp_path), "val").render(0, HEIGHT, WIDTH)
+    assert np.array_equal(seen, np.asarray(picture()))
+
+
+def test_resizing_invents_no_labels(tmp_path: Path) -> None:
+    dataset = build_dataset(label_folder(tmp_path, height=31, width=77), "val", stride=32)
+    assert dataset[0, 0].mask.shape == (32, 96)
+    assert set(dataset.render(0, 31, 77)[1].ravel().tolist()) == {0, 1, 2, IGNORE_INDEX}
+
+
+def test_a_strange_value_is_named_with_its_file_and_what_is_allowed(tmp_path: Path) -> None:
+    data = label_folder(tmp_path)
+    values = labels()
+    values[3, 3], values[4, 4] = 77, 255
+    Image.fromarray(values).save(tmp_path / "masks/val/1.png")
+    with pytest.raises(DataError) as caught:
+        build_dataset(data, "val")[1, 0]
+    for part in ("masks/val/1.png", "77, 255", "2 traffic sign", "ignored 11"):
+        assert part in caught.value.message
+    build_dataset(data, "val")[0, 0]
+
+
+def test_a_mask_of_colours_is_refused(tmp_path: Path) -> None:
+    data = label_folder(tmp_path)
+    picture().save(tmp_path / "masks/val/0.png")
+    with pytest.raises(DataError, match=r"colours[\s\S]*0\.png"):
+        build_dataset(data, "val")[0, 0]
+
+
+def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
+    data = label_folder(tmp_path)
+    picture(20, 30).save(tmp_path / "images/val/2.png")
+    with pytest.raises(DataError, match=r"2\.png[\s\S]*20x30[\s\S]*60x40"):
+        build_dataset(data, "val")[2, 0]
+
+
+def test_images_without_masks_are_listed(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=9)
+    for number in range(2, 9):
+        (tmp_path / f"masks/val/{number}.png").unlink()
+    with pytest.raises(DataError) as caught:
+        build_dataset(data, "val")
+    assert "7 of 9" in caught.value.message
+    assert "2.png, 3.png, 4.png, 5.png, 6.png and 2 more" in caught.value.message
+    assert len(build_dataset(data, "train")) == 9
+
+
+def test_an_empty_a_missing_split_and_a_missing_root_are_named(tmp_path: Path) -> None:
+    data = label_folder(tmp_path)
+    with pytest.raises(DataError, match=r"images/test[\s\S]*train, val"):
+        build_dataset(data, "test")
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "test").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        build_dataset(data, "test")
+    with pytest.raises(DataError, match="nowhere"):
+        build_dataset(data.model_copy(update={"root": str(tmp_path / "nowhere")}), "val")
+    with pytest.raises(DataError, match="no such split"):
+        build_dataset(data, "vla")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pillow also warns of what it then cannot read
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
+    label_folder(tmp_path, count=1)
+    (tmp_path / "images/val/0.png").unlink()
+    path = tmp_path / f"images/val/0.{suffix}"
+    picture().save(path)
+    whole = path.read_bytes()
+    dataset = build_dataset(label_folder_data(tmp_path), "val")
+    for damaged in (b"", b"no image", whole[: len(whole) // 2], whole[:30]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"0\.{suffix}"):
+            dataset.render(0, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0 sky\n",
+        "0\n1 road\n",
+        "sky 0\n1 road\n",
+        "0 sky\n0 road\n",
+        "0 sky\n1 sky\n",
+        "-1 sky\n1 road\n",
+        "0 sky\n1 road\nignore_index\n",
+        "0 sky\n1 road\nignore_index 1 void\n",
+        "0 sky\n1 road\nignore_index 8 void\nignore_index 9 void\n",
+        "0 sky\n1 road\nignore_index void\n",
+        "".join(f"{i} c{i}\n" for i in range(300)),
+    ],
+)
+def test_a_class_list_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(DataError, match=r"classes\.txt"):
+        read_classes(tmp_path / "classes.txt")
+
+
+def test_a_class_list_may_hold_comments_and_a_mark(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_bytes("\ufeff# names\r\n0 sky\r\n1 road\r\n".encode())
+    assert read_classes(path).names == ("sky", "road") and read_classes(path).ignored is None
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"classes\.txt"):
+        read_classes(path)
+    path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        read_classes(path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    data = label_folder(tmp_path)
+    picture().save(tmp_path / "images/val/0.jpg")
+    with pytest.raises(DataError, match=r"0\.jpg, 0\.png"):
+        build_dataset(data, "val")
+
+
+def test_the_check_reads_some_and_says_what_is_there(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=20)
+    assert check_dataset(data, "val") == "20 images, 3 classes"
+    (tmp_path / "images/val/0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"0\.png"):
+        check_dataset(data, "val")
+
+
+def test_samples_are_read_once(tmp_path: Path) -> None:
+    dataset = build_dataset(label_folder(tmp_path), "val")
+    first = dataset[0, 0]
+    (tmp_path / "images/val/0.png").unlink()
+    assert torch.equal(dataset[0, 0].image, first.image)
