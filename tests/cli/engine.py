@@ -17,7 +17,7 @@ from typing import Any
 
 from kdtui.errors import CheckpointError, EngineError, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped
-from kdtui.launch.alive import identity
+from kdtui.store.identity import own_identity
 from kdtui.store.run import EventLog, Run
 
 STEPS = 2  # per epoch
@@ -47,7 +47,7 @@ def train(folder: str) -> dict[str, Any]:
     say(
         Started(
             attempt=record.attempt,
-            ranks=(identity(),),
+            ranks=(own_identity(),),
             device="cpu",
             precision="fp32",
             threads=1,
