@@ -117,8 +117,8 @@ def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel
             path.append(part)
             field = model.model_fields.get(str(part))
             below = [] if field is None else list(_models(field.annotation))
-        elif isinstance(part, int):
-            path.append(part)
+        elif isinstance(part, int) and field is not None and get_origin(field.annotation) is tuple:
+            path.append(part)  # in a plain list; inside a union the whole value is at fault
     return path, model, field
 
 

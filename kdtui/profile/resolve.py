@@ -28,12 +28,14 @@ class Resolved:
         origins: Key path to the file or ``--set`` it came from.
         mistakes: What was wrong before the values were even looked at.
         files: The file and its parents, nearest first.
+        kinds_replace: Whether a table of another kind replaces the one below it.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    kinds_replace: bool = True
 
     def origin(self, key: Sequence[str]) -> str:
         """Where ``key``, or the innermost table around it that was written somewhere, came from."""
@@ -50,7 +52,7 @@ class Resolved:
         for key, value in child.items():
             here = (*path, key)
             below = base.get(key)
-            if isinstance(below, dict) and isinstance(value, dict) and not _changes_kind(key, below, value):
+            if isinstance(below, dict) and isinstance(value, dict) and not self._replaces(key, below, value):
                 self._merge(below, value, origins, here)
             else:
                 self.origins = {k: o for k, o in self.origins.items() if k[: len(here)] != here}
@@ -59,14 +61,12 @@ class Resolved:
             if here in origins:
                 self.origins.setdefault(here, origins[here])
 
+    def _replaces(self, key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
+        return self.kinds_replace and "kind" in above and above["kind"] != below.get("kind", DEFAULT_KINDS.get(key))
+
 
 def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _changes_kind(key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
-    default = DEFAULT_KINDS.get(key)
-    return "kind" in above and above["kind"] != below.get("kind", default)
 
 
 def _mark(table: dict[str, Any], origin: str, path: Key = ()) -> dict[Key, str]:
@@ -159,7 +159,7 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str], list
     They are put together before they are laid on the file, so that ``data.kind`` may stand before or after the keys
     of the new kind.
     """
-    together, mistakes = Resolved(), []
+    together, mistakes = Resolved(kinds_replace=False), []
     for text in sets:
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))

@@ -1,0 +1,214 @@
+"""extends, --set, lookup, and what a person is told about a file with mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import ProfileError
+from kdtui.profile import CocoData, FolderData, SyntheticData, absolute, amend, load, sources
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def mistakes(name: str | Path, *sets: str) -> tuple[str, ...]:
+    with pytest.raises(ProfileError) as caught:
+        load(name, sets)
+    assert caught.value.exit_code == 2
+    return caught.value.mistakes
+
+
+def test_a_name_is_looked_up_here_first_then_among_the_shipped(here: Path) -> None:
+    assert load("baseline").training.epochs == 20
+    write(here / "profiles" / "baseline.toml", 'extends = "baseline"\n[training]\nepochs = 7\n')
+    profile = load("baseline")
+    assert profile.training.epochs == 7
+    assert profile.student == load("hierarchical-b0").student  # from the shipped parent of the same name
+    assert [path.parent.name for path in sources("baseline")] == ["profiles", "profiles"]
+
+
+def test_a_path_is_a_path(here: Path) -> None:
+    file = write(here / "sub" / "mine.toml", "seed = 4\n")
+    assert load(file) == load("sub/mine.toml") == load(str(file))
+    assert load(file).name == "mine"
+
+
+@pytest.mark.parametrize("name", ["basline", "nowhere/basline.toml", "basline.toml"])
+def test_an_unknown_profile_offers_the_nearest(name: str) -> None:
+    with pytest.raises(ProfileError, match="baseline"):
+        load(name)
+
+
+def test_name_and_description_are_the_files_own(here: Path) -> None:
+    write(here / "parent.toml", 'name = "parent-name"\ndescription = "of the parent"\ntags = ["kept"]\nseed = 3\n')
+    child = load(write(here / "child.toml", 'extends = "parent"\n'))
+    assert (child.name, child.description, child.tags, child.seed) == ("child", "", ("kept",), 3)
+
+
+def test_tables_merge_and_arrays_replace(here: Path) -> None:
+    write(here / "a.toml", 'tags = ["x", "y"]\n[training]\nepochs = 3\nbatch_size = 4\n')
+    write(here / "b.toml", 'extends = "a"\ntags = ["z"]\n[training]\nepochs = 5\n')
+    profile = load(write(here / "c.toml", 'extends = "b.toml"\n[training]\nlearning_rate = 2\n'))
+    assert profile.tags == ("z",)
+    assert (profile.training.epochs, profile.training.batch_size, profile.training.learning_rate) == (5, 4, 2.0)
+
+
+def test_another_kind_replaces_the_table(here: Path) -> None:
+    write(here / "a.toml", "[data]\ntrain_samples = 9\nheight = 64\n")  # synthetic, because it does not say
+    child = load(write(here / "b.toml", 'extends = "a"\n[data]\nkind = "folder"\nroot = "x"\n'))
+    assert child.data == FolderData(kind="folder", root="x")
+    same = load(write(here / "c.toml", 'extends = "a"\n[data]\nkind = "synthetic"\nwidth = 32\n'))
+    assert same.data == SyntheticData(train_samples=9, height=64, width=32)
+
+
+@pytest.mark.parametrize("sets", [["data.kind=folder", "data.root=x"], ["data.root=x", "data.kind=folder"]])
+def test_set_may_change_the_kind_in_any_order(sets: list[str]) -> None:
+    assert load("baseline", sets).data == FolderData(kind="folder", root="x")
+
+
+def test_circles_are_named(here: Path) -> None:
+    write(here / "a.toml", 'extends = "b"\n')
+    write(here / "b.toml", 'extends = "c"\n')
+    write(here / "c.toml", 'extends = "a"\n')
+    with pytest.raises(ProfileError, match="a -> b -> c -> a"):
+        load(here / "a.toml")
+    write(here / "self.toml", 'extends = "self"\n')
+    with pytest.raises(ProfileError, match="self -> self"):
+        load(here / "self.toml")
+
+
+def test_a_missing_parent_offers_the_nearest(here: Path) -> None:
+    write(here / "my-parent.toml", "")
+    with pytest.raises(ProfileError, match="did you mean my-parent") as caught:
+        load(write(here / "a.toml", 'extends = "my-parnt"\n'))
+    assert str(here / "a.toml") in str(caught.value)
+
+
+def test_a_syntax_error_names_file_and_line(here: Path) -> None:
+    file = write(here / "a.toml", "seed = 1\n[training\n")
+    with pytest.raises(ProfileError, match="line 2") as caught:
+        load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_what_is_no_text_is_refused(here: Path) -> None:
+    (here / "a.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ProfileError, match="UTF-8"):
+        load(here / "a.toml")
+    (here / "dir.toml").mkdir()
+    with pytest.raises(ProfileError, match="no profile"):
+        load(here / "dir.toml")
+
+
+def test_set_reads_toml_else_text() -> None:
+    profile = load(
+        "baseline",
+        [
+            "student.encoder=resnet18",
+            "training.epochs=5",
+            "training.channels_last=false",
+            'tags=["a", "b"]',
+            "seed = 2",
+        ],
+    )
+    assert profile.student.encoder == "resnet18"
+    assert profile.training.epochs == 5
+    assert profile.training.channels_last is False
+    assert profile.tags == ("a", "b")
+    assert profile.seed == 2
+    assert load("baseline", ["training.epochs=5", "training.epochs=6"]).training.epochs == 6
+
+
+def test_every_mistake_at_once_with_its_origin(here: Path) -> None:
+    parent = write(here / "parent.toml", "[training]\nepochs = 0\n[distillation]\ntempurature = 3.0\n")
+    child = write(here / "child.toml", 'extends = "parent"\nsede = 1\n[training]\nbatch_size = true\n')
+    found = mistakes(child, "distillation.alpha=1.5", "student.encoder=3", "nonsense")
+    assert len(found) == 7
+    text = "\n".join(found)
+    for key, origin, detail in (
+        ("training.epochs", parent, "found 0; allowed: a whole number, >= 1"),
+        ("distillation.tempurature", parent, "did you mean temperature?"),
+        ("sede", child, "did you mean seed?"),
+        ("training.batch_size", child, "found True; allowed: a whole number"),
+        ("distillation.alpha", "--set distillation.alpha=1.5", "found 1.5; allowed: a number, >= 0.0, <= 1.0"),
+        ("student.encoder", "--set student.encoder=3", "found 3; allowed: text in quotes"),
+    ):
+        assert f"{key} ({origin}): " in text
+        assert detail in text
+    assert "--set 'nonsense'" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "said"),
+    [
+        ("distillation.temperature=0", "distillation.temperature", "> 0"),
+        ("distillation.temperature=-1", "distillation.temperature", "> 0"),
+        ("distillation.temperature=nan", "distillation.temperature", "number"),
+        ("distillation.temperature=inf", "distillation.temperature", "number"),
+        ("distillation.alpha=-0.1", "distillation.alpha", ">= 0"),
+        ("distillation.enabled=1", "distillation.enabled", "true or false"),
+        ("training.precision=bf1", "training.precision", "did you mean bf16?"),
+        ("training.devices=3", "training", "does not divide"),
+        ("data.kind=cocos", "data.kind", "did you mean coco?"),
+        ("data.heigth=64", "data.heigth", "did you mean height?"),
+        ("data=3", "data", "table"),
+        ("student.decoder_channels=wide", "student.decoder_channels", "a list"),
+        ('student.decoder_channels=[1, "a"]', "student.decoder_channels", "a list"),
+        ("temperature=4", "temperature", "did you mean distillation.temperature?"),
+        ("trainning.epochs=1", "trainning", "did you mean training?"),
+        ("name=../../x", "name", "letters"),
+        ('name="\\u001b[31m"', "name", "letters"),
+        ('tags=["a b"]', "tags[0]", "letters"),
+        ("seed.x=1", "seed", "whole number"),
+        ("training.epochs=five", "training.epochs", "found 'five'"),
+    ],
+)
+def test_one_mistake(setting: str, key: str, said: str) -> None:
+    found = mistakes("baseline", setting)
+    assert len(found) == 1, found
+    assert found[0].startswith(f"{key} (")
+    assert said in found[0]
+
+
+def test_a_missing_key_is_named_below_its_table(here: Path) -> None:
+    file = write(here / "a.toml", '[data]\nkind = "coco"\n[data.train]\nimages = "x"\n')
+    assert mistakes(file) == (f"data.train.annotations ({file}): missing; allowed: text in quotes, not empty",)
+
+
+def test_a_file_whose_name_is_no_name_says_so(here: Path) -> None:
+    assert "my profile.toml" in mistakes(write(here / "my profile.toml", ""))[0]
+
+
+def test_amend_checks_like_a_file() -> None:
+    profile = load("baseline")
+    assert amend(profile, ["training.epochs=3"]).training.epochs == 3
+    assert amend(profile, []) == profile
+    with pytest.raises(ProfileError, match="did you mean epochs"):
+        amend(profile, ["training.epoch=3"])
+
+
+def test_absolute_anchors_every_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    folder = absolute(load("camvid-baseline", ["teacher.checkpoint=~/t.pth"]))
+    assert isinstance(folder.data, FolderData)
+    assert folder.data.root == str(here / "data/camvid")
+    assert folder.teacher.checkpoint == "/home/someone/t.pth"
+    coco = absolute(load("people-baseline"))
+    assert isinstance(coco.data, CocoData)
+    assert coco.data.val is not None
+    for split in (coco.data.train, coco.data.val):
+        assert Path(split.images).is_absolute()
+        assert Path(split.annotations).is_absolute()
+    assert absolute(coco) == coco
+    assert absolute(load("baseline")) == load("baseline")
