@@ -129,8 +129,8 @@ def _read(run: Run) -> _Files:
         files.problems.append(error.what)
     try:
         files.scan = scan(run.events_path)
-    except OSError as error:
-        files.problems.append(f"events.jsonl cannot be read ({error.strerror})")
+    except StoreError as error:
+        files.problems.append(error.what)
     return files
 
 

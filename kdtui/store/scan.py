@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdtui.errors import StoreError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, decode
 
 TAIL = 64 * 1024
@@ -43,12 +44,14 @@ def scan(path: Path) -> Scan:
     """Read the end of ``path``, and its first lines when they are not part of that.
 
     Raises:
-        OSError: The file cannot be read; a missing file is an empty scan.
+        StoreError: The file cannot be read; a missing file is an empty scan.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return Scan()
+    except OSError as error:
+        raise _unreadable(path, error) from error
     try:
         size = os.fstat(descriptor).st_size
         lines = _backwards(descriptor, size)
@@ -58,8 +61,14 @@ def scan(path: Path) -> Scan:
         if found.val is not None and not found.best_iou:
             found.best_iou = _best_before(found.val, lines)
         return found
+    except OSError as error:
+        raise _unreadable(path, error) from error
     finally:
         os.close(descriptor)
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError("events.jsonl cannot be read", where=path, found=error.strerror)
 
 
 def _backwards(descriptor: int, size: int) -> Iterator[list[bytes]]:

@@ -1,0 +1,113 @@
+"""Making scripted runs, looking at their processes, and ending them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdtui.events import Event
+from kdtui.launch.alive import hostname, lives
+from kdtui.launch.slots import slot_folder
+from kdtui.profile import Profile, Training
+from kdtui.store.run import LaunchRecord, Run
+from kdtui.store.state import RunSummary, State
+from kdtui.store.store import RunStore
+from kdtui.store.tail import Tail
+
+Script = Mapping[str, list[dict[str, Any]]]
+FOREVER: Script = {"*": [{"steps": 3000, "seconds": 0.02}]}
+
+
+def make(store: RunStore, script: Script | None = None, *, name: str = "r", devices: int = 1, **training: Any) -> Run:
+    table = Training(devices=devices, batch_size=devices, accelerator="cpu", **training)
+    run = store.create(Profile(name=name, training=table))
+    if script is not None:
+        (run.path / "script.json").write_text(json.dumps(script))
+    return run
+
+
+def eventually(condition: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def reaches(store: RunStore, run: Run, *states: State) -> RunSummary:
+    def row() -> RunSummary | None:
+        found = store.summary(run)
+        return found if found.state in states else None
+
+    try:
+        found = eventually(row)
+    except AssertionError as error:
+        raise AssertionError(f"{store.summary(run)} never was {states}; {events(run)}") from error
+    assert isinstance(found, RunSummary)
+    return found
+
+
+def trains(store: RunStore, run: Run, step: int = 1) -> LaunchRecord:
+    """Wait until the run measured ``step``; its record, with all ranks."""
+    eventually(lambda: (store.summary(run).step or 0) >= step, f"{run.id} at step {step}")
+    return record_of(run)
+
+
+def record_of(run: Run) -> LaunchRecord:
+    record = run.launch_record()
+    assert record is not None
+    return record
+
+
+def everyone(record: LaunchRecord) -> dict[str, Mapping[str, Any]]:
+    return {"supervisor": record.identity, **{f"rank {n}": who for n, who in enumerate(record.ranks)}}
+
+
+def kill(who: Mapping[str, Any]) -> None:
+    """SIGKILL this very process and wait until it is gone."""
+    if lives(who):
+        os.kill(who["pid"], signal.SIGKILL)
+    eventually(lambda: not lives(who), f"{who} dead")
+
+
+def gone(record: LaunchRecord) -> None:
+    eventually(lambda: not any(map(lives, everyone(record).values())), f"{record} gone")
+
+
+def events(run: Run) -> list[Event]:
+    return Tail(run.events_path).read()
+
+
+def kinds(run: Run) -> list[str]:
+    return [event.kind for event in events(run)]
+
+
+def slot_is_held(store: RunStore, name: str = "cpu-0") -> bool:
+    return is_locked(slot_folder(store.root, hostname()) / name)
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def end_everything(store: RunStore) -> None:
+    """What a test leaves behind."""
+    for run in store.runs():
+        record = run.launch_record()
+        for who in everyone(record).values() if record else ():
+            if lives(who):
+                try:
+                    os.killpg(who["pid"], signal.SIGKILL)
+                except ProcessLookupError:
+                    continue

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from kdtui.launch.alive import hostname, lives, probe
+from kdtui.store.identity import identity_of, own_identity, start_ticks
+from kdtui.store.state import Liveness
+
+
+def test_a_process_is_more_than_its_pid() -> None:
+    me = own_identity()
+    assert lives(me)
+    assert not lives({**me, "start_ticks": me["start_ticks"] + 1})
+    assert not lives({**me, "boot_id": "another boot"})
+    for broken in ({}, {"pid": None}, {**me, "pid": "1"}, {**me, "pid": -1}, {**me, "start_ticks": None}):
+        assert not lives(broken)
+
+
+def test_a_zombie_is_dead() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    who = identity_of(child.pid)
+    assert lives(who)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet reaped
+    assert not lives(who)
+    child.communicate()
+    assert start_ticks(child.pid) is None
+    assert not lives(identity_of(child.pid))
+
+
+def test_a_name_with_parentheses_is_read(tmp_path: object) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "open('/proc/self/comm', 'w').write('a) R (b'); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert lives(identity_of(child.pid))
+    child.communicate(b"\n")
+
+
+def test_other_hosts_cannot_be_seen() -> None:
+    me = own_identity()
+    stranger = {**me, "start_ticks": 1}
+    assert probe(hostname(), [stranger, me]) is Liveness.ALIVE
+    assert probe(hostname(), [stranger]) is Liveness.DEAD
+    assert probe(hostname(), []) is Liveness.DEAD
+    assert probe("far", [me]) is Liveness.UNKNOWN
+    assert probe("", [me]) is Liveness.ALIVE
+    assert probe("", [stranger]) is Liveness.DEAD
+    assert probe("", [{**me, "boot_id": "x"}]) is Liveness.UNKNOWN

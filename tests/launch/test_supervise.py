@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui.errors import LaunchError, StoreError, UsageError
+from kdtui.events import Exited, Failed, Measured, Queued, Started, Stopped
+from kdtui.launch.alive import lives
+from kdtui.launch.command import cores
+from kdtui.launch.local import LocalLauncher
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
+from tests.launch.processes import (
+    FOREVER,
+    events,
+    eventually,
+    everyone,
+    gone,
+    is_locked,
+    kill,
+    kinds,
+    make,
+    reaches,
+    record_of,
+    slot_is_held,
+    trains,
+)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_from_launch_to_its_last_word(store: RunStore, launcher: LocalLauncher, devices: int) -> None:
+    run = make(store, devices=devices)
+    record = launcher.launch(run)
+    assert record.attempt == 1
+    row = reaches(store, run, State.FINISHED)
+    gone(record_of(run))
+    assert row.step == 3
+    said = kinds(run)
+    assert said[0] == "queued"
+    assert said[1] == "started"
+    assert said[-2:] == ["finished", "exited"]
+    last = events(run)[-1]
+    assert isinstance(last, Exited)
+    assert (last.attempt, last.code, last.signal) == (1, 0, None)
+    assert len(record_of(run).ranks) == devices
+    assert not slot_is_held(store)
+    assert not is_locked(run.beat_path)
+
+
+def test_the_launcher_answers_only_when_the_supervisor_stands_in_the_record(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    run = make(store, FOREVER)
+    record = launcher.launch(run)
+    assert lives(record.identity)
+    assert os.getsid(record.pid) == record.pid != os.getsid(0)
+    assert events(run)[0].kind == "queued"
+    assert Path(f"/proc/{record.pid}/fd/0").readlink() == Path("/dev/null")
+    for number in (1, 2):
+        assert Path(f"/proc/{record.pid}/fd/{number}").readlink() == run.worker_log
+
+
+def test_what_a_rank_finds_in_its_environment(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER, devices=2, threads=0)
+    launcher.launch(run)
+    record = trains(store, run)
+    found = []
+    for who in record.ranks:
+        lines = Path(f"/proc/{who['pid']}/environ").read_bytes().split(b"\0")
+        found.append(dict(line.decode().split("=", 1) for line in lines if line))
+    assert [(env["RANK"], env["LOCAL_RANK"], env["WORLD_SIZE"]) for env in found] == [("0", "0", "2"), ("1", "1", "2")]
+    assert {env["MASTER_ADDR"] for env in found} == {"127.0.0.1"}
+    assert len({env["MASTER_PORT"] for env in found}) == 1
+    assert {env["OMP_NUM_THREADS"] for env in found} == {str(max(1, cores() // 2))}
+    assert {env["CUDA_VISIBLE_DEVICES"] for env in found} == {""}
+
+
+def test_threads_of_the_profile_reach_the_ranks(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, threads=3)
+    launcher.launch(run)
+    reaches(store, run, State.FINISHED)
+    assert [event.threads for event in events(run) if isinstance(event, Started)] == [3]
+
+
+def test_a_rank_that_fails_is_told_by_its_own_words(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, {"*": [{"steps": 2}, {"fail": "no such mask"}]})
+    launcher.launch(run)
+    row = reaches(store, run, State.FAILED)
+    assert (row.error, row.detail, row.hint) == ("EngineError", "no such mask", "try again")
+    eventually(lambda: kinds(run)[-1] == "exited")
+    assert [event.code for event in events(run) if isinstance(event, Exited)] == [4]
+
+
+def test_a_rank_that_says_nothing_is_told_by_its_code(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, {"*": [{"no_start": True}, {"print": "import failed"}, {"exit": 3}]})
+    launcher.launch(run)
+    row = reaches(store, run, State.FAILED)
+    assert row.detail == "rank 0 ended with exit code 3"
+    assert "import failed" in run.worker_log.read_text()
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_the_first_rank_that_ends_badly_is_reported_and_the_other_is_ended(
+    store: RunStore, launcher: LocalLauncher, bad: int
+) -> None:
+    hangs: list[dict[str, Any]] = [{"ignore_sigterm": True}, {"sleep": 600}]
+    run = make(store, {str(bad): [{"exit": 7}], str(1 - bad): hangs}, devices=2)
+    launcher.launch(run)
+    row = reaches(store, run, State.FAILED)
+    assert row.detail == f"rank {bad} ended with exit code 7"
+    assert not any(lives(who) for who in record_of(run).ranks)
+    assert not run.stop_requested()  # nobody asked: the others were not told to stop, they were ended
+
+
+def test_what_a_dead_rank_left_behind_does_not_hold_the_slot(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, {"*": [{"child": 600}, {"steps": 3000}]})
+    launcher.launch(run)
+    record = trains(store, run)
+    kill(record.ranks[0])
+    reaches(store, run, State.FAILED)
+    gone(record)
+    eventually(lambda: not slot_is_held(store), "slot free", seconds=5)
+
+
+def test_an_engine_that_cannot_be_started_is_told(
+    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = make(store)
+    monkeypatch.setenv("KDTUI_ENGINE", "/no/such/engine")
+    with pytest.raises(LaunchError, match="/no/such/engine"):
+        launcher.launch(run)
+    assert store.summary(run).state is State.NEVER_LAUNCHED
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("KDTUI_ENGINE", str(broken))
+    launcher.launch(run)
+    row = reaches(store, run, State.FAILED)
+    assert "could not be started" in row.detail
+
+
+def test_a_supervisor_that_does_not_come_up_is_told_with_what_it_printed(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    run = make(store)
+    run.worker_log.write_text("of an earlier attempt\n")
+    run.launch_path.mkdir()  # so that the supervisor cannot record itself
+    with pytest.raises(LaunchError, match="did not come up") as caught:
+        launcher.launch(run)
+    assert "a file could not be written" in str(caught.value).lower()
+    assert "earlier attempt" not in str(caught.value)
+    assert not is_locked(run.beat_path)
+    run.launch_path.rmdir()
+
+
+def test_events_that_cannot_be_written_are_told_before_anything_starts(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    run = make(store)
+    run.events_path.mkdir()
+    with pytest.raises(StoreError, match="cannot be read"):
+        launcher.launch(run)
+    run.events_path.rmdir()
+    run.events_path.symlink_to("/dev/full")  # a disk that takes nothing
+    with pytest.raises(LaunchError, match="No space left"):
+        launcher.launch(run)
+    assert record_of(run).ranks == ()
+
+
+def test_a_living_run_is_not_launched_twice(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    with pytest.raises(LaunchError, match="lives already"):
+        launcher.launch(run)
+    record = trains(store, run)
+    kill(record.identity)
+    with pytest.raises(LaunchError, match="lives already"):
+        launcher.launch(run)
+    assert record_of(run).attempt == 1
+
+
+def test_of_many_launches_at_once_one_wins(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    code = (
+        "import sys; from kdtui.launch.local import LocalLauncher; from kdtui.store.store import RunStore;"
+        "from kdtui.launch.alive import probe; s = RunStore(sys.argv[1], alive=probe);"
+        "LocalLauncher(s).launch(s.find('latest'))"
+    )
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code, str(store.root)], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    complaints = [racer.communicate()[1] for racer in racers]
+    assert sorted(racer.returncode for racer in racers) == [0, 1, 1, 1]
+    assert sum("lives already" in complaint for complaint in complaints) == 3
+    trains(store, run)
+    assert kinds(run).count("queued") == kinds(run).count("started") == 1
+
+
+@pytest.mark.parametrize("how", ["stop file", "SIGTERM to supervisor", "SIGTERM to rank", "launcher"])
+def test_a_stop_has_one_way_whoever_asks(store: RunStore, launcher: LocalLauncher, how: str) -> None:
+    run = make(store, FOREVER, devices=2)
+    launcher.launch(run)
+    record = trains(store, run)
+    if how == "stop file":
+        run.request_stop()
+    elif how == "launcher":
+        launcher.stop(run)
+    else:
+        who = record.identity if "supervisor" in how else record.ranks[1]
+        os.kill(who["pid"], signal.SIGTERM)
+    row = reaches(store, run, State.STOPPED)
+    gone(record)
+    assert kinds(run)[-2:] == ["stopped", "exited"]
+    assert json.loads(run.last.read_text())["step"] == row.step
+
+
+def test_resume_goes_on_and_forgets_the_stop(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    record = trains(store, run)
+    launcher.stop(run)
+    stopped = reaches(store, run, State.STOPPED)
+    gone(record)
+    assert run.stop_requested()
+    (run.path / "script.json").write_text(json.dumps({"*": [{"steps": 2}]}))
+    assert launcher.launch(run, total_epochs=44).attempt == 2
+    row = reaches(store, run, State.FINISHED)
+    assert stopped.step is not None
+    assert row.step == stopped.step + 2
+    assert row.epochs == 44
+    gone(record_of(run))
+    assert launcher.launch(run).total_epochs == 44  # a new horizon stays until another is given
+    assert record_of(run).attempt == 3
+    starts = [event for event in events(run) if isinstance(event, Started)]
+    assert starts[1].resumed_step == stopped.step
+
+
+def test_what_does_not_live_cannot_be_stopped(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store)
+    for kill_it in (False, True):
+        with pytest.raises(UsageError, match="does not live"):
+            launcher.stop(run, kill=kill_it)
+    assert not run.stop_requested()
+
+
+@pytest.mark.parametrize("stage", ["waiting", "training", "without supervisor"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_stop_kill_ends_everything_and_says_so(
+    store: RunStore, launcher: LocalLauncher, stage: str, devices: int
+) -> None:
+    first = make(store, FOREVER, name="first")
+    run = make(store, {"*": [{"ignore_sigterm": True}, {"child": 600}, *FOREVER["*"]]}, devices=devices)
+    if stage == "waiting":
+        launcher.launch(first)
+        trains(store, first)
+    launcher.launch(run)
+    if stage == "waiting":
+        record = record_of(run)
+    else:
+        record = trains(store, run, 2)
+        if stage == "without supervisor":
+            kill(record.identity)
+    launcher.stop(run, kill=True)
+    row = store.summary(run)
+    assert (row.state, row.detail) == (State.STOPPED, "killed")
+    assert not any(map(lives, everyone(record).values()))
+    assert not is_locked(run.beat_path)
+    assert [event.reason for event in events(run) if isinstance(event, Stopped)] == ["killed"]
+    if stage == "waiting":
+        assert kinds(run) == ["queued", "stopped"]
+        assert store.summary(first).state is State.RUNNING
+    else:
+        assert not slot_is_held(store)
+        assert row.step is not None and row.step >= 2
+    (run.path / "script.json").write_text("{}")
+    if stage != "waiting":
+        launcher.launch(run)
+        reaches(store, run, State.FINISHED)
+
+
+def test_a_run_of_another_host_is_not_killed_from_here(store: RunStore, launcher: LocalLauncher) -> None:
+    import dataclasses
+
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    record = trains(store, run)
+    run.write_launch_record(dataclasses.replace(record, host="far"))
+    with pytest.raises(LaunchError, match="only on its own host"):
+        launcher.stop(run, kill=True)
+    with pytest.raises(LaunchError, match="lives already"):
+        launcher.launch(run)
+    launcher.stop(run)
+    reaches(store, run, State.STOPPED)
+    run.write_launch_record(record)
+
+
+def test_a_half_line_of_a_killed_rank_is_mended_by_the_next_writer(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, {"*": [{"steps": 2}, {"raw": '{"v":1,"kind":"meas'}, {"sleep": 600}]})
+    launcher.launch(run)
+    record = trains(store, run, 2)
+    eventually(lambda: not run.events_path.read_bytes().endswith(b"\n"), "half a line")
+    kill(record.ranks[0])
+    row = reaches(store, run, State.FAILED)
+    assert row.detail == "rank 0 killed by SIGKILL"
+    assert kinds(run) == ["queued", "started", "measured", "saved", "measured", "saved", "exited"]
+
+
+def test_a_launch_on_devices_that_are_not_here(
+    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kdtui.profile import Profile, Training
+
+    run = store.create(Profile(name="g", training=Training(devices=2, accelerator="gpu")))
+    with pytest.raises(LaunchError, match="2 GPUs; this machine has 0"):
+        launcher.launch(run)
+    monkeypatch.setenv("KDTUI_SLOTS", "gpu:3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6,7")
+    (run.path / "script.json").write_text(json.dumps(FOREVER))
+    record = launcher.launch(run)
+    assert (record.device, record.devices) == ("gpu", 2)
+    record = trains(store, run)
+    seen = Path(f"/proc/{record.ranks[1]['pid']}/environ").read_bytes().split(b"\0")
+    assert b"CUDA_VISIBLE_DEVICES=5,6" in seen
+    assert slot_is_held(store, "gpu-5") and slot_is_held(store, "gpu-6") and not slot_is_held(store, "gpu-7")
+
+
+def test_the_supervisor_beats(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    run.touch_beat()
+    os.utime(run.beat_path, (1, 1))
+    launcher.launch(run)
+    eventually(lambda: run.beat_path.stat().st_mtime > 1)
+
+
+def test_events_of_an_attempt_carry_it(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, {"*": [{"steps": 1}]})
+    for _ in range(2):
+        launcher.launch(run)
+        reaches(store, run, State.FINISHED)
+        gone(record_of(run))
+    said = events(run)
+    assert [event.attempt for event in said if isinstance(event, Queued | Started | Exited)] == [1, 1, 1, 2, 2, 2]
+    assert [event.step for event in said if isinstance(event, Measured)] == [1, 2]
+    assert not any(isinstance(event, Failed) for event in said)
