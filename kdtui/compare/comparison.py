@@ -123,7 +123,7 @@ def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
 def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
     """Runs that differ from ``entry`` only in name, tags, description, teacher and distillation, and don't distil.
 
-    Newest first.
+    Those with a score first, of these the newest.
     """
     ignored = _IDENTITY | _TREATMENT
     wanted = _key(entry.profile, ignored)
@@ -134,7 +134,12 @@ def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
         and not other.summary.distilled
         and _key(other.profile, ignored) == wanted
     ]
-    return sorted(found, key=lambda other: (other.summary.created or 0.0, other.summary.id), reverse=True)
+    return sorted(found, key=_scored_and_new, reverse=True)
+
+
+def _scored_and_new(entry: Entry) -> tuple[bool, float, str]:
+    run = entry.summary
+    return run.best_miou is not None, run.created or 0.0, run.id
 
 
 def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison:

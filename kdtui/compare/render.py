@@ -111,15 +111,14 @@ def _markdown(comparison: Comparison) -> str:
 def _csv(comparison: Comparison) -> str:
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
     plain = [field.name for field in dataclasses.fields(Row) if field.name != "iou"]
+    differing = {key: values for key, values in comparison.differing.items() if key not in plain}  # seed is plain
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *comparison.differing])
+    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *differing])
     for index, row in enumerate(comparison.rows):
         own = [_field(getattr(row, name)) for name in plain]
         iou = [_field(row.iou.get(name)) for name in classes]
-        settings = [
-            "" if values[index] is None else value_text(values[index]) for values in comparison.differing.values()
-        ]
+        settings = ["" if values[index] is None else value_text(values[index]) for values in differing.values()]
         writer.writerow([*own, *iou, *settings])
     return text.getvalue()
 

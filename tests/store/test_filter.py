@@ -1,0 +1,151 @@
+"""Filters: what they let through, and what a person is told about one that cannot be read."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdtui.errors import FilterError
+from kdtui.store.filter import parse
+from kdtui.store.state import RunSummary, State
+
+RUN = RunSummary(
+    id="20260821-143002-distill-b0",
+    name="distill-b0",
+    path=Path("/runs/x"),
+    state=State.FAILED,
+    encoder="timm-efficientnet-b0",
+    architecture="Unet",
+    temperature=4.0,
+    alpha=0.7,
+    distilled=True,
+    best_miou=0.66,
+    retention=0.89,
+    parameters=6_251_904,
+    epoch=3,
+    seed=0,
+    tags=("people", "first try"),
+    notes="out of memory",
+)
+
+
+def but(**changes: Any) -> RunSummary:
+    return dataclasses.replace(RUN, **changes)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "",
+        "student:b0 T>=4 miou>.65 state:failed",
+        "encoder:EFFICIENT",
+        "student=timm-efficientnet-b0",
+        "student!=resnet18",
+        "T=4",
+        "T:4",
+        "temperature<5",
+        "α=.7",
+        "alpha<=0.7",
+        "miou<66.5%",
+        "params>6M params<6.3M",
+        "retention>=89%",
+        "seed=0",
+        "seed:0",
+        "tag:people",
+        "'tag=first try'",
+        "tag='first try'",
+        "notes:memory",
+        "state:fail",
+        "state:✗",
+        "-state:running",
+        "!T<4",
+        "state!=finished",
+        "distilled:yes",
+        "distilled=true",
+        "distilled!=no",
+        "distill",
+        "-resnet",
+        "people",
+        "id:20260821",
+    ],
+)
+def test_matches(expression: str) -> None:
+    assert parse(expression)(RUN)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "student:b3",
+        "student=b0",
+        "T>4",
+        "T<4",
+        "T!=4",
+        "miou>.66",
+        "state:running",
+        "-state:failed",
+        "state!=failed",
+        "tag=peopl",
+        "distilled:no",
+        "resnet",
+        "-people",
+        "student:b0 T>4",
+        "loss>0",
+        "loss<=0",
+        "teacher:x",
+    ],
+)
+def test_does_not_match(expression: str) -> None:
+    assert not parse(expression)(RUN)
+
+
+def test_a_value_that_is_not_there_matches_no_comparison() -> None:
+    for operator in ("<", ">", "<=", ">=", "=", "!="):
+        assert not parse(f"T{operator}4")(but(temperature=None))
+
+
+def test_zero_is_a_value() -> None:
+    assert parse("alpha=0")(but(alpha=0.0))
+    assert parse("miou<=0")(but(best_miou=0.0))
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("stat:failed", "state"),
+        ("studnt:b0", "student"),
+        ("state:faild", "failed"),
+        ("T>=four", "no number"),
+        ("T>", "no value"),
+        ("student>3", "no order"),
+        ("distilled:perhaps", "neither yes nor no"),
+        ("tag='open", "quotes"),
+        ("foo=1", "no field"),
+    ],
+)
+def test_mistakes_are_explained(expression: str, said: str) -> None:
+    with pytest.raises(FilterError, match=said) as caught:
+        parse(expression)
+    assert caught.value.exit_code == 2
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused(expression: str) -> None:
+    try:
+        predicate = parse(expression)
+    except FilterError:
+        return
+    assert predicate(RUN) in (True, False)
+
+
+@given(st.floats(0, 10), st.floats(0, 10))
+def test_comparisons_mean_what_they_say(value: float, bound: float) -> None:
+    run = but(temperature=value)
+    assert parse(f"T>={bound}")(run) is (value >= bound)
+    assert parse(f"T<{bound}")(run) is not parse(f"T>={bound}")(run)
+    assert parse(f"-T<{bound}")(run) is not parse(f"T<{bound}")(run)

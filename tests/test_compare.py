@@ -1,0 +1,236 @@
+"""Comparisons are pure: rows in, order, differences, Δ, seeds and text out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdtui.compare import Entry, align, cells, compare, matched, render, settings, to_json
+from kdtui.compare.render import seed_lines
+from kdtui.errors import UsageError
+from kdtui.store.history import Curve
+from kdtui.store.state import RunSummary, State
+
+CREATED = iter(range(10**6))
+
+
+def entry(
+    run: str, miou: float | None = 0.5, *, distilled: bool = False, teacher: float | None = None, **keys: Any
+) -> Entry:
+    """A run; ``keys`` are profile keys with ``__`` for the dot."""
+    profile: dict[str, Any] = {
+        "name": run,
+        "tags": [run],
+        "description": f"about {run}",
+        "seed": 0,
+        "data": {"kind": "synthetic", "views": 0},
+        "student": {"encoder": "b0"},
+        "teacher": {"checkpoint": "/t.pth"} if distilled else {},
+        "distillation": {"enabled": distilled, "temperature": 4.0},
+        "training": {"epochs": 3, "channels_last": "auto"},
+    }
+    for key, value in keys.items():
+        table, _, rest = key.partition("__")
+        if rest:
+            profile[table] = {**profile[table], rest: value}
+        else:
+            profile[table] = value
+    summary = RunSummary(
+        id=run,
+        name=run,
+        path=Path("/runs") / run,
+        state=State.FINISHED,
+        best_miou=miou,
+        best_iou={} if miou is None else {"target": miou},
+        encoder=profile["student"]["encoder"],
+        parameters=1_000_000,
+        distilled=distilled,
+        temperature=4.0 if distilled else None,
+        alpha=0.7 if distilled else None,
+        teacher_miou=teacher,
+        teacher_checkpoint="/t.pth" if distilled else None,
+        teacher_parameters=2_000_000 if teacher else None,
+        seed=profile["seed"],
+        created=float(next(CREATED)),
+    )
+    return Entry(summary, profile)
+
+
+def test_best_first_and_runs_without_a_score_last() -> None:
+    comparison = compare([entry("a", 0.4), entry("b", None), entry("c", 0.6), entry("d", 0.0)])
+    assert [row.id for row in comparison.rows] == ["c", "a", "d", "b"]
+    assert [row.rank for row in comparison.rows] == [1, 2, 3, None]
+
+
+def test_the_matched_baseline_is_found_and_delta_has_its_sign() -> None:
+    runs = [entry("other", 0.9, training__epochs=4), entry("alone", 0.5), entry("taught", 0.48, distilled=True)]
+    comparison = compare(runs)
+    assert comparison.baseline == "alone"
+    delta = {row.id: row.delta_baseline for row in comparison.rows}
+    assert delta["taught"] == pytest.approx(-0.02)
+    assert delta["alone"] is None
+    assert delta["other"] is None
+    assert "-0.0200" in render(comparison, "markdown")
+
+
+@pytest.mark.parametrize("key", ["seed", "data__views", "student__encoder", "training__epochs", "data__train_limit"])
+def test_any_other_difference_is_no_match(key: str) -> None:
+    taught = entry("taught", distilled=True)
+    assert matched(taught, [taught, entry("alone")])
+    assert not matched(taught, [taught, entry("alone", miou=0.5, distilled=False, teacher=None, **{key: 9})])
+
+
+def test_zero_and_false_are_different_settings() -> None:
+    taught = entry("taught", distilled=True, training__channels_last=False)
+    assert not matched(taught, [entry("alone", training__channels_last=0)])
+    comparison = compare([entry("a", training__channels_last=False), entry("b", training__channels_last=0)])
+    assert comparison.differing == {"training.channels_last": (False, 0)}
+    text = render(comparison, "csv")
+    assert "false" in text
+    assert text.splitlines()[2].endswith(",0")
+
+
+def test_no_matched_baseline_is_said_and_no_delta_shown() -> None:
+    comparison = compare([entry("taught", distilled=True), entry("alone", seed=1)])
+    assert comparison.baseline is None
+    assert all(row.delta_baseline is None for row in comparison.rows)
+    assert any("taught has no matched baseline" in note for note in comparison.notes)
+
+
+def test_a_distilled_run_is_nobodys_default_baseline() -> None:
+    comparison = compare([entry("t2", distilled=True, distillation__temperature=2.0), entry("t4", distilled=True)])
+    assert comparison.baseline is None
+
+
+def test_a_chosen_baseline_measures_every_other_run() -> None:
+    comparison = compare([entry("a", 0.5), entry("b", 0.7, training__epochs=9)], baseline="a")
+    assert comparison.baseline == "a"
+    assert {row.id: row.baseline for row in comparison.rows} == {"a": None, "b": "a"}
+    assert comparison.rows[0].delta_baseline == pytest.approx(0.2)
+    with pytest.raises(UsageError):
+        compare([entry("a")], baseline="z")
+
+
+def test_of_several_matched_baselines_the_newest_is_used_and_said() -> None:
+    comparison = compare([entry("old", 0.1), entry("new", 0.5), entry("taught", 0.6, distilled=True)])
+    assert comparison.baseline == "new"
+    assert any("2 matched baselines" in note for note in comparison.notes)
+
+
+def test_differing_leaves_out_what_names_a_run() -> None:
+    comparison = compare([entry("a", 0.2), entry("b", 0.9, seed=1, data__train_limit=7)])
+    assert comparison.differing == {"seed": (1, 0), "data.train_limit": (7, None)}  # in row order: b first
+
+
+def test_retention_and_compression_come_from_the_one_teacher_on_the_same_data() -> None:
+    runs = [entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8), entry("else", 0.4, data__views=2)]
+    rows = {row.id: row for row in compare(runs).rows}
+    assert rows["taught"].retention == pytest.approx(0.75)
+    assert rows["alone"].retention == pytest.approx(0.5)
+    assert rows["taught"].compression == rows["alone"].compression == pytest.approx(2.0)
+    assert rows["else"].retention is None
+
+
+def test_seeds_of_one_profile_are_aggregated() -> None:
+    runs = [entry(f"alone{seed}", miou, seed=seed) for seed, miou in enumerate((0.5, 0.6, 0.7))]
+    runs += [
+        entry(f"taught{seed}", miou, distilled=True, seed=seed, teacher__checkpoint=f"/t{seed}.pth")
+        for seed, miou in enumerate((0.52, 0.61, 0.72))
+    ]
+    comparison = compare(runs)
+    assert comparison.baseline is None  # one per seed
+    groups = {group.n: group for group in comparison.aggregates if group.delta is not None}
+    alone = next(group for group in comparison.aggregates if group.delta is None)
+    assert alone.seeds == (0, 1, 2)
+    assert alone.miou == pytest.approx(0.6)
+    assert alone.miou_sd == pytest.approx(0.1)
+    assert groups[3].delta == pytest.approx((0.02 + 0.01 + 0.02) / 3)
+    assert "± 0.1000 (n = 3, seeds 0, 1, 2)" in "\n".join(seed_lines(comparison))
+
+
+def test_one_seed_twice_is_one_seed() -> None:
+    assert compare([entry("a", 0.5), entry("b", 0.6)]).aggregates == ()
+
+
+def test_json_has_the_promised_keys() -> None:
+    comparison = compare([entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8)])
+    body = json.loads(render(comparison, "json"))
+    assert body == json.loads(json.dumps(to_json(comparison)))
+    assert set(body) >= {"baseline", "rows", "differing"}
+    promised = {"id", "name", "encoder", "parameters", "miou", "iou", "retention", "compression", "delta_baseline"}
+    assert all(promised <= set(row) for row in body["rows"])
+    assert body["differing"]["distillation.enabled"] == [True, False]
+
+
+def test_csv_reads_back() -> None:
+    comparison = compare([entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8), entry("none", None)])
+    rows = list(csv.DictReader(io.StringIO(render(comparison, "csv"))))
+    assert [row["id"] for row in rows] == ["taught", "alone", "none"]
+    assert float(rows[0]["delta_baseline"]) == pytest.approx(0.2)
+    assert rows[0]["distilled"] == "true"
+    assert rows[2]["miou"] == rows[2]["iou.target"] == ""
+    assert float(rows[1]["iou.target"]) == 0.4
+
+
+def test_markdown_and_table_have_a_line_per_run() -> None:
+    comparison = compare([entry("a|b", 0.4), entry("taught", 0.6, distilled=True)])
+    header, body = cells(comparison)
+    assert len(body) == 2
+    assert all(len(line) == len(header) for line in body)
+    lines = render(comparison, "markdown").splitlines()
+    assert lines[0].count("|") == lines[1].count("|")
+    assert "a\\|b" in lines[3]
+
+
+def test_runs_of_one_name_are_told_apart_by_id() -> None:
+    one, two = entry("1-same"), entry("2-same")
+    runs = [Entry(dataclasses.replace(e.summary, name="same"), e.profile) for e in (one, two)]
+    _, body = cells(compare(runs))
+    assert {line[0] for line in body} == {"1-same", "2-same"}
+
+
+def test_settings_flattens_tables() -> None:
+    assert settings({"a": 1, "b": {"c": {"d": 2}, "e": [3]}}, without=["a"]) == {"b.c.d": 2, "b.e": [3]}
+
+
+points = st.lists(
+    st.tuples(st.integers(1, 50), st.floats(-5, 5) | st.just(math.nan)),
+    min_size=1,
+    max_size=12,
+    unique_by=lambda p: p[0],
+)
+
+
+@given(first=points, second=points)
+def test_aligned_curves_keep_their_points_and_never_reach_beyond_them(
+    first: list[tuple[int, float]], second: list[tuple[int, float]]
+) -> None:
+    curves = {}
+    for name, pairs in (("a", first), ("b", second)):
+        steps = [step for step, _ in sorted(pairs)]
+        curves[name] = Curve(steps, [s * 4 for s in steps], [100.0 + s for s in steps], [v for _, v in sorted(pairs)])
+    aligned = align(curves)
+    assert list(aligned.axis) == sorted(aligned.axis)
+    for name, curve in curves.items():
+        at = dict(zip(aligned.axis, aligned.values[name], strict=True))
+        finite = [value for value in curve.values if math.isfinite(value)]
+        for images, value in zip(curve.images, curve.values, strict=True):
+            assert at[images] == (value if math.isfinite(value) else None)
+        for x, found in at.items():
+            assert found is None or curve.images[0] <= x <= curve.images[-1]
+            assert found is None or min(finite) - 1e-9 <= found <= max(finite) + 1e-9
+
+
+def test_times_start_at_zero() -> None:
+    curve = Curve([1, 2], [4, 8], [100.0, 103.0], [1.0, 2.0])
+    assert align({"a": curve}, "times").axis == (0.0, 3.0)
+    assert align({"a": curve}, "steps").axis == (1.0, 2.0)
