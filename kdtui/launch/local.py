@@ -49,7 +49,12 @@ class LocalLauncher:
         program = engine_command("train", str(run.path))[0]
         if shutil.which(program) is None:
             raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
-        lock = _lock(run)
+        try:
+            lock = _lock(run)
+        except LaunchError as error:
+            if run.beat_path.exists() and self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
+                error.hint = "something that it left behind is still ending: try again in some seconds"
+            raise
         try:
             if self._store.summary(run).state in (State.QUEUED, State.RUNNING):
                 raise _lives_already(run)
@@ -155,9 +160,13 @@ def _kill(run: Run) -> None:
             _sigkill(rank)
         try:
             lock = _lock(run)
-        except LaunchError:
+        except LaunchError as error:
             if time.monotonic() > deadline:
-                raise
+                raise LaunchError(
+                    f"Processes of the run still live {DYING:.0f} s after SIGKILL",
+                    where=run.id,
+                    hint=f"`fuser {run.beat_path}` names them; one that waits for a disk or a driver ends with it",
+                ) from error
             time.sleep(0.02)
             continue
         break

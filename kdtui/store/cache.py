@@ -76,7 +76,7 @@ class SummaryCache:
             return None
         try:
             return digest_from_json(entry["digest"])
-        except (KeyError, TypeError):  # written by another version: read the run's own files
+        except (KeyError, TypeError, AttributeError):  # written by another version: read the run's own files
             return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kdtui.errors import StoreError
@@ -11,6 +11,7 @@ from kdtui.events import Failed, Stopped
 from kdtui.store.names import printable
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run
 from kdtui.store.scan import Scan, scan
+from kdtui.store.state import RunSummary
 
 VERSION = 1
 
@@ -48,8 +49,17 @@ class Digest:
 
 
 def digest_from_json(body: Mapping[str, Any]) -> Digest:
-    """What :meth:`Digest.to_json` made."""
+    """What :meth:`Digest.to_json` made.
+
+    Raises:
+        KeyError: Another version made it.
+    """
+    if body["shown"].keys() != _SHOWN:
+        raise KeyError("shown")
     return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
+
+
+_SHOWN = {f.name for f in fields(RunSummary)} - {"id", "path", "state", "detail", "eta_seconds"}
 
 
 @dataclass
@@ -84,14 +94,14 @@ def digest(run: Run) -> Digest:
     shown |= {
         "name": printable(str(name)),
         "created": files.manifest.created_ns / 1e9 if files.manifest else None,
-        "tags": list(files.notes.tags),
-        "notes": files.notes.text,
+        "tags": [printable(tag) for tag in files.notes.tags],
+        "notes": printable(files.notes.text),
         "attempt": record.attempt if record else found.attempt,
         "host": record.host if record else None,
         "device": record.device if record else None,
     }
     if files.manifest is not None and files.manifest.teacher and shown["teacher_checkpoint"] is None:
-        shown["teacher_checkpoint"] = files.manifest.teacher.get("checkpoint")
+        shown["teacher_checkpoint"] = _text(files.manifest.teacher, "checkpoint")
     return Digest(
         shown=shown,
         launched=record is not None or found.last_event is not None,
@@ -139,19 +149,36 @@ def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _text(table: Mapping[str, Any], key: str) -> str | None:
+    value = table.get(key)
+    return printable(value) if isinstance(value, str) else None
+
+
+def _number(table: Mapping[str, Any], key: str) -> Any:
+    value = table.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _channels(student: Mapping[str, Any]) -> Any:
+    value = student.get("decoder_channels")
+    whole = isinstance(value, list) and all(isinstance(width, int) for width in value)
+    return value if whole else _number(student, "decoder_channels")
+
+
 def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What hands may have changed since: a value of another type is not shown."""
     student, distillation = _table(tables, "student"), _table(tables, "distillation")
     distilled = distillation.get("enabled") is True
     return {
-        "encoder": student.get("encoder"),
-        "architecture": student.get("architecture"),
-        "decoder_channels": student.get("decoder_channels"),
+        "encoder": _text(student, "encoder"),
+        "architecture": _text(student, "architecture"),
+        "decoder_channels": _channels(student),
         "distilled": distilled,
-        "temperature": distillation.get("temperature") if distilled else None,
-        "alpha": distillation.get("alpha") if distilled else None,
-        "teacher_checkpoint": _table(tables, "teacher").get("checkpoint") if distilled else None,
-        "seed": tables.get("seed"),
-        "epochs": _table(tables, "training").get("epochs"),
+        "temperature": _number(distillation, "temperature") if distilled else None,
+        "alpha": _number(distillation, "alpha") if distilled else None,
+        "teacher_checkpoint": _text(_table(tables, "teacher"), "checkpoint") if distilled else None,
+        "seed": _number(tables, "seed"),
+        "epochs": _number(_table(tables, "training"), "epochs"),
     }
 
 
@@ -172,10 +199,10 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
-        "parameters": student.get("parameters"),
-        "parameters_used": student.get("parameters_used"),
-        "teacher_parameters": teacher.get("parameters"),
-        "teacher_miou": teacher.get("miou"),
+        "parameters": _number(student, "parameters"),
+        "parameters_used": _number(student, "parameters_used"),
+        "teacher_parameters": _number(teacher, "parameters"),
+        "teacher_miou": _number(teacher, "miou"),
         "started": found.started.time if found.started else None,
         "last_event": found.last_event,
         "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,

@@ -220,7 +220,7 @@ class Run:
         Raises:
             StoreError: ``run.json`` is missing or damaged.
         """
-        return _read(self.manifest_path, lambda data: _build(Manifest, json.loads(data)))
+        return _read(self.manifest_path, lambda data: _manifest(json.loads(data)))
 
     def launch_record(self) -> LaunchRecord | None:
         """The record of the current attempt, or None for a run that was never launched.
@@ -303,7 +303,26 @@ class Run:
 def record_from_json(body: Any) -> LaunchRecord:
     """The record in ``launch.json``."""
     record = _build(LaunchRecord, body)
+    numbers = (record.attempt, record.pid, record.devices, record.created)
+    named = isinstance(record.host, str) and isinstance(record.device, str)
+    if (
+        not named
+        or not isinstance(record.total_epochs, int | None)
+        or not all(isinstance(number, int | float) for number in numbers)
+    ):
+        raise ValueError("a field is of the wrong type")
+    if not isinstance(record.ranks, list) or not all(isinstance(rank, dict) for rank in record.ranks):
+        raise ValueError("ranks is a list of objects")
     return dataclasses.replace(record, argv=tuple(record.argv), ranks=tuple(record.ranks))
+
+
+def _manifest(body: Any) -> Manifest:
+    manifest = _build(Manifest, body)
+    if not isinstance(manifest.name, str) or not isinstance(manifest.created_ns, int):
+        raise ValueError("name is a text, created_ns a whole number")
+    if not isinstance(manifest.teacher, dict | None) or not isinstance(manifest.resume_from, str | None):
+        raise ValueError("teacher is an object, resume_from a text, or null")
+    return manifest
 
 
 def _notes(table: Mapping[str, Any]) -> Notes:

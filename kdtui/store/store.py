@@ -142,8 +142,9 @@ class RunStore:
             )
         runs = self.runs()
         if text == "latest" and runs:
-            second = max(run.id[:15] for run in runs if _ID.match(run.id) or len(runs) == 1)
-            return max((run for run in runs if run.id[:15] == second), key=_created)
+            stamped = [run for run in runs if _ID.match(run.id)] or runs
+            second = max(run.id[:15] for run in stamped)
+            return max((run for run in stamped if run.id[:15] == second), key=_created)
         by_id = [run for run in runs if run.id == text]
         by_name = by_id or [run for run in runs if _may_be_called(run.id, text) and self._name(run) == text]
         matches = by_name or [run for run in runs if run.id.startswith(text)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -190,12 +191,18 @@ def test_six_runs_on_two_slots_start_in_order_with_one_killed_while_it_waits(
     assert not slot_is_held(store, "cpu-1")
 
 
-def test_a_stop_while_waiting_ends_the_run_without_an_engine(store: RunStore, launcher: LocalLauncher) -> None:
+@pytest.mark.parametrize("how", ["launcher", "SIGTERM"])
+def test_a_stop_while_waiting_ends_the_run_without_an_engine(
+    store: RunStore, launcher: LocalLauncher, how: str
+) -> None:
     first, second, third = (make(store, {"*": [{"wait_for": "go"}]}, name=name) for name in ("a", "b", "c"))
     for run in (first, second, third):
         launcher.launch(run)
     reaches(store, first, State.RUNNING)
-    launcher.stop(second)
+    if how == "launcher":
+        launcher.stop(second)
+    else:
+        os.kill(record_of(second).pid, signal.SIGTERM)
     row = reaches(store, second, State.STOPPED)
     assert row.detail == "stopped while waiting"
     gone(record_of(second))

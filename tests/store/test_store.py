@@ -152,6 +152,16 @@ class TestFind:
         assert stocked.find("b") == run
 
 
+def test_folders_with_names_of_their_own_are_found(store: RunStore) -> None:
+    for name in ("mine", "yours"):
+        run = store.create(PROFILE)
+        run.path.rename(store.root / name)
+    assert store.find("latest").id == "yours"
+    assert store.find("mine").id == "mine"
+    with pytest.raises(AmbiguousRun):
+        store.find("abc")
+
+
 class TestRemove:
     def test_it_is_gone(self, store: RunStore) -> None:
         run = store.create(PROFILE)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Stopped
+from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
 from kdtui.store.history import History
 from kdtui.store.run import Run
@@ -262,6 +263,34 @@ def test_an_event_with_the_wrong_types_breaks_no_list(run: Run, field: str, valu
     assert len(RunStore(run.path.parent, alive=Processes()).summaries()) == 1
 
 
+@pytest.mark.parametrize("value", [3, "x\x1b[31m", [], {}, None, [1], {"checkpoint": 3}])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("run.json", field) for field in ("name", "created_ns", "teacher", "resume_from", "versions")]
+    + [
+        ("launch.json", field)
+        for field in ("attempt", "host", "pid", "created", "ranks", "device", "total_epochs", "argv")
+    ],
+)
+def test_a_file_with_the_wrong_types_breaks_no_list(run: Run, name: str, field: str, value: Any) -> None:
+    write(run, [queued(), started(), trained(3)])
+    run.write_launch_record(record())
+    body = json.loads((run.path / name).read_bytes())
+    (run.path / name).write_text(json.dumps({**body, field: value}))
+    rows = RunStore(run.path.parent, alive=probe).summaries()
+    assert len(rows) == 1
+    assert rows[0].name.isprintable() and rows[0].detail.isprintable()
+
+
+def test_a_profile_changed_by_hand_shows_only_what_is_of_its_type(run: Run) -> None:
+    run.profile_path.write_text(
+        'seed = "x"\nteacher = 3\n[student]\nencoder = "a\\u001b[31m"\ndecoder_channels = ["x"]\n'
+        "[distillation]\nenabled = true\nalpha = true\n[training]\nepochs = []\n"
+    )
+    row = look(run)
+    assert (row.seed, row.encoder, row.decoder_channels, row.alpha, row.epochs) == (None, "a[31m", None, None, None)
+
+
 class TestCache:
     def fill(self, store: RunStore) -> list[Run]:
         runs = [store.create(Profile(name=f"r{n}")) for n in range(4)]
@@ -330,7 +359,7 @@ class TestCache:
         cold = RunStore(store.root, alive=Processes()).summaries()
         cache = store.root / ".cache" / "summaries.json"
         body = json.loads(cache.read_bytes())
-        values: list[Any] = [{}, [], {"shown": 1}, None]
+        values: list[Any] = [{}, [], {"shown": {}, "identities": [], "problems": []}, None]
         for entry, value in zip(body["runs"].values(), values, strict=True):
             entry["digest"] = value
         cache.write_text(json.dumps(body))
