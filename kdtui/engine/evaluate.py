@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def to_device(images: Tensor, fabric: Fabric, *, channels_last: bool) -> Tensor:
 
 def evaluate(
     predict: Predict,
-    loader: torch.utils.data.DataLoader[Batch],
+    batches: Iterable[Batch],
     *,
     classes: Sequence[str],
     device: torch.device,
@@ -57,16 +57,16 @@ def evaluate(
 
     Args:
         predict: Images to classes.
-        loader: This rank's share of the split, in order.
+        batches: This rank's share of the split, in order.
         classes: Class names.
         device: Where counting happens.
-        teacher_predictions: uint8 [N,H,W] of this rank's samples in loader order, for the agreement.
-        store: uint8 [N,H,W] to write the predictions into, in loader order.
+        teacher_predictions: uint8 [N,H,W] of the same samples, in their order, for the agreement.
+        store: uint8 [N,H,W] to write the predictions into, in that order.
         between_batches: Called before each batch; may raise :class:`StopAsked`.
     """
     metrics = SegmentationMetrics(classes, ignore_index=IGNORE_INDEX, device=device)
     first = 0
-    for batch in loader:
+    for batch in batches:
         between_batches()
         predictions = predict(batch.images)
         last = first + len(predictions)

@@ -1,4 +1,4 @@
-"""What a checkpoint carries beside the student, so that resuming equals never having stopped.
+"""What a checkpoint carries: the student, and beside it what makes resuming equal to never having stopped.
 
 Everything is tensors, numbers, strings, lists and dicts: ``torch.load(weights_only=True)`` reads it back.
 """
@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+
+from kdtui.engine.checkpoint import FORMAT
+from kdtui.profile import Profile
+from kdtui.store.run import Run
 
 
 @dataclass
@@ -37,6 +41,19 @@ class Progress:
     best_iou: dict[str, float | None] = field(default_factory=dict)
     window: list[Tensor] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def student_payload(run: Run, profile: Profile, student: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:
+    """A checkpoint without resume state: the student alone, and what it is."""
+    return {
+        "format": FORMAT,
+        "student": student.state_dict(),
+        "model": profile.student.model_dump(mode="json", exclude_none=True),
+        "task": profile.data.task,
+        "classes": list(classes),
+        "data": {"height": profile.data.height, "width": profile.data.width},
+        "run": run.id,
+    }
 
 
 def rng_state() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from kdtui.engine.data import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
+from kdtui.engine.data import IGNORE_INDEX, MEAN, STD
 
 _GREY = np.array([90, 90, 90], np.uint8)
 _GAP = 2
@@ -27,7 +27,7 @@ def palette(classes: int) -> np.ndarray:
 
 def unnormalised(image: Tensor) -> np.ndarray:
     """uint8 [H,W,3] of a normalised f32 [3,H,W]."""
-    pixels = image.permute(1, 2, 0).cpu().numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
+    pixels = image.permute(1, 2, 0).cpu().numpy() * np.array(STD) + np.array(MEAN)
     return (np.clip(pixels, 0.0, 1.0) * 255).round().astype(np.uint8)
 
 

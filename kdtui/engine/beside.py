@@ -1,0 +1,85 @@
+"""The teacher beside the student: loaded strictly, frozen, and asked for the whole validation set before step one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdtui.engine.data import Batches
+from kdtui.engine.evaluate import Predict, predictor
+from kdtui.engine.metrics import Scores
+from kdtui.engine.models import stride
+from kdtui.engine.stage import Stage
+from kdtui.engine.task import FrozenTeacher
+from kdtui.engine.teacher import TeacherReport, load_teacher
+from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
+
+Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
+
+
+@dataclass(frozen=True)
+class TeacherBeside:
+    """The frozen teacher with what it scored on the validation set.
+
+    Attributes:
+        predictions: uint8 [N,H,W], its classes for this rank's share of the set.
+    """
+
+    frozen: FrozenTeacher
+    report: TeacherReport
+    scores: Scores
+    predictions: np.ndarray
+
+    def described(self) -> dict[str, Any]:
+        """The ``teacher`` of the ``started`` event."""
+        return {
+            "parameters": self.report.parameters,
+            "parameters_used": self.report.parameters_used,
+            "encoder": self.report.encoder,
+            "architecture": self.report.architecture,
+            "sha256": self.report.sha256,
+            "miou": self.scores.miou,
+            "iou": self.scores.iou,
+        }
+
+
+def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
+    """The profile's teacher, or None for a student trained alone.
+
+    Args:
+        stage: Devices, data and precision.
+        evaluate: Scores a predictor on batches and stores the predictions; may raise
+            :class:`kdtui.engine.evaluate.StopAsked`.
+    """
+    profile, fabric = stage.profile, stage.fabric
+    if profile.teacher.checkpoint is None or not profile.distillation.enabled:
+        return None
+    network, report = load_teacher(
+        profile.teacher.checkpoint, teacher=profile.teacher, task=stage.task, classes=len(stage.classes)
+    )
+    network.to(fabric.device)
+    if stage.channels_last:
+        network.to(memory_format=torch.channels_last)
+    frozen = FrozenTeacher(network, task=stage.task, autocast=fabric.autocast)
+    cache = TeacherCache(
+        stage.run.path.parent / ".cache" / "teachers",
+        teacher_sha256=report.sha256,
+        fingerprint=data_fingerprint(profile.data, "val"),
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}",
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    kept = cache.read()
+    answers = fabric.all_reduce(torch.tensor(float(kept is not None), device=fabric.device), reduce_op="sum")
+    # Evaluating is a collective: either every rank has its share kept, or all ask again.
+    if kept is None or answers.item() < fabric.world_size:
+        batches = stage.val_batches()
+        predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
+        height, width = stage.val_set[0, 0].mask.shape
+        shape = (sum(map(len, batches.plan)), height, width)
+        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
+    return TeacherBeside(frozen, report, *kept)

@@ -1,0 +1,214 @@
+"""Checkpoint files: written whole or not at all, and read without running what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import hashlib
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdtui.errors import CheckpointError
+
+FORMAT = "kdtui.student/1"
+# How file systems without hard links, or with too many of one file, say so.
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_NAMED = 4  # keys a message spells out
+
+
+def save(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a checkpoint aside, flush it to the disk, then rename it over ``path``.
+
+    Raises:
+        CheckpointError: It could not be written; the former file survives.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            torch.save(dict(payload), file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
+        aside.unlink(missing_ok=True)
+        raise _unwritten(path, error) from error
+
+
+def same_as(source: Path, target: Path) -> None:
+    """Give the file at ``source`` the second name ``target``, replacing what was there.
+
+    A hard link: checkpoints are only ever replaced, never written into. Where the file system has none, a copy.
+
+    Raises:
+        CheckpointError: Neither could be made; the former file survives.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(source, aside)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            shutil.copyfile(source, aside)
+        # Two names of one file: a rename would leave both, so the old name goes when it already is that file.
+        if target.exists() and target.samefile(source):
+            aside.unlink()
+            return
+        aside.replace(target)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _unwritten(target, error) from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``: tensors and plain containers, never code.
+
+    Args:
+        path: A ``.pth``-like file.
+
+    Returns:
+        The dict in it, tensors on the CPU.
+
+    Raises:
+        CheckpointError: Missing, a folder, empty, text, truncated, or holding what only code could make.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        # timm writes its command line as a Namespace: harmless, and allowed by name.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refused(path, error) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            "this checkpoint is damaged: it ends too early or was overwritten",
+            where=path,
+            found=f"{path.stat().st_size:,} bytes, {_first_line(error)}",
+            allowed="a whole file written by torch.save, or .safetensors",
+            hint="copy it again, or take another checkpoint: kdtui teachers",
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            "this file holds no state dict",
+            where=path,
+            found=type(content).__name__,
+            allowed="a dict of tensors, or one that contains it",
+            hint="save it again with torch.save(network.state_dict(), path)",
+        )
+    return content
+
+
+def load_student(network: nn.Module, state: Mapping[str, Tensor], *, where: object) -> None:
+    """Strict load of a student's own weights.
+
+    Raises:
+        CheckpointError: Names what is missing, unexpected or of another shape.
+    """
+    problems = differences(network, state)
+    if problems:
+        raise CheckpointError(
+            "these weights are of another network",
+            where=where,
+            found="; ".join(problems),
+            allowed="the same architecture, encoder, depth and decoder width as the profile's student",
+            hint="`kdtui inspect FILE` says what is in it",
+        )
+    network.load_state_dict(dict(state))
+
+
+def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """What keeps ``state`` from fitting ``network``: one text per sort of mismatch, the first few keys named."""
+    wanted = network.state_dict()
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    sorts = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "of another shape": shapes,
+    }
+    return [
+        f"{len(keys)} {sort}: {', '.join(keys[:_NAMED])}{' …' if len(keys) > _NAMED else ''}"
+        for sort, keys in sorts.items()
+        if keys
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError("this is a folder, not a checkpoint file", where=path, hint=f"ls {path}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError as error:
+        raise CheckpointError("there is no such checkpoint", where=path, hint=_nearest(path)) from error
+    except OSError as error:
+        raise CheckpointError("this checkpoint cannot be read", where=path, found=error.strerror) from error
+    if not head:
+        raise CheckpointError(
+            "this checkpoint is empty", where=path, found="0 bytes", allowed="a file written by torch.save"
+        )
+    # A zip (torch >= 1.6) or a pickle of protocol 2 and up.
+    if head[:2] != b"PK" and head[:1] != b"\x80":
+        raise CheckpointError(
+            "this is no checkpoint file",
+            where=path,
+            found=f"it begins with {head!r}",
+            allowed="a file written by torch.save, or .safetensors",
+        )
+
+
+def _nearest(path: Path) -> str:
+    if path.parent.is_dir():
+        names = [sibling.name for sibling in path.parent.iterdir()]
+        close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+        if close:
+            return f"did you mean {path.parent / close[0]}?"
+    return "kdtui teachers"
+
+
+def _refused(path: Path, error: Exception) -> CheckpointError:
+    name = next((word for word in str(error).split() if "." in word and word.rstrip(".").isascii()), "")
+    return CheckpointError(
+        "this checkpoint wants to run code when it is loaded, and was refused",
+        where=path,
+        found=f"{_first_line(error)} {name}".strip(),
+        allowed="tensors, numbers, texts, lists and dicts (torch.load with weights_only=True)",
+        hint="where you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _unwritten(path: Path, error: Exception) -> CheckpointError:
+    free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
+    reason = error.strerror if isinstance(error, OSError) else _first_line(error)
+    return CheckpointError(
+        "a checkpoint could not be written; the former one survives",
+        where=path,
+        found=f"{reason}; {free / 2**20:,.0f} MiB free",
+        hint="free some space, then: kdtui resume RUN",
+    )

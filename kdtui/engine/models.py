@@ -1,0 +1,253 @@
+"""Networks: any segmentation-models-pytorch architecture with any of its encoders, and how their output is read."""
+
+from __future__ import annotations
+
+import difflib
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdtui.errors import ModelError
+from kdtui.profile import Model
+from kdtui.profile.tables import TaskName
+
+ARCHITECTURES = (
+    "Unet",
+    "UnetPlusPlus",
+    "MAnet",
+    "Linknet",
+    "FPN",
+    "PSPNet",
+    "PAN",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "UPerNet",
+    "Segformer",
+    "DPT",
+)
+# One width per decoder stage, deepest first; what smp builds when no width is given.
+_STAGED = {"Unet": (256, 128, 64, 32, 16), "UnetPlusPlus": (256, 128, 64, 32, 16), "MAnet": (256, 128, 64, 32, 16)}
+# The one number that sets the width of the other decoders.
+_WIDTH = {
+    "PSPNet": "psp_out_channels",
+    "PAN": "decoder_channels",
+    "DeepLabV3": "decoder_channels",
+    "DeepLabV3Plus": "decoder_channels",
+    "UPerNet": "decoder_channels",
+    "Segformer": "decoder_segmentation_channels",
+    "DPT": "decoder_fusion_channels",
+}
+_HIERARCHICAL_CHANNELS = 4
+# Pixels a side of the image that finds unused parameters: PAN pools four times behind its encoder, a DPT's vision
+# transformer has one size.
+_PROBE = {"PAN": 128, "DPT": 224}
+_SMALLEST_PROBE = 64
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a network says of a batch.
+
+    Attributes:
+        main: f32 [B,C,H,W], the logits of the task's classes.
+        bg_fg: f32 [B,2,H,W], background | person; hierarchical only.
+        target_nontarget: f32 [B,2,H,W], target | other, given person; hierarchical only.
+    """
+
+    main: Tensor
+    bg_fg: Tensor | None = None
+    target_nontarget: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many numbers a network holds, and how many of them any output depends on."""
+
+    stored: int
+    used: int
+
+
+def out_channels(task: TaskName, classes: int) -> int:
+    """Output channels of a network for ``task``: two 2-way decisions, or one channel per class."""
+    return _HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
+
+
+def compose(raw: Tensor, task: TaskName) -> Logits:
+    """Read raw network output.
+
+    Hierarchical output is two decisions, background | person and, given a person, target | other. The main logits are
+    their composition ``[log p(bg), log p(fg) + log p(target|fg), log p(fg) + log p(other|fg)]``, which is normalised:
+    its softmax is itself.
+
+    Args:
+        raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] for ``semantic``; read in f32.
+        task: Which of the two.
+    """
+    raw = raw.float()
+    if task == "semantic":
+        return Logits(main=raw)
+    bg_fg, target_nontarget = raw[:, :2], raw[:, 2:]
+    decision, person = F.log_softmax(bg_fg, dim=1), F.log_softmax(target_nontarget, dim=1)
+    main = torch.cat([decision[:, :1], decision[:, 1:] + person], dim=1)
+    return Logits(main=main, bg_fg=bg_fg, target_nontarget=target_nontarget)
+
+
+def stride(model: Model) -> int:
+    """Height and width of the network's input must divide by this."""
+    return int(2**model.encoder_depth)
+
+
+def build_network(model: Model, *, task: TaskName, classes: int) -> nn.Module:
+    """A plain smp network with raw output; parameters that no output uses are frozen.
+
+    Args:
+        model: Architecture, encoder, depth, decoder width, encoder weights.
+        task: Decides the number of output channels.
+        classes: Number of classes of the task.
+
+    Raises:
+        ModelError: An unknown name, a decoder width that does not fit, or weights that cannot be had.
+    """
+    network = create(model, channels=out_channels(task, classes))
+    freeze_unused(network)
+    return network
+
+
+def create(model: Model, *, channels: int) -> nn.Module:
+    """The smp network with ``channels`` output channels and every parameter trainable."""
+    _check_names(model)
+    weights = None if model.encoder_weights == "none" else model.encoder_weights
+    arguments = {
+        "encoder_name": model.encoder,
+        "encoder_weights": weights,
+        "encoder_depth": model.encoder_depth,
+        "classes": channels,
+        **_decoder_width(model),
+    }
+    if weights is not None:
+        _do_without_an_unreachable_hub()
+    try:
+        network: nn.Module = smp.create_model(model.architecture, **arguments)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise _unbuildable(model, error) from error
+    return network
+
+
+def freeze_unused(network: nn.Module) -> None:
+    """Turn gradients off for what no output depends on.
+
+    smp's ``timm-efficientnet-*`` keep ``encoder.conv_head`` and ``encoder.bn2``: no Unet output uses them, DDP crashes
+    on them at its second step, and honest statistics count them apart. Found by one backward pass, so that it holds for
+    every encoder.
+    """
+    training = network.training
+    network.eval()
+    side = _PROBE.get(type(network).__name__, _SMALLEST_PROBE)
+    with torch.enable_grad():
+        network(torch.zeros(1, 3, side, side)).sum().backward()
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+    network.train(training)
+
+
+def count_parameters(network: nn.Module) -> Parameters:
+    """Stored and used parameters of a network whose unused ones are frozen."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    return Parameters(stored=sum(size for size, _ in sizes), used=sum(size for size, used in sizes if used))
+
+
+def _decoder_width(model: Model) -> dict[str, Any]:
+    """``decoder_channels`` under the name that this architecture gives its width."""
+    width, architecture = model.decoder_channels, model.architecture
+    if architecture in _STAGED:
+        if width is None:
+            return {"decoder_channels": _STAGED[architecture][-model.encoder_depth :]}
+        if isinstance(width, int) or len(width) != model.encoder_depth:
+            raise ModelError(
+                f"{architecture} takes one decoder width per stage",
+                where="student.decoder_channels",
+                found=width if isinstance(width, int) else list(width),
+                allowed=f"{model.encoder_depth} numbers, deepest stage first",
+                hint=f"--set student.decoder_channels={list(_STAGED[architecture][-model.encoder_depth :])}",
+            )
+        return {"decoder_channels": width}
+    if width is None:
+        return {}
+    if architecture == "Linknet":
+        raise ModelError(
+            "Linknet's decoder has the width of its encoder",
+            where="student.decoder_channels",
+            found=width,
+            allowed="no student.decoder_channels",
+        )
+    if not isinstance(width, int):
+        raise ModelError(
+            f"{architecture} takes one decoder width",
+            where="student.decoder_channels",
+            found=list(width),
+            allowed="a number",
+        )
+    if architecture == "FPN":
+        return {"decoder_pyramid_channels": width, "decoder_segmentation_channels": max(1, width // 2)}
+    return {_WIDTH[architecture]: width}
+
+
+def _check_names(model: Model) -> None:
+    if model.architecture not in ARCHITECTURES:
+        raise _unknown("architecture", model.architecture, ARCHITECTURES)
+    if model.encoder.startswith("tu-"):
+        known = timm.list_models()
+        if model.encoder.removeprefix("tu-").split(".")[0] not in known:
+            raise _unknown("encoder", model.encoder, [f"tu-{name}" for name in known])
+    elif model.encoder not in smp.encoders.get_encoder_names():
+        raise _unknown("encoder", model.encoder, smp.encoders.get_encoder_names())
+
+
+def _unknown(kind: str, found: str, known: Iterable[str]) -> ModelError:
+    nearest = difflib.get_close_matches(found, list(known), n=3, cutoff=0.5)
+    return ModelError(
+        f"there is no {kind} of that name",
+        where=f"student.{kind}",
+        found=found,
+        allowed=", ".join(known)
+        if kind == "architecture"
+        else "a name that `kdtui encoders` lists, or tu-<timm model>",
+        hint=f"did you mean {' or '.join(nearest)}?" if nearest else "kdtui encoders",
+    )
+
+
+def _unbuildable(model: Model, error: Exception) -> ModelError:
+    text = " ".join(str(error).split())[:300]
+    if model.encoder_weights != "none":
+        return ModelError(
+            f"the {model.encoder_weights} weights of {model.encoder} could not be had",
+            where="student.encoder_weights",
+            found=f"{type(error).__name__}: {text}",
+            allowed="none, or imagenet where the encoder has such weights and the machine reaches them",
+            hint="start from scratch: --set student.encoder_weights=none",
+        )
+    return ModelError(
+        f"{model.architecture} cannot be built with {model.encoder} at depth {model.encoder_depth}",
+        where="student",
+        found=f"{type(error).__name__}: {text}",
+        allowed="another encoder, student.encoder_depth from 3 to 5, or decoder width",
+    )
+
+
+def _do_without_an_unreachable_hub() -> None:
+    """Where the hub's name does not resolve, look in the local cache alone: its client retries for half a minute."""
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True

@@ -1,0 +1,195 @@
+"""Everything that stands before the first step: devices, data, student, optimizer, an earlier attempt's progress."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from kdtui.engine import checkpoint
+from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
+from kdtui.engine.models import build_network, stride
+from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
+from kdtui.engine.resume import Progress, restore, student_payload
+from kdtui.errors import CheckpointError
+from kdtui.profile import Profile
+from kdtui.profile.tables import TaskName
+from kdtui.store.run import LaunchRecord, Run
+
+
+@dataclass
+class Stage:
+    """One attempt at a run, set up and not yet begun.
+
+    Attributes:
+        precision: What runs: ``fp32``, ``bf16`` or ``fp16``.
+        accumulate: Micro-batches per optimizer step on this rank.
+        student: The plain network; ``module`` is the same one as Fabric wraps it.
+        progress: Where to go on from.
+        resumed: The ``resume`` part of the checkpoint that was loaded, or None.
+        total_epochs: The horizon of this attempt.
+    """
+
+    run: Run
+    record: LaunchRecord
+    profile: Profile
+    fabric: Fabric
+    precision: str
+    channels_last: bool
+    accumulate: int
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
+    steps_per_epoch: int
+    student: nn.Module
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    resumed: dict[str, Any] | None
+    total_epochs: int
+
+    @property
+    def task(self) -> TaskName:
+        """How raw network output is read."""
+        return self.profile.data.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return self.val_set.classes
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which alone writes."""
+        return bool(self.fabric.global_rank == 0)
+
+    def val_batches(self) -> Batches:
+        """This rank's share of the validation set."""
+        settings = self.profile.training
+        per_forward = settings.micro_batch_size or settings.batch_size // self.fabric.world_size
+        return eval_loader(
+            self.val_set,
+            max(per_forward, 8),
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            workers=settings.workers,
+        )
+
+
+def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
+    """Build everything, load what an earlier attempt left, and write ``untrained_model.pth`` of a new run.
+
+    Args:
+        run: Its profile says what to build.
+        record: The launch this process belongs to (attempt, device, horizon).
+        world_size: Ranks, each a process with its own RANK in the environment.
+    """
+    profile = run.profile()
+    settings = profile.training
+    fabric = _fabric(profile, record, world_size)
+    precision = choose_precision(profile, fabric.device.type)
+    channels_last = choose_channels_last(profile, precision)
+
+    network_stride = stride(profile.student)
+    train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
+    val_set = build_dataset(profile.data, "val", stride=network_stride, seed=profile.seed)
+    steps = steps_per_epoch(train_set, settings)
+
+    # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
+    torch.manual_seed(_derived_seed(profile.seed, "weights"))
+    student = build_network(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    if channels_last:
+        student.to(memory_format=torch.channels_last)
+    torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
+
+    start_path = _start(run, record)
+    start = None if start_path is None else checkpoint.load(start_path)
+    if start is not None:
+        _load_student(student, start, start_path)
+    elif fabric.global_rank == 0:
+        checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
+    # fp16's scaler would unscale inside a fused step, after the gradients were clipped.
+    optimizer = torch.optim.AdamW(
+        _groups(student, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
+    )
+    module, optimizer = fabric.setup(student, optimizer)
+
+    progress, total_epochs = Progress(), record.total_epochs or settings.epochs
+    resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
+    if resumed is not None:
+        progress = restore(fabric, resumed, optimizer)
+        if record.total_epochs is None and record.attempt > 1:
+            total_epochs = resumed["total_epochs"]
+        if resumed["steps_per_epoch"] != steps:
+            # Another batch size or data: steps are counted in epochs of this run, from the last whole one.
+            progress.step, progress.window = progress.epochs_done * steps, []
+    return Stage(
+        run=run,
+        record=record,
+        profile=profile,
+        fabric=fabric,
+        precision=precision,
+        channels_last=channels_last,
+        accumulate=settings.batch_size // fabric.world_size // (settings.micro_batch_size or settings.batch_size)
+        if settings.micro_batch_size
+        else 1,
+        train_set=train_set,
+        val_set=val_set,
+        steps_per_epoch=steps,
+        student=student,
+        module=module,
+        optimizer=optimizer,
+        progress=progress,
+        resumed=resumed,
+        total_epochs=total_epochs,
+    )
+
+
+def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
+    on_cpu = record.device.startswith("cpu") or not torch.cuda.is_available()
+    device_type = "cpu" if on_cpu else "cuda"
+    if profile.training.threads:
+        torch.set_num_threads(profile.training.threads)
+    fabric = Fabric(
+        accelerator=device_type,
+        devices=world_size,
+        strategy="ddp" if world_size > 1 else "auto",
+        precision=fabric_precision(choose_precision(profile, device_type)),  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _derived_seed(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def _start(run: Run, record: LaunchRecord) -> Path | None:
+    """Our own last state on a further attempt, else the state that a new run was told to start from."""
+    if record.attempt > 1 and run.last.exists():
+        return run.last
+    source = run.manifest().resume_from
+    return Path(source) if source else None
+
+
+def _load_student(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+    if start.get("format") != checkpoint.FORMAT:
+        raise CheckpointError(
+            "this is no checkpoint of kdtui, so there is nothing to resume",
+            where=path,
+            hint="a foreign checkpoint can be a teacher: --teacher-checkpoint FILE",
+        )
+    checkpoint.load_student(student, start["student"], where=path)
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; biases and normalisation do not. Frozen parameters are in no group."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]

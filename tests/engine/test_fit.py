@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdtui import events
+from kdtui.engine import checkpoint
+from kdtui.engine.schedules import warmup_cosine
+from kdtui.errors import CheckpointError, DivergedError
+from kdtui.store.run import Run
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run
+
+RESUMABLE: dict[str, Any] = {
+    "data__augmentation": "heavy",
+    "training__epochs": 4,
+    "training__precision": "bf16",
+    "training__micro_batch_size": 4,
+    "training__warmup": 0.2,
+    "training__workers": 2,
+    "training__keep_checkpoints": 9,
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_run(tmp_path_factory.mktemp("teacher"), name="teacher", seed=7)
+    assert fit(run) == "finished"
+    return run
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = checkpoint.load(one)["student"], checkpoint.load(other)["student"]
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_leaves_what_it_promises(teacher: Run) -> None:
+    kinds = [event.kind for event in events_of(teacher)]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "finished"
+    for path in (teacher.untrained, teacher.best, teacher.last, teacher.epoch_checkpoint(2), teacher.training_log):
+        assert path.stat().st_size > 0
+    assert list(teacher.logs.glob("events.out.tfevents.*"))
+    assert [step for step, *_ in curve(teacher, "val", "miou")] == [3, 6]
+    assert [step for step, *_ in curve(teacher, "train", "loss")] == [2, 3, 4, 6]
+    started = events_of(teacher)[0]
+    assert isinstance(started, events.Started)
+    assert started.teacher is None
+    assert started.precision == "bf16" or started.precision == "fp32"
+
+
+def test_training_changes_the_student_and_seeds_repeat_bit_for_bit(tmp_path: Path, teacher: Run) -> None:
+    again = make_run(tmp_path, name="again", seed=7)
+    other = make_run(tmp_path, name="other", seed=8)
+    fit(again)
+    fit(other)
+    assert same_weights(teacher.last, again.last)
+    assert curve(teacher, "train", "loss") == curve(again, "train", "loss")
+    assert not same_weights(teacher.last, other.last)
+    assert not same_weights(teacher.last, teacher.untrained)
+
+
+def distilled(root: Path, teacher: Run, **changes: Any) -> Run:
+    return make_run(
+        root, **{"teacher__checkpoint": str(teacher.best), "distillation__enabled": True, **RESUMABLE, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, teacher: Run) -> Run:
+    run = distilled(tmp_path_factory.mktemp("undisturbed"), teacher)
+    assert fit(run) == "finished"
+    return run
+
+
+def during_evaluation_of_epoch_2(seen: list[events.Event]) -> bool:
+    return any(isinstance(e, events.Measured) and e.split == "train" and e.step == 6 for e in seen)
+
+
+def after_epoch_2(seen: list[events.Event]) -> bool:
+    return any(isinstance(e, events.Saved) and e.step == 6 for e in seen)
+
+
+def in_the_middle_of_epoch_3(seen: list[events.Event]) -> bool:
+    return any(isinstance(e, events.Measured) and e.split == "train" and e.step == 8 for e in seen)
+
+
+@pytest.mark.parametrize("when", [during_evaluation_of_epoch_2, after_epoch_2, in_the_middle_of_epoch_3])
+def test_resuming_equals_never_having_stopped(tmp_path: Path, teacher: Run, undisturbed: Run, when: Any) -> None:
+    run = distilled(tmp_path, teacher)
+    stopping = StoppedAt(run.path, when)
+    assert fit(stopping) == "stopped"
+    assert isinstance(events_of(run)[-1], events.Stopped)
+    assert fit(run, attempt=2) == "finished"
+    names = ("loss", "loss.base", "loss.distill", "lr", "gradient_norm", "miou", "best_miou", "retention", "agreement")
+    for split in ("train", "val"):
+        assert curve(run, split, *names) == curve(undisturbed, split, *names)
+    assert same_weights(run.last, undisturbed.last)
+    assert same_weights(run.best, undisturbed.best)
+    ours, theirs = (checkpoint.load(r.last)["resume"]["optimizer"]["state"] for r in (run, undisturbed))
+    assert all(torch.equal(ours[k]["exp_avg_sq"], theirs[k]["exp_avg_sq"]) for k in theirs)
+
+
+def test_a_new_run_starts_from_the_state_of_another(tmp_path: Path, teacher: Run, undisturbed: Run) -> None:
+    parent = distilled(tmp_path, teacher)
+    assert fit(StoppedAt(parent.path, in_the_middle_of_epoch_3)) == "stopped"
+    child = distilled(tmp_path, teacher, name="child", resume_from=parent.last)
+    assert fit(child) == "finished"
+    assert same_weights(child.last, undisturbed.last)
+    assert curve(child, "val", "miou", "best_miou") == curve(undisturbed, "val", "miou", "best_miou")
+
+
+def test_a_new_horizon_moves_the_schedule_and_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    fit(run)
+    before = run.profile_path.read_bytes()
+    assert fit(run, attempt=2, total_epochs=3) == "finished"
+    assert run.profile_path.read_bytes() == before
+    started = [e for e in events_of(run) if isinstance(e, events.Started)]
+    assert [(e.epochs, e.resumed_step) for e in started] == [(2, 0), (3, 6)]
+    (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
+    assert "from 2 to 3 epochs" in noted.message
+    rates = dict(curve(run, "train", "lr"))
+    assert rates[6] == pytest.approx(3e-3 * warmup_cosine(5, 6, warmup=0.05))
+    assert rates[8] == pytest.approx(3e-3 * warmup_cosine(7, 9, warmup=0.05))
+
+
+def test_a_diverged_loss_fails_with_its_step_and_parts_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__learning_rate=1e30, training__gradient_clip=0.0, training__warmup=0.0)
+    with pytest.raises(DivergedError) as caught:
+        fit(run)
+    assert "step 2" in caught.value.what or "step 3" in caught.value.what
+    assert "loss.base.ce" in caught.value.message
+    assert torch.isfinite(checkpoint.load(run.untrained)["student"]["encoder.conv1.weight"]).all()
+    assert not run.last.exists()
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__learning_rate=1e-12, training__epochs=9, training__early_stopping=2)
+    fit(run)
+    last = events_of(run)[-1]
+    assert isinstance(last, events.Finished)
+    assert last.epoch < 9
+    assert "no better mIoU in 2 epochs" in last.reason
+
+
+def test_only_the_last_epoch_checkpoints_stay(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=3, training__keep_checkpoints=1)
+    fit(run)
+    assert run.epoch_checkpoints() == [run.epoch_checkpoint(3)]
+    assert run.best.exists()
+    assert run.untrained.exists()
+
+
+def test_the_teachers_evaluation_is_kept_and_used_again(tmp_path: Path, teacher: Run) -> None:
+    run = distilled(tmp_path, teacher, training__epochs=1, training__visualize_every=1)
+    fit(run)
+    kept = sorted(path.name for path in (tmp_path / ".cache" / "teachers").iterdir())
+    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / ".cache" / "teachers").iterdir())]
+    assert len(kept) == 2
+    again = distilled(tmp_path, teacher, training__epochs=1)
+    fit(again)
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / ".cache" / "teachers").iterdir())] == stamps
+    ours, theirs = events_of(run)[0], events_of(again)[0]
+    assert isinstance(ours, events.Started)
+    assert isinstance(theirs, events.Started)
+    assert ours.teacher == theirs.teacher
+    assert ours.teacher is not None
+    assert 0 < ours.teacher["miou"] <= 1
+    assert len(list(run.visualization(1).glob("*.png"))) == 4
+
+
+def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) -> None:
+    foreign = tmp_path / "foreign.pth"
+    torch.save(checkpoint.load(teacher.best)["student"], foreign)
+    run = make_run(tmp_path / "runs", resume_from=foreign)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        fit(run)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdtui.engine.losses import cross_entropy, dice_per_image, pixel_kl
+from kdtui.engine.models import Logits, compose
+from kdtui.engine.task import FrozenTeacher, LossTerms, Objective, StepShare
+from kdtui.profile import Distillation
+
+IGNORE = 255
+
+
+def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Student and teacher output of four channels, and masks with very unequal ignore areas."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(2, 8, 4, 8, 8, generator=generator) * 2
+    masks = torch.randint(0, 3, (8, 8, 8), generator=generator)
+    for image in range(8):
+        masks[image, : image - 1] = IGNORE
+    masks[7] = IGNORE
+    masks[7, 0, 0] = 1
+    return student, teacher, masks
+
+
+def share(masks: Tensor) -> StepShare:
+    return StepShare(valid_pixels=float((masks != IGNORE).sum()), images=len(masks))
+
+
+def loss(student: Tensor, teacher: Tensor | None, masks: Tensor, **settings: float) -> LossTerms:
+    objective = Objective(Distillation(enabled=teacher is not None, **settings), ignore_index=IGNORE)  # type: ignore[arg-type]
+    theirs = None if teacher is None else compose(teacher, "hierarchical")
+    return objective(compose(student, "hierarchical"), theirs, masks, share(masks))
+
+
+def base_of(student: Tensor, masks: Tensor) -> Tensor:
+    logits = compose(student, "hierarchical").main
+    ce = cross_entropy(logits, masks, ignore_index=IGNORE, valid_pixels=(masks != IGNORE).sum())
+    return ce + dice_per_image(logits, masks, ignore_index=IGNORE).mean()
+
+
+def test_without_a_teacher_the_loss_is_the_base_loss() -> None:
+    student, _, masks = raw_pair()
+    terms = loss(student, None, masks)
+    torch.testing.assert_close(terms.total, base_of(student, masks))
+    assert set(terms.parts) == {"loss", "loss.base", "loss.base.ce", "loss.base.dice"}
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.7, 1.0])
+def test_alpha_divides_the_loss_as_the_formula_says(alpha: float) -> None:
+    student, teacher, masks = raw_pair()
+    parts = loss(student, teacher, masks, alpha=alpha).parts
+    expected = alpha * parts["loss.distill"] + (1 - alpha) * parts["loss.base"]
+    torch.testing.assert_close(parts["loss"], expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 9.0])
+def test_temperature_reaches_every_distillation_term(temperature: float) -> None:
+    student, teacher, masks = raw_pair()
+    ours, theirs, valid = compose(student, "hierarchical"), compose(teacher, "hierarchical"), masks != IGNORE
+    parts = loss(student, teacher, masks, temperature=temperature, bg_fg=0.3, target_nontarget=0.2, logits=1.5).parts
+
+    def kl(a: Tensor | None, b: Tensor | None) -> Tensor:
+        assert a is not None
+        assert b is not None
+        return pixel_kl(a, b, valid, temperature=temperature, valid_pixels=valid.sum())
+
+    torch.testing.assert_close(parts["loss.distill.logits"], 1.5 * kl(ours.main, theirs.main))
+    torch.testing.assert_close(parts["loss.distill.bg_fg"], 0.3 * kl(ours.bg_fg, theirs.bg_fg))
+    torch.testing.assert_close(
+        parts["loss.distill.target_nontarget"], 0.2 * kl(ours.target_nontarget, theirs.target_nontarget)
+    )
+    total = sum(value for name, value in parts.items() if name.startswith("loss.distill."))
+    torch.testing.assert_close(parts["loss.distill"], total)
+
+
+def test_a_teacher_distilled_into_itself_has_no_distillation_loss() -> None:
+    student, _, masks = raw_pair()
+    assert float(loss(student, student, masks).parts["loss.distill"]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_ignored_pixels_have_no_gradient_in_any_term() -> None:
+    student, teacher, masks = raw_pair()
+    student.requires_grad_()
+    loss(student, teacher, masks).total.backward()
+    assert student.grad is not None
+    ignored = (masks == IGNORE).unsqueeze(1).expand_as(student)
+    assert torch.count_nonzero(student.grad[ignored]) == 0
+
+
+def test_disabled_distillation_ignores_the_teacher() -> None:
+    student, teacher, masks = raw_pair()
+    objective = Objective(Distillation(enabled=False), ignore_index=IGNORE)
+    terms = objective(compose(student, "hierarchical"), compose(teacher, "hierarchical"), masks, share(masks))
+    torch.testing.assert_close(terms.total, base_of(student, masks))
+
+
+def test_a_semantic_task_distils_the_main_logits_alone() -> None:
+    student, teacher, masks = raw_pair()
+    objective = Objective(Distillation(enabled=True), ignore_index=IGNORE)
+    parts = objective(compose(student, "semantic"), compose(teacher, "semantic"), masks, share(masks)).parts
+    assert [name for name in parts if name.startswith("loss.distill.")] == ["loss.distill.logits"]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_micro_batches_add_up_to_the_whole_step(micro_batch: int) -> None:
+    student, teacher, masks = raw_pair()
+    objective, whole_share = Objective(Distillation(enabled=True), ignore_index=IGNORE), share(masks)
+    network = nn.Conv2d(4, 4, 3, padding=1)
+
+    def gradient(size: int) -> tuple[Tensor, Tensor]:
+        network.zero_grad()
+        value = torch.zeros(())
+        for at in range(0, 8, size):
+            cut = slice(at, at + size)
+            ours = compose(network(student[cut]), "hierarchical")
+            terms = objective(ours, compose(teacher[cut], "hierarchical"), masks[cut], whole_share)
+            terms.total.backward()
+            value = value + terms.parts["loss"]
+        assert network.weight.grad is not None
+        return value, network.weight.grad.clone()
+
+    torch.testing.assert_close(gradient(8), gradient(micro_batch), rtol=1e-4, atol=1e-6)
+
+
+def test_the_teacher_is_frozen_and_its_answers_can_stand_in_a_graph() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    teacher = FrozenTeacher(network, task="hierarchical", autocast=contextlib.nullcontext)
+    images = torch.randn(2, 3, 4, 4)
+    logits = teacher.logits(images)
+    assert isinstance(logits, Logits)
+    student = torch.randn(2, 3, 4, 4, requires_grad=True)
+    (student * logits.main).sum().backward()
+    assert student.grad is not None
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    torch.testing.assert_close(logits.main, teacher.logits(images).main, rtol=0, atol=0)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
