@@ -4,165 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import StoreError
-from kdtui.events import Event, encode
 from kdtui.store.names import printable
+from kdtui.store.records import (
+    LaunchRecord,
+    Manifest,
+    Notes,
+    manifest_from_json,
+    notes_from_toml,
+    record_from_json,
+)
+from kdtui.store.writing import EventLog, write_atomically
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
+__all__ = ["EventLog", "LaunchRecord", "Manifest", "Notes", "Run", "write_atomically"]
+
 T = TypeVar("T")
-
-
-def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
-    """Replace ``path`` by ``data`` so that a reader, and a crash, sees the old file or the new one.
-
-    Raises:
-        StoreError: The file could not be written; the former one survives.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            if fsync:
-                file.flush()
-                os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise StoreError(
-            "A file could not be written; the former one is unchanged",
-            where=path,
-            found=error.strerror,
-            hint="free some space or mend the folder's permissions, then repeat the command",
-        ) from error
-
-
-class EventLog:
-    """The writing end of ``events.jsonl``: one line an ``os.write``, one writer at a time.
-
-    Opening ends a line that an earlier writer left half written, so that no later line is swallowed by it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._torn = False
-        try:
-            # Read and write: the last byte decides whether the last line is whole.
-            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-            size = os.fstat(self._fd).st_size
-            self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def append(self, event: Event) -> None:
-        """Write one event.
-
-        Raises:
-            StoreError: The line is not, or not wholly, in the file.
-        """
-        line = (b"\n" if self._torn else b"") + encode(event)
-        try:
-            done = os.write(self._fd, line)
-            while done < len(line):  # a disk that is nearly full takes a part, and says why at the next call
-                self._torn = True
-                done += os.write(self._fd, line[done:])
-        except OSError as error:
-            raise self._failure(error) from error
-        self._torn = False
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _failure(self, error: OSError) -> StoreError:
-        return StoreError(
-            "An event could not be written",
-            where=self.path,
-            found=error.strerror,
-            hint="free some space; what was written before is unharmed",
-        )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Where a run comes from; written once.
-
-    Attributes:
-        created_ns: Unix time in nanoseconds.
-        git_commit: Commit of the folder that the run was made in, if it is a repository.
-        versions: Package name to version.
-        teacher: ``{"checkpoint", "sha256", "run"}``, or None.
-        resume_from: Checkpoint that a new run starts from, or None.
-        origin: Who made it: the command or the demo, for people to read.
-    """
-
-    id: str
-    name: str
-    created_ns: int
-    git_commit: str | None = None
-    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    teacher: Mapping[str, Any] | None = None
-    resume_from: str | None = None
-    origin: str | None = None
-
-
-@dataclass(frozen=True)
-class LaunchRecord:
-    """Who runs, or last ran, this run; replaced for each attempt.
-
-    Attributes:
-        attempt: 1-based.
-        pid: The supervisor; with ``start_ticks`` and ``boot_id`` it names one process for ever.
-        job_id: The scheduler's name for it; None on this machine.
-        device: ``cpu`` or ``gpu``.
-        devices: How many ranks.
-        total_epochs: Horizon that overrides ``training.epochs``, or None.
-        created: Unix time of the launch; the order of the queue.
-        ranks: ``{"pid", "start_ticks", "boot_id"}`` of each rank, as soon as it is started.
-    """
-
-    attempt: int
-    host: str
-    pid: int
-    start_ticks: int
-    boot_id: str
-    job_id: str | None
-    argv: tuple[str, ...]
-    device: str
-    devices: int
-    total_epochs: int | None
-    created: float
-    ranks: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The supervisor, in the form in which ranks are named."""
-        return {"pid": self.pid, "start_ticks": self.start_ticks, "boot_id": self.boot_id}
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What people say about a run; the only file that changes by hand."""
-
-    tags: tuple[str, ...] = ()
-    text: str = ""
 
 
 class Run:
@@ -220,7 +84,7 @@ class Run:
         Raises:
             StoreError: ``run.json`` is missing or damaged.
         """
-        return _read(self.manifest_path, lambda data: _manifest(json.loads(data)))
+        return _read(self.manifest_path, lambda data: manifest_from_json(json.loads(data)))
 
     def launch_record(self) -> LaunchRecord | None:
         """The record of the current attempt, or None for a run that was never launched.
@@ -244,7 +108,7 @@ class Run:
         """
         if not self.notes_path.exists():
             return Notes()
-        return _read(self.notes_path, lambda data: _notes(tomllib.loads(data.decode())))
+        return _read(self.notes_path, lambda data: notes_from_toml(tomllib.loads(data.decode())))
 
     def write_notes(self, notes: Notes) -> None:
         """Replace ``notes.toml``."""
@@ -298,46 +162,6 @@ class Run:
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("The run's profile cannot be used", where=self.profile_path, found=mistakes) from error
-
-
-def record_from_json(body: Any) -> LaunchRecord:
-    """The record in ``launch.json``."""
-    record = _build(LaunchRecord, body)
-    numbers = (record.attempt, record.pid, record.devices, record.created)
-    named = isinstance(record.host, str) and isinstance(record.device, str)
-    if (
-        not named
-        or not isinstance(record.total_epochs, int | None)
-        or not all(isinstance(number, int | float) for number in numbers)
-    ):
-        raise ValueError("a field is of the wrong type")
-    if not isinstance(record.ranks, list) or not all(isinstance(rank, dict) for rank in record.ranks):
-        raise ValueError("ranks is a list of objects")
-    return dataclasses.replace(record, argv=tuple(record.argv), ranks=tuple(record.ranks))
-
-
-def _manifest(body: Any) -> Manifest:
-    manifest = _build(Manifest, body)
-    if not isinstance(manifest.name, str) or not isinstance(manifest.created_ns, int):
-        raise ValueError("name is a text, created_ns a whole number")
-    if not isinstance(manifest.teacher, dict | None) or not isinstance(manifest.resume_from, str | None):
-        raise ValueError("teacher is an object, resume_from a text, or null")
-    return manifest
-
-
-def _notes(table: Mapping[str, Any]) -> Notes:
-    tags, text = table.get("tags", []), table.get("notes", "")
-    if not isinstance(text, str) or not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("tags is a list of texts, notes a text")
-    return Notes(tuple(tags), text)
-
-
-def _build(kind: Callable[..., T], body: Any) -> T:
-    """A record from its JSON object; unknown keys are skipped, so that an older kdtui reads a newer folder."""
-    if not isinstance(body, dict):
-        raise ValueError("not a JSON object")
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: value for key, value in body.items() if key in known})
 
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from kdtui.events import Event, Measured, Queued, Started
 from kdtui.profile import Profile
 from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 
 
@@ -74,3 +75,27 @@ def trained(step: int, loss: float | None = None, time: float | None = None) -> 
 def validated(step: int, miou: float, best: float, target: float) -> Measured:
     scalars = {"miou": miou, "best_miou": best, "iou.target": target, "retention": miou / 0.8}
     return Measured("val", step, step // 10, step * 4, scalars, 20, time=100.5 + step)
+
+
+def training(steps: int, *, best_at: int = 10**9) -> list[Event]:
+    events: list[Event] = [queued(), started()]
+    best, target = 0.0, 0.0
+    for step in range(1, steps + 1):
+        events.append(trained(step))
+        if step % 10 == 0:
+            miou = 0.9 if step == best_at else 0.1 + step / 1e5
+            best, target = max((best, target), (miou, miou / 2))
+            events.append(validated(step, miou, best, miou / 2))
+    return events
+
+
+class Processes:
+    """Answers for processes, and counts how often it was asked."""
+
+    def __init__(self, answer: Liveness = Liveness.DEAD) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, list[Any]]] = []
+
+    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+        self.asked.append((host, [who["pid"] for who in identities]))
+        return self.answer

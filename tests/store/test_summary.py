@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,35 +16,11 @@ from kdtui.store.scan import TAIL, scan
 from kdtui.store.state import Liveness, RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
-from tests.store.conftest import queued, record, started, trained, validated, write
-
-
-class Processes:
-    """Answers for processes, and counts how often it was asked."""
-
-    def __init__(self, answer: Liveness = Liveness.DEAD) -> None:
-        self.answer = answer
-        self.asked: list[tuple[str, list[Any]]] = []
-
-    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
-        self.asked.append((host, [who["pid"] for who in identities]))
-        return self.answer
+from tests.store.conftest import Processes, queued, record, started, trained, training, validated, write
 
 
 def look(run: Run, answer: Liveness = Liveness.DEAD) -> RunSummary:
     return RunStore(run.path.parent, alive=Processes(answer)).summary(run)
-
-
-def training(steps: int, *, best_at: int = 10**9) -> list[Event]:
-    events: list[Event] = [queued(), started()]
-    best, target = 0.0, 0.0
-    for step in range(1, steps + 1):
-        events.append(trained(step))
-        if step % 10 == 0:
-            miou = 0.9 if step == best_at else 0.1 + step / 1e5
-            best, target = max((best, target), (miou, miou / 2))
-            events.append(validated(step, miou, best, miou / 2))
-    return events
 
 
 def test_a_new_run_shows_its_profile(store: RunStore) -> None:
@@ -289,92 +262,6 @@ def test_a_profile_changed_by_hand_shows_only_what_is_of_its_type(run: Run) -> N
     )
     row = look(run)
     assert (row.seed, row.encoder, row.decoder_channels, row.alpha, row.epochs) == (None, "a[31m", None, None, None)
-
-
-class TestCache:
-    def fill(self, store: RunStore) -> list[Run]:
-        runs = [store.create(Profile(name=f"r{n}")) for n in range(4)]
-        for run in runs[:3]:
-            run.write_launch_record(record())
-        write(runs[0], [*training(20), Finished(20, 2), Exited(1, 0)])
-        write(runs[1], [queued(), started(), trained(3)])
-        write(runs[2], [queued(), Failed("E", "m")])
-        for run in runs:
-            for path in run.path.iterdir():
-                os.utime(path, (time.time() - 3600, time.time() - 3600))
-        return runs
-
-    def test_warm_is_cold_and_cached_runs_are_not_read(self, store: RunStore) -> None:
-        self.fill(store)
-        cold = RunStore(store.root, alive=Processes()).summaries()
-        cache = store.root / ".cache" / "summaries.json"
-        assert len(json.loads(cache.read_bytes())["runs"]) == 4
-        assert RunStore(store.root, alive=Processes()).summaries() == cold
-        body = json.loads(cache.read_bytes())
-        for entry in body["runs"].values():
-            entry["digest"]["shown"]["name"] = "from the cache"
-        cache.write_text(json.dumps(body))
-        assert {row.name for row in RunStore(store.root, alive=Processes()).summaries()} == {"from the cache"}
-
-    def test_who_lives_is_never_cached_and_the_finished_are_not_looked_for(self, store: RunStore) -> None:
-        self.fill(store)
-        states = []
-        for answer in (Liveness.ALIVE, Liveness.DEAD):
-            processes = Processes(answer)
-            rows = RunStore(store.root, alive=processes).summaries()
-            states.append([row.state for row in rows])
-            assert {tuple(pids) for _, pids in processes.asked} == {(4711, 4712)}
-        assert states[0] == [State.FINISHED, State.RUNNING, State.FAILED, State.NEVER_LAUNCHED]
-        assert states[1] == [State.FINISHED, State.LOST, State.FAILED, State.NEVER_LAUNCHED]
-
-    @pytest.mark.parametrize("change", ["events", "notes", "launch"])
-    def test_a_changed_file_is_read_again(self, store: RunStore, change: str) -> None:
-        run = self.fill(store)[1]
-        listing = RunStore(store.root, alive=Processes())
-        before = listing.summary(run)
-        if change == "events":
-            write(run, [Stopped(3, 1)])
-        elif change == "notes":
-            run.notes_path.write_text('notes = "good"\ntags = ["x"]\n')
-        else:
-            run.write_launch_record(record(2))
-        for again in (listing, RunStore(store.root, alive=Processes())):
-            after = again.summary(run)
-            assert after != before
-            assert {
-                "events": after.state is State.STOPPED,
-                "notes": after.notes == "good",
-                "launch": after.attempt == 2,
-            }[change]
-
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version":1,"runs":[]}', b'{"version":0,"runs":{}}'])
-    def test_a_damaged_cache_is_no_cache(self, store: RunStore, body: bytes) -> None:
-        self.fill(store)
-        cold = RunStore(store.root, alive=Processes()).summaries()
-        (store.root / ".cache" / "summaries.json").write_bytes(body)
-        assert RunStore(store.root, alive=Processes()).summaries() == cold
-
-    def test_damaged_entries_are_read_from_the_runs(self, store: RunStore) -> None:
-        self.fill(store)
-        cold = RunStore(store.root, alive=Processes()).summaries()
-        cache = store.root / ".cache" / "summaries.json"
-        body = json.loads(cache.read_bytes())
-        values: list[Any] = [{}, [], {"shown": {}, "identities": [], "problems": []}, None]
-        for entry, value in zip(body["runs"].values(), values, strict=True):
-            entry["digest"] = value
-        cache.write_text(json.dumps(body))
-        assert RunStore(store.root, alive=Processes()).summaries() == cold
-
-    def test_a_removed_run_leaves_the_cache_and_a_store_without_one_lists(self, store: RunStore) -> None:
-        runs = self.fill(store)
-        RunStore(store.root, alive=Processes()).summaries()
-        shutil.rmtree(runs[0].path)
-        rows = RunStore(store.root, alive=Processes()).summaries()
-        assert [row.name for row in rows] == ["r1", "r2", "r3"]
-        assert runs[0].id not in json.loads((store.root / ".cache" / "summaries.json").read_bytes())["runs"]
-        shutil.rmtree(store.root / ".cache")
-        (store.root / ".cache").write_text("in the way")
-        assert RunStore(store.root, alive=Processes()).summaries() == rows
 
 
 def test_scan_of_nothing(tmp_path: Path) -> None:
