@@ -189,6 +189,7 @@ def test_workers_pass_a_stop_signal_and_die_with_the_process_that_forked_them() 
     process = subprocess.Popen(
         [sys.executable, "-c", LOADING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
+    workers: list[int] = []
     try:
         assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
         workers = children(process.pid)
@@ -209,6 +210,9 @@ def test_workers_pass_a_stop_signal_and_die_with_the_process_that_forked_them() 
         assert all(gone(worker) for worker in workers)
     finally:
         process.kill()
+        for worker in workers:  # one that lived on would hold the pipe open
+            if not gone(worker):
+                os.kill(worker, signal.SIGKILL)
         process.communicate()
 
 
