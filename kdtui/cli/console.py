@@ -31,8 +31,8 @@ def clean(text: object) -> str:
 
 
 def out(text: object = "") -> None:
-    """One piece of data on stdout."""
-    print(clean(text))
+    """One piece of data on stdout, at once: whoever reads a pipe waits for it."""
+    print(clean(text), flush=True)
 
 
 def say(text: object = "") -> None:

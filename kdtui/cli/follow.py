@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,18 +60,28 @@ def follow(
         on_interrupt: Called with 1, 2, … at each Ctrl-C; None lets the first one end the following.
     """
     followed = [Followed(run, Tail(run.events_path)) for run in runs]
-    interrupts = 0
-    with _display() as display:
-        while True:
-            try:
-                if not _look(store, followed, display):
-                    return [one.summary for one in followed if one.summary is not None]
-                time.sleep(_POLL)
-            except KeyboardInterrupt:
-                if on_interrupt is None:
-                    raise
-                interrupts += 1
-                on_interrupt(interrupts)
+    with _interrupts(on_interrupt is not None) as interrupts, _display() as display:
+        told = 0
+        while _look(store, followed, display):
+            time.sleep(_POLL)
+            while on_interrupt is not None and told < len(interrupts):
+                told += 1
+                on_interrupt(told)
+    return [one.summary for one in followed if one.summary is not None]
+
+
+@contextmanager
+def _interrupts(collect: bool) -> Iterator[list[int]]:
+    """Ctrl-C as entries of a list, not as an exception that may fly out of the middle of stopping a run."""
+    pressed: list[int] = []
+    if not collect:
+        yield pressed
+        return
+    former = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:

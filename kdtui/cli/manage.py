@@ -10,7 +10,7 @@ import typer
 
 from kdtui.cli.console import Exit, say
 from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
-from kdtui.errors import KdtuiError, UsageError
+from kdtui.errors import Interrupted, KdtuiError, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -62,9 +62,8 @@ def remove(
         if not sys.stdin.isatty():
             raise UsageError("nobody is here to be asked", hint="--yes removes without asking")
         say("\n".join(f"  {run.id}" for run in found))
-        typer.confirm(
-            f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", abort=True, err=True
-        )
+        if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
+            raise Interrupted("nothing was removed")
     for run in found:
         store.remove(run)
         say(f"removed {run.id}")

@@ -1,0 +1,93 @@
+"""A command line with a run store of its own and an engine without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kdtui.cli.app import app
+from kdtui.launch.alive import probe
+from kdtui.launch.local import LocalLauncher
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
+
+ENGINE = Path(__file__).with_name("engine.py")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Kdtui = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of its own; whatever still runs in its store at the end is killed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
+    monkeypatch.setenv("COLUMNS", "200")
+    yield tmp_path
+    store = RunStore(tmp_path / "runs", alive=probe)
+    for run in store.runs():
+        if store.summary(run).state in (State.QUEUED, State.RUNNING):
+            LocalLauncher(store).stop(run, kill=True)
+
+
+@pytest.fixture
+def store(here: Path) -> RunStore:
+    return RunStore(here / "runs", alive=probe)
+
+
+@pytest.fixture
+def kdtui() -> Kdtui:
+    """The command line in this process; a traceback is never an answer."""
+
+    def call(*arguments: str, stdin: str | None = None) -> Done:
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    return call
+
+
+@pytest.fixture
+def process() -> Kdtui:
+    """The command line as a person starts it."""
+
+    def call(*arguments: str, **environment: str) -> Done:
+        argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", *arguments]
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=60,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return call

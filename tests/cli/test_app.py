@@ -1,0 +1,128 @@
+"""The group: help, version, exit codes, completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import kdtui as package
+from kdtui.cli.app import app
+from kdtui.cli.console import clean, span, width
+from kdtui.cli.options import complete_encoder, complete_profile, complete_run
+from kdtui.profile import load
+from kdtui.store.store import RunStore
+from tests.cli.conftest import Kdtui
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+PROMISED = """
+    demo train distill runs show watch logs stop resume remove note compare evaluate inspect teachers encoders profiles
+    doctor
+"""
+
+
+def test_every_promised_command_is_there() -> None:
+    assert set(COMMANDS) == set(PROMISED.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(kdtui: Kdtui, command: str) -> None:
+    done = kdtui(command, "--help")
+    assert done.code == 0
+    assert done.out.startswith("Usage: ")
+    assert kdtui(command, "-h").out == done.out
+
+
+def test_version_and_help(kdtui: Kdtui, process: Kdtui) -> None:
+    assert kdtui("--version").out == f"kdtui {package.__version__}\n"
+    assert process("--help").out.startswith("Usage: kdtui ")
+    assert "Usage" in kdtui().out + kdtui().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuchcommand"],
+        ["train"],
+        ["train", "baseline", "--nosuchoption"],
+        ["train", "baseline", "--epochs", "many"],
+        ["train", "baseline", "--epochs", "0"],
+        ["train", "baseline", "-T", "0"],
+        ["train", "baseline", "-T", "nan"],
+        ["train", "baseline", "-a", "1.5"],
+        ["train", "baseline", "--set", "nonsense"],
+        ["train", "baseline", "--name", "../../x"],
+        ["train", "baseline", "--name", "\x1b[31m"],
+        ["train", "baseline", "--seed", "-1"],
+        ["train", "basline"],
+        ["train", "missing.toml"],
+        ["train", "baseline", "--teacher-checkpoint", "missing.pth"],
+        ["train", "baseline", "--resume", "missing"],
+        ["train", "baseline", "demo-baseline", "--name", "one"],
+        ["resume", "baseline", "--total-epochs", "0"],
+        ["compare"],
+        ["compare", "missing", "--format", "yaml"],
+    ],
+)
+def test_bad_usage_ends_with_2_and_makes_nothing(
+    process: Kdtui, kdtui: Kdtui, here: Path, arguments: list[str]
+) -> None:
+    done = kdtui(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err
+    assert "Traceback" not in done.err
+    assert "\x1b" not in done.err
+    assert not (here / "runs").exists()
+
+
+def test_every_mistake_of_a_profile_is_told(process: Kdtui, here: Path) -> None:
+    (here / "mine.toml").write_text("sede = 1\n[training]\nepochs = 0\n[distillation]\ntempurature = 2\n")
+    done = process("train", "mine.toml", "--dry-run")
+    assert done.code == 2
+    for said in ("did you mean seed?", "training.epochs", "did you mean temperature?", "mine.toml"):
+        assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_failure_of_the_machine_is_no_traceback(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    run = store.create(load("baseline", ["name=one"]))
+    run.worker_log.mkdir()
+    done = kdtui("logs", "one")
+    assert done.code == 3
+    assert "worker.txt" in done.err
+
+
+def test_completion_offers_runs_profiles_and_encoders(store: RunStore) -> None:
+    run = store.create(load("baseline", ["name=one"]))
+    assert complete_run("") == ["latest", run.id]
+    assert complete_run(run.id[:5]) == [run.id]
+    assert complete_run("zzz") == []
+    assert "baseline" in complete_profile("base")
+    assert all(name.startswith("resnet") for name in complete_encoder("resnet"))
+
+
+def test_the_shell_gets_completions(store: RunStore, here: Path) -> None:
+    run = store.create(load("baseline", ["name=one"]))
+    environment = {"_KDTUI_COMPLETE": "complete_bash", "COMP_WORDS": "kdtui show 2", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from kdtui.cli.app import main; main()"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.id in done.stdout.split()
+
+
+def test_clean_takes_out_what_a_terminal_would_obey() -> None:
+    assert clean("a\x1b[31mb\x07\x9b\u202e\nc\td") == "a[31mb\nc\td"
+
+
+def test_widths_and_spans() -> None:
+    assert (width("abc"), width("日本"), width("e\u0301")) == (3, 4, 1)
+    assert [span(s) for s in (None, 0.4, 59.6, 61, 3661, 90000)] == ["-", "0s", "1m00s", "1m01s", "1h01m", "1d01h"]

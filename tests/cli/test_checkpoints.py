@@ -1,0 +1,119 @@
+"""evaluate, inspect, teachers, encoders, profiles and doctor."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kdtui.profile import load
+from kdtui.store.store import RunStore
+from tests.cli.conftest import Kdtui
+
+
+def test_evaluate_a_run_keeps_the_answer(kdtui: Kdtui, store: RunStore) -> None:
+    kdtui("train", "baseline", "--epochs", "1")
+    done = kdtui("evaluate", "latest", "--split", "val", "--json")
+    assert done.code == 0
+    assert (done.json["split"], done.json["miou"]) == ("val", 0.5)
+    run = store.find("latest")
+    assert run.evaluation("val").is_file()
+    assert "IoU target  0.4000" in kdtui("evaluate", str(run.best)).out
+    assert run.evaluation("test").is_file()
+
+
+def test_evaluate_a_file_needs_a_profile(kdtui: Kdtui, here: Path) -> None:
+    (here / "a.pth").write_text("x")
+    done = kdtui("evaluate", "a.pth")
+    assert done.code == 2
+    assert "--profile" in done.err
+    assert kdtui("evaluate", "a.pth", "--profile", "baseline", "--json").json["checkpoint"] == "a.pth"
+    assert kdtui("evaluate", "a.pth", "--profile", "basline").code == 2
+    assert kdtui("evaluate", "b.pth").code == 2
+    assert kdtui("evaluate", "a.pth", "--profile", "baseline", "--split", "tset").code == 2
+
+
+def test_inspect_passes_on_what_the_engine_says(kdtui: Kdtui, here: Path) -> None:
+    (here / "a.pth").write_text("x")
+    body = kdtui("inspect", "a.pth", "--task", "hierarchical", "--json").json
+    assert body["encoder"] == "resnet18"
+    assert body["asked"] == ["--task", "hierarchical"]
+    assert "3,000,000" in kdtui("inspect", "a.pth").out
+    (here / "empty.pth").write_text("")
+    done = kdtui("inspect", "empty.pth")
+    assert done.code == 4
+    assert "the file is empty" in done.err
+    assert "make it again" in done.err
+    assert kdtui("inspect", "none.pth").code == 2
+
+
+def test_an_engine_that_gives_no_answer(kdtui: Kdtui, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "a.pth").write_text("x")
+    monkeypatch.setenv("KDTUI_ENGINE", "false")
+    assert kdtui("inspect", "a.pth").code == 4
+    monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/python")
+    assert kdtui("inspect", "a.pth").code == 3
+    assert kdtui("doctor").code == 4
+
+
+def test_teachers_lists_runs_and_folders(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    assert kdtui("teachers", "--json").json == []
+    kdtui("train", "baseline", "--epochs", "1")
+    store.create(load("baseline", ["name=never"]))
+    (here / "found").mkdir()
+    (here / "found" / "b.ckpt").write_text("x")
+    (here / "found" / "notes.txt").write_text("x")
+    rows = kdtui("teachers", "found", "--json").json
+    assert [row["run"] for row in rows] == [store.summaries()[0].id, None]
+    assert rows[0]["encoder"] == "timm-efficientnet-b0"
+    assert rows[1]["checkpoint"] == "found/b.ckpt"
+    assert "b.ckpt" in kdtui("teachers", "found").out
+    assert kdtui("teachers", "missing").code == 2
+
+
+def test_encoders_are_listed_smallest_first(kdtui: Kdtui) -> None:
+    rows = kdtui("encoders", "resnet", "--json").json
+    assert len(rows) > 3
+    assert [row["parameters"] for row in rows] == sorted(row["parameters"] for row in rows)
+    assert {row["encoder"] for row in kdtui("encoders", "resnet*", "--json").json} <= {row["encoder"] for row in rows}
+    assert "resnet18" in kdtui("encoders", "resnet18").out
+    assert kdtui("encoders", "nosuchencoder").code == 2
+
+
+def test_encoders_against_a_teacher(kdtui: Kdtui, here: Path) -> None:
+    (here / "a.pth").write_text("x")
+    for row in kdtui("encoders", "resnet", "--teacher", "a.pth", "--json").json:
+        assert row["compression"] == pytest.approx(3_000_000 / row["parameters"])
+    kdtui("train", "baseline", "--epochs", "1")
+    row = kdtui("encoders", "resnet18", "--teacher", "latest", "--json").json[0]
+    assert row["compression"] == pytest.approx(1_000_000 / row["parameters"])
+
+
+def test_profiles_lists_shows_and_resolves(kdtui: Kdtui, here: Path) -> None:
+    (here / "profiles").mkdir()
+    (here / "profiles" / "mine.toml").write_text('# kept\nextends = "baseline"\nseed = 3\n')
+    listed = {row["name"]: row for row in kdtui("profiles", "--json").json}
+    assert listed["baseline"]["shipped"]
+    assert not listed["mine"]["shipped"]
+    assert "mine" in kdtui("profiles").out
+    assert kdtui("profiles", "mine").out.startswith("# kept")
+    resolved = tomllib.loads(kdtui("profiles", "mine", "--resolved", "--set", "training.epochs=5").out)
+    assert (resolved["seed"], resolved["training"]["epochs"]) == (3, 5)
+    assert kdtui("profiles", "mine", "--json").json["seed"] == 3
+    done = kdtui("profiles", "mien")
+    assert done.code == 2
+    assert "mine" in done.err
+    assert kdtui("profiles", "--resolved").code == 2
+
+
+def test_doctor_tells_what_is_wrong(kdtui: Kdtui, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = kdtui("doctor")
+    assert done.code == 0, done.out
+    assert "FAIL" not in done.out
+    (here / "profiles").mkdir()
+    (here / "profiles" / "bad.toml").write_text("sede = 3\n")
+    monkeypatch.setenv("KDTUI_TEST_SICK", "1")
+    body = kdtui("doctor", "--json")
+    assert body.code == 4
+    assert {check["name"] for check in body.json["checks"] if not check["ok"]} == {"profiles", "torch"}

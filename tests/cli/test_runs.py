@@ -1,0 +1,220 @@
+"""Looking at runs and managing them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdtui.events import Measured
+from kdtui.profile import load
+from kdtui.store.run import EventLog, Run
+from kdtui.store.store import RunStore
+from tests.cli.conftest import Kdtui
+
+ESCAPES = "\x1b[31mred\x1b]0;title\x07[bold]markup[/bold]\r"
+
+
+def make(store: RunStore, name: str, *sets: str) -> Run:
+    return store.create(load("baseline", [f'name="{name}"', *sets]))
+
+
+def test_an_empty_store_says_how_to_begin(kdtui: Kdtui) -> None:
+    done = kdtui("runs")
+    assert (done.code, done.out) == (0, "")
+    assert "kdtui train" in done.err
+    assert kdtui("runs", "--json").json == []
+
+
+def test_runs_json_has_the_promised_keys(kdtui: Kdtui) -> None:
+    kdtui("train", "baseline", "--epochs", "1", "--name", "alone")
+    kdtui("train", "baseline", "--epochs", "1", "--name", "taught", "--teacher-checkpoint", "alone")
+    alone, taught = kdtui("runs", "--json").json
+    for row in (alone, taught):
+        promised = {"id", "name", "state", "epoch", "epochs", "best", "retention", "student", "teacher"}
+        assert promised | {"temperature", "alpha"} <= set(row)
+        assert row["state"] == "FINISHED"
+        assert row["student"] | {"encoder": "timm-efficientnet-b0", "parameters": 1_000_000} == row["student"]
+    assert alone["teacher"] is alone["temperature"] is alone["alpha"] is alone["retention"] is None
+    assert taught["teacher"]["miou"] == 0.8
+    assert taught["teacher"]["checkpoint"].endswith("best_model.pth")
+    assert taught["best"]["miou"] == pytest.approx(0.52)
+    assert taught["retention"] == pytest.approx(0.65)
+    assert (taught["temperature"], taught["alpha"]) == (4.0, 0.7)
+
+
+def test_filter_narrows_the_list(kdtui: Kdtui, store: RunStore) -> None:
+    make(store, "one", "student.encoder=resnet18")
+    make(store, "two")
+    assert [row["name"] for row in kdtui("runs", "--filter", "student:resnet", "--json").json] == ["one"]
+    assert kdtui("runs", "--filter", "state:finished").out == ""
+    assert "one" in kdtui("runs").out
+    done = kdtui("runs", "--filter", "studnt:resnet")
+    assert done.code == 2
+    assert "did you mean student" in done.err
+
+
+def test_show_tells_the_summary_and_the_resolved_profile(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one", "training.epochs=7")
+    body = kdtui("show", "one", "--json").json
+    assert body["id"] == run.id
+    assert body["profile"]["training"]["epochs"] == 7
+    assert body["state"] == "NEVER LAUNCHED"
+    assert "NEVER LAUNCHED" in kdtui("show", "one").out
+
+
+@pytest.mark.parametrize("command", ["show", "watch", "logs", "stop", "resume", "remove"])
+def test_no_such_run_offers_the_nearest(kdtui: Kdtui, store: RunStore, command: str) -> None:
+    make(store, "baseline-one")
+    done = kdtui(command, "baseline-onn")
+    assert done.code == 2
+    assert "baseline-one" in done.err
+    assert len(store.runs()) == 1
+
+
+def test_two_runs_of_one_name_are_both_listed(kdtui: Kdtui, store: RunStore) -> None:
+    both = [make(store, "same"), make(store, "same")]
+    done = kdtui("show", "same")
+    assert done.code == 2
+    for run in both:
+        assert run.id in done.err
+        assert kdtui("show", run.id).code == 0
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "/etc", "a/b", ESCAPES, ""])
+def test_a_name_that_is_no_name_is_refused_without_being_obeyed(kdtui: Kdtui, store: RunStore, name: str) -> None:
+    make(store, "one")
+    for command in ("show", "remove"):
+        done = kdtui(command, name)
+        assert done.code == 2
+        assert "\x1b" not in done.err
+        assert "\x07" not in done.err
+    assert len(store.runs()) == 1
+
+
+def test_foreign_text_is_shown_without_its_escapes_and_markup_unparsed(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one")
+    assert kdtui("note", "one", ESCAPES).code == 0
+    run.worker_log.write_text(ESCAPES)
+    for command in (["show", "one"], ["runs"], ["logs", "one"], ["watch", "one", "--once"]):
+        done = kdtui(*command)
+        assert "\x1b" not in done.out + done.err
+        assert "\x07" not in done.out + done.err
+    assert "[bold]markup[/bold]" in kdtui("show", "one").out
+    assert "[bold]markup[/bold]" in kdtui("logs", "one").out
+
+
+def test_watch_once_returns_at_once_and_watch_ends_with_the_run(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one")
+    assert "NEVER LAUNCHED" in kdtui("watch", "one", "--once").out
+    assert kdtui("watch", "one", "--once", "--json").json["id"] == run.id
+    kdtui("train", "baseline", "--name", "slow", "--epochs", "4", "--detach")
+    done = kdtui("watch", "slow")
+    assert done.code == 0
+    assert "FINISHED" in done.out
+    assert "epoch 4/4" in done.err
+
+
+def test_logs_print_what_the_processes_wrote_and_follow_ends_with_the_run(kdtui: Kdtui, store: RunStore) -> None:
+    make(store, "never")
+    done = kdtui("logs", "never")
+    assert (done.code, done.out) == (0, "")
+    kdtui("train", "baseline", "--name", "slow", "--epochs", "4", "--detach")
+    assert "worker of slow" in kdtui("logs", "slow", "-f").out
+
+
+def test_stop_looks_every_name_up_first(kdtui: Kdtui, store: RunStore) -> None:
+    run = store.find(kdtui("train", "baseline", "--name", "slower", "--epochs", "99", "--detach").out.strip())
+    assert kdtui("stop", "slower", "typo").code == 2
+    assert not run.stop_requested()
+    assert kdtui("remove", "slower", "--yes").code == 2
+    assert kdtui("stop", "slower", "--kill").code == 0
+    assert "STOPPED" in kdtui("show", "slower").out
+    done = kdtui("stop", "slower")
+    assert done.code == 2
+    assert "does not live" in done.err
+
+
+def test_remove_asks_unless_told(kdtui: Kdtui, store: RunStore) -> None:
+    make(store, "one")
+    make(store, "two")
+    assert kdtui("remove", "one").code == 2  # nobody to ask
+    assert len(store.runs()) == 2
+    assert kdtui("remove", "one", "two", "one", "--yes").code == 0
+    assert store.runs() == []
+
+
+def test_a_note_replaces_the_former_and_keeps_the_tags(kdtui: Kdtui, store: RunStore) -> None:
+    run = store.create(load("baseline"), tags=["kept"])
+    kdtui("note", run.id, "first")
+    kdtui("note", run.id, "second: ünïcode")
+    assert run.notes().text == "second: ünïcode"
+    assert "kept" in run.notes().tags
+
+
+def test_damaged_folders_are_listed_with_what_is_wrong(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one")
+    make(store, "two")
+    run.profile_path.unlink()
+    with EventLog(run.events_path) as log:
+        log.append(Measured("train", 1, 1, 4, {"loss": 0.5}, time=1000.0))  # long ago: it may live otherwise
+    with run.events_path.open("a") as file:
+        file.write('{"v":1,"kind":"measu')
+    rows = kdtui("runs", "--json").json
+    assert len(rows) == 2
+    assert "profile.toml" in next(row for row in rows if row["id"] == run.id)["detail"]
+    for command in (["show", run.id], ["watch", run.id, "--once"]):
+        assert kdtui(*command).code == 0
+    assert kdtui("show", run.id, "--json").code == 3
+    assert kdtui("compare", run.id, "two").code == 3
+    assert kdtui("resume", run.id).code == 3
+    assert kdtui("remove", run.id, "--yes").code == 0
+
+
+def test_a_reader_that_leaves_early_is_no_error(store: RunStore, here: Path) -> None:
+    for number in range(3):
+        make(store, f"run{number}")
+    command = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "runs", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_elsewhere(kdtui: Kdtui, here: Path) -> None:
+    other = RunStore(here / "elsewhere")
+    make(other, "one")
+    assert kdtui("runs", "--runs-dir", "elsewhere", "--json").json[0]["name"] == "one"
+    assert kdtui("runs", "--json").json == []
+    (here / "file").write_text("no folder")
+    assert kdtui("train", "baseline", "--runs-dir", str(here / "file")).code == 3
+
+
+def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, here: Path) -> None:
+    kdtui("train", "demo-teacher", "--epochs", "1")
+    kdtui("train", "demo-baseline", "--epochs", "1")
+    kdtui("train", "demo-distilled", "--epochs", "1", "--teacher-checkpoint", "demo-teacher")
+    names = ["demo-teacher", "demo-baseline", "demo-distilled"]
+    body = kdtui("compare", *names, "--json").json
+    assert body["baseline"].endswith("demo-baseline")
+    assert body["rows"][0]["delta_baseline"] == pytest.approx(0.02)
+    assert body["differing"]["student.encoder"] == ["resnet18", *body["differing"]["student.encoder"][1:]]
+    runs = json.loads((here / "runs" / "experiment_runs.json").read_text())
+    assert [run["id"] for run in runs] == [row["id"] for row in body["rows"]]
+    assert "delta_baseline" in (here / "runs" / "experiment_comparison.csv").read_text().splitlines()[0]
+    assert "+0.0200" in kdtui("compare", *names).out
+    assert kdtui("compare", *names, "--format", "csv").out == (here / "runs/experiment_comparison.csv").read_text()
+    assert kdtui("compare", *names, "--format", "markdown").out.startswith("| run |")
+    done = kdtui("compare", *names, "--format", "json", "--output", "out.json")
+    assert done.code == 0
+    assert json.loads((here / "out.json").read_text()) == body
+    assert kdtui("compare", *names, "--output", "missing/out.md").code == 2
+    chosen = kdtui("compare", "demo-baseline", "demo-distilled", "--baseline", "demo-teacher", "--json").json
+    assert chosen["baseline"].endswith("demo-teacher")
+    assert len(chosen["rows"]) == 3
+    assert kdtui("compare", "demo-baseline", "nothing").code == 2

@@ -1,0 +1,247 @@
+"""train, distill, resume and demo, with real processes and an engine without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
+from tests.cli.conftest import Kdtui
+
+
+def wait_for(store: RunStore, run: str, *states: State) -> None:
+    deadline = time.monotonic() + 20
+    while store.summary(store.find(run)).state not in states:
+        assert time.monotonic() < deadline, store.summary(store.find(run))
+        time.sleep(0.02)
+
+
+def test_train_prints_the_id_and_ends_when_the_run_does(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "--epochs", "2", "--tag", "mine", "--seed", "5", "--set", "training.threads=1")
+    assert done.code == 0
+    run = store.find(done.out.strip())
+    assert run.profile().training.epochs == 2
+    assert run.profile().seed == 5
+    assert "mine" in run.notes().tags
+    assert store.summary(run).state is State.FINISHED
+    assert "epoch 2/2" in done.err
+    assert "mIoU 0.6000" in done.err
+
+
+def test_several_profiles_run_one_after_the_other(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "demo-baseline", "--epochs", "1")
+    assert done.code == 0
+    first, second = (store.find(line) for line in done.out.split())
+    assert (first.manifest().name, second.manifest().name) == ("baseline", "demo-baseline")
+    ended, began = store.summary(first).last_event, store.summary(second).started
+    assert ended is not None
+    assert began is not None
+    assert ended <= began
+
+
+def test_a_failed_run_ends_with_4_and_the_others_still_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    (here / "fails.toml").write_text('extends = "baseline"\n')
+    done = kdtui("train", "fails.toml", "baseline", "--epochs", "1")
+    assert done.code == 4
+    assert "on purpose" in done.err
+    assert "train something else" in done.err
+    assert [row.state for row in store.summaries()] == [State.FAILED, State.FINISHED]
+
+
+def test_the_shorthands_reach_the_profile_and_set_wins(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    teacher = here / "teacher.pth"
+    teacher.write_text("weights")
+    flags = ["-T", "2.5", "-a", "0.25", "--student-encoder", "resnet18", "--batch-size", "4", "--name", "mine"]
+    done = kdtui("train", "baseline", "--teacher-checkpoint", "teacher.pth", "--epochs", "9", *flags, "--set",
+                 "training.epochs=1")  # fmt: skip
+    assert done.code == 0, done.err
+    profile = store.find("mine").profile()
+    assert profile.distillation.enabled
+    assert (profile.distillation.temperature, profile.distillation.alpha) == (2.5, 0.25)
+    assert profile.teacher.checkpoint == str(teacher)
+    assert (profile.student.encoder, profile.training.batch_size, profile.training.epochs) == ("resnet18", 4, 1)
+    record = store.find("mine").manifest().teacher
+    assert record is not None
+    assert record["checkpoint"] == str(teacher)
+    assert len(record["sha256"]) == 64
+    assert record["run"] is None
+
+
+def test_a_run_can_be_the_teacher_and_distillation_can_be_turned_off(kdtui: Kdtui, store: RunStore) -> None:
+    teacher = kdtui("train", "hierarchical-b3", "--epochs", "1", "--name", "big").out.strip()
+    done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "small")
+    assert done.code == 0, done.err
+    record = store.find("small").manifest().teacher
+    assert record is not None
+    assert record["run"] == teacher
+    assert record["checkpoint"] == str(store.find(teacher).best)
+    done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "alone",
+                 "--set", "distillation.enabled=false")  # fmt: skip
+    assert done.code == 0
+    assert not store.summary(store.find("alone")).distilled
+    assert store.find("alone").manifest().teacher is None
+
+
+def test_paths_in_the_runs_profile_are_absolute(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    assert kdtui("train", "camvid-baseline", "--epochs", "1", "--detach").code == 0
+    assert store.find("latest").profile_table()["data"]["root"] == str(here / "data/camvid")
+
+
+def test_distilling_without_a_teacher_is_refused_before_anything_is_made(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "distill-b0-from-b3", "--epochs", "1")
+    assert done.code == 2
+    assert "--teacher-checkpoint" in done.err
+    assert store.runs() == []
+
+
+def test_a_check_that_fails_starts_nothing(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "--name", "unfit")
+    assert done.code == 4
+    assert "FAIL teacher: 4 classes, 3 wanted" in done.err
+    assert store.runs() == []
+
+
+def test_dry_run_prints_the_plan_and_starts_nothing(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "demo-baseline", "--dry-run")
+    assert done.code == 0
+    for word in ("baseline: timm-efficientnet-b0", "demo-baseline: resnet18", "ok   disk", "ok   teacher"):
+        assert word in done.out
+    body = kdtui("train", "baseline", "--name", "unfit", "--dry-run", "--json")
+    assert body.code == 4
+    assert body.json["ok"] is False
+    assert body.json["runs"][0]["epochs"] == 20
+    assert store.runs() == []
+
+
+def test_the_plan_knows_how_long_an_earlier_run_took(kdtui: Kdtui) -> None:
+    kdtui("train", "baseline", "--epochs", "2", "--name", "earlier")
+    planned = kdtui("train", "baseline", "--epochs", "4", "--dry-run", "--json").json["runs"][0]
+    assert planned["eta_from"].endswith("earlier")
+    assert planned["eta_seconds"] >= 0
+    other = kdtui("train", "baseline", "--set", "data.height=64", "--dry-run", "--json").json["runs"][0]
+    assert other["eta_seconds"] is None
+
+
+def test_detach_returns_while_the_run_goes_on(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "baseline", "--epochs", "50", "--name", "slow", "--detach")
+    assert done.code == 0
+    run = done.out.strip()
+    wait_for(store, run, State.RUNNING)
+    assert kdtui("stop", run).code == 0
+    wait_for(store, run, State.STOPPED)
+
+
+def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> None:
+    run = kdtui("train", "baseline", "--epochs", "60", "--name", "slow", "--detach").out.strip()
+    wait_for(store, run, State.RUNNING)
+    while not store.find(run).last.exists():
+        time.sleep(0.02)
+    kdtui("stop", run)
+    wait_for(store, run, State.STOPPED)
+    done = kdtui("resume", "slow", "--total-epochs", "2")
+    assert done.code == 0, done.err
+    assert "from step" in done.err
+    summary = store.summary(store.find(run))
+    assert (summary.state, summary.attempt, summary.epochs) == (State.FINISHED, 2, 2)
+    assert len(store.runs()) == 1
+
+
+def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunStore) -> None:
+    kdtui("train", "baseline", "--epochs", "1", "--name", "first")
+    done = kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
+    assert done.code == 0
+    assert "from step 2" in done.err
+    assert store.find("second").manifest().resume_from == str(store.find("first").last)
+    assert kdtui("train", "baseline", "--resume", "nothing").code == 2
+    assert kdtui("train", "baseline", "demo-baseline", "--resume", "first").code == 2
+
+
+def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: RunStore) -> None:
+    kdtui("train", "hierarchical-b3", "--epochs", "2", "--name", "big", "--set", "data.height=64")
+    done = kdtui("distill", "--teacher", "big", "--student", "resnet18", "-T", "2")
+    assert done.code == 0, done.err
+    profile = store.find("latest").profile()
+    assert profile.name == "resnet18-from-big"
+    assert profile.data == store.find("big").profile().data
+    assert profile.training == store.find("big").profile().training
+    assert (profile.student.encoder, profile.distillation.temperature) == ("resnet18", 2.0)
+    assert profile.tags == ()
+
+
+def test_distill_from_a_foreign_file_needs_a_profile(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    (here / "foreign.pth").write_text("weights")
+    done = kdtui("distill", "--teacher", "foreign.pth", "--student", "resnet18")
+    assert done.code == 2
+    assert "--profile" in done.err
+    done = kdtui(
+        "distill", "--teacher", "foreign.pth", "--student", "resnet18", "--profile", "baseline", "--epochs", "1"
+    )
+    assert done.code == 0, done.err
+    assert kdtui("distill", "--teacher", "nowhere.pth", "--student", "resnet18").code == 2
+
+
+def test_skip_training_evaluates_the_newest_run_of_each_profile_and_compares(
+    kdtui: Kdtui, store: RunStore, here: Path
+) -> None:
+    kdtui("train", "baseline", "demo-baseline", "--epochs", "1")
+    newest = kdtui("train", "baseline", "--epochs", "1").out.strip()
+    done = kdtui("train", "baseline", "demo-baseline", "--skip-training", "--json")
+    assert done.code == 0, done.err
+    assert newest in [row["id"] for row in done.json["rows"]]
+    assert store.find(newest).evaluation("val").is_file()
+    assert (here / "runs" / "experiment_comparison.csv").is_file()
+    assert len(store.runs()) == 3
+    assert kdtui("train", "camvid-baseline", "--skip-training").code == 2
+
+
+def test_demo_trains_three_and_prints_the_difference(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("demo", "--seed", "3")
+    assert done.code == 0, done.err
+    assert [row.name for row in store.summaries()] == ["demo-teacher", "demo-baseline", "demo-distilled"]
+    assert {row.seed for row in store.summaries()} == {3}
+    assert "Δ +0.0200" in done.out
+    assert "seed 3" in done.out
+    assert "setting: " in done.out
+    assert kdtui("demo", "--json").json["baseline"].endswith("demo-baseline")
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_asks_for_a_clean_stop_and_a_second_one_kills(store: RunStore, presses: int) -> None:
+    argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "train", "baseline"]
+    argv += ["--name", "slow" if presses == 1 else "slower", "--epochs", "500"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as command:
+        assert command.stdout is not None
+        run = command.stdout.readline().strip()
+        wait_for(store, run, State.RUNNING)
+        for _ in range(presses):
+            os.killpg(command.pid, signal.SIGINT)
+            time.sleep(0.03)
+        _, err = command.communicate(timeout=30)
+    assert command.returncode == 130, err
+    assert "kdtui resume" in err
+    summary = store.summary(store.find(run))
+    assert summary.state is State.STOPPED
+    assert ("killed" in summary.detail) is (presses == 2)
+    if presses == 1:
+        assert json.loads(store.find(run).last.read_text())["step"] >= 1
+
+
+def test_a_killed_command_line_leaves_the_run_alone(store: RunStore) -> None:
+    argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "train", "baseline"]
+    argv += ["--name", "slow", "--epochs", "8"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as command:
+        assert command.stdout is not None
+        run = command.stdout.readline().strip()
+        wait_for(store, run, State.RUNNING)
+        command.kill()
+    wait_for(store, run, State.FINISHED)
