@@ -70,6 +70,7 @@ def rank_environment(
         "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",  # what a killed rank printed last stands in its log
         "OMP_NUM_THREADS": str(threads or max(1, cores() // world_size)),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         # nvidia-smi, which counted the devices, numbers them so.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from kdtui.errors import UsageError
 from kdtui.events import Started
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.slots import Capacity, Ticket, capacity, slot_folder
+from kdtui.launch.supervise import LOOK
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.launch.processes import (
@@ -247,3 +249,19 @@ def test_a_waiting_run_never_passes_an_older_one_that_wants_more(
     assert store.summary(small).state is State.QUEUED
     (two.path / "go").touch()
     reaches(store, small, State.RUNNING)
+
+
+def test_nobody_passes_an_older_run_that_is_held_up(store: RunStore, launcher: LocalLauncher) -> None:
+    first, old, young = (make(store, {"*": [{"wait_for": "go"}]}, name=name) for name in ("first", "old", "young"))
+    for run in (first, old, young):
+        launcher.launch(run)
+    reaches(store, first, State.RUNNING)
+    os.kill(record_of(old).pid, signal.SIGSTOP)
+    (first.path / "go").touch()
+    gone(record_of(first))
+    time.sleep(5 * LOOK)  # several looks of the younger at a free slot
+    assert not slot_is_held(store)
+    assert [store.summary(run).state for run in (old, young)] == [State.QUEUED, State.QUEUED]
+    os.kill(record_of(old).pid, signal.SIGCONT)
+    reaches(store, old, State.RUNNING)
+    assert store.summary(young).state is State.QUEUED
