@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdtui.cli.console import Exit, say
 from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
-from kdtui.errors import Interrupted, KdtuiError, UsageError
+from kdtui.errors import Interrupted, KdtuiError, LaunchError, UsageError
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+ENDING = 10.0
+"""Seconds in which processes that said their last word are gone."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,8 +75,24 @@ def remove(
         if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
             raise Interrupted("nothing was removed")
     for run in found:
-        store.remove(run)
+        once_over(store, run, partial(store.remove, run))
         say(f"removed {run.id}")
+
+
+def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
+    """Do what needs a run's processes gone.
+
+    A run has said its last word a moment before its last process is gone; for that moment it is waited, so that
+    ``kdtui stop`` and the next command can stand in one script.
+    """
+    deadline = time.monotonic() + ENDING
+    while True:
+        try:
+            return action()
+        except (LaunchError, UsageError):
+            if not store.summary(run).state.final or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def note(

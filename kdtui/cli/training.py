@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdtui.cli.console import Exit, emit, out, say, span
+from kdtui.cli.manage import once_over
 from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import UsageError
 
@@ -187,9 +188,13 @@ def resume(
 
     store = open_store(runs_dir)
     found = store.find(run)
-    launcher_for(str(found.profile_table().get("launch", {}).get("target", "local")), store).launch(
-        found, total_epochs=total_epochs
-    )
+    target = str(found.profile_table().get("launch", {}).get("target", "local"))
+    launcher = launcher_for(target, store)
+
+    def launch() -> None:
+        launcher.launch(found, total_epochs=total_epochs)
+
+    once_over(store, found, launch)
     if detach:
         out(found.id)
         return

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.events import Measured
 from kdtui.profile import load
-from kdtui.store.run import EventLog, Run
+from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
 
@@ -160,8 +159,6 @@ def test_damaged_folders_are_listed_with_what_is_wrong(kdtui: Kdtui, store: RunS
     run = make(store, "one")
     make(store, "two")
     run.profile_path.unlink()
-    with EventLog(run.events_path) as log:
-        log.append(Measured("train", 1, 1, 4, {"loss": 0.5}, time=1000.0))  # long ago: it may live otherwise
     with run.events_path.open("a") as file:
         file.write('{"v":1,"kind":"measu')
     rows = kdtui("runs", "--json").json
