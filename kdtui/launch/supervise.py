@@ -34,7 +34,7 @@ BEAT = 15.0
 LOOK = 0.1
 """Seconds between two looks for a slot or a stop file."""
 GRACE = "KDTUI_GRACE"
-"""Environment variable: seconds that ranks have to end by themselves after one ended badly; default 5."""
+"""Environment variable: seconds that ranks have to end by themselves after one ended badly; default 2."""
 
 
 class Supervisor:
@@ -56,7 +56,7 @@ class Supervisor:
             total_epochs=order["total_epochs"],
             created=order["created"],
         )
-        self.grace = float(os.environ.get(GRACE, "5"))
+        self.grace = float(os.environ.get(GRACE, "2"))
         self._beaten = float("-inf")
         self._stop_asked = False
         self._wake, self._waker = socket.socketpair()
