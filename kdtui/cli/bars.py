@@ -20,7 +20,7 @@ class Bars:
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24, finished_style="green"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
             console=console or Console(stderr=True),
@@ -55,9 +55,9 @@ class Bars:
         epochs, steps = self._bars[followed.run.id]
         history, started = followed.history, followed.history.started
         if started is not None:
-            # During an epoch the epochs before it are done.
-            done = history.step // started.steps_per_epoch if started.steps_per_epoch else 0
-            within = history.step - done * started.steps_per_epoch
+            done, within = divmod(history.step, max(1, started.steps_per_epoch))
+            if done and not within:  # an epoch that has just ended is drawn full until the next one moves
+                within = started.steps_per_epoch
             text = [f"{name} {number(self._last(followed, key))}" for name, key in _LOSSES if self._has(followed, key)]
             self._progress.update(epochs, completed=done, total=started.epochs, text=self._scores(followed))
             self._progress.update(steps, completed=within, total=started.steps_per_epoch, text="  ".join(text))

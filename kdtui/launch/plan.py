@@ -128,17 +128,30 @@ def _planned(profile: Profile, store: RunStore, earlier: Sequence[RunSummary], a
 def _cost(profile: Profile) -> tuple[int | None, int | None]:
     from kdtui import catalog
 
-    student, data = profile.student, profile.data
-    hierarchical = data.task == "hierarchical"
+    channels = _out_channels(profile)
+    if channels is None:
+        return None, None
     cost = catalog.cost(
-        student.encoder,
-        architecture=student.architecture,
-        decoder_channels=student.decoder_channels,
-        out_channels=4 if hierarchical else None,
-        height=data.height,
-        width=data.width,
+        profile.student.encoder,
+        architecture=profile.student.architecture,
+        decoder_channels=profile.student.decoder_channels,
+        out_channels=channels,
+        height=profile.data.height,
+        width=profile.data.width,
     )
     return (None, None) if cost is None else (cost.parameters, cost.macs)
+
+
+def _out_channels(profile: Profile) -> int | None:
+    """Channels of the student's head; None where the folder's class list cannot be read, which a check tells."""
+    root = getattr(profile.data, "root", None)
+    if profile.data.task == "hierarchical" or root is None:
+        return 4
+    try:
+        lines = (Path(root) / "classes.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return sum(line.split(maxsplit=1)[0].isdigit() for line in lines if line.strip()) or None
 
 
 def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:

@@ -1,0 +1,139 @@
+"""The plan: what would run, for how long, and whether it would work; asked of a door that answers as told."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui import events
+from kdtui.errors import EngineError
+from kdtui.launch.plan import disk_check, plan
+from kdtui.profile import Profile, load
+from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.store import RunStore
+
+
+class Door:
+    """Answers ``check`` and remembers the profiles it was shown."""
+
+    def __init__(self, **failing: str) -> None:
+        self.failing = failing
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
+        assert verb == "check"
+        self.asked.append(tomllib.loads(Path(arguments[0]).read_text()))
+        names = ("data", "student", "teacher")
+        return {
+            "checks": [
+                {"name": name, "ok": name not in self.failing, "message": self.failing.get(name, "fine"), "hint": None}
+                for name in names
+            ]
+        }
+
+
+def refuse(verb: str, *arguments: str) -> dict[str, Any]:
+    raise EngineError("no torch here", hint="install it")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "runs")
+
+
+def finished(store: RunStore, profile: Profile, seconds: float, epochs: int) -> Run:
+    run = store.create(profile)
+    record = LaunchRecord(
+        attempt=1, host="h", pid=1, start_ticks=1, boot_id="b", job_id=None, argv=(), device="cpu", devices=1,
+        total_epochs=None, created=1000.0,
+    )  # fmt: skip
+    run.write_launch_record(record)
+    with EventLog(run.events_path) as log:
+        log.append(
+            events.Started(
+                attempt=1,
+                ranks=(),
+                device="cpu",
+                precision="fp32",
+                threads=1,
+                world_size=1,
+                epochs=epochs,
+                steps_per_epoch=5,
+                resumed_step=0,
+                student={"parameters": 3_000_000, "parameters_used": 3_000_000},
+                time=1000.0,
+            )
+        )
+        log.append(
+            events.Measured(
+                "val", 5 * epochs, epochs, 100, {"miou": 0.5, "best_miou": 0.5}, epochs, time=1000.0 + seconds
+            )
+        )
+        log.append(events.Finished(5 * epochs, epochs, time=1000.0 + seconds))
+    return run
+
+
+def test_every_profile_is_checked_as_it_would_run(store: RunStore) -> None:
+    door = Door()
+    profiles = [load("baseline"), load("hierarchical-b0", ["training.epochs=3"])]
+    planned = plan(profiles, store, ask=door)
+    assert planned.ok
+    assert [run.name for run in planned.runs] == ["baseline", "hierarchical-b0"]
+    assert [run.epochs for run in planned.runs] == [20, 3]
+    assert [table["training"]["epochs"] for table in door.asked] == [20, 3]
+    assert planned.to_json()["ok"] is True
+
+
+def test_one_failing_check_fails_the_plan_and_keeps_the_others(store: RunStore) -> None:
+    planned = plan([load("baseline")], store, ask=Door(data="no such folder"))
+    assert not planned.ok
+    assert [check.name for check in planned.runs[0].checks if not check.ok] == ["data"]
+    assert {check.name for check in planned.runs[0].checks} >= {"disk", "data", "student", "teacher"}
+
+
+def test_an_engine_that_cannot_answer_is_a_failed_check(store: RunStore) -> None:
+    (check,) = [check for check in plan([load("baseline")], store, ask=refuse).runs[0].checks if not check.ok]
+    assert (check.name, check.hint) == ("engine", "install it")
+
+
+def test_without_checks_nobody_is_asked(store: RunStore) -> None:
+    assert plan([load("baseline")], store, ask=refuse, checks=False).ok
+
+
+def test_time_comes_from_a_finished_run_of_the_same_work(store: RunStore) -> None:
+    run = finished(store, load("baseline", ["training.epochs=10", "seed=9", "training.learning_rate=0.5"]), 60.0, 10)
+    planned = plan([load("baseline")], store, ask=Door(), checks=False).runs[0]
+    assert planned.eta_from == run.id
+    assert planned.eta_seconds == pytest.approx(6.0 * 20)
+    for setting in ("data.height=64", "training.batch_size=8", "student.encoder=resnet18", "training.threads=1"):
+        other = plan([load("baseline", [setting])], store, checks=False).runs[0]
+        assert other.eta_seconds is None
+        assert plan([load("baseline"), load("baseline", [setting])], store, checks=False).eta_seconds is None
+
+
+def test_compression_is_known_when_a_run_of_ours_teaches(store: RunStore) -> None:
+    teacher = finished(store, load("hierarchical-b3"), 60.0, 10)
+    sets = [f"teacher.checkpoint={teacher.best}", "distillation.enabled=true", "student.encoder=resnet18"]
+    planned = plan([load("baseline", sets)], store, checks=False).runs[0]
+    assert planned.teacher_parameters == 3_000_000
+    assert planned.teacher == str(teacher.best)
+    assert planned.parameters is not None
+    assert planned.compression == pytest.approx(3_000_000 / planned.parameters)
+    assert plan([load("baseline")], store, checks=False).runs[0].compression is None
+
+
+def test_an_encoder_nobody_knows_has_no_cost(store: RunStore) -> None:
+    planned = plan([load("baseline", ["student.encoder=nosuchencoder"])], store, checks=False).runs[0]
+    assert planned.parameters is planned.macs is None
+
+
+def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
+    root = tmp_path / "not" / "there" / "yet"
+    assert disk_check(root, 1_000_000, 2).ok
+    short = disk_check(root, 10**15, 2)
+    assert not short.ok
+    assert short.hint is not None
+    assert not root.exists()
