@@ -21,10 +21,20 @@ _MARKS = (
     ("Segformer", "mlp_stage."),
     ("DeepLabV3", "aspp.convs."),
     ("DeepLabV3Plus", "aspp.0."),
-    ("DPT", "projection_blocks."),
+    ("DPT", "reassemble_blocks."),
 )
 ARCHITECTURES = tuple(name for name, _ in _MARKS)
 DEPTHS = (5, 4, 3)
+# A convolution of each decoder that may go without a norm, or with another.
+_NORMED = {
+    "Unet": "blocks.0.conv1.0",
+    "UnetPlusPlus": "blocks.x_0_0.conv1.0",
+    "MAnet": "blocks.0.conv1.0",
+    "Linknet": "blocks.0.block.0.0",
+    "PSPNet": "conv.0",
+    "UPerNet": "fusion_block.0",
+}
+_SEPARABLE = {"DeepLabV3": "aspp", "DeepLabV3Plus": "aspp.0"}
 # What smp builds when no depth is given.
 _DEFAULT_DEPTH = {"PSPNet": 3, "DPT": 4}
 
@@ -66,8 +76,7 @@ def read_decoder(architecture: str, state: Mapping[str, Tensor]) -> Decoder:
         channels = [_out(state, f"blocks.{stage}.conv1.0") for stage in range(_count(state, "blocks."))]
         arguments: dict[str, Any] = {"decoder_channels": channels}
     elif architecture == "UnetPlusPlus":
-        depth = 1 + max(int(key.split("_")[2].split(".")[0]) for key in state if key.startswith("decoder.blocks.x_0_"))
-        channels = [_out(state, f"blocks.x_0_{stage}.conv1.0") for stage in range(depth)]
+        channels = [_out(state, f"blocks.x_0_{stage}.conv1.0") for stage in range(_count(state, "blocks.x_0_"))]
         arguments = {"decoder_channels": channels}
     elif architecture == "Linknet":
         channels, arguments = None, {}
@@ -105,14 +114,15 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
     architecture = decoder.architecture
     if isinstance(decoder.channels, list):
         return [len(decoder.channels)]
-    counted = {"Linknet": ("blocks.", 0), "UPerNet": ("feature_norms.", 1), "DPT": ("projection_blocks.", 0)}
+    counted = {"Linknet": ("blocks.", 0), "UPerNet": ("feature_norms.", 1), "DPT": ("reassemble_blocks.", 0)}
     if architecture in counted:
         prefix, more = counted[architecture]
         return [_count(state, prefix) + more]
     if architecture == "PAN":
         return [3 + sum(any(key.startswith(f"decoder.gau{n}.") for key in state) for n in (2, 3))]
     default = _DEFAULT_DEPTH.get(architecture, 5)
-    likely = sorted(DEPTHS, key=lambda depth: depth != default)
+    deepest = DEPTHS[0] if encoder_channels is None else len(encoder_channels) - 1
+    likely = sorted((depth for depth in DEPTHS if depth <= deepest), key=lambda depth: depth != default)
     if encoder_channels is None:
         return likely
     if architecture == "Segformer":
@@ -125,20 +135,37 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
         "DeepLabV3Plus": ("aspp.0.convs.0.0",),
     }[architecture]
     seen = [state[f"decoder.{tap}.weight"].shape[1] for tap in taps]
-    return [depth for depth in likely if [encoder_channels[depth - back] for back in range(len(taps))] == seen]
+    return [depth for depth in likely if list(encoder_channels[depth::-1][: len(taps)]) == seen]
 
 
 def _options(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Settings that leave a trace among the keys."""
     options: dict[str, Any] = {}
-    first = {"Unet": "blocks.0", "UnetPlusPlus": "blocks.x_0_0", "MAnet": "blocks.0"}.get(architecture)
-    if architecture == "MAnet":
-        options["decoder_pab_channels"] = _out(state, "center.top_conv")
+    if architecture in _NORMED:
+        options |= _norm(_NORMED[architecture], state)
     if architecture in ("Unet", "UnetPlusPlus") and any(".attention1." in key for key in state):
         options["decoder_attention_type"] = "scse"
-    if first is not None and f"decoder.{first}.conv1.0.bias" in state:
-        options["decoder_use_norm"] = False
+    if architecture == "MAnet":
+        options["decoder_pab_channels"] = _out(state, "center.top_conv")
+    if architecture in _SEPARABLE:
+        options["decoder_aspp_separable"] = f"decoder.{_SEPARABLE[architecture]}.convs.1.0.1.weight" in state
+    if architecture == "DPT":
+        stages = range(_count(state, "reassemble_blocks."))
+        options["decoder_intermediate_channels"] = [
+            _out(state, f"reassemble_blocks.{stage}.project_to_out_channel") for stage in stages
+        ]
+        options["decoder_readout"] = "cat" if _count(state, "projection_blocks.") else "ignore"
     return options
+
+
+def _norm(conv: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """``decoder_use_norm``, from what stands after a convolution."""
+    norm = f"decoder.{conv.rpartition('.')[0]}.1"
+    if f"{norm}.running_mean" in state:
+        return {}
+    if f"decoder.{conv}.bias" in state:
+        return {"decoder_use_norm": False}
+    return {"decoder_use_norm": "layernorm" if f"{norm}.weight" in state else "instancenorm"}
 
 
 def _out(state: Mapping[str, Tensor], key: str) -> int:
@@ -148,4 +175,5 @@ def _out(state: Mapping[str, Tensor], key: str) -> int:
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered modules stand below ``decoder.<prefix>``."""
     prefix = f"decoder.{prefix}"
-    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)} - {"center"})
+    modules = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
+    return sum(name.isdigit() for name in modules)

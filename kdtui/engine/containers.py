@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,15 @@ _PREFIXES = (
     "student.",
     "ema_model.",
 )
+_FRONT = re.compile(rf"((?:{'|'.join(re.escape(prefix) for prefix in _PREFIXES)})*)(?:encoder|decoder)\.")
 # What a network of segmentation-models-pytorch consists of.
 _PARTS = ("encoder.", "decoder.", "segmentation_head.")
-# smp's auxiliary head does not touch the masks.
-_UNUSED_PARTS = ("classification_head.",)
 _FOLDER_WEIGHTS = "model.safetensors"
 _FOLDER_CONFIG = "config.json"
+_NAMED = 4  # keys a message spells out
+# What `inspect` repeats of the words beside the tensors.
+_METADATA_ENTRIES = 64
+_METADATA_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -68,43 +72,34 @@ def open_checkpoint(path: str | Path) -> Contents:
     """
     path = Path(path).expanduser()
     file, container, metadata = _resolve(path)
-    content: Mapping[str, Any] = _safetensors(file) if file.suffix == ".safetensors" else checkpoint.load(file)
+    content: Mapping[str, Any] = _safetensors(file) if _is_safetensors(file) else checkpoint.load(file)
     places = _places(content)
-    if not places:
-        raise CheckpointError(
-            "this file holds no network",
-            where=file,
-            found=", ".join(str(key) for key in list(content)[:8]) or "an empty dict",
-            allowed=f"a state dict, bare or under one of {', '.join(_ORDER)}",
-        )
-    # Not the first that is there, but the first that is a network: some write a config under `model`.
-    for place in places:
-        tensors = content if place == "bare" else content[place]
-        prefix, state, ignored = _strip(tensors)
-        if state:
-            break
-    else:
-        keys = [str(key) for key in tensors]
-        raise CheckpointError(
-            "this is no network of segmentation-models-pytorch",
-            where=file,
-            found=f"{len(keys)} keys: {', '.join(keys[:4])} …",
-            allowed=f"keys that begin with {', '.join(_PARTS)}, after any of {' '.join(sorted(_PREFIXES))}",
-            hint="only networks made with segmentation-models-pytorch can be read",
-        )
+    networks = [(place, prefix) for place in places for prefix in _fronts(_tensors(content, place))]
+    if not networks:
+        raise _no_network(file, content, places)
+    place, prefix = networks[0]
+    tensors = _tensors(content, place)
+    parts = tuple(prefix + part for part in _PARTS)
     return Contents(
-        state=state,
+        state={key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(parts)},
         container=container or place,
-        candidates=tuple(places),
+        candidates=tuple(dict.fromkeys(place for place, _ in networks)),
         prefix=prefix,
-        ignored=tuple(ignored),
-        metadata=metadata | _plain(content, skip=set(places)),
+        ignored=tuple(key for key in tensors if not key.startswith(parts)),
+        metadata=metadata | _plain(content, skip=set(places), scalars="bare" not in places),
         file=file,
     )
 
 
+def as_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state in f32: people ship halves and bf16, but the run's own precision decides."""
+    return {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in state.items()}
+
+
 def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
     """The file to read; for a folder also its kind and config."""
+    if path.name == _FOLDER_WEIGHTS and (path.parent / _FOLDER_CONFIG).is_file():
+        path = path.parent
     if not path.is_dir():
         return path, None, {}
     if (path / _FOLDER_WEIGHTS).is_file():
@@ -132,10 +127,22 @@ def _config(path: Path) -> dict[str, Any]:
     return {"config": config}
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _is_safetensors(path: Path) -> bool:
+    """By its ending or, under another name, by its head: eight bytes of length, then JSON."""
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False  # checkpoint.load says what is wrong
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return {**tensors, "safetensors": file.metadata() or {}}
     except FileNotFoundError as error:
         raise CheckpointError("there is no such checkpoint", where=path, hint="kdtui teachers") from error
     except (SafetensorError, OSError) as error:
@@ -149,48 +156,54 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _places(content: Mapping[str, Any]) -> list[str]:
-    """Where in the file state dicts are, in the order of choice."""
-    places = [key for key in _ORDER if _is_state(content.get(key))]
-    if _is_state(content):
-        places.append("bare")
-    return places
+    """Where in the file tensors are, in the order of choice."""
+    return [place for place in (*_ORDER, "bare") if _tensors(content, place)]
 
 
-def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+def _tensors(content: Mapping[str, Any], place: str) -> dict[str, Tensor]:
+    tensors = content if place == "bare" else content.get(place)
+    if not isinstance(tensors, Mapping):
+        return {}
+    return {key: value for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
-def _strip(tensors: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], list[str]]:
-    """The prefix, the network's tensors without it, and the keys that are no part of the network."""
-    prefix = ""
-    keys = [key for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Tensor)]
-    while not any(key.startswith(prefix + "encoder.") for key in keys):
-        further = next((more for more in _PREFIXES if any(key.startswith(prefix + more) for key in keys)), None)
-        if further is None:
-            return prefix, {}, keys
-        prefix += further
-    state = {key.removeprefix(prefix): tensors[key] for key in keys if key.startswith(prefix)}
-    ignored = [key for key in keys if not key.startswith(prefix)]
-    ignored += [prefix + key for key in state if key.startswith(_UNUSED_PARTS) or not key.startswith(_PARTS)]
-    return prefix, {key: value for key, value in state.items() if key.startswith(_PARTS)}, ignored
+def _fronts(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Every prefix below which a whole network stands, an averaged one first."""
+    found: dict[str, set[str]] = {}
+    for key in tensors:
+        match = _FRONT.match(key)
+        if match is not None:
+            found.setdefault(match[1], set()).add(key[match.end(1) :].partition(".")[0])
+    whole = [prefix for prefix, parts in found.items() if parts == {"encoder", "decoder"}]
+    return sorted(whole, key=lambda prefix: "ema_model." not in prefix)
 
 
-def _plain(content: Mapping[str, Any], *, skip: set[str]) -> dict[str, Any]:
+def _no_network(file: Path, content: Mapping[str, Any], places: list[str]) -> CheckpointError:
+    keys = [str(key) for key in (_tensors(content, places[0]) if places else content)]
+    shown = ", ".join(keys[:_NAMED]) + (" …" if len(keys) > _NAMED else "")
+    return CheckpointError(
+        "there is no network of segmentation-models-pytorch in this file",
+        where=file,
+        found=f"{len(keys)} {'tensors' if places else 'entries'}: {shown}" if keys else "an empty dict",
+        allowed=f"keys {', '.join(part + '…' for part in _PARTS)} after any of {' '.join(sorted(_PREFIXES))}, "
+        f"bare or under one of {', '.join(_ORDER)}",
+        hint="of a network made with that library: torch.save(network.state_dict(), FILE)",
+    )
+
+
+def _plain(content: Mapping[str, Any], *, skip: set[str], scalars: bool) -> dict[str, Any]:
     """Numbers, texts and small tables from beside the tensors, as JSON can write them."""
     plain: dict[str, Any] = {}
-    for key, value in content.items():
-        if key in skip or key == "resume":
+    for key, item in content.items():
+        if key in skip or key == "resume" or len(plain) == _METADATA_ENTRIES:
             continue
-        value = vars(value) if isinstance(value, argparse.Namespace) else value
+        value = vars(item) if isinstance(item, argparse.Namespace) else item
+        if isinstance(value, Tensor) and scalars and value.numel() == 1:
+            value = value.item()
         try:
-            text = json.dumps(value)
+            length = len(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError):
             continue
-        if len(text) <= 4000:
+        if length <= _METADATA_CHARACTERS and value not in ({}, None):
             plain[str(key)] = value
     return plain
-
-
-def as_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state as f32, contiguous and no longer a view into a file: halves and bf16 are how people ship weights."""
-    return {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in state.items()}

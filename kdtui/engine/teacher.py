@@ -6,20 +6,19 @@ encoders that no tensor tells apart. Loading is strict: a teacher with missing w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from kdtui.engine import models
-from kdtui.engine.architecture import ARCHITECTURES, DEPTHS, Decoder, architecture_of, depths, read_decoder
-from kdtui.engine.checkpoint import FORMAT, differences, sha256_of
+from kdtui.engine.checkpoint import FORMAT, sha256_of
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
-from kdtui.engine.encoder_table import RGB, Match, find_encoders
-from kdtui.errors import CheckpointError, ModelError, TeacherError
+from kdtui.engine.encoder_table import RGB
+from kdtui.engine.identify import Identity, identify
+from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile.tables import TaskName, Teacher
 
 _HIERARCHICAL_CHANNELS = 4
@@ -110,6 +109,15 @@ def load_teacher(
             found=f"{report.in_channels} input channels",
             allowed=f"{RGB} input channels",
         )
+    broken = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise TeacherError(
+            "this teacher's training diverged: some of its weights are not finite",
+            where=report.path,
+            found=f"{len(broken)} tensors: {', '.join(broken[:3])}",
+            allowed="finite weights",
+            hint="take an earlier checkpoint of it",
+        )
     return network.eval().requires_grad_(False), report
 
 
@@ -117,22 +125,21 @@ def _open(
     path: str | Path, *, task: str | None, architecture: str | None, encoder: str | None
 ) -> tuple[nn.Module, TeacherReport]:
     contents = open_checkpoint(path)
-    decoder = _decoder(contents, architecture)
-    network, name, depth, in_channels = _network(contents, decoder, encoder)
-    models.freeze_unused(network)
-    counts = models.count_parameters(network)
-    network.load_state_dict(as_tensors(contents.state))
-    decided, classes = _task(contents, decoder.out_channels, task)
+    identity = identify(contents, architecture=architecture, encoder=encoder)
+    decided, classes = _task(contents, identity.decoder.out_channels, task)
+    counts = _count(identity)
+    network = identity.network
+    network.load_state_dict(as_tensors(identity.state))
     names = contents.metadata.get("classes")
     report = TeacherReport(
         path=str(contents.file),
-        architecture=decoder.architecture,
-        encoder=name,
-        encoder_depth=depth,
-        decoder_channels=decoder.channels,
+        architecture=identity.decoder.architecture,
+        encoder=identity.encoder,
+        encoder_depth=identity.depth,
+        decoder_channels=identity.decoder.channels,
         classes=classes,
-        out_channels=decoder.out_channels,
-        in_channels=in_channels,
+        out_channels=identity.decoder.out_channels,
+        in_channels=identity.in_channels,
         task=decided,
         parameters=counts.stored,
         parameters_used=counts.used,
@@ -148,115 +155,13 @@ def _open(
     return network, report
 
 
-def _decoder(contents: Contents, given: str | None) -> Decoder:
-    architecture = given or architecture_of(contents.state)
-    if architecture not in ARCHITECTURES:
-        keys = [key for key in contents.state if key.startswith("decoder.")]
-        raise TeacherError(
-            "the architecture of this network is not known",
-            where=contents.file,
-            found=given or f"decoder keys {', '.join(keys[:3])} …",
-            allowed=", ".join(ARCHITECTURES),
-            hint="say it: --architecture NAME",
-        )
-    try:
-        return read_decoder(architecture, contents.state)
-    except (KeyError, ValueError) as error:
-        raise TeacherError(
-            f"this is no whole {architecture}",
-            where=contents.file,
-            found=f"no {error.args[0]}",
-            allowed="every key of the network that was saved",
-        ) from error
-
-
-def _network(contents: Contents, decoder: Decoder, given: str | None) -> tuple[nn.Module, str, int, int]:
-    """The one network whose keys and shapes are exactly the file's; with its encoder, depth and input channels."""
-    prefix = "encoder."
-    shapes = {
-        key.removeprefix(prefix): tuple(value.shape) for key, value in contents.state.items() if key.startswith(prefix)
-    }
-    matches = find_encoders(shapes)
-    name = given or _only_name(contents, matches)
-    known = [match for match in matches if match.name == name]
-    in_channels = known[0].in_channels if known else RGB
-    nearest: list[str] = []
-    for depth in _depths(contents.state, decoder, known):
-        network = _build(contents, decoder, name, depth, in_channels)
-        problems = differences(network, contents.state)
-        if not problems:
-            return network, name, depth, in_channels
-        if not nearest or len("".join(problems)) < len("".join(nearest)):
-            nearest = problems
-    raise TeacherError(
-        f"the weights do not fit {decoder.architecture} with {name}",
-        where=contents.file,
-        found="; ".join(nearest) or "a decoder that fits no depth of this encoder",
-        allowed="every key, in its shape, and none beside",
-        hint="say what it is: --encoder NAME, --architecture NAME (teacher.encoder, teacher.architecture)",
-    )
-
-
-def _depths(state: Mapping[str, Tensor], decoder: Decoder, known: list[Match]) -> Iterator[int]:
-    """Depths to try, likeliest first, each once."""
-    wanted: dict[int | None, tuple[int, ...] | None] = {None: None}
-    if known:
-        wanted = {match.depth: match.channels for match in known}
-    tried: set[int] = set()
-    for own, channels in wanted.items():
-        for depth in depths(decoder, state, channels):
-            if depth not in tried and own in (None, depth):
-                tried.add(depth)
-                yield depth
-    if not tried:
-        yield from DEPTHS[:1]
-
-
-def _only_name(contents: Contents, matches: list[Match]) -> str:
-    """The encoder's name: what the shapes say; what the file says where they leave several."""
-    names = sorted({match.name for match in matches})
-    if len(names) == 1:
-        return names[0]
-    told = _told(contents.metadata)
-    if told is not None and (told in names or not names):
-        return told
-    raise TeacherError(
-        "several encoders have exactly these shapes" if names else "the encoder of this network is not in the table",
-        where=contents.file,
-        found=", ".join(names) or f"{sum(key.startswith('encoder.') for key in contents.state)} encoder tensors",
-        allowed="the name that it was built with",
-        hint=f"say which: --encoder {names[0] if names else 'NAME'} (in a profile: teacher.encoder)",
-    )
-
-
-def _told(metadata: Mapping[str, Any]) -> str | None:
-    """What the file itself calls its encoder."""
-    for table, key in (("model", "encoder"), ("config", "encoder_name"), ("hyper_parameters", "encoder_name")):
-        inner = metadata.get(table)
-        if isinstance(inner, Mapping) and isinstance(inner.get(key), str):
-            return str(inner[key])
-    return None
-
-
-def _build(contents: Contents, decoder: Decoder, encoder: str, depth: int, in_channels: int) -> nn.Module:
-    try:
-        network: nn.Module = smp.create_model(
-            decoder.architecture,
-            encoder_name=encoder,
-            encoder_weights=None,
-            encoder_depth=depth,
-            in_channels=in_channels,
-            classes=decoder.out_channels,
-            **decoder.arguments,
-        )
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
-        raise ModelError(
-            f"{decoder.architecture} cannot be built with {encoder} at depth {depth}",
-            where=contents.file,
-            found=" ".join(str(error).split())[:300],
-            hint="say what it is: --encoder NAME, --architecture NAME",
-        ) from error
-    return network
+def _count(identity: Identity) -> models.Parameters:
+    """Stored and used parameters; what is unused shows in one backward pass of an RGB image."""
+    rgb = identity.network if identity.in_channels == RGB else identity.rebuilt(in_channels=RGB)
+    models.freeze_unused(rgb)
+    counts = models.count_parameters(rgb)
+    stored = sum(parameter.numel() for parameter in identity.network.parameters())
+    return models.Parameters(stored=stored, used=stored - counts.stored + counts.used)
 
 
 def _task(contents: Contents, channels: int, given: str | None) -> tuple[TaskName, int]:
