@@ -86,9 +86,8 @@ def _translated(error: Exception, log: Path) -> KdtuiError:
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.teacher import inspect
 
-    return inspect(
-        options.checkpoint, task=options.task, architecture=options.architecture, encoder=options.encoder
-    ).to_json()
+    report = inspect(options.checkpoint, task=options.task, architecture=options.architecture, encoder=options.encoder)
+    return dict(report.to_json())
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         torch.set_num_threads(profile.training.threads)
     fabric = Fabric(accelerator="auto" if profile.training.accelerator != "cpu" else "cpu", devices=1)
     precision = choose_precision(profile, fabric.device.type)
-    fabric = Fabric(accelerator=fabric.device.type, devices=1, precision=fabric_precision(precision))  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=fabric.device.type, devices=1, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     dataset = build_dataset(data, split, stride=stride(profile.student), seed=profile.seed)
     overrides = Teacher(
@@ -47,7 +47,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     )
     network, report = load_teacher(checkpoint, teacher=overrides, task=data.task, classes=len(dataset.classes))
     network.to(fabric.device).eval()
-    channels_last = choose_channels_last(profile, precision)
+    channels_last = choose_channels_last(profile)
     loader = eval_loader(
         dataset, max(8, profile.training.batch_size), rank=0, world_size=1, workers=profile.training.workers
     )

@@ -12,8 +12,8 @@ import torch
 from kdtui.engine.data import Batches
 from kdtui.engine.evaluate import Predict, predictor
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import stride
-from kdtui.engine.stage import Stage
+from kdtui.engine.models import lay_out_channels_last, stride
+from kdtui.engine.stage import Stage, reduced
 from kdtui.engine.task import FrozenTeacher
 from kdtui.engine.teacher import TeacherReport, load_teacher
 from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
@@ -63,7 +63,7 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
     )
     network.to(fabric.device)
     if stage.channels_last:
-        network.to(memory_format=torch.channels_last)
+        network = lay_out_channels_last(network)
     frozen = FrozenTeacher(network, task=stage.task, autocast=fabric.autocast)
     cache = TeacherCache(
         stage.run.path.parent / ".cache" / "teachers",
@@ -74,9 +74,9 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         world_size=fabric.world_size,
     )
     kept = cache.read()
-    answers = fabric.all_reduce(torch.tensor(float(kept is not None), device=fabric.device), reduce_op="sum")
+    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
     # Evaluating is a collective: either every rank has its share kept, or all ask again.
-    if kept is None or answers.item() < fabric.world_size:
+    if kept is None or kept_shares.item() < fabric.world_size:
         batches = stage.val_batches()
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
         height, width = stage.val_set[0, 0].mask.shape

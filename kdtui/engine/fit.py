@@ -21,7 +21,7 @@ from kdtui.engine.models import compose, count_parameters
 from kdtui.engine.report import Report
 from kdtui.engine.saving import save_state
 from kdtui.engine.schedules import warmup_cosine
-from kdtui.engine.stage import Stage, set_stage
+from kdtui.engine.stage import Stage, reduced, set_stage
 from kdtui.engine.task import Objective, StepShare
 from kdtui.engine.visualize import write_panels
 from kdtui.errors import DivergedError
@@ -76,9 +76,7 @@ class Fit:
         """All epochs from where the progress stands; the last word is written and returned."""
         progress, total_epochs = self.progress, self.stage.total_epochs
         try:
-            self.teacher = load_beside(
-                self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
-            )
+            self.load_teacher()
             self._announce()
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
@@ -94,6 +92,12 @@ class Fit:
             events.Finished(step=progress.step, epoch=progress.epochs_done, reason=reason or "all epochs done")
         )
         return "finished"
+
+    def load_teacher(self) -> None:
+        """Load the profile's teacher and ask it for the validation set, unless its answer is kept."""
+        self.teacher = load_beside(
+            self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
+        )
 
     def _announce(self) -> None:
         stage, progress = self.stage, self.progress
@@ -162,19 +166,7 @@ class Fit:
     def _step(self, micro_batches: list[Batch]) -> None:
         """One optimizer step over ``micro_batches`` of this rank."""
         stage, fabric = self.stage, self.stage.fabric
-        share = self._share(micro_batches)
-        parts: dict[str, Tensor] = {}
-        for index, batch in enumerate(micro_batches):
-            images = to_device(batch.images, fabric, channels_last=stage.channels_last)
-            masks = batch.masks.to(fabric.device, non_blocking=True)
-            teacher_logits = None if self.teacher is None else self.teacher.frozen.logits(images)
-            # DDP reduces gradients once a step, with the last micro-batch.
-            with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
-                student_logits = compose(stage.module(images), stage.task)
-                terms = self.objective(student_logits, teacher_logits, masks, share)
-                fabric.backward(terms.total)
-            for name, value in terms.parts.items():
-                parts[name] = parts[name] + value if name in parts else value
+        parts = self.backward(micro_batches)
         clip = stage.profile.training.gradient_clip
         if clip:
             norm = fabric.clip_gradients(stage.module, stage.optimizer, max_norm=clip, error_if_nonfinite=False)
@@ -189,11 +181,29 @@ class Fit:
         self.progress.window.append(torch.stack([value.float() for value in parts.values()]))
         self._images_since += stage.profile.training.batch_size
 
+    def backward(self, micro_batches: list[Batch]) -> dict[str, Tensor]:
+        """Leave the gradients of one optimizer step in the student; the loss parts, summed over the micro-batches."""
+        stage, fabric = self.stage, self.stage.fabric
+        share = self._share(micro_batches)
+        parts: dict[str, Tensor] = {}
+        for index, batch in enumerate(micro_batches):
+            images = to_device(batch.images, fabric, channels_last=stage.channels_last)
+            masks = batch.masks.to(fabric.device, non_blocking=True)
+            teacher_logits = None if self.teacher is None else self.teacher.frozen.logits(images)
+            # DDP reduces gradients once a step, with the last micro-batch.
+            with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
+                student_logits = compose(stage.module(images), stage.task)
+                terms = self.objective(student_logits, teacher_logits, masks, share)
+                fabric.backward(terms.total)
+            for name, value in terms.parts.items():
+                parts[name] = parts[name] + value if name in parts else value
+        return parts
+
     def _share(self, micro_batches: list[Batch]) -> StepShare:
         fabric = self.stage.fabric
         valid = sum(int((batch.masks != IGNORE_INDEX).sum()) for batch in micro_batches)
         if fabric.world_size > 1:
-            valid = int(fabric.all_reduce(torch.tensor(valid, device=fabric.device), reduce_op="sum"))
+            valid = int(reduced(fabric, torch.tensor(valid, device=fabric.device), "sum"))
         return StepShare(
             valid_pixels=float(max(1, valid)),
             images=self.stage.profile.training.batch_size,
@@ -207,8 +217,7 @@ class Fit:
 
     def _report_training(self, epoch: int) -> None:
         """Close the window: one reduction over ranks and one device-to-host sync for all steps in it."""
-        window = torch.stack(self.progress.window)
-        window = self.stage.fabric.all_reduce(window, reduce_op="mean").cpu()
+        window = reduced(self.stage.fabric, torch.stack(self.progress.window), "mean").cpu()
         self._raise_if_diverged(window)
         self.progress.window = []
         scalars: dict[str, float | None] = dict(zip(self._part_names, window.mean(dim=0).tolist(), strict=True))
@@ -345,6 +354,6 @@ class Fit:
             self._looks += 1
             if self._looks % _STOP_EVERY:
                 return
-            asked = fabric.broadcast(run.stop_requested() if self.stage.leads else None)
+            asked = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
         if asked:
             raise StopAsked

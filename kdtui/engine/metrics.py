@@ -52,10 +52,10 @@ class SegmentationMetrics:
     def __init__(self, classes: Sequence[str], *, ignore_index: int, device: torch.device | str = "cpu") -> None:
         self.classes = tuple(classes)
         self.ignore_index = ignore_index
-        make = lambda: MulticlassConfusionMatrix(  # noqa: E731
-            len(self.classes), ignore_index=ignore_index, validate_args=False
-        ).to(device)
-        self._truth, self._teacher = make(), make()
+        self._truth, self._teacher = (
+            MulticlassConfusionMatrix(len(self.classes), ignore_index=ignore_index, validate_args=False).to(device)
+            for _ in range(2)
+        )
         self._has_teacher = False
 
     def update(self, predictions: Tensor, masks: Tensor, teacher_predictions: Tensor | None = None) -> None:

@@ -161,6 +161,13 @@ def freeze_unused(network: nn.Module) -> None:
     network.train(training)
 
 
+def lay_out_channels_last(network: nn.Module) -> nn.Module:
+    """The same network with its kernels NHWC in memory."""
+    # torch's own annotation of Module.to lacks this overload.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 def count_parameters(network: nn.Module) -> Parameters:
     """Stored and used parameters of a network whose unused ones are frozen."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]

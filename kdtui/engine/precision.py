@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from kdtui.errors import PrecisionError
 from kdtui.profile import Profile
 
+FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_FABRIC: dict[str, FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Encoders made of depthwise convolutions: on small maps bf16 autocast costs more in casts than it saves.
 _DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "xception", "fbnet", "edgenext", "lcnet")
 # Pixels of an image from which bf16 pays for depthwise encoders on a CPU with bf16 instructions: at 64x64
@@ -59,12 +63,16 @@ def choose_precision(profile: Profile, device_type: str) -> str:
     return asked if asked != "auto" else ("bf16" if supported else "fp16")
 
 
-def choose_channels_last(profile: Profile, precision: str) -> bool:
-    """Whether images and weights lie NHWC: what bf16 and fp16 kernels want."""
+def choose_channels_last(profile: Profile) -> bool:
+    """Whether images and weights lie NHWC.
+
+    Faster everywhere it was measured: on a CPU an Unet step took 0.84 to 0.94 of the time in fp32 (ResNet-18 and -34,
+    96x64 and 128x160), and bf16 and half precision kernels want it anyway.
+    """
     asked = profile.training.channels_last
-    return asked if asked != "auto" else precision != "fp32"
+    return asked if asked != "auto" else True
 
 
-def fabric_precision(precision: str) -> str:
+def fabric_precision(precision: str) -> FabricPrecision:
     """Fabric's word for it: master weights stay fp32."""
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+    return _FABRIC[precision]

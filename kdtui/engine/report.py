@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -61,7 +61,7 @@ class Report:
                 if value is not None:
                     self._board.add_scalar(f"{event.split}/{name.replace('.', '/')}", value, event.step, event.time)
 
-    def replay(self, history: list[Mapping[str, Any]]) -> None:
+    def replay(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the points a run inherits from the checkpoint it starts from, with their own times."""
         for point in history:
             self.measured(events.Measured(**point))

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from lightning_fabric.wrappers import _FabricModule
+from torch import Tensor, nn
 
 from kdtui.engine import checkpoint
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
-from kdtui.engine.models import build_network, stride
+from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.resume import Progress, restore, student_payload
 from kdtui.errors import CheckpointError
@@ -46,7 +47,7 @@ class Stage:
     val_set: SegmentationDataset
     steps_per_epoch: int
     student: nn.Module
-    module: nn.Module
+    module: _FabricModule
     optimizer: torch.optim.Optimizer
     progress: Progress
     resumed: dict[str, Any] | None
@@ -92,7 +93,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     settings = profile.training
     fabric = _fabric(profile, record, world_size)
     precision = choose_precision(profile, fabric.device.type)
-    channels_last = choose_channels_last(profile, precision)
+    channels_last = choose_channels_last(profile)
 
     network_stride = stride(profile.student)
     train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
@@ -103,7 +104,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
     student = build_network(profile.student, task=profile.data.task, classes=len(val_set.classes))
     if channels_last:
-        student.to(memory_format=torch.channels_last)
+        student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
 
     start_path = _start(run, record)
@@ -158,10 +159,17 @@ def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
         accelerator=device_type,
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
-        precision=fabric_precision(choose_precision(profile, device_type)),  # type: ignore[arg-type]
+        precision=fabric_precision(choose_precision(profile, device_type)),
     )
     fabric.launch()
     return fabric
+
+
+def reduced(fabric: Fabric, value: Tensor, how: str) -> Tensor:
+    """``value`` reduced over all ranks (``sum`` or ``mean``); a collective."""
+    answer = fabric.all_reduce(value, reduce_op=how)
+    assert isinstance(answer, Tensor)
+    return answer
 
 
 def _derived_seed(*parts: object) -> int:

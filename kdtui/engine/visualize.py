@@ -28,7 +28,8 @@ def palette(classes: int) -> np.ndarray:
 def unnormalised(image: Tensor) -> np.ndarray:
     """uint8 [H,W,3] of a normalised f32 [3,H,W]."""
     pixels = image.permute(1, 2, 0).cpu().numpy() * np.array(STD) + np.array(MEAN)
-    return (np.clip(pixels, 0.0, 1.0) * 255).round().astype(np.uint8)
+    rounded: np.ndarray = (np.clip(pixels, 0.0, 1.0) * 255).round().astype(np.uint8)
+    return rounded
 
 
 def write_panels(

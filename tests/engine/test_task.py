@@ -31,7 +31,7 @@ def share(masks: Tensor) -> StepShare:
 
 
 def loss(student: Tensor, teacher: Tensor | None, masks: Tensor, **settings: float) -> LossTerms:
-    objective = Objective(Distillation(enabled=teacher is not None, **settings), ignore_index=IGNORE)  # type: ignore[arg-type]
+    objective = Objective(Distillation(enabled=teacher is not None, **settings), ignore_index=IGNORE)
     theirs = None if teacher is None else compose(teacher, "hierarchical")
     return objective(compose(student, "hierarchical"), theirs, masks, share(masks))
 

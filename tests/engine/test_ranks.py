@@ -1,0 +1,145 @@
+"""One device and two: the same gradients, the same validation, one answer about stopping. Real gloo processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdtui.engine import checkpoint
+from kdtui.events import Event, Measured, Started, Stopped
+from kdtui.store.run import Run
+from tests.engine.first_gradients import keep_first_gradients
+from tests.engine.runs import TINY, curve, events_of, make_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
+    """Run ``python argv`` once per rank, as the supervisor does; all must end well."""
+    port = str(free_port())
+    processes = []
+    for rank in range(world_size):
+        environment = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *argv],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    done = []
+    for process in processes:
+        out, error = process.communicate(timeout=timeout)
+        assert process.returncode == 0, error[-3000:]
+        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
+    return done
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    from tests.engine.runs import fit
+
+    run = make_run(tmp_path_factory.mktemp("teacher"), training__epochs=1, training__precision="fp32")
+    fit(run)
+    return run
+
+
+def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **changes: Any) -> dict[str, torch.Tensor]:
+    """The gradients of the first optimizer step of a distilled run, as rank 0 holds them after the reduction."""
+    run = make_run(
+        tmp_path / name,
+        training__precision="fp32",
+        training__gradient_clip=0.0,
+        training__devices=world_size,
+        teacher__checkpoint=str(teacher.best),
+        distillation__enabled=True,
+        **changes,
+    )
+    if world_size == 1:
+        keep_first_gradients(run)
+    else:
+        ranks(world_size, str(Path(__file__).with_name("first_gradients.py")), str(run.path))
+    kept: dict[str, torch.Tensor] = torch.load(run.path / "gradients.pth", weights_only=True)
+    return kept
+
+
+def test_gradients_do_not_depend_on_micro_batches_or_ranks(tmp_path: Path, teacher: Run) -> None:
+    whole = gradients(tmp_path, teacher, "whole", 1)
+    micro = gradients(tmp_path, teacher, "micro", 1, training__micro_batch_size=2)
+    two_micro = gradients(tmp_path, teacher, "two_micro", 2, training__micro_batch_size=2)
+    assert len(whole) > 20
+    for other in (micro, two_micro):
+        for name, gradient in whole.items():
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+
+
+def two_ranks(tmp_path: Path, teacher: Run, **changes: Any) -> Run:
+    return make_run(
+        tmp_path,
+        training__devices=2,
+        data__val_samples=11,  # uneven: one rank evaluates a sample more
+        teacher__checkpoint=str(teacher.best),
+        distillation__enabled=True,
+        **changes,
+    )
+
+
+def test_two_ranks_train_evaluate_and_write_once(tmp_path: Path, teacher: Run) -> None:
+    run = two_ranks(tmp_path, teacher)
+    ranks(2, str(Path(__file__).with_name("train_rank.py")), str(run.path))
+    seen = events_of(run)
+    (started,) = [event for event in seen if isinstance(event, Started)]
+    assert started.world_size == 2
+    assert len({rank["pid"] for rank in started.ranks}) == 2
+    assert [event.kind for event in seen][-1] == "finished"
+    assert [step for step, *_ in curve(run, "val", "miou")] == [3, 6]
+    assert len(checkpoint.load(run.last)["resume"]["rng"]) == 2
+    # Sharded validation of the saved student equals one process over the whole split.
+    from kdtui.engine.assess import assess
+
+    alone = assess(run.profile(), str(run.last), "val")
+    assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
+
+
+def test_two_ranks_hear_of_a_stop_together_and_resume(tmp_path: Path, teacher: Run) -> None:
+    long = {**TINY["training"], "epochs": 400}
+    run = two_ranks(tmp_path, teacher, **{f"training__{key}": value for key, value in long.items()})
+
+    def measured(events: list[Event]) -> bool:
+        return any(isinstance(event, Measured) and event.step >= 4 for event in events)
+
+    script = str(Path(__file__).with_name("train_rank.py"))
+    ranks(2, script, str(run.path), "--stop-after-step", "4")
+    assert isinstance(events_of(run)[-1], Stopped)
+    stopped_at = checkpoint.load(run.last)["resume"]["step"]
+    assert 4 <= stopped_at < 100
+    run.clear_stop()
+    ranks(2, script, str(run.path), "--attempt", "2", "--total-epochs", str(stopped_at // 3 + 1))
+    assert events_of(run)[-1].kind == "finished"
+    resumed = [event for event in events_of(run) if isinstance(event, Started)][-1]
+    assert resumed.resumed_step == stopped_at
+    assert measured(events_of(run))

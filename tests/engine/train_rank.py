@@ -1,0 +1,42 @@
+"""One rank of a run, as the door starts it, but told its attempt and when someone asks it to stop."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import threading
+import time
+from pathlib import Path
+
+from kdtui.engine.fit import train
+from kdtui.events import Measured
+from kdtui.store.run import Run
+from tests.engine.runs import events_of, record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--total-epochs", type=int)
+    parser.add_argument("--stop-after-step", type=int)
+    options = parser.parse_args()
+    run, rank, world_size = Run(options.run), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+    def ask() -> None:
+        while not any(isinstance(e, Measured) and e.step >= options.stop_after_step for e in events_of(run)):
+            time.sleep(0.01)
+        run.request_stop()
+
+    # The rank that does not look asks, so that the answer has to travel.
+    if options.stop_after_step is not None and rank == world_size - 1:
+        threading.Thread(target=ask, daemon=True).start()
+    launched = dataclasses.replace(
+        record(run, attempt=options.attempt, total_epochs=options.total_epochs), devices=world_size
+    )
+    train(run, launched, rank=rank, world_size=world_size)
+
+
+if __name__ == "__main__":
+    main()
