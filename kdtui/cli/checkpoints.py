@@ -157,11 +157,12 @@ def teachers(
 ) -> None:
     """List checkpoints that could teach: best ones of finished runs, and files in folders."""
     from kdtui.cli.choices import owner
+    from kdtui.store.run import Run
 
     store = open_store(runs_dir)
     rows: list[dict[str, Any]] = []
     for run in store.summaries():
-        best = store.find(run.id).best
+        best = Run(run.path).best
         if best.is_file():
             rows.append(
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -42,7 +43,16 @@ def say(text: object = "") -> None:
 
 def emit(value: Any) -> None:
     """JSON on stdout."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with NaN and infinities as None, whatever they are nested in: NaN is not JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def report(error: KdtuiError) -> None:

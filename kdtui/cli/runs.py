@@ -137,5 +137,7 @@ def _lines(written: bytes) -> str:
 
 def newest_named(store: RunStore, name: str) -> Run | None:
     """The newest run of that name."""
+    from kdtui.store.run import Run
+
     found = [summary for summary in store.summaries() if summary.name == name]
-    return store.find(found[-1].id) if found else None
+    return Run(found[-1].path) if found else None

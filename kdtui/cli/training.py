@@ -213,6 +213,7 @@ def _carry_out(
     as_json: bool,
 ) -> None:
     """Check everything, then run one profile after the other."""
+    from kdtui.cli.rows import run_json
     from kdtui.launch.plan import plan
 
     planned = plan(profiles, store)
@@ -224,15 +225,19 @@ def _carry_out(
         raise typer.Exit(Exit.ENGINE)
     if dry_run:
         return
-    codes = []
+    codes, runs = [], []
     for profile in profiles:
         run = start(store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs)
-        out(run.id)
+        runs.append(run)
+        if not as_json:
+            out(run.id)
         if detach:
             continue  # the queue of the slots keeps their order
         codes.append(attend(store, [run]))
         if codes[-1] == Exit.INTERRUPTED:
             break
+    if as_json:
+        emit([run_json(summary) for summary in store.summaries(runs)])
     finish(max(codes, default=Exit.OK))
 
 

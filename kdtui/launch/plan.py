@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch import command
+from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
 
@@ -105,7 +106,7 @@ def _planned(profile: Profile, store: RunStore, earlier: Sequence[RunSummary], a
     parameters, macs = _cost(profile)
     taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
     teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
-    source = _alike(profile, store, earlier)
+    source = _alike(profile, earlier)
     results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints)]
     if checks:
         results += engine_checks(profile, ask)
@@ -170,7 +171,7 @@ def _seconds_per_epoch(run: RunSummary) -> float:
     return (run.last_event - run.started) / run.epoch
 
 
-def _alike(profile: Profile, store: RunStore, earlier: Sequence[RunSummary]) -> RunSummary | None:
+def _alike(profile: Profile, earlier: Sequence[RunSummary]) -> RunSummary | None:
     """The newest finished run that did the same work per epoch."""
     wanted = _work(profile.model_dump(mode="json", exclude_none=True))
     for run in reversed(earlier):
@@ -178,8 +179,8 @@ def _alike(profile: Profile, store: RunStore, earlier: Sequence[RunSummary]) -> 
         if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.encoder:
             continue
         try:
-            table = store.find(run.id).profile_table()
-        except (KdtuiError, StoreError):  # a damaged folder teaches nothing about time
+            table = Run(run.path).profile_table()
+        except StoreError:  # a damaged folder teaches nothing about time
             continue
         if _work(table) == wanted:
             return run

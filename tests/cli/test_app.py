@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import typer
 
 import kdtui as package
 from kdtui.cli.app import app
-from kdtui.cli.console import clean, span, width
+from kdtui.cli.console import clean, emit, span, width
 from kdtui.cli.options import complete_encoder, complete_profile, complete_run
 from kdtui.profile import load
 from kdtui.store.store import RunStore
@@ -121,6 +123,11 @@ def test_the_shell_gets_completions(store: RunStore, here: Path) -> None:
 
 def test_clean_takes_out_what_a_terminal_would_obey() -> None:
     assert clean("a\x1b[31mb\x07\x9b\u202e\nc\td") == "a[31mb\nc\td"
+
+
+def test_json_never_holds_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"a": [math.nan, 1.5, (math.inf,)], "b": {"c": -math.inf, "d": 0}})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5, [None]], "b": {"c": None, "d": 0}}
 
 
 def test_widths_and_spans() -> None:

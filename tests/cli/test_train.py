@@ -36,6 +36,12 @@ def test_train_prints_the_id_and_ends_when_the_run_does(kdtui: Kdtui, store: Run
     assert "mIoU 0.6000" in done.err
 
 
+def test_train_json_is_what_runs_would_say(kdtui: Kdtui) -> None:
+    body = kdtui("train", "baseline", "demo-baseline", "--epochs", "1", "--json").json
+    assert [row["name"] for row in body] == ["baseline", "demo-baseline"]
+    assert body == kdtui("runs", "--json").json
+
+
 def test_several_profiles_run_one_after_the_other(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("train", "baseline", "demo-baseline", "--epochs", "1")
     assert done.code == 0
