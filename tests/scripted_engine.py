@@ -25,7 +25,7 @@ from typing import Any
 
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped
 from kdtui.store.identity import own_identity
-from kdtui.store.run import EventLog, Run
+from kdtui.store.run import EventLog, Run, write_atomically
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -69,7 +69,7 @@ class Engine:
     def save(self) -> None:
         if RANK == 0:
             self.run.last.parent.mkdir(exist_ok=True)
-            self.run.last.write_text(json.dumps({"step": self.step}))
+            write_atomically(self.run.last, json.dumps({"step": self.step}).encode())
             self.say(Saved(self.step, "last", "checkpoints/last.pth"))
 
     def end(self, event: Event, code: int) -> None:
