@@ -132,12 +132,14 @@ def test_differing_leaves_out_what_names_a_run() -> None:
 
 
 def test_retention_and_compression_come_from_the_one_teacher_on_the_same_data() -> None:
-    runs = [entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8), entry("else", 0.4, data__views=2)]
+    runs = [entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8), entry("else", 0.4, data__height=2)]
+    runs.append(entry("fewer labels", 0.2, data__train_limit=9, data__label_coarseness=4))
     rows = {row.id: row for row in compare(runs).rows}
     assert rows["taught"].retention == pytest.approx(0.75)
     assert rows["alone"].retention == pytest.approx(0.5)
     assert rows["taught"].compression == rows["alone"].compression == pytest.approx(2.0)
     assert rows["else"].retention is None
+    assert rows["fewer labels"].retention == pytest.approx(0.25)
 
 
 def test_seeds_of_one_profile_are_aggregated() -> None:

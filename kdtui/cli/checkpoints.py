@@ -138,7 +138,7 @@ def inspect(
         return
     wide = max((len(key) for key in answer), default=0)
     for key, value in answer.items():
-        if value not in (None, {}, []):
+        if value not in (None, {}, [], ""):
             out(f"{key.replace('_', ' '):<{wide}}  {_text(value)}")
 
 

@@ -14,6 +14,8 @@ from kdtui.store.state import RunSummary
 # A matched baseline may differ in these and in nothing else.
 _IDENTITY = frozenset({"name", "tags", "description"})
 _TREATMENT = frozenset({"teacher", "distillation"})
+# Keys of data that change what is trained on and leave the validation set as it is.
+_TRAINING_DATA = frozenset({"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"})
 
 
 @dataclass(frozen=True)
@@ -206,18 +208,24 @@ def _teacher(entries: Sequence[Entry]) -> Entry | None:
     return taught[0] if len(checkpoints) == 1 else None
 
 
+def _validation(entry: Entry) -> str:
+    """The data that a run's mIoU was measured on."""
+    data = entry.profile.get("data", {})
+    return _same({key: value for key, value in data.items() if key not in _TRAINING_DATA})
+
+
 def _row(
     entry: Entry, rank: int | None, by_id: Mapping[str, Entry], chosen: Mapping[str, str], teacher: Entry | None
 ) -> Row:
     run = entry.summary
     base = chosen.get(run.id)
     base_miou = None if base is None else by_id[base].summary.best_miou
-    # A run without a teacher is measured against the comparison's only one, if it saw the same data.
+    # A run without a teacher is measured against the comparison's only one, if both were validated on the same data.
     lender = teacher if run.teacher_miou is None else entry
-    if lender is not None and _same(lender.profile.get("data")) != _same(entry.profile.get("data")):
-        lender = None
-    teacher_miou = None if lender is None else lender.summary.teacher_miou
     teacher_parameters = None if lender is None else lender.summary.teacher_parameters
+    teacher_miou = None
+    if lender is not None and _validation(lender) == _validation(entry):
+        teacher_miou = lender.summary.teacher_miou
     return Row(
         id=run.id,
         name=run.name,
