@@ -9,6 +9,7 @@ import hashlib
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,7 +88,9 @@ def load(path: str | Path) -> dict[str, Any]:
     _check_file(path)
     try:
         # timm writes its command line as a Namespace: harmless, and allowed by name.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            # A bare pickle of a newer protocol: it is refused or read, and says enough by that.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error

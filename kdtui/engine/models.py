@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import socket
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,10 @@ def create(model: Model, *, channels: int) -> nn.Module:
     if weights is not None:
         _do_without_an_unreachable_hub()
     try:
-        network: nn.Module = smp.create_model(model.architecture, **arguments)
+        with warnings.catch_warnings():
+            # Checkpoints of these encoders are what many teachers are; their tu- twins have other keys.
+            warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
+            network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _unbuildable(model, error) from error
     return network
