@@ -25,7 +25,7 @@ _MARKS = (
 )
 ARCHITECTURES = tuple(name for name, _ in _MARKS)
 DEPTHS = (5, 4, 3)
-# A convolution of each decoder that may go without a norm, or with another.
+# A convolution of each decoder that may go without a norm: then it has a bias.
 _NORMED = {
     "Unet": "blocks.0.conv1.0",
     "UnetPlusPlus": "blocks.x_0_0.conv1.0",
@@ -141,8 +141,8 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
 def _options(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Settings that leave a trace among the keys."""
     options: dict[str, Any] = {}
-    if architecture in _NORMED:
-        options |= _norm(_NORMED[architecture], state)
+    if f"decoder.{_NORMED.get(architecture)}.bias" in state:
+        options["decoder_use_norm"] = False
     if architecture in ("Unet", "UnetPlusPlus") and any(".attention1." in key for key in state):
         options["decoder_attention_type"] = "scse"
     if architecture == "MAnet":
@@ -156,16 +156,6 @@ def _options(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
         ]
         options["decoder_readout"] = "cat" if _count(state, "projection_blocks.") else "ignore"
     return options
-
-
-def _norm(conv: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``decoder_use_norm``, from what stands after a convolution."""
-    norm = f"decoder.{conv.rpartition('.')[0]}.1"
-    if f"{norm}.running_mean" in state:
-        return {}
-    if f"decoder.{conv}.bias" in state:
-        return {"decoder_use_norm": False}
-    return {"decoder_use_norm": "layernorm" if f"{norm}.weight" in state else "instancenorm"}
 
 
 def _out(state: Mapping[str, Tensor], key: str) -> int:

@@ -55,6 +55,7 @@ def encoder(name: str, *, depth: int = _DEEPEST, in_channels: int = RGB) -> nn.M
 def rows_of(name: str) -> list[dict[str, Any]]:
     """The table's rows of one encoder: one, or one per depth where the depth changes what is kept."""
     rows: list[dict[str, Any]] = []
+    # timm leaves out what no stage in use needs; smp's own encoders keep everything.
     depths = (5, 4, 3) if name.startswith("tu-") else (_DEEPEST,)
     for depth in depths:
         network = encoder(name, depth=depth)
@@ -71,6 +72,8 @@ def rows_of(name: str) -> list[dict[str, Any]]:
                 "channels": list(network.out_channels),  # type: ignore[arg-type]
             }
         )
+    if len({row["hash"] for row in rows}) == 1:
+        return [rows[0] | {"depth": None}]
     return rows
 
 

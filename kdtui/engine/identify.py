@@ -6,6 +6,7 @@ A guess is never enough: whatever is inferred is built, and compared key by key 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -202,13 +203,15 @@ def _depths(state: Mapping[str, Tensor], decoder: Decoder, known: list[Match]) -
 
 
 def _build(decoder: Decoder, encoder: str, depth: int, in_channels: int) -> nn.Module:
-    network: nn.Module = smp.create_model(
-        decoder.architecture,
-        encoder_name=encoder,
-        encoder_weights=None,
-        encoder_depth=depth,
-        in_channels=in_channels,
-        classes=decoder.out_channels,
-        **decoder.arguments,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # smp and timm advise on names; the file has chosen its own
+        network: nn.Module = smp.create_model(
+            decoder.architecture,
+            encoder_name=encoder,
+            encoder_weights=None,
+            encoder_depth=depth,
+            in_channels=in_channels,
+            classes=decoder.out_channels,
+            **decoder.arguments,
+        )
     return network

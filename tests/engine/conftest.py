@@ -1,0 +1,3 @@
+"""Before any test module: smp imports torchvision, which the engine first makes importable."""
+
+import kdtui.engine  # noqa: F401

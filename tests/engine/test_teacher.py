@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from kdtui.engine import checkpoint
+from kdtui.engine.models import build_network
+from kdtui.engine.teacher import inspect, load_teacher
+from kdtui.errors import CheckpointError, TeacherError
+from kdtui.profile import Model, Teacher
+
+NARROW = (8, 8, 8)
+MODEL = Model(encoder="resnet18", encoder_depth=3, decoder_channels=NARROW)
+
+
+def unet(encoder: str = "resnet18", **arguments: Any) -> nn.Module:
+    """A small Unet, with every tensor made distinguishable from a newborn one."""
+    return build("Unet", encoder, encoder_depth=3, decoder_channels=NARROW, **arguments)
+
+
+def build(architecture: str, encoder: str, **arguments: Any) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # smp and timm warn of deprecated names
+        network: nn.Module = smp.create_model(
+            architecture, **({"encoder_name": encoder, "encoder_weights": None, "classes": 4} | arguments)
+        )
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+def own_payload(network: nn.Module, **changes: Any) -> dict[str, Any]:
+    return {
+        "format": checkpoint.FORMAT,
+        "student": network.state_dict(),
+        "model": MODEL.model_dump(mode="json", exclude_none=True),
+        "task": "hierarchical",
+        "classes": ["background", "target", "other"],
+        "run": "some-run",
+        "step": 12,
+        "resume": {"rng": torch.zeros(8)},
+    } | changes
+
+
+def same_answers(left: nn.Module, right: nn.Module, *, side: int = 64, channels: int = 3) -> bool:
+    images = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        return torch.equal(left(images), right(images))
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return unet()
+
+
+@pytest.fixture
+def own(tmp_path: Path, network: nn.Module) -> Path:
+    path = tmp_path / "best_model.pth"
+    checkpoint.save(path, own_payload(network))
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path, network: nn.Module) -> Path:
+    path = tmp_path / "bare.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+# Our own checkpoints
+
+
+def test_our_own_checkpoint_teaches_what_it_learnt(own: Path, network: nn.Module) -> None:
+    loaded, report = load_teacher(own, teacher=Teacher(), task="hierarchical", classes=3)
+    assert same_answers(loaded, network)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert (report.architecture, report.encoder, report.encoder_depth) == ("Unet", "resnet18", 3)
+    assert (report.task, report.classes, report.out_channels) == ("hierarchical", 3, 4)
+    assert (report.container, report.prefix, report.decoder_channels) == ("student", "", [8, 8, 8])
+    assert report.class_names == ["background", "target", "other"]
+    assert report.sha256 == checkpoint.sha256_of(own)
+
+
+def test_the_tensors_alone_say_all_but_the_task(own: Path, bare: Path) -> None:
+    words = {"path", "container", "candidates", "class_names", "metadata", "bytes", "sha256"}
+    told, inferred = (
+        {key: value for key, value in report.to_json().items() if key not in words}
+        for report in (inspect(own), inspect(bare, task="hierarchical"))
+    )
+    assert told == inferred
+    assert inspect(bare).task == "semantic"
+
+
+def test_words_that_contradict_the_tensors_are_not_believed(tmp_path: Path, network: nn.Module) -> None:
+    lies = {"architecture": "FPN", "encoder": "resnet50", "encoder_depth": 5, "decoder_channels": 99}
+    checkpoint.save(tmp_path / "a.pth", own_payload(network, model=lies))
+    report = inspect(tmp_path / "a.pth")
+    assert (report.architecture, report.encoder, report.encoder_depth) == ("Unet", "resnet18", 3)
+
+
+def test_parameters_agree_with_the_student_that_was_built(own: Path) -> None:
+    student = build_network(MODEL, task="hierarchical", classes=3)
+    report = inspect(own)
+    assert report.parameters == sum(parameter.numel() for parameter in student.parameters())
+    assert report.parameters_used == sum(p.numel() for p in student.parameters() if p.requires_grad)
+    assert report.parameters_used < report.parameters
+
+
+def test_the_report_is_json_with_the_promised_keys(own: Path) -> None:
+    promised = {
+        *("architecture", "encoder", "classes", "out_channels", "task", "in_channels", "parameters", "parameters_used"),
+        *("container", "prefix", "sha256", "decoder_channels", "encoder_depth", "candidates", "class_names"),
+        *("metadata", "ignored_keys", "bytes", "path"),
+    }
+    report = inspect(own).to_json()
+    assert report.keys() == promised
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["metadata"]["run"] == "some-run"
+    assert report["bytes"] == own.stat().st_size
+
+
+# Other people's
+
+
+FAMILIES = (
+    ("dpn68", "module.", "state_dict"),
+    ("densenet121", "net.", "student"),
+    ("efficientnet-b0", "unet.", "state_dict_ema"),
+    ("mobilenet_v2", "student.", "model_ema"),
+    ("timm-efficientnet-b0", "pretrained_unet.model.", "model_state_dict"),
+    ("timm-tf_efficientnet_lite0", "ema_model.", "net"),
+    ("timm-skresnet18", "module._orig_mod.", "state_dict"),
+    ("mobileone_s0", "model.module.", "state_dict"),
+    ("tu-resnet18", "model.", "state_dict"),
+    ("tu-mobilenetv4_conv_small", "module.model.", "bare"),
+)
+BIG_FAMILIES = (
+    ("se_resnet50", "model.", "model"),
+    ("vgg11", "_orig_mod.", "model_state_dict"),
+    ("resnext50_32x4d", "", "bare"),
+    ("inceptionv4", "module.", "state_dict"),
+    ("inceptionresnetv2", "model.", "state_dict"),
+    ("xception", "", "model"),
+    ("senet154", "", "bare"),
+    ("mit_b0", "model.", "state_dict"),
+)
+
+
+def check_family(path: Path, encoder: str, prefix: str, container: str) -> None:
+    original = unet(encoder)
+    state = {prefix + key: value for key, value in original.state_dict().items()}
+    torch.save(state if container == "bare" else {container: state}, path)
+    loaded, report = load_teacher(path, teacher=Teacher(), task="semantic", classes=4)
+    assert (report.architecture, report.encoder, report.encoder_depth) == ("Unet", encoder, 3)
+    assert (report.container, report.prefix) == (container, prefix)
+    assert same_answers(loaded, original)
+
+
+@pytest.mark.parametrize(("encoder", "prefix", "container"), FAMILIES)
+def test_one_real_file_per_encoder_family(tmp_path: Path, encoder: str, prefix: str, container: str) -> None:
+    check_family(tmp_path / "a.pth", encoder, prefix, container)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "prefix", "container"), BIG_FAMILIES)
+def test_one_real_file_per_big_encoder_family(tmp_path: Path, encoder: str, prefix: str, container: str) -> None:
+    check_family(tmp_path / "a.pth", encoder, prefix, container)
+
+
+ARCHITECTURES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("Unet", {"decoder_channels": (16, 16, 16, 16), "encoder_depth": 4, "decoder_attention_type": "scse"}),
+    ("Unet", {"decoder_channels": (8, 8, 8), "encoder_depth": 3, "decoder_use_norm": False}),
+    ("UnetPlusPlus", {"decoder_channels": (16, 8, 8), "encoder_depth": 3}),
+    ("MAnet", {"decoder_channels": (16, 16, 16), "encoder_depth": 3, "decoder_pab_channels": 8}),
+    ("Linknet", {"encoder_depth": 3}),
+    ("FPN", {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}),
+    ("FPN", {"decoder_pyramid_channels": 8, "decoder_segmentation_channels": 32, "decoder_merge_policy": "cat"}),
+    ("PSPNet", {"psp_out_channels": 16}),
+    ("PSPNet", {"psp_out_channels": 16, "encoder_depth": 4, "decoder_use_norm": False}),
+    ("PAN", {"decoder_channels": 8}),
+    ("PAN", {"decoder_channels": 8, "encoder_depth": 4}),
+    ("DeepLabV3", {"decoder_channels": 8}),
+    ("DeepLabV3", {"decoder_channels": 8, "encoder_depth": 3, "decoder_aspp_separable": True}),
+    ("DeepLabV3Plus", {"decoder_channels": 8}),
+    ("UPerNet", {"decoder_channels": 8}),
+    ("UPerNet", {"decoder_channels": 8, "encoder_depth": 3}),
+    ("Segformer", {"decoder_segmentation_channels": 8}),
+    ("Segformer", {"decoder_segmentation_channels": 8, "encoder_depth": 3}),
+)
+
+
+@pytest.mark.parametrize(("architecture", "arguments"), ARCHITECTURES)
+def test_every_architecture_is_read_from_its_decoder(
+    tmp_path: Path, architecture: str, arguments: dict[str, Any]
+) -> None:
+    original = build(architecture, "resnet18", **arguments)
+    torch.save(original.state_dict(), tmp_path / "a.pth")
+    loaded, report = load_teacher(tmp_path / "a.pth", teacher=Teacher(), task="semantic", classes=4)
+    depth = {"PSPNet": 3}.get(architecture, 5)
+    assert (report.architecture, report.encoder) == (architecture, "resnet18")
+    assert report.encoder_depth == arguments.get("encoder_depth", depth)
+    assert same_answers(loaded, original, side=128)
+
+
+@pytest.mark.slow
+def test_dpt_is_read_from_its_decoder(tmp_path: Path) -> None:
+    encoder = "tu-vit_tiny_patch16_224.augreg_in21k"
+    original = build("DPT", encoder, decoder_intermediate_channels=(8, 8, 16, 16), decoder_fusion_channels=8)
+    torch.save(original.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(TeacherError, match="not in the table"):
+        inspect(tmp_path / "a.pth")
+    loaded, report = load_teacher(tmp_path / "a.pth", teacher=Teacher(encoder=encoder), task="semantic", classes=4)
+    assert (report.architecture, report.decoder_channels, report.encoder_depth) == ("DPT", 8, 4)
+    assert same_answers(loaded, original, side=224)
+
+
+def test_a_folder_of_save_pretrained_keeps_what_no_tensor_tells(tmp_path: Path) -> None:
+    original = build("FPN", "resnet18", decoder_interpolation="bilinear", upsampling=2, activation="sigmoid")
+    original.save_pretrained(tmp_path)  # type: ignore[operator]
+    report = inspect(tmp_path)
+    assert (report.container, report.architecture, report.encoder) == ("save_pretrained", "FPN", "resnet18")
+    loaded, _ = load_teacher(tmp_path, teacher=Teacher(), task="semantic", classes=4)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(loaded(images).sigmoid(), original(images))  # the teacher's logits, not its probabilities
+
+
+def test_names_of_older_smp_are_understood(tmp_path: Path) -> None:
+    original = unet("tu-regnetx_002")
+    state = {key.replace("encoder.model.", "encoder."): value for key, value in original.state_dict().items()}
+    torch.save(state, tmp_path / "a.pth")
+    loaded, report = load_teacher(tmp_path / "a.pth", teacher=Teacher(), task="semantic", classes=4)
+    assert report.encoder == "tu-regnetx_002"
+    assert same_answers(loaded, original)
+
+
+def test_lightning_strays_and_auxiliary_heads_are_reported(tmp_path: Path) -> None:
+    original = unet(aux_params={"classes": 2})
+    state = {f"model.{key}": value for key, value in original.state_dict().items()}
+    torch.save({"state_dict": state | {"mean": torch.zeros(1), "loss_fn.weight": torch.ones(4)}}, tmp_path / "a.ckpt")
+    loaded, report = load_teacher(tmp_path / "a.ckpt", teacher=Teacher(), task="semantic", classes=4)
+    assert {"mean", "loss_fn.weight", "model.classification_head.3.weight"} <= set(report.ignored_keys)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), original(images)[0])
+
+
+def test_half_precision_weights_teach_in_f32(tmp_path: Path, network: nn.Module) -> None:
+    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    torch.save(half, tmp_path / "a.pth")
+    loaded, _ = load_teacher(tmp_path / "a.pth", teacher=Teacher(), task="semantic", classes=4)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert torch.equal(loaded.state_dict()["encoder.conv1.weight"], half["encoder.conv1.weight"].float())
+
+
+# Twins
+
+
+def test_twins_are_named_and_the_user_or_the_file_decides(tmp_path: Path) -> None:
+    original = unet("tu-tf_mobilenetv3_small_100")
+    twins = "tu-mobilenetv3_small_100, tu-tf_mobilenetv3_small_100"
+    torch.save({"state_dict": original.state_dict()}, tmp_path / "silent.ckpt")
+    with pytest.raises(TeacherError, match="several encoders") as caught:
+        inspect(tmp_path / "silent.ckpt")
+    assert twins in caught.value.message
+    assert "--encoder" in str(caught.value.hint)
+    chosen = Teacher(encoder="tu-tf_mobilenetv3_small_100")
+    loaded, _ = load_teacher(tmp_path / "silent.ckpt", teacher=chosen, task="semantic", classes=4)
+    assert same_answers(loaded, original)
+    words = {"hyper_parameters": {"encoder_name": "tu-tf_mobilenetv3_small_100"}}
+    torch.save({"state_dict": original.state_dict()} | words, tmp_path / "telling.ckpt")
+    assert inspect(tmp_path / "telling.ckpt").encoder == "tu-tf_mobilenetv3_small_100"
+
+
+# What does not fit
+
+
+def refusal(path: Path, **arguments: Any) -> TeacherError:
+    wanted: dict[str, Any] = {"teacher": Teacher(), "task": "semantic", "classes": 4}
+    with pytest.raises(TeacherError) as caught:
+        load_teacher(path, **(wanted | arguments))
+    assert str(path) in caught.value.message
+    return caught.value
+
+
+def test_other_classes_than_the_run_are_refused(bare: Path) -> None:
+    error = refusal(bare, classes=11)
+    assert "4 classes" in str(error.found) and "11 classes" in str(error.allowed)
+
+
+def test_four_channels_are_four_classes_unless_the_user_says_so(bare: Path) -> None:
+    error = refusal(bare, task="hierarchical", classes=3)
+    assert "teacher.task=hierarchical" in str(error.hint)
+    _, report = load_teacher(bare, teacher=Teacher(task="hierarchical"), task="hierarchical", classes=3)
+    assert (report.task, report.classes) == ("hierarchical", 3)
+
+
+def test_a_hierarchical_teacher_does_not_teach_four_classes(own: Path) -> None:
+    assert "hierarchical" in str(refusal(own).found)
+    load_teacher(own, teacher=Teacher(task="semantic"), task="semantic", classes=4)
+
+
+def test_hierarchical_needs_four_channels(tmp_path: Path) -> None:
+    torch.save(unet(classes=5).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(TeacherError, match="cannot be read as that task"):
+        inspect(tmp_path / "a.pth", task="hierarchical")
+
+
+def test_other_input_channels_are_told_by_inspect_and_refused_as_a_teacher(tmp_path: Path) -> None:
+    original = unet(in_channels=4)
+    torch.save(original.state_dict(), tmp_path / "a.pth")
+    report = inspect(tmp_path / "a.pth")
+    assert (report.in_channels, report.encoder) == (4, "resnet18")
+    assert report.parameters == sum(parameter.numel() for parameter in original.parameters())
+    assert report.parameters_used < report.parameters
+    assert "4 input channels" in str(refusal(tmp_path / "a.pth").found)
+
+
+def test_missing_unexpected_and_mismatched_keys_are_named(tmp_path: Path, network: nn.Module) -> None:
+    state = network.state_dict()
+    missing = {key: value for key, value in state.items() if key != "decoder.blocks.1.conv2.0.weight"}
+    torch.save(missing, tmp_path / "missing.pth")
+    assert "1 missing: decoder.blocks.1.conv2.0.weight" in str(refusal(tmp_path / "missing.pth").found)
+    torch.save(state | {"decoder.extra.weight": torch.zeros(1)}, tmp_path / "extra.pth")
+    assert "1 unexpected: decoder.extra.weight" in str(refusal(tmp_path / "extra.pth").found)
+    torch.save(state | {"decoder.blocks.1.conv2.0.weight": torch.zeros(8, 9, 3, 3)}, tmp_path / "shape.pth")
+    assert "(8, 9, 3, 3) instead of (8, 8, 3, 3)" in str(refusal(tmp_path / "shape.pth").found)
+    headless = {key: value for key, value in state.items() if not key.startswith("segmentation_head")}
+    torch.save(headless, tmp_path / "head.pth")
+    assert "segmentation_head.0.weight is missing" in str(refusal(tmp_path / "head.pth").found)
+    no_stem = {key: value for key, value in state.items() if key != "encoder.layer1.0.bn1.weight"}
+    torch.save(no_stem, tmp_path / "encoder.pth")
+    assert "not in the table" in str(refusal(tmp_path / "encoder.pth"))
+    error = refusal(tmp_path / "encoder.pth", teacher=Teacher(encoder="resnet18"))
+    assert "1 missing: encoder.layer1.0.bn1.weight" in str(error.found)
+
+
+def test_our_own_incomplete_file_names_what_is_missing(tmp_path: Path, network: nn.Module) -> None:
+    payload = own_payload(network)
+    del payload["student"]["encoder.layer1.0.bn1.weight"]
+    checkpoint.save(tmp_path / "a.pth", payload)
+    assert "1 missing: encoder.layer1.0.bn1.weight" in str(refusal(tmp_path / "a.pth").found)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({"encoder": "resnet34"}, "resnet18"),
+        ({"encoder": "resnet81"}, "resnet18"),
+        ({"architecture": "FPN"}, "Unet"),
+        ({"architecture": "Unett"}, "Unet"),
+        ({"encoder": "tu-no_such_model"}, "resnet18"),
+    ],
+)
+def test_what_the_user_says_must_fit_too(bare: Path, words: dict[str, str], named: str) -> None:
+    with pytest.raises(TeacherError) as caught:
+        inspect(bare, **words)
+    assert named in str(caught.value.hint)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, network: nn.Module) -> None:
+    state = network.state_dict() | {"decoder.blocks.0.conv1.1.bias": torch.full((8,), float("nan"))}
+    torch.save(state, tmp_path / "a.pth")
+    assert "decoder.blocks.0.conv1.1.bias" in str(refusal(tmp_path / "a.pth").found)
+
+
+def test_a_missing_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        inspect(tmp_path / "nothing.pth")
