@@ -1,0 +1,121 @@
+"""The parts of the README that the code itself says: ``python -m tests.readme`` writes them anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from kdtui.profile import CocoData, Distillation, FolderData, Launch, Model, Profile, SyntheticData, Teacher, Training
+from kdtui.profile.tables import CocoSplit
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+TABLES: list[tuple[str, type[BaseModel]]] = [
+    ("(top)", Profile),
+    ('data, kind = "synthetic"', SyntheticData),
+    ('data, kind = "coco"', CocoData),
+    ("data.train, data.val, data.test of coco", CocoSplit),
+    ('data, kind = "folder"', FolderData),
+    ("student", Model),
+    ("teacher", Teacher),
+    ("distillation", Distillation),
+    ("training", Training),
+    ("launch", Launch),
+]
+
+
+def kdtui(*arguments: str) -> str:
+    """What a command prints, as a terminal of 100 columns without colour shows it."""
+    environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    program = [sys.executable, "-c", "from kdtui.cli.app import main; import sys; sys.exit(main())"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, check=True)
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def commands() -> list[str]:
+    """Names of all commands."""
+    listed = kdtui("--help").split("Commands:")[1]
+    return re.findall(r"^  ([a-z][a-z-]*) ", listed, flags=re.MULTILINE)
+
+
+def command_reference() -> str:
+    """Every command with its own help."""
+    parts = [f"### kdtui {name}\n\n```\n{kdtui(name, '--help')}\n```\n" for name in commands()]
+    return "\n".join(parts)
+
+
+def profile_reference() -> str:
+    """Every table of a profile with its keys."""
+    parts = []
+    for title, table in TABLES:
+        said = _attributes(table)
+        rows = [
+            f"| {key} | {_allowed(table, key)} | {_default(table, key)} | {said.get(key, '')} |" for key in _keys(table)
+        ]
+        parts.append(f"**{title}**\n\n| key | allowed | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _keys(table: type[BaseModel]) -> list[str]:
+    tables = {"data", "student", "teacher", "distillation", "training", "launch"}
+    return [key for key in table.model_fields if not (table is Profile and key in tables)]
+
+
+def _attributes(table: type[BaseModel]) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for kind in reversed(table.__mro__):
+        text = (kind.__doc__ or "").partition("Attributes:")[2]
+        for key, words in re.findall(r"^        (\w+): (.*?)(?=^        \w+: |\Z)", text, flags=re.M | re.S):
+            said[key] = " ".join(words.split()).replace("``", "`")
+    return said
+
+
+def _allowed(table: type[BaseModel], key: str) -> str:
+    schema = table.model_json_schema()["properties"][key]
+    return _words(schema).replace("|", "\\|")
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_words(option) for option in schema["anyOf"] if option.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "$ref" in schema:
+        return "a table"
+    if schema.get("type") == "array":
+        return f"list of {_words(schema['items'])}"
+    words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[schema["type"]]
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema]
+    return " ".join([words, ", ".join(limits)]).strip()
+
+
+def _default(table: type[BaseModel], key: str) -> str:
+    field = table.model_fields[key]
+    if field.is_required():
+        return "the file's name" if key == "name" else "required"
+    if field.default is None or field.default in ("", ()):
+        return "–"
+    value = field.default
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def filled(text: str) -> str:
+    """``text`` with the generated parts made anew."""
+    for name, content in (("commands", command_reference()), ("profile", profile_reference())):
+        begin, end = f"<!-- {name}: made by `make docs` -->", f"<!-- end of {name} -->"
+        before, rest = text.split(begin)
+        after = rest.split(end)[1]
+        text = f"{before}{begin}\n\n{content}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
