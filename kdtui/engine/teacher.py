@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from kdtui.engine import models
 from kdtui.engine.checkpoint import FORMAT, sha256_of
@@ -63,6 +64,25 @@ class TeacherReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         return asdict(self)
+
+
+class AnySize(nn.Module):
+    """A network that answers images of any size: padded at the right and the bottom, the answer cropped.
+
+    Images are padded to the student's stride, and a deeper teacher may want a larger one.
+    """
+
+    def __init__(self, network: nn.Module, *, stride: int) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B,C,H,W] of normalised images [B,3,H,W]; what is padded has the mean colour."""
+        height, width = images.shape[-2:]
+        padded = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        answer: Tensor = self.network(padded)
+        return answer[..., :height, :width]
 
 
 def inspect(
@@ -118,6 +138,8 @@ def load_teacher(
             allowed="finite weights",
             hint="take an earlier checkpoint of it",
         )
+    if network.requires_divisible_input_shape:
+        network = AnySize(network, stride=int(network.encoder.output_stride))  # type: ignore[union-attr, arg-type]
     return network.eval().requires_grad_(False), report
 
 

@@ -262,6 +262,22 @@ def test_half_precision_weights_teach_in_f32(tmp_path: Path, network: nn.Module)
     assert torch.equal(loaded.state_dict()["encoder.conv1.weight"], half["encoder.conv1.weight"].float())
 
 
+@pytest.mark.parametrize(("architecture", "arguments"), [("FPN", {}), ("Unet", {"decoder_channels": (8,) * 5})])
+def test_a_deep_teacher_answers_images_of_a_shallow_students_size(
+    tmp_path: Path, architecture: str, arguments: dict[str, Any]
+) -> None:
+    original = build(architecture, "resnet18", **arguments)
+    torch.save(original.state_dict(), tmp_path / "a.pth")
+    loaded, _ = load_teacher(tmp_path / "a.pth", teacher=Teacher(), task="semantic", classes=4)
+    images = torch.rand(2, 3, 40, 72)
+    with torch.inference_mode():
+        assert loaded(images).shape == (2, 4, 40, 72)
+        if architecture == "FPN":  # a Unet takes such sizes by itself
+            whole = original(nn.functional.pad(images, (0, 96 - 72, 0, 64 - 40)))
+            assert torch.equal(loaded(images), whole[..., :40, :72])
+    assert same_answers(loaded, original)
+
+
 # Twins
 
 
