@@ -210,8 +210,10 @@ class RunStore:
             StoreError: It could not be deleted.
         """
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # no folder, or no lock to be had there: the look below decides alone
-                file = stack.enter_context(run.beat_path.open("ab"))
+            # Never launched, or no lock to be had there: the look below decides alone. Opened without making it: a
+            # fresh beat would say that a supervisor lives.
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(run.beat_path.open("rb"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:

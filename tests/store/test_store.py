@@ -193,6 +193,12 @@ class TestRemove:
                 store.remove(run)
         store.remove(run)
 
+    def test_a_lost_one_without_its_launch_record_goes(self, store: RunStore) -> None:
+        run = store.create(PROFILE)
+        write(run, [started_event()])
+        store.remove(run)
+        assert not run.path.exists()
+
     def test_one_that_is_not_there_is_told(self, store: RunStore) -> None:
         store.root.mkdir()
         with pytest.raises(StoreError):
