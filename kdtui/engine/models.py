@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import socket
+import urllib.request
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import huggingface_hub
 import segmentation_models_pytorch as smp
@@ -52,6 +53,7 @@ _HIERARCHICAL_CHANNELS = 4
 # transformer has one size.
 _PROBE = {"PAN": 128, "DPT": 224}
 _SMALLEST_PROBE = 64
+_HUB_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ def create(model: Model, *, channels: int) -> nn.Module:
         with warnings.catch_warnings():
             # Checkpoints of these encoders are what many teachers are; their tu- twins have other keys.
             warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
+            # timm chooses among its weights itself; smp asks it for them all the same.
+            warnings.filterwarnings("ignore", message="For 'tu-'")
             network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _unbuildable(model, error) from error
@@ -246,7 +250,8 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
             where="student.encoder_weights",
             found=f"{type(error).__name__}: {text}",
             allowed="none, or imagenet where the encoder has such weights and the machine reaches them",
-            hint="start from scratch: --set student.encoder_weights=none",
+            hint="train from scratch with --set student.encoder_weights=none, or put the weights in the cache "
+            f"({huggingface_hub.constants.HF_HUB_CACHE})",
         )
     return ModelError(
         f"{model.architecture} cannot be built with {model.encoder} at depth {model.encoder_depth}",
@@ -257,8 +262,21 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
 
 
 def _do_without_an_unreachable_hub() -> None:
-    """Where the hub's name does not resolve, look in the local cache alone: its client retries for half a minute."""
+    """Where nothing answers for the hub, look in the local cache alone: its client would retry for minutes.
+
+    Behind a proxy it is the proxy that has to answer.
+    """
+    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(hub.scheme, proxies.get("all"))
+    door = urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(hub.hostname or "") else hub
+    if door.hostname is None:
+        return  # a proxy written in another way: its client knows better
     try:
-        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, 443)
+        socket.create_connection((door.hostname, _port(door)), timeout=_HUB_SECONDS).close()
     except OSError:
         huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or {"http": 80, "socks5": 1080, "socks5h": 1080}.get(url.scheme, 443)
