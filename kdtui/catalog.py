@@ -1,0 +1,211 @@
+"""What an encoder, and a Unet on it, costs: parameters and multiply-accumulates, without torch.
+
+``catalog_data.json`` holds every encoder of segmentation-models-pytorch and the mobile ones of timm (``tu-``), written
+by ``python -m kdtui.engine.build_catalog``. The decoder and the head of a Unet are computed here from its widths.
+MACs count convolutions, matrix products and attention.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kdtui.errors import UsageError
+
+# Pixels of the square that areas are counted in.
+TILE = 32 * 32
+SIDE = 256
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
+ARCHITECTURES = ("Unet",)
+_DATA = Path(__file__).with_name("catalog_data.json")
+_DEEPEST = 5
+_KERNEL = 3 * 3
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """One encoder at depth 5.
+
+    Attributes:
+        name: As smp spells it.
+        family: Encoders of one design, such as ``resnet`` or ``mobilenetv3``.
+        parameters: As stored.
+        parameters_used: Those that a feature depends on.
+        macs: Of one forward of a 256 x 256 image.
+        out_channels: Channels of each feature, the image's size first.
+        reductions: By how much each feature is smaller than the image.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    parameters_used: int
+    macs: int
+    out_channels: tuple[int, ...]
+    reductions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A whole network: parameters as stored, those any output depends on, and MACs of one forward of one image."""
+
+    parameters: int
+    parameters_used: int
+    macs: int
+
+
+def family(name: str) -> str:
+    """The design an encoder belongs to: ``tu-mobilenetv3_small_100`` is a ``mobilenetv3``."""
+    bare = name.removeprefix("tu-").removeprefix("timm-").removeprefix("tf_")
+    for stem in ("efficientnet-lite", "efficientnet_lite", "efficientnetv2", "efficientnet", "resnest", "res2net"):
+        if bare.startswith(stem):
+            return stem.replace("_", "-")
+    if bare.startswith("mobilenet"):
+        return bare.split("_")[0] if not bare.startswith("mobilenet_v2") else "mobilenetv2"
+    for stem in ("skresnext", "skresnet", "se_resnext", "se_resnet", "resnext", "resnet", "regnetx", "regnety"):
+        if bare.startswith(stem):
+            return stem
+    return re.split(r"[\d_-]", bare, maxsplit=1)[0] or bare
+
+
+def encoders(pattern: str | None = None) -> list[EncoderCost]:
+    """Every encoder whose name holds ``pattern``, or matches it as a glob; smallest first."""
+    found = [
+        _encoder_cost(row)
+        for row in _rows().values()
+        if pattern is None or pattern in row["name"] or fnmatchcase(row["name"], pattern)
+    ]
+    return sorted(found, key=lambda cost: (cost.parameters, cost.name))
+
+
+def cost(
+    encoder: str,
+    *,
+    architecture: str = "Unet",
+    decoder_channels: int | Sequence[int] | None = None,
+    out_channels: int = 4,
+    encoder_depth: int = _DEEPEST,
+    height: int,
+    width: int,
+) -> Cost | None:
+    """What a network costs.
+
+    Height and width are padded to the network's stride, as the data is. MACs are exact for encoders without attention
+    in windows, and close for those (``deviation`` in the data file).
+
+    Args:
+        encoder: As smp spells it.
+        architecture: Only a Unet is known.
+        decoder_channels: One width per decoder stage, deepest first; None for smp's own.
+        out_channels: Channels of the head.
+        encoder_depth: Stages of the encoder, 3 to 5.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        None for what the catalog cannot tell: another architecture, or a ``tu-`` encoder that timm may know.
+
+    Raises:
+        UsageError: No such encoder, or widths that do not fit the depth.
+    """
+    row = _rows().get(encoder)
+    if row is None and encoder.startswith("tu-"):
+        return None
+    if row is None:
+        raise _unknown(encoder)
+    if architecture not in ARCHITECTURES:
+        return None
+    kept = row["depths"].get(str(encoder_depth))
+    if kept is None:
+        raise UsageError("no such encoder depth", found=encoder_depth, allowed=", ".join(sorted(row["depths"])))
+    widths = _widths(decoder_channels, encoder_depth)
+    stride = 2**encoder_depth
+    pixels = (-(-height // stride) * stride) * (-(-width // stride) * stride)
+    parameters, macs = _unet(encoder, kept["channels"], kept["reductions"], widths, out_channels, pixels)
+    return Cost(
+        parameters=kept["parameters"] + parameters,
+        parameters_used=kept["used"] + parameters,
+        macs=_work(kept["macs"], pixels) + macs,
+    )
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[str, dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(_DATA.read_bytes())["encoders"]
+    return {row["name"]: row for row in rows}
+
+
+def _encoder_cost(row: dict[str, Any]) -> EncoderCost:
+    kept = row["depths"][str(_DEEPEST)]
+    return EncoderCost(
+        name=row["name"],
+        family=row["family"],
+        parameters=kept["parameters"],
+        parameters_used=kept["used"],
+        macs=_work(kept["macs"], SIDE * SIDE),
+        out_channels=tuple(kept["channels"]),
+        reductions=tuple(kept["reductions"]),
+    )
+
+
+def _work(terms: Sequence[int], pixels: int) -> int:
+    """Constant, linear and quadratic in the area: pooled gates, convolutions, attention."""
+    constant, linear, square = terms
+    return constant + (linear * pixels * TILE + square * pixels * pixels) // (TILE * TILE)
+
+
+def _widths(decoder_channels: int | Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    if decoder_channels is None:
+        return DECODER_CHANNELS[-depth:]
+    widths = (decoder_channels,) if isinstance(decoder_channels, int) else tuple(decoder_channels)
+    if len(widths) != depth or isinstance(decoder_channels, int):
+        raise UsageError(
+            f"the decoder of a Unet takes {depth} widths, one per stage",
+            where="student.decoder_channels",
+            found=list(widths),
+            allowed=f"{depth} numbers, such as {list(DECODER_CHANNELS[-depth:])}",
+        )
+    return widths
+
+
+def _unet(
+    encoder: str, channels: Sequence[int], reductions: Sequence[int], widths: Sequence[int], outputs: int, pixels: int
+) -> tuple[int, int]:
+    """Parameters and MACs of decoder and head."""
+    parameters = macs = 0
+    depth = len(widths)
+    coming = channels[depth]
+    if encoder.startswith("vgg"):  # smp puts two convolutions between encoder and decoder
+        parameters += 2 * _normed(coming, coming)
+        macs += 2 * _KERNEL * coming * coming * (pixels // reductions[depth] ** 2)
+    for stage, wide in enumerate(widths):
+        at = depth - 1 - stage
+        skip = channels[at] if at > 0 else 0  # the image's own size has no skip connection
+        parameters += _normed(coming + skip, wide) + _normed(wide, wide)
+        macs += _KERNEL * (coming + skip + wide) * wide * (pixels // reductions[at] ** 2)
+        coming = wide
+    parameters += _KERNEL * coming * outputs + outputs
+    macs += _KERNEL * coming * outputs * pixels
+    return parameters, macs
+
+
+def _normed(coming: int, wide: int) -> int:
+    """A 3 x 3 convolution without bias, and scale and shift of its norm."""
+    return _KERNEL * coming * wide + 2 * wide
+
+
+def _unknown(encoder: str) -> UsageError:
+    near = difflib.get_close_matches(encoder, _rows(), n=3, cutoff=0.5)
+    return UsageError(
+        "no such encoder",
+        found=encoder,
+        allowed=f"nearest: {', '.join(near)}" if near else None,
+        hint="`kdtui encoders` lists them; `tu-NAME` is any encoder of timm",
+    )

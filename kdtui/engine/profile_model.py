@@ -1,0 +1,32 @@
+"""Size and work of a real network: parameters and multiply-accumulates."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_OPERATIONS_PER_MAC = 2
+
+
+def count_macs(network: nn.Module, *, height: int, width: int, channels: int = 3) -> int:
+    """Multiply-accumulates of one forward of one image.
+
+    Convolutions, matrix products and attention count; norms, activations and resizing do not. A network on the meta
+    device is counted without computing anything.
+    """
+    device = next(network.parameters()).device
+    image = torch.empty(1, channels, height, width, device=device)
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(image)
+    finally:
+        network.train(training)
+    return int(counter.get_total_flops()) // _OPERATIONS_PER_MAC
+
+
+def stored_parameters(network: nn.Module) -> int:
+    """Every number that training could change."""
+    return sum(parameter.numel() for parameter in network.parameters())
