@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 from kdtui import catalog
@@ -14,9 +13,8 @@ def encoder_rows(pattern: str, teacher_parameters: int | None) -> list[dict[str,
     Costs are of a Unet with its default decoder, four output channels, at 256 x 256.
     """
     rows = []
-    for name in catalog.encoders():
-        if not (pattern in name or fnmatchcase(name, pattern)):
-            continue
+    for encoder in catalog.encoders(pattern or None):
+        name = encoder.name
         cost = catalog.cost(name, architecture="Unet", decoder_channels=None, out_channels=4, height=256, width=256)
         if cost is None:
             continue

@@ -46,7 +46,7 @@ def complete_encoder(incomplete: str) -> list[str]:
     """Encoders of the catalog that begin like this."""
     from kdtui.catalog import encoders
 
-    return [name for name in encoders() if name.startswith(incomplete)]
+    return [encoder.name for encoder in encoders() if encoder.name.startswith(incomplete)]
 
 
 RunName = Annotated[

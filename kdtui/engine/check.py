@@ -89,7 +89,7 @@ def doctor() -> dict[str, Any]:
         loss = network(torch.zeros(2, 3, 64, 64)).square().mean()
         loss.backward()
         torch.optim.AdamW([p for p in network.parameters() if p.requires_grad]).step()
-        return f"one step of Unet resnet18 on the CPU, loss {float(loss):.3f}"
+        return f"one step of Unet resnet18 on the CPU, loss {loss.item():.3f}"
 
     def gpus() -> str:
         if not torch.cuda.is_available():

@@ -137,6 +137,7 @@ def _cost(profile: Profile) -> tuple[int | None, int | None]:
         architecture=profile.student.architecture,
         decoder_channels=profile.student.decoder_channels,
         out_channels=channels,
+        encoder_depth=profile.student.encoder_depth,
         height=profile.data.height,
         width=profile.data.width,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kdtui import events
-from kdtui.errors import EngineError
+from kdtui.errors import EngineError, UsageError
 from kdtui.launch.plan import disk_check, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
@@ -125,9 +125,14 @@ def test_compression_is_known_when_a_run_of_ours_teaches(store: RunStore) -> Non
     assert plan([load("baseline")], store, checks=False).runs[0].compression is None
 
 
-def test_an_encoder_nobody_knows_has_no_cost(store: RunStore) -> None:
-    planned = plan([load("baseline", ["student.encoder=nosuchencoder"])], store, checks=False).runs[0]
+def test_an_encoder_outside_the_catalog_has_no_cost(store: RunStore) -> None:
+    planned = plan([load("baseline", ["student.encoder=tu-resnet10t"])], store, checks=False).runs[0]
     assert planned.parameters is planned.macs is None
+
+
+def test_an_encoder_nobody_knows_is_told_before_anything_starts(store: RunStore) -> None:
+    with pytest.raises(UsageError, match="no such encoder"):
+        plan([load("baseline", ["student.encoder=nosuchencoder"])], store, checks=False)
 
 
 def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from kdtui.engine.data import IGNORE_INDEX
+from kdtui.engine.visualize import palette, write_panels
+
+
+def test_one_picture_per_image_with_disagreement_in_red(tmp_path: Path) -> None:
+    images = torch.zeros(2, 3, 4, 6)
+    masks = torch.zeros(2, 4, 6, dtype=torch.long)
+    masks[:, :, 5] = IGNORE_INDEX
+    student = torch.zeros(2, 4, 6, dtype=torch.uint8)
+    student[1, 0, 0] = student[1, 0, 5] = 1  # the second where no label is
+    teacher = np.zeros((2, 4, 6), np.uint8)
+    write_panels(tmp_path / "epoch", images, masks, student, teacher, classes=3)
+    names = sorted(path.name for path in (tmp_path / "epoch").iterdir())
+    assert names == ["000.png", "001.png"]
+    with Image.open(tmp_path / "epoch" / "001.png") as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (4, 5 * 6 + 4 * 2, 3)
+    disagreement = pixels[:, -6:]
+    red = (disagreement == [255, 60, 60]).all(axis=2)
+    assert red.sum() == 1
+    assert red[0, 0]
+
+
+def test_without_a_teacher_its_panel_is_left_out(tmp_path: Path) -> None:
+    masks = torch.zeros(1, 4, 6, dtype=torch.long)
+    write_panels(tmp_path, torch.zeros(1, 3, 4, 6), masks, masks, None, classes=3)
+    with Image.open(tmp_path / "000.png") as picture:
+        assert picture.size == (4 * 6 + 3 * 2, 4)
+
+
+def test_every_class_has_a_colour_of_its_own() -> None:
+    colours = palette(20)[:20]
+    assert len({tuple(colour) for colour in colours.tolist()}) == 20
