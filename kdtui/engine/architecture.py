@@ -69,6 +69,7 @@ def read_decoder(architecture: str, state: Mapping[str, Tensor]) -> Decoder:
 
     Raises:
         KeyError: A key that every network of this architecture has is missing; its argument is the key.
+        IndexError: A tensor has too few dimensions.
     """
     head = "segmentation_head.head.4.weight" if architecture == "DPT" else "segmentation_head.0.weight"
     channels: list[int] | int | None
@@ -110,6 +111,10 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
         decoder: What :func:`read_decoder` found.
         state: Keys and shapes.
         encoder_channels: Channels of the encoder's stages 0..5 where known.
+
+    Raises:
+        KeyError: As :func:`read_decoder`.
+        IndexError: A tensor has too few dimensions.
     """
     architecture = decoder.architecture
     if isinstance(decoder.channels, list):
@@ -134,7 +139,7 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
         "DeepLabV3": ("aspp.convs.0.0",),
         "DeepLabV3Plus": ("aspp.0.convs.0.0",),
     }[architecture]
-    seen = [state[f"decoder.{tap}.weight"].shape[1] for tap in taps]
+    seen = [int(state[f"decoder.{tap}.weight"].shape[1]) for tap in taps]
     return [depth for depth in likely if list(encoder_channels[depth::-1][: len(taps)]) == seen]
 
 

@@ -69,6 +69,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
                 "depth": depth if len(depths) > 1 else None,
                 "hash": shape_hash(shapes),
                 "stem": sorted(key for key in shapes if shapes[key] != wider[key]),
+                "tensors": len(shapes),
                 "channels": list(network.out_channels),  # type: ignore[arg-type]
             }
         )

@@ -60,6 +60,16 @@ def find_encoders(shapes: Shapes) -> list[Match]:
     return []
 
 
+def resembling(shapes: Shapes, *, limit: int = 3) -> list[str]:
+    """Encoders that begin alike and have about as many tensors, nearest first: for a hint, never for a choice."""
+    distances: dict[str, int] = {}
+    for row in (row for rows in _table().values() for row in rows):
+        if all(key in shapes for key in row["stem"]):
+            distance = abs(row["tensors"] - len(shapes))
+            distances[row["name"]] = min(distance, distances.get(row["name"], distance))
+    return sorted(distances, key=lambda name: distances[name])[:limit]
+
+
 @functools.cache
 def _table() -> dict[str, list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["encoders"]

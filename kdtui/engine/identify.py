@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdtui.engine.architecture import ARCHITECTURES, DEPTHS, Decoder, architecture_of, depths, read_decoder
 from kdtui.engine.checkpoint import differences
 from kdtui.engine.containers import Contents
-from kdtui.engine.encoder_table import RGB, Match, Shapes, find_encoders
+from kdtui.engine.encoder_table import RGB, Match, Shapes, find_encoders, resembling
 from kdtui.errors import TeacherError
 
 _ENCODER = "encoder."
@@ -32,6 +32,17 @@ _TRACELESS = (
 )
 # Where people's files say what their encoder is called.
 _ENCODER_WORDS = ("encoder_name", "encoder", "backbone")
+# What smp and timm raise for settings that make no network.
+_UNBUILDABLE = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,15 @@ def identify(contents: Contents, *, architecture: str | None, encoder: str | Non
     _check_encoder(name, contents)
     known = [match for match in matches if match.name == name]
     in_channels = known[0].in_channels if known else RGB
+    try:
+        candidates = _depths(state, decoder, known)
+    except LookupError as error:
+        raise _incomplete(decoder.architecture, contents, error) from error
     nearest: list[str] = []
-    for depth in _depths(state, decoder, known):
+    for depth in candidates:
         try:
             network = _build(decoder, name, depth, in_channels)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        except _UNBUILDABLE as error:
             nearest = nearest or [f"at depth {depth}: {' '.join(str(error).split())[:300]}"]
             continue
         problems = differences(network, state)
@@ -107,29 +122,35 @@ def _decoder(contents: Contents, given: str | None) -> Decoder:
         )
     try:
         decoder = read_decoder(architecture, contents.state)
-    except KeyError as error:
-        raise TeacherError(
-            f"this is no whole {architecture}",
-            where=contents.file,
-            found=f"{error.args[0]} is missing",
-            allowed="every key of the network that was saved",
-            hint=f"the keys look like {architecture_of(contents.state)}" if given else None,
-        ) from error
+    except LookupError as error:
+        raise _incomplete(architecture, contents, error) from error
     config = contents.metadata.get("config")
     told = {key: config[key] for key in _TRACELESS if key in config} if isinstance(config, Mapping) else {}
     return Decoder(architecture, decoder.channels, decoder.out_channels, decoder.arguments | told)
 
 
+def _incomplete(architecture: str, contents: Contents, error: LookupError) -> TeacherError:
+    looks_like = architecture_of(contents.state)
+    return TeacherError(
+        f"this is no whole {architecture}",
+        where=contents.file,
+        found=f"{error.args[0]} is missing" if isinstance(error, KeyError) else "a tensor with too few dimensions",
+        allowed="every key of the network that was saved",
+        hint=f"the keys look like {looks_like}" if looks_like != architecture else None,
+    )
+
+
 def _encoders(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Match]]:
     """What the encoder may be, and the state under the names that today's smp gives its keys."""
     for renamed in _renamings(state):
-        shapes: Shapes = {
-            key.removeprefix(_ENCODER): tuple(value.shape) for key, value in renamed.items() if key.startswith(_ENCODER)
-        }
-        matches = find_encoders(shapes)
+        matches = find_encoders(_encoder_shapes(renamed))
         if matches:
             return renamed, matches
     return state, []
+
+
+def _encoder_shapes(state: Mapping[str, Tensor]) -> Shapes:
+    return {key.removeprefix(_ENCODER): tuple(value.shape) for key, value in state.items() if key.startswith(_ENCODER)}
 
 
 def _renamings(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -153,13 +174,15 @@ def _only_name(contents: Contents, matches: list[Match]) -> str:
     told = [name for name in _told(contents.metadata) if name in names or (not names and _exists(name))]
     if told:
         return told[0]
-    tensors = sum(key.startswith(_ENCODER) for key in contents.state)
+    shapes = _encoder_shapes(contents.state)
+    similar = [] if names else resembling(shapes)
+    found = f"{len(shapes)} encoder tensors of a custom, incomplete or rarer timm encoder"
     raise TeacherError(
         "several encoders have exactly these shapes" if names else "the encoder of this network is not in the table",
         where=contents.file,
-        found=", ".join(names) or f"{tensors} encoder tensors of a custom, incomplete or rarer timm encoder",
+        found=", ".join(names) or found + (f", not unlike {', '.join(similar)}" if similar else ""),
         allowed="the name that it was built with",
-        hint=f"say which: --encoder {names[0] if names else 'tu-NAME'} (teacher.encoder in a profile)",
+        hint=f"say which: --encoder {[*names, *similar, 'tu-NAME'][0]} (teacher.encoder in a profile)",
     )
 
 

@@ -355,9 +355,24 @@ def test_missing_unexpected_and_mismatched_keys_are_named(tmp_path: Path, networ
     assert "segmentation_head.0.weight is missing" in str(refusal(tmp_path / "head.pth").found)
     no_stem = {key: value for key, value in state.items() if key != "encoder.layer1.0.bn1.weight"}
     torch.save(no_stem, tmp_path / "encoder.pth")
-    assert "not in the table" in str(refusal(tmp_path / "encoder.pth"))
+    error = refusal(tmp_path / "encoder.pth")
+    assert "not in the table" in error.what and "--encoder resnet18" in str(error.hint)
     error = refusal(tmp_path / "encoder.pth", teacher=Teacher(encoder="resnet18"))
     assert "1 missing: encoder.layer1.0.bn1.weight" in str(error.found)
+
+
+def test_tensors_of_the_wrong_rank_are_no_crash(tmp_path: Path) -> None:
+    state = build("FPN", "resnet18").state_dict()
+    for key in (
+        "decoder.p5.weight",
+        "decoder.p3.skip_conv.weight",
+        "segmentation_head.0.weight",
+        "encoder.conv1.weight",
+    ):
+        torch.save(state | {key: torch.tensor(1.0)}, tmp_path / "flat.pth")
+        refusal(tmp_path / "flat.pth")
+        torch.save({name: value for name, value in state.items() if name != key}, tmp_path / "gone.pth")
+        refusal(tmp_path / "gone.pth")
 
 
 def test_our_own_incomplete_file_names_what_is_missing(tmp_path: Path, network: nn.Module) -> None:
