@@ -1,3 +1,31 @@
-"""Before any test module: smp imports torchvision, which the engine first makes importable."""
+"""Networks and checkpoints; imported before any test module, so that the engine makes torchvision importable first."""
 
-import kdtui.engine  # noqa: F401
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kdtui.engine import checkpoint
+from tests.engine.networks import own_payload, unet
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return unet()
+
+
+@pytest.fixture
+def own(tmp_path: Path, network: nn.Module) -> Path:
+    path = tmp_path / "best_model.pth"
+    checkpoint.save(path, own_payload(network))
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path, network: nn.Module) -> Path:
+    path = tmp_path / "bare.pth"
+    torch.save(network.state_dict(), path)
+    return path
