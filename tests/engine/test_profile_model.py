@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdtui import catalog
+from kdtui.engine.build_catalog import DATA, build, lines_of, names, row_of
+from kdtui.engine.models import count_parameters, create, freeze_unused
+from kdtui.engine.profile_model import count_macs, stored_parameters
+from kdtui.profile import Model
+
+WIDE, NARROW = (256, 128, 64, 32, 16), (48, 40, 24, 16, 8)
+
+
+def stored_lines() -> dict[str, str]:
+    lines = DATA.read_text().splitlines()[1:-1]
+    return {line.split('"')[3]: line.rstrip(",") for line in lines}
+
+
+def test_macs_of_a_convolution_are_its_definition() -> None:
+    convolution = nn.Conv2d(3, 8, kernel_size=3, padding=1)
+    assert count_macs(convolution, height=16, width=8) == 3 * 8 * 9 * 16 * 8
+    assert stored_parameters(convolution) == 3 * 8 * 9 + 8
+
+
+def test_counting_leaves_the_mode_alone() -> None:
+    network = nn.Conv2d(3, 1, 1).train()
+    count_macs(network, height=4, width=4)
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("encoder", "depth", "widths", "size"),
+    [
+        ("resnet18", 5, None, (64, 96)),
+        ("resnet18", 3, None, (64, 64)),
+        ("timm-efficientnet-b0", 5, NARROW, (96, 64)),
+        ("timm-efficientnet-b0", 4, (64, 32, 16, 8), (80, 64)),
+        ("mobilenet_v2", 5, WIDE, (256, 256)),
+        ("vgg11", 5, None, (64, 64)),
+        ("tu-mobilenetv3_small_100", 5, NARROW, (96, 64)),
+        ("tu-mobilenetv3_small_100", 3, None, (64, 64)),
+        ("mit_b0", 5, None, (96, 160)),
+    ],
+)
+def test_the_catalog_is_a_real_unet(
+    encoder: str, depth: int, widths: tuple[int, ...] | None, size: tuple[int, int]
+) -> None:
+    model = Model(encoder=encoder, encoder_depth=depth, decoder_channels=widths)
+    network = create(model, channels=5)
+    freeze_unused(network)
+    parameters = count_parameters(network)
+    told = catalog.cost(
+        encoder, decoder_channels=widths, out_channels=5, encoder_depth=depth, height=size[0], width=size[1]
+    )
+    macs = count_macs(network.to("meta"), height=size[0], width=size[1])
+    assert told == catalog.Cost(parameters.stored, parameters.used, macs)
+
+
+def test_every_encoder_stands_in_the_file() -> None:
+    assert list(stored_lines()) == list(names())
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv4_conv_small"])
+def test_the_file_is_what_the_generator_writes(encoder: str) -> None:
+    threads = torch.get_num_threads()
+    line = lines_of([row_of(encoder)]).decode().splitlines()[1]
+    torch.set_num_threads(threads)
+    assert line == stored_lines()[encoder]
+
+
+@pytest.mark.slow
+def test_the_whole_file_is_what_the_generator_writes() -> None:
+    assert build() == DATA.read_bytes()
