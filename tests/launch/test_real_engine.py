@@ -17,7 +17,7 @@ from kdtui.profile import Model, Profile, SyntheticData, Training
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.launch.processes import events, eventually, everyone, kill, lives, reaches, record_of, slot_is_held
+from tests.launch.processes import events, eventually, everyone, gone, kill, reaches, record_of, slot_is_held
 
 pytestmark = pytest.mark.slow
 REAL = f"{sys.executable} -m kdtui.engine"
