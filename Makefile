@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu check format docs install clean
+.PHONY: demo test test-slow test-gpu check bench format docs install clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -33,6 +33,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m benchmarks.teacher_cost
 
 docs: install
 	$(BIN)/python -m tests.readme
