@@ -324,7 +324,9 @@ class Fit:
 
     def _visualize(self, epoch: int) -> None:
         stage = self.stage
-        samples = [stage.val_set[index, 0] for index in range(min(_PICTURES, len(stage.val_set)))]
+        # Spread over the split: neighbours may be frames of one film.
+        spread = np.linspace(0, len(stage.val_set) - 1, min(_PICTURES, len(stage.val_set)))
+        samples = [stage.val_set[round(index), 0] for index in spread]
         images = torch.stack([sample.image for sample in samples])
         masks = torch.stack([sample.mask for sample in samples])
         stage.student.eval()
