@@ -69,7 +69,9 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         stage.run.path.parent / ".cache" / "teachers",
         teacher_sha256=report.sha256,
         fingerprint=data_fingerprint(profile.data, "val"),
-        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}",
+        # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
+        f"{report.architecture} {report.encoder}",
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )

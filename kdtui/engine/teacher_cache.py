@@ -31,8 +31,8 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def data_fingerprint(data: Data, split: str) -> str:
     """Changes when the files behind a split do, by name, size and time (contents are not read)."""
     if isinstance(data, CocoData):
-        sources = [Path(part.annotations) for part in (data.train, data.val, data.test) if part is not None]
-        stamps = [_stamp(path) for path in sources]
+        part = getattr(data, split) or data.train  # without a split of its own it is held out of the training images
+        stamps = [_stamp(Path(part.annotations))]
     elif isinstance(data, FolderData):
         root = Path(data.root)
         folders = [root / "images" / split, root / "masks" / split]
@@ -68,7 +68,7 @@ class TeacherCache:
         try:
             scores = Scores(**json.loads(self._scores.read_text()))
             predictions = np.load(self._predictions, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, EOFError, ValueError, TypeError):
             return None
         return scores, predictions
 
