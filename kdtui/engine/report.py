@@ -42,7 +42,9 @@ class Report:
         if self._log is None:
             return
         self._run.logs.mkdir(exist_ok=True)
-        self._board = SummaryWriter(str(self._run.logs), purge_step=event.resumed_step or None)
+        self._board = SummaryWriter(
+            str(self._run.logs), purge_step=event.resumed_step + 1 if event.attempt > 1 else None
+        )
         teacher = "" if event.teacher is None else f", teacher mIoU {event.teacher['miou']:.4f}"
         self._emit(
             event,
