@@ -123,7 +123,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
     if resumed is not None:
         progress = restore(fabric, resumed, optimizer)
-        if record.total_epochs is None and record.attempt > 1:
+        if record.total_epochs is None and start_path == run.last:
             total_epochs = resumed["total_epochs"]
         if resumed["steps_per_epoch"] != steps:
             # Another batch size or data: steps are counted in epochs of this run, from the last whole one.
