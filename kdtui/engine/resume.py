@@ -88,10 +88,15 @@ def restore_rng(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
+def _over_ranks(fabric: Fabric, window: list[Tensor]) -> list[Tensor]:
+    """The window averaged over ranks: every rank takes it up again, and the mean of equals is itself."""
+    return list(fabric.all_reduce(torch.stack(window), reduce_op="mean")) if window else []
+
+
 def capture(
     fabric: Fabric, progress: Progress, optimizer: torch.optim.Optimizer, *, total_epochs: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """The ``resume`` part of a checkpoint. Every rank must call it: generators are gathered.
+    """The ``resume`` part of a checkpoint. Every rank must call it: generators are gathered, the window averaged.
 
     The learning rate schedule is a function of ``step`` and ``total_epochs``, and the sampler's position one of
     ``step`` and ``steps_per_epoch``: these numbers are their whole state.
@@ -106,7 +111,7 @@ def capture(
         "best_miou": progress.best_miou,
         "best_epoch": progress.best_epoch,
         "best_iou": dict(progress.best_iou),
-        "window": [part.detach().cpu() for part in progress.window],
+        "window": [part.detach().cpu() for part in _over_ranks(fabric, progress.window)],
         "history": list(progress.history),
         "total_epochs": total_epochs,
         "steps_per_epoch": steps_per_epoch,
