@@ -84,6 +84,8 @@ class Fit:
                 self._finish_epoch(progress.epochs_done + 1)
                 reason = self._early_stop()
         except StopAsked:
+            if progress.window:
+                self._raise_if_diverged(self._window())
             save_state(self.stage, self.report, [(self.stage.run.last, "last")])
             epoch = min(progress.step // self.stage.steps_per_epoch + 1, total_epochs)
             self.report.say(events.Stopped(step=progress.step, epoch=epoch))
@@ -217,7 +219,7 @@ class Fit:
 
     def _report_training(self, epoch: int) -> None:
         """Close the window: one reduction over ranks and one device-to-host sync for all steps in it."""
-        window = reduced(self.stage.fabric, torch.stack(self.progress.window), "mean").cpu()
+        window = self._window()
         self._raise_if_diverged(window)
         self.progress.window = []
         scalars: dict[str, float | None] = dict(zip(self._part_names, window.mean(dim=0).tolist(), strict=True))
@@ -230,9 +232,15 @@ class Fit:
         self._last_train = self._measured("train", epoch, scalars)
         self.report.measured(self._last_train)
 
+    def _window(self) -> Tensor:
+        """Loss parts of the steps since the last report, [steps, P]: the mean over ranks; a collective."""
+        return reduced(self.stage.fabric, torch.stack(self.progress.window), "mean").cpu()
+
     def _raise_if_diverged(self, window: Tensor) -> None:
-        # fp16 gradients overflow now and then by design: the scaler skips that step and lowers its scale.
-        losses = [index for index, name in enumerate(self._part_names) if name != "gradient_norm"]
+        # fp16 gradients overflow now and then by design: the scaler skips that step and lowers its scale. Without a
+        # scaler such a gradient is in the weights, whatever the loss still says.
+        overflows = self.stage.precision == "fp16"
+        losses = [index for index, name in enumerate(self._part_names) if not (overflows and name == "gradient_norm")]
         broken = ~torch.isfinite(window[:, losses])
         if not broken.any():
             return
@@ -277,9 +285,11 @@ class Fit:
         point = self._measured("val", epoch, scalars)
         progress.history += [vars(kept).copy() for kept in (self._last_train, point) if kept is not None]
         self.report.measured(point)
-        targets = [(stage.run.epoch_checkpoint(epoch), "epoch"), (stage.run.last, "last")]
+        targets = [(stage.run.epoch_checkpoint(epoch), "epoch")]
         if progress.best_epoch == epoch:
             targets.append((stage.run.best, "best"))
+        # Last of all: a run killed before it repeats the epoch, one killed after it must find its best weights.
+        targets.append((stage.run.last, "last"))
         save_state(self.stage, self.report, targets)
         every = stage.profile.training.visualize_every
         if every and stage.leads and (epoch % every == 0 or epoch == stage.total_epochs):

@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from kdtui import events
 from kdtui.engine import checkpoint
+from kdtui.engine.fit import Fit
+from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.stage import set_stage
 from kdtui.errors import CheckpointError, DivergedError
 from kdtui.store.run import Run
-from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record
 
 RESUMABLE: dict[str, Any] = {
     "data__augmentation": "heavy",
@@ -135,6 +139,63 @@ def test_a_diverged_loss_fails_with_its_step_and_parts_and_keeps_the_last_good_c
     assert "loss.base.ce" in caught.value.message
     assert torch.isfinite(checkpoint.load(run.untrained)["student"]["encoder.conv1.weight"]).all()
     assert not run.last.exists()
+
+
+def test_a_stop_between_two_reports_saves_no_broken_weights(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path,
+        training__learning_rate=1e30,
+        training__gradient_clip=0.0,
+        training__warmup=0.0,
+        training__log_every=99,
+        data__train_samples=48,
+    )
+
+    class StoppedAtLook(Run):
+        looks = 0
+
+        def stop_requested(self) -> bool:
+            self.looks += 1
+            return self.looks == 5  # before the fifth of six steps: no report yet
+
+    with pytest.raises(DivergedError):
+        fit(StoppedAtLook(run.path))
+    assert not run.last.exists()
+
+
+def test_a_gradient_that_is_not_finite_is_found_before_its_weights_are_saved(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=1, training__precision="fp32", data__train_samples=8)
+    stage = set_stage(run, record(run), world_size=1)
+    weight = next(parameter for parameter in stage.student.parameters() if parameter.requires_grad)
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with Report(run, active=True) as report, pytest.raises(DivergedError, match="gradient_norm"):
+        Fit(stage, report).train()
+    assert not run.last.exists()
+
+
+def test_the_best_weights_are_kept_before_the_state_that_calls_them_best(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=1)
+    fit(run)
+    tags = [event.tag for event in events_of(run) if isinstance(event, events.Saved)]
+    assert tags == ["epoch", "best", "last"]
+
+
+def test_tensorboard_keeps_the_point_that_a_run_was_resumed_from(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=1)
+    fit(run)
+    assert fit(run, attempt=2, total_epochs=2) == "finished"
+    board = EventAccumulator(str(run.logs))
+    board.Reload()
+    assert [point.step for point in board.Scalars("val/miou")] == [3, 6]
+
+
+def test_a_start_that_was_cut_short_keeps_its_own_horizon(tmp_path: Path) -> None:
+    parent = make_run(tmp_path, training__epochs=1)
+    fit(parent)
+    child = make_run(tmp_path, training__epochs=2, resume_from=parent.last)
+    # Its first attempt left no state of its own.
+    assert fit(child, attempt=2) == "finished"
+    assert [step for step, *_ in curve(child, "val", "miou")] == [6]
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
