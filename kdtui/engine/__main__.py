@@ -42,13 +42,16 @@ def _described(error: KdtuiError) -> dict[str, str | None]:
 def _train(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui import events
     from kdtui.store.run import EventLog, Run
+    from kdtui.store.scan import scan
 
     run = Run(Path(options.run))
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
-    def fail(error: KdtuiError) -> None:
+    def fail(error: KdtuiError, *, own: bool) -> None:
         print(str(error), file=sys.stderr)
-        if rank == 0:
+        # A rank that fails alone breaks the next collective of the others: its reason stands, theirs are its echo.
+        told = world_size > 1 and isinstance(scan(run.events_path).word, events.Failed)
+        if not told and (rank == 0 or own):
             with EventLog(run.events_path) as log:
                 log.append(events.Failed(**_described(error)))  # type: ignore[arg-type]
 
@@ -60,27 +63,31 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
             raise EngineError("this run was never launched", where=run.path, hint=f"kdtui resume {run.id}")
         return {"run": run.id, "word": train(run, record, rank=rank, world_size=world_size)}
     except KdtuiError as error:
-        fail(error)
+        fail(error, own=True)
         raise
     except Exception as error:
         traceback.print_exc()
         known = _translated(error, run.worker_log)
-        fail(known)
+        fail(known, own=_out_of_memory(error))
         raise known from error
 
 
 def _translated(error: Exception, log: Path) -> KdtuiError:
     """An error nobody foresaw, in the form every error has; the traceback stays in the worker's log."""
-    import torch
-
     text = " ".join(str(error).split())[:500]
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if _out_of_memory(error):
         return EngineError(
             "out of memory",
             found=text,
             hint="smaller steps with the same result: --set training.micro_batch_size=N; or smaller data.height/width",
         )
     return EngineError(f"{type(error).__name__}: {text}", hint=f"the traceback is in {log}")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:

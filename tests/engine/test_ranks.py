@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -9,14 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kdtui.engine import checkpoint
-from kdtui.events import Event, Measured, Started, Stopped
+from kdtui.events import Event, Failed, Measured, Started, Stopped
 from kdtui.store.run import Run
+from tests.engine.data.makers import HEIGHT, WIDTH, label_folder
 from tests.engine.first_gradients import keep_first_gradients
-from tests.engine.runs import TINY, curve, events_of, make_run
+from tests.engine.runs import TINY, curve, events_of, make_run, record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,8 +31,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
-    """Run ``python argv`` once per rank, as the supervisor does; all must end well."""
+def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
+    """``python argv`` once per rank, as the supervisor starts it."""
     port = str(free_port())
     processes = []
     for rank in range(world_size):
@@ -50,8 +54,13 @@ def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.
                 text=True,
             )
         )
+    return processes
+
+
+def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
+    """Run ``python argv`` once per rank; all must end well."""
     done = []
-    for process in processes:
+    for process in start(world_size, *argv):
         out, error = process.communicate(timeout=timeout)
         assert process.returncode == 0, error[-3000:]
         done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
@@ -143,3 +152,17 @@ def test_two_ranks_hear_of_a_stop_together_and_resume(tmp_path: Path, teacher: R
     resumed = [event for event in events_of(run) if isinstance(event, Started)][-1]
     assert resumed.resumed_step == stopped_at
     assert measured(events_of(run))
+
+
+def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tmp_path: Path) -> None:
+    data = label_folder(tmp_path / "data", count=4)
+    last = tmp_path / "data" / "masks" / "val" / "3.png"  # in the share of rank 1
+    Image.fromarray(np.full((HEIGHT, WIDTH), 99, np.uint8)).save(last)
+    run = make_run(tmp_path / "runs", data=data.model_dump(), training__batch_size=2, training__devices=2)
+    run.write_launch_record(dataclasses.replace(record(run), devices=2))
+    for process in start(2, "-m", "kdtui.engine", "train", str(run.path)):
+        process.communicate(timeout=120)
+        assert process.returncode == 4
+    (failed,) = [event for event in events_of(run) if isinstance(event, Failed)]
+    assert failed.error == "DataError"
+    assert str(last) in failed.message
