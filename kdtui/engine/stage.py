@@ -111,6 +111,8 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     start = None if start_path is None else checkpoint.load(start_path)
     if start is not None:
         _load_student(student, start, start_path)
+        if start_path is not None and start_path != run.last and fabric.global_rank == 0:
+            _adopt_best(run, start, start_path)
     elif fabric.global_rank == 0:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
     # fp16's scaler would unscale inside a fused step, after the gradients were clipped.
@@ -182,6 +184,21 @@ def _start(run: Run, record: LaunchRecord) -> Path | None:
         return run.last
     source = run.manifest().resume_from
     return Path(source) if source else None
+
+
+def _adopt_best(run: Run, start: dict[str, Any], path: Path) -> None:
+    """Keep the weights behind the best score that this new run inherits: it may never beat it."""
+    resumed = start.get("resume")
+    if resumed is None or resumed["best_miou"] is None:
+        return
+    beside = path.with_name(run.best.name)
+    candidates = [start, *([checkpoint.load(beside)] if beside.is_file() else [])]
+    # The score stands in every later state too; the weights that earned it are those of its epoch's end.
+    earned = resumed["best_epoch"] * resumed["steps_per_epoch"], resumed["best_miou"]
+    for candidate in candidates:
+        if (candidate.get("step"), candidate.get("best")) == earned:
+            checkpoint.save(run.best, candidate | {"run": run.id})
+            return
 
 
 def _load_student(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:

@@ -107,6 +107,17 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, teacher: Run, undi
     assert all(torch.equal(ours[k]["exp_avg_sq"], theirs[k]["exp_avg_sq"]) for k in theirs)
 
 
+def test_a_teacher_leaves_the_random_draws_of_its_student_alone(tmp_path: Path, teacher: Run) -> None:
+    """The matched baseline: with alpha 0 a distilled student is the student alone, dropped paths included."""
+    settings = {**RESUMABLE, "training__epochs": 1, "training__workers": 0}
+    alone = make_run(tmp_path, name="alone", **settings)
+    taught = distilled(tmp_path, teacher, distillation__alpha=0.0, **{**settings, "name": "taught"})
+    fit(alone)
+    fit(taught)
+    assert curve(alone, "train", "loss.base", "gradient_norm") == curve(taught, "train", "loss.base", "gradient_norm")
+    assert same_weights(alone.last, taught.last)
+
+
 def test_a_new_run_starts_from_the_state_of_another(tmp_path: Path, teacher: Run, undisturbed: Run) -> None:
     parent = distilled(tmp_path, teacher)
     assert fit(StoppedAt(parent.path, in_the_middle_of_epoch_3)) == "stopped"
@@ -114,6 +125,23 @@ def test_a_new_run_starts_from_the_state_of_another(tmp_path: Path, teacher: Run
     assert fit(child) == "finished"
     assert same_weights(child.last, undisturbed.last)
     assert curve(child, "val", "miou", "best_miou") == curve(undisturbed, "val", "miou", "best_miou")
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_new_run_that_never_beats_the_score_it_inherits_has_its_weights(
+    tmp_path: Path, teacher: Run, beside: bool
+) -> None:
+    if beside:  # the state is that of the middle of a later epoch
+        parent = distilled(tmp_path, teacher)
+        assert fit(StoppedAt(parent.path, in_the_middle_of_epoch_3)) == "stopped"
+    else:
+        parent = distilled(tmp_path, teacher, training__epochs=1)
+        fit(parent)
+        parent.best.rename(tmp_path / "elsewhere.pth")
+    child = distilled(tmp_path, teacher, name="child", training__epochs=1, resume_from=parent.last)
+    assert fit(child) == "finished"  # nothing is left to train
+    assert same_weights(child.best, parent.best if beside else parent.last)
+    assert checkpoint.load(child.best)["run"] == child.id
 
 
 def test_a_new_horizon_moves_the_schedule_and_says_so(tmp_path: Path) -> None:
