@@ -97,9 +97,13 @@ class Fit:
 
     def load_teacher(self) -> None:
         """Load the profile's teacher and ask it for the validation set, unless its answer is kept."""
-        self.teacher = load_beside(
-            self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
-        )
+        device = self.stage.fabric.device
+        # Building a network draws numbers: the student's stream of them must not depend on whether there is a teacher,
+        # nor on whether it was loaded before or after a resume.
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+            self.teacher = load_beside(
+                self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
+            )
 
     def _announce(self) -> None:
         stage, progress = self.stage, self.progress
