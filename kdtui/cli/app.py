@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import kdtui
 from kdtui.cli import about, checkpoints, comparing, demo, manage, runs, training
-from kdtui.cli.console import Exit, report
+from kdtui.cli.console import Exit, open_streams, report
 from kdtui.errors import KdtuiError, LaunchError
 
 
@@ -77,4 +77,5 @@ for group in (demo, training, runs, manage, comparing, checkpoints, about):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``kdtui`` command."""
+    open_streams()
     app(args=None if arguments is None else list(arguments), prog_name="kdtui")

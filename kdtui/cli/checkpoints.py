@@ -11,6 +11,7 @@ import typer
 from kdtui.cli.console import emit, millions, number, out, say, table
 from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
+from kdtui.profile.find import expanded
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -48,13 +49,18 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
     store = open_store(runs_dir)
-    path = Path(what).expanduser()
+    path = expanded(what)
     run = owner(path) if path.is_file() else None
     if not path.exists():
         run = _find(what, store)
         path = run.best
     if not path.exists():
-        raise UsageError("this run has no best checkpoint yet", found=what, where=path)
+        raise UsageError(
+            "this run has no best checkpoint yet",
+            where=path,
+            found=what,
+            hint=f"kdtui show {what} tells how far it came",
+        )
     if profile is not None:
         answer = _evaluate_on(profile, path, split)
     elif run is not None:
@@ -122,7 +128,7 @@ def inspect(
     from kdtui.cli.choices import find_teacher
     from kdtui.launch.command import ask
 
-    path = Path(checkpoint).expanduser()
+    path = expanded(checkpoint)
     if not path.exists():
         try:
             path = find_teacher(checkpoint, open_store(runs_dir)).checkpoint

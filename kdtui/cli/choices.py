@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import RunNotFound, UsageError
+from kdtui.profile.find import expanded
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -76,7 +77,7 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     """
     from kdtui.store.run import Run
 
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.exists():
         if (path / "profile.toml").is_file():
             return _best_of(Run(path.absolute()))
@@ -86,11 +87,15 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     except RunNotFound as error:
         raise UsageError(
             "this teacher is neither a file nor a run",
-            where="--teacher-checkpoint",
             found=text,
-            allowed=error.allowed or "a checkpoint, a save_pretrained folder, or a run's id, name or unique prefix",
+            allowed=_offered(error) or "a checkpoint, a save_pretrained folder, or a run's id, name or unique prefix",
             hint="kdtui teachers lists the checkpoints of this run store",
         ) from error
+
+
+def _offered(error: RunNotFound) -> str | None:
+    """The runs that are spelled alike; None where the text could not be a run's at all, as a path."""
+    return error.allowed if error.found is None else None
 
 
 def _best_of(run: Run) -> TeacherChoice:
@@ -156,12 +161,21 @@ def resume_point(text: str, store: RunStore) -> Path:
     """The checkpoint that ``--resume`` means: a file, or a run's last one.
 
     Raises:
-        UsageError: The run has none.
+        UsageError: It is neither, or the run has none.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path.absolute()
-    run = store.find(text)
+    try:
+        run = store.find(text)
+    except RunNotFound as error:
+        raise UsageError(
+            "this is neither a file nor a run to start from",
+            where="--resume",
+            found=text,
+            allowed=_offered(error) or "a checkpoint of kdtui, or a run's id, name or unique prefix",
+            hint="kdtui runs lists the runs",
+        ) from error
     for checkpoint in (run.last, run.best):
         if checkpoint.is_file():
             return checkpoint

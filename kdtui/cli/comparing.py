@@ -12,7 +12,7 @@ import typer
 
 from kdtui.cli.console import clean, emit, out, say, table
 from kdtui.cli.options import Json, RunNames, RunsDir, complete_run, open_store
-from kdtui.errors import UsageError
+from kdtui.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
@@ -76,8 +76,11 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     order = {row.id: place for place, row in enumerate(comparison.rows)}
     rows = [run_json(summary) for summary in sorted(summaries, key=lambda summary: order[summary.id])]
     listed = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(store.root / "experiment_runs.json", listed.encode())
-    write_atomically(store.root / "experiment_comparison.csv", render(comparison, "csv").encode())
+    try:
+        write_atomically(store.root / "experiment_runs.json", listed.encode())
+        write_atomically(store.root / "experiment_comparison.csv", render(comparison, "csv").encode())
+    except StoreError as error:  # a store that is full, or someone else's, can still be compared
+        say(f"the comparison is not kept in the run store: {error.found} ({error.where})")
     return comparison
 
 
@@ -90,6 +93,8 @@ def write_comparison(comparison: Comparison, form: Format, output: Path | None =
         text = render(comparison, Format.markdown if form is Format.table else form)
         if not output.parent.is_dir():
             raise UsageError("the folder of --output does not exist", where=output.parent, hint="make it first")
+        if output.is_dir():
+            raise UsageError("--output is a folder", where=output, allowed="a file", hint="name a file in it")
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is Format.table:

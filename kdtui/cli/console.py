@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 from unicodedata import combining, east_asian_width
 
@@ -24,6 +26,26 @@ class Exit(IntEnum):
     LAUNCH = 3
     ENGINE = 4
     INTERRUPTED = 130
+
+
+def open_streams() -> None:
+    """Make the standard streams usable: one that is closed is a null device, one without a letter shows `?`.
+
+    A shell's ``>&-`` leaves Python without a stream, and a C locale without UTF-8 has no letter for what a table shows.
+    """
+    # In the order of the descriptors: the lowest free one is taken, so a run's file never becomes "stdout".
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open(encoding="utf-8")
+    sys.stdout = sys.stdout or nothing.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nothing.open("w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def is_utf8(stream: Any) -> bool:
+    """Whether a stream can write every letter."""
+    return str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
 
 
 def clean(text: object) -> str:
@@ -43,7 +65,8 @@ def say(text: object = "") -> None:
 
 def emit(value: Any) -> None:
     """JSON on stdout."""
-    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False, allow_nan=False))
+    ascii_only = not is_utf8(sys.stdout)  # a name with an escape is still that name; one with a "?" is another
+    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=ascii_only, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

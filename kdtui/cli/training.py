@@ -185,11 +185,14 @@ def resume(
 ) -> None:
     """Continue a run in its own folder, as its next attempt."""
     from kdtui.launch.launcher import launcher_for
+    from kdtui.store.state import State
 
     store = open_store(runs_dir)
     found = store.find(run)
     target = str(found.profile_table().get("launch", {}).get("target", "local"))
     launcher = launcher_for(target, store)
+    if total_epochs is None and store.summary(found).state is State.FINISHED:
+        say(f"{found.id} is finished, so there is nothing left to train; --total-epochs N gives it a new horizon")
 
     def launch() -> None:
         launcher.launch(found, total_epochs=total_epochs)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kdtui.engine import checkpoint
 from kdtui.errors import CheckpointError
+from kdtui.profile.find import expanded
 
 # Where a checkpoint holds several networks, the first of these is the one that was meant to be used.
 _ORDER = ("state_dict_ema", "model_ema", "student", "model_state_dict", "state_dict", "model", "net")
@@ -70,7 +71,7 @@ def open_checkpoint(path: str | Path) -> Contents:
     Raises:
         CheckpointError: Nothing readable, or nothing that is a network of segmentation-models-pytorch.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     file, container, metadata = _resolve(path)
     content: Mapping[str, Any] = _safetensors(file) if _is_safetensors(file) else checkpoint.load(file)
     places = _places(content)

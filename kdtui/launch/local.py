@@ -32,6 +32,9 @@ HANDSHAKE = 30.0
 DYING = 15.0
 """Seconds within which killed processes are gone; one in the middle of disk I/O takes its time."""
 
+_A_RECORD = 64 * 1024
+"""Bytes below which a supervisor cannot record itself, nor write why."""
+
 
 class LocalLauncher:
     """Starts ``python -m kdtui.launch.supervise`` in a session of its own."""
@@ -52,7 +55,8 @@ class LocalLauncher:
         try:
             lock = _lock(run)
         except LaunchError as error:
-            if run.beat_path.exists() and self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
+            held = isinstance(error.__cause__, BlockingIOError)
+            if held and self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
                 error.hint = "something that it left behind is still ending: try again in some seconds"
             raise
         try:
@@ -113,6 +117,12 @@ class LocalLauncher:
             if writer >= 0:
                 os.close(writer)
         if answer != b"ready":
+            if shutil.disk_usage(run.path).free < _A_RECORD:
+                raise LaunchError(
+                    "The disk is full, so nothing can be started there",
+                    where=run.path,
+                    hint=f"free some space, then `kdtui resume {run.id}`",
+                )
             raise LaunchError(
                 "The supervisor did not come up" if ready else f"The supervisor was silent for {HANDSHAKE:.0f} s",
                 where=run.worker_log,

@@ -74,13 +74,21 @@ def nearest(word: str, candidates: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*close, *holding]))[:3]
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as a person writes it, `~` followed; without such a home it stays as written, and is no file."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~nobody
+        return Path(path)
+
+
 def locate(name: str | Path) -> Path:
     """The file behind a name or path.
 
     Raises:
         ProfileError: There is none; the nearest names are offered.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     looks_like_path = isinstance(name, Path) or path.suffix == ".toml" or len(path.parts) > 1
     if looks_like_path and path.is_file():
         return path

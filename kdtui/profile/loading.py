@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from kdtui.errors import ProfileError
-from kdtui.profile.find import locate
+from kdtui.profile.find import expanded, locate
 from kdtui.profile.mistakes import mistakes
 from kdtui.profile.resolve import Resolved, read_sets, resolve
 from kdtui.profile.tables import CocoData, FolderData, Profile
@@ -93,4 +93,4 @@ def absolute(profile: Profile) -> Profile:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(expanded(path).absolute())

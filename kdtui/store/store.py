@@ -115,11 +115,16 @@ class RunStore:
         """Every run folder, oldest first; damaged ones included."""
         try:
             with os.scandir(self.root) as entries:
-                names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
+                names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
+        except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError("The runs cannot be listed", where=self.root, found=error.strerror) from error
+            raise StoreError(
+                "The runs cannot be listed",
+                where=self.root,
+                found=error.strerror,
+                hint="choose another place with --runs-dir or KDTUI_RUNS",
+            ) from error
         return [Run(self.root / name) for name in sorted(names) if _ID.match(name) or self._looks_like_run(name)]
 
     def _looks_like_run(self, name: str) -> bool:
@@ -234,6 +239,13 @@ class RunStore:
             found=error.strerror,
             hint="choose another place with --runs-dir or KDTUI_RUNS",
         )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or where nobody may look: no reason to hide all other runs
+        return False
 
 
 def _still_lives(run: Run) -> UsageError:

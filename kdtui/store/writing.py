@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,8 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
                 os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk has no file to take away, and says so here again
+            aside.unlink(missing_ok=True)
         raise StoreError(
             "A file could not be written; the former one is unchanged",
             where=path,

@@ -84,7 +84,8 @@ def test_a_store_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Pa
     with pytest.raises(StoreError, match="could not be made"):
         RunStore(tmp_path / "file" / "runs").create(PROFILE)
     assert RunStore(tmp_path / "none").runs() == []
-    assert RunStore(tmp_path / "file").summaries() == []
+    with pytest.raises(StoreError, match="cannot be listed"):
+        RunStore(tmp_path / "file").summaries()
 
 
 def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,3 +234,10 @@ def test_records_and_notes_come_back(store: RunStore) -> None:
     run.clear_stop()
     run.clear_stop()
     assert not run.stop_requested()
+
+
+def test_a_link_that_leads_to_itself_hides_no_other_run(store: RunStore) -> None:
+    run = store.create(Profile(name="one"))
+    (store.root / "20260101-000000-loop").symlink_to("20260101-000000-loop")
+    assert store.runs() == [run]
+    assert store.find("latest") == run

@@ -27,6 +27,7 @@ from kdtui.engine.data.protocol import (
 )
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
+from kdtui.profile.find import expanded
 
 _TARGET, _OTHER = 1, 2
 Box = tuple[int, int, int, int]
@@ -157,7 +158,7 @@ def _split(data: CocoData, split: str) -> tuple[Path, Instances]:
             allowed="data.test.images and data.test.annotations",
             hint="add them to the profile, or use --split val",
         )
-    folder = Path(part.images).expanduser()
+    folder = expanded(part.images)
     if not folder.is_dir():
         raise DataError("the folder of images does not exist", where=folder, hint=f"--set data.{split}.images=FOLDER")
-    return folder, read_instances(Path(part.annotations).expanduser(), data.category)
+    return folder, read_instances(expanded(part.annotations), data.category)

@@ -11,6 +11,7 @@ from kdtui.engine.data.pictures import as_labels, as_rgb, open_picture, resized,
 from kdtui.engine.data.protocol import IGNORE_INDEX, SPLITS, Augmentation, Pixels, SegmentationDataset, limited
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
+from kdtui.profile.find import expanded
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _SHOWN = 5
@@ -117,7 +118,7 @@ class LabelFolder(SegmentationDataset):
         augmentation: Augmentation | None,
         oversize: float,
     ) -> None:
-        root = Path(data.root).expanduser()
+        root = expanded(data.root)
         if not root.is_dir():
             raise DataError("the data folder does not exist", where=root, hint="--set data.root=FOLDER")
         self._classes = read_classes(root / "classes.txt")
