@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import warnings
 import zipfile
@@ -191,11 +192,12 @@ def _nearest(path: Path) -> str:
 
 
 def _refused(path: Path, error: Exception) -> CheckpointError:
-    name = next((word for word in str(error).split() if "." in word and word.rstrip(".").isascii()), "")
+    # Torch begins with the advice to load it with weights_only=False, which is just what must not be done.
+    told = re.search(r"(GLOBAL [\w.]+)", str(error)) or re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     return CheckpointError(
         "this checkpoint wants to run code when it is loaded, and was refused",
         where=path,
-        found=f"{_first_line(error)} {name}".strip(),
+        found=told[1][:200] if told else _first_line(error),
         allowed="tensors, numbers, texts, lists and dicts (torch.load with weights_only=True)",
         hint="where you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
     )

@@ -195,8 +195,9 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     path = tmp_path / "teacher.pth"
     torch.save({"state_dict": network(), "trap": Canary(canary)}, path)
-    with pytest.raises(CheckpointError, match="run code"):
+    with pytest.raises(CheckpointError, match="run code") as refused:
         open_checkpoint(path)
+    assert "GLOBAL" in str(refused.value.found)
     assert not canary.exists()
     torch.load(path, weights_only=False)  # the trap is armed
     assert canary.exists()
