@@ -10,13 +10,14 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import EngineError, KdtuiError
+from kdtui.errors import EngineError, KdtuiError, StoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +47,15 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
     run = Run(Path(options.run))
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+    def ask_to_stop(*_: object) -> None:
+        try:
+            run.request_stop()
+        except StoreError as error:  # a full disk; whoever sent the signal may send it again
+            print(error, file=sys.stderr, flush=True)
+
+    # Whoever asks politely ends up at the same place: the stop file. Set before the seconds that imports take.
+    signal.signal(signal.SIGTERM, ask_to_stop)
 
     def fail(error: KdtuiError, *, own: bool) -> None:
         print(str(error), file=sys.stderr)

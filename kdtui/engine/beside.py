@@ -17,6 +17,7 @@ from kdtui.engine.stage import Stage, reduced
 from kdtui.engine.task import FrozenTeacher
 from kdtui.engine.teacher import TeacherReport, load_teacher
 from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
+from kdtui.errors import TeacherError
 
 Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
 
@@ -47,6 +48,16 @@ class TeacherBeside:
         }
 
 
+def no_teacher() -> TeacherError:
+    """What a distillation without a teacher is told."""
+    return TeacherError(
+        "distillation is on, but there is no teacher",
+        where="teacher.checkpoint",
+        allowed="a checkpoint, or distillation.enabled = false",
+        hint="--teacher-checkpoint FILE|RUN; kdtui teachers lists some",
+    )
+
+
 def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
     """The profile's teacher, or None for a student trained alone.
 
@@ -56,8 +67,10 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
             :class:`kdtui.engine.evaluate.StopAsked`.
     """
     profile, fabric = stage.profile, stage.fabric
-    if profile.teacher.checkpoint is None or not profile.distillation.enabled:
+    if not profile.distillation.enabled:
         return None
+    if profile.teacher.checkpoint is None:
+        raise no_teacher()
     network, report = load_teacher(
         profile.teacher.checkpoint, teacher=profile.teacher, task=stage.task, classes=len(stage.classes)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kdtui.engine.beside import no_teacher
 from kdtui.engine.data import build_dataset, check_dataset
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
@@ -66,7 +67,8 @@ def _classes(profile: Profile) -> int:
 
 
 def _teacher(profile: Profile) -> str:
-    assert profile.teacher.checkpoint is not None
+    if profile.teacher.checkpoint is None:
+        raise no_teacher()
     _, report = load_teacher(
         profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=_classes(profile)
     )

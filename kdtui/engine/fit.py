@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdtui import events
+from kdtui.engine.announce import announce
 from kdtui.engine.beside import TeacherBeside, load_beside
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
 from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import compose, count_parameters
+from kdtui.engine.models import compose
 from kdtui.engine.report import Report
 from kdtui.engine.saving import save_state
-from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.stage import Stage, reduced, set_stage
 from kdtui.engine.task import Objective, StepShare
 from kdtui.engine.visualize import write_panels
 from kdtui.errors import DivergedError
-from kdtui.store.identity import own_identity
 from kdtui.store.run import LaunchRecord, Run
 
 # Looks between two at the stop file when several ranks must hear the same answer.
@@ -45,8 +42,6 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     Returns:
         The last word: ``finished`` or ``stopped``.
     """
-    # Whoever asks politely ends up at the same place: the stop file.
-    signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
     stage = set_stage(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:
         return Fit(stage, report).train()
@@ -70,14 +65,13 @@ class Fit:
         self.teacher: TeacherBeside | None = None
         self._looks = 0
         self._part_names: tuple[str, ...] = ()
-        self._last_train: events.Measured | None = None
 
     def train(self) -> str:
         """All epochs from where the progress stands; the last word is written and returned."""
         progress, total_epochs = self.progress, self.stage.total_epochs
         try:
             self.load_teacher()
-            self._announce()
+            announce(self.stage, self.report, None if self.teacher is None else self.teacher.described())
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
                 self._train_epoch(progress.epochs_done + 1)
@@ -103,46 +97,6 @@ class Fit:
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             self.teacher = load_beside(
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
-            )
-
-    def _announce(self) -> None:
-        stage, progress = self.stage, self.progress
-        identities: list[Any] = [own_identity()]
-        if stage.fabric.world_size > 1:
-            identities = [None] * stage.fabric.world_size
-            torch.distributed.all_gather_object(identities, own_identity())
-        counts = count_parameters(stage.student)
-        self.report.started(
-            events.Started(
-                attempt=stage.record.attempt,
-                ranks=tuple(identities),
-                device=stage.fabric.device.type,
-                precision=stage.precision,
-                channels_last=stage.channels_last,
-                threads=torch.get_num_threads(),
-                world_size=stage.fabric.world_size,
-                epochs=stage.total_epochs,
-                steps_per_epoch=stage.steps_per_epoch,
-                resumed_step=progress.step,
-                student={"parameters": counts.stored, "parameters_used": counts.used},
-                teacher=None if self.teacher is None else self.teacher.described(),
-            )
-        )
-        if stage.resumed is None:
-            return
-        if stage.record.attempt == 1:
-            self.report.replay(progress.history)
-        former = stage.resumed["total_epochs"]
-        if former != stage.total_epochs:
-            peak = stage.profile.training.learning_rate
-            before = peak * warmup_cosine(
-                progress.step, former * stage.steps_per_epoch, warmup=stage.profile.training.warmup
-            )
-            self.report.say(
-                events.Noted(
-                    f"the horizon moves from {former} to {stage.total_epochs} epochs: at step {progress.step} the "
-                    f"learning rate goes from {before:.3g} to {self._learning_rate():.3g}"
-                )
             )
 
     # -- an epoch -------------------------------------------------------------------------------------------------
@@ -179,7 +133,7 @@ class Fit:
             assert norm is not None
             parts["gradient_norm"] = norm.detach()
         for group in stage.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = stage.learning_rate()
         stage.optimizer.step()
         stage.optimizer.zero_grad()
         self.progress.step += 1
@@ -216,11 +170,6 @@ class Fit:
             world_size=fabric.world_size,
         )
 
-    def _learning_rate(self) -> float:
-        settings = self.stage.profile.training
-        total_steps = self.stage.total_epochs * self.stage.steps_per_epoch
-        return settings.learning_rate * warmup_cosine(self.progress.step, total_steps, warmup=settings.warmup)
-
     def _report_training(self, epoch: int) -> None:
         """Close the window: one reduction over ranks and one device-to-host sync for all steps in it."""
         window = self._window()
@@ -233,8 +182,9 @@ class Fit:
             scalars["alpha"] = self.stage.profile.distillation.alpha
         scalars["images_per_second"] = round(self._images_since / (time.perf_counter() - self._clock), 3)
         self._clock, self._images_since = time.perf_counter(), 0
-        self._last_train = self._measured("train", epoch, scalars)
-        self.report.measured(self._last_train)
+        point = self._measured("train", epoch, scalars)
+        self.progress.train_point = vars(point).copy()
+        self.report.measured(point)
 
     def _window(self) -> Tensor:
         """Loss parts of the steps since the last report, [steps, P]: the mean over ranks; a collective."""
@@ -251,13 +201,14 @@ class Fit:
         first = int(broken.any(dim=1).nonzero()[0])
         values = {self._part_names[index]: float(window[first, index]) for index in losses}
         run, rate = self.stage.run, self.stage.profile.training.learning_rate
-        last_good = run.last if run.last.exists() else run.untrained
+        kept = [path.name for path in (run.last, run.best, run.untrained) if path.exists()]
         raise DivergedError(
             f"the loss is no longer finite at step {self.progress.step - len(window) + first + 1}",
             where=", ".join(name for name, value in values.items() if not np.isfinite(value)),
             found=", ".join(f"{name}={value:g}" for name, value in values.items()),
             allowed="finite numbers",
-            hint=f"the last good checkpoint, {last_good.name}, is kept; try --set training.learning_rate={rate / 10:g}",
+            hint=f"the last good checkpoint is kept ({kept[0] if kept else run.manifest().resume_from}); "
+            f"try --set training.learning_rate={rate / 10:g}",
         )
 
     def _measured(self, split: str, epoch: int, scalars: dict[str, float | None]) -> events.Measured:
@@ -287,7 +238,7 @@ class Fit:
         if self.teacher is not None and self.teacher.scores.miou > 0:
             scalars["retention"] = scores.miou / self.teacher.scores.miou
         point = self._measured("val", epoch, scalars)
-        progress.history += [vars(kept).copy() for kept in (self._last_train, point) if kept is not None]
+        progress.history += [kept for kept in (progress.train_point, vars(point).copy()) if kept]
         self.report.measured(point)
         targets = [(stage.run.epoch_checkpoint(epoch), "epoch")]
         if progress.best_epoch == epoch:

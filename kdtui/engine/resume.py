@@ -31,6 +31,7 @@ class Progress:
         best_epoch: Its epoch; 0 before.
         best_iou: IoU per class of that epoch.
         window: Loss parts per step since the last ``measured`` line, [P] each.
+        train_point: The last ``measured`` point of the training split.
         history: The ``measured`` points that a run started from this checkpoint inherits.
     """
 
@@ -40,6 +41,7 @@ class Progress:
     best_epoch: int = 0
     best_iou: dict[str, float | None] = field(default_factory=dict)
     window: list[Tensor] = field(default_factory=list)
+    train_point: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -112,6 +114,7 @@ def capture(
         "best_epoch": progress.best_epoch,
         "best_iou": dict(progress.best_iou),
         "window": [part.detach().cpu() for part in _over_ranks(fabric, progress.window)],
+        "train_point": dict(progress.train_point),
         "history": list(progress.history),
         "total_epochs": total_epochs,
         "steps_per_epoch": steps_per_epoch,
@@ -138,5 +141,6 @@ def restore(fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Op
         best_epoch=resume["best_epoch"],
         best_iou=dict(resume["best_iou"]),
         window=[part.to(fabric.device) for part in resume["window"]],
+        train_point=dict(resume.get("train_point", {})),
         history=list(resume["history"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.resume import Progress, restore, student_payload
-from kdtui.errors import CheckpointError
+from kdtui.engine.schedules import warmup_cosine
+from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.tables import TaskName
 from kdtui.store.run import LaunchRecord, Run
@@ -67,6 +69,12 @@ class Stage:
     def leads(self) -> bool:
         """Whether this is rank 0, which alone writes."""
         return bool(self.fabric.global_rank == 0)
+
+    def learning_rate(self, *, total_epochs: int | None = None) -> float:
+        """The rate of the step that comes next, under this attempt's horizon or another."""
+        settings = self.profile.training
+        total_steps = (total_epochs or self.total_epochs) * self.steps_per_epoch
+        return settings.learning_rate * warmup_cosine(self.progress.step, total_steps, warmup=settings.warmup)
 
     def val_batches(self) -> Batches:
         """This rank's share of the validation set."""
@@ -153,8 +161,14 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
 
 
 def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
-    on_cpu = record.device.startswith("cpu") or not torch.cuda.is_available()
-    device_type = "cpu" if on_cpu else "cuda"
+    device_type = "cpu" if record.device.startswith("cpu") else "cuda"
+    if device_type == "cuda" and not torch.cuda.is_available():
+        raise EngineError(
+            "this run was given a GPU, but its torch sees none",
+            where="training.accelerator",
+            found=f"torch {torch.__version__}, CUDA_VISIBLE_DEVICES {os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}",
+            hint="`kdtui doctor` shows what torch sees; on the CPU: --set training.accelerator=cpu",
+        )
     if profile.training.threads:
         torch.set_num_threads(profile.training.threads)
     fabric = Fabric(

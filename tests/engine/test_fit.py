@@ -13,7 +13,7 @@ from kdtui.engine.fit import Fit
 from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.stage import set_stage
-from kdtui.errors import CheckpointError, DivergedError
+from kdtui.errors import CheckpointError, DivergedError, TeacherError
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record
 
@@ -222,9 +222,9 @@ def test_a_start_that_was_cut_short_keeps_its_own_horizon(tmp_path: Path) -> Non
     parent = make_run(tmp_path, training__epochs=1)
     fit(parent)
     child = make_run(tmp_path, training__epochs=2, resume_from=parent.last)
-    # Its first attempt left no state of its own.
+    # Its first attempt left no state of its own, and died before it wrote the points that it inherits.
     assert fit(child, attempt=2) == "finished"
-    assert [step for step, *_ in curve(child, "val", "miou")] == [6]
+    assert [step for step, *_ in curve(child, "val", "miou")] == [3, 6]
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
@@ -268,3 +268,20 @@ def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) ->
     run = make_run(tmp_path / "runs", resume_from=foreign)
     with pytest.raises(CheckpointError, match="nothing to resume"):
         fit(run)
+
+
+def test_another_batch_size_is_told_and_counted_from_the_last_whole_epoch(tmp_path: Path) -> None:
+    parent = make_run(tmp_path, training__epochs=3)
+    assert fit(StoppedAt(parent.path, lambda seen: any(getattr(e, "step", 0) == 4 for e in seen))) == "stopped"
+    child = make_run(tmp_path, name="child", resume_from=parent.last, training__epochs=3, training__batch_size=4)
+    assert fit(child) == "finished"
+    (noted,) = [e for e in events_of(child) if isinstance(e, events.Noted)]
+    assert "an epoch had 3 steps and has 6" in noted.message
+    (started,) = [e for e in events_of(child) if isinstance(e, events.Started)]
+    assert started.resumed_step == 6
+    assert [step for step, *_ in curve(child, "val", "miou")][-2:] == [12, 18]
+
+
+def test_distillation_without_a_teacher_does_not_train_alone_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="no teacher"):
+        fit(make_run(tmp_path, distillation__enabled=True))

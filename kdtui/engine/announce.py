@@ -1,0 +1,71 @@
+"""The first words of an attempt: what runs, where it goes on from, and what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kdtui import events
+from kdtui.engine.models import count_parameters
+from kdtui.engine.report import Report
+from kdtui.engine.stage import Stage
+from kdtui.store.identity import own_identity
+from kdtui.store.tail import Tail
+
+
+def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) -> None:
+    """Write ``started``, the points inherited from another run, and what a new horizon or step size moves.
+
+    Every rank must call it: their identities are gathered.
+
+    Args:
+        stage: The attempt that is about to begin.
+        report: Where it is said.
+        teacher: The ``teacher`` of the event, or None.
+    """
+    identities: list[Any] = [own_identity()]
+    if stage.fabric.world_size > 1:
+        identities = [None] * stage.fabric.world_size
+        torch.distributed.all_gather_object(identities, own_identity())
+    counts = count_parameters(stage.student)
+    report.started(
+        events.Started(
+            attempt=stage.record.attempt,
+            ranks=tuple(identities),
+            device=stage.fabric.device.type,
+            precision=stage.precision,
+            channels_last=stage.channels_last,
+            threads=torch.get_num_threads(),
+            world_size=stage.fabric.world_size,
+            epochs=stage.total_epochs,
+            steps_per_epoch=stage.steps_per_epoch,
+            resumed_step=stage.progress.step,
+            student={"parameters": counts.stored, "parameters_used": counts.used},
+            teacher=teacher,
+        )
+    )
+    if stage.resumed is None:
+        return
+    if not any(isinstance(event, events.Measured) for event in Tail(stage.run.events_path).read()):
+        report.replay(stage.progress.history)
+    for words in _changes(stage, stage.resumed):
+        report.say(events.Noted(words))
+
+
+def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:
+    words = []
+    former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]
+    if former_steps != stage.steps_per_epoch:
+        words.append(
+            f"an epoch had {former_steps} steps and has {stage.steps_per_epoch}: training goes on after the last whole "
+            f"epoch, {stage.progress.epochs_done}, which is step {stage.progress.step} in the new count"
+        )
+    if former_epochs != stage.total_epochs:
+        before = stage.learning_rate(total_epochs=former_epochs)
+        words.append(
+            f"the horizon moves from {former_epochs} to {stage.total_epochs} epochs: at step {stage.progress.step} the "
+            f"learning rate goes from {before:.3g} to {stage.learning_rate():.3g}"
+        )
+    return words
