@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from kdtui.cli.console import clean, number, percent, span
-from kdtui.cli.follow import LIVE, Followed, ending, started_line
+from kdtui.cli.followed import LIVE, Followed, ending, started_line
 from kdtui.events import Event, Failed, Measured, Noted, Started
 
 

@@ -7,12 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from kdtui.cli.console import clean, number, percent, say, span
+from kdtui.cli.console import say
+from kdtui.cli.followed import LIVE, Followed, describe, ending, started_line
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started
-from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.tail import Tail
 
@@ -20,23 +19,7 @@ if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
-LIVE = (State.QUEUED, State.RUNNING)
 _POLL = 0.2
-
-
-@dataclass
-class Followed:
-    """One run and what is known of it so far."""
-
-    run: Run
-    tail: Tail
-    history: History = field(default_factory=History)
-    summary: RunSummary | None = None
-
-    @property
-    def name(self) -> str:
-        """What the line is called."""
-        return clean(self.summary.name if self.summary else self.run.id)
 
 
 class Display(Protocol):
@@ -109,29 +92,6 @@ def _display() -> Iterator[Display]:
         yield Lines()
 
 
-def describe(followed: Followed, measured: Measured) -> str:
-    """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
-    history = followed.history
-    started = history.started
-    epochs = started.epochs if started else measured.epochs
-    teacher = started.teacher.get("miou") if started and started.teacher else None
-    scalars = measured.scalars
-    if measured.split != "val":
-        parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
-        parts += [
-            f"{name} {number(scalars[f'loss.{name}'])}" for name in ("base", "distill") if f"loss.{name}" in scalars
-        ]
-    else:
-        loss = history.curves.get("train/loss")
-        parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
-        parts.append(f"best {number(scalars.get('best_miou'))}")
-        if teacher is not None:
-            parts.append(f"teacher {number(teacher)} ({percent(scalars.get('retention'))})")
-        if followed.summary is not None and followed.summary.eta_seconds is not None:
-            parts.append(f"eta {span(followed.summary.eta_seconds)}")
-    return f"epoch {measured.epoch}/{epochs if epochs is not None else '?'}  " + "  ".join(parts)
-
-
 class Lines:
     """Plain lines on stderr: one per validation, and every change of state."""
 
@@ -159,21 +119,3 @@ class Lines:
         if self._states.get(summary.id) != now and summary.state not in LIVE:
             say(f"{followed.name}: {ending(summary)}")
         self._states[summary.id] = now
-
-
-def started_line(event: Started) -> str:
-    """How a run begins."""
-    line = f"started on {event.world_size} x {event.device} in {event.precision}, {event.threads} threads"
-    if event.resumed_step:
-        line += f", from step {event.resumed_step}"
-    if event.teacher is not None:
-        line += f"; teacher mIoU {number(event.teacher.get('miou'))}"
-    return line
-
-
-def ending(summary: RunSummary) -> str:
-    """How a run ended, in one line."""
-    line = f"{summary.state.glyph} {summary.state.word}"
-    if summary.best_miou is not None:
-        line += f", best mIoU {summary.best_miou:.4f}"
-    return f"{line}: {summary.detail}" if summary.detail else line

@@ -61,7 +61,7 @@ def remove(
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete runs with their checkpoints; runs that live are refused."""
-    from kdtui.cli.follow import LIVE
+    from kdtui.cli.followed import LIVE
 
     store = open_store(runs_dir)
     found = list(dict.fromkeys(store.find(run) for run in runs))

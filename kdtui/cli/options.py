@@ -28,10 +28,14 @@ def open_store(runs_dir: Path | None) -> RunStore:
 
 def complete_run(incomplete: str) -> list[str]:
     """Run ids that begin like this, ``latest`` and names; the folders alone are read."""
+    from kdtui.errors import StoreError
     from kdtui.store.names import printable
     from kdtui.store.store import RunStore
 
-    ids = [printable(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
+    try:
+        ids = [printable(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
+    except StoreError:  # Tab has no place to tell it; the command itself will
+        ids = []
     return [word for word in ["latest", *reversed(ids)] if word.startswith(incomplete)]
 
 

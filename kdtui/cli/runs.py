@@ -102,7 +102,7 @@ def logs(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print what the processes of a run wrote."""
-    from kdtui.cli.follow import LIVE
+    from kdtui.cli.followed import LIVE
 
     store = open_store(runs_dir)
     found = store.find(run)

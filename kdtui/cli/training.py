@@ -270,7 +270,8 @@ def start(
 
 def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
     """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them."""
-    from kdtui.cli.follow import LIVE, follow
+    from kdtui.cli.follow import follow
+    from kdtui.cli.followed import LIVE
     from kdtui.launch.launcher import launcher_for
     from kdtui.store.state import State
 

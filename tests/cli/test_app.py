@@ -108,6 +108,12 @@ def test_completion_offers_runs_profiles_and_encoders(store: RunStore) -> None:
     assert all(name.startswith("resnet") for name in complete_encoder("resnet"))
 
 
+def test_completion_survives_a_store_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
+    assert complete_run("la") == ["latest"]
+
+
 def test_the_shell_gets_completions(store: RunStore, here: Path) -> None:
     run = store.create(load("baseline", ["name=one"]))
     environment = {"_KDTUI_COMPLETE": "complete_bash", "COMP_WORDS": "kdtui show 2", "COMP_CWORD": "2"}

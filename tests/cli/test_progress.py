@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kdtui import events
 from kdtui.cli.bars import Bars
-from kdtui.cli.follow import Followed, describe
+from kdtui.cli.followed import Followed, describe
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.tail import Tail

@@ -1,0 +1,73 @@
+"""One run while it is followed, and the sentences both displays use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kdtui.cli.console import clean, number, percent, span
+from kdtui.events import Measured, Started
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary, State
+from kdtui.store.tail import Tail
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+
+LIVE = (State.QUEUED, State.RUNNING)
+
+
+@dataclass
+class Followed:
+    """One run and what is known of it so far."""
+
+    run: Run
+    tail: Tail
+    history: History = field(default_factory=History)
+    summary: RunSummary | None = None
+
+    @property
+    def name(self) -> str:
+        """What the line is called."""
+        return clean(self.summary.name if self.summary else self.run.id)
+
+
+def describe(followed: Followed, measured: Measured) -> str:
+    """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
+    history = followed.history
+    started = history.started
+    epochs = started.epochs if started else measured.epochs
+    teacher = started.teacher.get("miou") if started and started.teacher else None
+    scalars = measured.scalars
+    if measured.split != "val":
+        parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
+        parts += [
+            f"{name} {number(scalars[f'loss.{name}'])}" for name in ("base", "distill") if f"loss.{name}" in scalars
+        ]
+    else:
+        loss = history.curves.get("train/loss")
+        parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
+        parts.append(f"best {number(scalars.get('best_miou'))}")
+        if teacher is not None:
+            parts.append(f"teacher {number(teacher)} ({percent(scalars.get('retention'))})")
+        if followed.summary is not None and followed.summary.eta_seconds is not None:
+            parts.append(f"eta {span(followed.summary.eta_seconds)}")
+    return f"epoch {measured.epoch}/{epochs if epochs is not None else '?'}  " + "  ".join(parts)
+
+
+def started_line(event: Started) -> str:
+    """How a run begins."""
+    line = f"started on {event.world_size} x {event.device} in {event.precision}, {event.threads} threads"
+    if event.resumed_step:
+        line += f", from step {event.resumed_step}"
+    if event.teacher is not None:
+        line += f"; teacher mIoU {number(event.teacher.get('miou'))}"
+    return line
+
+
+def ending(summary: RunSummary) -> str:
+    """How a run ended, in one line."""
+    line = f"{summary.state.glyph} {summary.state.word}"
+    if summary.best_miou is not None:
+        line += f", best mIoU {summary.best_miou:.4f}"
+    return f"{line}: {summary.detail}" if summary.detail else line
