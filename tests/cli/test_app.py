@@ -109,9 +109,10 @@ def test_completion_offers_runs_profiles_and_encoders(store: RunStore) -> None:
 
 
 def test_completion_survives_a_store_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "runs").write_text("not a folder")
-    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
-    assert complete_run("la") == ["latest"]
+    (tmp_path / "file").write_text("not a folder")
+    with monkeypatch.context() as patch:
+        patch.setenv("KDTUI_RUNS", str(tmp_path / "file"))
+        assert complete_run("la") == ["latest"]
 
 
 def test_the_shell_gets_completions(store: RunStore, here: Path) -> None:
