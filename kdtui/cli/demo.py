@@ -32,10 +32,8 @@ def demo(
     store = open_store(runs_dir)
     seeded = [f"seed={seed}"]
     say("1/2 the teacher, and beside it the student alone")
-    recipe = prepare("demo-baseline", seeded, None)
-    teacher, baseline = (
-        start(store, profile, origin="kdtui demo") for profile in (prepare("demo-teacher", seeded, None), recipe)
-    )
+    recipes = prepare("demo-teacher", seeded, None), prepare("demo-baseline", seeded, None)
+    teacher, baseline = (start(store, profile, origin="kdtui demo") for profile in recipes)
     finish(attend(store, [teacher, baseline]))
     say("2/2 the same student, distilled from the teacher")
     distilled = start(store, prepare("demo-distilled", seeded, find_teacher(teacher.id, store)), origin="kdtui demo")
@@ -50,4 +48,4 @@ def demo(
         out(f"Δ {row.delta_baseline:+.4f} mIoU: the distilled student against the same student alone, seed {seed}")
     if row.retention is not None:
         out(f"{row.retention:.1%} of the teacher's mIoU with {row.compression or 1:.1f}x fewer parameters")
-    out(f"setting: {recipe.description}")
+    out("setting: " + "; ".join(profile.description for profile in recipes))
