@@ -126,6 +126,17 @@ def test_of_several_matched_baselines_the_newest_is_used_and_said() -> None:
     assert any("2 matched baselines" in note for note in comparison.notes)
 
 
+def test_a_delta_that_is_not_fair_yet_says_so() -> None:
+    base, taught = entry("base", 0.5), entry("taught", 0.6, distilled=True)
+    assert compare([base, taught]).notes == ()
+    running = Entry(dataclasses.replace(base.summary, state=State.RUNNING), base.profile)
+    (note,) = compare([running, taught]).notes
+    assert "base is RUNNING" in note
+    longer = Entry(dataclasses.replace(taught.summary, epochs=9), taught.profile)
+    (note,) = compare([base, longer]).notes
+    assert "9 epochs" in note
+
+
 def test_differing_leaves_out_what_names_a_run() -> None:
     comparison = compare([entry("a", 0.2), entry("b", 0.9, seed=1, data__train_limit=7)])
     assert comparison.differing == {"seed": (1, 0), "data.train_limit": (7, None)}  # in row order: b first

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.store.state import RunSummary
+from kdtui.store.state import RunSummary, State
 
 # A matched baseline may differ in these and in nothing else.
 _IDENTITY = frozenset({"name", "tags", "description"})
@@ -159,6 +159,7 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
         raise UsageError("the baseline is not among the compared runs", found=baseline, allowed=", ".join(by_id))
     notes: list[str] = []
     chosen = _baselines(entries, baseline, notes)
+    notes += _unequal(entries, chosen)
     teacher = _teacher(entries)
     ranked = sorted(entries, key=lambda entry: (_descending(entry.summary.best_miou), entry.summary.id))
     rows = tuple(
@@ -199,6 +200,21 @@ def _baselines(entries: Sequence[Entry], baseline: str | None, notes: list[str])
     if not distilled:
         notes.append("none of these runs distils, so no Δ is shown; --baseline RUN measures against any run")
     return chosen
+
+
+def _unequal(entries: Sequence[Entry], chosen: Mapping[str, str]) -> list[str]:
+    """What keeps a Δ from being fair although the profiles match: one of the two is not whole, or had more epochs."""
+    by_id = {entry.summary.id: entry.summary for entry in entries}
+    told = []
+    for run_id, base_id in chosen.items():
+        run, base = by_id[run_id], by_id[base_id]
+        unfinished = [one for one in (run, base) if one.state is not State.FINISHED]
+        if unfinished:
+            states = " and ".join(f"{one.id} is {one.state.word}" for one in unfinished)
+            told.append(f"{states}: Δ of {run_id} is not final")
+        elif run.epochs != base.epochs:
+            told.append(f"{run_id} had a horizon of {run.epochs} epochs, its baseline {base.epochs}: Δ is not matched")
+    return told
 
 
 def _teacher(entries: Sequence[Entry]) -> Entry | None:
