@@ -93,7 +93,7 @@ def _words(schema: dict[str, Any]) -> str:
         return f"list of {_words(schema['items'])}"
     words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[schema["type"]]
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema]
+    limits = [f"{sign} {schema[name]:.12g}" for name, sign in signs.items() if name in schema]
     return " ".join([words, ", ".join(limits)]).strip()
 
 

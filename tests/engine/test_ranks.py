@@ -166,3 +166,17 @@ def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tm
     (failed,) = [event for event in events_of(run) if isinstance(event, Failed)]
     assert failed.error == "DataError"
     assert str(last) in failed.message
+
+
+def test_two_ranks_stopped_between_two_reports_resume_as_if_they_never_had(tmp_path: Path, teacher: Run) -> None:
+    script = str(Path(__file__).with_name("train_rank.py"))
+    settings: dict[str, Any] = {"training__epochs": 3, "training__log_every": 2, "data__train_samples": 32}
+    undisturbed, stopped = (two_ranks(tmp_path / name, teacher, **settings) for name in ("undisturbed", "stopped"))
+    ranks(2, script, str(undisturbed.path))
+    ranks(2, script, str(stopped.path), "--stopped-at-step", "2")
+    resume = checkpoint.load(stopped.last)["resume"]
+    assert resume["step"] % 2  # in the middle of a window of losses
+    assert resume["window"]
+    ranks(2, script, str(stopped.path), "--attempt", "2")
+    for split, names in (("train", ("loss", "loss.distill", "gradient_norm")), ("val", ("miou", "agreement"))):
+        assert curve(stopped, split, *names) == curve(undisturbed, split, *names)

@@ -12,7 +12,7 @@ from pathlib import Path
 from kdtui.engine.fit import train
 from kdtui.events import Measured
 from kdtui.store.run import Run
-from tests.engine.runs import events_of, record
+from tests.engine.runs import StoppedAt, events_of, record
 
 
 def main() -> None:
@@ -20,9 +20,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--total-epochs", type=int)
-    parser.add_argument("--stop-after-step", type=int)
+    parser.add_argument("--stop-after-step", type=int, help="somebody asks, from outside")
+    parser.add_argument("--stopped-at-step", type=int, help="it has been asked once this step was measured")
     options = parser.parse_args()
-    run, rank, world_size = Run(options.run), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    run = Run(options.run)
+    if options.stopped_at_step is not None:
+        run = StoppedAt(options.run, lambda seen: any(getattr(e, "step", 0) >= options.stopped_at_step for e in seen))
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
     def ask() -> None:
         while not any(isinstance(e, Measured) and e.step >= options.stop_after_step for e in events_of(run)):
