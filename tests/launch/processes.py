@@ -76,6 +76,13 @@ def kill(who: Mapping[str, Any]) -> None:
     eventually(lambda: not lives(who), f"{who} dead")
 
 
+def heeds_sigterm(who: Mapping[str, Any]) -> bool:
+    """Whether the process has its handler yet; scripted ranks do not wait for each other, as real ones do to join."""
+    status = Path(f"/proc/{who['pid']}/status").read_text()
+    caught = int(status.split("SigCgt:")[1].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
 def gone(record: LaunchRecord) -> None:
     eventually(lambda: not any(map(lives, everyone(record).values())), f"{record} gone")
 

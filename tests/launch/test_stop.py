@@ -18,8 +18,10 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import (
     FOREVER,
     events,
+    eventually,
     everyone,
     gone,
+    heeds_sigterm,
     is_locked,
     kill,
     kinds,
@@ -42,6 +44,7 @@ def test_a_stop_has_one_way_whoever_asks(store: RunStore, launcher: LocalLaunche
         launcher.stop(run)
     else:
         who = record.identity if "supervisor" in how else record.ranks[1]
+        eventually(lambda: heeds_sigterm(who), "a handler")
         os.kill(who["pid"], signal.SIGTERM)
     row = reaches(store, run, State.STOPPED)
     gone(record)
