@@ -44,7 +44,12 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     """
     stage = set_stage(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:
-        return Fit(stage, report).train()
+        word = Fit(stage, report).train()
+    if world_size > 1:
+        # Left to the interpreter's exit, a rank's communication threads may abort it after its last word.
+        stage.fabric.barrier()
+        torch.distributed.destroy_process_group()
+    return word
 
 
 class Fit:
