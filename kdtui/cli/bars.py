@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from kdtui.cli.console import clean, number, percent, span
-from kdtui.cli.followed import LIVE, Followed, ending, started_line
+from kdtui.cli.followed import Followed, ending, started_line
 from kdtui.events import Event, Failed, Measured, Noted, Started
+from kdtui.store.state import LIVE
+from kdtui.wording import clean, number, percent, span
 
 
 class Bars:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui.cli.console import emit, millions, number, out, say, table
+from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.profile.find import expanded
+from kdtui.wording import mebibytes, millions, number
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
-
-_ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".safetensors", ".bin"})
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def evaluate(
     runs_dir: RunsDir = None,
 ) -> None:
     """Score a checkpoint on a split of the data."""
-    from kdtui.cli.choices import owner
+    from kdtui.launch.choices import owner
 
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
@@ -125,7 +125,7 @@ def inspect(
     runs_dir: RunsDir = None,
 ) -> None:
     """Tell what is in a checkpoint; nothing in it is executed."""
-    from kdtui.cli.choices import find_teacher
+    from kdtui.launch.choices import find_teacher
     from kdtui.launch.command import ask
 
     path = expanded(checkpoint)
@@ -162,52 +162,21 @@ def teachers(
     runs_dir: RunsDir = None,
 ) -> None:
     """List checkpoints that could teach: best ones of finished runs, and files in folders."""
-    from kdtui.cli.choices import owner
-    from kdtui.store.run import Run
+    from kdtui.launch.teachers import teacher_rows
 
     store = open_store(runs_dir)
-    rows: list[dict[str, Any]] = []
-    for run in store.summaries():
-        best = Run(run.path).best
-        if best.is_file():
-            rows.append(
-                {
-                    "checkpoint": str(best),
-                    "run": run.id,
-                    "encoder": run.encoder,
-                    "architecture": run.architecture,
-                    "parameters": run.parameters,
-                    "miou": run.best_miou,
-                    "bytes": best.stat().st_size,
-                }
-            )
-    for folder in folders or []:
-        if not folder.is_dir():
-            raise UsageError("no such folder", found=folder)
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in _ENDINGS and path.is_file() and owner(path) is None:
-                rows.append(
-                    {
-                        "checkpoint": str(path),
-                        "run": None,
-                        "encoder": None,
-                        "architecture": None,
-                        "parameters": None,
-                        "miou": None,
-                        "bytes": path.stat().st_size,
-                    }
-                )
+    rows = teacher_rows(store, folders or [])
     if as_json:
-        emit(rows)
+        emit([asdict(row) for row in rows])
     elif rows:
         cells = [
             [
-                row["run"] or row["checkpoint"],
-                row["architecture"] or "-",
-                row["encoder"] or "-",
-                millions(row["parameters"]),
-                number(row["miou"]),
-                f"{row['bytes'] / 2**20:.1f} MiB",
+                row.run or row.checkpoint,
+                row.architecture or "-",
+                row.encoder or "-",
+                millions(row.parameters),
+                number(row.miou),
+                mebibytes(row.bytes),
             ]
             for row in rows
         ]
@@ -216,7 +185,7 @@ def teachers(
             cells,
             right=frozenset({"params", "mIoU", "size"}),
         )
-        if any(row["run"] is None for row in rows):
+        if any(row.run is None for row in rows):
             say("kdtui inspect CHECKPOINT tells what is in a file")
     else:
         say(f"no checkpoints in {store.root}; kdtui teachers FOLDER looks elsewhere too")
@@ -258,7 +227,7 @@ def encoders(
 
 
 def _teacher_parameters(text: str, store: RunStore) -> int:
-    from kdtui.cli.choices import find_teacher
+    from kdtui.launch.choices import find_teacher
     from kdtui.launch.command import ask
 
     chosen = find_teacher(text, store)

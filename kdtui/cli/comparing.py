@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import clean, emit, out, say, table
+from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.options import Json, RunNames, RunsDir, complete_run, open_store
 from kdtui.errors import StoreError, UsageError
+from kdtui.wording import clean
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
@@ -67,14 +68,14 @@ def compare_runs(
 def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """Compare runs and keep the two files in the store."""
     from kdtui.cli.rows import run_json
-    from kdtui.compare import Entry, compare, render
+    from kdtui.compare import compare, entries_of, render
     from kdtui.store.run import write_atomically
 
-    summaries = store.summaries(runs)
-    entries = [Entry(summary, run.profile_table()) for run, summary in zip(runs, summaries, strict=True)]
+    entries = entries_of(store, runs)
     comparison = compare(entries, baseline)
     order = {row.id: place for place, row in enumerate(comparison.rows)}
-    rows = [run_json(summary) for summary in sorted(summaries, key=lambda summary: order[summary.id])]
+    ranked = sorted((entry.summary for entry in entries), key=lambda summary: order[summary.id])
+    rows = [run_json(summary) for summary in ranked]
     listed = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
     try:
         write_atomically(store.root / "experiment_runs.json", listed.encode())

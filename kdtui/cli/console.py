@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
-from unicodedata import combining, east_asian_width
 
 from kdtui.errors import KdtuiError
+from kdtui.wording import clean, width
 
 _STATE_COLOURS = {"▶": "36", "✓": "32", "✗": "31", "■": "33", "…": "34", "?": "35"}
 
@@ -46,11 +46,6 @@ def open_streams() -> None:
 def is_utf8(stream: Any) -> bool:
     """Whether a stream can write every letter."""
     return str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
-
-
-def clean(text: object) -> str:
-    """Foreign text with every control character but newline and tab taken out: a terminal obeys none of it."""
-    return "".join(c for c in str(text) if c in "\n\t" or c.isprintable())
 
 
 def out(text: object = "") -> None:
@@ -97,13 +92,6 @@ def _coloured(text: str, code: str, stream: Any) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if _colours(stream) else text
 
 
-def width(text: str) -> int:
-    """Terminal columns of a text."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[str] = frozenset()) -> None:
     """Aligned columns on stdout; ``right`` names the columns of numbers.
 
@@ -124,32 +112,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozen
         elif colours and text[:1] in _STATE_COLOURS:
             text = f"\x1b[{_STATE_COLOURS[text[0]]}m{text[0]}\x1b[0m{text[1:]}"
         print(text)
-
-
-def number(value: float | None, places: int = 4) -> str:
-    """A number or a dash."""
-    return "-" if value is None else f"{value:.{places}f}"
-
-
-def percent(value: float | None) -> str:
-    """A share or a dash."""
-    return "-" if value is None else f"{value:.1%}"
-
-
-def millions(value: int | None) -> str:
-    """Parameters in millions, or a dash."""
-    return "-" if value is None else f"{value / 1e6:.2f} M"
-
-
-def span(seconds: float | None) -> str:
-    """A duration in at most two units."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

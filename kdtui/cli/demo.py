@@ -9,7 +9,7 @@ import typer
 
 from kdtui.cli.console import out, say
 from kdtui.cli.options import Json, RunsDir, open_store
-from kdtui.cli.training import attend, finish, start
+from kdtui.cli.training import attend, finish
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +23,9 @@ def demo(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a teacher, a baseline and a distilled student on synthetic people; a few minutes, no download."""
-    from kdtui.cli.choices import find_teacher, prepare
     from kdtui.cli.comparing import Format, comparison_of, write_comparison
+    from kdtui.launch.choices import find_teacher, prepare
+    from kdtui.launch.start import start
 
     # One thread a run, two runs side by side: on two cores that beats one after the other on both, and it does not
     # collapse when something else wants a core too. The baseline needs no teacher, so it starts beside it.

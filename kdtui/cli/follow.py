@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from kdtui.cli.console import say
-from kdtui.cli.followed import LIVE, Followed, describe, ending, started_line
+from kdtui.cli.followed import Followed, describe, ending, started_line
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started
-from kdtui.store.state import RunSummary, State
+from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.tail import Tail
 
 if TYPE_CHECKING:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kdtui.cli.console import clean, number, percent, span
 from kdtui.events import Measured, Started
 from kdtui.store.history import History
-from kdtui.store.state import RunSummary, State
+from kdtui.store.state import RunSummary
 from kdtui.store.tail import Tail
+from kdtui.wording import clean, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
-
-LIVE = (State.QUEUED, State.RUNNING)
 
 
 @dataclass

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kdtui.cli.console import Exit, say
 from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
-from kdtui.errors import Interrupted, KdtuiError, LaunchError, UsageError
-
-if TYPE_CHECKING:
-    from kdtui.store.run import Run
-    from kdtui.store.store import RunStore
-
-ENDING = 10.0
-"""Seconds in which processes that said their last word are gone."""
+from kdtui.errors import Interrupted, KdtuiError, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +52,8 @@ def remove(
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete runs with their checkpoints; runs that live are refused."""
-    from kdtui.cli.followed import LIVE
+    from kdtui.launch.start import once_over
+    from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)
     found = list(dict.fromkeys(store.find(run) for run in runs))
@@ -77,22 +69,6 @@ def remove(
     for run in found:
         once_over(store, run, partial(store.remove, run))
         say(f"removed {run.id}")
-
-
-def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
-    """Do what needs a run's processes gone.
-
-    A run has said its last word a moment before its last process is gone; for that moment it is waited, so that
-    ``kdtui stop`` and the next command can stand in one script.
-    """
-    deadline = time.monotonic() + ENDING
-    while True:
-        try:
-            return action()
-        except (LaunchError, UsageError):
-            if not store.summary(run).state.final or time.monotonic() > deadline:
-                raise
-        time.sleep(0.1)
 
 
 def note(

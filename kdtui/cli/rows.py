@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdtui.cli.console import number, percent, span
+from kdtui.wording import number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.state import RunSummary

@@ -102,7 +102,7 @@ def logs(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print what the processes of a run wrote."""
-    from kdtui.cli.followed import LIVE
+    from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)
     found = store.find(run)
@@ -129,7 +129,7 @@ def _print_from(run: Run, position: int) -> int:
 
 
 def _lines(written: bytes) -> str:
-    from kdtui.cli.console import clean
+    from kdtui.wording import clean
 
     # A progress bar rewrites its line with carriage returns; here every state of it is a line.
     return clean(written.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n"))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import Exit, emit, out, say, span
-from kdtui.cli.manage import once_over
+from kdtui.cli.console import Exit, emit, out, say
 from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import UsageError
+from kdtui.wording import span
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -90,7 +90,7 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train one or more profiles, one after the other."""
-    from kdtui.cli.choices import Shorthands, find_teacher, prepare, resume_point
+    from kdtui.launch.choices import Shorthands, find_teacher, prepare, resume_point
 
     store = open_store(runs_dir)
     if len(profiles) > 1 and (name or resume_from):
@@ -153,27 +153,15 @@ def distill(
     runs_dir: RunsDir = None,
 ) -> None:
     """Distil a student from a teacher."""
-    from kdtui.cli.choices import Shorthands, find_teacher, prepare, ready
-    from kdtui.profile import absolute, amend
+    from kdtui.launch.choices import Shorthands, find_teacher, prepare, recipe
 
     store = open_store(runs_dir)
     chosen = find_teacher(teacher, store)
     short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name).sets()
     if profile is not None:
         prepared = prepare(profile, [*short, *(sets or [])], chosen)
-    elif chosen.run is not None:
-        own = chosen.run.profile()
-        called = [] if name else [f'name="{student}-from-{own.name}"'[:85]]
-        told = [f'description="{student} distilled from {own.name}"', "tags=[]"]
-        prepared = ready(
-            absolute(amend(own, [*called, *told, *chosen.sets(), *short, *(sets or [])], what=chosen.run.id))
-        )
     else:
-        raise UsageError(
-            "this teacher is no run of ours, so its data are not known",
-            where=chosen.checkpoint,
-            hint="--profile NAME says what to train on; kdtui profiles lists them",
-        )
+        prepared = recipe(chosen, student, [*short, *(sets or [])], named=name is not None)
     _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, detach=detach, as_json=as_json)
 
 
@@ -184,20 +172,14 @@ def resume(
     runs_dir: RunsDir = None,
 ) -> None:
     """Continue a run in its own folder, as its next attempt."""
-    from kdtui.launch.launcher import launcher_for
+    from kdtui.launch import start
     from kdtui.store.state import State
 
     store = open_store(runs_dir)
     found = store.find(run)
-    target = str(found.profile_table().get("launch", {}).get("target", "local"))
-    launcher = launcher_for(target, store)
     if total_epochs is None and store.summary(found).state is State.FINISHED:
         say(f"{found.id} is finished, so there is nothing left to train; --total-epochs N gives it a new horizon")
-
-    def launch() -> None:
-        launcher.launch(found, total_epochs=total_epochs)
-
-    once_over(store, found, launch)
+    start.resume(store, found, total_epochs=total_epochs)
     if detach:
         out(found.id)
         return
@@ -218,6 +200,7 @@ def _carry_out(
     """Check everything, then run one profile after the other."""
     from kdtui.cli.rows import run_json
     from kdtui.launch.plan import plan
+    from kdtui.launch.start import start
 
     planned = plan(profiles, store)
     if dry_run and as_json:
@@ -230,7 +213,7 @@ def _carry_out(
         return
     codes, runs = [], []
     for profile in profiles:
-        run = start(store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs)
+        run = start(store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs, origin="kdtui train")
         runs.append(run)
         if not as_json:
             out(run.id)
@@ -244,36 +227,11 @@ def _carry_out(
     finish(max(codes, default=Exit.OK))
 
 
-def start(
-    store: RunStore,
-    profile: Profile,
-    *,
-    tags: Sequence[str] = (),
-    resume_from: Path | None = None,
-    total_epochs: int | None = None,
-    origin: str = "kdtui train",
-) -> Run:
-    """Make a run and launch it."""
-    from kdtui.cli.choices import teacher_record
-    from kdtui.launch.launcher import launcher_for
-
-    run = store.create(
-        profile,
-        tags=tags,
-        resume_from=None if resume_from is None else str(resume_from),
-        teacher=teacher_record(profile),
-        origin=origin,
-    )
-    launcher_for(profile, store).launch(run, total_epochs=total_epochs)
-    return run
-
-
 def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
     """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them."""
     from kdtui.cli.follow import follow
-    from kdtui.cli.followed import LIVE
     from kdtui.launch.launcher import launcher_for
-    from kdtui.store.state import State
+    from kdtui.store.state import LIVE, State
 
     asked = 0
 

@@ -6,7 +6,7 @@ Pure functions; both faces render what they return.
 from __future__ import annotations
 
 from kdtui.compare.align import Aligned, align
-from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, matched, settings
+from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, entries_of, matched, settings
 from kdtui.compare.render import FORMATS, cells, render, to_json
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "align",
     "cells",
     "compare",
+    "entries_of",
     "matched",
     "render",
     "settings",

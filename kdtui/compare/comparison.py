@@ -6,10 +6,14 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
 
 # A matched baseline may differ in these and in nothing else.
 _IDENTITY = frozenset({"name", "tags", "description"})
@@ -24,6 +28,16 @@ class Entry:
 
     summary: RunSummary
     profile: Mapping[str, Any]
+
+
+def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
+    """The runs with all that a comparison needs to know of them, in order.
+
+    Raises:
+        StoreError: The profile of one of them cannot be read.
+    """
+    summaries = store.summaries(runs)
+    return [Entry(summary, run.profile_table()) for run, summary in zip(runs, summaries, strict=True)]
 
 
 @dataclass(frozen=True)

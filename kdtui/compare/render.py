@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
+from kdtui.wording import millions, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -22,27 +23,6 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "seeds": [dataclasses.asdict(group) for group in comparison.aggregates],
         "notes": list(comparison.notes),
     }
-
-
-def _number(value: float | None, places: int = 4) -> str:
-    return "-" if value is None else f"{value:.{places}f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign, zero included."""
-    return "-" if value is None else f"{value:+.4f}"
-
-
-def _millions(value: int | None) -> str:
-    return "-" if value is None else f"{value / 1e6:.2f} M"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}x"
 
 
 def _name(row: Row, comparison: Comparison) -> str:
@@ -62,14 +42,14 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         line = [
             _name(row, comparison) + ("" if row.state == "FINISHED" else f" ({row.state})"),
             row.encoder or "-",
-            _millions(row.parameters),
-            _number(row.temperature, 1),
-            _number(row.alpha, 2),
+            millions(row.parameters),
+            number(row.temperature, 1),
+            number(row.alpha, 2),
             "-" if row.epoch is None else str(row.epoch),
-            ("★ " if row.rank == 1 else "") + _number(row.miou),
+            ("★ " if row.rank == 1 else "") + number(row.miou),
         ]
-        line += [_number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
-        body.append([*line, _percent(row.retention), _ratio(row.compression), delta])
+        line += [number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
+        body.append([*line, percent(row.retention), ratio(row.compression), delta])
     return header, body
 
 

@@ -33,6 +33,10 @@ class State(Enum):
         return self in (State.FINISHED, State.STOPPED, State.FAILED)
 
 
+LIVE = (State.QUEUED, State.RUNNING)
+"""Something of the run lives, or waits to."""
+
+
 class Liveness(Enum):
     """Whether any process of a run lives; another host's processes cannot be seen."""
 

@@ -14,10 +14,11 @@ import typer
 
 import kdtui as package
 from kdtui.cli.app import app
-from kdtui.cli.console import clean, emit, span, width
+from kdtui.cli.console import emit
 from kdtui.cli.options import complete_encoder, complete_profile, complete_run
 from kdtui.profile import load
 from kdtui.store.store import RunStore
+from kdtui.wording import clean, span, width
 from tests.cli.conftest import Kdtui
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

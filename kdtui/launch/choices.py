@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdtui.errors import RunNotFound, UsageError
 from kdtui.profile.find import expanded
@@ -136,25 +135,30 @@ def ready(profile: Profile) -> Profile:
     return profile
 
 
-def teacher_record(profile: Profile) -> dict[str, Any] | None:
-    """What the manifest keeps of the teacher: path, hash, and the run it came from."""
-    checkpoint = profile.teacher.checkpoint
-    if checkpoint is None or not profile.distillation.enabled:
-        return None
-    path = Path(checkpoint)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    run = owner(Path(checkpoint))
-    return {
-        "checkpoint": checkpoint,
-        "sha256": _sha256(path) if path.is_file() else None,
-        "run": None if run is None else run.id,
-    }
+def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:
+    """The profile of a student distilled by the recipe of its teacher's own run: data, task, training.
 
+    Args:
+        teacher: Must have a run.
+        student: The encoder.
+        sets: What else is laid on top.
+        named: Whether ``sets`` names the run already.
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Raises:
+        UsageError: The teacher is no run of ours, so its data are not known.
+    """
+    from kdtui.profile import absolute, amend
+
+    if teacher.run is None:
+        raise UsageError(
+            "this teacher is no run of ours, so its data are not known",
+            where=teacher.checkpoint,
+            hint="--profile NAME says what to train on; kdtui profiles lists them",
+        )
+    own = teacher.run.profile()
+    called = [] if named else [f'name="{student}-from-{own.name}"'[:85]]
+    told = [f'description="{student} distilled from {own.name}"', "tags=[]"]
+    return ready(absolute(amend(own, [*called, *told, *teacher.sets(), *sets], what=teacher.run.id)))
 
 
 def resume_point(text: str, store: RunStore) -> Path:

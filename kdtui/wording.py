@@ -1,0 +1,66 @@
+"""How numbers, spans of time and foreign text are written: the same in both faces."""
+
+from __future__ import annotations
+
+from unicodedata import combining, east_asian_width
+
+
+def clean(text: object) -> str:
+    """Foreign text with every control character but newline and tab taken out: a terminal obeys none of it."""
+    return "".join(c for c in str(text) if c in "\n\t" or c.isprintable())
+
+
+def width(text: str) -> int:
+    """Terminal columns of a text."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def number(value: float | None, places: int = 4) -> str:
+    """A number or a dash."""
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def signed(value: float | None, places: int = 4) -> str:
+    """A difference with its sign, zero included, or a dash."""
+    return "-" if value is None else f"{value:+.{places}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share or a dash."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def millions(value: float | None) -> str:
+    """Parameters in millions, or a dash."""
+    return "-" if value is None else f"{value / 1e6:.2f} M"
+
+
+def giga(value: float | None) -> str:
+    """Multiply-accumulates in billions, or a dash."""
+    return "-" if value is None else f"{value / 1e9:.2f} G"
+
+
+def ratio(value: float | None) -> str:
+    """How many times smaller or faster, or a dash."""
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def mebibytes(value: float | None) -> str:
+    """Bytes of a file, or a dash."""
+    return "-" if value is None else f"{value / 2**20:.1f} MiB"
+
+
+def span(seconds: float | None) -> str:
+    """A duration in at most two units."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
