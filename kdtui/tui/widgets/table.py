@@ -1,0 +1,366 @@
+"""A table of any length: only what is seen is formatted, and only cells that differ are written.
+
+It knows keys, columns and cells, nothing of what they stand for.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from kdtui.tui.widgets import table_messages
+from kdtui.tui.widgets.columns import GAP, Cell, Column, Slot, fit, lay_out, plain
+from kdtui.tui.widgets.table_line import GUTTER, TableLine, difference, header, strip
+
+__all__ = ["Cell", "Column", "Table"]
+
+_MARK = "*"
+"""Of a marked row that the owner gave no letter."""
+
+
+class Table(ScrollView, can_focus=True, inherit_bindings=False):
+    """Rows under a header that stays; one row has the cursor, any may be marked.
+
+    Args:
+        columns: From left to right. A first column of one letter stands close to the cursor's sign and the mark.
+        cells: The cells of a key's row, one per column; asked for rows that are seen only.
+        empty: Shown in the place of rows when there are none.
+    """
+
+    DEFAULT_CSS = """
+    Table { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
+    Table > .table--header { color: $text-muted; text-style: bold; }
+    Table > .table--cursor { text-style: bold reverse; }
+    Table > .table--blurred { text-style: bold; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--header", "table--cursor", "table--blurred"}
+    # Moving about only: what is done to a row is bound by the screen, which has the key table.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, action, show=False)
+        for key, action in (
+            ("up", "cursor_up"),
+            ("down", "cursor_down"),
+            ("pageup", "page_up"),
+            ("pagedown", "page_down"),
+            ("home", "home"),
+            ("end", "end"),
+        )
+    ]
+
+    Moved = table_messages.Moved
+    Opened = table_messages.Opened
+    Marked = table_messages.Marked
+    HeaderClicked = table_messages.HeaderClicked
+
+    def __init__(
+        self, columns: Sequence[Column], cells: Callable[[str], Sequence[Cell]], *, empty: str = "", **kw: Any
+    ) -> None:
+        super().__init__(**kw)
+        self._columns = tuple(columns)
+        self._cells = cells
+        self._empty = empty
+        self._keys: list[str] = []
+        self._cursor = -1
+        self._marks: frozenset[str] = frozenset()
+        self._letters: Mapping[str, str | Cell] = {}
+        self._sorted: tuple[str | None, bool] = (None, False)
+        self._rows: dict[str, tuple[Cell, ...]] = {}  # formatted rows that are seen, or were lately
+        self._lines: dict[int, TableLine] = {}  # what each line of the screen shows, from 1: line 0 is the header
+        self._wanted: list[int] = []
+        self._slots: tuple[Slot, ...] = ()
+        self._colours: dict[str, Style] = {}
+        self._shown_size = Size(0, 0)
+
+    # what the owner says
+
+    def show(self, keys: Sequence[str], changed: Iterable[str] | None = None) -> None:
+        """Show rows in this order.
+
+        The cursor stays on its key; if that is gone, it goes to the next row that is still there. Cells that look as
+        before are not written again.
+
+        Args:
+            keys: All rows, no key twice.
+            changed: Keys whose cells may be other than before; None for any.
+        """
+        if changed is None:
+            self._rows.clear()
+        else:
+            for key in changed:
+                self._rows.pop(key, None)
+        before, order = self.cursor_key, list(keys)
+        if order != self._keys:
+            self._reorder(order)
+        self._update()
+        if self.cursor_key != before:
+            self.post_message(self.Moved(self, self.cursor_key))
+
+    @property
+    def cursor_key(self) -> str | None:
+        """Key of the row that has the cursor; None without rows."""
+        return self._keys[self._cursor] if self._cursor >= 0 else None
+
+    def move_to(self, key: str) -> None:
+        """Put the cursor on a key and bring its row into sight; a key that is not shown leaves it where it is."""
+        if key in self._keys:
+            self._go(self._keys.index(key))
+
+    @property
+    def empty(self) -> str:
+        """Shown when there are no rows."""
+        return self._empty
+
+    @empty.setter
+    def empty(self, text: str) -> None:
+        if text != self._empty:
+            self._empty = text
+            if not self._keys:
+                self.refresh()
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """The marked keys, shown or not."""
+        return self._marks
+
+    @marks.setter
+    def marks(self, keys: Iterable[str]) -> None:
+        self._marks = frozenset(keys)
+        self._update()
+
+    @property
+    def letters(self) -> Mapping[str, str | Cell]:
+        """One letter for each marked key; a cell when it has a colour of its own."""
+        return self._letters
+
+    @letters.setter
+    def letters(self, letters: Mapping[str, str | Cell]) -> None:
+        self._letters = dict(letters)
+        self._update()
+
+    def set_sorted(self, column_key: str | None, descending: bool) -> None:
+        """Say in the header which column the order follows; the order itself is the owner's."""
+        if (column_key, descending) != self._sorted:
+            self._sorted = (column_key, descending)
+            self.refresh(Region(0, 0, self.size.width, 1))
+
+    # what the person does
+
+    def action_cursor_up(self) -> None:
+        """One row up."""
+        self._go(self._cursor - 1)
+
+    def action_cursor_down(self) -> None:
+        """One row down."""
+        self._go(self._cursor + 1)
+
+    def action_page_up(self) -> None:
+        """As many rows up as are seen."""
+        self._go(self._cursor - self._height)
+
+    def action_page_down(self) -> None:
+        """As many rows down as are seen."""
+        self._go(self._cursor + self._height)
+
+    def action_home(self) -> None:
+        """The first row."""
+        self._go(0)
+
+    def action_end(self) -> None:
+        """The last row."""
+        self._go(len(self._keys) - 1)
+
+    def action_toggle_mark(self) -> None:
+        """Mark the row under the cursor, or take its mark away."""
+        if self.cursor_key is not None:
+            self.marks = self._marks ^ {self.cursor_key}
+            self.post_message(self.Marked(self, self._marks))
+
+    def action_open(self) -> None:
+        """Choose the row under the cursor."""
+        if self.cursor_key is not None:
+            self.post_message(self.Opened(self, self.cursor_key))
+
+    def on_click(self, event: events.Click) -> None:
+        """A row takes the cursor, a second click opens it; a title is told to the owner."""
+        place = event.get_content_offset(self)
+        if place is None or event.button != 1:
+            return
+        event.stop()
+        if place.y == 0:
+            slot = next((slot for slot in self._slots if slot.x <= place.x < slot.x + slot.width + GAP), None)
+            if slot is not None:
+                self.post_message(self.HeaderClicked(self, self._columns[slot.column].key))
+        elif place.y in self._lines:
+            index = self.scroll_offset.y + place.y - 1
+            again = index == self._cursor
+            self._go(index)
+            if again and event.chain == 2:
+                self.action_open()
+
+    # where the rows are
+
+    @property
+    def _height(self) -> int:
+        """Rows that are seen at once."""
+        return max(1, self.size.height - 1)
+
+    def _reorder(self, keys: list[str]) -> None:
+        old, key, on_screen = self._keys, self.cursor_key, self._cursor - self.scroll_offset.y
+        self._keys = keys
+        if not keys:
+            self._cursor = -1
+        elif key is None:
+            self._cursor = 0
+        else:
+            here = set(keys)
+            if key not in here:
+                around = [*old[self._cursor + 1 :], *reversed(old[: self._cursor])]
+                key = next((other for other in around if other in here), keys[0])
+            self._cursor = keys.index(key)
+        # One narrow column is never wider than the widget: there is nothing to scroll to the right.
+        self.virtual_size = Size(1, len(keys) + 1)
+        top = self.scroll_offset.y
+        # At the very top new rows come in under the eyes; farther down what is read stays where it is.
+        self._scroll(self._cursor - on_screen if top and 0 <= on_screen < self._height else top)
+
+    def _go(self, index: int) -> None:
+        index = max(0, min(len(self._keys) - 1, index))
+        if not self._keys or index == self._cursor:
+            self._into_sight()
+            return
+        self._cursor = index
+        self._into_sight()
+        self._update()
+        self.post_message(self.Moved(self, self._keys[index]))
+
+    def _into_sight(self) -> None:
+        top = self.scroll_offset.y
+        self._scroll(max(min(top, self._cursor), self._cursor - self._height + 1))
+
+    def _scroll(self, top: int) -> None:
+        if self.size.height:
+            self.scroll_to(y=max(0, min(top, len(self._keys) - self._height)), animate=False, force=True)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Other rows are seen: columns get their widths before anything is drawn."""
+        self._update()
+        super().watch_scroll_y(old_value, new_value)
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """The bar takes a column, or gives it back."""
+        self._update()
+
+    def on_resize(self) -> None:
+        """Widths are laid out anew from what is seen; a cursor that was in sight stays in sight."""
+        was_seen = 0 <= self._cursor - self.scroll_offset.y < max(1, self._shown_size.height - 1)
+        self._wanted = []
+        if was_seen:
+            self._into_sight()
+        self._update()
+
+    def notify_style_update(self) -> None:
+        """The theme or the focus is other."""
+        self._colours.clear()
+        super().notify_style_update()
+
+    # what the lines show
+
+    def _line(self, index: int) -> TableLine:
+        key = self._keys[index]
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = tuple(plain(cell) for cell in self._cells(key))
+        here = index == self._cursor
+        letter = self._letters.get(key, _MARK) if key in self._marks else " "
+        mark = letter if isinstance(letter, Cell) else Cell(letter, "accent")
+        return TableLine(here, plain(Cell((">" if here else " ") + mark.text[:1], mark.style)), row)
+
+    def _update(self) -> None:
+        """Bring the lines up to date and have those parts written that look different."""
+        room = self.scrollable_content_region.size
+        if not self.is_mounted or not room:
+            return
+        top = self.scroll_offset.y
+        seen = range(top, min(top + room.height - 1, len(self._keys)))
+        before, self._lines = self._lines, {index - top + 1: self._line(index) for index in seen}
+        if len(self._rows) > 4 * room.height + 64:
+            near = {self._keys[index] for index in seen}
+            self._rows = {key: row for key, row in self._rows.items() if key in near}
+        if self._lay_out(room.width) or room != self._shown_size:
+            self._shown_size = room
+            self.refresh()
+            return
+        for y in range(1, room.height):
+            if span := difference(before.get(y), self._lines.get(y), self._slots, room.width):
+                self.refresh(Region(span[0], y, span[1] - span[0], 1))
+
+    def _lay_out(self, room: int) -> bool:
+        """Whether a column stands elsewhere now. Widths only grow, so that numbers do not push each other about."""
+        wanted = self._wanted or [column.bounded(cell_len(column.title)) for column in self._columns]
+        for line in self._lines.values():
+            for index, cell in enumerate(line.cells):
+                wanted[index] = max(wanted[index], cell_len(cell.text))
+        self._wanted = wanted
+        close = bool(self._columns) and self._columns[0].maximum == 1
+        slots = lay_out(self._columns, wanted, room, start=GUTTER if close else GUTTER + GAP)
+        moved, self._slots = slots != self._slots, slots
+        return moved
+
+    # drawing
+
+    def render_line(self, y: int) -> Strip:
+        """The header, a row, or a line of the text for an empty table."""
+        room = self.scrollable_content_region.width
+        over = None
+        line = self._lines.get(y)
+        if y == 0:
+            line = header(self._columns, self._slots, self._sorted[0], descending=self._sorted[1])
+            over = self._component("table--header")
+        elif line is not None and line.under_cursor:
+            over = self._component("table--cursor" if self.has_focus else "table--blurred")
+        elif line is None:
+            return Strip([Segment(fit(self._instead_of_row(y - 2, room), room), self._style("text-muted"))], room)
+        return strip(line, self._columns, self._slots, room, self._style, over)
+
+    def _instead_of_row(self, index: int, room: int) -> str:
+        if self._keys or index < 0:
+            return ""
+        lines = [part for text in self._empty.split("\n") for part in textwrap.wrap(text, max(1, room - 2)) or [""]]
+        return f" {plain(Cell(lines[index])).text}" if index < len(lines) else ""
+
+    def _component(self, name: str) -> Style:
+        return self.rich_style + self.get_component_rich_style(name, partial=True)
+
+    def _style(self, variable: str) -> Style:
+        """The table's style in a theme variable's colour.
+
+        Raises:
+            KeyError: The theme has no such variable.
+        """
+        known = self._colours.get(variable)
+        if known is None:
+            known = self.rich_style
+            if variable:
+                name = variable if variable.startswith("#") else self.app.theme_variables[variable]
+                known += Style(color=_over(self.background_colors[1], name).rich_color)
+            self._colours[variable] = known
+        return known
+
+
+def _over(ground: Color, name: str) -> Color:
+    """A theme's colour as it looks on a ground; `auto 60%` is black or white, whichever is read better there."""
+    if not name.startswith("auto"):
+        return ground + Color.parse(name)
+    share = name.removeprefix("auto").strip().rstrip("%")
+    return ground + ground.get_contrast_text(float(share) / 100 if share else 1.0)
