@@ -1,0 +1,197 @@
+"""What is known of a checkpoint is told without a process; what is not, is asked once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui.errors import EngineError, TeacherError
+from kdtui.profile import amend, load
+from kdtui.store.run import Run
+from kdtui.store.state import RunSummary
+from kdtui.store.store import RunStore
+from kdtui.tui.door import Door
+
+ANSWER = {
+    "architecture": "Unet",
+    "encoder": "resnet18",
+    "decoder_channels": [64, 32, 32, 16, 16],
+    "task": "semantic",
+    "classes": 12,
+    "parameters": 3_000_000,
+    "container": "lightning",
+    "class_names": ["sky", "road"],
+    "bytes": 7,
+    "unheard_of": {"nested": True},
+}
+
+
+class Engine:
+    """A door that remembers what it was asked."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.answer: dict[str, Any] = answer or dict(ANSWER)
+        self.error: Exception | None = None
+
+    def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
+        self.asked.append((verb, *arguments))
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    store = RunStore(tmp_path / "runs")
+    store.create(load("demo-teacher")).best.write_bytes(b"weights")
+    return store
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.pth"
+    path.write_bytes(b"weights")
+    return path
+
+
+def door(store: RunStore, engine: Engine) -> Door:
+    rows = {row.id: row for row in store.summaries()}
+    return Door(store, engine, rows.get)
+
+
+def nobody(run_id: str) -> RunSummary | None:
+    return None
+
+
+def test_a_file_is_asked_about_once_and_looking_asks_nothing(store: RunStore, file: Path) -> None:
+    engine = Engine()
+    first = door(store, engine)
+
+    assert first.known(file) is None
+    assert not engine.asked
+    found = first.inspect(file)
+    assert first.known(file) == found
+    assert (found.encoder, found.classes, found.parameters) == ("resnet18", 12, 3_000_000)
+    assert engine.asked == [("inspect", str(file))]
+
+
+def test_the_next_app_knows_it_until_the_file_changes(store: RunStore, file: Path) -> None:
+    found = door(store, Engine()).inspect(file)
+    engine = Engine()
+
+    assert door(store, engine).known(file) == found
+    os.utime(file, ns=(1, 1))
+    assert door(store, engine).known(file) is None
+    file.write_bytes(b"other weights")
+    assert door(store, engine).known(file) is None
+    assert not engine.asked
+
+
+def test_hints_for_the_engine_are_part_of_the_question(store: RunStore, file: Path) -> None:
+    engine = Engine()
+    asking = door(store, engine)
+    asking.inspect(file)
+
+    assert asking.known(file, ("--task", "hierarchical")) is None
+    asking.inspect(file, ("--task", "hierarchical"))
+    assert engine.asked[-1] == ("inspect", str(file), "--task", "hierarchical")
+
+
+def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: Path) -> None:
+    cache = store.root / ".cache" / "inspected.json"
+    door(store, Engine()).inspect(file)
+    whole = cache.read_bytes()
+
+    for damage in (b"", b"{", b"[]", b'{"version": "0"}', whole[: len(whole) // 2], whole.replace(b'"key"', b'"kex"')):
+        cache.write_bytes(damage)
+        assert door(store, Engine()).known(file) is None
+    cache.unlink()
+    engine = Engine()
+    assert door(store, engine).inspect(file).encoder == "resnet18"
+    assert len(engine.asked) == 1
+    assert cache.exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_the_next_app(tmp_path: Path, file: Path) -> None:
+    engine = Engine()
+    asking = Door(RunStore(tmp_path / "not there yet"), engine, nobody)
+
+    assert asking.inspect(file).encoder == "resnet18"
+    assert asking.known(file) is not None
+    assert not (tmp_path / "not there yet").exists()
+
+
+def test_a_run_of_ours_is_told_from_its_own_files(store: RunStore) -> None:
+    engine = Engine()
+    asking = door(store, engine)
+    best = store.runs()[0].best
+
+    known = asking.known(best)
+
+    assert known == asking.inspect(best)
+    assert known is not None
+    assert (known.run, known.encoder, known.container) == (store.runs()[0].id, "resnet34", "run")
+    assert not engine.asked
+
+
+def test_a_run_of_another_store_is_told_too_when_asked(store: RunStore, tmp_path: Path) -> None:
+    engine = Engine()
+    asking = Door(RunStore(tmp_path / "mine"), engine, nobody)
+    best = store.runs()[0].best
+
+    assert asking.known(best) is None
+    assert asking.inspect(best).encoder == "resnet34"
+    assert not engine.asked
+
+
+def test_a_file_that_cannot_teach_says_why_and_is_asked_again_by_the_next_app(store: RunStore, file: Path) -> None:
+    engine = Engine()
+    engine.error = TeacherError("this is no whole Unet", where=file, hint="save it again")
+    asking = door(store, engine)
+
+    found = asking.inspect(file)
+
+    assert "no whole Unet" in found.mistake
+    assert found.hint == "save it again"
+    assert asking.known(file) == found
+    assert door(store, engine).known(file) is None
+
+
+def test_a_sick_engine_says_nothing_about_the_file(store: RunStore, file: Path) -> None:
+    engine = Engine()
+    engine.error = EngineError("no answer", hint="kdtui doctor")
+    asking = door(store, engine)
+
+    assert asking.inspect(file).hint == "kdtui doctor"
+    assert asking.known(file) is None
+
+
+def test_answers_of_another_engine_are_taken_as_far_as_they_go(store: RunStore, file: Path) -> None:
+    found = door(store, Engine(parameters="many", encoder=None, class_names="sky", architecture="Unet")).inspect(file)
+
+    assert (found.parameters, found.encoder, found.class_names, found.architecture) == (None, "", [], "Unet")
+
+
+def test_a_file_that_is_gone_is_not_known(store: RunStore, file: Path) -> None:
+    asking = door(store, Engine())
+    asking.inspect(file)
+    file.unlink()
+
+    assert asking.known(file) is None
+    assert asking.known(Run(store.root / "gone").best) is None
+
+
+def test_seeds_of_one_profile_are_checked_once(store: RunStore) -> None:
+    engine = Engine(checks=[{"name": "data", "ok": True, "message": "fine"}])
+    base = load("demo-baseline")
+    profiles = [amend(base, [f"seed={seed}"]) for seed in range(3)]
+
+    plan = door(store, engine).plan([*profiles, amend(base, ["training.epochs=3"])])
+
+    assert [run.epochs for run in plan.runs] == [10, 10, 10, 3]
+    assert all(run.ok for run in plan.runs)
+    assert len(engine.asked) == 2

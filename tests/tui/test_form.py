@@ -1,0 +1,245 @@
+"""What is typed becomes profiles, mistakes under their fields, and a command that does the same."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from kdtui.cli.app import app
+from kdtui.profile import dump, load
+from kdtui.store.store import RunStore
+from kdtui.tui.form import ALONE, PLACES, Draft, check
+from kdtui.tui.form_mistakes import GENERAL
+
+ENGINE = Path(__file__).with_name("echo_engine.py")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
+    """A store with a run that may teach, a profile of one's own, and a file that is no run's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    store = RunStore()
+    run = store.create(load("demo-teacher"))
+    run.best.write_bytes(b"weights")
+    (tmp_path / "other.pth").write_bytes(b"weights")
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "own.toml").write_text(
+        'extends = "demo-distilled"\nseed = 3\n[teacher]\ncheckpoint = "other.pth"\n', encoding="utf-8"
+    )
+    return store
+
+
+def planned(command: str) -> list[bytes]:
+    """The profiles that the command line would start for this command."""
+    words = [word for word in shlex.split(command)[1:] if word != "--detach"]
+    result = CliRunner().invoke(app, [*words, "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    return [
+        check["message"].encode()
+        for run in json.loads(result.stdout)["runs"]
+        for check in run["checks"]
+        if check["name"] == "profile"
+    ]
+
+
+numbers = st.one_of(
+    st.just(""),
+    st.floats(0.5, 99, allow_nan=False).map(repr),
+    st.integers(1, 9).map(str),
+    st.just("4.0"),
+    st.just(".5"),
+)
+names = st.one_of(st.just(""), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,9}", fullmatch=True))
+drafts = st.builds(
+    Draft,
+    profile=st.sampled_from(["", "own", "demo-distilled", "demo-baseline", "profiles/own.toml"]),
+    teacher=st.sampled_from(["demo-teacher", "latest", "other.pth", "./other.pth"]),
+    encoder=st.sampled_from(["resnet18", "tu-mobilenetv3_small_100"]),
+    decoder=st.sampled_from(["", "64,32,32,16,16", "[32, 16, 16, 8, 8]"]),
+    temperature=numbers,
+    alpha=st.sampled_from(["", "0", "1", "0.9", ".25", "1e-3", " 0.5 "]),
+    epochs=st.sampled_from(["", "1", "10", "007"]),
+    batch_size=st.sampled_from(["", "16", "8"]),
+    learning_rate=st.sampled_from(["", "0.002", "2e-3", "1e-5", "1"]),
+    seeds=st.sampled_from(["", "0", "3", "1,2"]),
+    precision=st.sampled_from(["", "fp32", "auto"]),
+    accelerator=st.sampled_from(["", "cpu"]),
+    devices=st.sampled_from(["", "2"]),
+    name=names,
+    tags=st.sampled_from(["", "a", "a, b=c  d"]),
+    extra=st.sampled_from(
+        ["", "training.warmup=0.1", "--set training.threads=1 --set 'description=\"a b\"'", "data.augmentation=none"]
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draft=drafts)
+def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Draft) -> None:
+    if not draft.profile and draft.teacher.endswith(".pth"):  # whose data nobody knows
+        draft = replace(draft, teacher="demo-teacher")
+    checked = check(draft, store)
+
+    assert not checked.mistakes
+    assert len(checked.profiles) == len(checked.commands)
+    assert [dump(profile) for profile in checked.profiles] == [
+        profile for command in checked.commands for profile in planned(command)
+    ]
+
+
+def test_a_student_alone_and_a_clone_have_their_commands_too(store: RunStore) -> None:
+    run = store.find("latest")
+    for draft in (
+        Draft(profile="own", teacher=ALONE),
+        Draft(profile="demo-baseline", teacher=ALONE),
+        Draft(clone=run.id, epochs="3"),
+        Draft(clone=run.id, teacher="latest", name="again"),
+    ):
+        checked = check(draft, store)
+
+        assert checked.ready
+        assert [dump(profile) for profile in checked.profiles] == planned(checked.commands[0])
+        assert checked.distils == bool(draft.teacher not in ("", ALONE))
+
+
+def test_the_command_repeats_nothing_that_the_profile_says(store: RunStore) -> None:
+    own = check(Draft(profile="own"), store).own
+    texts = {name: own[name] for name in own if name not in ("teacher", "tags")}
+
+    retyped = check(Draft(profile="own", teacher="./other.pth", **texts), store)
+
+    assert retyped.commands == ("kdtui train own --detach",)
+    assert retyped.ready
+    assert retyped.profiles == check(Draft(profile="own"), store).profiles
+
+
+def test_several_seeds_are_a_run_and_a_command_each(store: RunStore) -> None:
+    checked = check(Draft(profile="own", seeds="3, 4,5"), store)
+
+    assert [profile.seed for profile in checked.profiles] == [3, 4, 5]
+    assert checked.commands == (
+        "kdtui train own --detach",
+        "kdtui train own --seed 4 --detach",
+        "kdtui train own --seed 5 --detach",
+    )
+
+
+def test_every_mistake_stands_under_its_field_at_once(store: RunStore) -> None:
+    checked = check(
+        Draft(
+            profile="demo-distilled",
+            teacher="nobody",
+            encoder="resnet19",
+            decoder="64,x",
+            temperature="2,4",
+            alpha="1.5",
+            epochs="0",
+            batch_size="two",
+            learning_rate="-1",
+            seeds="0,-1,x",
+            precision="fp8",
+            accelerator="tpu",
+            devices="0",
+            name="a b",
+            tags="fine öd",
+            extra="training.warmup=2 training.nothing=1",
+        ),
+        store,
+    )
+
+    assert list(checked.mistakes) == [place for place in PLACES if place not in (GENERAL, "profile")]
+    assert not checked.profiles
+    assert "resnet18" in checked.mistakes["encoder"]
+    assert "sweep" in checked.mistakes["temperature"]
+    assert "-1" in checked.mistakes["seeds"]
+    assert "training.warmup" in checked.mistakes["extra"]
+    assert "training.nothing" in checked.mistakes["extra"]
+    # What is being typed is shown as a command all the same.
+    assert "-T 2,4" in checked.commands[0]
+    assert "--epochs 0" in checked.commands[0]
+
+
+@pytest.mark.parametrize(
+    ("draft", "field"),
+    [
+        (Draft(), "teacher"),
+        (Draft(teacher="demo-teacher"), "encoder"),
+        (Draft(teacher="other.pth", encoder="resnet18"), "teacher"),
+        (Draft(profile="nothing"), "profile"),
+        (Draft(clone="nobody"), "profile"),
+        (Draft(profile="demo-distilled"), "teacher"),
+        (Draft(profile="demo-distilled", epochs="x"), "teacher"),
+        (Draft(profile="own", batch_size="15", devices="2"), "batch_size"),
+        (Draft(profile="own", decoder="64,32"), "decoder"),
+        (Draft(profile="own", name="a..b"), "name"),
+        (Draft(profile="own", seeds="1,,2"), "seeds"),
+        (Draft(profile="own", seeds="1,1"), "seeds"),
+        (Draft(profile="own", extra="training.epochs=3"), "extra"),
+        (Draft(profile="own", extra="no-equals"), "extra"),
+        (Draft(profile="own", extra="a='b"), "extra"),
+        (Draft(profile="own", extra="student.encoder_depth=2"), "extra"),
+        (Draft(profile="own", extra="student.encoder_depth=3"), "decoder"),
+    ],
+)
+def test_one_mistake_has_its_field(store: RunStore, draft: Draft, field: str) -> None:
+    assert field in check(draft, store).mistakes
+
+
+def test_a_mistake_of_the_file_says_that_it_is_the_files(store: RunStore, tmp_path: Path) -> None:
+    (tmp_path / "profiles" / "bad.toml").write_text("[training]\nepochs = 0\nwarmup = 7\n", encoding="utf-8")
+
+    checked = check(Draft(profile="bad"), store)
+    mended = check(Draft(profile="bad", epochs="2"), store)
+
+    assert "bad.toml" in checked.mistakes["epochs"]
+    assert "training.warmup" in checked.mistakes[GENERAL]
+    assert list(mended.mistakes) == [GENERAL]
+
+
+def test_empty_fields_stand_for_the_profiles_own_values(store: RunStore) -> None:
+    own = check(Draft(profile="demo-distilled", teacher="latest"), store).own
+
+    assert own["temperature"] == "2"
+    assert own["alpha"] == "0.9"
+    assert own["decoder"] == "64,32,32,16,16"
+    assert own["learning_rate"] == "0.002"
+
+
+def test_the_recipe_is_the_teachers_and_its_values_are_shown_before_a_student_is_chosen(store: RunStore) -> None:
+    before = check(Draft(teacher="latest"), store)
+    chosen = check(Draft(teacher="latest", encoder="resnet18"), store)
+
+    assert before.own["epochs"] == "6"
+    assert chosen.profiles[0].name == "resnet18-from-demo-teacher"
+    assert chosen.profiles[0].data == load("demo-teacher").data
+    assert chosen.distils
+
+
+def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
+    base = check(Draft(profile="own"), store).cost
+    slim = check(Draft(profile="own", decoder="16,16,16,8,8"), store).cost
+    other = check(Draft(profile="own", encoder="tu-mobilenetv3_small_100", epochs="x"), store).cost
+
+    assert base is not None
+    assert slim is not None
+    assert other is not None
+    assert slim.parameters < base.parameters
+    assert other.parameters < base.parameters
+
+
+def test_another_place_for_the_runs_stands_in_the_command(store: RunStore, tmp_path: Path) -> None:
+    elsewhere = RunStore(tmp_path / "else where")
+
+    command = check(Draft(profile="demo-baseline"), elsewhere).commands[0]
+
+    assert shlex.split(command)[-3:] == ["--runs-dir", str(tmp_path / "else where"), "--detach"]
