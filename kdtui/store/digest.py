@@ -59,7 +59,9 @@ def digest_from_json(body: Mapping[str, Any]) -> Digest:
     return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
 
 
-_SHOWN = {f.name for f in fields(RunSummary)} - {"id", "path", "state", "detail", "eta_seconds"}
+_SHOWN = {f.name for f in fields(RunSummary)} - {
+    *("id", "path", "state", "detail", "eta_seconds", "waiting_since", "place")  # these follow from the moment
+}
 
 
 @dataclass

@@ -106,6 +106,8 @@ class RunSummary:
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None when not distilling, as ``temperature``.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
+        waiting_since: When a run that waits for a slot was launched: the order of the queue.
+        place: 1-based place in that queue, once all rows are known.
         error: Class name of the failure.
     """
 
@@ -147,3 +149,5 @@ class RunSummary:
     device: str | None = None
     error: str | None = None
     hint: str | None = None
+    waiting_since: float | None = None
+    place: int | None = None

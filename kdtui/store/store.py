@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.store.cache import SummaryCache
-from kdtui.store.digest import Digest
 from kdtui.store.names import check_name, is_safe, printable
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import Alive, RunSummary, State, cannot_tell
@@ -42,6 +41,10 @@ class RunStore:
         self.root = Path(root or os.environ.get("KDTUI_RUNS") or "runs").absolute()
         self._alive = alive
         self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
+
+    def for_thread(self) -> RunStore:
+        """The same folder with a cache of its own: a cache belongs to one thread."""
+        return RunStore(self.root, self._alive)
 
     def create(
         self,
@@ -187,25 +190,31 @@ class RunStore:
     def summaries(self, runs: Iterable[Run] | None = None) -> list[RunSummary]:
         """The rows of ``runs`` (default all), oldest first; never raises for a damaged folder."""
         chosen = self.runs() if runs is None else list(runs)
+        rows = self.look_at(chosen)
+        self.keep(chosen if runs is None else None)
+        if runs is not None:
+            return rows
+        numbered = number_the_queue(rows)
+        rows = [numbered.get(row.id, row) for row in rows]
+        return sorted(rows, key=lambda row: (row.created or 0.0, row.id))
+
+    def look_at(self, runs: Iterable[Run]) -> list[RunSummary]:
+        """The rows of ``runs`` in their order, places in the queue left out; nothing is written."""
         now = time.time()
-        rows: list[RunSummary] = []
-        waiting: list[tuple[Digest, int]] = []
-        for run in chosen:
-            digest = self._cache.digest(run)
-            row = summarize(run, digest, self._alive, now)
+        rows = []
+        for run in runs:
+            row = summarize(run, self._cache.digest(run), self._alive, now)
             if row.state is State.LOST:
                 # Its last word may have been written between the look at the file and the look at the processes.
-                digest = self._cache.digest(run)
-                row = summarize(run, digest, self._alive, now)
-            if row.state is State.QUEUED and not digest.spawned:
-                waiting.append((digest, len(rows)))
+                row = summarize(run, self._cache.digest(run), self._alive, now)
             rows.append(row)
-        if runs is None:
-            number_the_queue(rows, waiting)
-            self._cache.forget_all_but({run.id for run in chosen})
+        return rows
+
+    def keep(self, whole: Iterable[Run] | None = None) -> None:
+        """Write the summary cache if something new is worth it; ``whole`` are all runs that there are."""
+        if whole is not None:
+            self._cache.forget_all_but({run.id for run in whole})
         self._cache.save()
-        order = sorted(range(len(rows)), key=lambda i: (rows[i].created or 0.0, rows[i].id))
-        return [rows[i] for i in order] if runs is None else rows
 
     def remove(self, run: Run) -> None:
         """Delete a run folder; it is out of sight before the first file goes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,17 +43,26 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
         state=state,
         detail="; ".join(detail for detail in details if detail),
         eta_seconds=eta,
+        waiting_since=digest.queue_key if state is State.QUEUED and not digest.spawned else None,
         **shown,
     )
 
 
-def number_the_queue(rows: list[RunSummary], waiting: list[tuple[Digest, int]]) -> None:
-    """Tell each waiting run its place: one line per host and kind of device."""
-    places: dict[tuple[str, str], int] = {}
-    for digest, index in sorted(waiting, key=lambda pair: (pair[0].queue_key, rows[pair[1]].id)):
-        line = (digest.host, digest.device)
+def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
+    """The waiting ones of ``rows`` by id, each told its place: one line per host and kind of device.
+
+    Args:
+        rows: All rows of a store, as :func:`summarize` made them.
+    """
+    waiting = sorted((row.waiting_since, row.id, row) for row in rows if row.waiting_since is not None)
+    places: dict[tuple[str | None, str | None], int] = {}
+    numbered = {}
+    for _, run_id, row in waiting:
+        line = (row.host, row.device)
         places[line] = places.get(line, 0) + 1
-        rows[index] = replace(rows[index], detail=f"{rows[index].detail}, number {places[line]} in line")
+        detail = f"{row.detail}, number {places[line]} in line"
+        numbered[run_id] = replace(row, detail=detail, place=places[line])
+    return numbered
 
 
 def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, heard: float | None) -> str:

@@ -14,24 +14,32 @@ class Tail:
 
     A line without its newline waits for the next read. A file that is not there yet is empty. A file that became
     shorter, or another file, is read from its start, and ``generation`` grows: what was read before is void.
+
+    Args:
+        path: The file.
+        last: Begin that many bytes before its end, behind the first half line; None begins at its start.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, last: int | None = None) -> None:
         self.path = path
         self.generation = 0
+        self._last = last
         self._offset = 0
         self._inode: int | None = None
         self._rest = b""
 
-    def read(self) -> list[Event]:
+    def read(self, limit: int | None = None) -> list[Event]:
         """The new events, oldest first; lines that are no events are skipped.
+
+        Args:
+            limit: Bytes to read at most; what is left comes with the next read.
 
         Raises:
             StoreError: The file is there and cannot be read.
         """
         try:
             with self.path.open("rb") as file:
-                return self._gained(file.fileno())
+                return self._gained(file.fileno(), limit)
         except FileNotFoundError:
             if self._inode is not None:
                 self._restart(None)
@@ -39,16 +47,25 @@ class Tail:
         except OSError as error:
             raise StoreError("The events cannot be read", where=self.path, found=error.strerror) from error
 
-    def _gained(self, descriptor: int) -> list[Event]:
+    @property
+    def position(self) -> int:
+        """Bytes of the file that were read."""
+        return self._offset
+
+    def _gained(self, descriptor: int, limit: int | None) -> list[Event]:
         status = os.fstat(descriptor)
         if self._inode != status.st_ino or status.st_size < self._offset:
             if self._inode is not None:
                 self._restart(status.st_ino)
+            elif self._last is not None and status.st_size > self._last:
+                # A mark makes the half line no event; one byte more, so that a whole line behind a newline stays one.
+                self._offset, self._rest = status.st_size - self._last - 1, b"?"
             self._inode = status.st_ino
         # Not beyond the size seen: a writer may append for as long as this reads.
+        end = status.st_size if limit is None else min(status.st_size, self._offset + limit)
         pieces = [self._rest]
-        while self._offset < status.st_size:
-            piece = os.pread(descriptor, min(1 << 20, status.st_size - self._offset), self._offset)
+        while self._offset < end:
+            piece = os.pread(descriptor, min(1 << 20, end - self._offset), self._offset)
             if not piece:
                 break
             self._offset += len(piece)

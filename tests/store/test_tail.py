@@ -79,3 +79,29 @@ def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         Tail(tmp_path).read()
+
+
+@given(st.integers(1, sum(map(len, LINES)) + 10))
+def test_the_end_of_a_file_is_its_last_whole_lines(last: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "e"
+        path.write_bytes(b"".join(LINES))
+        tail = Tail(path, last=last)
+        whole = [n for n in range(6) if sum(map(len, LINES[n:])) <= last]
+        assert [event.time for event in tail.read()] == [float(n) for n in whole]
+        with path.open("ab") as file:
+            file.write(LINES[0])
+        assert len(tail.read()) == 1
+
+
+@given(st.integers(1, 80))
+def test_reading_in_pieces_is_reading(limit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "e"
+        path.write_bytes(b"".join(LINES))
+        tail, got = Tail(path), []
+        while tail.position < path.stat().st_size:
+            before = tail.position
+            got += tail.read(limit)
+            assert 0 < tail.position - before <= limit
+        assert [event.time for event in got] == [float(n) for n in range(6)]

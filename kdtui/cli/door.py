@@ -1,0 +1,28 @@
+"""Entry point of the ``kdtui`` command: the cockpit without arguments, the command line with some.
+
+The cockpit is opened without importing the command line: that is a third of its first paint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Open the cockpit, or run a command."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words and _terminal():
+        from kdtui.cli.opening import open_cockpit
+
+        sys.exit(open_cockpit(None))
+    from kdtui.cli.app import main as command
+
+    command(words)
+
+
+def _terminal() -> bool:
+    """Whether a person can look at and type into it; `kdtui | cat` shows the help instead. Textual draws on stderr."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams) and "_KDTUI_COMPLETE" not in os.environ

@@ -1,0 +1,46 @@
+"""Opening the cockpit in this terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from kdtui.errors import KdtuiError, UsageError
+
+FRAMES_OVER_SSH = "15"
+"""Frames a second where each crosses a network; Textual reads it when it is imported."""
+
+
+def open_cockpit(runs_dir: Path | None) -> int:
+    """Show the cockpit until the person leaves; the exit code."""
+    try:
+        return _open(runs_dir)
+    except KdtuiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _open(runs_dir: Path | None) -> int:
+    if os.environ.get("TERM", "") in ("", "dumb"):
+        raise UsageError(
+            "this terminal cannot show the cockpit",
+            where="TERM",
+            found=os.environ.get("TERM") or "nothing",
+            allowed="any terminal that can move its cursor, as xterm-256color or tmux-256color",
+            hint="`kdtui runs`, `kdtui watch latest` and every other command work without it",
+        )
+    from kdtui.launch.alive import probe
+    from kdtui.store.store import RunStore
+    from kdtui.tui.terminal import over_ssh
+
+    if over_ssh():
+        os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)
+    store = RunStore(runs_dir, alive=probe)
+    if store.root.exists() and not store.root.is_dir():
+        raise UsageError("the run store is no folder", where=store.root, hint="choose another with --runs-dir")
+    from kdtui.tui.app import KdtuiApp
+
+    app = KdtuiApp(store)
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,299 @@
+"""The app: the board, the watch, the screens, and what is done to runs on a person's behalf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from textual.app import App
+from textual.events import Resize
+from textual.screen import Screen
+
+from kdtui.errors import KdtuiError, LaunchError
+from kdtui.launch.command import ask as ask_the_engine
+from kdtui.store.run import Run
+from kdtui.store.store import RunStore
+from kdtui.tui.board import Board
+from kdtui.tui.header import header_parts
+from kdtui.tui.keys import bindings
+from kdtui.tui.machine import Machine
+from kdtui.tui.messages import HistoryBroken, HistoryReady, MachineRead, RunAdvanced, RunsLooked, SourceFailed
+from kdtui.tui.palette import Everything
+from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.screens.small import TooSmall
+from kdtui.tui.terminal import period
+from kdtui.tui.watch import RunsSource, Watch, follower
+from kdtui.tui.widgets.line import Line
+
+T = TypeVar("T")
+
+SAID = 10.0
+"""Seconds for which the status line says what was done."""
+
+
+class KdtuiApp(App[None]):
+    """The cockpit over one run store.
+
+    Args:
+        store: The runs; the watch gets a view of its own.
+        ask: The engine's door.
+        seconds: Between two looks of the watch; default by where the terminal is.
+    """
+
+    CSS_PATH = "kdtui.tcss"
+    TITLE = "kdtui"
+    BINDINGS = bindings("app")
+    COMMANDS: ClassVar[set[Any]] = {Everything}
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self, store: RunStore, *, ask: Callable[..., dict[str, Any]] = ask_the_engine, seconds: float | None = None
+    ) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        self.store = store
+        self.ask = ask
+        self.board = Board()
+        self.watcher = Watch(self.post_message)
+        self.said: tuple[str, str, bool] = ("", "", False)
+        self._seconds = period() if seconds is None else seconds
+        self._runs_source = RunsSource(store.for_thread(), self._seconds)
+        self._machine: Sequence[str] = ()
+        self._said_count = 0
+
+    def get_default_screen(self) -> Screen[Any]:
+        """The list of runs is home."""
+        return RunsScreen()
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self.watcher.add(self._runs_source)
+        self.watcher.add(follower(self.store, self._seconds))
+        self.watcher.add(Machine(self._seconds, self.board.live))
+        self.watcher.start()
+
+    def on_unmount(self) -> None:
+        """End looking; nothing that trains is touched."""
+        self.watcher.stop()
+
+    # what the watch found
+
+    def on_runs_looked(self, message: RunsLooked) -> None:
+        """Rows are other now."""
+        self.board.trouble = ""
+        whole = self.board.whole
+        ids = self.board.take(message.look)
+        if ids or whole != self.board.whole:
+            self.show_header()
+            self._tell(lambda screen: screen.board_changed(ids))
+
+    def on_history_ready(self, message: HistoryReady) -> None:
+        """A followed run's history is here."""
+        self.board.histories[message.run_id] = message.history
+        self.board.broken.pop(message.run_id, None)
+        (self.board.partial.add if message.partial else self.board.partial.discard)(message.run_id)
+        self._tell(lambda screen: screen.history_changed(message.run_id))
+
+    def on_run_advanced(self, message: RunAdvanced) -> None:
+        """A followed run's history grew."""
+        history = self.board.histories.get(message.run_id)
+        if history is not None:
+            history.extend(message.events)
+            self._tell(lambda screen: screen.history_changed(message.run_id))
+
+    def on_history_broken(self, message: HistoryBroken) -> None:
+        """A followed run's events cannot be read."""
+        self.board.broken[message.run_id] = message.reason
+        self._tell(lambda screen: screen.history_changed(message.run_id))
+
+    def on_machine_read(self, message: MachineRead) -> None:
+        """The machine's load."""
+        self._machine = message.words
+        self.show_header()
+
+    def on_source_failed(self, message: SourceFailed) -> None:
+        """Something cannot be looked at; a store that cannot be listed says so until it can."""
+        error = message.error
+        text = error.message if isinstance(error, KdtuiError) else str(error)
+        text = " ".join(text.split())
+        if message.source is self._runs_source:
+            self.board.trouble = text
+        if self.said[0] != text:
+            self.say(text, error=True)
+
+    def _tell(self, what: Callable[[CockpitScreen], None]) -> None:
+        """Tell the screen in front, or the one behind a dialog; others catch up when they come back."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, CockpitScreen):
+                if screen.is_mounted:
+                    what(screen)
+                return
+
+    def show_header(self) -> None:
+        """Write the header of the screens that can be seen."""
+        left, right = header_parts(self.store.root, self.board, self._machine)
+        for screen in self.screen_stack:
+            for line in screen.query("#header").results(Line):
+                line.show(left, right)
+
+    # what screens ask for
+
+    def say(self, text: str, command: str = "", error: bool = False) -> None:
+        """Put a sentence into the status line for a while, with the command line's way to do the same."""
+        self.said = (" ".join(text.split()), command, error)
+        self._said_count += 1
+        mine = self._said_count
+        self._tell(lambda screen: screen.say(*self.said))
+        if text:
+            self.set_timer(SAID * (3 if error else 1), lambda: self._unsay(mine))
+
+    def _unsay(self, count: int) -> None:
+        if count == self._said_count and self.said[0]:
+            self.say("")
+
+    def do(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        *,
+        failed: Callable[[KdtuiError], None] | None = None,
+        group: str = "default",
+    ) -> None:
+        """Do ``work`` in a thread, then hand what it gave to ``then`` on the UI thread.
+
+        A :class:`KdtuiError` goes to ``failed``, by default the status line; nothing is lost by it.
+        """
+
+        def carry_out() -> None:
+            try:
+                result = work()
+            except KdtuiError as error:
+                self.call_from_thread(failed or self.say_error, error)
+            except OSError as error:
+                failure = LaunchError(error.strerror or str(error), where=error.filename)
+                self.call_from_thread(failed or self.say_error, failure)
+            else:
+                self.call_from_thread(then, result)
+
+        self.run_worker(carry_out, thread=True, group=group)
+
+    def say_error(self, error: KdtuiError) -> None:
+        """A failure in the status line: what, found, and the next step."""
+        facts = [error.what, error.found, error.hint and f"next: {error.hint}"]
+        self.say(" · ".join(" ".join(fact.split()) for fact in facts if fact), error=True)
+
+    def run_of(self, run_id: str) -> Run:
+        """The folder of a run on the board."""
+        return Run(self.store.root / run_id)
+
+    def open_run(self, run_id: str) -> None:
+        """Show one run."""
+        from kdtui.tui.screens.run import RunScreen
+
+        self.push_screen(RunScreen(run_id))
+
+    def new_run(self, clone: str | None = None) -> None:
+        """Show the form of a new run, or of one like ``clone``."""
+        from kdtui.tui.screens.new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen(clone=clone))
+
+    def compare(self, ids: Collection[str]) -> None:
+        """Show runs beside each other."""
+        from kdtui.tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(tuple(ids)))
+
+    def stop_runs(self, ids: Collection[str], *, kill: bool = False) -> None:
+        """Ask runs to save and end, or end them at once."""
+        runs = [self.run_of(run_id) for run_id in ids]
+
+        def work() -> tuple[list[str], list[KdtuiError]]:
+            from kdtui.launch.launcher import launcher_for
+
+            launcher = launcher_for("local", self.store.for_thread())
+            done, errors = [], []
+            for run in runs:
+                try:
+                    launcher.stop(run, kill=kill)
+                except KdtuiError as error:  # the others are still to be stopped
+                    errors.append(error)
+                else:
+                    done.append(run.id)
+            return done, errors
+
+        def then(result: tuple[list[str], list[KdtuiError]]) -> None:
+            done, errors = result
+            self.watcher.nudge()
+            if errors:
+                self.say_error(errors[0])
+            else:
+                names = done[0] if len(done) == 1 else f"{len(done)} runs"
+                flag = " --kill" if kill else ""
+                self.say(f"{names}: {'killed' if kill else 'asked to stop'}", f"kdtui stop{flag} {' '.join(done)}")
+
+        self.do(work, then)
+
+    def resume_run(self, run_id: str, total_epochs: int | None = None) -> None:
+        """Launch the next attempt of a run."""
+        from kdtui.launch.start import resume
+
+        run = self.run_of(run_id)
+        flag = "" if total_epochs is None else f" --total-epochs {total_epochs}"
+
+        def then(_: None) -> None:
+            self.watcher.nudge()
+            self.say(f"{run_id}: launched again", f"kdtui resume {run_id}{flag} --detach")
+
+        self.say(f"{run_id}: launching")
+        self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs), then)
+
+    def remove_runs(self, ids: Collection[str]) -> None:
+        """Delete runs with their files."""
+        from kdtui.launch.start import once_over
+
+        def work() -> int:
+            store = self.store.for_thread()
+            for run_id in ids:
+                run = self.run_of(run_id)
+                once_over(store, run, lambda run=run: store.remove(run))  # type: ignore[misc]
+            return len(ids)
+
+        def then(count: int) -> None:
+            self.watcher.nudge()
+            self.say(f"{count} run{'s' if count > 1 else ''} removed", f"kdtui remove {' '.join(ids)}")
+
+        self.do(work, then)
+
+    def copy_text(self, text: str, what: str) -> None:
+        """Copy and say so."""
+        from kdtui.tui.clipboard import copy
+
+        self.say(f"{what}: {copy(self, text)}")
+
+    # the app's own keys
+
+    def action_help(self) -> None:
+        """Every key."""
+        from kdtui.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            scopes = self.screen.SCOPES if isinstance(self.screen, CockpitScreen) else ()
+            self.push_screen(HelpScreen(scopes))
+
+    def action_toggle_theme(self) -> None:
+        """Dark or light."""
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+
+    def action_help_quit(self) -> None:
+        """Ctrl-C is no way out of a cockpit: say which key is."""
+        self.say("^q leaves the cockpit; what trains goes on")
+
+    def on_resize(self, event: Resize) -> None:
+        """Below 80x24 say so instead of showing half of everything."""
+        small = event.size.width < TooSmall.WIDTH or event.size.height < TooSmall.HEIGHT
+        if small and not any(isinstance(screen, TooSmall) for screen in self.screen_stack):
+            self.push_screen(TooSmall())
+        elif not small and isinstance(self.screen, TooSmall):
+            self.pop_screen()

@@ -1,0 +1,78 @@
+"""What the cockpit knows. Handlers change it, on the UI thread; screens read it."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable
+
+from kdtui.store.history import History
+from kdtui.store.listing import Look
+from kdtui.store.state import LIVE, RunSummary, State
+
+
+class Board:
+    """Rows, histories and marks.
+
+    Attributes:
+        rows: Row of each run by id.
+        order: Ids, newest first.
+        whole: Whether every run of the store was seen.
+        total: How many runs the store has.
+        marked: Ids of marked runs, in the order of marking.
+        letters: Letter of each marked run.
+        histories: Of runs that were followed.
+        partial: Ids whose history lacks its beginning still.
+        broken: Why a history cannot be read.
+        trouble: Why the store itself cannot be read; empty when it can.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RunSummary] = {}
+        self.order: list[str] = []
+        self.whole = False
+        self.total = 0
+        self.marked: list[str] = []
+        self.letters: dict[str, str] = {}
+        self.histories: dict[str, History] = {}
+        self.partial: set[str] = set()
+        self.broken: dict[str, str] = {}
+        self.trouble = ""
+
+    def take(self, look: Look) -> frozenset[str]:
+        """Take in a look; the ids whose rows are other now."""
+        added = look.changed.keys() - self.rows.keys()
+        self.rows.update(look.changed)
+        for run_id in look.gone:
+            self.rows.pop(run_id, None)
+            self.histories.pop(run_id, None)
+            self.partial.discard(run_id)
+            self.broken.pop(run_id, None)
+        if look.gone:
+            self.mark([run_id for run_id in self.marked if run_id not in look.gone])
+        if added or look.gone:
+            self.order = sorted(self.rows, key=self._age, reverse=True)
+        self.whole, self.total = look.whole, look.total
+        return frozenset(look.changed) | look.gone
+
+    def _age(self, run_id: str) -> tuple[float, str]:
+        return self.rows[run_id].created or 0.0, run_id
+
+    def mark(self, ids: Iterable[str]) -> None:
+        """Mark these runs and no other; a run keeps its letter for as long as it is marked."""
+        self.marked = list(dict.fromkeys(ids))
+        kept = {run_id: letter for run_id, letter in self.letters.items() if run_id in set(self.marked)}
+        free = (letter for letter in string.ascii_uppercase if letter not in set(kept.values()))
+        self.letters = {run_id: kept.get(run_id) or next(free, "·") for run_id in self.marked}
+
+    def counts(self) -> Counter[State]:
+        """How many runs are in each state."""
+        return Counter(row.state for row in self.rows.values())
+
+    def live(self) -> bool:
+        """Whether any run lives or waits."""
+        return any(row.state in LIVE for row in self.rows.values())
+
+    def find(self, run_id: str) -> RunSummary | None:
+        """The row of a run, if it is known (it may have been removed)."""
+        return self.rows.get(run_id)

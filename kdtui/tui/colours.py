@@ -1,0 +1,20 @@
+"""Colours of curves: readable on a dark and on a light ground, told apart by people who see red and green alike.
+
+After Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened for light grounds.
+"""
+
+from __future__ import annotations
+
+_DARK = ("#56b4e9", "#e69f00", "#cc79a7", "#39c99b", "#f0e442", "#ff8a5c", "#9aa7ff", "#d0d0d0")
+_LIGHT = ("#0072b2", "#a06a00", "#a0487a", "#00795a", "#7a7200", "#c04a00", "#4250c8", "#404040")
+
+
+def curve_colour(index: int, *, dark: bool) -> str:
+    """Colour of the ``index``-th curve."""
+    palette = _DARK if dark else _LIGHT
+    return palette[index % len(palette)]
+
+
+def curve_dash(index: int) -> int:
+    """Dash pattern of the ``index``-th curve: curves of one colour, or without any, still differ."""
+    return index % 4

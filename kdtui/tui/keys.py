@@ -1,0 +1,123 @@
+"""The one key table: bindings, key bar, help screen, README table and ``kdtui keys --json`` are made from it.
+
+It imports nothing of Textual, so that the command line can print it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.binding import BindingType
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key on one screen.
+
+    Attributes:
+        scope: Where it works; see :data:`SCOPES`.
+        keys: As Textual spells them, comma between alternatives.
+        shown: As a person reads it.
+        action: The action it calls.
+        label: Its word in the key bar; empty for keys that only the help screen names.
+        help: What it does, one sentence.
+        command: The command line's way to do the same; RUN stands for the run under the cursor.
+        palette: Whether the command palette offers it: not for moving about.
+    """
+
+    scope: str
+    keys: str
+    shown: str
+    action: str
+    label: str
+    help: str
+    command: str = ""
+    palette: bool = True
+
+
+SCOPES = {
+    "app": "Everywhere",
+    "runs": "Runs",
+    "chart": "Chart",
+    "run": "One run",
+    "new": "New run",
+    "compare": "Compare",
+}
+
+KEYS: tuple[Key, ...] = (
+    # app
+    Key("app", "question_mark,f1", "?", "help", "help", "Show every key and what it does.", "kdtui keys"),
+    Key("app", "ctrl+p", "^p", "command_palette", "cmds", "Search everything that can be done.", palette=False),
+    Key("app", "ctrl+t", "^t", "toggle_theme", "", "Switch between the dark and the light theme."),
+    Key("app", "ctrl+q", "^q", "quit", "", "Leave; what trains goes on.", palette=False),
+    # runs
+    Key("runs", "enter", "↵", "open", "open", "Open the run under the cursor.", "kdtui watch RUN"),
+    Key("runs", "space", "␣", "toggle_mark", "mark", "Mark the run: marked runs share the chart.", palette=False),
+    Key("runs", "c", "c", "compare", "compare", "Compare the marked runs.", "kdtui compare RUN…"),
+    Key("runs", "n", "n", "new_run", "new", "Set up a new run.", "kdtui train PROFILE"),
+    Key("runs", "N", "N", "clone", "", "Set up a new run like the one under the cursor."),
+    Key("runs", "x", "x", "stop", "stop", "Ask the run, or the marked ones, to save and end.", "kdtui stop RUN"),
+    Key("runs", "X", "X", "kill", "", "End the run's processes at once, after a question.", "kdtui stop --kill RUN"),
+    Key("runs", "R", "R", "resume", "resume", "Go on with the run, with more epochs if wanted.", "kdtui resume RUN"),
+    Key("runs", "slash", "/", "filter", "filter", "Filter: student:b0 T>=4 miou>.65.", "kdtui runs --filter …"),
+    Key("runs", "s", "s", "sort", "sort", "Sort by the next column."),
+    Key("runs", "S", "S", "reverse", "", "Sort the other way round."),
+    Key("runs", "t", "t", "note", "", "Write tags and a note.", "kdtui note RUN TEXT"),
+    Key("runs", "delete", "del", "remove", "", "Delete the run with its files, after a question.", "kdtui remove RUN"),
+    Key("runs", "y", "y", "copy", "", "Copy the run's id."),
+    Key("runs", "escape", "esc", "clear", "", "Take the filter away, then the marks.", palette=False),
+    Key("runs", "q", "q", "quit", "quit", "Leave; what trains goes on.", palette=False),
+    # chart, wherever one is shown
+    Key("chart", "m", "m", "next_metric", "metric", "Show the next metric."),
+    Key("chart", "M", "M", "previous_metric", "", "Show the metric before."),
+    Key("chart", "l", "l", "toggle_log", "", "Logarithmic or linear height."),
+    Key("chart", "full_stop", ".", "smoother", "", "Smooth the curves more.", palette=False),
+    Key("chart", "comma", ",", "rougher", "", "Smooth the curves less.", palette=False),
+    Key("chart", "z", "z", "zoom_in", "zoom", "Look closer at the right end, or at the chart's cursor.", palette=False),
+    Key("chart", "Z", "Z", "zoom_out", "", "Look from farther away.", palette=False),
+    Key("chart", "left_curly_bracket", "{", "pan_left", "", "Move the closer look to the left.", palette=False),
+    Key("chart", "right_curly_bracket", "}", "pan_right", "", "Move it to the right.", palette=False),
+    Key("chart", "left_square_bracket", "[", "cursor_left", "", "Read values: cursor to the left.", palette=False),
+    Key("chart", "right_square_bracket", "]", "cursor_right", "", "Read values: cursor to the right.", palette=False),
+    Key("chart", "0", "0", "reset_view", "", "The whole curve again, without a cursor."),
+)
+
+
+def keys_of(*scopes: str) -> list[Key]:
+    """The keys of some scopes, in the order of the table.
+
+    Raises:
+        KeyError: No such scope.
+    """
+    for scope in scopes:
+        SCOPES[scope]
+    return [key for key in KEYS if key.scope in scopes]
+
+
+def bindings(*scopes: str) -> list[BindingType]:
+    """Textual's bindings of some scopes."""
+    from textual.binding import Binding
+
+    return [Binding(key.keys, key.action, key.help, key_display=key.shown, show=False) for key in keys_of(*scopes)]
+
+
+def bar(scopes: Iterable[str]) -> list[Key]:
+    """What the key bar shows."""
+    return [key for key in keys_of(*scopes) if key.label]
+
+
+def as_json() -> list[dict[str, str]]:
+    """The table with stable keys."""
+    return [
+        {
+            "screen": SCOPES[key.scope],
+            "key": key.shown,
+            "action": key.action,
+            "help": key.help,
+            "command": key.command,
+        }
+        for key in KEYS
+    ]

@@ -1,0 +1,79 @@
+"""How busy this machine is: processor and memory, and its GPUs where there are some."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from kdtui.tui.messages import MachineRead
+
+if TYPE_CHECKING:
+    from textual.message import Message
+
+GPU_PERIOD = 2.0
+_QUERY = ("--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+
+
+class Machine:
+    """The watch's source of what the header says of the machine.
+
+    Args:
+        period: Seconds between two looks.
+        moving: Whether anything lives: nothing is written to the terminal for a machine nobody waits for.
+    """
+
+    def __init__(self, period: float, moving: Callable[[], bool]) -> None:
+        self.period = max(period, GPU_PERIOD)
+        self._moving = moving
+        self._smi = shutil.which("nvidia-smi")
+        self._said: list[str] = []
+        self._again = 0.0
+
+    def look(self) -> Iterable[Message]:
+        """See :class:`kdtui.tui.watch.Source`."""
+        if self._said and not self._moving():
+            return
+        words = [*_processor(None if self._said else 0.1), *self._gpus()]
+        if words != self._said:
+            self._said = words
+            yield MachineRead(words)
+
+    def _gpus(self) -> list[str]:
+        if self._smi is None:
+            return []
+        if time.monotonic() < self._again:
+            return ["GPU ?"]
+        try:
+            asked = subprocess.run(
+                [self._smi, *_QUERY],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=GPU_PERIOD,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            # A driver that hangs or broke: asked again after a minute, for each try may cost the whole timeout.
+            self._again = time.monotonic() + 60.0
+            return ["GPU ?"]
+        return [word for line in asked.stdout.splitlines() if (word := gpu_word(line))]
+
+
+def gpu_word(line: str) -> str:
+    """One line of ``nvidia-smi`` (per cent, MiB, MiB) in words; empty for one that cannot be read."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != 3 or not fields[1].isdigit() or not fields[2].isdigit():
+        return ""
+    busy = f"{fields[0]}%" if fields[0].isdigit() else "?"
+    return f"GPU {busy} {int(fields[1]) / 1024:.0f}/{int(fields[2]) / 1024:.0f}G"
+
+
+def _processor(interval: float | None) -> list[str]:
+    import psutil  # 15 ms, and the first screen does not wait for it
+
+    memory = psutil.virtual_memory()
+    used = (memory.total - memory.available) / 2**30
+    return [f"CPU {psutil.cpu_percent(interval):.0f}%", f"mem {used:.1f}/{memory.total / 2**30:.0f}G"]

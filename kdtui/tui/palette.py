@@ -1,0 +1,58 @@
+"""The command palette: every action of the screen in front, and every run by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+
+from kdtui.tui.keys import Key, keys_of
+from kdtui.wording import clean
+
+if TYPE_CHECKING:
+    from kdtui.tui.app import KdtuiApp
+
+_RUNS = 300
+"""Runs that a search offers at most; a filter finds the others."""
+
+
+class Everything(Provider):
+    """Actions with their key and their command line, and runs."""
+
+    def _keys(self) -> list[Key]:
+        scopes = getattr(self.screen, "SCOPES", ())
+        return [key for key in keys_of(*scopes, "app") if key.palette]
+
+    def _do(self, key: Key) -> Callable[[], Any]:
+        target = self.app if key.scope == "app" else self.screen
+        return partial(target.run_action, key.action)
+
+    async def discover(self) -> Hits:
+        """What is offered before anything was typed."""
+        for key in self._keys():
+            yield DiscoveryHit(Content(key.help), self._do(key), text=key.help, help=_twin(key))
+
+    async def search(self, query: str) -> Hits:
+        """What fits what was typed."""
+        matcher = self.matcher(query)
+        for key in self._keys():
+            score = matcher.match(key.help)
+            if score > 0:
+                yield Hit(score, matcher.highlight(key.help), self._do(key), text=key.help, help=_twin(key))
+        app = cast("KdtuiApp", self.app)
+        offered = 0
+        for run_id in app.board.order:
+            name = f"open {clean(run_id)}"
+            score = matcher.match(name)
+            if score > 0:
+                yield Hit(score, matcher.highlight(name), partial(app.open_run, run_id), text=name)
+                offered += 1
+            if offered >= _RUNS:
+                break
+
+
+def _twin(key: Key) -> str:
+    return f"{key.shown}   {key.command}" if key.command else key.shown

@@ -1,0 +1,124 @@
+"""A run's row as cells of the runs table, and the columns that it has; sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kdtui.store.state import RunSummary, State
+from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.widgets.table import Cell, Column
+from kdtui.wording import number, percent, ratio, span
+
+COLUMNS: tuple[Column, ...] = (
+    Column("state", "", 1, 1),
+    Column("run", "run", 16, 40, grow=True),
+    Column("word", "state", 8, 14, drop=9),
+    Column("student", "student", 8, 22, drop=2),
+    Column("temperature", "T", 4, 6, right=True, drop=4),
+    Column("alpha", "α", 4, 4, right=True, drop=4),
+    Column("bar", "progress", 10, 10, drop=8),
+    Column("epoch", "ep", 6, 9, right=True),
+    Column("loss", "loss", 5, 8, right=True),
+    Column("miou", "mIoU", 6, 7, right=True),
+    Column("best", "best", 6, 7, right=True, drop=7),
+    Column("retention", "%tchr", 6, 7, right=True, drop=3),
+    Column("compression", "smaller", 7, 7, right=True, drop=6),
+    Column("eta", "eta", 9, 60),
+)
+
+_SORTS: dict[str, Callable[[RunSummary], Any]] = {
+    "run": lambda row: row.name.lower(),
+    "state": lambda row: list(State).index(row.state),
+    "word": lambda row: list(State).index(row.state),
+    "student": lambda row: row.encoder,
+    "temperature": lambda row: row.temperature,
+    "alpha": lambda row: row.alpha,
+    "bar": lambda row: _done(row),
+    "epoch": lambda row: row.epoch,
+    "loss": lambda row: row.loss,
+    "miou": lambda row: row.miou,
+    "best": lambda row: row.best_miou,
+    "retention": lambda row: row.retention,
+    "compression": lambda row: compression(row),
+    "eta": lambda row: row.eta_seconds,
+}
+SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "best", "retention")
+"""Columns that the sort key goes through; a click sorts by any."""
+BEST_FIRST = frozenset({"miou", "best", "retention", "epoch", "bar", "compression"})
+"""Columns whose largest value comes first."""
+
+
+def cells(row: RunSummary, *, best: bool) -> list[Cell]:
+    """The cells of :data:`COLUMNS`.
+
+    Args:
+        row: The run.
+        best: Whether its mIoU is the best that is shown.
+    """
+    colour = STATE_STYLES[row.state]
+    epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
+    return [
+        Cell(row.state.glyph, colour),
+        Cell(row.name),
+        Cell(row.state.word.lower(), colour),
+        Cell(short_encoder(row.encoder)),
+        Cell(number(row.temperature, 1), "text-muted"),
+        Cell(number(row.alpha, 2), "text-muted"),
+        Cell(_bar(row, 10), colour),
+        Cell(epochs),
+        Cell(number(row.loss, 3)),
+        Cell(("★" if best else "") + number(row.miou), "success" if best else ""),
+        Cell(number(row.best_miou)),
+        Cell(percent(row.retention)),
+        Cell(ratio(compression(row))),
+        _last(row),
+    ]
+
+
+def compression(row: RunSummary) -> float | None:
+    """Parameters of the teacher over parameters of the student."""
+    return row.teacher_parameters / row.parameters if row.teacher_parameters and row.parameters else None
+
+
+def short_encoder(encoder: str | None) -> str:
+    """An encoder in few letters: `timm-efficientnet-b0` is `effnet-b0`."""
+    if encoder is None:
+        return "-"
+    bare = encoder.removeprefix("timm-").removeprefix("tu-")
+    return bare.replace("efficientnet", "effnet").replace("mobilenetv", "mbnetv").replace("mobilenet_v", "mbnetv")
+
+
+def _last(row: RunSummary) -> Cell:
+    """When it will be done, or why it is not."""
+    if row.state is State.QUEUED and row.place is not None:
+        return Cell(f"q#{row.place}", "secondary")
+    if row.state is State.RUNNING and not row.detail:
+        return Cell(span(row.eta_seconds))
+    if row.detail:
+        return Cell(row.detail, "error" if row.state is State.FAILED else "warning")
+    return Cell("-", "text-muted")
+
+
+def _done(row: RunSummary) -> float | None:
+    return row.epoch / row.epochs if row.epoch and row.epochs else None
+
+
+def _bar(row: RunSummary, wide: int) -> str:
+    """Epochs done as a bar of eighths."""
+    share = _done(row)
+    if share is None:
+        return ""
+    eighths = round(min(1.0, share) * wide * 8)
+    part = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+    return ("█" * (eighths // 8) + part).ljust(wide, "·")
+
+
+def ordered(ids: Sequence[str], rows: dict[str, RunSummary], column: str | None, *, descending: bool) -> list[str]:
+    """``ids`` by a column; a run without the value comes last either way. No column leaves the order as it is."""
+    if column is None:
+        return list(ids)
+    read = _SORTS[column]
+    known = [run_id for run_id in ids if read(rows[run_id]) is not None]
+    unknown = [run_id for run_id in ids if read(rows[run_id]) is None]
+    return sorted(known, key=lambda run_id: read(rows[run_id]), reverse=descending) + unknown

@@ -1,0 +1,74 @@
+"""What every screen has: header, body, a line for what was said, the key bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from kdtui.tui.keys import bar
+from kdtui.tui.widgets.line import KeyBar, Line, Part
+
+if TYPE_CHECKING:
+    from kdtui.tui.app import KdtuiApp
+
+
+class CockpitScreen(Screen[None]):
+    """Base of the screens; a subclass says its scopes and its body.
+
+    Attributes:
+        SCOPES: Scopes of the key table whose keys work here; the key bar shows their labelled keys.
+    """
+
+    SCOPES: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def cockpit(self) -> KdtuiApp:
+        """The app, with what it offers to screens."""
+        return cast("KdtuiApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Header, body, status line and key bar."""
+        yield Line(id="header")
+        yield from self.body()
+        yield Line(id="status")
+        yield KeyBar(self.bar_keys(), id="keys")
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between header and status line."""
+        return ()
+
+    def bar_keys(self) -> list[tuple[str, str, str]]:
+        """``(shown, label, action)`` of the keys in the bar; the app's own keys come last."""
+        own = [key for key in bar(self.SCOPES) if key.scope != "app"]
+        return [(key.shown, key.label, key.action) for key in (*own, *bar(("app",)))]
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """Rows of these runs are other now; an empty set says that any may be."""
+
+    def history_changed(self, run_id: str) -> None:
+        """The history of a followed run grew, or was replaced."""
+
+    def on_screen_resume(self) -> None:
+        """Show what happened while another screen was in front."""
+        self.cockpit.show_header()
+        self.say(*self.cockpit.said)
+        self.board_changed(frozenset())
+
+    def say(self, text: str, command: str = "", error: bool = False) -> None:
+        """One sentence in the status line, and the command line's way to do the same."""
+        if not self.is_mounted:
+            return
+        left = [Part(text, "error" if error else "")] if text else self.silence()
+        self.query_one("#status", Line).show(left, [Part(f" {command}", "text-muted")] if command else [])
+
+    def silence(self) -> Sequence[Part]:
+        """What the status line says when nothing was said."""
+        return ()
+
+    def on_key_bar_pressed(self, event: KeyBar.Pressed) -> None:
+        """A click in the key bar is the key."""
+        self.run_worker(self.run_action(event.action), name="clicked key")

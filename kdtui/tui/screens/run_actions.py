@@ -1,0 +1,166 @@
+"""What can be done to a run, the same from the list and from the run's own screen."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from kdtui.errors import UsageError
+from kdtui.store.records import Notes
+from kdtui.store.state import LIVE, RunSummary
+from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.prompt import Prompt
+
+
+class RunActions(CockpitScreen):
+    """A screen with actions on :attr:`run_id` and :attr:`chosen`."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that an action is for."""
+        raise NotImplementedError
+
+    @property
+    def chosen(self) -> list[str]:
+        """The runs that an action for several is for."""
+        return [] if self.run_id is None else [self.run_id]
+
+    @property
+    def row(self) -> RunSummary | None:
+        """Its row."""
+        return None if self.run_id is None else self.cockpit.board.find(self.run_id)
+
+    def action_open(self) -> None:
+        """Show it on a screen of its own."""
+        if self.run_id is not None:
+            self.cockpit.open_run(self.run_id)
+
+    def action_compare(self) -> None:
+        """The marked runs side by side."""
+        if len(self.chosen) < 2:
+            self.cockpit.say("mark two runs or more with space, then c compares them")
+        else:
+            self.cockpit.compare(self.chosen)
+
+    def action_new_run(self) -> None:
+        """The form."""
+        self.cockpit.new_run()
+
+    def action_clone(self) -> None:
+        """The form, filled with this run."""
+        if self.run_id is not None:
+            self.cockpit.new_run(clone=self.run_id)
+
+    def action_stop(self) -> None:
+        """Ask the chosen live runs to save and end."""
+        rows = self.cockpit.board.rows
+        live = [key for key in self.chosen if key in rows and rows[key].state in LIVE]
+        if live:
+            self.cockpit.stop_runs(live)
+        else:
+            self.cockpit.say("nothing to stop: no chosen run lives", error=True)
+
+    def action_kill(self) -> None:
+        """End the run's processes, after a question."""
+        row, run_id = self.row, self.run_id
+        if row is None or run_id is None:
+            return
+        if row.state not in LIVE:
+            self.cockpit.say(f"nothing to kill: {row.name} is {row.state.word.lower()}", error=True)
+            return
+        what = "Its processes end at once; nothing is saved after its last checkpoint."
+        question = Confirm(f"Kill {row.name}?", what, f"kdtui stop --kill {shlex.quote(run_id)}")
+        self._ask(question, lambda: self.cockpit.stop_runs([run_id], kill=True))
+
+    def action_remove(self) -> None:
+        """Delete the run, after a question."""
+        row, run_id = self.row, self.run_id
+        if row is None or run_id is None:
+            return
+        if row.state in LIVE:
+            self.cockpit.say(f"{row.name} lives; x stops it first", f"kdtui stop {shlex.quote(run_id)}", error=True)
+            return
+        what = f"{row.path} goes, with every checkpoint in it."
+        question = Confirm(f"Delete {row.name}?", what, f"kdtui remove {shlex.quote(run_id)}")
+        self._ask(question, lambda: self.cockpit.remove_runs([run_id]))
+
+    def _ask(self, question: Confirm, then: Callable[[], None]) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                then()
+
+        self.app.push_screen(question, answered)
+
+    def action_resume(self) -> None:
+        """Go on with the run, after asking for how many epochs."""
+        row, run_id = self.row, self.run_id
+        if row is None or run_id is None:
+            return
+        if row.state in LIVE:
+            self.cockpit.say(f"{row.name} lives already", f"kdtui watch {shlex.quote(run_id)}", error=True)
+            return
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.cockpit.resume_run(run_id, horizon(text))
+
+        now = "unknown" if row.epochs is None else str(row.epochs)
+        prompt = Prompt(
+            f"Resume {row.name} up to which epoch?",
+            detail=f"Empty keeps the horizon of {now}; another one moves the learning rate; the run says by how much.",
+            check=horizon,
+            command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N]",
+        )
+        self.app.push_screen(prompt, answered)
+
+    def action_note(self) -> None:
+        """Write tags and a note."""
+        run_id = self.run_id
+        if run_id is None or self.row is None:
+            return
+        run = self.cockpit.run_of(run_id)
+
+        def edit(notes: Notes) -> None:
+            prompt = Prompt(
+                f"Tags and note of {run_id}",
+                " ".join([*(f"#{tag}" for tag in notes.tags), notes.text]).strip(),
+                detail="Words that begin with # are tags; the rest is the note.",
+                command=f"kdtui note {shlex.quote(run_id)} TEXT",
+            )
+            self.app.push_screen(prompt, answered)
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.cockpit.do(lambda: run.write_notes(notes_of(text)), lambda _: written())
+
+        def written() -> None:
+            self.cockpit.watcher.nudge()
+            self.cockpit.say(f"{run_id}: noted", f"kdtui note {shlex.quote(run_id)} TEXT")
+
+        self.cockpit.do(run.notes, edit)
+
+    def action_copy(self) -> None:
+        """Copy the run's id."""
+        if self.run_id is not None:
+            self.cockpit.copy_text(self.run_id, self.run_id)
+
+
+def horizon(text: str) -> int | None:
+    """The epochs that were typed; None for nothing.
+
+    Raises:
+        UsageError: It is no whole number from 1 on.
+    """
+    if not text.strip():
+        return None
+    if not text.strip().isdigit() or int(text) < 1:
+        raise UsageError("this is no number of epochs", found=text, allowed="a whole number from 1 on, or nothing")
+    return int(text)
+
+
+def notes_of(text: str) -> Notes:
+    """Tags (words with a #) and the note, as they were typed on one line."""
+    words = text.split()
+    tags = [word[1:] for word in words if word.startswith("#") and len(word) > 1]
+    return Notes(tuple(dict.fromkeys(tags)), " ".join(word for word in words if not word.startswith("#")))

@@ -1,0 +1,318 @@
+"""Home: the table of all runs, and the curve of the one under the cursor or of the marked ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.suggester import Suggester
+from textual.widget import Widget
+from textual.widgets import Input
+
+from kdtui.errors import FilterError
+from kdtui.store.filter import parse
+from kdtui.tui.completion import complete
+from kdtui.tui.curves import metric_title, metrics, shown
+from kdtui.tui.keys import bindings
+from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
+from kdtui.tui.screens.charting import ChartKeys
+from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.widgets.line import Part
+from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.table import Cell, Table
+from kdtui.tui.widgets.table_messages import HeaderClicked, Marked, Moved, Opened
+
+if TYPE_CHECKING:
+    from kdtui.tui.board import Board
+
+_MOVED = 0.12
+"""Seconds for which the cursor rests before a history is read."""
+
+
+class FilterInput(Input):
+    """The filter's line; tab takes what is offered, as the right arrow does."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "cursor_right", "Complete", show=False)]
+
+
+class _Completer(Suggester):
+    def __init__(self, board: Board) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._board = board
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """See Textual's suggester."""
+        return complete(value, self._board.rows.values())
+
+
+class RunsScreen(ChartKeys, RunActions):
+    """The list of runs."""
+
+    SCOPES = ("runs", "chart")
+    BINDINGS = bindings("runs", "chart")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filter = ""
+        self._filtering: FilterError | None = None
+        self._sort: tuple[str | None, bool] = (None, False)
+        self._keys: list[str] = []
+        self._best: str | None = None
+        self._metric = "train/loss"
+        self._moves = 0
+
+    def body(self) -> Iterable[Widget]:
+        """Table, filter line, chart."""
+        yield Table(COLUMNS, self._cells, empty="no runs yet: n sets one up", id="runs")
+        filter_line = FilterInput(
+            placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc leaves",
+            id="filter",
+            suggester=_Completer(self.cockpit.board),
+        )
+        filter_line.cursor_blink = False
+        filter_line.display = False
+        yield filter_line
+        with Container(id="curve"):
+            yield LineChart(id="chart")
+
+    def on_mount(self) -> None:
+        """Keys go to the table."""
+        self.table.focus()
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self.query_one("#runs", Table)
+
+    @property
+    def chart(self) -> LineChart:
+        """The chart."""
+        return self.query_one("#chart", LineChart)
+
+    @property
+    def board(self) -> Board:
+        """What is known."""
+        return self.cockpit.board
+
+    @property
+    def run_id(self) -> str | None:
+        """The run under the cursor."""
+        return self.table.cursor_key
+
+    @property
+    def chosen(self) -> list[str]:
+        """The marked runs, or the one under the cursor."""
+        return list(self.board.marked) or ([] if self.run_id is None else [self.run_id])
+
+    # what changed
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """Rows are other: order, cells, status."""
+        if not self.is_mounted:
+            return
+        self._arrange()
+        best = self._best_of(self._keys)
+        changed = (
+            None if not ids else ids | {key for key in (best, self._best) if key is not None and best != self._best}
+        )
+        self._best = best
+        self.table.show(self._keys, changed)
+        self._follow()
+        if not self.cockpit.said[0]:
+            self.say("")
+
+    def _arrange(self) -> None:
+        rows = self.board.rows
+        keys: Sequence[str] = self.board.order
+        if self._filter:
+            wanted = parse(self._filter)
+            keys = [key for key in keys if wanted(rows[key])]
+        self._keys = ordered(keys, rows, self._sort[0], descending=self._sort[1])
+        self.table.empty = self._nothing()
+
+    def _nothing(self) -> str:
+        if self.board.trouble:
+            return self.board.trouble
+        if not self.board.whole and self.board.total:
+            return "reading…"
+        if self._filter and self.board.rows:
+            return f"no run fits '{self._filter}'; esc takes the filter away"
+        return "no runs yet: n sets one up, or `kdtui demo` trains three in a few minutes"
+
+    def _best_of(self, keys: Sequence[str]) -> str | None:
+        scored = [(row.miou, key) for key in keys if (row := self.board.rows[key]).miou is not None]
+        return max(scored)[1] if len(scored) > 1 else None
+
+    def _cells(self, key: str) -> Sequence[Cell]:
+        row = self.board.find(key)
+        return [Cell("")] * len(COLUMNS) if row is None else cells(row, best=key == self._best)
+
+    def history_changed(self, run_id: str) -> None:
+        """A curve grew."""
+        if run_id in self.chosen:
+            self._draw()
+
+    def silence(self) -> Sequence[Part]:
+        """Why the run under the cursor waits or failed; its note; the filter."""
+        if self._filtering is not None:
+            what = " · ".join(fact for fact in (self._filtering.what, self._filtering.allowed) if fact)
+            return [Part(what, "error")]
+        row = self.row
+        parts = [Part(f"filter {self._filter}  ", "accent")] if self._filter else []
+        if row is None:
+            return parts
+        hint = f" · next: {row.hint}" if row.hint else ""
+        if row.detail:
+            parts.append(Part(f"{row.state.word.lower()}: {row.detail}{hint}", "error" if row.error else ""))
+        tags = " ".join(f"#{tag}" for tag in row.tags)
+        parts.append(Part(f"{'  ' if row.detail else ''}{row.id}  {tags}  {row.notes}", "text-muted"))
+        return parts
+
+    # table
+
+    def on_table_moved(self, event: Moved) -> None:
+        """Another run is under the cursor: its curve, once the cursor rests."""
+        self._moves += 1
+        mine = self._moves
+        if self.cockpit.said[0]:
+            self.cockpit.say("")
+        else:
+            self.say("")
+        self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves else None)
+
+    def on_table_opened(self, event: Opened) -> None:
+        """Enter, or a double click."""
+        self.cockpit.open_run(event.key)
+
+    def on_table_marked(self, event: Marked) -> None:
+        """Marks share the chart."""
+        former = self.board.marked
+        added = [key for key in self._keys if key in event.keys and key not in former]
+        self.board.mark([*(key for key in former if key in event.keys), *added])
+        self._show_marks()
+
+    def _show_marks(self) -> None:
+        self.table.marks = frozenset(self.board.marked)
+        self.table.letters = dict(self.board.letters)
+        self.table.show(self._keys)
+        self._follow()
+
+    def on_table_header_clicked(self, event: HeaderClicked) -> None:
+        """Sort by the clicked column; again, the other way round."""
+        if self._sort[0] == event.column_key:
+            self.action_reverse()
+        else:
+            self._sort_by(event.column_key)
+
+    def _sort_by(self, column: str | None) -> None:
+        self._sort = (column, column in BEST_FIRST)
+        self._sorted()
+
+    def _sorted(self) -> None:
+        column, descending = self._sort
+        self.table.set_sorted(column, descending)
+        self.board_changed(frozenset())
+        title = next((c.title for c in COLUMNS if c.key == column), "")
+        self.cockpit.say(
+            f"sorted by {title}, {'largest' if descending else 'smallest'} first" if column else "newest first"
+        )
+
+    # chart
+
+    def _follow(self) -> None:
+        """Ask for the histories that are drawn, and draw what is here of them."""
+        ids = self.chosen
+        self.cockpit.watcher.follow(ids)
+        self._draw()
+
+    def _draw(self) -> None:
+        ids = self.chosen
+        board = self.board
+        found = shown(self._metric, ids, board.rows, board.histories, board.letters, dark=self.app.current_theme.dark)
+        who = board.rows[ids[0]].name if len(ids) == 1 and ids[0] in board.rows else f"{len(ids)} runs"
+        notes = [board.broken[key] for key in ids if key in board.broken]
+        if any(key in board.partial for key in ids):
+            notes.append("the beginning is being read")
+        title = " · ".join([f"{metric_title(self._metric)}  {who}" if ids else "", *notes])
+        self.chart.show(
+            found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max
+        )
+
+    def _metrics(self) -> list[str]:
+        return metrics(self.board.histories[key] for key in self.chosen if key in self.board.histories)
+
+    def step_metric(self, by: int) -> None:
+        """Show another curve."""
+        names = self._metrics()
+        if names:
+            at = names.index(self._metric) if self._metric in names else -1 if by > 0 else 0
+            self._metric = names[(at + by) % len(names)]
+            self._draw()
+
+    # order
+
+    def action_toggle_mark(self) -> None:
+        """Mark the run under the cursor, or take its mark away."""
+        self.table.action_toggle_mark()
+
+    def action_sort(self) -> None:
+        """Sort by the next column; after the last, newest first."""
+        order: list[str | None] = [None, *SORTABLE]
+        at = order.index(self._sort[0]) if self._sort[0] in order else 0
+        self._sort_by(order[(at + 1) % len(order)])
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        if self._sort[0] is not None:
+            self._sort = (self._sort[0], not self._sort[1])
+            self._sorted()
+
+    # filter
+
+    def action_filter(self) -> None:
+        """Open the filter's line."""
+        line = self.query_one("#filter", FilterInput)
+        line.display = True
+        line.value = self._filter
+        line.focus()
+
+    def action_clear(self) -> None:
+        """Leave the filter's line, then drop the filter, then the marks."""
+        line = self.query_one("#filter", FilterInput)
+        if line.display or self._filter:
+            self._leave_filter(keep=False)
+        elif self.board.marked:
+            self.board.mark(())
+            self._show_marks()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        try:
+            parse(event.value)
+        except FilterError as error:
+            self._filtering = error
+        else:
+            self._filtering = None
+            self._filter = event.value.strip()
+            self.board_changed(frozenset())
+        self.say("")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter."""
+        if self._filtering is None:
+            self._leave_filter(keep=True)
+
+    def _leave_filter(self, *, keep: bool) -> None:
+        line = self.query_one("#filter", FilterInput)
+        if not keep:
+            self._filter = ""
+        self._filtering = None
+        with line.prevent(Input.Changed):
+            line.value = self._filter
+        line.display = False
+        self.table.focus()
+        self.board_changed(frozenset())
+        if keep and self._filter:
+            self.cockpit.say(f"{len(self._keys)} of {self.board.total} runs", f"kdtui runs --filter '{self._filter}'")

@@ -1,0 +1,144 @@
+"""One-row widgets: a line of text that is written only when it changes, and the key bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.events import Click, MouseMove
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from kdtui.wording import clean, width
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a line; ``style`` is a theme variable such as ``error``, or empty."""
+
+    text: str
+    style: str = ""
+    bold: bool = False
+
+
+def cut(text: str, room: int) -> str:
+    """``text`` in at most ``room`` terminal columns, the end replaced by `…` where it does not fit."""
+    if width(text) <= room:
+        return text
+    kept, used = "", 0
+    for letter in text:
+        wide = width(letter)
+        if used + wide > room - 1:
+            break
+        kept, used = kept + letter, used + wide
+    return kept + "…" if room > 0 else ""
+
+
+class Line(Widget):
+    """One row: parts from the left, parts from the right; the left ones give way. Foreign text is cleaned."""
+
+    DEFAULT_CSS = """
+    Line { height: 1; width: 100%; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._left: tuple[Part, ...] = ()
+        self._right: tuple[Part, ...] = ()
+
+    def show(self, left: Sequence[Part], right: Sequence[Part] = ()) -> None:
+        """Show these parts; nothing is written when they are the same as before."""
+        if (tuple(left), tuple(right)) == (self._left, self._right):
+            return
+        self._left, self._right = tuple(left), tuple(right)
+        self.refresh()
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return "".join(part.text for part in (*self._left, *self._right))
+
+    def render_line(self, y: int) -> Strip:
+        """The row."""
+        room = self.size.width
+        right = self._segments(self._right, room)
+        left = self._segments(self._left, room - sum(segment.cell_length for segment in right))
+        space = room - sum(segment.cell_length for segment in (*left, *right))
+        return Strip([*left, Segment(" " * max(0, space), self.rich_style), *right], room)
+
+    def _segments(self, parts: Sequence[Part], room: int) -> list[Segment]:
+        segments = []
+        for part in parts:
+            text = cut(" ".join(clean(part.text).split("\n")).replace("\t", " "), room)
+            if not text:
+                break
+            room -= width(text)
+            segments.append(Segment(text, self.rich_style + self._style(part)))
+        return segments
+
+    def _style(self, part: Part) -> Style:
+        colour = self.app.theme_variables.get(part.style) if part.style else None
+        # Names such as `auto 60%` are no colours of their own: then the row's style stands.
+        known = colour if colour is not None and colour.startswith("#") else None
+        return Style(color=known, bold=part.bold or None, dim=(part.style == "text-muted") or None)
+
+
+class KeyBar(Widget):
+    """The keys of a screen on one row; a click on one is as good as the key."""
+
+    DEFAULT_CSS = """
+    KeyBar { height: 1; width: 100%; }
+    """
+
+    class Pressed(Message):
+        """A key was clicked."""
+
+        def __init__(self, action: str) -> None:
+            self.action = action
+            super().__init__()
+
+    def __init__(self, keys: Sequence[tuple[str, str, str]], *, id: str | None = None) -> None:
+        """Take ``(shown, label, action)`` of each key."""
+        super().__init__(id=id)
+        self._keys = tuple(keys)
+
+    def show(self, keys: Sequence[tuple[str, str, str]]) -> None:
+        """Show other keys."""
+        if tuple(keys) != self._keys:
+            self._keys = tuple(keys)
+            self.refresh()
+
+    def _places(self) -> list[tuple[int, int, str, str, str]]:
+        """Start, end, and key of what fits; the last ones (help, commands) are dropped last."""
+        room = self.size.width
+        kept = list(self._keys)
+        while kept and sum(width(shown) + 1 + width(label) + 1 for shown, label, _ in kept) > room and len(kept) > 2:
+            del kept[-3]
+        places, at = [], 0
+        for shown, label, action in kept:
+            end = at + width(shown) + 1 + width(label)
+            places.append((at, end, shown, label, action))
+            at = end + 1
+        return places
+
+    def render_line(self, y: int) -> Strip:
+        """The row."""
+        base = self.rich_style
+        key = base + Style(bold=True, color=self.app.theme_variables.get("accent"))
+        segments = []
+        for _, _, shown, label, _ in self._places():
+            segments += [Segment(shown, key), Segment(f" {label} ", base)]
+        return Strip(segments).adjust_cell_length(self.size.width, base)
+
+    def on_click(self, event: Click) -> None:
+        """Press the key under the mouse."""
+        for start, end, _, _, action in self._places():
+            if start <= event.x < end:
+                self.post_message(self.Pressed(action))
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Keep moves from waking anything above."""
+        event.stop()

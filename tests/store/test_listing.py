@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import StoreError
+from kdtui.events import Finished
+from kdtui.profile import Profile
+from kdtui.store.listing import Listing
+from kdtui.store.run import Notes
+from kdtui.store.state import Liveness, State
+from kdtui.store.store import RunStore
+from tests.store.conftest import Processes, queued, record, started, trained, write
+
+
+@pytest.fixture
+def processes() -> Processes:
+    return Processes(Liveness.ALIVE)
+
+
+@pytest.fixture
+def store(tmp_path: Path, processes: Processes) -> RunStore:
+    return RunStore(tmp_path / "runs", alive=processes)
+
+
+def made(store: RunStore, count: int) -> list[str]:
+    return [store.create(Profile(name=f"r{n:03}")).id for n in range(count)]
+
+
+def test_newest_runs_come_first_and_all_come(store: RunStore) -> None:
+    ids = made(store, 10)
+    listing = Listing(store, first=3, piece=4)
+    looks = [listing.look()]
+    assert set(looks[0].changed) == set(sorted(ids)[-3:])
+    assert (looks[0].whole, looks[0].total) == (False, 10)
+    while not looks[-1].whole:
+        looks.append(listing.look())
+    assert len(looks) == 3
+    assert {run_id for look in looks for run_id in look.changed} == set(ids)
+    assert listing.look().changed == {}
+
+
+def test_a_finished_look_says_the_same_as_summaries(store: RunStore) -> None:
+    made(store, 5)
+    assert list(Listing(store).look().changed.values()) != []
+    rows = Listing(store).look().changed
+    assert sorted(rows.values(), key=lambda row: row.id) == sorted(store.summaries(), key=lambda row: row.id)
+
+
+def test_live_runs_are_seen_at_every_look(store: RunStore, processes: Processes) -> None:
+    made(store, 3)
+    live = store.create(Profile(name="live"))
+    live.write_launch_record(record())
+    write(live, [queued(), started(), trained(1)])
+    listing = Listing(store, piece=0)
+    assert listing.look().changed[live.id].state is State.RUNNING
+    write(live, [trained(2)])
+    assert {run_id: row.step for run_id, row in listing.look().changed.items()} == {live.id: 2}
+    processes.answer = Liveness.DEAD  # kill -9: no file changes
+    assert {run_id: row.state for run_id, row in listing.look().changed.items()} == {live.id: State.LOST}
+
+
+def test_what_others_do_to_an_old_run_is_seen_in_its_turn(store: RunStore) -> None:
+    ids = made(store, 4)
+    listing = Listing(store, piece=1)
+    listing.look()
+    store.find(ids[0]).write_notes(Notes(("seen",)))
+    looks = [listing.look() for _ in range(8)]
+    tags = [row.tags for look in looks for run_id, row in look.changed.items() if run_id == ids[0]]
+    assert ("seen",) in tags
+
+
+def test_new_runs_appear_and_removed_ones_go(store: RunStore) -> None:
+    ids = made(store, 2)
+    listing = Listing(store)
+    listing.look()
+    new = store.create(Profile(name="new")).id
+    shutil.rmtree(store.root / ids[0])
+    look = listing.look()
+    assert set(look.changed) == {new}
+    assert look.gone == {ids[0]}
+    assert (look.whole, look.total) == (True, 2)
+
+
+def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
+    runs = [store.create(Profile(name=f"q{n}")) for n in range(3)]
+    for place, run in enumerate(runs):
+        run.write_launch_record(record(created=1000.0 + place))
+        write(run, [queued()])
+    listing = Listing(store)
+    assert {run_id: row.place for run_id, row in listing.look().changed.items()} == {
+        run.id: place for place, run in enumerate(runs, start=1)
+    }
+    write(runs[0], [started(), trained(1), Finished(1, 1)])
+    places = {run_id: row.place for run_id, row in listing.look().changed.items()}
+    assert places == {runs[0].id: None, runs[1].id: 1, runs[2].id: 2}
+
+
+def test_a_store_that_is_not_there_yet_is_empty_and_a_file_is_told(tmp_path: Path) -> None:
+    listing = Listing(RunStore(tmp_path / "later"))
+    assert (listing.look().whole, listing.look().total) == (True, 0)
+    RunStore(tmp_path / "later").create(Profile(name="first"))
+    assert len(listing.look().changed) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        Listing(RunStore(tmp_path / "file")).look()
+
+
+def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
+    (store.root / "20260101-000000-broken").mkdir(parents=True)
+    (row,) = Listing(store).look().changed.values()
+    assert "cannot be read" in row.detail
