@@ -1,0 +1,233 @@
+"""A number chosen by a slider or typed exactly; both follow each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input
+
+from kdtui.tui.widgets.entry import Entry
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range of a slider.
+
+    Attributes:
+        low: Value at the left end; above 0 on a logarithmic scale.
+        high: Value at the right end.
+        step: What an arrow key adds or takes away.
+        coarse: What it does with shift.
+        log: Whether equal ways along the track are equal ratios.
+    """
+
+    low: float
+    high: float
+    step: float
+    coarse: float
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value stands, from 0 at the left end to 1."""
+        inside = min(self.high, max(self.low, value))
+        if self.log:
+            return math.log(inside / self.low) / math.log(self.high / self.low)
+        return (inside - self.low) / (self.high - self.low)
+
+    def value(self, share: float) -> float:
+        """The value at a place, on the grid of the steps."""
+        share = min(1.0, max(0.0, share))
+        exact = self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+        return self.moved(exact, 0.0)
+
+    def moved(self, value: float, by: float) -> float:
+        """``value + by`` on the grid of the steps, within the range."""
+        steps = round((value + by) / self.step)
+        return min(self.high, max(self.low, float(f"{steps * self.step:.10g}")))
+
+
+class Track(Widget, can_focus=True):
+    """The line with a handle on it.
+
+    Args:
+        scale: Its range.
+    """
+
+    DEFAULT_CSS = """
+    Track { height: 1; width: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1, False)", "Less", show=False),
+        Binding("right", "move(1, False)", "More", show=False),
+        Binding("shift+left", "move(-1, True)", "Much less", show=False),
+        Binding("shift+right", "move(1, True)", "Much more", show=False),
+        Binding("home", "end(0)", "Least", show=False),
+        Binding("end", "end(1)", "Most", show=False),
+    ]
+
+    class Moved(Message):
+        """The handle was moved to a value."""
+
+        def __init__(self, value: float) -> None:
+            self.value = value
+            super().__init__()
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self._scale = scale
+        self._value: float | None = None
+
+    def put(self, value: float | None) -> None:
+        """Show a value, which may lie outside the range; None shows no handle."""
+        if value != self._value:
+            self._value = value
+            self.refresh()
+
+    def action_move(self, sign: int, coarse: bool) -> None:
+        """One step, or a coarse one."""
+        value = self._scale.low if self._value is None else self._value
+        self._tell(self._scale.moved(value, sign * (self._scale.coarse if coarse else self._scale.step)))
+
+    def action_end(self, share: int) -> None:
+        """To one of the ends."""
+        self._tell(self._scale.high if share else self._scale.low)
+
+    def _tell(self, value: float) -> None:
+        if value != self._value:
+            self.put(value)
+            self.post_message(self.Moved(value))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Take hold of the handle; it comes to the mouse."""
+        event.stop()
+        self.capture_mouse()
+        self._drag(event.x)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Drag it."""
+        event.stop()
+        if self.app.mouse_captured is self:
+            self._drag(event.x)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        """Let it go."""
+        event.stop()
+        self.release_mouse()
+
+    def _drag(self, x: int) -> None:
+        self._tell(self._scale.value(x / max(1, self.size.width - 1)))
+
+    def render_line(self, y: int) -> Strip:
+        """The track; the handle points outwards where the value lies outside the range."""
+        room, base = self.size.width, self.rich_style
+        line = base + self._colour("text-muted")
+        if self._value is None or room < 1:
+            return Strip([Segment("─" * room, line)], room)
+        at = round(self._scale.share(self._value) * (room - 1))
+        handle = "◂" if self._value < self._scale.low else "▸" if self._value > self._scale.high else "●"
+        done = base + self._colour("primary")
+        held = done + Style(reverse=self.has_focus or None, bold=True)
+        return Strip([Segment("━" * at, done), Segment(handle, held), Segment("─" * (room - at - 1), line)], room)
+
+    def on_focus(self) -> None:
+        """The handle looks otherwise."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """And back."""
+        self.refresh()
+
+    def _colour(self, name: str) -> Style:
+        colour = self.app.theme_variables.get(name, "")
+        return Style(color=colour if colour.startswith("#") else None, dim=(name == "text-muted") or None)
+
+
+class Slider(Horizontal):
+    """A label, a track and an exact input.
+
+    Args:
+        label: Stands before the track.
+        scale: The range of the track; the input takes any number.
+    """
+
+    DEFAULT_CSS = """
+    Slider { height: 1; width: 1fr; }
+    Slider > .label { width: 3; }
+    Slider > Entry { width: 10; margin-left: 1; }
+    """
+
+    class Changed(Message):
+        """Another text stands in the input; empty is the value that was there before anybody typed."""
+
+        def __init__(self, slider: Slider, text: str) -> None:
+            self.slider = slider
+            self.text = text
+            super().__init__()
+
+        @property
+        def control(self) -> Slider:
+            """The slider that it came from."""
+            return self.slider
+
+    def __init__(self, label: str, scale: Scale, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._label = label
+        self._track = Track(scale)
+        self._entry = Entry()
+        self._own = ""
+
+    def compose(self) -> ComposeResult:
+        """Label, track, input."""
+        from textual.widgets import Static
+
+        yield Static(self._label, markup=False, classes="label")
+        yield self._track
+        yield self._entry
+
+    @property
+    def text(self) -> str:
+        """What is typed; empty where nothing is."""
+        return self._entry.value
+
+    @property
+    def value(self) -> float | None:
+        """The number that counts: the typed one, else the one underneath; None for no number."""
+        return _number(self.text if self.text.strip() else self._own)
+
+    def show(self, text: str, own: str) -> None:
+        """Show a text, and what stands for an empty one; tells nobody."""
+        self._own = own
+        self._entry.placeholder = own
+        self._entry.put(text)
+        self._track.put(self.value)
+
+    def on_track_moved(self, event: Track.Moved) -> None:
+        """The input follows the handle."""
+        event.stop()
+        self._entry.put(f"{event.value:.10g}")
+        self.post_message(self.Changed(self, self.text))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """The handle follows the input, as far as it holds a number."""
+        event.stop()
+        self._track.put(self.value)
+        self.post_message(self.Changed(self, self.text))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
