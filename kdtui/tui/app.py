@@ -14,7 +14,7 @@ from kdtui.launch.command import ask as ask_the_engine
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
-from kdtui.tui.header import header_parts
+from kdtui.tui.header import header_parts, time_of_day
 from kdtui.tui.keys import bindings
 from kdtui.tui.machine import Machine
 from kdtui.tui.messages import HistoryBroken, HistoryReady, MachineRead, RunAdvanced, RunsLooked, SourceFailed
@@ -23,7 +23,7 @@ from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.small import TooSmall
 from kdtui.tui.terminal import period
-from kdtui.tui.watch import RunsSource, Watch, follower
+from kdtui.tui.watch import RunsSource, Source, Watch, follower
 from kdtui.tui.widgets.line import Line
 
 T = TypeVar("T")
@@ -39,6 +39,8 @@ class KdtuiApp(App[None]):
         store: The runs; the watch gets a view of its own.
         ask: The engine's door.
         seconds: Between two looks of the watch; default by where the terminal is.
+        machine: What is looked at for the header's right end; None for this machine.
+        clock: The time of day as the header says it.
     """
 
     CSS_PATH = "kdtui.tcss"
@@ -48,7 +50,13 @@ class KdtuiApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
 
     def __init__(
-        self, store: RunStore, *, ask: Callable[..., dict[str, Any]] = ask_the_engine, seconds: float | None = None
+        self,
+        store: RunStore,
+        *,
+        ask: Callable[..., dict[str, Any]] = ask_the_engine,
+        seconds: float | None = None,
+        machine: Source | None = None,
+        clock: Callable[[], str] = time_of_day,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
@@ -59,7 +67,9 @@ class KdtuiApp(App[None]):
         self.said: tuple[str, str, bool] = ("", "", False)
         self._seconds = period() if seconds is None else seconds
         self._runs_source = RunsSource(store.for_thread(), self._seconds)
+        self._machine_source = machine or Machine(self._seconds, self.board.live)
         self._machine: Sequence[str] = ()
+        self._clock = clock
         self._said_count = 0
 
     def get_default_screen(self) -> Screen[Any]:
@@ -70,7 +80,7 @@ class KdtuiApp(App[None]):
         """Begin to look."""
         self.watcher.add(self._runs_source)
         self.watcher.add(follower(self.store, self._seconds))
-        self.watcher.add(Machine(self._seconds, self.board.live))
+        self.watcher.add(self._machine_source)
         self.watcher.start()
 
     def on_unmount(self) -> None:
@@ -132,7 +142,7 @@ class KdtuiApp(App[None]):
 
     def show_header(self) -> None:
         """Write the header of the screens that can be seen."""
-        left, right = header_parts(self.store.root, self.board, self._machine)
+        left, right = header_parts(self.store.root, self.board, self._machine, self._clock)
         for screen in self.screen_stack:
             for line in screen.query("#header").results(Line):
                 line.show(left, right)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdtui.store.history import History
-from kdtui.store.state import RunSummary
+from kdtui.store.state import LIVE, RunSummary
 from kdtui.tui.colours import curve_colour, curve_dash
 from kdtui.tui.widgets.line_chart import ReferenceLine, Series
 
@@ -43,7 +43,9 @@ def metric_title(metric: str) -> str:
 
 
 def horizon(row: RunSummary | None, history: History) -> float | None:
-    """Steps at the end of the run; None while nobody knows."""
+    """Steps at the end of a run that lives; None for one that is over, whose curve is all there will be."""
+    if row is not None and row.state not in LIVE:
+        return None
     started = history.started
     epochs = row.epochs if row is not None and row.epochs is not None else started.epochs if started else None
     return float(epochs * started.steps_per_epoch) if started is not None and epochs else None

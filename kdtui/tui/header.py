@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kdtui.store.state import State
@@ -21,9 +21,16 @@ STATE_STYLES = {
 }
 
 
-def header_parts(root: Path, board: Board, machine: Sequence[str]) -> tuple[list[Part], list[Part]]:
+def time_of_day() -> str:
+    """Hours and minutes, here and now."""
+    return time.strftime("%H:%M")
+
+
+def header_parts(
+    root: Path, board: Board, machine: Sequence[str], clock: Callable[[], str] = time_of_day
+) -> tuple[list[Part], list[Part]]:
     """Left and right of the header; the time moves only while something lives."""
-    left = [Part(" kdtui ", "accent", bold=True), Part(f"{_short(root)}  ", "text-muted")]
+    left = [Part(" kdtui ", "accent", bold=True), Part(f"{_project(root)}  ", "text-muted")]
     counts = board.counts()
     left += [
         Part(f"{counts[state]}{state.glyph} ", STATE_STYLES[state], bold=state is State.RUNNING)
@@ -36,14 +43,10 @@ def header_parts(root: Path, board: Board, machine: Sequence[str]) -> tuple[list
         left.append(Part("the store cannot be read ", "error", bold=True))
     right = [Part("  ".join(machine))] if machine else []
     if board.live():
-        right.append(Part(f"  {time.strftime('%H:%M')} "))
+        right.append(Part(f"  {clock()} "))
     return left, right
 
 
-def _short(root: Path) -> str:
-    """The folder as a person would write it, its end when it is long."""
-    home = str(Path.home())
-    text = str(root)
-    if text == home or text.startswith(home + "/"):
-        text = "~" + text[len(home) :]
-    return text if len(text) <= 24 else "…" + text[-23:]
+def _project(root: Path) -> str:
+    """The folder that the runs belong to: `people` for `people/runs`."""
+    return root.parent.name if root.name == "runs" and root.parent.name else root.name

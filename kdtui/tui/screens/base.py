@@ -43,8 +43,8 @@ class CockpitScreen(Screen[None]):
 
     def bar_keys(self) -> list[tuple[str, str, str]]:
         """``(shown, label, action)`` of the keys in the bar; the app's own keys come last."""
-        own = [key for key in bar(self.SCOPES) if key.scope != "app"]
-        return [(key.shown, key.label, key.action) for key in (*own, *bar(("app",)))]
+        own = [(key.shown, key.label, key.action) for key in bar(self.SCOPES) if key.scope != "app"]
+        return own + [(key.shown, key.label, f"app.{key.action}") for key in bar(("app",))]
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Rows of these runs are other now; an empty set says that any may be."""

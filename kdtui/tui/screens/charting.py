@@ -5,6 +5,9 @@ from __future__ import annotations
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.widgets.line_chart import LineChart
 
+CHART_HINT = r"m metric  l log  ., smooth  zZ zoom  \[ ] read"
+"""For the lower border of a chart."""
+
 
 class ChartKeys(CockpitScreen):
     """A screen with the actions of the scope ``chart``, handed to its chart."""

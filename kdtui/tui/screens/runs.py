@@ -17,7 +17,7 @@ from kdtui.tui.completion import complete
 from kdtui.tui.curves import metric_title, metrics, shown
 from kdtui.tui.keys import bindings
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
-from kdtui.tui.screens.charting import ChartKeys
+from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
@@ -74,7 +74,8 @@ class RunsScreen(ChartKeys, RunActions):
         filter_line.cursor_blink = False
         filter_line.display = False
         yield filter_line
-        with Container(id="curve"):
+        with Container(id="curve") as curve:
+            curve.border_subtitle = CHART_HINT
             yield LineChart(id="chart")
 
     def on_mount(self) -> None:
