@@ -1,0 +1,31 @@
+"""Every test of the cockpit sees the same terminal, wherever the suite runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tui.scenes import Scene, people
+
+FOREIGN = ("NO_COLOR", "COLORTERM", "TMUX", "SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "KDTUI_RUNS", "KDTUI_ENGINE")
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the terminal that the tests are started from."""
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """An empty store."""
+    return Scene(tmp_path)
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Scene:
+    """A store with a run in every state."""
+    return people(tmp_path)

@@ -1,0 +1,429 @@
+"""Run stores in every state, made without an engine, and the cockpit over one.
+
+What is shown of a scene is the same every time: names, ids, numbers, the order of the rows. Runs that live said their
+last word a moment ago, all others at a fixed time.
+
+    scene = Scene(tmp_path)                       an empty store in tmp_path/people/runs
+    run = scene.running("b0-from-b3", epochs=4)   one run; `scene.finished`, `scene.queued`, … for the other states
+    scene.advance(run)                            it trains another epoch
+    scene = people(tmp_path)                      a store with a run in every state
+    app = cockpit(scene)                          the app over it, nothing of this machine in it
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "b0-from-b3")          wait until the screen does
+        lines(app)                                the screen as text
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textual.app import App
+from textual.message import Message
+from textual.pilot import Pilot
+
+from kdtui.errors import KdtuiError
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Saved, Started, Stopped
+from kdtui.profile import Profile, dump
+from kdtui.store.records import LaunchRecord, Notes
+from kdtui.store.run import EventLog, Run
+from kdtui.store.state import Liveness
+from kdtui.store.store import RunStore
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.messages import MachineRead
+
+FIRST = 1_787_322_600  # 2026-08-21 14:30:00 UTC; every further run is made ten minutes later
+STEPS = 10
+"""Optimizer steps of an epoch."""
+PARAMETERS = {"timm-efficientnet-b0": 6_251_904, "timm-efficientnet-b3": 13_159_468, "resnet18": 14_328_354}
+TEACHER_MIOU = 0.7540
+_SECONDS = 3.0  # of a step
+
+
+class Processes:
+    """Answers for processes: those in ``living`` live, as far as anybody here can see."""
+
+    def __init__(self) -> None:
+        self.living: set[int] = set()
+        self.asked = 0
+
+    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+        self.asked += 1
+        if host != "here":
+            return Liveness.UNKNOWN
+        return Liveness.ALIVE if any(who["pid"] in self.living for who in identities) else Liveness.DEAD
+
+
+@dataclass
+class _Progress:
+    """How far a run of a scene is."""
+
+    pid: int
+    created: int
+    horizon: int
+    best: float
+    encoder: str
+    distillation: Mapping[str, float]
+    """Temperature and alpha; empty without a teacher."""
+    attempt: int = 0
+    step: int = 0
+    score: float = 0.0
+    loss: float = 1.0
+
+
+class Scene:
+    """A run store that is filled by hand.
+
+    Args:
+        folder: The store is ``people/runs`` below it.
+
+    Attributes:
+        processes: Who lives.
+        store: The store, which asks ``processes``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.processes = Processes()
+        self.store = RunStore(folder / "people" / "runs", alive=self.processes)
+        self.store.root.mkdir(parents=True, exist_ok=True)
+        self._progress: dict[Run, _Progress] = {}
+
+    # runs by state
+
+    def never_launched(
+        self,
+        name: str,
+        *,
+        teacher: Run | None = None,
+        temperature: float = 4.0,
+        alpha: float = 0.7,
+        encoder: str = "timm-efficientnet-b0",
+        seed: int = 0,
+        horizon: int = 80,
+        best: float = 0.70,
+        tags: Sequence[str] = (),
+        note: str = "",
+        shown_as: str | None = None,
+        folder: str | None = None,
+    ) -> Run:
+        """A run that was made and nothing else; the options are those of all other states as well.
+
+        Args:
+            name: Its name, and the end of its id.
+            teacher: The run whose best model taught it; without one it is not distilled.
+            temperature: T.
+            alpha: Share of the distillation loss.
+            encoder: Of the student.
+            seed: Of the training.
+            horizon: Epochs.
+            best: The mIoU it gets near in the end.
+            tags: Its tags.
+            note: Its note.
+            shown_as: Another name in ``run.json``: foreign text.
+            folder: Another id.
+        """
+        number = len(self._progress)
+        created = FIRST + 600 * number
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created))
+        run = Run(self.store.root / (folder or f"{stamp}-{name}"))
+        distillation = {} if teacher is None else {"temperature": temperature, "alpha": alpha}
+        profile: dict[str, Any] = {
+            "name": name,
+            "seed": seed,
+            "student": {"encoder": encoder},
+            "training": {"epochs": horizon},
+        }
+        if teacher is not None:
+            profile["teacher"] = {"checkpoint": str(teacher.best)}
+            profile["distillation"] = {"enabled": True, **distillation}
+        manifest = {
+            "id": run.id,
+            "name": shown_as or name,
+            "created_ns": created * 10**9,
+            "teacher": None if teacher is None else {"checkpoint": str(teacher.best), "sha256": "0", "run": teacher.id},
+        }
+        for part in (run.checkpoints, run.logs, run.visualizations, run.evaluations):
+            part.mkdir(parents=True)
+        run.profile_path.write_bytes(dump(Profile.model_validate(profile)))
+        run.manifest_path.write_text(json.dumps(manifest), encoding="utf-8")
+        run.write_notes(Notes(tuple(tags), note))
+        self._progress[run] = _Progress(5000 + 10 * number, created, horizon, best, encoder, distillation)
+        return run
+
+    def queued(self, name: str, **options: Any) -> Run:
+        """It waits for a slot."""
+        run = self.never_launched(name, **options)
+        self.launch(run)
+        return run
+
+    def running(self, name: str, *, epochs: float = 40, silent: float = 0.0, **options: Any) -> Run:
+        """It trained that many epochs, and lives; its last event is ``silent`` seconds old."""
+        run = self.queued(name, **options)
+        self.start(run, at=time.time() - silent - epochs * STEPS * _SECONDS - 2)
+        self.advance(run, epochs, at=time.time() - silent)
+        return run
+
+    def finished(self, name: str, **options: Any) -> Run:
+        """It trained all its epochs."""
+        run = self._trained(name, 1.0, **options)
+        run.best.write_bytes(b"weights")
+        self.end(run, Finished(self._progress[run].step, self._progress[run].horizon))
+        return run
+
+    def stopped(self, name: str, *, share: float = 0.5, **options: Any) -> Run:
+        """Someone asked it to stop after a share of its epochs."""
+        run = self._trained(name, share, **options)
+        self.end(run, Stopped(self._progress[run].step, self._epoch(run)))
+        return run
+
+    def failed(self, name: str, message: str, *, hint: str = "", share: float = 0.1, **options: Any) -> Run:
+        """The engine gave up."""
+        run = self._trained(name, share, **options)
+        self.end(run, Failed("DivergedError", message, hint or None), code=4)
+        return run
+
+    def killed(self, name: str, *, signal: str = "SIGKILL", share: float = 0.1, **options: Any) -> Run:
+        """It died without a word, as when memory runs out."""
+        run = self._trained(name, share, **options)
+        self.end(run, None, code=-9, signal=signal)
+        return run
+
+    def lost(self, name: str, *, share: float = 0.3, **options: Any) -> Run:
+        """Its processes are gone, and nobody was there to write it down."""
+        run = self._trained(name, share, **options)
+        self.processes.living.discard(self._progress[run].pid)
+        return run
+
+    def damaged(self, name: str) -> Run:
+        """A run whose ``run.json`` and ``profile.toml`` nobody can read."""
+        run = self.never_launched(name)
+        run.manifest_path.write_text("{half of", encoding="utf-8")
+        run.profile_path.write_text("[half of", encoding="utf-8")
+        return run
+
+    def _trained(self, name: str, share: float, **options: Any) -> Run:
+        run = self.never_launched(name, **options)
+        progress = self._progress[run]
+        self.launch(run, at=progress.created)
+        self.start(run, at=progress.created + 1)
+        epochs = share * progress.horizon
+        self.advance(run, epochs, at=progress.created + 2 + epochs * STEPS * _SECONDS)
+        return run
+
+    # what happens to a run
+
+    def launch(self, run: Run, *, total_epochs: int | None = None, at: float | None = None) -> None:
+        """Its next attempt waits for a slot."""
+        progress = self._progress[run]
+        progress.attempt += 1
+        progress.horizon = total_epochs or progress.horizon
+        record = LaunchRecord(
+            attempt=progress.attempt,
+            host="here",
+            pid=progress.pid,
+            start_ticks=1,
+            boot_id="b",
+            job_id=None,
+            argv=("python", "-m", "kdtui.launch.supervise", str(run.path)),
+            device="cpu",
+            devices=1,
+            total_epochs=total_epochs,
+            created=progress.created,
+        )
+        run.write_launch_record(record)
+        self.processes.living.add(progress.pid)
+        self.write(run, Queued(progress.attempt, "cpu", time=at or time.time()))
+
+    def start(self, run: Run, *, resumed: int = 0, at: float | None = None) -> None:
+        """Its attempt begins to train, behind ``resumed`` steps."""
+        progress = self._progress[run]
+        record = run.launch_record()
+        assert record is not None
+        progress.step = resumed
+        parameters = PARAMETERS[progress.encoder]
+        iou = {"background": 0.93, "target": 0.75, "other": 0.58}
+        started = Started(
+            attempt=record.attempt,
+            ranks=({"pid": progress.pid + 1, "start_ticks": 1, "boot_id": "b"},),
+            device="cpu",
+            precision="fp32",
+            threads=2,
+            world_size=1,
+            epochs=progress.horizon,
+            steps_per_epoch=STEPS,
+            resumed_step=resumed,
+            student={"parameters": parameters, "parameters_used": parameters - 412_160},
+            teacher={"parameters": 13_159_468, "miou": TEACHER_MIOU, "iou": iou} if progress.distillation else None,
+            time=at or time.time(),
+        )
+        self.write(run, started)
+
+    def advance(self, run: Run, epochs: float = 1.0, *, at: float | None = None) -> None:
+        """It trains on: a line in its events every five steps and at the end of each epoch, the last one ``at``."""
+        progress = self._progress[run]
+        end, last = at or time.time(), progress.step + round(epochs * STEPS)
+        said: list[Event] = []
+        log = []
+        for step in range(progress.step + 1, last + 1):
+            when = end - (last - step) * _SECONDS
+            if step % 5 == 0 or step == last:
+                said.append(self._train(run, step, when))
+            if step % STEPS == 0:
+                said.append(self._validate(run, step, when))
+                said.append(Saved(step, "last", "checkpoints/last.pth", time=when))
+                epoch = step // STEPS
+                log.append(f"epoch {epoch} step {step}: loss={progress.loss:.4f} miou={progress.score:.4f}\n")
+        progress.step = last
+        self.write(run, *said)
+        with run.training_log.open("a", encoding="utf-8") as file:
+            file.writelines(log)
+
+    def end(self, run: Run, word: Event | None, *, code: int = 0, signal: str | None = None) -> None:
+        """Its last word, if it has one, and its processes are gone; at the time of its last event."""
+        progress = self._progress[run]
+        at = self.store.summary(run).last_event
+        rank = None if code == 0 else 0
+        exited = Exited(progress.attempt, code, signal, rank)
+        events = [exited] if word is None else [word, exited]
+        for event in events:
+            object.__setattr__(event, "time", at)
+        self.write(run, *events)
+        self.processes.living.discard(progress.pid)
+
+    def write(self, run: Run, *events: Event) -> None:
+        """Append events to its file."""
+        with EventLog(run.events_path) as log:
+            for event in events:
+                log.append(event)
+
+    def _epoch(self, run: Run) -> int:
+        return max(1, math.ceil(self._progress[run].step / STEPS))
+
+    def _train(self, run: Run, step: int, at: float) -> Measured:
+        progress = self._progress[run]
+        part = step / (progress.horizon * STEPS)
+        wave = 0.05 * math.sin(step * 1.7 + progress.pid) * math.exp(-2 * part)
+        progress.loss = round(0.35 + 0.9 * math.exp(-6 * part) + wave, 4)
+        scalars: dict[str, float | None] = {
+            "loss": progress.loss,
+            "loss.base": round(0.8 * progress.loss, 4),
+            "lr": round(0.001 * (1 - part) + 1e-6, 8),
+            "images_per_second": 88.0,
+        }
+        if progress.distillation:
+            parts = {"loss.distill": 1.1 * progress.loss, "loss.distill.logits": 0.8 * progress.loss}
+            scalars |= {name: round(value, 4) for name, value in parts.items()} | dict(progress.distillation)
+        return Measured("train", step, (step - 1) // STEPS + 1, step * 16, scalars, time=round(at, 3))
+
+    def _validate(self, run: Run, step: int, at: float) -> Measured:
+        progress = self._progress[run]
+        score = round(progress.best * (1 - math.exp(-5 * step / (progress.horizon * STEPS))), 4)
+        progress.score = score
+        scalars: dict[str, float | None] = {"miou": score, "best_miou": score, "best_epoch": step / STEPS}
+        iou = {"background": min(0.99, score + 0.2), "target": score, "other": 0.8 * score}
+        scalars |= {f"iou.{name}": round(value, 4) for name, value in iou.items()}
+        if progress.distillation:
+            scalars |= {"agreement": round(0.8 + score / 6, 4), "retention": round(score / TEACHER_MIOU, 4)}
+        return Measured("val", step, step // STEPS, step * 16, scalars, progress.horizon, time=round(at, 3))
+
+
+def people(folder: Path) -> Scene:
+    """A store with a teacher, students of it, their baseline, and a run in every state; newest last."""
+    scene = Scene(folder)
+    teacher = scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76, tags=("teacher",))
+    scene.finished("b0-alone", best=0.68, tags=("baseline",))
+    for seed, best in enumerate((0.701, 0.709, 0.697)):
+        scene.finished("b0-from-b3", teacher=teacher, seed=seed, best=best, note="the seeds of the table")
+    scene.finished("r18-from-b3", teacher=teacher, encoder="resnet18", best=0.66)
+    scene.stopped("b0-a5", teacher=teacher, alpha=0.5)
+    scene.failed("b0-hot", "the loss is no longer a number", hint="a lower learning rate", teacher=teacher)
+    scene.killed("b0-wide", teacher=teacher)
+    scene.lost("b0-night", teacher=teacher)
+    scene.running("b0-quiet", epochs=12, silent=850, teacher=teacher, temperature=8.0)
+    scene.running("b0-t2", epochs=44, teacher=teacher, temperature=2.0)
+    scene.running("b0-t4", epochs=41, teacher=teacher)
+    scene.queued("b0-t8", teacher=teacher, temperature=8.0)
+    scene.queued("b0-t16", teacher=teacher, temperature=16.0)
+    scene.never_launched("draft")
+    return scene
+
+
+# the cockpit
+
+
+class Still:
+    """A machine that is always as busy."""
+
+    period = 3600.0
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def look(self) -> Iterable[Message]:
+        yield MachineRead(self.words)
+
+
+@dataclass
+class Engine:
+    """The engine's door: answers what it was told to for a verb, counts who asked, and raises errors it was given."""
+
+    answers: dict[str, dict[str, Any] | KdtuiError] = field(default_factory=dict)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __call__(self, verb: str, *arguments: str, **options: Any) -> dict[str, Any]:
+        self.asked.append((verb, *arguments))
+        assert verb in self.answers, f"nobody told this engine what to say to {verb} {arguments}"
+        answer = self.answers[verb]
+        if isinstance(answer, KdtuiError):
+            raise answer
+        return answer
+
+
+def cockpit(scene: Scene | RunStore, *, ask: Callable[..., dict[str, Any]] | None = None, **options: Any) -> KdtuiApp:
+    """The app, looking often, with a machine and a clock that stand still.
+
+    Args:
+        scene: Whose runs it shows.
+        ask: The engine's door; one that knows no verb by default.
+        options: Of :class:`KdtuiApp`.
+    """
+    given: dict[str, Any] = {
+        "ask": ask or Engine(),
+        "seconds": 0.05,
+        "machine": Still("CPU 42%", "mem 6.1/16G"),
+        "clock": lambda: "14:02",
+    }
+    return KdtuiApp(scene.store if isinstance(scene, Scene) else scene, **{**given, **options})
+
+
+def lines(app: App[Any]) -> list[str]:
+    """The screen in front as text, one entry a row, without the blanks at the ends."""
+    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+
+
+def text(app: App[Any]) -> str:
+    """The screen in front as one text."""
+    return "\n".join(lines(app))
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: It never does; the screen is told.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never so\n{text(pilot.app)}"
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+async def shows(pilot: Pilot[Any], *texts: str) -> None:
+    """Wait until the screen shows all these texts."""
+    await until(pilot, lambda: all(sought in text(pilot.app) for sought in texts))
