@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -58,10 +58,10 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         )
     ]
 
-    Moved = table_messages.Moved
-    Opened = table_messages.Opened
-    Marked = table_messages.Marked
-    HeaderClicked = table_messages.HeaderClicked
+    Moved: TypeAlias = table_messages.Moved
+    Opened: TypeAlias = table_messages.Opened
+    Marked: TypeAlias = table_messages.Marked
+    HeaderClicked: TypeAlias = table_messages.HeaderClicked
 
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[str], Sequence[Cell]], *, empty: str = "", **kw: Any
