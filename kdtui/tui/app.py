@@ -197,6 +197,11 @@ class KdtuiApp(App[None]):
         """The folder of a run on the board."""
         return Run(self.store.root / run_id)
 
+    def name_of(self, run_id: str) -> str:
+        """What a run is called; its id when it is not on the board."""
+        row = self.board.find(run_id)
+        return run_id if row is None else row.name
+
     def open_run(self, run_id: str) -> None:
         """Show one run."""
         from kdtui.tui.screens.run import RunScreen
@@ -239,7 +244,7 @@ class KdtuiApp(App[None]):
             if errors:
                 self.say_error(errors[0])
             else:
-                names = done[0] if len(done) == 1 else f"{len(done)} runs"
+                names = self.name_of(done[0]) if len(done) == 1 else f"{len(done)} runs"
                 flag = " --kill" if kill else ""
                 self.say(f"{names}: {'killed' if kill else 'asked to stop'}", f"kdtui stop{flag} {' '.join(done)}")
 
@@ -254,9 +259,9 @@ class KdtuiApp(App[None]):
 
         def then(_: None) -> None:
             self.watcher.nudge()
-            self.say(f"{run_id}: launched again", f"kdtui resume {run_id}{flag} --detach")
+            self.say(f"{self.name_of(run_id)}: launched again", f"kdtui resume {run_id}{flag} --detach")
 
-        self.say(f"{run_id}: launching")
+        self.say(f"{self.name_of(run_id)}: launching")
         self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs), then)
 
     def remove_runs(self, ids: Collection[str]) -> None:
@@ -280,7 +285,7 @@ class KdtuiApp(App[None]):
         """Copy and say so."""
         from kdtui.tui.clipboard import copy
 
-        self.say(f"{what}: {copy(self, text)}")
+        self.say(f"{what}: {copy(self, text, self.store.root / '.cache' / 'copied.txt')}")
 
     # the app's own keys
 

@@ -5,21 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdtui.errors import StoreError
+from kdtui.store.writing import write_atomically
 from kdtui.wording import clean
 
 if TYPE_CHECKING:
     from textual.app import App
 
 
-def copy(app: App[Any], text: str) -> str:
-    """Put ``text`` on the clipboard; a sentence of where it went.
+def copy(app: App[Any], text: str, file: Path) -> str:
+    """Put ``text`` on the clipboard and into a file; a sentence of where it went.
 
     Inside tmux, which drops OSC 52 unless it is told otherwise, tmux itself is asked to keep the text and to pass it
-    on to its terminal. Elsewhere the terminal is asked; whether it listens cannot be known.
+    on to its terminal. Elsewhere the terminal is asked; whether it listens cannot be known, so the text lies in
+    ``file`` as well.
     """
     text = clean(text)
+    return f"{_to_clipboard(app, text)}; {_to_file(text, file)}"
+
+
+def _to_file(text: str, file: Path) -> str:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, text.encode())
+    except (OSError, StoreError) as error:
+        why = error.found if isinstance(error, StoreError) else error.strerror
+        return f"not in {file}: {why}"
+    return f"also in {file}"
+
+
+def _to_clipboard(app: App[Any], text: str) -> str:
     if os.environ.get("TMUX") and (tmux := shutil.which("tmux")):
         try:
             subprocess.run(
@@ -33,6 +51,6 @@ def copy(app: App[Any], text: str) -> str:
         except (OSError, subprocess.SubprocessError):  # an old tmux knows no -w: the terminal is asked as elsewhere
             pass
         else:
-            return "copied to the tmux buffer, and to the clipboard where the terminal allows"
+            return "copied to tmux and, where its terminal allows, the clipboard"
     app.copy_to_clipboard(text)
-    return "copied, if this terminal takes OSC 52"
+    return "copied where this terminal takes OSC 52"

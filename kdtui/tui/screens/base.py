@@ -34,7 +34,7 @@ class CockpitScreen(Screen[None]):
         """Header, body, status line and key bar."""
         yield Line(id="header")
         yield from self.body()
-        yield Line(id="status")
+        yield Line(firm="left", id="status")
         yield KeyBar(self.bar_keys(), id="keys")
 
     def body(self) -> Iterable[Widget]:

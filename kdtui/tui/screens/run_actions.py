@@ -136,7 +136,7 @@ class RunActions(CockpitScreen):
 
         def written() -> None:
             self.cockpit.watcher.nudge()
-            self.cockpit.say(f"{run_id}: noted", f"kdtui note {shlex.quote(run_id)} TEXT")
+            self.cockpit.say("noted", f"kdtui note {shlex.quote(run_id)} TEXT")
 
         self.cockpit.do(run.notes, edit)
 

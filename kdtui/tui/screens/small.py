@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Static
 
 
-class TooSmall(ModalScreen[None]):
+class TooSmall(Screen[None]):
     """Says that the terminal is too small; the app takes it away when it is not any more."""
 
     WIDTH = 80

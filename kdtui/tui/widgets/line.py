@@ -38,14 +38,19 @@ def cut(text: str, room: int) -> str:
 
 
 class Line(Widget):
-    """One row: parts from the left, parts from the right; the left ones give way. Foreign text is cleaned."""
+    """One row: parts from the left, parts from the right. Foreign text is cleaned.
+
+    Args:
+        firm: Which side keeps its room where both do not fit: ``left`` or ``right``.
+    """
 
     DEFAULT_CSS = """
     Line { height: 1; width: 100%; }
     """
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, firm: str = "right", id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self._firm = firm
         self._left: tuple[Part, ...] = ()
         self._right: tuple[Part, ...] = ()
 
@@ -64,8 +69,12 @@ class Line(Widget):
     def render_line(self, y: int) -> Strip:
         """The row."""
         room = self.size.width
-        right = self._segments(self._right, room)
-        left = self._segments(self._left, room - sum(segment.cell_length for segment in right))
+        if self._firm == "left":
+            left = self._segments(self._left, room)
+            right = self._segments(self._right, room - sum(segment.cell_length for segment in left))
+        else:
+            right = self._segments(self._right, room)
+            left = self._segments(self._left, room - sum(segment.cell_length for segment in right))
         space = room - sum(segment.cell_length for segment in (*left, *right))
         return Strip([*left, Segment(" " * max(0, space), self.rich_style), *right], room)
 

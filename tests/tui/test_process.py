@@ -1,0 +1,130 @@
+"""The cockpit as a process: what it starts lives on, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kdtui.events import Measured
+from kdtui.launch.alive import probe
+from kdtui.launch.local import LocalLauncher
+from kdtui.profile import Profile, Training
+from kdtui.store.run import Run
+from kdtui.store.state import LIVE, State
+from kdtui.store.store import RunStore
+from kdtui.store.tail import Tail
+from tests.tui.terminal import Terminal
+
+ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
+COCKPIT = [sys.executable, "-c", "from kdtui.cli.door import main; main([])"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
+    store = RunStore(tmp_path / "runs", alive=probe)
+    yield store
+    for run in store.runs() if store.root.is_dir() else ():
+        if store.summary(run).state in LIVE:
+            LocalLauncher(store).stop(run, kill=True)
+
+
+def lost(terminal: Terminal) -> None:
+    """The terminal goes away, as when a connection breaks."""
+    os.kill(terminal.pid, signal.SIGHUP)
+
+
+def quit_by_key(terminal: Terminal) -> None:
+    terminal.press("q")
+    assert terminal.wait_end() == 0
+
+
+def numbers(run: Run) -> list[tuple[int, dict[str, float | None]]]:
+    return [(e.step, dict(e.scalars)) for e in Tail(run.events_path).read() if isinstance(e, Measured)]
+
+
+@pytest.mark.parametrize("end", [Terminal.kill, lost, quit_by_key])
+def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
+    store: RunStore, end: Callable[[Terminal], None]
+) -> None:
+    profile = Profile(name="slow", training=Training(epochs=8))
+    undisturbed, run = store.create(profile), store.create(profile)
+    LocalLauncher(store).launch(undisturbed)
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for(lambda screen: "> · slow" in screen)  # the newest is under the cursor
+        terminal.press("R", "enter")
+        terminal.wait_for(lambda screen: "launched again" in screen)
+        deadline = time.monotonic() + 20
+        while store.summary(run).step is None and time.monotonic() < deadline:
+            terminal.read(0.1)
+        assert store.summary(run).state is State.RUNNING
+        end(terminal)
+    deadline = time.monotonic() + 30
+    while store.summary(run).state in LIVE and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert store.summary(run).state is State.FINISHED
+    while store.summary(undisturbed).state in LIVE and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert numbers(run) == numbers(undisturbed)
+
+
+def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunStore) -> None:
+    run = store.create(Profile(name="slower", training=Training(epochs=3)))
+    LocalLauncher(store).launch(run)
+    with Terminal(COCKPIT) as first:
+        first.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
+        first.kill()
+    with Terminal(COCKPIT) as second:
+        second.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
+        second.press("x")
+        second.wait_for("asked to stop")
+        second.wait_for("1■")
+        before = numbers(run)
+        second.press("R", "enter")
+        second.wait_for("1▶")
+        second.press("q")
+        assert second.wait_end() == 0
+    assert numbers(run)[: len(before)] == before
+    assert json.loads(run.launch_path.read_text())["attempt"] == 2
+
+
+def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for("somebody")
+        terminal.resize(60, 15)
+        assert "60x15" in terminal.wait_for("kdtui needs 80x24")
+        terminal.resize(100, 30)
+        terminal.wait_for("somebody")
+        terminal.press("q")
+        assert terminal.wait_end() == 0
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_draw_is_told_so(store: RunStore, term: str) -> None:
+    with Terminal(COCKPIT, {"TERM": term}, columns=200) as terminal:
+        terminal.wait_for("this terminal cannot show the cockpit")
+        assert terminal.wait_end() == 2
+
+
+def test_a_store_that_is_a_file_is_told(store: RunStore) -> None:
+    store.root.write_text("")
+    with Terminal(COCKPIT, columns=200) as terminal:
+        terminal.wait_for("the run store is no folder")
+        assert terminal.wait_end() == 2
+
+
+def test_without_a_terminal_the_help_is_printed(store: RunStore, tmp_path: Path) -> None:
+    with Terminal(["sh", "-c", f"{shlex.join(COCKPIT)} | cat"], columns=120, rows=60) as terminal:
+        terminal.wait_for("Usage: kdtui")
