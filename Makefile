@@ -35,7 +35,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Ratios and bytes, each taken in one run; no test depends on them.
 bench: install
+	$(BIN)/python -m benchmarks.cockpit
+	$(BIN)/python -m benchmarks.chart
+	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.teacher_cost
 
 docs: install

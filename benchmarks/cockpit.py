@@ -153,6 +153,26 @@ def traffic() -> None:
                 run.path.rmdir()
 
 
+def long_run() -> None:
+    """A run of 200 000 events: when its last part is drawn, and when all of it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "runs"
+        stores.many(root, 1, events=200_000)
+        terminal = cockpit(root)
+        last = "the beginning is being read"
+        terminal.read(60.0, lambda: terminal.shows(last))
+        part = time.monotonic() - terminal.begun
+        whole = part
+        # Nothing is written while nothing changes, so the last bytes are those of the whole curve.
+        while time.monotonic() - terminal.begun < whole + 12.0:
+            before = terminal.bytes
+            terminal.read(0.1)
+            if terminal.bytes != before:
+                whole = time.monotonic() - terminal.begun
+        print(f"200 000 events: the last part {part:.2f} s after process start, all of it after {whole:.1f} s")
+        terminal.close()
+
+
 def main() -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -161,6 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     paints(options.repeats, options.runs)
     traffic()
+    long_run()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ STEPS = 20
 
 
 def many(root: Path, count: int, *, events: int = 40) -> list[Run]:
-    """``count`` finished runs, named so that the newest is the last; written without the store, which would take long."""
+    """``count`` finished runs, the newest last; written without the store, which would take long."""
     root.mkdir(parents=True, exist_ok=True)
     body = dump(_profile("run"))
     lines = b"".join(encode(event) for event in _training(events, first=1, start=1.7e9))
