@@ -52,9 +52,6 @@ BEST_FIRST = frozenset({"miou", "best", "retention", "epoch", "bar", "compressio
 def cells(row: RunSummary, *, best: bool) -> list[Cell]:
     """The cells of :data:`COLUMNS`.
 
-    What changes at every tick has no colour of its own: Textual writes a row from its start up to the changed cell, and
-    each change of colour costs 30 bytes.
-
     Args:
         row: The run.
         best: Whether its mIoU is the best that is shown.
@@ -63,11 +60,11 @@ def cells(row: RunSummary, *, best: bool) -> list[Cell]:
     return [
         Cell(row.state.glyph, STATE_STYLES[row.state]),
         Cell(row.name),
-        Cell(row.state.word.lower()),
+        Cell(row.state.word.lower(), STATE_STYLES[row.state]),
         Cell(short_encoder(row.encoder)),
         Cell(number(row.temperature, 1)),
         Cell(number(row.alpha, 2)),
-        Cell(_bar(row, 10)),
+        Cell(_bar(row, 10), STATE_STYLES[row.state]),
         Cell(epochs),
         Cell(number(row.loss, 3)),
         Cell(("★" if best else "") + number(row.miou), "success" if best else ""),

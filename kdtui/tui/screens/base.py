@@ -10,6 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from kdtui.tui.keys import bar
+from kdtui.tui.narrow import NarrowCompositor
 from kdtui.tui.widgets.line import KeyBar, Line, Part
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class CockpitScreen(Screen[None]):
     """
 
     SCOPES: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = NarrowCompositor()
 
     @property
     def cockpit(self) -> KdtuiApp:
