@@ -78,6 +78,8 @@ class Door:
         self, store: RunStore, ask: Ask, row: Callable[[str], RunSummary | None] = lambda run_id: None
     ) -> None:
         self._store = store
+        self._own_look = store.for_thread()
+        self._planning = threading.Lock()
         self._ask = ask
         self._row = row
         self._file = store.root / ".cache" / "inspected.json"
@@ -105,13 +107,13 @@ class Door:
             options: Of ``kdtui inspect``, such as ``--task hierarchical``.
         """
         run = owner(checkpoint)
-        if run is not None and not options:
+        if run is not None:
             return _of_run(checkpoint, RunStore(run.path.parent).summary(run))
         key = _key(checkpoint, options)
         try:
             found = _read(checkpoint, self._ask("inspect", str(checkpoint), *options))
         except KdtuiError as error:
-            found = Inspected(str(checkpoint), mistake=error.message, hint=error.hint or "")
+            found = Inspected(str(checkpoint), mistake=_placeless(error.message), hint=error.hint or "")
             if not isinstance(error, CheckpointError | ModelError):
                 return found  # the engine itself failed: that says nothing about the file
         if key is not None:
@@ -128,7 +130,8 @@ class Door:
         Raises:
             KdtuiError: The store cannot be read, or a profile has no student that can be built.
         """
-        return planning.plan(profiles, self._store.for_thread(), ask=_once(self._ask), checks=checks)
+        with self._planning:  # a store's cache belongs to one thread at a time
+            return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
 
     def _answers(self) -> dict[Key, Inspected]:
         if self._known is None:
@@ -193,6 +196,11 @@ def _of_run(checkpoint: Path, row: RunSummary) -> Inspected:
         miou=row.best_miou if checkpoint == Run(row.path).best else None,
         iou=row.best_iou if checkpoint == Run(row.path).best else {},
     )
+
+
+def _placeless(message: str) -> str:
+    """A message without the line that repeats which file was asked about."""
+    return "\n".join(line.strip() for line in message.splitlines() if not line.startswith("  where: "))
 
 
 def _read(checkpoint: Path, answer: Mapping[str, Any]) -> Inspected:

@@ -33,7 +33,7 @@ from kdtui.tui.form_fields import (
     value_of,
 )
 from kdtui.tui.form_mistakes import GENERAL, one_line, placed
-from kdtui.tui.form_own import looked_up, own_texts
+from kdtui.tui.form_own import looked_up, own_texts, teacher_options
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -100,6 +100,7 @@ class Checked:
         commands: The command line that starts the same run, one per run; with mistakes, the one that is being typed.
         own: The profile's own values as texts, by field: what an empty text stands for.
         teacher: The checkpoint that teaches, typed or the profile's own.
+        teacher_options: What else the profile says of it, as options of ``kdtui inspect``.
         distils: Whether the runs would have a teacher.
         shape: What the student's cost depends on beside its encoder; None while no profile can be read.
         cost: What the student costs; None where the catalog cannot tell.
@@ -111,6 +112,7 @@ class Checked:
     commands: tuple[str, ...] = ()
     own: Mapping[str, str] = field(default_factory=dict)
     teacher: Path | None = None
+    teacher_options: tuple[str, ...] = ()
     distils: bool = False
     shape: Shape | None = None
     cost: Cost | None = None
@@ -167,8 +169,9 @@ class _Reading:
             tags=tags_of(self._draft.tags),
             mistakes={name: self._mistakes[name] for name in PLACES if name in self._mistakes},
             commands=self._twin(own).commands(),
-            own={} if own is None else own_texts(own),
+            own={} if own is None else self._own_texts(own),
             teacher=None if checkpoint is None or not distils else expanded(checkpoint).absolute(),
+            teacher_options=() if shown is None else teacher_options(shown),
             distils=distils,
             shape=shape,
             cost=cost,
@@ -280,6 +283,12 @@ class _Reading:
             check_name(name)
         except UsageError as error:
             self._mistakes.setdefault("name", one_line(error))
+
+    def _own_texts(self, own: Profile) -> dict[str, str]:
+        texts = own_texts(own)
+        if self._draft.by_recipe:  # its student and its teacher are what is chosen here
+            texts |= {"encoder": "", "teacher": ""}
+        return texts
 
     def _shape(self, shown: Profile) -> Shape | None:
         """The shape with the typed decoder in it, even where something else keeps the profile from being made."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kdtui import catalog
 from kdtui.catalog import Cost
 from kdtui.errors import UsageError
+from kdtui.wording import giga
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -86,6 +87,13 @@ def _holds(name: str, word: str) -> bool:
     from fnmatch import fnmatchcase
 
     return fnmatchcase(name, f"*{word}*") if "*" in word else word in name
+
+
+def work(macs: int | None) -> str:
+    """Multiply-accumulates in billions, small ones in millions, or a dash."""
+    if macs is not None and macs < 100_000_000:
+        return f"{macs / 1e6:.1f} M"
+    return giga(macs)
 
 
 def smaller(teacher: int | None, student: int | None) -> float | None:

@@ -42,3 +42,10 @@ def own_texts(profile: Profile) -> dict[str, str]:
         "name": profile.name,
         "tags": plain(profile.tags),
     }
+
+
+def teacher_options(profile: Profile) -> tuple[str, ...]:
+    """What a profile says of its teacher beside the file, as options of ``kdtui inspect``."""
+    told = profile.teacher
+    pairs = (("--task", told.task), ("--architecture", told.architecture), ("--encoder", told.encoder))
+    return tuple(word for flag, value in pairs if value is not None for word in (flag, value))

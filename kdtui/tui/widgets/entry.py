@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from textual.events import Key
 from textual.widgets import Input
 
 
@@ -24,6 +25,13 @@ class Entry(Input):
     def __init__(self, value: str = "", *, placeholder: str = "", **options: Any) -> None:
         super().__init__(value, placeholder=placeholder, **options)
         self.cursor_blink = False
+
+    async def on_key(self, event: Key) -> None:
+        """Take enter here: a binding goes where the focus is by then, and who types fast is elsewhere already."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            await self.action_submit()
 
     def put(self, value: str) -> None:
         """Show another text without telling anybody: whoever calls this knows it already."""

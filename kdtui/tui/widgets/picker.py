@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
@@ -24,7 +23,7 @@ class Picker(Vertical):
     Args:
         columns: Of the table.
         cells: The cells of a key's row.
-        find: Keys that fit a typed text, in order. Without it the owner shows them, whenever it has found them.
+        find: Keys that fit a typed text, in order; None where that takes a while: then the owner shows them.
         placeholder: Stands in the empty search line.
         empty: Shown when nothing fits.
     """
@@ -34,14 +33,6 @@ class Picker(Vertical):
     Picker > Table { height: 8; }
     Picker:focus-within > Table > .table--blurred { text-style: bold reverse; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move('cursor_up')", "Up", show=False),
-        Binding("down", "move('cursor_down')", "Down", show=False),
-        Binding("pageup", "move('page_up')", "Page up", show=False),
-        Binding("pagedown", "move('page_down')", "Page down", show=False),
-        Binding("ctrl+home", "move('home')", "First", show=False),
-        Binding("ctrl+end", "move('end')", "Last", show=False),
-    ]
 
     class _Message(Message):
         def __init__(self, picker: Picker) -> None:
@@ -75,7 +66,7 @@ class Picker(Vertical):
             self.text = text
 
     class Entered(_Message):
-        """Enter was pressed where no row fits the text."""
+        """Enter was pressed where no row fits the text, or where it is not known yet which do."""
 
         def __init__(self, picker: Picker, text: str) -> None:
             super().__init__(picker)
@@ -86,13 +77,14 @@ class Picker(Vertical):
         columns: Sequence[Column],
         cells: Callable[[str], Sequence[Cell]],
         *,
-        find: Callable[[str], Sequence[str]] | None = None,
+        find: Callable[[str], Sequence[str] | None],
         placeholder: str = "",
         empty: str = "",
         id: str | None = None,
     ) -> None:
         super().__init__(id=id)
         self._find = find
+        self._shown_for: str | None = None
         self._entry = Entry(placeholder=placeholder)
         self._table = Table(columns, cells, empty=empty)
         # One stop for the tab key; the table is led by the line.
@@ -132,13 +124,15 @@ class Picker(Vertical):
         self._table.empty = text
 
     def show(self, keys: Sequence[str]) -> None:
-        """Show these rows, all of whose cells may be other than before."""
+        """Show the rows that fit the text, all of whose cells may be other than before."""
+        self._shown_for = self.text
         self._table.show(keys)
 
     def search(self) -> None:
         """Find again what fits the text, because there is something else to find."""
-        if self._find is not None:
-            self._table.show(self._find(self.text))
+        keys = self._find(self.text)
+        if keys is not None:
+            self.show(keys)
 
     def choose(self, key: str | None) -> None:
         """Mark a row as the picked one; the cursor goes to it."""
@@ -147,13 +141,27 @@ class Picker(Vertical):
         if key is not None:
             self._table.move_to(key)
 
+    def move_to(self, key: str) -> None:
+        """Put the cursor on a row."""
+        self._table.move_to(key)
+
     def leave(self) -> None:
         """Put the search away: every row again."""
         self.text = ""
 
-    def action_move(self, action: str) -> None:
-        """Move the list's cursor."""
-        getattr(self._table, f"action_{action}")()
+    def on_key(self, event: Key) -> None:
+        """Move the list's cursor. No bindings: those go where the focus is once somebody typed on."""
+        move = {
+            "up": self._table.action_cursor_up,
+            "down": self._table.action_cursor_down,
+            "pageup": self._table.action_page_up,
+            "pagedown": self._table.action_page_down,
+            "ctrl+home": self._table.action_home,
+            "ctrl+end": self._table.action_end,
+        }.get(event.key)
+        if move is not None:
+            event.stop()
+            move()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter."""
@@ -164,7 +172,7 @@ class Picker(Vertical):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Pick."""
         event.stop()
-        key = self.cursor_key
+        key = self.cursor_key if self._shown_for == self.text else None
         self.post_message(self.Entered(self, self.text) if key is None else self.Picked(self, key))
 
     def on_table_moved(self, event: Table.Moved) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from kdtui.tui.widgets.entry import Entry
 
@@ -67,14 +65,6 @@ class Track(Widget, can_focus=True):
     DEFAULT_CSS = """
     Track { height: 1; width: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1, False)", "Less", show=False),
-        Binding("right", "move(1, False)", "More", show=False),
-        Binding("shift+left", "move(-1, True)", "Much less", show=False),
-        Binding("shift+right", "move(1, True)", "Much more", show=False),
-        Binding("home", "end(0)", "Least", show=False),
-        Binding("end", "end(1)", "Most", show=False),
-    ]
 
     class Moved(Message):
         """The handle was moved to a value."""
@@ -94,14 +84,21 @@ class Track(Widget, can_focus=True):
             self._value = value
             self.refresh()
 
-    def action_move(self, sign: int, coarse: bool) -> None:
-        """One step, or a coarse one."""
-        value = self._scale.low if self._value is None else self._value
-        self._tell(self._scale.moved(value, sign * (self._scale.coarse if coarse else self._scale.step)))
-
-    def action_end(self, share: int) -> None:
-        """To one of the ends."""
-        self._tell(self._scale.high if share else self._scale.low)
+    def on_key(self, event: events.Key) -> None:
+        """A step, a coarse one, or an end. No bindings: those go where the focus is once somebody typed on."""
+        scale = self._scale
+        value = scale.low if self._value is None else self._value
+        moved = {
+            "left": scale.moved(value, -scale.step),
+            "right": scale.moved(value, scale.step),
+            "shift+left": scale.moved(value, -scale.coarse),
+            "shift+right": scale.moved(value, scale.coarse),
+            "home": scale.low,
+            "end": scale.high,
+        }
+        if event.key in moved:
+            event.stop()
+            self._tell(moved[event.key])
 
     def _tell(self, value: float) -> None:
         if value != self._value:
@@ -162,8 +159,8 @@ class Slider(Horizontal):
     """
 
     DEFAULT_CSS = """
-    Slider { height: 1; width: 1fr; }
-    Slider > .label { width: 3; }
+    Slider { height: 1; width: 1fr; padding-left: 1; }
+    Slider > .label { width: 2; }
     Slider > Entry { width: 10; margin-left: 1; }
     """
 
@@ -189,8 +186,6 @@ class Slider(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Label, track, input."""
-        from textual.widgets import Static
-
         yield Static(self._label, markup=False, classes="label")
         yield self._track
         yield self._entry
@@ -205,11 +200,15 @@ class Slider(Horizontal):
         """The number that counts: the typed one, else the one underneath; None for no number."""
         return _number(self.text if self.text.strip() else self._own)
 
-    def show(self, text: str, own: str) -> None:
-        """Show a text, and what stands for an empty one; tells nobody."""
+    def put(self, text: str) -> None:
+        """Show a text; tells nobody."""
+        self._entry.put(text)
+        self._track.put(self.value)
+
+    def show_own(self, own: str) -> None:
+        """Show what an empty text stands for."""
         self._own = own
         self._entry.placeholder = own
-        self._entry.put(text)
         self._track.put(self.value)
 
     def on_track_moved(self, event: Track.Moved) -> None:

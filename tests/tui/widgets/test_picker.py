@@ -90,7 +90,24 @@ async def test_a_click_moves_a_double_click_picks_and_keys_go_on() -> None:
         assert app.told[-1] == "picked resnet18"
 
 
-async def test_rows_that_the_owner_finds_later_keep_the_cursor() -> None:
+async def test_what_the_owner_finds_later_is_picked_only_once_it_is_shown() -> None:
+    class Slow(Shown):
+        def compose(self) -> ComposeResult:
+            yield Picker([Column("name", "name", 8)], lambda key: [Cell(key)], find=lambda text: None)
+
+    app = Slow()
+    async with app.run_test(size=(40, 12)) as pilot:
+        app.picker.show(["a", "b"])
+        await pilot.press("tab", "down", "x")
+        await pilot.press("enter")
+        # The rows are those of another text still.
+        assert app.told[-1] == "entered x"
+        app.picker.show(["xa", "xb"])
+        await pilot.press("enter")
+        assert app.told[-1] == "picked xa"
+
+
+async def test_rows_shown_again_keep_the_cursor() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.press("tab", "down")

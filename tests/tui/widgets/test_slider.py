@@ -22,8 +22,9 @@ class Shown(App[None]):
         yield Slider("T", TEMPERATURE, id="temperature")
 
     def on_mount(self) -> None:
-        self.query_one("#alpha", Slider).show("", "0.5")
-        self.query_one("#temperature", Slider).show("4", "2")
+        self.query_one("#alpha", Slider).show_own("0.5")
+        self.query_one("#temperature", Slider).show_own("2")
+        self.query_one("#temperature", Slider).put("4")
 
     def on_slider_changed(self, event: Slider.Changed) -> None:
         self.told.append(f"{event.control.id}={event.text}")
@@ -107,7 +108,7 @@ async def test_showing_tells_nobody_and_works_without_colours(monkeypatch: pytes
     monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
     async with app.run_test(size=(40, 4)) as pilot:
-        app.query_one("#alpha", Slider).show("0.75", "0.5")
+        app.query_one("#alpha", Slider).put("0.75")
         await pilot.pause()
         assert "0.75" in app.lines()[0]
         assert "●" in app.lines()[0]
