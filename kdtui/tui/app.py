@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -91,10 +92,10 @@ class KdtuiApp(App[None]):
 
     def on_runs_looked(self, message: RunsLooked) -> None:
         """Rows are other now."""
+        before = self.board.trouble, self.board.whole, self.board.total
         self.board.trouble = ""
-        whole = self.board.whole
         ids = self.board.take(message.look)
-        if ids or whole != self.board.whole:
+        if ids or before != ("", self.board.whole, self.board.total):
             self.show_header()
             self._tell(lambda screen: screen.board_changed(ids))
 
@@ -127,8 +128,10 @@ class KdtuiApp(App[None]):
         error = message.error
         text = error.message if isinstance(error, KdtuiError) else str(error)
         text = " ".join(text.split())
-        if message.source is self._runs_source:
+        if message.source is self._runs_source and self.board.trouble != text:
             self.board.trouble = text
+            self.show_header()
+            self._tell(lambda screen: screen.board_changed(frozenset()))
         if self.said[0] != text:
             self.say(text, error=True)
 
@@ -240,13 +243,13 @@ class KdtuiApp(App[None]):
 
         def then(result: tuple[list[str], list[KdtuiError]]) -> None:
             done, errors = result
-            self.watcher.nudge()
+            self.watcher.nudge(ids)
             if errors:
                 self.say_error(errors[0])
             else:
                 names = self.name_of(done[0]) if len(done) == 1 else f"{len(done)} runs"
-                flag = " --kill" if kill else ""
-                self.say(f"{names}: {'killed' if kill else 'asked to stop'}", f"kdtui stop{flag} {' '.join(done)}")
+                flag = ["--kill"] if kill else []
+                self.say(f"{names}: {'killed' if kill else 'asked to stop'}", twin("stop", *flag, *done))
 
         self.do(work, then)
 
@@ -255,11 +258,11 @@ class KdtuiApp(App[None]):
         from kdtui.launch.start import resume
 
         run = self.run_of(run_id)
-        flag = "" if total_epochs is None else f" --total-epochs {total_epochs}"
+        flag = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
 
         def then(_: None) -> None:
-            self.watcher.nudge()
-            self.say(f"{self.name_of(run_id)}: launched again", f"kdtui resume {run_id}{flag} --detach")
+            self.watcher.nudge([run_id])
+            self.say(f"{self.name_of(run_id)}: launched again", twin("resume", run_id, *flag, "--detach"))
 
         self.say(f"{self.name_of(run_id)}: launching")
         self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs), then)
@@ -277,7 +280,7 @@ class KdtuiApp(App[None]):
 
         def then(count: int) -> None:
             self.watcher.nudge()
-            self.say(f"{count} run{'s' if count > 1 else ''} removed", f"kdtui remove {' '.join(ids)}")
+            self.say(f"{count} run{'s' if count > 1 else ''} removed", twin("remove", *ids))
 
         self.do(work, then)
 
@@ -300,6 +303,7 @@ class KdtuiApp(App[None]):
     def action_toggle_theme(self) -> None:
         """Dark or light."""
         self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+        self._tell(lambda screen: screen.board_changed(frozenset()))  # curves have colours of their own
 
     def action_help_quit(self) -> None:
         """Ctrl-C is no way out of a cockpit: say which key is."""
@@ -307,8 +311,13 @@ class KdtuiApp(App[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Below 80x24 say so instead of showing half of everything."""
-        small = event.size.width < TooSmall.WIDTH or event.size.height < TooSmall.HEIGHT
+        small = not TooSmall.fits(event.size)
         if small and not any(isinstance(screen, TooSmall) for screen in self.screen_stack):
             self.push_screen(TooSmall())
         elif not small and isinstance(self.screen, TooSmall):
             self.pop_screen()
+
+
+def twin(*words: str) -> str:
+    """The command line's way to do something, ready for a shell."""
+    return shlex.join(["kdtui", *words])

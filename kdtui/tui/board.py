@@ -71,7 +71,8 @@ class Board:
 
     def live(self) -> bool:
         """Whether any run lives or waits."""
-        return any(row.state in LIVE for row in self.rows.values())
+        # A copy: the watch's thread asks too, while handlers add rows.
+        return any(row.state in LIVE for row in list(self.rows.values()))
 
     def find(self, run_id: str) -> RunSummary | None:
         """The row of a run, if it is known (it may have been removed)."""

@@ -46,13 +46,14 @@ class Follower:
 
     def look(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.Source`."""
-        for run_id in self._wanted:
+        wanted = self._wanted  # another thread replaces it
+        for run_id in wanted:
             # Last in the order: the ones that are wanted go last when there are too many.
             followed = self._open.pop(run_id) if run_id in self._open else _Followed(self._run(run_id))
             self._open[run_id] = followed
-        for run_id in list(self._open)[: max(0, len(self._open) - max(KEPT, len(self._wanted)))]:
+        for run_id in list(self._open)[: max(0, len(self._open) - max(KEPT, len(wanted)))]:
             self._open.pop(run_id).close()
-        for run_id in self._wanted:
+        for run_id in wanted:
             yield from self._open[run_id].look()
 
     def close(self) -> None:
@@ -76,14 +77,13 @@ class _Followed:
         try:
             yield from self._look()
         except StoreError as error:
+            self.close()  # once it is readable again, it is read from the start
             reason = f"{error.what}: {error.found}"
             if reason != self._reason:
                 self._reason = reason
                 yield HistoryBroken(self._run.id, reason)
         else:
-            if self._reason is not None:
-                self._reason = None
-                self._tail = None  # readable again: from the start
+            self._reason = None
 
     def _look(self) -> Iterable[Message]:
         if self._tail is None:
@@ -96,6 +96,7 @@ class _Followed:
         events = self._tail.read()
         if self._tail.generation != self._generation:
             self._generation = self._tail.generation
+            self._cancel()
             yield HistoryReady(self._run.id, History(events), partial=False)
         elif events:
             yield RunAdvanced(self._run.id, events)
@@ -122,11 +123,15 @@ class _Followed:
         yield HistoryReady(self._run.id, history, partial=True)
 
     def close(self) -> None:
-        """End the filling."""
+        """End the filling; what comes next is read from the start."""
+        self._cancel()
+        self._tail = None
+        self._generation = 0
+
+    def _cancel(self) -> None:
         if self._filler is not None:
             self._filler.cancelled = True
             self._filler = None
-            self._tail = None
 
 
 class _Filler(threading.Thread):
@@ -142,12 +147,16 @@ class _Filler(threading.Thread):
 
     def run(self) -> None:
         """Read until nothing is left."""
+        generation = self.tail.generation
         while not self.cancelled:
             before = self.tail.position
             try:
-                self.history.extend(self.tail.read(PIECE))
+                events = self.tail.read(PIECE)
             except StoreError:  # the tail that is shown says so
                 return
+            if self.tail.generation != generation:  # another file: what was read of the former is void
+                generation, self.history = self.tail.generation, History()
+            self.history.extend(events)
             if self.tail.position == before:
                 self.done = True
                 return

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from textual.message import Message
 
-from kdtui.errors import KdtuiError
 from kdtui.store.listing import Listing
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
@@ -38,6 +37,9 @@ class Watch:
 
     Args:
         post: Takes a message from another thread: the app's ``post_message``.
+
+    Attributes:
+        followed: Ids of the runs whose histories are wanted.
     """
 
     def __init__(self, post: Callable[[Message], object]) -> None:
@@ -48,6 +50,8 @@ class Watch:
         self._over = False
         self._thread = threading.Thread(target=self._run, name="kdtui-watch", daemon=True)
         self._follower: Follower | None = None
+        self._runs: RunsSource | None = None
+        self.followed: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Begin."""
@@ -68,6 +72,8 @@ class Watch:
             self._due[source] = 0.0
         if isinstance(source, Follower):
             self._follower = source
+        if isinstance(source, RunsSource):
+            self._runs = source
         self._wake.set()
 
     def remove(self, source: Source) -> None:
@@ -75,15 +81,22 @@ class Watch:
         with self._lock:
             self._due.pop(source, None)
 
-    def nudge(self) -> None:
-        """Look at everything now: something was just done."""
+    def nudge(self, ids: Collection[str] = ()) -> None:
+        """Look at everything now, at these runs in any case: something was just done to them."""
+        if self._runs is not None:
+            self._runs.changed = frozenset(ids)
         with self._lock:
             for source in self._due:
                 self._due[source] = 0.0
         self._wake.set()
 
     def follow(self, ids: Collection[str]) -> None:
-        """Which runs' histories are wanted from now on."""
+        """Which runs' histories are wanted from now on; their rows are looked at as often as those of live runs."""
+        if tuple(ids) == self.followed:
+            return
+        self.followed = tuple(ids)
+        if self._runs is not None:
+            self._runs.wanted = frozenset(ids)
         if self._follower is not None:
             self._follower.want(ids)
             with self._lock:
@@ -111,8 +124,9 @@ class Watch:
                 if self._over:
                     return
                 self._post(message)
-        except (KdtuiError, OSError) as error:
-            self._post(SourceFailed(source, error))
+        except Exception as error:  # a mistake in one source is told, and makes nobody blind to all others
+            if not self._over:
+                self._post(SourceFailed(source, error))
 
 
 class RunsSource:
@@ -121,6 +135,10 @@ class RunsSource:
     Args:
         store: Of this thread alone.
         period: Seconds between two looks.
+
+    Attributes:
+        wanted: Ids of runs that are looked at each time, as live ones are.
+        changed: Ids of runs that something was done to a moment ago, looked at each time as well.
     """
 
     HURRY = 0.02
@@ -131,10 +149,11 @@ class RunsSource:
         self._period = period
         self.period = self.HURRY
         self.wanted: frozenset[str] = frozenset()
+        self.changed: frozenset[str] = frozenset()
 
     def look(self) -> Iterable[Message]:
         """See :class:`Source`."""
-        look = self._listing.look(self.wanted)
+        look = self._listing.look(self.wanted | self.changed)
         self.period = self._period if look.whole else self.HURRY
         yield RunsLooked(look)
 

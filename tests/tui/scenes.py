@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App
+from textual.driver import Driver
+from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
 
@@ -384,21 +386,47 @@ class Engine:
         return answer
 
 
-def cockpit(scene: Scene | RunStore, *, ask: Callable[..., dict[str, Any]] | None = None, **options: Any) -> KdtuiApp:
+class _Recorder(HeadlessDriver):
+    """A driver without a terminal that gets all that a terminal would."""
+
+    @property
+    def is_headless(self) -> bool:
+        return False
+
+    def write(self, data: str) -> None:
+        assert isinstance(self._app, Recorded)
+        self._app.written.append(data)
+
+
+class Recorded(KdtuiApp):
+    """The app, with what it writes to the terminal in ``written``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.written: list[str] = []
+
+    def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
+        return _Recorder(self, debug=False, mouse=mouse, size=size)
+
+
+def cockpit(scene: Scene | RunStore, **options: Any) -> KdtuiApp:
     """The app, looking often, with a machine and a clock that stand still.
 
     Args:
         scene: Whose runs it shows.
-        ask: The engine's door; one that knows no verb by default.
-        options: Of :class:`KdtuiApp`.
+        options: Of :class:`KdtuiApp`; without ``ask`` the engine's door knows no verb.
     """
-    given: dict[str, Any] = {
-        "ask": ask or Engine(),
-        "seconds": 0.05,
-        "machine": Still("CPU 42%", "mem 6.1/16G"),
-        "clock": lambda: "14:02",
-    }
-    return KdtuiApp(scene.store if isinstance(scene, Scene) else scene, **{**given, **options})
+    return KdtuiApp(scene.store if isinstance(scene, Scene) else scene, **_given(options))
+
+
+def recorded(scene: Scene, **options: Any) -> Recorded:
+    """The same, with what it writes to the terminal."""
+    return Recorded(scene.store, **_given(options))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    still = {"machine": Still("CPU 42%", "mem 6.1/16G"), "clock": lambda: "14:02"}
+    return {"ask": Engine(), "seconds": 0.05, **still, **options}
 
 
 def lines(app: App[Any]) -> list[str]:
@@ -422,6 +450,13 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: flo
         assert time.monotonic() < deadline, f"never so\n{text(pilot.app)}"
         await pilot.pause(0.01)
     await pilot.pause()
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """Wait until every run was seen, and the history of those that are looked at."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    await until(pilot, lambda: app.board.whole and all(key in app.board.histories for key in app.watcher.followed))
 
 
 async def shows(pilot: Pilot[Any], *texts: str) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -20,6 +21,16 @@ class TooSmall(Screen[None]):
     def compose(self) -> ComposeResult:
         """One sentence."""
         yield Static("", markup=False)
+
+    @classmethod
+    def fits(cls, size: Size) -> bool:
+        """Whether a terminal of this size has room for the cockpit."""
+        return size.width >= cls.WIDTH and size.height >= cls.HEIGHT
+
+    def on_screen_resume(self) -> None:
+        """Go, if the terminal was enlarged while something lay over this."""
+        if self.fits(self.app.size):
+            self.dismiss(None)
 
     def on_resize(self) -> None:
         """Say the size that it is now."""

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.message import Message
+
+from kdtui.events import Measured, Started, encode
+from kdtui.store.history import History
+from kdtui.store.run import Run
+from kdtui.store.tail import Tail
+from kdtui.tui.board import Board
+from kdtui.tui.following import BIG, KEPT, Follower
+from kdtui.tui.messages import HistoryBroken, HistoryReady, RunAdvanced
+from tests.tui.scenes import STEPS, Scene
+
+
+class Seen:
+    """What a cockpit would know from a follower's messages."""
+
+    def __init__(self, root: Path) -> None:
+        self.board = Board()
+        self.follower = Follower(lambda run_id: Run(root / run_id), 1.0)
+        self.told: list[Message] = []
+
+    def look(self) -> list[Message]:
+        """One look; the messages."""
+        messages = list(self.follower.look())
+        for message in messages:
+            match message:
+                case HistoryReady():
+                    self.board.histories[message.run_id] = message.history
+                    (self.board.partial.add if message.partial else self.board.partial.discard)(message.run_id)
+                case RunAdvanced():
+                    self.board.histories[message.run_id].extend(message.events)
+        self.told += messages
+        return messages
+
+    def until_whole(self, run: Run) -> None:
+        """Look until the beginning was read as well."""
+        deadline = time.monotonic() + 30
+        while run.id in self.board.partial:
+            assert time.monotonic() < deadline
+            self.look()
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def seen(scene: Scene) -> Iterator[Seen]:
+    seen = Seen(scene.store.root)
+    yield seen
+    seen.follower.close()
+
+
+def facts(history: History) -> object:
+    """All that is drawn of a history."""
+    curves = {name: (curve.steps, curve.images, curve.values) for name, curve in history.curves.items()}
+    return curves, history.attempts, history.saved, history.word, history.step
+
+
+def whole(run: Run) -> object:
+    return facts(History(Tail(run.events_path).read()))
+
+
+def long(scene: Scene) -> Run:
+    """A run whose events are more than is read at once; few of them, with a name that takes room."""
+    run = scene.running("long", epochs=1, horizon=10**6)
+    name = 400 * "n"
+    with run.events_path.open("ab") as file:
+        for step in range(11, 11 + (BIG + BIG // 2) // 500):
+            scalars = {"loss": 1 / step, name: float(step % 7)}
+            file.write(encode(Measured("train", step, step // STEPS + 1, step * 16, scalars, time=1000.0 + step)))
+    assert run.events_path.stat().st_size > BIG
+    return run
+
+
+def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen) -> None:
+    run = long(scene)
+    seen.follower.want([run.id])
+    (first,) = seen.look()
+    assert isinstance(first, HistoryReady) and first.partial
+    last = first.history.curves["train/loss"].steps
+    everything = History(Tail(run.events_path).read())
+    assert last[-1] == everything.step
+    assert 0 < len(last) < len(everything.curves["train/loss"])
+    assert first.history.started == everything.started  # the horizon is known before the rest is read
+    scene.write(run, Measured("train", everything.step + 1, 1, 16, {"loss": 0.1}))
+    seen.until_whole(run)
+    seen.look()
+    assert facts(seen.board.histories[run.id]) == whole(run)
+
+
+def test_what_is_gained_while_it_is_filled_is_there_once(scene: Scene, seen: Seen) -> None:
+    run = long(scene)
+    seen.follower.want([run.id])
+    seen.look()
+    step = seen.board.histories[run.id].step
+    while run.id in seen.board.partial:
+        step += 1
+        scene.write(run, Measured("train", step, 1, 16 * step, {"loss": 0.1}))
+        seen.look()
+        assert seen.board.histories[run.id].step == step
+    seen.look()
+    assert facts(seen.board.histories[run.id]) == whole(run)
+
+
+def test_a_file_replaced_while_it_is_filled_leaves_nothing_of_the_former(scene: Scene, seen: Seen) -> None:
+    run = long(scene)
+    seen.follower.want([run.id])
+    seen.look()
+    other = scene.finished("other", horizon=2)
+    other.events_path.replace(run.events_path)
+    deadline = time.monotonic() + 30
+    while facts(seen.board.histories[run.id]) != whole(run):
+        assert time.monotonic() < deadline
+        seen.look()
+    for _ in range(20):  # nothing that was under way brings the former back
+        time.sleep(0.01)
+        seen.look()
+    assert facts(seen.board.histories[run.id]) == whole(run)
+    assert run.id not in seen.board.partial
+
+
+def test_a_short_file_comes_whole_and_then_only_what_it_gained(scene: Scene, seen: Seen) -> None:
+    run = scene.running("short", epochs=3)
+    seen.follower.want([run.id])
+    (first,) = seen.look()
+    assert isinstance(first, HistoryReady) and not first.partial
+    assert seen.look() == []
+    scene.advance(run, 1)
+    (second,) = seen.look()
+    assert isinstance(second, RunAdvanced)
+    assert {event.kind for event in second.events} == {"measured", "saved"}
+    assert facts(seen.board.histories[run.id]) == whole(run)
+
+
+def test_half_a_line_waits_for_its_other_half(scene: Scene, seen: Seen) -> None:
+    run = scene.running("half", epochs=1)
+    seen.follower.want([run.id])
+    seen.look()
+    line = encode(Measured("train", 11, 2, 176, {"loss": 0.5}))
+    with run.events_path.open("ab") as file:
+        file.write(line[:30])
+        file.flush()
+        assert seen.look() == []
+        file.write(line[30:])
+    (told,) = seen.look()
+    assert isinstance(told, RunAdvanced)
+    assert seen.board.histories[run.id].step == 11
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, seen: Seen, shorter: bool) -> None:
+    run = scene.running("replaced", epochs=6)
+    seen.follower.want([run.id])
+    seen.look()
+    if shorter:
+        lines = run.events_path.read_bytes().splitlines(keepends=True)
+        run.events_path.write_bytes(b"".join(lines[:9]))
+    else:
+        scene.running("other", epochs=8).events_path.replace(run.events_path)
+    (told,) = seen.look()
+    assert isinstance(told, HistoryReady)
+    assert facts(seen.board.histories[run.id]) == whole(run)
+
+
+def test_a_resumed_attempt_cuts_the_points_behind_its_start(scene: Scene, seen: Seen) -> None:
+    run = scene.stopped("resumed", horizon=8)
+    seen.follower.want([run.id])
+    seen.look()
+    assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 40
+    scene.launch(run)
+    scene.start(run, resumed=20)
+    seen.look()
+    assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 20
+    scene.advance(run, 1)
+    seen.look()
+    curve = seen.board.histories[run.id].curves["train/loss"]
+    assert curve.steps == [*range(5, 31, 5)]
+    assert seen.board.histories[run.id].word is None
+
+
+def test_a_file_that_cannot_be_read_is_told_once_and_heals(scene: Scene, seen: Seen) -> None:
+    run = scene.running("broken", epochs=2)
+    seen.follower.want([run.id])
+    seen.look()
+    aside = run.events_path.rename(run.path / "aside")
+    run.events_path.mkdir()
+    told = [message for _ in range(3) for message in seen.look()]
+    assert [type(message) for message in told] == [HistoryBroken]
+    assert "directory" in told[0].reason.lower()  # type: ignore[attr-defined]
+    run.events_path.rmdir()
+    aside.rename(run.events_path)
+    told = [message for _ in range(3) for message in seen.look()]
+    assert [type(message) for message in told] == [HistoryReady]
+    assert facts(seen.board.histories[run.id]) == whole(run)
+
+
+def test_broken_from_the_start_is_told_too(scene: Scene, seen: Seen) -> None:
+    run = scene.never_launched("broken")
+    run.events_path.mkdir()
+    seen.follower.want([run.id])
+    assert [type(message) for message in seen.look()] == [HistoryBroken]
+    run.events_path.rmdir()
+    assert [type(message) for message in seen.look()] == [HistoryReady]
+
+
+def test_a_run_without_events_or_without_a_folder_is_empty(scene: Scene, seen: Seen) -> None:
+    run = scene.never_launched("fresh")
+    seen.follower.want([run.id, "20260101-000000-never-was"])
+    told = seen.look()
+    assert [type(message) for message in told] == [HistoryReady, HistoryReady]
+    assert all(isinstance(message, HistoryReady) and not message.history.curves for message in told)
+    scene.launch(run)
+    scene.start(run)
+    seen.look()
+    assert isinstance(seen.board.histories[run.id].started, Started)
+
+
+def test_some_runs_stay_open_and_coming_back_reads_only_what_is_new(scene: Scene, seen: Seen) -> None:
+    runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
+    for run in runs:
+        seen.follower.want([run.id])
+        seen.look()
+    for run in runs[-KEPT:]:
+        seen.follower.want([run.id])
+        assert seen.look() == []
+    seen.follower.want([runs[0].id])  # too long ago: anew
+    assert [type(message) for message in seen.look()] == [HistoryReady]
+
+
+def test_more_runs_than_are_kept_may_be_wanted_at_once(scene: Scene, seen: Seen) -> None:
+    runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
+    seen.follower.want([run.id for run in runs])
+    assert len(seen.look()) == len(runs)
+    assert seen.look() == []
+    for run in runs:
+        scene.advance(run, 1)
+    assert [type(message) for message in seen.look()] == [RunAdvanced] * len(runs)
+
+
+def test_wanting_others_in_the_middle_of_a_look_is_no_failure(scene: Scene, seen: Seen) -> None:
+    first, second = scene.running("first", epochs=1), scene.running("second", epochs=1)
+    seen.follower.want([first.id])
+    messages = iter(seen.follower.look())
+    next(messages)
+    seen.follower.want([second.id, first.id])  # as the UI's thread does
+    assert list(messages) == []
+    assert [message.run_id for message in seen.follower.look()] == [second.id]  # type: ignore[attr-defined]
