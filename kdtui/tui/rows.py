@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("state", "", 1, 1),
     Column("run", "run", 16, 40, grow=True),
     Column("word", "state", 8, 14, drop=9),
-    Column("student", "student", 8, 22, drop=2),
+    Column("student", "student", 9, 22, drop=2),
     Column("temperature", "T", 4, 6, right=True, drop=4),
     Column("alpha", "α", 4, 4, right=True, drop=4),
     Column("bar", "progress", 10, 10, drop=8),
@@ -93,7 +94,9 @@ def _last(row: RunSummary) -> Cell:
     if row.state is State.QUEUED and row.place is not None:
         return Cell(f"q#{row.place}", "secondary")
     if row.state is State.RUNNING and not row.detail:
-        return Cell(span(row.eta_seconds))
+        eta = row.eta_seconds
+        # A damaged file may hold any number as a time.
+        return Cell(span(eta if eta is not None and math.isfinite(eta) else None))
     if row.detail:
         return Cell(row.detail, "error" if row.state is State.FAILED else "warning")
     return Cell("-", "text-muted")

@@ -46,7 +46,7 @@ class Prompt(ModalScreen[str | None]):
             yield Static(clean(self._title), markup=False, classes="title")
             if self._detail:
                 yield Static(clean(self._detail), markup=False, classes="muted")
-            yield Input(self._value, id="answer")
+            yield Input(clean(self._value), id="answer")
             yield Static("", markup=False, id="mistake")
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from kdtui.errors import UsageError
 from kdtui.store.records import Notes
-from kdtui.store.state import LIVE, RunSummary
+from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt
+from kdtui.wording import clean
 
 
 class RunActions(CockpitScreen):
@@ -106,10 +107,12 @@ class RunActions(CockpitScreen):
                 self.cockpit.resume_run(run_id, horizon(text))
 
         now = "unknown" if row.epochs is None else str(row.epochs)
+        finished = row.state is State.FINISHED
+        keeps = f"It finished {now} epochs; give it more." if finished else f"Empty keeps the horizon of {now}."
         prompt = Prompt(
             f"Resume {row.name} up to which epoch?",
-            detail=f"Empty keeps the horizon of {now}; another one moves the learning rate; the run says by how much.",
-            check=horizon,
+            detail=f"{keeps} Another horizon moves the learning rate; the run says by how much.",
+            check=lambda text: horizon(text, done=row.epoch or 0, finished=finished),
             command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N]",
         )
         self.app.push_screen(prompt, answered)
@@ -121,21 +124,26 @@ class RunActions(CockpitScreen):
             return
         run = self.cockpit.run_of(run_id)
 
+        before = ""
+
         def edit(notes: Notes) -> None:
+            nonlocal before
+            before = line_of(notes)
             prompt = Prompt(
                 f"Tags and note of {run_id}",
-                " ".join([*(f"#{tag}" for tag in notes.tags), notes.text]).strip(),
+                before,
                 detail="Words that begin with # are tags; the rest is the note.",
                 command=f"kdtui note {shlex.quote(run_id)} TEXT",
             )
             self.app.push_screen(prompt, answered)
 
         def answered(text: str | None) -> None:
-            if text is not None:
+            # A note of several lines, or with a # of its own, stays as it is until somebody changes it.
+            if text is not None and text != before:
                 self.cockpit.do(lambda: run.write_notes(notes_of(text)), lambda _: written())
 
         def written() -> None:
-            self.cockpit.watcher.nudge()
+            self.cockpit.watcher.nudge([run_id])
             self.cockpit.say("noted", f"kdtui note {shlex.quote(run_id)} TEXT")
 
         self.cockpit.do(run.notes, edit)
@@ -146,17 +154,39 @@ class RunActions(CockpitScreen):
             self.cockpit.copy_text(self.run_id, self.run_id)
 
 
-def horizon(text: str) -> int | None:
+MOST_EPOCHS = 10**6
+"""Nobody means more."""
+
+
+def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
     """The epochs that were typed; None for nothing.
 
+    Args:
+        text: What was typed.
+        done: Epochs that the run has begun.
+        finished: Whether it trained all its epochs: then nothing would be left to train.
+
     Raises:
-        UsageError: It is no whole number from 1 on.
+        UsageError: It is no whole number, or none that leaves something to train.
     """
-    if not text.strip():
+    typed = text.strip()
+    if not typed and not finished:
         return None
-    if not text.strip().isdigit() or int(text) < 1:
-        raise UsageError("this is no number of epochs", found=text, allowed="a whole number from 1 on, or nothing")
-    return int(text)
+    least = done + 1 if finished else max(done, 1)
+    # isdecimal and not isdigit: `²` is a digit that int() refuses.
+    if not (typed.isdecimal() and len(typed) <= 7 and least <= int(typed) <= MOST_EPOCHS):
+        raise UsageError(
+            "this is no number of epochs to go on to",
+            found=typed or "nothing",
+            allowed=f"a whole number from {least} to {MOST_EPOCHS}{'' if finished else ', or nothing'}",
+        )
+    return int(typed)
+
+
+def line_of(notes: Notes) -> str:
+    """Tags and note on one line, as :func:`notes_of` reads them."""
+    words = [*(f"#{tag}" for tag in notes.tags), notes.text]
+    return clean(" ".join(" ".join(words).split()))
 
 
 def notes_of(text: str) -> Notes:

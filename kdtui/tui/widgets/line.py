@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.events import Click, MouseMove
@@ -12,7 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kdtui.wording import clean, width
+from kdtui.tui.widgets.columns import Cell, fit, plain
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,13 @@ class Part:
 
 def cut(text: str, room: int) -> str:
     """``text`` in at most ``room`` terminal columns, the end replaced by `…` where it does not fit."""
-    if width(text) <= room:
-        return text
-    kept, used = "", 0
-    for letter in text:
-        wide = width(letter)
-        if used + wide > room - 1:
-            break
-        kept, used = kept + letter, used + wide
-    return kept + "…" if room > 0 else ""
+    return text if cell_len(text) <= room else fit(text, room)
+
+
+def colour_of(widget: Widget, name: str) -> str | None:
+    """A theme variable's colour; None for none, and for names such as `auto 60%` that are no colours of their own."""
+    colour = widget.app.theme_variables.get(name, "")
+    return colour if colour.startswith("#") else None
 
 
 class Line(Widget):
@@ -81,18 +80,17 @@ class Line(Widget):
     def _segments(self, parts: Sequence[Part], room: int) -> list[Segment]:
         segments = []
         for part in parts:
-            text = cut(" ".join(clean(part.text).split("\n")).replace("\t", " "), room)
+            text = cut(plain(Cell(part.text)).text, room)
             if not text:
-                break
-            room -= width(text)
+                continue
+            room -= cell_len(text)
             segments.append(Segment(text, self.rich_style + self._style(part)))
         return segments
 
     def _style(self, part: Part) -> Style:
-        colour = self.app.theme_variables.get(part.style) if part.style else None
-        # Names such as `auto 60%` are no colours of their own: then the row's style stands.
-        known = colour if colour is not None and colour.startswith("#") else None
-        return Style(color=known, bold=part.bold or None, dim=(part.style == "text-muted") or None)
+        return Style(
+            color=colour_of(self, part.style), bold=part.bold or None, dim=(part.style == "text-muted") or None
+        )
 
 
 class KeyBar(Widget):
@@ -122,13 +120,12 @@ class KeyBar(Widget):
 
     def _places(self) -> list[tuple[int, int, str, str, str]]:
         """Start, end, and key of what fits; the last ones (help, commands) are dropped last."""
-        room = self.size.width
         kept = list(self._keys)
-        while kept and sum(width(shown) + 1 + width(label) + 1 for shown, label, _ in kept) > room and len(kept) > 2:
+        while len(kept) > 2 and sum(_wide(key) + 1 for key in kept) - 1 > self.size.width:
             del kept[-3]
         places, at = [], 0
         for shown, label, action in kept:
-            end = at + width(shown) + 1 + width(label)
+            end = at + _wide((shown, label, action))
             places.append((at, end, shown, label, action))
             at = end + 1
         return places
@@ -136,7 +133,7 @@ class KeyBar(Widget):
     def render_line(self, y: int) -> Strip:
         """The row."""
         base = self.rich_style
-        key = base + Style(bold=True, color=self.app.theme_variables.get("accent"))
+        key = base + Style(bold=True, color=colour_of(self, "accent"))
         segments = []
         for _, _, shown, label, _ in self._places():
             segments += [Segment(shown, key), Segment(f" {label} ", base)]
@@ -151,3 +148,8 @@ class KeyBar(Widget):
     def on_mouse_move(self, event: MouseMove) -> None:
         """Keep moves from waking anything above."""
         event.stop()
+
+
+def _wide(key: tuple[str, str, str]) -> int:
+    """Terminal columns of a key and its label, a blank between them."""
+    return cell_len(key[0]) + 1 + cell_len(key[1])

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdtui.store.history import History
+from kdtui.store.listing import Look
+from kdtui.store.state import RunSummary, State
+from kdtui.tui.board import Board
+
+
+def row(run_id: str, state: State = State.FINISHED, created: float | None = None) -> RunSummary:
+    return RunSummary(id=run_id, name=run_id, path=Path(run_id), state=state, created=created)
+
+
+def look(*rows: RunSummary, gone: tuple[str, ...] = (), whole: bool = True) -> Look:
+    return Look({row.id: row for row in rows}, frozenset(gone), whole, len(rows))
+
+
+def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
+    board = Board()
+    assert board.take(look(row("b", created=2.0), row("d"), whole=False)) == {"b", "d"}
+    assert not board.whole
+    board.take(look(row("a", created=1.0), row("c", created=3.0)))
+    assert board.order == ["c", "b", "a", "d"]
+    assert board.whole
+
+
+def test_what_is_gone_leaves_nothing_behind() -> None:
+    board = Board()
+    board.take(look(row("a", created=1.0), row("b", created=2.0)))
+    board.mark(["a", "b"])
+    board.histories["a"] = History()
+    board.partial.add("a")
+    board.broken["a"] = "why"
+    assert board.take(look(gone=("a",))) == {"a"}
+    assert board.order == board.marked == ["b"]
+    assert board.letters == {"b": "B"}
+    assert (board.histories, board.partial, board.broken) == ({}, set(), {})
+    assert board.find("a") is None and board.find("b") is board.rows["b"]
+    assert board.take(look(gone=("never",))) == {"never"}
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=35), max_size=6))
+def test_a_marked_run_keeps_its_letter_and_no_two_share_one(steps: list[list[int]]) -> None:
+    board = Board()
+    for step in steps:
+        before = dict(board.letters)
+        board.mark([f"run-{number}" for number in step])
+        assert list(board.letters) == board.marked == list(dict.fromkeys(f"run-{number}" for number in step))
+        for run_id in board.marked:
+            if before.get(run_id, "·") != "·":
+                assert board.letters[run_id] == before[run_id]
+        given_out = [letter for letter in board.letters.values() if letter != "·"]
+        assert len(given_out) == len(set(given_out))
+        assert len(given_out) == min(len(board.marked), len(string.ascii_uppercase))
+
+
+def test_states_are_counted_and_life_is_seen() -> None:
+    board = Board()
+    assert not board.live()
+    board.take(look(row("a"), row("b", State.FAILED), row("c")))
+    assert board.counts() == {State.FINISHED: 2, State.FAILED: 1}
+    assert not board.live()
+    board.take(look(row("a", State.QUEUED)))
+    assert board.live()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from textual.app import App
+
+from kdtui.tui.clipboard import copy
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / ".cache" / "copied.txt"
+
+
+def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
+    """A session inside a tmux that does as told; what it was given comes into the file."""
+    folder, got = tmp_path / "bin", tmp_path / "got"
+    folder.mkdir()
+    program = folder / "tmux"
+    program.write_text(f"#!{sys.executable}\nimport sys\n{code.format(got=str(got))}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
+    return got
+
+
+def test_the_terminal_is_asked_and_the_text_lies_in_a_file(file: Path) -> None:
+    app = App[None]()
+    said = copy(app, "kdtui watch b0\x1b[31m", file)
+    assert app.clipboard == file.read_text() == "kdtui watch b0[31m"  # nothing that a shell's terminal would obey
+    assert "OSC 52" in said and str(file) in said
+    copy(app, "α", file)
+    assert file.read_text(encoding="utf-8") == "α"
+
+
+def test_inside_tmux_its_own_buffer_is_used(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got = tmux(tmp_path, monkeypatch, "open({got!r}, 'w').write(repr((sys.argv[1:], sys.stdin.read())))")
+    app = App[None]()
+    said = copy(app, "text", file)
+    assert got.read_text() == repr((["load-buffer", "-w", "-"], "text"))
+    assert said.startswith("copied to tmux") and app.clipboard == ""
+    assert file.read_text() == "text"
+
+
+def test_a_tmux_that_knows_no_such_thing_leaves_it_to_the_terminal(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmux(tmp_path, monkeypatch, "sys.exit('unknown option -- w')")
+    app = App[None]()
+    assert "OSC 52" in copy(app, "text", file)
+    assert app.clipboard == "text"
+
+
+def test_a_tmux_that_is_not_there_any_more(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMUX", "x")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    app = App[None]()
+    assert "OSC 52" in copy(app, "text", file)
+
+
+def test_a_file_that_cannot_be_written_is_told(file: Path) -> None:
+    file.parent.parent.mkdir()
+    file.parent.write_text("no folder")
+    app = App[None]()
+    said = copy(app, "text", file)
+    assert app.clipboard == "text"
+    assert "not in" in said and "also in" not in said

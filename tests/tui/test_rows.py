@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdtui.store.state import RunSummary, State
+from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
+from tests.tui.scenes import Scene, people
+
+BARE = RunSummary(id="bare", name="bare", path=Path("bare"), state=State.NEVER_LAUNCHED)
+KEYS = [column.key for column in COLUMNS]
+
+
+def shown(row: RunSummary, *, best: bool = False) -> dict[str, str]:
+    """Text of each cell by its column."""
+    return dict(zip(KEYS, (cell.text for cell in cells(row, best=best)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunSummary]:
+    """The rows of a store with a run in every state, by name."""
+    return {row.name: row for row in people(tmp_path_factory.mktemp("rows")).store.summaries()}
+
+
+def test_every_state_has_a_glyph_a_word_and_a_colour_of_its_own(rows: dict[str, RunSummary]) -> None:
+    assert {row.state for row in rows.values()} == set(State) == set(STATE_STYLES)
+    for row in rows.values():
+        cell = cells(row, best=False)[0]
+        assert (cell.text, cell.style) == (row.state.glyph, STATE_STYLES[row.state])
+        assert shown(row)["word"] == row.state.word.lower()
+
+
+def test_the_last_column_says_when_or_why_not(rows: dict[str, RunSummary]) -> None:
+    last = {name: shown(row)["eta"] for name, row in rows.items()}
+    assert last["b0-t4"] == "19m30s"  # 39 epochs of 10 steps of 3 s
+    assert last["b0-quiet"] == "silent 14 min"
+    assert (last["b0-t8"], last["b0-t16"]) == ("q#1", "q#2")
+    assert last["b0-hot"] == "the loss is no longer a number"
+    assert last["b0-wide"] == "rank 0 killed by SIGKILL"
+    assert last["b0-night"] == "its processes are gone without a last word"
+    assert last["b3-teacher"] == last["draft"] == "-"
+
+
+def test_numbers_stand_in_their_columns(rows: dict[str, RunSummary]) -> None:
+    row = shown(rows["b0-t4"])
+    assert (row["student"], row["temperature"], row["alpha"], row["epoch"]) == ("effnet-b0", "4.0", "0.70", "41/80")
+    assert row["compression"] == "2.10x"
+    assert row["bar"].count("█") == 5 and len(row["bar"]) == 10
+    assert row["miou"] == f"{rows['b0-t4'].miou:.4f}"
+    assert shown(rows["b0-t4"], best=True)["miou"].startswith("★")
+    alone = shown(rows["b0-alone"])
+    assert (alone["temperature"], alone["alpha"], alone["retention"], alone["compression"]) == ("-", "-", "-", "-")
+    assert set(shown(BARE).values()) == {"·", "bare", "never launched", "-", ""}
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-9, 0.5, 0.999, 1.0, 7.0])
+def test_a_bar_is_as_long_as_its_column(share: float) -> None:
+    row = dataclasses.replace(BARE, epoch=max(1, round(share * 1000)), epochs=1000)
+    assert len(shown(row)["bar"]) == 10
+    assert shown(dataclasses.replace(BARE, epoch=3, epochs=0))["bar"] == ""
+
+
+@pytest.mark.parametrize("column", KEYS)
+def test_every_column_sorts_and_runs_without_a_value_come_last(column: str, rows: dict[str, RunSummary]) -> None:
+    if column == "state":
+        assert column not in SORTABLE
+    ids = list(rows)
+    up, down = (ordered(ids, rows, column, descending=descending) for descending in (False, True))
+    assert sorted(up) == sorted(down) == sorted(ids)
+    first = [name for name in up if shown(rows[name])[column] not in ("-", "")]
+    assert up[: len(first)] == first or column in ("eta", "bar")
+    if column in BEST_FIRST:
+        values = [value for name in down if (value := shown(rows[name])[column].rstrip("x%")) not in ("-", "")]
+        if column in ("miou", "best", "retention", "compression"):
+            assert [float(value) for value in values] == sorted(map(float, values), reverse=True)
+
+
+def test_without_a_column_the_order_stays(rows: dict[str, RunSummary]) -> None:
+    assert ordered(["draft", "b0-t4"], rows, None, descending=True) == ["draft", "b0-t4"]
+    assert set(SORTABLE) <= set(KEYS) and set(KEYS) >= BEST_FIRST
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=False), max_size=8), st.booleans())
+def test_sorting_is_stable_and_total(losses: list[float | None], descending: bool) -> None:
+    rows = {str(i): dataclasses.replace(BARE, id=str(i), loss=loss) for i, loss in enumerate(losses)}
+    result = ordered(list(rows), rows, "loss", descending=descending)
+    known = [loss for key in result if (loss := rows[key].loss) is not None]
+    assert known == sorted(known, reverse=descending)
+    assert [rows[key].loss for key in result[len(known) :]] == [None] * (len(losses) - len(known))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shown_as"),
+    [
+        ("timm-efficientnet-b0", "effnet-b0"),
+        ("efficientnet-b7", "effnet-b7"),
+        ("timm-mobilenetv3_large_100", "mbnetv3_large_100"),
+        ("mobilenet_v2", "mbnetv2"),
+        ("tu-convnext_tiny", "convnext_tiny"),
+        ("resnet18", "resnet18"),
+        (None, "-"),
+    ],
+)
+def test_encoders_in_few_letters(encoder: str | None, shown_as: str) -> None:
+    assert short_encoder(encoder) == shown_as
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
+def test_numbers_that_are_none_are_shown_all_the_same(value: float) -> None:
+    row = dataclasses.replace(
+        BARE, state=State.RUNNING, loss=value, miou=value, eta_seconds=value, retention=value, temperature=value
+    )
+    assert all(cells(row, best=True))
+
+
+def test_no_parameters_no_compression(scene: Scene) -> None:
+    assert compression(BARE) is None
+    assert compression(dataclasses.replace(BARE, parameters=0, teacher_parameters=5)) is None
+    assert compression(dataclasses.replace(BARE, parameters=5, teacher_parameters=10)) == 2.0

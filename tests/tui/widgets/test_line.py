@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from textual.app import App, ComposeResult
+
+from kdtui.tui.widgets.line import KeyBar, Line, Part, cut
+
+KEYS = [
+    ("↵", "open", "open"),
+    ("x", "stop", "stop"),
+    ("R", "resume", "resume"),
+    ("?", "help", "app.help"),
+    ("^p", "cmds", "app.cmds"),
+]
+
+
+class Shown(App[None]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pressed: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        yield Line(id="header")
+        yield Line(id="status", firm="left")
+        yield KeyBar(KEYS, id="keys")
+
+    def on_key_bar_pressed(self, event: KeyBar.Pressed) -> None:
+        self.pressed.append(event.action)
+
+
+def row(app: App[None], selector: str) -> str:
+    widget = app.query_one(selector)
+    assert isinstance(widget, Line | KeyBar)
+    strip = widget.render_line(0)
+    assert strip.cell_length == sum(cell_len(segment.text) for segment in strip) == widget.size.width
+    return strip.text.rstrip()
+
+
+@given(st.text(), st.integers(min_value=0, max_value=20))
+def test_a_text_is_cut_to_the_room_it_has(text: str, room: int) -> None:
+    shown = cut(text, room)
+    assert cell_len(shown) <= room
+    if cell_len(text) <= room:
+        assert shown == text
+    elif room:
+        assert "…" in shown
+
+
+async def test_one_side_keeps_its_room_where_both_do_not_fit() -> None:
+    app = Shown()
+    async with app.run_test(size=(20, 3)) as pilot:
+        for name in ("#header", "#status"):
+            app.query_one(name, Line).show([Part("left ")], [Part("right")])
+        await pilot.pause()
+        assert row(app, "#header") == row(app, "#status") == "left           right"
+        for name in ("#header", "#status"):
+            app.query_one(name, Line).show([Part("the left side ")], [Part("the right side")])
+        await pilot.pause()
+        assert row(app, "#header") == "the l…the right side"
+        assert row(app, "#status") == "the left side the r…"
+        await pilot.resize_terminal(40, 3)
+        assert row(app, "#header") == "the left side             the right side"
+
+
+@pytest.mark.parametrize("no_colour", [False, True])
+async def test_foreign_text_is_neither_markup_nor_obeyed(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+    if no_colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = Shown()
+    async with app.run_test(size=(60, 3)) as pilot:
+        parts = [
+            Part("[b]a[/]\x1b[31m\r\x07"),
+            Part(""),
+            Part("\n\tb\u202e", "error"),
+            Part("c", "text-muted", bold=True),
+        ]
+        app.query_one("#header", Line).show(parts)
+        await pilot.pause()
+        assert row(app, "#header") == "[b]a[/][31m  bc"
+
+
+async def test_any_text_fills_exactly_its_row() -> None:
+    app = Shown()
+    async with app.run_test(size=(30, 3)):
+        line = app.query_one("#header", Line)
+
+        @given(st.lists(st.text(), max_size=4))
+        def check(texts: list[str]) -> None:
+            line.show([Part(text) for text in texts], [Part("end")])
+            assert row(app, "#header").endswith("end")
+
+        check()
+
+
+async def test_what_is_said_again_is_not_written_again() -> None:
+    app = Shown()
+    async with app.run_test(size=(40, 3)) as pilot:
+        line = app.query_one("#header", Line)
+        drawn: list[int] = []
+        draw = line.render_line
+        line.render_line = lambda y: drawn.append(y) or draw(y)  # type: ignore[method-assign,func-returns-value]
+        line.show([Part("one")])
+        await pilot.pause()
+        count = len(drawn)
+        assert count
+        line.show([Part("one")])
+        await pilot.pause()
+        assert len(drawn) == count
+
+
+async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() -> None:
+    app = Shown()
+    async with app.run_test(size=(45, 3)) as pilot:
+        assert row(app, "#keys") == "↵ open x stop R resume ? help ^p cmds"
+        for x in (0, 5, 6, 7, 12, 26, 44):
+            await pilot.click("#keys", offset=(x, 0))
+        assert app.pressed == ["open", "open", "stop", "stop", "app.help"]
+        await pilot.resize_terminal(37, 3)
+        assert row(app, "#keys") == "↵ open x stop R resume ? help ^p cmds"
+        await pilot.resize_terminal(36, 3)
+        assert row(app, "#keys") == "↵ open x stop ? help ^p cmds"
+        app.query_one(KeyBar).show(KEYS[-2:])
+        await pilot.pause()
+        assert row(app, "#keys") == "? help ^p cmds"
