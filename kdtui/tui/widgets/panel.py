@@ -1,0 +1,78 @@
+"""Lines of text with a title, of which only what changed is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.geometry import Region
+from textual.widget import Widget
+
+from kdtui.wording import clean
+
+Span = tuple[str, str]
+"""A text and its tone, a key of :data:`TONES`."""
+TextLine = Sequence[Span]
+
+TONES = {
+    "": "",
+    "muted": "$foreground-muted",
+    "strong": "bold",
+    "title": "bold $text-primary",
+    "good": "$text-success",
+    "warn": "$text-warning",
+    "bad": "$text-error",
+}
+
+
+class Panel(Widget):
+    """Shows lines below a title; without lines it takes no room.
+
+    Args:
+        title: Stands above the lines; empty for none.
+        wraps: Whether long lines go on in the next row; else they are cut.
+    """
+
+    DEFAULT_CSS = """
+    Panel { height: auto; width: 1fr; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Panel.-wraps { text-wrap: wrap; }
+    """
+
+    def __init__(
+        self, title: str = "", *, wraps: bool = False, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.set_class(wraps, "-wraps")
+        self.display = False
+        self._title = title
+        self._wraps = wraps
+        self._lines: tuple[tuple[Span, ...], ...] = ()
+
+    def show(self, lines: Sequence[TextLine]) -> None:
+        """Show these lines, whose text may be foreign; only rows that are other than before are written."""
+        before, after = self._lines, tuple(tuple(line) for line in lines)
+        if after == before:
+            return
+        self._lines = after
+        if self.display != bool(after):
+            self.display = bool(after)
+        if self._wraps or len(before) != len(after):
+            self.refresh(layout=True)
+            return
+        first, wide = int(bool(self._title)), self.content_size.width
+        changed = [row for row, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        self.refresh(*(Region(0, first + row, wide, 1) for row in changed))
+
+    @property
+    def text(self) -> str:
+        """The lines as plain text, without the title."""
+        return "\n".join("".join(text for text, _ in line) for line in self._lines)
+
+    def render(self) -> Content:
+        """The title and the lines."""
+        lines: list[TextLine] = [[(self._title, "title")]] if self._title else []
+        return Content("\n").join(_line(line) for line in [*lines, *self._lines])
+
+
+def _line(spans: TextLine) -> Content:
+    return Content.assemble(*((clean(text).expandtabs(), TONES[tone]) for text, tone in spans))

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.widgets import Static
+
+from kdtui.tui.widgets.log_view import LogView
+
+
+class Logged(App[None]):
+    """A log alone."""
+
+    def __init__(self, most: int = 5000) -> None:
+        super().__init__()
+        self.most = most
+        self.told: list[bool] = []
+
+    def compose(self) -> ComposeResult:
+        yield LogView(most=self.most)
+        yield Static("below", id="below")
+
+    def on_log_view_following(self, event: LogView.Following) -> None:
+        self.told.append(event.following)
+
+
+def lines(begin: int, end: int) -> str:
+    return "".join(f"line {n}\n" for n in range(begin, end))
+
+
+def shown(view: LogView) -> list[str]:
+    return [view.render_line(y).text.rstrip() for y in range(view.scrollable_content_region.height)]
+
+
+async def test_it_follows_its_end_and_half_lines_go_on() -> None:
+    app = Logged()
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.add(lines(0, 100) + "half")
+        await pilot.pause()
+        assert shown(view)[-1] == "half"
+        view.add(" and whole\n" + lines(100, 130))
+        await pilot.pause()
+        assert shown(view)[-1] == "line 129"
+        assert "half and whole" in view.lines
+
+
+async def test_scrolled_up_it_stays_where_it_is_and_at_the_end_it_follows_again() -> None:
+    app = Logged(most=200)
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.focus()
+        view.add(lines(0, 190))
+        await pilot.pause()
+        await pilot.press("pageup")
+        before = shown(view)
+        assert not view.following
+        view.add(lines(190, 300))
+        await pilot.pause()
+        assert shown(view) == before
+        await pilot.press("end")
+        assert view.following
+        view.add(lines(300, 401))
+        await pilot.pause()
+        assert shown(view)[-1] == "line 400"
+        assert len(view.lines) <= 200
+        assert app.told == [False, True]
+
+
+async def test_text_that_comes_while_it_is_hidden_or_shrinks_is_followed() -> None:
+    app = Logged()
+    async with app.run_test(size=(40, 20)) as pilot:
+        view = app.query_one(LogView)
+        view.display = False
+        await pilot.pause()
+        view.add(lines(0, 100))
+        view.display = True
+        await pilot.pause()
+        assert shown(view)[-1] == "line 99"
+        await pilot.resize_terminal(40, 8)
+        await pilot.pause()
+        assert len(shown(view)) < 8 and shown(view)[-1] == "line 99"
+        assert view.following
+
+
+async def test_begun_again_it_forgets_and_follows() -> None:
+    app = Logged()
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.focus()
+        view.add(lines(0, 100))
+        await pilot.pause()
+        await pilot.press("home")
+        view.restart()
+        view.add("new\n")
+        await pilot.pause()
+        assert list(view.lines) == ["new", ""] and view.following
+
+
+@pytest.mark.parametrize("no_colour", [False, True])
+async def test_foreign_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+    if no_colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = Logged()
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.add("[red]not red[/red] [/]\n\n\tafter a blank line ☃ 漢字\n")
+        await pilot.pause()
+        assert shown(view)[0] == "[red]not red[/red] [/]"
+        assert shown(view)[1] == ""
+        assert shown(view)[2].strip() == "after a blank line ☃ 漢字"
