@@ -1,0 +1,341 @@
+"""What the panels of one run say: from its row, its history and its files to lines of text.
+
+Nothing here knows Textual. A line is a sequence of ``(text, tone)``, a tone being ``muted``, ``strong``, ``good``,
+``warn``, ``bad`` or nothing; the panel that shows it knows its colours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdtui.events import Failed
+from kdtui.store.history import Curve, History
+from kdtui.store.state import RunSummary, State
+from kdtui.wording import giga, mebibytes, millions, number, percent, ratio, span
+
+Span = tuple[str, str]
+TextLine = tuple[Span, ...]
+
+BYTES_PER_PARAMETER = 4
+"""Checkpoints hold float32 numbers, whatever precision trained them."""
+EXPECTED = 0.95
+"""Share of its teacher that a student is expected to reach."""
+_LABEL = 15
+_WIDE_LABEL = 18
+_LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
+_TERMS = ("loss.base.", "loss.distill.")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one network costs; None for what is not known.
+
+    Attributes:
+        parameters: As stored.
+        macs: Multiply-accumulates of one forward of one image.
+        checkpoint: Bytes of the file.
+        latency: Milliseconds of one forward, once measured.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    checkpoint: int | None = None
+    latency: float | None = None
+
+
+def failure(row: RunSummary | None, history: History | None, unreadable: str) -> list[TextLine]:
+    """What went wrong, whole, and the next command; empty where nothing did.
+
+    Args:
+        row: The run, or None once its folder is gone.
+        history: What happened, if that is known.
+        unreadable: Why the events cannot be read; empty when they can.
+    """
+    lines: list[TextLine] = []
+    if row is None:
+        return [(("This run is not in the store any more: its folder was removed.", "bad"),)]
+    if row.state in (State.FAILED, State.LOST):
+        word = history.word if history is not None else None
+        message = word.message if isinstance(word, Failed) and word.message else row.detail
+        name = f"{row.error}: " if row.error else ""
+        first, *others = (message or "it ended without a word").split("\n")
+        lines.append((("✗ " if row.state is State.FAILED else "? ", "bad"), (f"{name}{first}", "bad")))
+        lines += [((line, ""),) for line in others]
+        hint = row.hint.replace("RUN", row.id) if row.hint else None
+        if row.state is State.LOST:
+            hint = f"`kdtui resume {row.id}` goes on from its last checkpoint"
+        if hint:
+            lines.append((("next: ", "strong"), (hint, "")))
+    elif row.detail and row.state not in (State.RUNNING, State.QUEUED, State.STOPPED):
+        lines.append(((row.detail, "warn"),))
+    if unreadable:
+        lines.append(((f"its events cannot be read: {unreadable}", "bad"),))
+    return lines
+
+
+def progress(row: RunSummary, history: History | None) -> tuple[float | None, str]:
+    """The share that is done, in [0, 1], and in words: the epoch and what is left."""
+    started = history.started if history is not None else None
+    step = history.step if history is not None and history.step else row.step
+    epochs = row.epochs
+    share = None
+    if started is not None and epochs and started.steps_per_epoch and step is not None:
+        share = min(1.0, step / (epochs * started.steps_per_epoch))
+    elif row.epoch is not None and epochs:
+        share = min(1.0, row.epoch / epochs)
+    left = f" eta {span(row.eta_seconds)}" if row.eta_seconds is not None else ""
+    return share, f"{_epochs(row, '/')}{left}" if left else f"epoch {_epochs(row, '/')}"
+
+
+def _epochs(row: RunSummary, of: str) -> str:
+    return f"{row.epoch if row.epoch is not None else 0}{of}{row.epochs if row.epochs is not None else '?'}"
+
+
+def losses(history: History | None) -> list[TextLine]:
+    """Every loss and its parts: the newest, and what it was an epoch before."""
+    if history is None or history.last_train is None:
+        return []
+    names = [name for name in history.last_train.scalars if name.startswith("loss") or name == "gradient_norm"]
+    lines: list[TextLine] = [((f"{'':{_WIDE_LABEL}}{'now':>8}{'epoch ago':>11}", "muted"),)]
+    for name in names:
+        curve = history.curves.get(f"train/{name}")
+        if curve is None:
+            continue
+        label = _LOSS_NAMES.get(name, name.replace("gradient_norm", "gradient norm"))
+        for term in _TERMS:
+            if name.startswith(term):
+                label = f"  {name.removeprefix(term)}"
+        before = _an_epoch_ago(curve, history)
+        tone = "strong" if name == "loss" else ""
+        lines.append(
+            (
+                (f"{label:{_WIDE_LABEL}.{_WIDE_LABEL}}", "muted"),
+                (f"{_loss(curve.last):>8}", tone),
+                (f"{before:>11}", "muted"),
+            )
+        )
+    return lines
+
+
+def _loss(value: float | None) -> str:
+    """A loss in six columns: a diverging one has no four places any more."""
+    if value is None:
+        return "nan"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _an_epoch_ago(curve: Curve, history: History) -> str:
+    started = history.started
+    if started is None or not started.steps_per_epoch or not len(curve):
+        return "-"
+    at = bisect_right(curve.steps, curve.steps[-1] - started.steps_per_epoch) - 1
+    return "-" if at < 0 or not math.isfinite(curve.values[at]) else _loss(curve.values[at])
+
+
+def rates(row: RunSummary, history: History | None) -> list[TextLine]:
+    """Learning rate, T and α now."""
+    lines: list[TextLine] = []
+    scalars = history.last_train.scalars if history is not None and history.last_train is not None else {}
+    if (rate := scalars.get("lr")) is not None:
+        lines.append(_pair("learning rate", f"{rate:.3g}"))
+    if row.distilled:
+        temperature, alpha = scalars.get("temperature", row.temperature), scalars.get("alpha", row.alpha)
+        lines.append(_pair("temperature T", number(temperature, 2)))
+        lines.append(_pair("distillation α", number(alpha, 2)))
+    return lines
+
+
+def speed(row: RunSummary, history: History | None) -> list[TextLine]:
+    """Throughput, how far it is, how long that took and what is left."""
+    lines: list[TextLine] = []
+    started = history.started if history is not None else None
+    curve = history.curves.get("train/images_per_second") if history is not None else None
+    if curve is not None and len(curve):
+        recent = [value for value in curve.values[-20:] if math.isfinite(value)]
+        mean = f"mean {sum(recent) / len(recent):.1f}" if len(recent) > 1 else ""
+        lines.append((*_pair("images/s", f"{number(curve.last, 1):<9}"), (mean, "muted")))
+    if row.epoch is not None:
+        lines.append(_pair("epoch", _epochs(row, " of ")))
+    if history is not None and started is not None and row.epochs:
+        lines.append(_pair("step", f"{history.step} of {row.epochs * started.steps_per_epoch}"))
+    if started is not None and history is not None and history.last_event is not None:
+        lines.append(_pair("this attempt", span(max(0.0, history.last_event - started.time))))
+    if row.eta_seconds is not None:
+        lines.append(_pair("time left", span(row.eta_seconds)))
+    if started is not None:
+        several = f"{started.world_size} x " if started.world_size > 1 else ""
+        threads = f"{started.threads} thread{'s' if started.threads != 1 else ''}"
+        lines.append(_pair("runs on", f"{several}{started.device} {started.precision}, {threads}"))
+    return lines
+
+
+def scores(row: RunSummary, history: History | None) -> list[TextLine]:
+    """Validation: mIoU now and best, beside the teacher's."""
+    if row.miou is None and row.teacher_miou is None:
+        return []
+    teacher = row.teacher_miou
+    val = history.last_val.scalars if history is not None and history.last_val is not None else {}
+    best = val.get("best_epoch")
+    at = f"epoch {best:.0f}" if best else ""
+    lines: list[TextLine] = [
+        _pair("mIoU", number(row.miou), "strong"),
+        (*_pair("best mIoU", f"{number(row.best_miou):<9}"), (at, "muted")),
+    ]
+    if teacher is not None:
+        reached = row.best_miou is not None and row.best_miou >= EXPECTED * teacher
+        share = None if row.best_miou is None else row.best_miou / teacher if teacher else None
+        tone = "" if row.best_miou is None else "good" if reached else "warn"
+        lines += [
+            (*_pair("teacher", f"{teacher:<9.4f}"), (f"{EXPECTED:.0%} is {EXPECTED * teacher:.4f}", "muted")),
+            (*_pair("retention", f"{percent(row.retention):<9}"), (f"best {percent(share)}", tone)),
+        ]
+    if row.agreement is not None:
+        lines.append(_pair("agreement", percent(row.agreement)))
+    lines += [
+        _pair(label, number(value))
+        for name, label in (("dice", "Dice"), ("pixel_accuracy", "pixel accuracy"))
+        if (value := val.get(name)) is not None
+    ]
+    return lines
+
+
+def compression(student: Size, teacher: Size | None, *, comparable: bool = True) -> list[TextLine]:
+    """Teacher, student and ratio of what is known of either.
+
+    Args:
+        student: The run's own network.
+        teacher: Its teacher's; None for a run without one.
+        comparable: Whether both checkpoints were written by kdtui, so that their sizes mean the same.
+    """
+    other = teacher or Size()
+    rows = [
+        ("parameters", other.parameters, student.parameters, millions, True),
+        ("as float32", _bytes(other.parameters), _bytes(student.parameters), mebibytes, True),
+        ("MACs", other.macs, student.macs, giga, True),
+        ("checkpoint", other.checkpoint, student.checkpoint, mebibytes, comparable),
+        ("latency", other.latency, student.latency, _milliseconds, True),
+    ]
+    known = [row for row in rows if row[1] is not None or row[2] is not None]
+    if not known:
+        return []
+    if teacher is None:
+        return [_pair(label, form(own)) for label, _, own, form, _ in known]
+    lines: list[TextLine] = [((f"{'':10}{'teacher':>10}{'student':>10}{'ratio':>7}", "muted"),)]
+    for label, theirs, own, form, fair in known:
+        times = theirs / own if fair and theirs is not None and own else None
+        lines.append(
+            (
+                (f"{label:10}", "muted"),
+                (f"{form(theirs):>10}{form(own):>10}", ""),
+                (f"{ratio(times):>7}", "strong" if times is not None and times > 1 else ""),
+            )
+        )
+    return lines
+
+
+def _bytes(parameters: int | None) -> int | None:
+    return None if parameters is None else parameters * BYTES_PER_PARAMETER
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:
+    """Class, the student's newest IoU, the teacher's, in class order."""
+    scalars = history.last_val.scalars if history is not None and history.last_val is not None else {}
+    own = {name.removeprefix("iou."): value for name, value in scalars.items() if name.startswith("iou.")}
+    if not own:
+        own = dict(row.best_iou)
+    started = history.started if history is not None else None
+    table = started.teacher.get("iou") if started is not None and started.teacher is not None else None
+    theirs = table if isinstance(table, dict) else {}
+    return [(name, _share(value), _share(theirs.get(name))) for name, value in own.items()]
+
+
+def _share(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def remarks(row: RunSummary, history: History | None) -> list[TextLine]:
+    """Tags and note, and what the run itself noted, such as a jump of the learning rate."""
+    lines: list[TextLine] = []
+    if row.tags:
+        lines.append(((" ".join(f"#{tag}" for tag in row.tags), ""),))
+    if row.notes:
+        lines.append(((row.notes, ""),))
+    for noted in history.notes[-8:] if history is not None else ():
+        lines.append(((f"{_clock(noted.time)} ", "muted"), (noted.message, "warn")))
+    return lines
+
+
+def attempts(row: RunSummary, history: History | None) -> list[TextLine]:
+    """One line for each time it was launched, and how the last one ended."""
+    if history is None or not history.attempts:
+        return []
+    lines: list[TextLine] = []
+    for started in history.attempts[-8:]:
+        origin = f"from step {started.resumed_step}" if started.resumed_step else "from the beginning"
+        where = f"{started.world_size} x {started.device}, {started.precision}"
+        lines.append(
+            (
+                (f"{started.attempt} ", "strong"),
+                (f"{_clock(started.time)} ", "muted"),
+                (f"{origin} to epoch {started.epochs}, {where}", ""),
+            )
+        )
+    ended = "" if row.last_event is None or row.state is State.RUNNING else f" {_clock(row.last_event)}"
+    detail = f": {row.detail}" if row.detail else ""
+    lines.append(((f"{row.state.glyph} {row.state.word.lower()}", "strong"), (f"{ended}{detail}", "")))
+    return lines
+
+
+def newest(row: RunSummary, history: History | None) -> str:
+    """What the curves do not say, on one line."""
+    scalars = history.last_train.scalars if history is not None and history.last_train is not None else {}
+    words = []
+    if "loss" in scalars:
+        words.append(f"loss {_loss(scalars['loss'])}")
+    if row.retention is not None:
+        words.append(f"{percent(row.retention)} of teacher")
+    if (rate := scalars.get("lr")) is not None:
+        words.append(f"lr {rate:.2g}")
+    if row.images_per_second is not None:
+        words.append(f"{row.images_per_second:.1f} images/s")
+    if history is not None and history.started is not None and row.epochs:
+        words.append(f"step {history.step}/{row.epochs * history.started.steps_per_epoch}")
+    return " · ".join(words)
+
+
+def _pair(label: str, text: str, tone: str = "") -> TextLine:
+    return (f"{label:{_LABEL}}", "muted"), (text, tone)
+
+
+def _clock(when: float) -> str:
+    """The day too, once it is another one."""
+    moment = time.localtime(when)
+    today = time.localtime()[:3] == moment[:3]
+    return time.strftime("%H:%M" if today else "%d.%m. %H:%M", moment)
+
+
+def loss_views(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """What the upper chart goes through: title, and the curves that share it.
+
+    Args:
+        names: Curves of the history, such as ``train/loss``.
+    """
+    train = [name for name in names if name.startswith("train/")]
+    parts = [name for name in ("train/loss", "train/loss.base", "train/loss.distill") if name in train]
+    distils = "train/loss.distill" in parts
+    terms = []
+    for title, stem in (("distillation terms", "train/loss.distill."), ("base terms", "train/loss.base.")):
+        found = tuple(sorted(name for name in train if name.startswith(stem)))
+        if len(found) > 1:
+            terms.append((title, found))
+    # Without distillation the total is the base.
+    singles = [("", (name,)) for name in dict.fromkeys([*parts, *train]) if distils or name != "train/loss.base"]
+    return [("losses", tuple(parts)), *terms, *singles] if distils else [*singles[:1], *terms, *singles[1:]]

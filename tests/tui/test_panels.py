@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui.events import Failed, Finished, Measured, Noted, Started
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary, State
+from kdtui.tui import panels
+from kdtui.tui.panels import Size, TextLine
+
+ROW = RunSummary(
+    id="20260101-120000-b0",
+    name="b0",
+    path=Path("/runs/b0"),
+    state=State.RUNNING,
+    epoch=2,
+    epochs=4,
+    miou=0.60,
+    best_miou=0.66,
+    retention=0.8,
+    agreement=0.9,
+    teacher_miou=0.75,
+    teacher_parameters=300,
+    parameters=100,
+    temperature=4.0,
+    alpha=0.0,
+    distilled=True,
+    eta_seconds=90.0,
+    images_per_second=50.0,
+)
+
+
+def started(attempt: int = 1, resumed: int = 0, **changes: Any) -> Started:
+    fields: dict[str, Any] = {
+        "attempt": attempt,
+        "ranks": (),
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 2,
+        "world_size": 1,
+        "epochs": 4,
+        "steps_per_epoch": 10,
+        "resumed_step": resumed,
+        "student": {"parameters": 100},
+        "teacher": {"parameters": 300, "miou": 0.75, "iou": {"person": 0.7, "[b]": None}},
+        "time": 100.0,
+    }
+    return Started(**{**fields, **changes})
+
+
+def trained(step: int, **scalars: float | None) -> Measured:
+    values: dict[str, float | None] = {"loss": 1.0 / step, "loss.base": 0.5, "loss.distill": 0.25}
+    values |= {"loss.distill.target_nontarget": 0.1, "lr": 0.001, "temperature": 4.0, "alpha": 0.0}
+    values |= {"gradient_norm": 1.0, "images_per_second": 50.0, **scalars}
+    return Measured("train", step, 1 + (step - 1) // 10, step * 16, values, time=100.0 + step)
+
+
+def validated(step: int, **scalars: float | None) -> Measured:
+    values: dict[str, float | None] = {"miou": 0.6, "best_miou": 0.66, "best_epoch": 1.0, "dice": 0.7, **scalars}
+    return Measured("val", step, step // 10, step * 16, values, 4, time=100.5 + step)
+
+
+def text(lines: Sequence[TextLine]) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+def words(lines: Sequence[TextLine]) -> dict[str, list[str]]:
+    """First column to the others."""
+    return {line[0][0].strip(): "".join(part for part, _ in line[1:]).split() for line in lines}
+
+
+def test_losses_stand_beside_their_value_an_epoch_ago() -> None:
+    history = History([started(), *(trained(step) for step in range(1, 16))])
+    found = words(panels.losses(history))
+    assert found["total"] == [f"{1 / 15:.4f}", f"{1 / 5:.4f}"]
+    assert found["target_nontarget"] == ["0.1000", "0.1000"]
+    assert [*found][1:] == ["total", "base", "distillation", "target_nontarget", "gradient norm"]
+
+
+def test_within_the_first_epoch_there_is_nothing_to_compare_losses_with() -> None:
+    found = words(panels.losses(History([started(), trained(5), trained(9)])))
+    assert found["total"] == [f"{1 / 9:.4f}", "-"]
+
+
+def test_a_loss_that_is_no_number_or_huge_says_so_in_its_column() -> None:
+    history = History([started(), trained(1, loss=None, **{"loss.base": 1.5e12})])
+    found = words(panels.losses(history))
+    assert found["total"][0] == "nan"
+    assert found["base"][0] == "1.5e+12"
+    assert max(map(len, text(panels.losses(history)).splitlines())) <= 37  # a column of 80x24
+
+
+def test_an_alpha_of_zero_is_shown() -> None:
+    assert words(panels.rates(ROW, History([started(), trained(1)])))["distillation α"] == ["0.00"]
+    assert words(panels.rates(ROW, None)) == {"temperature T": ["4.00"], "distillation α": ["0.00"]}
+    assert panels.rates(replace(ROW, distilled=False), None) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "history", "share", "said"),
+    [
+        (ROW, History([started(), trained(10)]), 0.25, "2/4 eta 1m30s"),
+        (replace(ROW, eta_seconds=None), None, 0.5, "epoch 2/4"),
+        (replace(ROW, epoch=None, epochs=None, eta_seconds=None), None, None, "epoch 0/?"),
+        (replace(ROW, epochs=1), History([started(), trained(40)]), 1.0, "2/1 eta 1m30s"),
+    ],
+)
+def test_progress(row: RunSummary, history: History | None, share: float | None, said: str) -> None:
+    assert panels.progress(row, history) == (share, said)
+
+
+def test_speed_leaves_out_what_is_not_known() -> None:
+    history = History([started(), trained(1), trained(2, images_per_second=150.0)])
+    found = words(panels.speed(ROW, history))
+    assert found["images/s"] == ["150.0", "mean", "100.0"]
+    assert found["step"] == ["2", "of", "40"]
+    assert found["runs on"] == ["cpu", "fp32,", "2", "threads"]
+    assert panels.speed(replace(ROW, epoch=None, eta_seconds=None), None) == []
+
+
+def test_scores_stand_beside_the_teachers_and_the_expected_share() -> None:
+    found = words(panels.scores(ROW, History([started(), validated(10)])))
+    assert found["best mIoU"] == ["0.6600", "epoch", "1"]
+    assert found["teacher"] == ["0.7500", "95%", "is", f"{0.95 * 0.75:.4f}"]
+    assert found["retention"] == ["80.0%", "best", "88.0%"]
+    assert found["Dice"] == ["0.7000"]
+
+
+def test_whether_the_expected_share_is_reached_is_a_tone() -> None:
+    def tone(best: float) -> str:
+        lines = panels.scores(replace(ROW, best_miou=best), None)
+        return next(tone for line in lines for part, tone in line if part.startswith("best ") and "%" in part)
+
+    assert (tone(0.72), tone(0.70)) == ("good", "warn")
+
+
+def test_without_a_teacher_nothing_is_said_of_one() -> None:
+    alone = replace(ROW, teacher_miou=None, retention=None, agreement=None)
+    assert "teacher" not in text(panels.scores(alone, None)) + text(panels.compression(Size(100), None))
+
+
+def test_compression_puts_the_teacher_over_the_student() -> None:
+    student, teacher = Size(1_000_000, 10**9, 2 * 2**20, 4.0), Size(3_000_000, 4 * 10**9, 6 * 2**20, 6.0)
+    found = words(panels.compression(student, teacher))
+    assert [line[-1] for line in found.values() if line] == ["3.00x", "3.00x", "4.00x", "3.00x", "1.50x"]
+    assert found["latency"] == ["6.0", "ms", "4.0", "ms", "1.50x"]
+    assert max(map(len, text(panels.compression(student, teacher)).splitlines())) <= 37
+
+
+def test_what_was_not_measured_has_no_row_and_unlike_files_no_ratio() -> None:
+    found = words(panels.compression(Size(100, None, 10), Size(300, None, 30), comparable=False))
+    assert "latency" not in found and "MACs" not in found
+    assert found["checkpoint"][-1] == "-"
+    assert panels.compression(Size(), Size()) == []
+
+
+def test_classes_keep_their_order_and_their_gaps() -> None:
+    history = History([started(), validated(10, **{"iou.person": 0.5, "iou.[b]": None})])
+    assert panels.class_bars(ROW, history) == [("person", 0.5, 0.7), ("[b]", None, None)]
+    assert panels.class_bars(replace(ROW, best_iou={"a": 0.1}), None) == [("a", 0.1, None)]
+
+
+def test_a_failure_is_told_whole_with_the_next_command() -> None:
+    history = History([started(), Failed("DataError", "no masks\n  where: /data\n  found: 0", "`kdtui logs RUN`")])
+    row = replace(ROW, state=State.FAILED, error="DataError", hint="`kdtui logs RUN`", detail="no masks where: /data")
+    lines = panels.failure(row, history, "")
+    assert text(lines).splitlines() == [
+        "✗ DataError: no masks",
+        "  where: /data",
+        "  found: 0",
+        f"next: `kdtui logs {ROW.id}`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "unreadable", "told"),
+    [
+        (None, "", "removed"),
+        (replace(ROW, state=State.FAILED, detail="killed by SIGKILL"), "", "killed by SIGKILL"),
+        (replace(ROW, state=State.LOST, detail="its processes are gone"), "", "kdtui resume"),
+        (replace(ROW, state=State.NEVER_LAUNCHED, detail="run.json is damaged"), "", "run.json is damaged"),
+        (ROW, "Is a directory", "Is a directory"),
+    ],
+)
+def test_whatever_went_wrong_is_told(row: RunSummary | None, unreadable: str, told: str) -> None:
+    assert told in text(panels.failure(row, None, unreadable))
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.FINISHED, State.STOPPED, State.QUEUED])
+def test_where_nothing_went_wrong_nothing_is_told(state: State) -> None:
+    detail = "silent 4 min" if state is State.RUNNING else ""
+    assert panels.failure(replace(ROW, state=state, detail=detail), None, "") == []
+
+
+def test_remarks_are_tags_note_and_what_the_run_noted() -> None:
+    jump = Noted("the learning rate goes from 0 to 0.001", time=100.0)
+    row = replace(ROW, tags=("a", "b"), notes="good one")
+    told = text(panels.remarks(row, History([started(), jump]))).splitlines()
+    assert told[:2] == ["#a #b", "good one"] and told[2].endswith(jump.message)
+    assert panels.remarks(replace(ROW, tags=(), notes=""), None) == []
+
+
+def test_every_attempt_has_a_line_and_the_end_another() -> None:
+    events = [started(), trained(20), started(2, resumed=10, epochs=8), Finished(80, 8)]
+    row = replace(ROW, state=State.FINISHED, last_event=200.0, detail="")
+    first, second, end = text(panels.attempts(row, History(events))).splitlines()
+    assert "from the beginning to epoch 4" in first
+    assert second.startswith("2 ") and "from step 10 to epoch 8" in second
+    assert end.startswith("✓ finished")
+
+
+def test_one_line_says_what_the_curves_do_not() -> None:
+    line = panels.newest(ROW, History([started(), trained(10)]))
+    assert line == "loss 0.1000 · 80.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
+    assert panels.newest(replace(ROW, retention=None, images_per_second=None), None) == ""
+
+
+def test_the_upper_chart_begins_with_the_losses_and_goes_through_every_training_curve_once_by_itself() -> None:
+    history = History([started(), trained(1, **{"loss.distill.logits": 0.2}), validated(10)])
+    views = panels.loss_views(list(history.curves))
+    assert views[0] == ("losses", ("train/loss", "train/loss.base", "train/loss.distill"))
+    assert views[1][1] == ("train/loss.distill.logits", "train/loss.distill.target_nontarget")
+    alone = [names[0] for _, names in views if len(names) == 1]
+    assert sorted(alone) == sorted(name for name in history.curves if name.startswith("train/"))
+
+
+def test_without_distillation_the_total_is_shown_and_not_the_base_which_is_the_same() -> None:
+    names = ["train/loss", "train/loss.base", "train/loss.base.ce", "train/loss.base.dice", "train/lr"]
+    views = [names for _, names in panels.loss_views(names)]
+    assert views[0] == ("train/loss",)
+    assert ("train/loss.base.ce", "train/loss.base.dice") in views
+    assert ("train/loss.base",) not in views
+    assert panels.loss_views([]) == []
+
+
+def test_a_curve_of_gaps_has_no_mean() -> None:
+    history = History([started(), *(trained(step, images_per_second=None) for step in range(1, 15))])
+    assert math.isnan(history.curves["train/images_per_second"].values[0])
+    assert words(panels.speed(ROW, history))["images/s"] == ["-"]
+
+
+def test_it_needs_neither_textual_nor_numpy() -> None:
+    heavy = ("textual", "rich", "numpy", "pydantic", "torch")
+    code = f"import sys, kdtui.tui.panels; print([name for name in {heavy} if name in sys.modules])"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[]"
