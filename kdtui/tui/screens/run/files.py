@@ -1,0 +1,166 @@
+"""What a run's files say beyond its row and its history: profile, sizes, costs, latency. Read by a thread."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdtui.errors import StoreError, UsageError
+from kdtui.launch.choices import owner
+from kdtui.store.run import Run
+from kdtui.tui.panels import Size
+
+_MOST_CLASSES = 4096
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the row and the history tell of the two networks: where the files' reading starts from.
+
+    Attributes:
+        parameters: Of the student, as the engine counted them.
+        checkpoint: The teacher's; None for a run without a teacher.
+        teacher_parameters: As the engine counted them.
+        teacher: Architecture and encoder, as the engine found them in the checkpoint.
+    """
+
+    parameters: int | None = None
+    checkpoint: str | None = None
+    teacher_parameters: int | None = None
+    teacher: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What was read.
+
+    Attributes:
+        profile: ``profile.toml`` as tables, and ``text`` as it stands there.
+        trouble: Why it cannot be used; empty when it can.
+        student: Without its parameters where the run has not begun.
+        teacher: None for a run without one.
+        comparable: Whether both checkpoints were written by kdtui.
+    """
+
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    trouble: str = ""
+    student: Size = field(default_factory=Size)
+    teacher: Size | None = None
+    comparable: bool = False
+
+
+def read_files(run: Run, known: Known) -> RunFiles:
+    """Read them; what is missing or damaged is told in ``trouble`` or left out, never raised."""
+    profile, text, trouble = _profile(run)
+    latency = _latency(run)
+    student = Size(
+        parameters=known.parameters,
+        macs=_macs(_table(profile, "student"), known.parameters, profile),
+        checkpoint=_bytes(run.best) or _bytes(run.last),
+        latency=latency.get("student"),
+    )
+    if known.checkpoint is None:
+        return RunFiles(profile, text, trouble, student)
+    path = Path(known.checkpoint)
+    taught_by = owner(path)
+    network = _network(taught_by, known.teacher)
+    teacher = Size(
+        parameters=known.teacher_parameters,
+        macs=_macs(network, known.teacher_parameters, profile) if known.teacher_parameters is not None else None,
+        checkpoint=_bytes(path / "model.safetensors") or _bytes(path),
+        latency=latency.get("teacher"),
+    )
+    return RunFiles(profile, text, trouble, student, teacher, comparable=taught_by is not None)
+
+
+def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
+    try:
+        table = run.profile_table()
+        return table, run.profile_path.read_text(encoding="utf-8"), ""
+    except StoreError as error:
+        return {}, "", f"{error.what}: {error.found}"
+    except OSError as error:  # removed between the two looks
+        return {}, "", f"profile.toml cannot be read: {error.strerror}"
+
+
+def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = tables.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:  # gone, or where nobody may look: its size is not known
+        return None
+
+
+def _network(teacher: Run | None, found: tuple[str, str] | None) -> Mapping[str, Any]:
+    """The teacher's network: from its own run's profile, else what the engine found and smp's own widths."""
+    if teacher is not None:
+        try:
+            return _table(teacher.profile_table(), "student")
+        except StoreError:  # a damaged folder: what the engine found is left
+            pass
+    return {} if found is None else {"architecture": found[0], "encoder": found[1]}
+
+
+def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[str, Any]) -> int | None:
+    """MACs by the catalog, for a network of just ``parameters``; None where the catalog knows another one, or none."""
+    from kdtui import catalog
+
+    encoder, architecture = network.get("encoder"), network.get("architecture", "Unet")
+    widths, depth = network.get("decoder_channels"), network.get("encoder_depth", 5)
+    data = _table(profile, "data")
+    height, width = data.get("height"), data.get("width")
+    numbers = (depth, height, width, *(widths if isinstance(widths, list) else ()))
+    if not isinstance(encoder, str) or not all(type(number) is int and number > 0 for number in numbers):
+        return None
+
+    def cost(outputs: int) -> catalog.Cost | None:
+        return catalog.cost(
+            encoder,
+            architecture=str(architecture),
+            decoder_channels=widths,
+            out_channels=outputs,
+            encoder_depth=depth,
+            height=height,  # type: ignore[arg-type]  # a whole number, see above
+            width=width,  # type: ignore[arg-type]
+        )
+
+    try:
+        one, two = cost(1), cost(2)
+        if one is None or two is None:
+            return None
+        if parameters is None:
+            return None if data.get("kind") == "folder" else _macs_of(cost(4))
+        # The head's channels follow from the count; with a rest it is another network than the catalog's.
+        further, rest = divmod(parameters - one.parameters, two.parameters - one.parameters)
+        return None if rest or not 0 <= further < _MOST_CLASSES else _macs_of(cost(1 + further))
+    except (UsageError, TypeError):  # an encoder nobody knows, widths of another kind
+        return None
+
+
+def _macs_of(cost: Any) -> int | None:
+    return None if cost is None else int(cost.macs)
+
+
+def _latency(run: Run) -> dict[str, float]:
+    """Milliseconds of student and teacher from ``measurements.json``; nothing where it says nothing of them."""
+    try:
+        body = json.loads(run.measurements_path.read_bytes())
+    except (OSError, ValueError):  # not measured yet, or half written: nothing is shown
+        return {}
+    table = body.get("latency_ms") if isinstance(body, dict) else None
+    if not isinstance(table, dict):
+        return {}
+    return {
+        name: float(value)
+        for name, value in table.items()
+        if name in ("student", "teacher") and type(value) in (int, float) and math.isfinite(value) and value > 0
+    }

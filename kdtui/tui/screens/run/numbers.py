@@ -1,0 +1,74 @@
+"""The page of numbers: losses, speed, scores, compression, IoU per class, remarks, attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary
+from kdtui.tui import panels
+from kdtui.tui.panels import Size
+from kdtui.tui.screens.run.files import RunFiles
+from kdtui.tui.widgets.bars import Bar, Bars
+from kdtui.tui.widgets.panel import Panel
+
+
+class Numbers(VerticalScroll):
+    """Two columns of panels; in a narrow place (class ``-narrow``) one above the other."""
+
+    DEFAULT_CSS = """
+    Numbers { scrollbar-size-vertical: 1; }
+    Numbers .columns { height: auto; }
+    Numbers .column { height: auto; width: 1fr; }
+    Numbers Panel, Numbers Bars { margin-bottom: 1; }
+    Numbers.-narrow #wrong { display: none; }
+    Numbers.-narrow .columns { layout: vertical; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """The panels: first what the curves do not say."""
+        yield Panel(wraps=True, id="wrong")
+        with Horizontal(classes="columns"):
+            with Vertical(classes="column"):
+                yield Panel("Validation", id="score-numbers")
+                yield Panel("Compression", id="compression")
+                yield Bars("IoU per class", mark="│ teacher", id="classes")
+                yield Panel("Remarks", id="remarks", wraps=True)
+            with Vertical(classes="column"):
+                yield Panel("Losses", id="loss-numbers")
+                yield Panel("Schedule", id="rates")
+                yield Panel("Speed", id="speed")
+                yield Panel("Attempts", id="attempts", wraps=True)
+
+    def show(self, row: RunSummary, history: History | None, files: RunFiles | None) -> None:
+        """Show what is known now."""
+        lines = {
+            "loss-numbers": panels.losses(history),
+            "rates": panels.rates(row, history),
+            "speed": panels.speed(row, history),
+            "attempts": panels.attempts(row, history),
+            "score-numbers": panels.scores(row, history),
+            "compression": _compression(row, files),
+            "remarks": panels.remarks(row, history),
+        }
+        for name, text in lines.items():
+            self.query_one(f"#{name}", Panel).show(text)
+        self.query_one(Bars).show([Bar(*values) for values in panels.class_bars(row, history)])
+
+    def show_failure(self, lines: Sequence[panels.TextLine]) -> None:
+        """Show what went wrong, above everything; nothing where nothing did."""
+        self.query_one("#wrong", Panel).show(lines)
+
+
+def _compression(row: RunSummary, files: RunFiles | None) -> list[panels.TextLine]:
+    """The row knows the parameters at once, the files the rest a moment later."""
+    student = replace(files.student if files is not None else Size(), parameters=row.parameters)
+    if not row.distilled:
+        return panels.compression(student, None)
+    known = files.teacher if files is not None and files.teacher is not None else Size()
+    teacher = replace(known, parameters=row.teacher_parameters)
+    return panels.compression(student, teacher, comparable=files is not None and files.comparable)

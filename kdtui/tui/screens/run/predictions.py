@@ -1,0 +1,151 @@
+"""The page of predictions: which epoch, which picture, which part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from kdtui.tui.screens.run.pictures import Gallery, Wish, class_colours
+from kdtui.tui.widgets.half_blocks import HalfBlocks
+from kdtui.tui.widgets.line import Line, Part
+from kdtui.wording import clean
+
+_LEGEND = 8  # classes that are named
+
+
+class Predictions(Vertical):
+    """Asks for what a person wishes to see, and shows what it is given.
+
+    Args:
+        colours: Whether the terminal can show a picture at all.
+    """
+
+    DEFAULT_CSS = """
+    Predictions { padding: 0 1; }
+    Predictions #legend { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    """
+
+    class Wished(Message):
+        """Another picture, or the same for another room, is wanted."""
+
+        def __init__(self, wish: Wish) -> None:
+            self.wish = wish
+            super().__init__()
+
+    def __init__(self, *, colours: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._colours = colours
+        self._wish = Wish()
+        self._gallery = Gallery()
+        self._named: tuple[str, ...] = ()
+        self._epochs = 0
+
+    def compose(self) -> ComposeResult:
+        """What is shown, the colours of the classes, the picture."""
+        yield Line(id="caption")
+        yield Static("", id="legend", markup=False)
+        yield HalfBlocks(id="picture")
+
+    def ask(self) -> None:
+        """Ask for what is wished for, again: there may be more by now."""
+        if not self._colours:
+            self.query_one(HalfBlocks).tell(
+                "This terminal has no colours to draw a picture with (NO_COLOR is set, or it has 16 of them).\n"
+                "The pictures lie in the run's folder, under visualizations; Y copies its path."
+            )
+        elif self._wish.room:
+            self.post_message(self.Wished(self._wish))
+
+    def on_half_blocks_room(self, event: HalfBlocks.Room) -> None:
+        """Draw for that room."""
+        event.stop()
+        self._wish = replace(self._wish, room=event.size)
+        self.ask()
+
+    def follow(self, classes: Sequence[str], drawn: int) -> None:
+        """Name the colours of the masks; look for pictures once more epochs were drawn.
+
+        Args:
+            classes: In the order of their numbers.
+            drawn: How often pictures were written so far.
+        """
+        self._name_colours(tuple(classes))
+        if drawn != self._epochs:
+            self._epochs = drawn
+            self.ask()
+
+    def _name_colours(self, names: tuple[str, ...]) -> None:
+        if not names or names == self._named or not self._colours:
+            return
+        self._named = names
+        colours = class_colours(names)
+        parts: list[tuple[str, str]] = [("masks: ", "$foreground-muted")]
+        for name, (red, green, blue) in colours[:_LEGEND]:
+            parts += [("██ ", f"#{red:02x}{green:02x}{blue:02x}"), (f"{clean(name)}  ", "")]
+        parts += [("…  ", "")] if len(colours) > _LEGEND else []
+        parts += [("██ ", "#ff3c3c"), ("student differs", "$foreground-muted")]
+        self.query_one("#legend", Static).update(Content.assemble(*parts))
+
+    def take(self, gallery: Gallery) -> None:
+        """Show what was found."""
+        self._gallery = gallery
+        view = self.query_one(HalfBlocks)
+        if gallery.epoch is None:
+            view.tell(
+                "No pictures yet. `--set training.visualize_every=1` draws some every epoch;\n"
+                "with any number but 0 the last epoch draws them too."
+            )
+        elif not gallery.count:
+            view.tell("This epoch has no pictures.")
+        else:
+            view.show(gallery.drawn)
+        self.query_one("#caption", Line).show(self._caption())
+
+    def tell(self, trouble: str) -> None:
+        """Show why there is no picture."""
+        self.query_one(HalfBlocks).tell(trouble)
+
+    def _caption(self) -> Sequence[Part]:
+        gallery = self._gallery
+        if gallery.epoch is None:
+            return ()
+        newest = " (newest)" if gallery.epoch == gallery.epochs[-1] else f" of {gallery.epochs[-1]}"
+        part = self._wish.part if self._wish.part in gallery.parts else "all parts"
+        return [
+            Part(f"epoch {gallery.epoch}{newest}", bold=True),
+            Part("  ↑↓", "accent"),
+            Part(f"   picture {gallery.picture + 1} of {gallery.count}", bold=True),
+            Part("  ←→", "accent"),
+            Part(f"   {part}", bold=True),
+            Part("  v", "accent"),
+        ]
+
+    def step_picture(self, by: int) -> None:
+        """The next (1) or the former (-1) picture of the epoch."""
+        if self._gallery.count:
+            self._become(replace(self._wish, picture=(self._gallery.picture + by) % self._gallery.count))
+
+    def step_epoch(self, by: int) -> None:
+        """The next (1) or the former (-1) epoch that has pictures; after the newest, whatever becomes the newest."""
+        epochs = self._gallery.epochs
+        if self._gallery.epoch not in epochs:
+            return
+        at = min(len(epochs) - 1, max(0, epochs.index(self._gallery.epoch) + by))
+        self._become(replace(self._wish, epoch=None if at == len(epochs) - 1 else epochs[at]))
+
+    def step_part(self) -> None:
+        """All parts of the picture, then one after the other by itself, as large as it goes."""
+        parts = ("", *self._gallery.parts)
+        at = parts.index(self._wish.part) if self._wish.part in parts else 0
+        self._become(replace(self._wish, part=parts[(at + 1) % len(parts)]))
+
+    def _become(self, wish: Wish) -> None:
+        if wish != self._wish:
+            self._wish = wish
+            self.ask()

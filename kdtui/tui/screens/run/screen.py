@@ -1,0 +1,310 @@
+"""The screen of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from textual.containers import Container
+from textual.events import Resize, ScreenSuspend
+from textual.widget import Widget
+
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary, State
+from kdtui.tui import panels
+from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.keys import bindings
+from kdtui.tui.screens.charting import ChartKeys
+from kdtui.tui.screens.run.curves_page import Curves
+from kdtui.tui.screens.run.files import Known, RunFiles
+from kdtui.tui.screens.run.logs import Logs
+from kdtui.tui.screens.run.numbers import Numbers
+from kdtui.tui.screens.run.pages import Pages
+from kdtui.tui.screens.run.partners import Partners
+from kdtui.tui.screens.run.picturing import Picturing
+from kdtui.tui.screens.run.predictions import Predictions
+from kdtui.tui.screens.run.settings import Settings
+from kdtui.tui.screens.run.sources import FilesRead, FilesSource, LogRead, LogsSource
+from kdtui.tui.terminal import period
+from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.panel import Panel
+from kdtui.wording import number
+
+PAGES = ("curves", "numbers", "predictions", "log", "profile")
+WIDE, TALL = 110, 32
+"""From so many columns on the numbers stand beside the curves; with so many rows the log below them."""
+_DETAILED = (State.QUEUED, State.RUNNING, State.STOPPED)
+"""States whose detail is a remark; that of others is told where failures are."""
+_HINTS = {
+    "curves": "m next curve   z Z zoom   [ ] read values   l logarithmic   , . smooth",
+    "numbers": "↑↓ scroll   t tags and note",
+    "predictions": "←→ picture   ↑↓ epoch   v one part, larger   Y copies the folder's path",
+    "log": "w the other log   ←→ long lines   ↑ stops following, end follows again",
+    "profile": "o another run to differ from   c compare with it   N a new run like this one",
+}
+
+
+class RunScreen(ChartKeys, Picturing, Partners):
+    """Everything about one run.
+
+    Args:
+        run_id: The run; it need not be there any more.
+    """
+
+    SCOPES = ("run", "chart")
+    BINDINGS = bindings("run", "chart")
+    DEFAULT_CSS = """
+    RunScreen #identity { background: $surface; }
+    RunScreen #pages { background: $surface; }
+    RunScreen #failure { max-height: 7; overflow-y: auto; border-left: outer $error; background: $error 10%; }
+    RunScreen #room { height: 1fr; layout: grid; grid-size: 1 1; }
+    RunScreen #room > * { display: none; }
+    RunScreen #room.-curves Curves, RunScreen #room.-numbers Numbers, RunScreen #room.-log Logs { display: block; }
+    RunScreen #room.-predictions Predictions, RunScreen #room.-profile Settings { display: block; }
+    RunScreen #room.-curves.-wide { grid-size: 2 1; grid-columns: 1fr 44; }
+    RunScreen #room.-curves.-wide Numbers { display: block; }
+    RunScreen #room.-curves.-wide #newest { display: none; }
+    RunScreen #room.-curves.-wide.-tall { grid-size: 2 2; grid-rows: 1fr 9; }
+    RunScreen #room.-curves.-wide.-tall Logs { display: block; column-span: 2; border-top: solid $border-blurred; }
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self._run_id = run_id
+        self._row: RunSummary | None = None
+        self._history: History | None = None
+        self._files: RunFiles | None = None
+        self._page = PAGES[0]
+        self._wide = self._tall = False
+        self._files_source: FilesSource | None = None
+        self._logs_source: LogsSource | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self._run_id
+
+    def body(self) -> Iterable[Widget]:
+        """Who it is, pages, what went wrong, and the room in which a page is shown."""
+        yield Line(id="identity")
+        yield Pages(PAGES, id="pages")
+        yield Panel(wraps=True, id="failure")
+        with Container(id="room", classes="-curves"):
+            yield Curves(id="curves")
+            yield Numbers(id="numbers")
+            yield Predictions(colours=self._has_colours(), id="predictions")
+            yield Logs(id="logs")
+            yield Settings(id="settings")
+
+    def _has_colours(self) -> bool:
+        return not self.app.no_color and self.app.console.color_system in ("256", "truecolor")
+
+    def on_mount(self) -> None:
+        """Look at the run's files from now on."""
+        run = self.cockpit.run_of(self._run_id)
+        self._files_source = FilesSource(run, self.post_message)
+        self._logs_source = LogsSource(run, self.post_message, period())
+        self.watch(self.app, "theme", self._recolour, init=False)
+
+    def on_unmount(self) -> None:
+        """Look no more."""
+        self._look_away()
+
+    def on_screen_suspend(self, event: ScreenSuspend) -> None:
+        """Nobody sees it."""
+        self._look_away()
+
+    def on_screen_resume(self) -> None:
+        """Show what happened meanwhile."""
+        super().on_screen_resume()
+        self.cockpit.watcher.follow([self._run_id])
+        if self._files_source is not None:
+            self.cockpit.watcher.add(self._files_source)
+        self._show_page()
+
+    def _look_away(self) -> None:
+        for source in (self._files_source, self._logs_source):
+            if source is not None:
+                self.cockpit.watcher.remove(source)
+
+    # what changed
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """The run's row may be another."""
+        if not ids or self._run_id in ids:
+            self._refresh()
+
+    def history_changed(self, run_id: str) -> None:
+        """The run's history grew."""
+        if run_id == self._run_id:
+            self._refresh()
+
+    def on_files_read(self, message: FilesRead) -> None:
+        """Its files say something else."""
+        self._files = message.files
+        self._refresh()
+
+    def on_log_read(self, message: LogRead) -> None:
+        """One of its logs grew."""
+        self.query_one(Logs).take(message)
+
+    def _recolour(self) -> None:
+        self._refresh()
+
+    def on_resize(self, event: Resize) -> None:
+        """More of it side by side where there is room."""
+        self._wide, self._tall = event.size.width >= WIDE, event.size.height >= TALL
+        self._show_page()
+
+    # what is shown
+
+    def _refresh(self) -> None:
+        """Show all that the page in front shows of what is known now."""
+        if not self.is_mounted:
+            return
+        board = self.cockpit.board
+        # A run that is gone is shown as it was seen last: its events become empty a moment before its row goes.
+        self._row = board.find(self._run_id) or self._row
+        history = board.histories.get(self._run_id)
+        if history is not None and (self._history is None or history.attempt or history.curves):
+            self._history = history
+        self._tell_source()
+        self._show_head()
+        row = self._row
+        if row is None:
+            return
+        if self._page == "curves":
+            partial = self._run_id in board.partial
+            self.query_one(Curves).show(row, self._history, partial=partial, dark=self.app.current_theme.dark)
+        if self._page == "numbers" or (self._page == "curves" and self._wide):
+            self.query_one(Numbers).show(row, self._history, self._files)
+        if self._page == "predictions":
+            drawn = len(self._history.visualized) if self._history is not None else 0
+            classes = [name for name, _, _ in panels.class_bars(row, self._history)]
+            self.query_one(Predictions).follow(classes, drawn)
+        if self._page == "profile":
+            self.query_one(Settings).show(self._files, self.other, searched=self.searched)
+
+    def _tell_source(self) -> None:
+        row, history = self._row, self._history
+        if self._files_source is None or row is None:
+            return
+        started = history.started if history is not None else None
+        found = started.teacher if started is not None and started.teacher is not None else {}
+        names = (found.get("architecture"), found.get("encoder"))
+        self._files_source.known = Known(
+            row.parameters,
+            row.teacher_checkpoint if row.distilled else None,
+            row.teacher_parameters,
+            (str(names[0]), str(names[1])) if all(names) else None,
+        )
+
+    def _show_head(self) -> None:
+        board, row = self.cockpit.board, self._row
+        pages, failure = self.query_one(Pages), self.query_one("#failure", Panel)
+        unreadable = board.broken.get(self._run_id, "")
+        if row is None:
+            gone = panels.failure(None, None, unreadable) if board.whole else []
+            self.query_one("#identity", Line).show([Part(f" {self._run_id}", bold=True)])
+            pages.show(self._page, None, "" if board.whole else "reading …")
+            failure.show(gone)
+            return
+        here = row if self._run_id in board.rows or not board.whole else None
+        wrong = panels.failure(here, self._history, unreadable)
+        # The page of numbers has room for all of it.
+        failure.show([] if self._page == "numbers" else wrong)
+        if self._page == "numbers":
+            self.query_one(Numbers).show_failure(wrong)
+        letter = board.letters.get(self._run_id)
+        style = STATE_STYLES[row.state]
+        left = [
+            Part(f" {row.state.glyph} ", style, bold=True),
+            Part(f"{letter} {row.name}" if letter else row.name, bold=True),
+            Part(f"  {row.state.word if here is not None else 'REMOVED'}", style, bold=True),
+        ]
+        if row.detail and here is not None and row.state in _DETAILED:
+            left.append(Part(f"  {row.detail}", "warning"))
+        taught = f"  T {number(row.temperature, 1)}  α {number(row.alpha, 2)}" if row.distilled else ""
+        self.query_one("#identity", Line).show(left, [Part(f"  {row.encoder or '-'}{taught} ", "text-muted")])
+        pages.show(self._page, *panels.progress(row, self._history))
+
+    def silence(self) -> Sequence[Part]:
+        """What can be done on this page."""
+        return [Part(f" {_HINTS[self._page]}", "text-muted")]
+
+    # pages
+
+    def action_page(self, name: str) -> None:
+        """Show another page."""
+        self._page = name
+        self._show_page()
+        self.cockpit.say("")
+
+    def on_pages_chosen(self, event: Pages.Chosen) -> None:
+        """A page was clicked."""
+        self.action_page(event.name)
+
+    def _show_page(self) -> None:
+        room = self.query_one("#room")
+        for name in PAGES:
+            room.set_class(name == self._page, f"-{name}")
+        room.set_class(self._wide, "-wide")
+        room.set_class(self._tall, "-tall")
+        self.query_one(Numbers).set_class(self._page == "curves", "-narrow")
+        self.query_one(Settings).set_class(self._wide, "-beside")
+        self._watch_logs(self._shows_log)
+        self._focus()
+        self._refresh()
+        if self._page == "predictions":
+            self.query_one(Predictions).ask()
+        if self._page == "profile":
+            self.search()
+
+    def _focus(self) -> None:
+        """Keys scroll what can be scrolled."""
+        if self._page == "log":
+            self.query_one(Logs).view.focus()
+        elif self._page == "numbers":
+            self.query_one(Numbers).focus()
+        elif self._page == "profile":
+            self.query_one(Settings).focus()
+        else:
+            self.set_focus(None)
+
+    def _watch_logs(self, wanted: bool) -> None:
+        if self._logs_source is not None and self.is_current:
+            (self.cockpit.watcher.add if wanted else self.cockpit.watcher.remove)(self._logs_source)
+
+    @property
+    def chart(self) -> LineChart:
+        """The chart the keys are for."""
+        return self.query_one(Curves).upper
+
+    def step_metric(self, by: int) -> None:
+        """Show another curve."""
+        self.query_one(Curves).step(by)
+        self._refresh()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of one page work there only: elsewhere they are for whoever scrolls."""
+        if action in ("previous_picture", "next_picture", "previous_epoch", "next_epoch", "next_part"):
+            return self._page == "predictions"
+        return self._shows_log or action != "other_log"
+
+    @property
+    def _shows_log(self) -> bool:
+        return self._page == "log" or (self._page == "curves" and self._wide and self._tall)
+
+    def action_other_log(self) -> None:
+        """The engine's log, or what its processes printed."""
+        self.query_one(Logs).switch()
+
+    # the other run, and leaving
+
+    def partner_changed(self) -> None:
+        """Show what differs from it."""
+        self._refresh()
+
+    def action_back(self) -> None:
+        """To where the person came from."""
+        self.app.pop_screen()

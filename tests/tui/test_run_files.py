@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.geometry import Size as Room
+
+from kdtui import catalog
+from kdtui.errors import KdtuiError, RunNotFound, StoreError, UsageError
+from kdtui.store.run import Run
+from kdtui.store.state import RunSummary
+from kdtui.tui.screens.run.differences import (
+    Other,
+    beside,
+    difference_lines,
+    differing,
+    find,
+    partner,
+    profile_lines,
+)
+from kdtui.tui.screens.run.files import Known, RunFiles, read_files
+from kdtui.tui.screens.run.pictures import PARTS, Gallery, Wish, class_colours, look, split
+from kdtui.tui.screens.run.sources import LOGS, FilesRead, FilesSource, LogRead, LogsSource
+from tests.tui.pictures import draw_epoch, picture
+from tests.tui.scenes import PARAMETERS, Scene
+
+
+def cost(encoder: str) -> catalog.Cost:
+    found = catalog.cost(encoder, out_channels=4, height=96, width=64)
+    assert found is not None
+    return found
+
+
+def known(scene: Scene, run: Run) -> Known:
+    row = scene.store.summary(run)
+    return Known(row.parameters, row.teacher_checkpoint, row.teacher_parameters)
+
+
+# files
+
+
+def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene: Scene) -> None:
+    teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
+    files = read_files(
+        scene.finished("b0", teacher=teacher),
+        Known(PARAMETERS["timm-efficientnet-b0"], str(teacher.best), PARAMETERS["timm-efficientnet-b3"]),
+    )
+    assert files.student.macs == cost("timm-efficientnet-b0").macs
+    assert files.teacher is not None and files.teacher.macs == cost("timm-efficientnet-b3").macs
+    assert files.teacher.checkpoint == len(b"weights") and files.comparable
+    assert files.trouble == "" and files.text.startswith("name = ")
+
+
+def test_a_network_of_other_parameters_than_the_catalogs_has_no_macs(scene: Scene) -> None:
+    run = scene.finished("b0")
+    assert read_files(run, Known(PARAMETERS["timm-efficientnet-b0"] + 1)).student.macs is None
+    # 21 classes instead of 4 channels: the head alone is other
+    head = 17 * (9 * 16 + 1)
+    assert read_files(run, Known(PARAMETERS["timm-efficientnet-b0"] + head)).student.macs is not None
+
+
+def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "foreign.pth"
+    checkpoint.write_bytes(b"12345")
+    run = scene.finished("b0")
+    parameters = cost("resnet50").parameters
+    files = read_files(run, Known(None, str(checkpoint), parameters, ("Unet", "resnet50")))
+    assert files.teacher is not None and files.teacher.macs == cost("resnet50").macs
+    assert files.teacher.checkpoint == 5
+    assert not files.comparable
+    unknown = read_files(run, Known(None, str(checkpoint), parameters)).teacher
+    assert unknown is not None and unknown.macs is None
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "",
+        "half = [",
+        "student = 3",
+        "[student]\nencoder = 7\n[data]\nheight = 96\nwidth = 64",
+        '[student]\nencoder = "no-such"\n[data]\nheight = 96\nwidth = 64',
+        '[student]\nencoder = "resnet18"\ndecoder_channels = ["a"]\n[data]\nheight = 96\nwidth = 64',
+        '[student]\nencoder = "resnet18"\ndecoder_channels = [1, 2]\n[data]\nheight = 96\nwidth = 64',
+        '[student]\nencoder = "resnet18"\nencoder_depth = true\n[data]\nheight = 96\nwidth = 64',
+        '[student]\nencoder = "resnet18"\n[data]\nheight = "tall"\nwidth = 64',
+        '[student]\nencoder = "resnet18"\narchitecture = "FPN"\n[data]\nheight = 96\nwidth = 64',
+    ],
+)
+def test_profiles_that_hands_spoilt_are_told_or_left_out(scene: Scene, profile: str) -> None:
+    run = scene.finished("b0")
+    run.profile_path.write_text(profile, encoding="utf-8")
+    files = read_files(run, Known(100, "/nowhere/x.pth", 200, ("Unet", "no-such")))
+    assert files.student.macs is None
+    assert files.teacher is not None and files.teacher.macs is None and files.teacher.checkpoint is None
+    assert bool(files.trouble) == (profile == "half = [")
+
+
+def test_a_folder_that_is_gone_says_so(scene: Scene) -> None:
+    files = read_files(Run(scene.store.root / "20260101-000000-gone"), Known())
+    assert "cannot be read" in files.trouble and files.profile == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "latency"),
+    [
+        ({"latency_ms": {"student": 4, "teacher": 8.0, "more": 1}}, 4.0),
+        ({"latency_ms": {"student": "fast"}}, None),
+        ({"latency_ms": [1]}, None),
+        (["other"], None),
+        (None, None),
+    ],
+)
+def test_latency_is_shown_once_it_is_measured(scene: Scene, written: Any, latency: float | None) -> None:
+    run = scene.finished("b0")
+    run.measurements_path.write_text("{" if written is None else json.dumps(written), encoding="utf-8")
+    assert read_files(run, Known()).student.latency == latency
+
+
+def test_sources_post_what_is_new_and_nothing_else(scene: Scene) -> None:
+    run = scene.running("b0", epochs=2)
+    posted: list[Any] = []
+    files = FilesSource(run, posted.append)
+    logs = LogsSource(run, posted.append, 0.5)
+    for source in (files, logs, files, logs):
+        assert list(source.look()) == []
+    assert [type(message) for message in posted] == [FilesRead, LogRead]
+    assert posted[1].name == LOGS[0] and posted[1].text.startswith("epoch 1 ")
+    run.worker_log.write_text("printed\n", encoding="utf-8")
+    scene.advance(run)
+    run.best.write_bytes(b"123")
+    list(logs.look())
+    list(files.look())
+    assert [getattr(message, "text", "") for message in posted[2:]][:2] == [posted[2].text, "printed\n"]
+    assert posted[2].text.startswith("epoch 3 ") and not posted[2].fresh
+    assert isinstance(posted[4], FilesRead) and posted[4].files.student.checkpoint == 3
+
+
+def test_a_log_that_cannot_be_read_says_so_once(scene: Scene) -> None:
+    run = scene.finished("b0")
+    run.training_log.unlink()
+    run.training_log.mkdir()
+    posted: list[LogRead] = []
+    logs = LogsSource(run, posted.append, 0.5)  # type: ignore[arg-type]
+    list(logs.look())
+    list(logs.look())
+    assert ["cannot be read" in message.trouble for message in posted] == [True]
+
+
+# differences
+
+
+def rows(scene: Scene) -> dict[str, RunSummary]:
+    return {row.id: row for row in scene.store.summaries()}
+
+
+def profile(run: Run) -> dict[str, Any]:
+    return run.profile_table()
+
+
+def test_the_partner_of_a_distilled_run_is_its_matched_baseline_and_the_other_way_round(scene: Scene) -> None:
+    teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
+    baseline = scene.finished("alone")
+    scene.finished("other-seed", seed=1)
+    scene.finished("longer", horizon=90)
+    student = scene.finished("b0", teacher=teacher)
+    scene.damaged("broken")
+    found = rows(scene)
+    one = partner(found[student.id], profile(student), found.values(), lambda: False)
+    assert one is not None and one.run_id == baseline.id and one.profile == profile(baseline)
+    other = partner(found[baseline.id], profile(baseline), found.values(), lambda: False)
+    assert other is not None and other.run_id == student.id
+    assert partner(found[teacher.id], profile(teacher), found.values(), lambda: False) is None
+    assert partner(found[student.id], profile(student), found.values(), lambda: True) is None
+
+
+def test_what_differs_includes_false_and_zero_and_leaves_out_labels() -> None:
+    own = {"name": "a", "data": {"views": 0, "x": False}, "only": 1, "same": [1]}
+    other = {"name": "b", "data": {"views": False, "x": 0}, "same": [1]}
+    assert differing(own, other) == [("data.views", 0, False), ("data.x", False, 0), ("only", 1, None)]
+
+
+@pytest.mark.parametrize("room", [53, 77, 118])
+def test_differences_fit_their_room(room: int) -> None:
+    own = {"teacher": {"checkpoint": "/very/long" * 20 + "/best_model.pth"}, "distillation": {"alpha": 0}}
+    lines = [
+        "".join(part for part, _ in line) for line in difference_lines(own, Other("other", "chosen", {}), True, room)
+    ]
+    assert all(len(line) <= room for line in lines[1:])
+    assert any("model.pth" in line for line in lines) and any(" 0 " in line for line in lines)
+
+
+def test_without_another_run_it_says_how_to_get_one() -> None:
+    told = "".join(part for line in difference_lines({}, None, True, 80) for part, _ in line)
+    assert "o chooses" in told
+    broken = difference_lines({}, Other("x", "chosen", {}, "profile.toml is damaged"), True, 80)
+    assert any("damaged" in part for line in broken for part, _ in line)
+
+
+def test_another_run_is_found_by_id_name_or_beginning(scene: Scene) -> None:
+    own, other = scene.finished("a"), scene.finished("b")
+    scene.finished("twin")
+    scene.finished("twin")
+    found = rows(scene)
+    order = sorted(found, reverse=True)
+    assert find(other.id, own.id, found, order) == other.id
+    assert find(" b ", own.id, found, order) == other.id
+    assert find(other.id[:14], own.id, found, order) == other.id
+    for text, error in (("nobody", RunNotFound), ("", RunNotFound), ("a", UsageError), ("twin", KdtuiError)):
+        with pytest.raises(error):
+            find(text, own.id, found, order)
+
+
+def test_a_run_whose_profile_is_damaged_still_stands_beside(scene: Scene) -> None:
+    assert "damaged" in beside(scene.damaged("x"), "chosen").trouble
+
+
+def test_lines_of_the_profile_that_differ_stand_out() -> None:
+    text = 'seed = 0\nlist = [\n    1,\n]\n\n[data]\nseed = 1\n\n[data.train]\nimages = "a"\n'
+    lines = profile_lines(text, ["data.seed", "data.train.images"])
+    assert [line[-1][0] for line in lines] == text.splitlines()
+    assert [line[-1][0] for line in lines if line[-1][1] == "warn"] == ["seed = 1", 'images = "a"']
+
+
+# pictures
+
+
+@pytest.mark.parametrize("parts", [PARTS, tuple(part for part in PARTS if part != "teacher")])
+def test_a_picture_falls_into_its_parts(parts: tuple[str, ...]) -> None:
+    tiles = split(picture(len(parts)))
+    assert tuple(tile.label for tile in tiles) == parts
+    assert {tile.image.size for tile in tiles} == {(16, 12)}
+    assert len({tile.image.getpixel((8, 6)) for tile in tiles}) == len(parts)
+
+
+def test_another_picture_stays_whole(tmp_path: Path) -> None:
+    (tile,) = split(picture(1))
+    assert (tile.label, tile.image.size) == ("picture", (16, 12))
+
+
+def test_the_newest_epoch_is_shown_unless_another_is_wished_for(scene: Scene) -> None:
+    run = scene.finished("b0")
+    room = Room(78, 17)
+    assert look(run, Wish(room=room)) == Gallery()
+    for epoch in (2, 11):
+        draw_epoch(run, epoch, 3)
+    newest = look(run, Wish(room=room))
+    assert (newest.epochs, newest.epoch, newest.count, newest.picture, newest.parts) == ((2, 11), 11, 3, 0, PARTS)
+    assert [tile.label for tile in newest.drawn] == [*PARTS]
+    one = look(run, Wish(epoch=2, picture=4, part="student", room=room))
+    assert (one.epoch, one.picture, [tile.label for tile in one.drawn]) == (2, 1, ["student"])
+    assert one.drawn[0].width > newest.drawn[0].width
+    assert look(run, Wish(epoch=7, part="gone", room=room)) == newest
+    (run.visualizations / "epoch_0012").mkdir()
+    assert look(run, Wish(room=room)).count == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n" + b"half", b"text"])
+def test_a_half_written_picture_says_so(scene: Scene, data: bytes) -> None:
+    run = scene.finished("b0")
+    draw_epoch(run, 1, 1)
+    next(run.visualization(1).iterdir()).write_bytes(data)
+    with pytest.raises(StoreError, match="picture cannot be read"):
+        look(run, Wish(room=Room(78, 17)))
+
+
+def test_a_truncated_picture_says_so(scene: Scene) -> None:
+    run = scene.finished("b0")
+    draw_epoch(run, 1, 1)
+    file = next(run.visualization(1).iterdir())
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(StoreError, match="picture cannot be read"):
+        look(run, Wish(room=Room(78, 17)))
+
+
+@pytest.mark.parametrize("classes", [3, 11])
+def test_the_legend_has_the_colours_that_the_engine_paints_with(classes: int) -> None:
+    from kdtui.engine.visualize import palette
+
+    painted = palette(classes)
+    named = class_colours([f"class {index}" for index in range(classes)])
+    assert [colour for _, colour in named] == [tuple(int(part) for part in painted[index]) for index in range(classes)]
+
+
+def test_known_is_what_the_row_says(scene: Scene) -> None:
+    teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
+    run = scene.running("b0", teacher=teacher)
+    files = read_files(run, known(scene, run))
+    assert isinstance(files, RunFiles) and files.teacher is not None
+    assert replace(files.student, parameters=None).macs == files.student.macs
