@@ -106,6 +106,13 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         if self.cursor_key != before:
             self.post_message(self.Moved(self, self.cursor_key))
 
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Have other columns; nothing is asked for before the next :meth:`show`, which follows at once."""
+        if tuple(columns) != self._columns:
+            self._columns = tuple(columns)
+            self._rows.clear()
+            self._lines, self._wanted, self._slots = {}, [], ()
+
     @property
     def cursor_key(self) -> str | None:
         """Key of the row that has the cursor; None without rows."""

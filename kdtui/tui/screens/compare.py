@@ -1,0 +1,349 @@
+"""Runs beside each other."""
+
+from __future__ import annotations
+
+import shlex
+import string
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from textual.events import Resize
+from textual.widget import Widget
+
+from kdtui.compare import Comparison, Entry, compare
+from kdtui.compare.render import seed_lines
+from kdtui.errors import StoreError
+from kdtui.store.state import RunSummary
+from kdtui.tui.colours import curve_colour
+from kdtui.tui.compared import Compared, Missing, Teacher, called, teachers
+from kdtui.tui.curves import metric_title, metrics, shown
+from kdtui.tui.keys import bindings
+from kdtui.tui.screens.charting import ChartKeys
+from kdtui.tui.screens.compare_export import Exports
+from kdtui.tui.screens.compare_room import Room
+from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.panel import Panel, TextLine
+from kdtui.tui.widgets.table import Cell, Table
+from kdtui.tui.widgets.table_messages import Moved, Opened
+
+_READING = "being read"
+_STILL: dict[str, Any] = dict.fromkeys(
+    ("loss", "miou", "retention", "agreement", "step", "eta_seconds", "images_per_second", "last_event", "place")
+)
+"""What changes with every step and has no say in a comparison."""
+
+
+_LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
+
+
+class CompareScreen(ChartKeys, Exports, RunActions):
+    """Some runs: their numbers, what differs between their profiles, and their curves.
+
+    Args:
+        ids: The runs; they need not be there any more.
+
+    Attributes:
+        table: The runs.
+        room: The pages below.
+    """
+
+    SCOPES = ("compare", "chart")
+    BINDINGS = bindings("compare", "chart")
+    DEFAULT_CSS = """
+    CompareScreen #compared { height: auto; }
+    CompareScreen #seeds { max-height: 3; background: $surface; }
+    """
+
+    def __init__(self, ids: Collection[str]) -> None:
+        super().__init__()
+        self._ids = tuple(dict.fromkeys(ids))
+        self._profiles: dict[str, Mapping[str, Any]] = {}
+        self._troubles: dict[str, str] = {}
+        self._rows: dict[str, RunSummary] = {}  # the last of each that was seen: a run may be deleted
+        self._entries: list[Entry] = []
+        self._names: dict[str, str] = {}
+        self._were_read = False
+        self._baseline: str | None = None
+        self._asked = self._answered = 0
+        self._compared = Compared(None, {}, {}, {})
+        self._metric = "val/miou"
+
+        self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
+        self.room = Room(id="room")
+        self._seeds = Panel(id="seeds")
+
+    def body(self) -> Iterable[Widget]:
+        """The table of runs, seeds, and the room in which a page is shown."""
+        yield self.table
+        yield self._seeds
+        yield self.room
+
+    def on_mount(self) -> None:
+        """Keys go to the table; the profiles are read."""
+        self.table.focus()
+        self.watch(self.app, "theme", self._recolour, init=False)
+        self._read_profiles()
+
+    @property
+    def chart(self) -> LineChart:
+        """The curves."""
+        return self.room.chart
+
+    @property
+    def run_id(self) -> str | None:
+        """The run under the cursor, as long as it is there."""
+        key = self.table.cursor_key
+        return key if key in self.cockpit.board.rows and key in self._ids else None
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What is shown; None while there is nothing to compare."""
+        return self._compared.comparison
+
+    @property
+    def twin(self) -> str:
+        """The command line that shows the same."""
+        words = ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
+        return shlex.join([*words, *(["--baseline", self._baseline] if self._baseline else [])])
+
+    # what is compared
+
+    def _read_profiles(self) -> None:
+        """In a thread: a folder may lie on a slow disk."""
+        runs = [self.cockpit.run_of(run_id) for run_id in self._ids]
+
+        def work() -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+            profiles: dict[str, Mapping[str, Any]] = {}
+            troubles: dict[str, str] = {}
+            for run in runs:
+                try:
+                    profiles[run.id] = run.profile_table()
+                except StoreError as error:
+                    troubles[run.id] = error.what
+            return profiles, troubles
+
+        def then(found: tuple[dict[str, Mapping[str, Any]], dict[str, str]]) -> None:
+            (self._profiles, self._troubles), self._were_read = found, True
+            self.board_changed(frozenset())
+
+        self.cockpit.do(work, then)
+
+    def on_screen_resume(self) -> None:
+        """What could not be read may be mended."""
+        super().on_screen_resume()
+        if self._troubles:
+            self._read_profiles()
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """Rows are other: compare again if anything of it counts."""
+        if not self.is_mounted or not self._were_read or (ids and not ids & set(self._ids)):
+            return
+        board = self.cockpit.board
+        self._rows.update({run_id: board.rows[run_id] for run_id in self._ids if run_id in board.rows})
+        entries = [
+            Entry(replace(board.rows[run_id], **_STILL), self._profiles[run_id])
+            for run_id in self._ids
+            if run_id in board.rows and run_id in self._profiles
+        ]
+        if self._baseline is not None and self._baseline not in {entry.summary.id for entry in entries}:
+            self._baseline = None
+            self.cockpit.say("the chosen baseline is gone: Δ against matched baselines", error=True)
+        before, self._entries = self._entries, entries
+        other = entries != before or self._missing() != self._compared.missing
+        if other or not ids:
+            self.cockpit.watcher.follow([entry.summary.id for entry in entries])
+        if other:
+            self._compare()
+
+    def _compare(self) -> None:
+        """In a thread: what is matched to what takes a moment for many runs."""
+        self._asked += 1
+        asked, entries, baseline = self._asked, self._entries, self._baseline
+        if entries:
+            self.cockpit.do(lambda: compare(entries, baseline), partial(self._take, asked))
+        else:
+            self._take(asked, None)
+
+    def _take(self, asked: int, comparison: Comparison | None) -> None:
+        if asked == self._asked and self.is_mounted:
+            self._answered = asked
+            self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
+            self._compared = Compared(
+                comparison,
+                {entry.summary.id: entry.summary for entry in self._entries},
+                {run_id: run_id for run_id in self._ids} | called(list(self._rows.values())),
+                self._missing(),
+                self._taught_by(),
+            )
+            self._show()
+
+    def _missing(self) -> dict[str, Missing]:
+        board, compared = self.cockpit.board, {entry.summary.id for entry in self._entries}
+        found = {}
+        for run_id in self._ids:
+            if run_id not in compared:
+                if run_id not in board.rows and board.whole:
+                    found[run_id] = Missing("deleted", "it was deleted")
+                elif run_id in self._troubles:
+                    found[run_id] = Missing("damaged", self._troubles[run_id])
+                else:
+                    found[run_id] = Missing(_READING, _READING)
+        return found
+
+    # what is shown
+
+    def _show(self) -> None:
+        compared, table = self._compared, self.table
+        letters = self._letters()
+        table.set_columns(compared.columns)
+        table.show(compared.keys)
+        table.marks = self._ids
+        table.letters = {
+            run_id: Cell(letters[run_id], curve_colour(index, dark=self.app.current_theme.dark))
+            for index, run_id in enumerate(self._ids)
+        }
+        self._give_room()
+        seeds = [] if compared.comparison is None else seed_lines(compared.comparison)
+        self._seeds.show([((line, "strong"),) for line in seeds])
+        against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
+        self.room.show(compared, letters, self._names, self._notes(seeds), against)
+        self._look()
+        self._draw()
+        self.say(*self.cockpit.said)
+
+    def _letters(self) -> dict[str, str]:
+        """Those of the list of runs, as far as the runs are marked there."""
+        known = {run_id: letter for run_id, letter in self.cockpit.board.letters.items() if run_id in self._ids}
+        free = (letter for letter in string.ascii_uppercase if letter not in known.values())
+        return {run_id: known.get(run_id) or next(free, "·") for run_id in self._ids}
+
+    def _notes(self, seeds: Sequence[str]) -> list[TextLine]:
+        compared = self._compared
+        lines: list[TextLine] = [
+            ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
+        ]
+        lines += [((line, "strong"),) for line in seeds]
+        lines += [((f"· {note}", ""),) for note in (() if compared.comparison is None else compared.comparison.notes)]
+        return [*lines, ((_LEGEND, "muted"),)]
+
+    def _look(self) -> None:
+        """The pages with a column for each run show the one under the cursor."""
+        ranks = {row.id: rank for rank, row in enumerate(self._compared.rows)}
+        self.room.look_at(ranks.get(self.table.cursor_key or "", 0))
+
+    def _draw(self) -> None:
+        board = self.cockpit.board
+        ids = [run_id for run_id in self._ids if run_id in board.rows]
+        found = shown(
+            self._metric, self._ids, board.rows, board.histories, self._letters(), dark=self.app.current_theme.dark
+        )
+        named = self._compared.named
+        notes = [f"{named.get(run_id, run_id)}: {board.broken[run_id]}" for run_id in ids if run_id in board.broken]
+        if any(run_id in board.partial for run_id in ids):
+            notes.append("the beginning is being read")
+        if not found.series:
+            notes.append("no run has measured it yet")
+        self.chart.show(
+            [replace(one, label=named.get(one.key, one.label)) for one in found.series],
+            references=found.references,
+            title=" · ".join([metric_title(self._metric), *notes]),
+            x_label=found.x_label,
+            x_max=found.x_max,
+        )
+
+    def history_changed(self, run_id: str) -> None:
+        """A curve grew; the first history of a teacher's students tells its IoU per class."""
+        if run_id in self._ids and self.is_mounted:
+            self._draw()
+            if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
+                self._take(self._asked, self.comparison)
+
+    def _taught_by(self) -> list[Teacher]:
+        return teachers(self._entries, self._names, self.cockpit.board.histories)
+
+    def _recolour(self) -> None:
+        self._show()
+
+    # room
+
+    def on_resize(self, event: Resize) -> None:
+        """The table may have more rows now, or fewer."""
+        self._give_room()
+
+    def _give_room(self) -> None:
+        """The table has the rows it needs, and at most half of the screen."""
+        self.table.styles.height = min(len(self._compared.keys) + 1, max(6, self.size.height // 2 - 2))
+
+    def action_page(self, name: str) -> None:
+        """Another page; what had the focus on the former one gives it back."""
+        self.room.turn(name)
+        self.call_after_refresh(self._keep_focus)
+
+    def _keep_focus(self) -> None:
+        if self.focused is None or not self.focused.display:
+            self.table.focus()
+
+    def say(self, text: str, command: str = "", error: bool = False) -> None:
+        """In silence too the command line's way stands at the right."""
+        if text or not self.is_mounted:
+            super().say(text, command, error)
+        else:
+            self.query_one("#status", Line).show(self.silence(), [Part(f" {self.twin}", "text-muted")])
+
+    def silence(self) -> Sequence[Part]:
+        """Which run is under the cursor, and why one is missing; the setting under the cursor, whole."""
+        if self.focused is not None and self.focused.id in ("numbers", "differs"):
+            return [Part(self.room.row_under_cursor(self.focused.id))]
+        key = self.table.cursor_key
+        if key is not None and key in self._compared.missing:
+            return [Part(f"{key}: {self._compared.missing[key].reason}", "error")]
+        row = None if key is None else self._rows.get(key)
+        return [] if row is None else [Part(f"{row.id} {row.state.word.lower()} {row.detail}")]
+
+    def on_table_moved(self, event: Moved) -> None:
+        """Another run, or another setting."""
+        if event.table is self.table:
+            self._look()
+        if self.cockpit.said[0]:
+            self.cockpit.say("")
+        else:
+            self.say("")
+
+    def on_descendant_focus(self) -> None:
+        """The line below tells of what has the focus."""
+        if not self.cockpit.said[0]:
+            self.say("")
+
+    def on_table_opened(self, event: Opened) -> None:
+        """A double click."""
+        if event.table is self.table:
+            self.action_open()
+
+    # keys
+
+    def step_metric(self, by: int) -> None:
+        """Show another curve."""
+        names = metrics(history for run_id in self._ids if (history := self.cockpit.board.histories.get(run_id)))
+        if names:
+            at = names.index(self._metric) if self._metric in names else -1 if by > 0 else 0
+            self._metric = names[(at + by) % len(names)]
+            self._draw()
+
+    def action_back(self) -> None:
+        """To where one came from."""
+        self.dismiss()
+
+    def action_baseline(self) -> None:
+        """Measure Δ against the run under the cursor, or against the matched baselines again."""
+        key = self.run_id
+        if key is None or key not in {entry.summary.id for entry in self._entries}:
+            self.cockpit.say("this row is no run that Δ can be measured against", error=True)
+            return
+        self._baseline = None if key == self._baseline else key
+        against = "their matched baselines" if self._baseline is None else self._compared.named[key]
+        self.cockpit.say(f"Δ against {against}", self.twin)
+        self._compare()

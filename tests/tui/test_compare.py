@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from kdtui.compare import Comparison, cells, compare, entries_of, render
+from kdtui.store.run import Run
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.screens.compare import CompareScreen
+from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.run import RunScreen
+from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.table import Table
+from tests.tui.scenes import Scene, cockpit, lines, shows, text, until
+
+
+@pytest.fixture
+def runs(scene: Scene) -> list[Run]:
+    """A teacher's two students, their baseline, and one that trains."""
+    teacher = scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76)
+    return [
+        scene.finished("b0-alone", best=0.68),
+        scene.finished("b0-from-b3", teacher=teacher, best=0.70),
+        scene.running("b0-t2", teacher=teacher, temperature=2.0, epochs=20),
+        scene.finished("r18-from-b3", teacher=teacher, encoder="resnet18", best=0.66),
+    ]
+
+
+class Open:
+    """The screen, and what it should say."""
+
+    def __init__(self, app: KdtuiApp, pilot: Pilot[Any], scene: Scene, runs: list[Run]) -> None:
+        self.app, self.pilot, self.scene, self.runs = app, pilot, scene, runs
+
+    @property
+    def screen(self) -> CompareScreen:
+        assert isinstance(self.app.screen, CompareScreen)
+        return self.app.screen
+
+    @property
+    def table(self) -> Table:
+        return self.screen.table
+
+    def expected(self, baseline: str | None = None) -> Comparison:
+        """What ``kdtui compare`` says."""
+        there = [run for run in self.runs if run.path.exists()]
+        return compare(entries_of(self.scene.store, there), baseline)
+
+    def line(self, name: str) -> str:
+        return next(line for line in lines(self.app) if name in line)
+
+
+@asynccontextmanager
+async def opened(scene: Scene, runs: list[Run], size: tuple[int, int] = (80, 24)) -> AsyncIterator[Open]:
+    app = cockpit(scene)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.board.whole)
+        app.compare([run.id for run in runs])
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.table.cursor_key is not None)
+        yield Open(app, pilot, scene, runs)
+
+
+async def test_its_numbers_are_those_of_the_command(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        header, body = cells(on.expected())
+        for row in body:
+            line = on.line(row[0].split(" (")[0])
+            for title in ("T", "α", "epoch", "mIoU", "retention", "smaller", "Δ baseline"):
+                assert row[header.index(title)].removeprefix("★ ") in line, (title, line)
+        assert render(on.screen.comparison or on.expected(), "json") == render(on.expected(), "json")
+        ranked = [row.id for row in on.expected().rows]
+        assert [key for key in on.screen._compared.keys if key in ranked] == ranked
+        assert on.table.cursor_key == ranked[0]
+
+
+async def test_best_worst_and_the_teacher_stand_out(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs, (140, 36)) as on:
+        assert "★0." in on.line("b0-from-b3") and "▼0." in on.line("b0-t2")
+        assert "▼14.33 M" in on.line("r18-from-b3") and "▼0.92x" in on.line("r18-from-b3")
+        assert "★2.10x" not in text(on.app)  # what most of them have is no distinction
+        assert "0.7540" in on.line("teacher b3-teacher") and "13.16 M" in on.line("teacher b3-teacher")
+        await until(on.pilot, lambda: "0.9300" in on.line("teacher b3-teacher"))  # its IoU, from a student's history
+
+
+async def test_seeds_of_one_profile_are_drawn_together(scene: Scene) -> None:
+    seeds = [scene.finished("b0-alone", seed=seed, best=0.6 + seed / 100) for seed in range(3)]
+    async with opened(scene, seeds) as on:
+        (group,) = on.expected().aggregates
+        assert f"mIoU {group.miou:.4f} ± {group.miou_sd:.4f} (n = 3, seeds 0, 1, 2)" in text(on.app)
+        assert all(f"b0-alone s{seed}" in text(on.app) for seed in range(3))
+
+
+async def test_a_key_chooses_the_baseline_and_takes_it_back(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        matched = on.expected()
+        assert matched.baseline == runs[0].id and "Δ against matched baselines" in text(on.app)
+        on.table.move_to(runs[3].id)
+        await on.pilot.press("b")
+        await until(on.pilot, lambda: on.screen.comparison == on.expected(runs[3].id))
+        assert "Δ against r18-from-b3" in text(on.app) and "baseline" in on.line("r18-from-b3")
+        assert on.screen.twin.endswith(f"--baseline {runs[3].id}")
+        await on.pilot.press("b")
+        await until(on.pilot, lambda: on.screen.comparison == matched)
+        assert "--baseline" not in on.screen.twin
+
+
+async def test_the_teachers_row_is_no_baseline(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        await on.pilot.press("end", "b", "enter")
+        assert isinstance(on.app.screen, CompareScreen)
+        await shows(on.pilot, "no run that Δ can be measured against")
+        assert on.screen.comparison == on.expected()
+
+
+async def test_the_command_is_always_told(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs, (200, 30)) as on:
+        assert lines(on.app)[-2].endswith("kdtui compare " + " ".join(run.id for run in runs))
+        await on.pilot.press("C")
+        assert (scene.store.root / ".cache" / "copied.txt").read_text() == on.screen.twin
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_every_page_is_complete(scene: Scene, runs: list[Run], size: tuple[int, int]) -> None:
+    async with opened(scene, runs, size) as on:
+        await shows(on.pilot, "val mIoU", "images")
+        await on.pilot.press("3")
+        await shows(on.pilot, "distillation.temperature", "student.encoder", "resnet18", "false")
+        await on.pilot.press("4")
+        await shows(on.pilot, "is not final", "★ best")
+        await on.pilot.press("2")
+        await shows(on.pilot, "IoU background", "params")
+        seen = text(on.app)
+        await on.pilot.press("tab", "end")
+        await shows(on.pilot, "finished")
+        seen += text(on.app)
+        for told in ("IoU other", "retention", "Δ against", "b0-alone", "◆ b3-", "state"):
+            assert told in seen
+        await on.pilot.press("1")
+        beside = on.screen.query_one("#numbers") if size == (120, 36) else on.table  # the page is gone, or is not
+        await until(on.pilot, lambda: on.app.focused is beside)
+
+
+async def test_columns_of_many_runs_follow_the_cursor(scene: Scene) -> None:
+    many = [scene.finished(f"run{n}", temperature=1.0 + n, teacher=None, seed=n, best=0.8 - n / 100) for n in range(9)]
+    async with opened(scene, many) as on:
+        await on.pilot.press("3")
+        await shows(on.pilot, "seed", "A run0")
+        assert "I run8" not in text(on.app)
+        await on.pilot.press("end")
+        await shows(on.pilot, "I run8")
+        assert "A run0 " not in lines(on.app)[13]
+
+
+async def test_false_and_zero_are_differences(scene: Scene) -> None:
+    teacher = scene.finished("teacher")
+    pair = [scene.finished("zero", seed=0), scene.finished("one", teacher=teacher, seed=1)]
+    async with opened(scene, pair) as on:
+        await on.pilot.press("3", "tab")
+        await shows(on.pilot, "distillation.enabled")
+        on.screen.query_one("#differs", Table).move_to("distillation.enabled")
+        await shows(on.pilot, "distillation.enabled: ")
+        told = lines(on.app)[-2]
+        assert "false" in told and "true" in told
+        on.screen.query_one("#differs", Table).move_to("seed")
+        await until(on.pilot, lambda: lines(on.app)[-2].startswith("seed: "))
+        assert {"0", "1"} <= set(lines(on.app)[-2].split())
+
+
+async def test_curves_of_all_runs_by_images(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        chart = on.screen.query_one(LineChart)
+        await until(on.pilot, lambda: len(chart._picture.series) == 4)
+        assert {one.key for one in chart._picture.series} == {run.id for run in runs}
+        assert chart._picture.x_label == "images"
+        history = on.app.board.histories[runs[1].id]
+        curve = next(one for one in chart._picture.series if one.key == runs[1].id)
+        assert list(curve.xs) == history.curves["val/miou"].images
+        assert [line.label for line in chart._picture.references] == ["teacher", "95%"]
+        title = chart._picture.title
+        await on.pilot.press("m")
+        assert chart._picture.title != title
+        await on.pilot.press("M")
+        assert chart._picture.title == title
+
+
+async def test_it_follows_a_live_run(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        await until(on.pilot, lambda: on.screen.query_one(LineChart)._picture.series)
+        before = on.line("b0-t2")
+        scene.advance(runs[2], 30)
+        await until(on.pilot, lambda: on.line("b0-t2") != before)
+        row = next(row for row in on.expected().rows if row.id == runs[2].id)
+        assert f"{row.miou:.4f}" in on.line("b0-t2")
+        points = on.app.board.histories[runs[2].id].curves["val/miou"].images
+        series = on.screen.query_one(LineChart)._picture.series
+        assert next(one for one in series if one.key == runs[2].id).xs[-1] == points[-1] == 50 * 160
+
+
+async def test_a_deleted_and_a_damaged_run_show_as_such(scene: Scene, runs: list[Run]) -> None:
+    broken = scene.damaged("half")
+    async with opened(scene, [*runs, broken]) as on:
+        assert "damaged" in on.line("half")
+        on.table.move_to(runs[0].id)
+        await on.pilot.press("b")
+        await until(on.pilot, lambda: on.screen.comparison is not None and on.screen.comparison.baseline == runs[0].id)
+        shutil.rmtree(runs[0].path)
+        await until(on.pilot, lambda: "deleted" in on.line("b0-alone"))
+        await shows(on.pilot, "baseline is gone")
+        assert runs[0].id not in on.screen.twin
+        await on.pilot.press("4")
+        await shows(on.pilot, "b0-alone: it was deleted", "half: profile.toml is damaged")
+        for run in runs[1:]:
+            shutil.rmtree(run.path)
+        await until(on.pilot, lambda: on.screen.comparison is None)
+        await on.pilot.press("e")
+        await shows(on.pilot, "nothing to write")
+        await on.pilot.press("y")
+        await shows(on.pilot, "nothing to copy")
+
+
+async def test_foreign_names_are_shown_harmlessly(scene: Scene) -> None:
+    pair = [scene.finished("one", shown_as="[red]x[/]\x1b[31m"), scene.finished("two", seed=1)]
+    async with opened(scene, pair) as on:
+        assert "[red]x[/][31m" in text(on.app) and "\x1b" not in text(on.app)
+        for page in "1234":
+            await on.pilot.press(page)
+            assert "\x1b" not in text(on.app)
+
+
+@pytest.mark.parametrize(("ending", "form"), [(".md", "markdown"), (".csv", "csv"), (".json", "json")])
+async def test_export(scene: Scene, runs: list[Run], tmp_path: Path, ending: str, form: str) -> None:
+    path = tmp_path / f"table{ending}"
+    async with opened(scene, runs, (120, 36)) as on:
+        await answer(on, str(path))
+        await shows(on.pilot, f"written to {path} as {form}")
+        assert path.read_text() == render(on.expected(), form)
+        if form == "json":
+            assert len(json.loads(path.read_text())["rows"]) == 4
+
+
+async def answer(on: Open, typed: str) -> None:
+    await on.pilot.press("e")
+    assert isinstance(on.app.screen, Prompt)
+    on.app.screen.query_one(Input).value = typed
+    await on.pilot.pause()
+    await on.pilot.press("enter")
+
+
+async def test_export_refuses_nothing_silently(scene: Scene, runs: list[Run], tmp_path: Path) -> None:
+    there = tmp_path / "there.csv"
+    there.write_text("precious")
+    async with opened(scene, runs, (120, 36)) as on:
+        await answer(on, str(tmp_path / "table.pdf"))
+        await shows(on.pilot, "the ending says the format", ".md, .markdown, .csv, .json")
+        on.app.screen.query_one(Input).value = str(tmp_path / "nowhere" / "table.md")
+        await shows(on.pilot, "this folder does not exist")
+        await on.pilot.press("enter")
+        assert isinstance(on.app.screen, Prompt)
+        await on.pilot.press("escape")
+        await answer(on, str(there))
+        assert isinstance(on.app.screen, Confirm)
+        await on.pilot.press("n")
+        await shows(on.pilot, "is as it was")
+        assert there.read_text() == "precious"
+        await answer(on, str(there))
+        await on.pilot.press("y")
+        await shows(on.pilot, f"written to {there} as csv")
+        assert there.read_text() == render(on.expected(), "csv")
+
+
+async def test_copy(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        await on.pilot.press("y")
+        await shows(on.pilot, "comparison as Markdown: copied")
+        assert on.app.clipboard == render(on.expected(), "markdown")
+
+
+async def test_open_and_back(scene: Scene, runs: list[Run]) -> None:
+    async with opened(scene, runs) as on:
+        on.table.move_to(runs[1].id)
+        await on.pilot.press("enter")
+        await until(on.pilot, lambda: isinstance(on.app.screen, RunScreen))
+        await on.pilot.press("escape")
+        await until(on.pilot, lambda: isinstance(on.app.screen, CompareScreen))
+        await on.pilot.press("escape")
+        await until(on.pilot, lambda: not isinstance(on.app.screen, CompareScreen))
+
+
+async def test_letters_and_colours_are_those_of_the_list(scene: Scene, runs: list[Run]) -> None:
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.board.whole)
+        await pilot.press("space", "down", "down", "space", "down", "space")
+        marked = dict(app.board.letters)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.comparison is not None)
+        for run_id, letter in marked.items():
+            line = next(line for line in lines(app) if app.board.rows[run_id].name in line)
+            assert line[1] == letter
+
+
+async def test_without_colour_and_in_the_light(scene: Scene, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with opened(scene, runs) as on:
+        assert on.line("b0-from-b3").startswith(">B")
+        await on.pilot.press("ctrl+t", "1", "2", "3", "4")
+        await shows(on.pilot, "b0-from-b3")
