@@ -1,0 +1,84 @@
+"""A picture of what the temperature does to a distribution over classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from kdtui.tui.widgets.bars import Bar, Bars
+from kdtui.tui.widgets.panel import Panel
+
+_WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"), (math.inf, "nearly uniform"))
+
+
+def softened(probabilities: Sequence[float], temperature: float) -> list[float]:
+    """``softmax(z / T)`` of the logits that give ``probabilities`` at T = 1: ``p^(1/T)``, normalised.
+
+    Args:
+        probabilities: In [0, 1], one above 0.
+        temperature: Above 0.
+    """
+    logs = [math.log(p) / temperature if p > 0 else -math.inf for p in probabilities]
+    highest = max(logs)
+    weights = [math.exp(value - highest) for value in logs]
+    return [weight / sum(weights) for weight in weights]
+
+
+def entropy(probabilities: Sequence[float]) -> float:
+    """Entropy in bits."""
+    return sum(p * math.log2(1 / p) for p in probabilities if p > 0)
+
+
+class Distribution(Vertical):
+    """Bars of the softened probabilities, each with a mark where it stands at T = 1, and the entropy in words.
+
+    Args:
+        title: Whose probabilities they are; an example says that it is one.
+    """
+
+    DEFAULT_CSS = """
+    Distribution { height: auto; width: 1fr; }
+    """
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._bars = Bars(title, mark="│ at T=1")
+        self._words = Panel(wraps=True)
+
+    def compose(self) -> ComposeResult:
+        """Bars above words."""
+        yield self._bars
+        yield self._words
+
+    def show(self, classes: Sequence[tuple[str, float]], temperature: float | None) -> None:
+        """Show what a temperature does; one that is none shows nothing.
+
+        Args:
+            classes: Name and probability at T = 1 of each class.
+            temperature: T; anything but a number above 0 is none.
+        """
+        if temperature is None or temperature <= 0 or not classes:
+            self._bars.show([])
+            self._words.show([])
+            return
+        before = [p for _, p in classes]
+        after = softened(before, temperature)
+        self._bars.show([Bar(name, now, mark=then) for (name, then), now in zip(classes, after, strict=True)])
+        self._words.show([[(in_words(before, after), "muted")]])
+
+
+def in_words(before: Sequence[float], after: Sequence[float]) -> str:
+    """The entropy before and after, each with a word for it."""
+    most = math.log2(len(before))
+
+    def said(probabilities: Sequence[float]) -> tuple[str, str]:
+        bits = entropy(probabilities)
+        return f"{bits:.2f}", next(word for bound, word in _WORDS if bits <= bound * most)
+
+    (old, old_word), (new, new_word) = said(before), said(after)
+    if old == new:
+        return f"entropy {new} of {most:.2f} bits: {new_word}"
+    return f"entropy {old} → {new} of {most:.2f} bits: {old_word} → {new_word}"
