@@ -1,0 +1,333 @@
+"""The form of a new run: what is typed, what it comes to, and the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.events import DescendantFocus
+from textual.widget import Widget
+
+from kdtui.catalog import Cost
+from kdtui.errors import KdtuiError
+from kdtui.launch.slots import Capacity
+from kdtui.profile.find import ProfileFile
+from kdtui.tui.door import Inspected
+from kdtui.tui.form import Checked, Draft
+from kdtui.tui.form_costs import Shape, listed_cost
+from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.form_queue import place
+from kdtui.tui.keys import keys_of
+from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.new_run import layout
+from kdtui.tui.screens.new_run.behind import Behind
+from kdtui.tui.screens.new_run.launching import REST, Launching
+from kdtui.tui.screens.new_run.loss import LossSection
+from kdtui.tui.screens.new_run.profile import ProfileSection
+from kdtui.tui.screens.new_run.section import FieldRow, Section
+from kdtui.tui.screens.new_run.student import StudentSection
+from kdtui.tui.screens.new_run.teacher import TeacherSection
+from kdtui.tui.screens.new_run.training import TrainingSection
+from kdtui.tui.screens.new_run.verdict import Verdict
+from kdtui.tui.widgets.line import Part
+from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.slider import Slider
+
+W = TypeVar("W", bound=Widget)
+_MOVES = ("next_part", "previous_part")
+_HELP = {
+    "profile": "what to train on and how; a name, or a file",
+    "encoder": "the student's encoder; empty: the profile's own",
+}
+
+
+class NewRunScreen(Launching):
+    """Set up, check and launch runs.
+
+    Args:
+        clone: Id of a run whose resolved profile is taken.
+    """
+
+    SCOPES = ("new",)
+    # Moves have priority: who types fast has typed the next letters before a field has passed such a key on.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.action in _MOVES)
+            for key in keys_of("new")
+        ),
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
+    ]
+    HORIZONTAL_BREAKPOINTS = layout.WIDTHS
+    VERTICAL_BREAKPOINTS = layout.HEIGHTS
+    DEFAULT_CSS = layout.CSS
+
+    def __init__(self, clone: str | None = None) -> None:
+        super().__init__(Draft(clone=clone or ""))
+        self._edits = 0
+        self._slots: Capacity | None = None
+        self._scores: dict[str, float | None] = {}
+
+    def body(self) -> Iterable[Widget]:
+        """The parts, in the order in which they are filled in."""
+        cockpit = self.cockpit
+        self.behind = Behind(cockpit.store, cockpit.ask, self._do, cockpit.board.find)
+        self._teacher = TeacherSection(lambda path: self.behind.door.known(path, self.checked.teacher_options))
+        self._student = StudentSection()
+        with Container(id="form"):
+            with Vertical(classes="column"):
+                yield ProfileSection()
+                yield self._teacher
+            with Vertical(classes="column", id="middle"):
+                yield self._student
+            with Vertical(classes="column"):
+                yield LossSection()
+                yield TrainingSection()
+        yield Verdict()
+
+    @property
+    def sections(self) -> list[Section]:
+        """The parts, in order."""
+        return list(self.query(Section))
+
+    def on_mount(self) -> None:
+        """Fill in, begin to read; pydantic is imported by that, away from the first key press."""
+        self.refill()
+        self.behind.profiles(self._profiles_listed)
+        self.behind.slots(self._slots_counted, self.failed)
+        self.read()
+        part: Section = self.query_one(LossSection if self.draft.clone else ProfileSection)
+        part.focus_first()
+
+    def _do(self, work: Any, then: Any, *, failed: Any = None) -> None:
+        """Work in a thread; what it gives is dropped when the form is gone."""
+
+        def alive(tell: Any) -> Any:
+            return lambda result: tell(result) if self.is_attached else None
+
+        self.cockpit.do(work, alive(then), failed=None if failed is None else alive(failed), group="new run")
+
+    # what other threads found
+
+    def _profiles_listed(self, files: Sequence[ProfileFile]) -> None:
+        self.query_one(ProfileSection).listed(files)
+
+    def _slots_counted(self, slots: Capacity) -> None:
+        self._slots = slots
+        self.show_standing()
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """Other runs may be able to teach, and the line may be longer or shorter."""
+        rows = self.cockpit.board.rows
+        scores = (
+            {run_id: row.best_miou for run_id, row in rows.items()}
+            if not ids or len(rows) != len(self._scores)
+            else {**self._scores, **{run_id: rows[run_id].best_miou for run_id in ids if run_id in rows}}
+        )
+        if scores != self._scores or not ids:
+            self._scores = scores
+            self.behind.teachers(list(rows.values()), self._teacher.listed, self.cockpit.say_error)
+        self.show_standing()
+
+    # editing
+
+    def on_section_edited(self, event: Section.Edited) -> None:
+        """Something else is typed or chosen."""
+        event.stop()
+        self.edit(replace(self.draft, **event.texts))
+
+    def edit(self, draft: Draft) -> None:
+        """Take another draft; it is read once no key was pressed for a moment."""
+        if draft == self.draft:
+            return
+        self.forget_plan(draft)
+        for section in self.sections:
+            section.chose(draft)
+        self.show_standing()
+        self._edits += 1
+        mine = self._edits
+        self.set_timer(REST, lambda: self.read() if mine == self._edits else None)
+
+    def read(self) -> None:
+        """Find out what the draft comes to."""
+        self.behind.check(self.draft, self._checked, self.failed)
+
+    def refill(self) -> None:
+        """Show the draft in every field, because it was not typed."""
+        for section in self.sections:
+            section.fill(self.draft)
+
+    def texts(self) -> dict[str, str]:
+        """What stands in the fields at this moment."""
+        return {name: text for section in self.sections for name, text in section.texts().items()}
+
+    def _checked(self, draft: Draft, checked: Checked) -> None:
+        self.read_draft = draft
+        self.standing = replace(self.standing, checked=checked)
+        for section in self.sections:
+            section.show(checked)
+        self._measure()
+        self.show_standing()
+        self.call_after_refresh(self._into_sight)  # mistakes made the parts longer, or shorter
+        if draft == self.draft:
+            self.advance()
+
+    def _measure(self) -> None:
+        """The costs against the chosen teacher, as far as it is known."""
+        checked = self.checked
+        found = None if checked.teacher is None else self.behind.door.known(checked.teacher, checked.teacher_options)
+        self._student.against(None if found is None else _cost_of(found, checked.shape))
+        self.standing = replace(self.standing, teacher_parameters=None if found is None else found.parameters)
+
+    def on_teacher_section_browse(self, event: TeacherSection.Browse) -> None:
+        """A path is being typed."""
+        event.stop()
+        text = event.text
+        self.behind.browse(
+            text,
+            partial(self._teacher.browsed, text),
+            lambda error: self._teacher.browsed(text, [], f"{error.what}: {error.found}"),
+        )
+
+    def on_teacher_section_inspect(self, event: TeacherSection.Inspect) -> None:
+        """Look into a checkpoint."""
+        event.stop()
+        path = event.checkpoint
+
+        def then(found: Inspected | KdtuiError) -> None:
+            self._teacher.answered(path)
+            self._measure()
+            if isinstance(found, KdtuiError):
+                self.cockpit.say_error(found)
+
+        self._teacher.asked(path)
+        self.behind.inspect(path, self.checked.teacher_options, then, then)
+
+    # mistakes and keys
+
+    def go_to_mistake(self) -> None:
+        """Put the cursor where the first mistake can be mended."""
+        places = self.checked.mistakes
+        for section in self.sections:
+            for name in section.PLACES:
+                if name in places:
+                    section.focus_place(name)
+                    self.cockpit.say("mend this first", error=True)
+                    return
+        self.cockpit.say("mend what stands above first", error=True)
+
+    def action_copy_command(self) -> None:
+        """Copy the command line, all of them for several seeds."""
+        if self.checked.commands:
+            self.cockpit.copy_text("\n".join(self.checked.commands), "command")
+
+    def action_next_part(self) -> None:
+        """The first field of the next part."""
+        self._step(1)
+
+    def action_previous_part(self) -> None:
+        """The first field of the part before."""
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        sections = self.sections
+        part = self._focused(Section)
+        here = sections.index(part) if part is not None else -1 if by > 0 else 1
+        sections[(here + by) % len(sections)].focus_first()
+
+    def action_leave(self) -> None:
+        """Put a search away; else leave the form, after a question if something was typed."""
+        picker = self._focused(Picker)
+        if picker is not None and picker.text:
+            picker.leave()
+            return
+        if self.standing.doing == "launching":
+            self.cockpit.say("being launched")
+        elif self.draft == self.first_draft:
+            self.app.pop_screen()
+        else:
+            self.app.push_screen(
+                Confirm(
+                    "Leave the form?",
+                    "What was typed is lost; the command below does the same later.",
+                    self.checked.commands[0] if self.checked.commands else "",
+                ),
+                self._leave_if,
+            )
+
+    def _leave_if(self, yes: bool | None) -> None:
+        if yes:
+            self.app.pop_screen()
+
+    def bar_keys(self) -> list[tuple[str, str, str]]:
+        """A question mark is a letter in a field: the bar names the other key for help."""
+        return [("F1" if shown == "?" else shown, label, action) for shown, label, action in super().bar_keys()]
+
+    # what the focus stands on
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Bring the whole part into sight, and say what the field takes."""
+        self._into_sight()
+        if not self.cockpit.said[0]:
+            self.say("")
+
+    def show_standing(self) -> None:
+        """Show how far the form has come."""
+        if not self.is_mounted:
+            return
+        profiles = self.checked.profiles
+        here = None
+        if profiles and self._slots is not None:
+            here = place(profiles[0], len(profiles), self.cockpit.board.rows.values(), self._slots)
+        self.standing = replace(self.standing, place=here)
+        self.query_one(Verdict).show(self.standing)
+
+    def on_verdict_resized(self, event: Verdict.Resized) -> None:
+        """What is being filled in stays in sight."""
+        event.stop()
+        self.call_after_refresh(self._into_sight)
+
+    def _into_sight(self) -> None:
+        """As much of the focused part as fits, and the focused field in any case."""
+        part = self._focused(Section)
+        if part is not None and self.focused is not None:
+            part.scroll_visible(animate=False, immediate=True)
+            self.focused.scroll_visible(animate=False, immediate=True)
+
+    def silence(self) -> Sequence[Part]:
+        """What the focused field takes."""
+        name = self._focused_field()
+        if name is None:
+            return ()
+        if name in _HELP:
+            return [Part(_HELP[name], "text-muted")]
+        own = self.checked.own.get(name, "")
+        empty = f"; empty: {own}, the profile's own" if own else ""
+        return [Part(f"{FIELDS[name].label}: {FIELDS[name].help}{empty}", "text-muted")]
+
+    def _focused_field(self) -> str | None:
+        row, slider, part = self._focused(FieldRow), self._focused(Slider), self._focused(Section)
+        if row is not None:
+            return row.field.name
+        if slider is not None:
+            return slider.id
+        return part.PLACES[0] if part is not None else None
+
+    def _focused(self, kind: type[W]) -> W | None:
+        """What of a kind the focus is in; `has_focus_within` follows too late for fast typing."""
+        above = () if self.focused is None else self.focused.ancestors
+        return next((widget for widget in above if isinstance(widget, kind)), None)
+
+
+def _cost_of(found: Inspected, shape: Shape | None) -> Cost | None:
+    """What a teacher costs: parameters from its file, MACs from the catalog where it knows them."""
+    if found.parameters is None:
+        return None
+    widths = found.decoder_channels
+    like = None if shape is None else replace(shape, architecture=found.architecture, decoder_channels=widths)
+    known = None if like is None else listed_cost(found.encoder, like)
+    return Cost(found.parameters, found.parameters_used or found.parameters, 0 if known is None else known.macs)

@@ -1,0 +1,158 @@
+"""The student: its encoder from a searchable list with what each would cost, and the width of its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+
+from kdtui.catalog import Cost
+from kdtui.tui.form import Checked, Draft
+from kdtui.tui.form_costs import Shape, found, listed_cost, smaller, work
+from kdtui.tui.screens.new_run.section import FieldRow, Mistake, Section
+from kdtui.tui.widgets.panel import Panel, Span
+from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.table import Cell, Column
+from kdtui.wording import millions, ratio
+
+_COLUMNS = (
+    Column("encoder", "encoder", 14, grow=True),
+    Column("parameters", "params", 7, right=True),
+    Column("macs", "MACs", 6, right=True),
+    Column("smaller", "less", 6, right=True),
+)
+_USUAL = Shape("Unet", 5, 4, 256, 256)
+"""What costs are shown for while no profile is chosen."""
+
+
+class StudentSection(Section):
+    """Encoders, as the cursor moves over them, and the decoder."""
+
+    TITLE = "STUDENT"
+    PLACES = ("encoder", "decoder")
+
+    def __init__(self) -> None:
+        super().__init__(id="student")
+        self._shape = _USUAL
+        self._teacher: Cost | None = None
+        self._chosen = ""
+        self._own = ""
+        self._picker = Picker(
+            _COLUMNS,
+            self._cells,
+            find=self._find,
+            placeholder="search encoders",
+            empty="enter takes any tu-NAME of timm",
+        )
+        self._mistake = Mistake()
+        self._about = Panel(wraps=True, classes="about")
+
+    def fields(self) -> ComposeResult:
+        """Mistake, list, costs of the one under the cursor, decoder."""
+        yield self._mistake
+        yield self._picker
+        yield self._about
+        yield FieldRow("decoder")
+
+    def chose(self, draft: Draft) -> None:
+        """Show which is chosen."""
+        self._chosen = draft.text("encoder")
+        self._mark()
+
+    def show(self, checked: Checked) -> None:
+        """Show what is wrong, and what the profile's own encoder and size are."""
+        super().show(checked)
+        self._mistake.say(checked.mistakes.get("encoder", ""))
+        before = (self._shape, self._own)
+        self._shape, self._own = checked.shape or _USUAL, checked.own.get("encoder", "")
+        if before != (self._shape, self._own):
+            self._picker.search()
+            self._mark()
+
+    def against(self, teacher: Cost | None) -> None:
+        """Measure every encoder against this teacher; its MACs may be 0 where nobody knows them."""
+        if teacher != self._teacher:
+            self._teacher = teacher
+            self._picker.search()
+            self._tell()
+
+    def _mark(self) -> None:
+        name = self._chosen or self._own
+        self._picker.choose(name or None)
+        self.entitle(name, "" if self._chosen or not self._own else "the profile's own")
+        self._tell()
+
+    def _find(self, text: str) -> list[str]:
+        """Smallest student first: its decoder counts as well."""
+        costs = {name: listed_cost(name, self._shape) for name in found(text)}
+        return sorted(costs, key=lambda name: (cost.parameters if (cost := costs[name]) else 0, name))
+
+    def _cells(self, key: str) -> Sequence[Cell]:
+        cost = listed_cost(key, self._shape)
+        if cost is None:
+            return [Cell(key), Cell("-"), Cell("-"), Cell("-")]
+        parameters = self._teacher.parameters if self._teacher else None
+        return [
+            Cell(key),
+            Cell(millions(cost.parameters)),
+            Cell(work(cost.macs)),
+            Cell(ratio(smaller(parameters, cost.parameters))),
+        ]
+
+    def _tell(self) -> None:
+        """What the one under the cursor would give."""
+        key = self._picker.cursor_key
+        cost = None if key is None else listed_cost(key, self._shape)
+        if key is None or cost is None:
+            self._about.show([])
+            return
+        shape = self._shape
+        lines: list[list[Span]] = [
+            [
+                (key, "strong"),
+                (f"  {millions(cost.parameters)} parameters, {work(cost.macs)} MACs", ""),
+                (f"  at {shape.height}x{shape.width}, {shape.out_channels} channels", "muted"),
+            ]
+        ]
+        if self._teacher is not None:
+            lines.append(_against(cost, self._teacher))
+        self._about.show(lines)
+
+    def on_picker_moved(self, event: Picker.Moved) -> None:
+        """What would it give?"""
+        event.stop()
+        self._tell()
+
+    def on_picker_typed(self, event: Picker.Typed) -> None:
+        """The list changed under the cursor."""
+        event.stop()
+        self._tell()
+
+    def on_picker_picked(self, event: Picker.Picked) -> None:
+        """This one."""
+        event.stop()
+        self._choose(event.key)
+
+    def on_picker_entered(self, event: Picker.Entered) -> None:
+        """One that the catalog does not have."""
+        event.stop()
+        self._choose(event.text.strip())
+
+    def _choose(self, encoder: str) -> None:
+        self._picker.leave()
+        self.post_message(self.Edited({"encoder": encoder}))
+
+
+def _against(student: Cost, teacher: Cost) -> list[Span]:
+    """How much less than the teacher it is, or more."""
+    sizes = smaller(teacher.parameters, student.parameters), smaller(teacher.macs, student.macs)
+    words = [
+        f"{ratio(by)} fewer {what}" if by >= 1 else f"{ratio(1 / by)} more {what}"
+        for by, what in zip(sizes, ("parameters", "MACs"), strict=True)
+        if by
+    ]
+    good = all(by is None or by >= 1 for by in sizes)
+    return [
+        (", ".join(words), "good" if good else "warn"),
+        (f"  than the teacher ({millions(teacher.parameters)})", "muted"),
+    ]

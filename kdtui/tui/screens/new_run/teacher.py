@@ -1,0 +1,264 @@
+"""The teacher: checkpoints of the store, or a path that is typed on, and what is known of the one under the cursor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.message import Message
+
+from kdtui.launch.teachers import TeacherRow
+from kdtui.profile.find import expanded
+from kdtui.tui.door import Inspected
+from kdtui.tui.form import ALONE, Checked, Draft
+from kdtui.tui.form_browse import Found, is_checkpoint_folder, is_path
+from kdtui.tui.screens.new_run.inspected import called, lines_of
+from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.widgets.panel import Panel
+from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.table import Cell, Column
+from kdtui.wording import mebibytes, millions, number
+
+_OWN = "(own)"
+_COLUMNS = (
+    Column("teacher", "teacher", 12, grow=True),
+    Column("encoder", "encoder", 8, 20, drop=2),
+    Column("parameters", "params", 7, right=True),
+    Column("miou", "mIoU", 6, right=True, drop=1),
+)
+_EMPTY = "no checkpoints here yet: type a path, or train a teacher first"
+
+
+class TeacherSection(Section):
+    """The list of teachers with an inspector.
+
+    Args:
+        known: What is known of a checkpoint at once.
+    """
+
+    TITLE = "TEACHER"
+    PLACES = ("teacher",)
+
+    class Browse(Message):
+        """A path is being typed: what could it go on with?"""
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+            super().__init__()
+
+    class Inspect(Message):
+        """Look into this checkpoint: somebody asked."""
+
+        def __init__(self, checkpoint: Path) -> None:
+            self.checkpoint = checkpoint
+            super().__init__()
+
+    def __init__(self, known: Callable[[Path], Inspected | None]) -> None:
+        super().__init__(id="teacher")
+        self._known = known
+        self._rows: dict[str, TeacherRow] = {}
+        self._found: dict[str, Found] = {}
+        self._typed: dict[str, str] = {}
+        self._text = ""
+        self._checked = Checked()
+        self._asked: set[Path] = set()
+        self._moved = False
+        self._picker = Picker(
+            _COLUMNS, self._cells, find=self._find, placeholder="search, or a path: / ~ .", empty=_EMPTY
+        )
+        self._mistake = Mistake()
+        self._about = Panel(wraps=True, classes="about")
+
+    def fields(self) -> ComposeResult:
+        """Mistake, list and inspector."""
+        yield self._mistake
+        with Container(classes="pair"):
+            yield self._picker
+            yield self._about
+
+    def listed(self, rows: Iterable[TeacherRow]) -> None:
+        """Show these checkpoints, newest first."""
+        self._rows = {row.checkpoint: row for row in reversed(list(rows))}
+        self._search()
+
+    def browsed(self, text: str, entries: Sequence[Found], trouble: str = "") -> None:
+        """Show what a typed path could go on with, if it is still the typed one."""
+        if text != self._picker.text:
+            return
+        self._found = {entry.path: entry for entry in entries}
+        self._picker.empty = trouble or "nothing there begins like this"
+        self._picker.show(list(self._found))
+        self._tell()
+
+    def chose(self, draft: Draft) -> None:
+        """Show which is chosen."""
+        self._text = draft.text("teacher")
+        self._entitle()
+        self._search()
+
+    def show(self, checked: Checked) -> None:
+        """Show what is wrong with it: what the form found, or what is in the file."""
+        super().show(checked)
+        before, self._checked = self._checked, checked
+        self._say_mistake()
+        if (before.teacher, before.own.get("teacher")) != (checked.teacher, checked.own.get("teacher")):
+            self._search()
+        self._entitle()
+        self._tell()
+
+    def asked(self, checkpoint: Path) -> None:
+        """It is being looked into."""
+        self._asked.add(checkpoint)
+        self._tell()
+
+    def answered(self, checkpoint: Path) -> None:
+        """It was looked into: the list and the mistake may say more."""
+        self._asked.discard(checkpoint)
+        if not is_path(self._picker.text):
+            self._search()
+        self._say_mistake()
+        self._tell()
+
+    def _say_mistake(self) -> None:
+        mistake = self._checked.mistakes.get("teacher", "")
+        if not mistake and self._checked.teacher is not None:
+            found = self._known(self._checked.teacher)
+            if found is not None and found.mistake:
+                mistake = "; ".join(part for part in (" ".join(found.mistake.split()), found.hint) if part)
+        self._mistake.say(mistake)
+
+    # the list
+
+    def _search(self) -> None:
+        """Find again; the cursor goes to the chosen one, or waits at the top."""
+        self._picker.search()
+        if is_path(self._picker.text):
+            return
+        key = self._key()
+        self._picker.choose(key)
+        if key is None and not self._moved:
+            self._picker.move_to(next(iter(self._find("") or ())))
+
+    def _find(self, text: str) -> list[str] | None:
+        if is_path(text):
+            return None  # a disk may be far away: a thread looks
+        self._picker.empty = _EMPTY
+        if text.strip() == ALONE:  # the sign itself, though names hold it too
+            return [ALONE]
+        chosen = self._checked.teacher
+        keys = [*([_OWN] if self._checked.own.get("teacher") else []), *self._rows, ALONE]
+        if chosen is not None and str(chosen) not in self._rows:
+            keys.insert(0, str(chosen))
+        words = text.lower().split()
+        return [key for key in keys if all(word in self._words(key) for word in words)]
+
+    def _key(self) -> str | None:
+        if self._text == ALONE:
+            return ALONE
+        if not self._text:
+            return _OWN if self._checked.own.get("teacher") else None
+        return None if self._checked.teacher is None else str(self._checked.teacher)
+
+    def _words(self, key: str) -> str:
+        return " ".join(cell.text for cell in self._cells(key)).lower() + f" {key.lower()}"
+
+    def _cells(self, key: str) -> Sequence[Cell]:
+        if key == ALONE:
+            return [Cell("- none: the student alone"), Cell(""), Cell(""), Cell("")]
+        if key == _OWN:
+            return [Cell(f"the profile's own: {self._checked.own.get('teacher', '')}"), *self._facts(self._path(key))]
+        row, entry = self._rows.get(key), self._found.get(key)
+        if row is not None:
+            name = called(row.run or row.checkpoint)
+            return [Cell(name), Cell(row.encoder or ""), Cell(millions(row.parameters)), Cell(number(row.miou))]
+        if entry is not None:
+            size = [] if entry.bytes is None else [Cell(""), Cell(mebibytes(entry.bytes)), Cell("")]
+            return [Cell(entry.name, "" if entry.teaches else "accent"), *(size or [Cell("")] * 3)]
+        return [Cell(Path(key).name), *self._facts(Path(key))]
+
+    def _facts(self, path: Path | None) -> list[Cell]:
+        found = None if path is None else self._known(path)
+        if found is None or found.mistake:
+            return [Cell(""), Cell("-"), Cell("-")]
+        return [Cell(found.encoder), Cell(millions(found.parameters)), Cell(number(found.miou))]
+
+    def _entitle(self) -> None:
+        own = self._checked.own.get("teacher", "")
+        if self._text == ALONE:
+            self.entitle("none: student alone")
+        elif self._text:
+            self.entitle(called(self._text))
+        else:
+            self.entitle(called(own) if own else "", "the profile's own" if own else "")
+
+    # the inspector
+
+    def _path(self, key: str | None) -> Path | None:
+        """The checkpoint behind a row; None where it is none."""
+        if key is None or key == ALONE:
+            return None
+        if key == _OWN:
+            return self._checked.teacher if not self._text else Path(self._checked.own["teacher"]).absolute()
+        entry = self._found.get(key)
+        if entry is not None and not entry.teaches:
+            return None
+        return expanded(key).absolute()
+
+    def _tell(self) -> None:
+        key = self._picker.cursor_key
+        path = self._path(key)
+        if path is None:
+            entry = self._found.get(key or "")
+            self._about.show([[("enter opens the folder", "muted")]] if entry is not None else [])
+        elif path in self._asked:
+            self._about.show([[("inspecting…", "strong")], [("the engine opens the file", "muted")]])
+        else:
+            self._about.show(lines_of(path, self._known(path)))
+
+    def on_picker_moved(self, event: Picker.Moved) -> None:
+        """What is it? Nothing is started to find out."""
+        event.stop()
+        self._moved = self._picker.has_focus_within  # by a person, not because the list changed
+        self._tell()
+
+    def on_picker_typed(self, event: Picker.Typed) -> None:
+        """Go along a path; anything else is searched for already."""
+        event.stop()
+        self._found = {}
+        if is_path(event.text):
+            self.post_message(self.Browse(event.text))
+        self._tell()
+
+    def on_picker_picked(self, event: Picker.Picked) -> None:
+        """This one; a folder is gone into."""
+        event.stop()
+        entry = self._found.get(event.key)
+        if entry is not None and not entry.teaches:
+            self._picker.text = entry.path
+            return
+        row = self._rows.get(event.key)
+        text = {_OWN: "", ALONE: ALONE}.get(event.key, event.key if row is None else row.run or event.key)
+        path = self._path(event.key)
+        self._choose(text)
+        found = None if path is None else self._known(path)
+        if path is not None and (found is None or found.mistake):
+            self.post_message(self.Inspect(path))
+
+    def on_picker_entered(self, event: Picker.Entered) -> None:
+        """A run's name or the beginning of its id, or a path that is no checkpoint by its ending."""
+        event.stop()
+        text = event.text.strip()
+        path = expanded(text).absolute()
+        if is_path(text) and path.is_dir() and not is_checkpoint_folder(path):
+            self._picker.text = f"{text.rstrip(os.sep)}{os.sep}"
+            return
+        self._choose(text)
+        if is_path(text) and path.exists():
+            self.post_message(self.Inspect(path))
+
+    def _choose(self, text: str) -> None:
+        self._picker.leave()
+        self.post_message(self.Edited({"teacher": text}))

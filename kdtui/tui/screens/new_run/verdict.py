@@ -1,0 +1,159 @@
+"""What would happen: mistakes or the plan, the pre-flight checks, and the command that does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.message import Message
+
+from kdtui.errors import KdtuiError
+from kdtui.launch.plan import Check, Plan
+from kdtui.tui.form import Checked
+from kdtui.tui.form_costs import smaller
+from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.form_mistakes import GENERAL
+from kdtui.tui.form_queue import Place
+from kdtui.tui.screens.new_run.inspected import called
+from kdtui.tui.widgets.panel import Panel, Span
+from kdtui.wording import millions, ratio, span
+
+_NO_TIME = "time unknown: none like it ran"
+Lines = list[list[Span]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far the form has come.
+
+    Attributes:
+        checked: What the draft comes to; None before the first look.
+        plan: Of this very draft; its time is known before its checks are.
+        tested: Whether the checks of the plan were made, and the engine asked.
+        place: Where the runs would stand in the line; None while nobody counted the slots.
+        teacher_parameters: Of the chosen teacher, as far as it is known.
+        doing: What is being done now: ``checking``, ``launching``, or nothing.
+        failure: Why the last launch, or the plan, did not work.
+    """
+
+    checked: Checked | None = None
+    plan: Plan | None = None
+    tested: bool = False
+    place: Place | None = None
+    teacher_parameters: int | None = None
+    doing: str = ""
+    failure: KdtuiError | None = None
+
+
+class Verdict(VerticalScroll):
+    """The bottom of the form."""
+
+    DEFAULT_CSS = """
+    Verdict { height: auto; width: 1fr; scrollbar-size-vertical: 1; }
+    """
+
+    class Resized(Message):
+        """It takes more room, or less."""
+
+    def __init__(self) -> None:
+        super().__init__(id="verdict", can_focus=False)
+        self._state = Panel(wraps=True)
+        self._command = Panel(wraps=True)
+
+    def compose(self) -> ComposeResult:
+        """State, command."""
+        yield self._state
+        yield self._command
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return f"{self._state.text}\n{self._command.text}"
+
+    def on_resize(self) -> None:
+        """Tell the form, which has less room, or more."""
+        self.post_message(self.Resized())
+
+    def show(self, standing: Standing) -> None:
+        """Show how far the form has come."""
+        self._state.show(state_lines(standing))
+        commands = () if standing.checked is None else standing.checked.commands
+        more = f"   and {len(commands) - 1} more, one a seed" if len(commands) > 1 else ""
+        self._command.show([[("$ ", "muted"), (commands[0], "strong"), (more, "muted")]] if commands else [])
+
+
+def state_lines(standing: Standing) -> Lines:
+    """Mistakes, or plan and checks, and what failed."""
+    checked = standing.checked
+    if checked is None:
+        return [[("reading…", "muted")]]
+    lines = [] if standing.failure is None else _failure(standing.failure)
+    if checked.mistakes:
+        return [*lines, *_mistakes(checked)]
+    if standing.place is not None and standing.place.trouble:
+        lines.append([("✗ ", "bad"), (standing.place.trouble, "bad")])
+    return [*lines, _plan(checked, standing), *_checks(standing)]
+
+
+def _failure(error: KdtuiError) -> Lines:
+    facts = " · ".join(" ".join(line.split()) for line in error.message.splitlines())
+    lines: Lines = [[("✗ ", "bad"), (facts, "bad")]]
+    return [*lines, [("  next: ", "muted"), (error.hint, "")]] if error.hint else lines
+
+
+def _mistakes(checked: Checked) -> Lines:
+    names = [FIELDS[name].label if name in FIELDS else name for name in checked.mistakes if name != GENERAL]
+    lines: Lines = []
+    if GENERAL in checked.mistakes:
+        lines.append([("✗ ", "bad"), (checked.mistakes[GENERAL], "bad")])
+    if names:
+        count = "a mistake" if len(names) == 1 else f"{len(names)} mistakes"
+        lines.append([("✗ ", "bad"), (f"{count}: {', '.join(names)}", "bad")])
+    return lines
+
+
+def _plan(checked: Checked, standing: Standing) -> list[Span]:
+    count = len(checked.profiles)
+    profile = checked.profiles[0]
+    epochs = f"{profile.training.epochs} epoch{'s' if profile.training.epochs != 1 else ''}"
+    words = [f"{count} run{'s' if count > 1 else ''} of {epochs}"]
+    plan = standing.plan
+    if plan is not None:
+        source = plan.runs[0].eta_from
+        known = plan.eta_seconds is not None and source is not None
+        words.append(f"about {span(plan.eta_seconds)}, as {called(source or '')}" if known else _NO_TIME)
+        size = plan.runs[0]
+        if size.parameters is not None:
+            by = smaller(standing.teacher_parameters, size.parameters) or size.compression
+            than = f", {ratio(by)} smaller" if by else ""
+            words.append(f"{millions(size.parameters)} parameters{than}")
+    place = "" if standing.place is None or standing.place.trouble else standing.place.words(count)
+    return [(profile.name, "strong"), (f"  {' · '.join(words)}", ""), (f" · {place}" if place else "", "good")]
+
+
+def _checks(standing: Standing) -> Lines:
+    if standing.doing == "launching":
+        return [[("launching…", "strong")]]
+    if standing.doing == "checking":
+        return [[("checking…", "strong"), (" data, student, precision, teacher", "muted")]]
+    plan = standing.plan
+    if plan is None or not standing.tested:
+        return [[("not checked yet: ^g checks, and so does a launch", "muted")]]
+    failed = [check for run in plan.runs for check in run.checks if not check.ok]
+    if not failed:
+        checks = plan.runs[0].checks
+        return [[("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")]]
+    return [line for check in _distinct(failed) for line in _failed(check)]
+
+
+def _failed(check: Check) -> Lines:
+    facts = " · ".join(" ".join(line.split()) for line in check.message.splitlines())
+    lines: Lines = [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (facts, "bad")]]
+    return [*lines, [("  next: ", "muted"), (check.hint, "")]] if check.hint else lines
+
+
+def _distinct(checks: Sequence[Check]) -> list[Check]:
+    """Runs of several seeds fail alike; once is enough."""
+    return list(dict.fromkeys(checks))

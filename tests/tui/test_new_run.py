@@ -1,0 +1,420 @@
+"""The form of a new run: what is shown while it is filled in. Nothing is launched here."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.geometry import Region
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+import kdtui.tui
+from kdtui.errors import TeacherError
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.screens.new_run import NewRunScreen
+from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.screens.new_run.verdict import Verdict
+from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.slider import Track
+from tests.tui.scenes import Engine, Recorded, Scene, Still, cockpit, settled, shows, text, until
+
+ENGINE = Path(__file__).with_name("echo_engine.py")
+SMALL, LARGE = (80, 24), (120, 36)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with nothing in it, where one run at a time has the CPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+
+
+@pytest.fixture
+def teachers(scene: Scene) -> Scene:
+    """A store with a run that may teach."""
+    scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76)
+    return scene
+
+
+class Whole(Recorded):
+    """With the app's own sheet, which a subclass would look for beside itself."""
+
+    CSS_PATH = str(Path(kdtui.tui.__file__).with_name("kdtui.tcss"))
+
+
+def form(app: KdtuiApp) -> NewRunScreen:
+    assert isinstance(app.screen, NewRunScreen)
+    return app.screen
+
+
+def verdict(app: KdtuiApp) -> str:
+    return form(app).query_one(Verdict).text
+
+
+async def opened(pilot: Pilot[Any], clone: str | None = None) -> NewRunScreen:
+    """The form, once it has read its first draft."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    await settled(pilot)
+    app.new_run(clone)
+    await until(pilot, lambda: form(app).read_draft is not None)
+    return form(app)
+
+
+async def read(pilot: Pilot[Any]) -> None:
+    """Wait until what is typed was read."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    await pilot.pause()
+    screen = form(app)
+    await until(pilot, lambda: screen.texts().items() <= vars(screen.draft).items())
+    await until(pilot, lambda: screen.read_draft == screen.draft)
+
+
+async def typed(pilot: Pilot[Any], name: str, letters: str) -> None:
+    """Type into a field."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    section = next(section for section in form(app).sections if name in section.PLACES)
+    section.focus_place(name)
+    await pilot.pause()
+    await pilot.press(*letters)
+    await read(pilot)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_it_is_filled_in_by_keys_alone(teachers: Scene, size: tuple[int, int]) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
+        await read(pilot)
+        await shows(pilot, "13.16 M")
+        await pilot.press("ctrl+down", *"small 100", "enter", "ctrl+down", "right", "shift+right", "tab", "tab", "left")
+        await pilot.press("ctrl+down", "5", "down", "down", "down", *"1,2")
+        await read(pilot)
+
+        draft = form(app).draft
+        assert (draft.profile, draft.encoder, draft.epochs, draft.seeds) == (
+            "demo-distilled",
+            "tu-mobilenetv3_small_100",
+            "5",
+            "1,2",
+        )
+        assert (draft.temperature, draft.alpha) == ("3.1", "0.89")
+        assert draft.teacher == teachers.store.runs()[0].id
+        await until(pilot, lambda: "2 runs of 5 epochs" in verdict(app))
+        command = form(app).checked.commands[1]
+        assert "-T 3.1 -a 0.89 --student-encoder tu-mobilenetv3_small_100 --epochs 5 --seed 2" in command
+        assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_every_field_is_reached_by_tab_and_is_in_sight_then(teachers: Scene, size: tuple[int, int]) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=size) as pilot:
+        screen = await opened(pilot, teachers.store.runs()[0].id)
+        seen = set()
+        first = app.focused
+        while True:
+            assert app.focused is not None
+            widget = app.focused
+            assert widget.region.area > 0
+            assert screen.query_one("#form").region.contains_region(widget.region), widget
+            name = screen._focused_field()
+            assert name is not None
+            seen.add(name)
+            await pilot.press("tab")
+            if app.focused is first:
+                break
+        assert seen == {"profile", *FIELDS}
+
+
+async def test_parts_are_stepped_through_and_shown_whole(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        view = screen.query_one("#form").region
+        for section in screen.sections:
+            await until(pilot, lambda: screen._focused(Section) is section)  # noqa: B023
+            shown = section.region.intersection(view)
+            assert shown.height == min(section.region.height, view.height), section
+            await pilot.press("ctrl+down")
+        assert screen._focused(Section) is screen.sections[0]
+        await pilot.press("ctrl+up")
+        assert screen._focused(Section) is screen.sections[-1]
+
+
+async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=(120, 50)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter")
+        await read(pilot)
+        for name, letters in (("temperature", "2,4"), ("alpha", "7"), ("epochs", "0"), ("tags", "ö"), ("extra", "a=1")):
+            await typed(pilot, name, letters)
+        await pilot.pause()
+
+        assert set(screen.checked.mistakes) == {"teacher", "temperature", "alpha", "epochs", "tags", "extra"}
+        shown = [mistake.text for mistake in screen.query(Mistake) if mistake.display]
+        for sought in ("choose a teacher", "a list would be a sweep", "<= 1.0", ">= 1", "found 'ö'", "unknown key"):
+            assert sum(sought in mistake for mistake in shown) == 1, sought
+        assert "6 mistakes: teacher, T, α, epochs, tags, other keys" in verdict(app)
+        # What is being typed stays a command, and stays in its field.
+        assert "-T 2,4" in verdict(app)
+        await typed(pilot, "epochs", "\b")
+        await pilot.press("end", "backspace", "3")
+        await read(pilot)
+        assert "epochs" not in screen.checked.mistakes
+
+
+async def test_a_launch_with_mistakes_goes_to_the_first_and_asks_nobody(teachers: Scene) -> None:
+    engine = Engine()
+    app = cockpit(teachers, ask=engine)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, teachers.store.runs()[0].id)
+        await typed(pilot, "devices", "x")
+        await typed(pilot, "epochs", "0")
+        await pilot.press("ctrl+down", "ctrl+r")
+        await until(pilot, lambda: screen._focused_field() == "epochs")
+        assert not engine.asked
+        assert len(teachers.store.runs()) == 1
+
+
+async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_once(
+    teachers: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("one.pth", "two.pth"):
+        (tmp_path / "models" / name).write_bytes(b"weights")
+    engine = Engine({"inspect": {"architecture": "Unet", "encoder": "resnet50", "parameters": 32_500_000}})
+    app = cockpit(teachers, ask=engine)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot)
+        picker = screen.query_one("#teacher Picker", Picker)
+        await pilot.press("ctrl+down", "down", "up")
+        await shows(pilot, "Unet timm-efficientnet-b3")
+        await pilot.press(*"models/")
+        await shows(pilot, "one.pth", "two.pth")
+        await pilot.press("down", "up", "down")
+        await shows(pilot, "not opened yet")
+        assert not engine.asked
+
+        await pilot.press("enter")
+        await shows(pilot, "Unet resnet50", "32.50 M parameters")
+        await read(pilot)
+        assert engine.asked == [("inspect", str(tmp_path / "models" / "two.pth"))]
+        assert screen.draft.teacher == "models/two.pth"
+        # The list is that of the store again, with the picked file in it.
+        assert picker.cursor_key == str(tmp_path / "models" / "two.pth")
+        await pilot.press("down", "up")
+        await shows(pilot, "Unet resnet50")
+        assert len(engine.asked) == 1
+
+
+async def test_a_folder_is_gone_into_and_one_that_cannot_be_read_says_so(teachers: Scene, tmp_path: Path) -> None:
+    (tmp_path / "models" / "deep").mkdir(parents=True)
+    (tmp_path / "models" / "deep" / "x.pth").write_bytes(b"")
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        await pilot.press("ctrl+down", *"./mod")
+        await shows(pilot, "models/")
+        await pilot.press("enter")
+        await shows(pilot, "deep/")
+        await pilot.press("enter")
+        await shows(pilot, "x.pth")
+        await pilot.press(*"/nowhere/")
+        await shows(pilot, "cannot be read")
+        await pilot.press("escape")
+        await shows(pilot, "b3-teacher")
+
+
+async def test_a_teacher_that_fails_to_load_is_read_on_the_form(teachers: Scene, tmp_path: Path) -> None:
+    (tmp_path / "broken.pth").write_bytes(b"hello")
+    error = TeacherError("this is no checkpoint file", found="b'hell'", hint="save it with torch.save")
+    app = cockpit(teachers, ask=Engine({"inspect": error}))
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", *"./broken.pth")
+        await shows(pilot, "not opened yet")
+        await pilot.press("enter")
+        await shows(pilot, "✗ this is no checkpoint file", "save it with torch.save", "found: b'hell'")
+
+
+async def test_the_encoder_under_the_cursor_says_what_it_would_give(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
+        await read(pilot)
+        await until(pilot, lambda: screen.standing.teacher_parameters is not None)
+        await pilot.press("ctrl+down", *"resnet18")
+        about = screen.query_one("#student .about")
+        await shows(pilot, "11.78 M")
+        await pilot.press("ctrl+home")
+        await until(pilot, lambda: "resnet18" in str(about.render()))
+        assert "1.12x fewer parameters" in str(about.render())
+        await pilot.press("escape", *"resnet34")
+        await pilot.press("ctrl+home")
+        # A student that is larger than its teacher is not called smaller.
+        await until(pilot, lambda: "more parameters" in str(about.render()))
+        await pilot.press("escape")
+        await typed(pilot, "decoder", "16,16,16,8,8")
+        before = form(app).checked.cost
+        assert before is not None
+        assert f"{before.parameters / 1e6:.2f} M" in text(app)
+
+
+async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter")
+        await read(pilot)
+        await pilot.press("ctrl+down", "ctrl+down", "ctrl+down")
+        assert isinstance(app.focused, Track)
+        await shows(pilot, "an example pixel", "0.6910", "0.9·distill")
+        await pilot.press("home", "tab", "tab", "end")
+        await until(pilot, lambda: screen.draft.alpha == "1")
+        await pilot.pause()
+        assert "nearly one-hot" in text(app)
+        assert "1·distill" in text(app)
+        assert "without a teacher" not in text(app)
+
+
+async def test_without_a_teacher_the_form_says_that_t_and_alpha_do_nothing(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=LARGE) as pilot:
+        await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", "minus", "enter")
+        await read(pilot)
+        await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
+
+
+async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None:
+    scene = teachers
+    run = scene.finished("b0-t8", teacher=scene.store.runs()[0], temperature=8.0, alpha=0.5, horizon=7)
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot, run.id)
+        assert screen.checked.ready
+        own = screen.checked.own
+        assert (own["temperature"], own["alpha"], own["epochs"], own["name"]) == ("8", "0.5", "7", "b0-t8")
+        assert f"people/runs/{run.id}/profile.toml" in form(app).checked.commands[0]
+        await shows(pilot, f"as {run.id}"[:20], "1 run of 7 epochs")
+
+
+async def test_the_command_is_copied_whole(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, teachers.store.runs()[0].id)
+        await typed(pilot, "seeds", "1,2,3")
+        await pilot.press("ctrl+y")
+        await until(pilot, lambda: app.clipboard)
+        assert app.clipboard.splitlines() == list(screen.checked.commands)
+        assert len(screen.checked.commands) == 3
+
+
+async def test_leaving_asks_only_if_something_would_be_lost(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        screen = await opened(pilot)
+        await pilot.press(*"demo", "escape")
+        assert app.screen is screen  # the search was put away
+        await typed(pilot, "epochs", "3")
+        await pilot.press("escape")
+        await shows(pilot, "Leave the form?")
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is screen)
+        assert screen.draft.epochs == "3"
+        await pilot.press("escape", "y")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+
+
+async def test_foreign_names_are_shown_as_they_are_and_obeyed_never(scene: Scene, tmp_path: Path) -> None:
+    scene.finished("x", folder="20260821-143000-[b]x[-b] \x1b[31m")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "[red]\x1b]0;t\x07.pth").write_bytes(b"")
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        await opened(pilot)
+        await pilot.press("ctrl+down")
+        await shows(pilot, "[b]x[-b]")
+        await pilot.press(*"m/")
+        await shows(pilot, "[red]]0;t.pth")
+        assert "\x1b" not in text(app)
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+async def test_it_reads_the_same_without_colours_and_in_either_theme(
+    teachers: Scene, monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    async def shown() -> str:
+        app = cockpit(teachers)
+        app.theme = theme
+        async with app.run_test(size=LARGE) as pilot:
+            await opened(pilot)
+            await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
+            await read(pilot)
+            await until(pilot, lambda: "starts now" in text(app))
+            return text(app)
+
+    colourful = await shown()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert await shown() == colourful
+
+
+async def test_an_idle_form_writes_nothing(teachers: Scene) -> None:
+    still = Still("CPU 42%")
+    app = Whole(teachers.store, ask=Engine(), seconds=0.05, machine=still, clock=lambda: "14:02")
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
+        await read(pilot)
+        await until(pilot, lambda: screen.standing.plan is not None)
+        await pilot.pause(0.1)
+        app.written.clear()
+        await pilot.pause(0.5)
+        assert "".join(app.written) == ""
+
+
+async def test_the_mouse_picks_and_slides(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter")
+        await read(pilot)
+        table = screen.query_one("#teacher Picker Table")
+        await pilot.click(table, offset=(6, 1), times=2)
+        await until(pilot, lambda: screen.draft.teacher)
+        await read(pilot)
+        assert screen.checked.ready
+        track = screen.query_one("#alpha Track", Track)
+        await pilot.click(track, offset=(0, 0))
+        await until(pilot, lambda: screen.draft.alpha == "0")
+
+
+async def test_the_size_may_change_while_it_is_filled_in(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        await typed(pilot, "epochs", "3")
+        for width, height in ((120, 36), (60, 20), (80, 24), (200, 60)):
+            await pilot.resize_terminal(width, height)
+            await until(pilot, lambda: app.screen is screen or width < 80)  # noqa: B023
+        await pilot.press("4")
+        await read(pilot)
+        assert screen.draft.epochs == "34"
+        assert isinstance(app.focused, Input)
+        assert Region(0, 0, 200, 60).contains_region(app.focused.region)
