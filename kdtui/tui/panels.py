@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdtui.events import Failed
+from kdtui.events import Failed, Started
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.wording import giga, mebibytes, millions, number, percent, ratio, span
@@ -67,7 +67,7 @@ def failure(row: RunSummary | None, history: History | None, unreadable: str) ->
         lines += [((line, ""),) for line in others]
         hint = row.hint.replace("RUN", row.id) if row.hint else None
         if row.state is State.LOST:
-            hint = f"`kdtui resume {row.id}` goes on from its last checkpoint"
+            hint = f"`kdtui resume {row.id}`, once it is sure that nothing of it runs any more"
         if hint:
             lines.append((("next: ", "strong"), (hint, "")))
     elif row.detail and row.state not in (State.RUNNING, State.QUEUED, State.STOPPED):
@@ -167,9 +167,8 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
     if row.eta_seconds is not None:
         lines.append(_pair("time left", span(row.eta_seconds)))
     if started is not None:
-        several = f"{started.world_size} x " if started.world_size > 1 else ""
         threads = f"{started.threads} thread{'s' if started.threads != 1 else ''}"
-        lines.append(_pair("runs on", f"{several}{started.device} {started.precision}, {threads}"))
+        lines.append(_pair("runs on", f"{_where(started)}, {threads}"))
     return lines
 
 
@@ -280,18 +279,22 @@ def attempts(row: RunSummary, history: History | None) -> list[TextLine]:
     lines: list[TextLine] = []
     for started in history.attempts[-8:]:
         origin = f"from step {started.resumed_step}" if started.resumed_step else "from the beginning"
-        where = f"{started.world_size} x {started.device}, {started.precision}"
         lines.append(
             (
                 (f"{started.attempt} ", "strong"),
                 (f"{_clock(started.time)} ", "muted"),
-                (f"{origin} to epoch {started.epochs}, {where}", ""),
+                (f"{origin} to epoch {started.epochs}, {_where(started)}", ""),
             )
         )
     ended = "" if row.last_event is None or row.state is State.RUNNING else f" {_clock(row.last_event)}"
-    detail = f": {row.detail}" if row.detail else ""
+    detail = f": {row.detail}" if row.detail and row.state is not State.FAILED else ""
     lines.append(((f"{row.state.glyph} {row.state.word.lower()}", "strong"), (f"{ended}{detail}", "")))
     return lines
+
+
+def _where(started: Started) -> str:
+    several = f"{started.world_size} x " if started.world_size > 1 else ""
+    return f"{several}{started.device} {started.precision}"
 
 
 def newest(row: RunSummary, history: History | None) -> str:

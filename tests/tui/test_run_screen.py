@@ -351,6 +351,9 @@ async def test_resume_takes_more_epochs_and_refuses_nonsense(scene: Scene, teach
         await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
         await pilot.press(*"many", "enter")
         await shows(pilot, "no number of epochs")
+        pilot.app.screen.query_one(Input).value = "7"
+        await pilot.press("enter")
+        await shows(pilot, "found: 7")  # 40 epochs are done
         assert asked(pilot) == []
         pilot.app.screen.query_one(Input).value = "120"
         await pilot.press("enter")
