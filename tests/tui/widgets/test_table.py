@@ -5,7 +5,7 @@ from rich.cells import cell_len
 from textual.geometry import Region
 
 from kdtui.tui.widgets.table import Table
-from tests.tui.widgets.tables import Tabled, line_of, lines, some
+from tests.tui.widgets.tables import COLUMNS, Tabled, line_of, lines, some
 
 
 async def test_header_rows_and_the_cursors_sign() -> None:
@@ -205,3 +205,16 @@ async def test_colours_follow_the_theme() -> None:
         app.theme = "textual-light"
         await pilot.pause()
         assert colours() != dark and "#56b4e9" in colours()
+
+
+async def test_other_columns_take_the_place_of_the_former() -> None:
+    app = Tabled(some(5))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.rows = {key: texts[:2] for key, texts in app.rows.items()}
+        app.tones = ("", "")
+        app.table.set_columns(COLUMNS[:2])
+        app.table.show(list(app.rows))
+        await pilot.pause()
+        assert lines(app)[0].split() == ["run"]
+        assert line_of(app, "run-0").split() == [">", "▶", "run-0"] and app.table.cursor_key == "k0"
