@@ -183,7 +183,7 @@ async def test_without_colours_everything_but_pictures_is_shown(
     draw_epoch(student, 12, 1)
     async with opened(scene, student, size) as pilot:
         await shows(pilot, "▶", "RUNNING", "losses")
-        for key, words in {"2": "Compression", "3": "no colours to draw", "4": "epoch 12", "5": "[data]"}.items():
+        for key, words in {"2": "Compression", "3": "Too few colours here", "4": "epoch 12", "5": "[data]"}.items():
             await pilot.press(key)
             await shows(pilot, words)
 

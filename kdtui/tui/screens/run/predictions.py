@@ -56,7 +56,7 @@ class Predictions(Vertical):
         """Ask for what is wished for, again: there may be more by now."""
         if not self._colours:
             self.query_one(HalfBlocks).tell(
-                "This terminal has no colours to draw a picture with (NO_COLOR is set, or it has 16 of them).\n"
+                "Too few colours here to draw a picture (NO_COLOR is set, or there are 16).\n"
                 "The pictures lie in the run's folder, under visualizations; Y copies its path."
             )
         elif self._wish.room:
