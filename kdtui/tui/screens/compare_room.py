@@ -8,8 +8,8 @@ from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
 from kdtui.tui.compared import Across, Compared, across
-from kdtui.tui.screens.run.pages import Pages
 from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Table
 from kdtui.wording import clean

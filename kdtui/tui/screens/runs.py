@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,6 +63,7 @@ class RunsScreen(ChartKeys, RunActions):
         self._best: str | None = None
         self._metric = "train/loss"
         self._moves = 0
+        self._slid: tuple[str | None] | None = None
 
     def body(self) -> Iterable[Widget]:
         """Table, filter line, chart."""
@@ -119,7 +121,12 @@ class RunsScreen(ChartKeys, RunActions):
             None if not ids else ids | {key for key in (best, self._best) if key is not None and best != self._best}
         )
         self._best = best
+        if self.table.marks != frozenset(self.board.marked):  # a marked run was deleted
+            self._hand_marks()
+        before = self.run_id
         self.table.show(self._keys, changed)
+        if self.run_id != before:
+            self._slid = (self.run_id,)  # the row under the cursor went: nobody moved it
         self._follow()
         if not self.cockpit.said[0]:
             self.say("")
@@ -177,11 +184,12 @@ class RunsScreen(ChartKeys, RunActions):
         """Another run is under the cursor: its curve, once the cursor rests."""
         self._moves += 1
         mine = self._moves
-        if self.cockpit.said[0]:
-            self.cockpit.say("")
-        else:
+        slid, self._slid = self._slid, None
+        if not self.cockpit.said[0]:
             self.say("")
-        self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves else None)
+        elif slid != (event.key,):  # a person read it and moved on
+            self.cockpit.say("")
+        self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves and self.is_current else None)
 
     def on_table_opened(self, event: Opened) -> None:
         """Enter, or a double click."""
@@ -194,9 +202,12 @@ class RunsScreen(ChartKeys, RunActions):
         self.board.mark([*(key for key in former if key in event.keys), *added])
         self._show_marks()
 
-    def _show_marks(self) -> None:
+    def _hand_marks(self) -> None:
         self.table.marks = frozenset(self.board.marked)
         self.table.letters = dict(self.board.letters)
+
+    def _show_marks(self) -> None:
+        self._hand_marks()
         self.table.show(self._keys)
         self._follow()
 
@@ -215,7 +226,7 @@ class RunsScreen(ChartKeys, RunActions):
         column, descending = self._sort
         self.table.set_sorted(column, descending)
         self.board_changed(frozenset())
-        title = next((c.title for c in COLUMNS if c.key == column), "")
+        title = next((c.title or c.key for c in COLUMNS if c.key == column), "")
         self.cockpit.say(
             f"sorted by {title}, {'largest' if descending else 'smallest'} first" if column else "newest first"
         )
@@ -316,4 +327,5 @@ class RunsScreen(ChartKeys, RunActions):
         self.table.focus()
         self.board_changed(frozenset())
         if keep and self._filter:
-            self.cockpit.say(f"{len(self._keys)} of {self.board.total} runs", f"kdtui runs --filter '{self._filter}'")
+            same = shlex.join(["kdtui", "runs", "--filter", self._filter])
+            self.cockpit.say(f"{len(self._keys)} of {self.board.total} runs", same)

@@ -18,7 +18,6 @@ from kdtui.tui.screens.run.curves_page import Curves
 from kdtui.tui.screens.run.files import Known, RunFiles
 from kdtui.tui.screens.run.logs import Logs
 from kdtui.tui.screens.run.numbers import Numbers
-from kdtui.tui.screens.run.pages import Pages
 from kdtui.tui.screens.run.partners import Partners
 from kdtui.tui.screens.run.picturing import Picturing
 from kdtui.tui.screens.run.predictions import Predictions
@@ -27,6 +26,7 @@ from kdtui.tui.screens.run.sources import FilesRead, FilesSource, LogRead, LogsS
 from kdtui.tui.terminal import period
 from kdtui.tui.widgets.line import Line, Part
 from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel
 from kdtui.wording import number
 
