@@ -82,8 +82,7 @@ async def typed(pilot: Pilot[Any], name: str, letters: str) -> None:
     """Type into a field."""
     app = pilot.app
     assert isinstance(app, KdtuiApp)
-    section = next(section for section in form(app).sections if name in section.PLACES)
-    section.focus_place(name)
+    form(app).focus_field(name)
     await pilot.pause()
     await pilot.press(*letters)
     await read(pilot)

@@ -211,14 +211,16 @@ class NewRunScreen(Launching):
 
     def go_to_mistake(self) -> None:
         """Put the cursor where the first mistake can be mended."""
-        places = self.checked.mistakes
-        for section in self.sections:
-            for name in section.PLACES:
-                if name in places:
-                    section.focus_place(name)
-                    self.cockpit.say("mend this first", error=True)
-                    return
-        self.cockpit.say("mend what stands above first", error=True)
+        name = next((name for part in self.sections for name in part.PLACES if name in self.checked.mistakes), None)
+        if name is None:
+            self.cockpit.say("mend what stands below first", error=True)
+            return
+        self.focus_field(name)
+        self.cockpit.say("mend this first", error=True)
+
+    def focus_field(self, name: str) -> None:
+        """Put the cursor on a field."""
+        next(part for part in self.sections if name in part.PLACES).focus_place(name)
 
     def action_copy_command(self) -> None:
         """Copy the command line, all of them for several seeds."""

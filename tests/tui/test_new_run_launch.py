@@ -1,0 +1,285 @@
+"""From the form to runs: checks, launch, and what keeps a launch from happening."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from kdtui.errors import EngineError, KdtuiError, LaunchError
+from kdtui.launch import command
+from kdtui.launch.alive import probe
+from kdtui.launch.local import LocalLauncher
+from kdtui.profile import load
+from kdtui.store.state import LIVE, State
+from kdtui.store.store import RunStore
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.form import Draft, check
+from kdtui.tui.screens.new_run import NewRunScreen
+from kdtui.tui.screens.new_run.behind import Behind, Launched
+from kdtui.tui.screens.new_run.latest import Latest
+from kdtui.tui.screens.new_run.verdict import Verdict
+from kdtui.tui.screens.run.screen import RunScreen
+from kdtui.tui.screens.runs import RunsScreen
+from tests.tui.scenes import Engine, cockpit, settled, text, until
+
+ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
+FINE = {"check": {"checks": [{"name": "data", "ok": True, "message": "7 images", "hint": None}]}}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+    """A store with a run that may teach, an engine without torch, one slot; what still runs at the end is killed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
+    store = RunStore(tmp_path / "runs", alive=probe)
+    store.create(load("demo-teacher")).best.write_bytes(b"weights")
+    yield store
+    for run in store.runs():
+        if store.summary(run).state in LIVE:
+            LocalLauncher(store).stop(run, kill=True)
+
+
+class Slow:
+    """An engine's door that answers once it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+
+    def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
+        self.asked.set()
+        assert self.answer.wait(30)
+        return FINE["check"]
+
+
+async def opened(pilot: Pilot[Any], draft: Draft) -> NewRunScreen:
+    """The form with this draft, once it was read."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    await settled(pilot)
+    app.new_run()
+    assert isinstance(app.screen, NewRunScreen)
+    screen = app.screen
+    await until(pilot, lambda: screen.read_draft is not None)
+    screen.edit(draft)
+    screen.refill()
+    await until(pilot, lambda: screen.read_draft == draft)
+    return screen
+
+
+def distilled(name: str, **texts: str) -> Draft:
+    return Draft(profile="demo-distilled", teacher="demo-teacher", name=name, epochs="1", **texts)
+
+
+async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None:
+    app = cockpit(store, ask=command.ask)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, replace(distilled("student"), tags="mine, new", seeds="3", temperature="2.5"))
+        await until(pilot, lambda: "starts now" in screen.query_one(Verdict).text)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen), 30)
+
+        run = store.find("student")
+        assert app.said[0] == f"{run.id} launched: starts now"
+        assert app.said[1] == screen.checked.commands[0]
+        profile = run.profile()
+        assert (profile.seed, profile.distillation.temperature, profile.training.epochs) == (3, 2.5, 1)
+        assert run.notes().tags == ("demo", "distilled", "mine", "new")
+        assert run.manifest().origin == "kdtui"
+        await until(pilot, lambda: store.summary(run).state is State.FINISHED, 60)
+
+
+async def test_several_seeds_are_launched_together_and_the_line_is_told(store: RunStore) -> None:
+    app = cockpit(store, ask=command.ask)
+    async with app.run_test(size=(120, 36)) as pilot:
+        screen = await opened(pilot, distilled("slower", seeds="0,1,2"))
+        await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(Verdict).text)
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen), 30)
+
+        assert app.said[0].startswith("3 runs launched")
+        assert sorted(run.profile().seed for run in store.runs()[1:]) == [0, 1, 2]
+        screen = await opened(pilot, distilled("next"))
+        await until(pilot, lambda: "waits for the CPU behind 3 runs" in screen.query_one(Verdict).text)
+
+
+async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunStore) -> None:
+    app = cockpit(store, ask=command.ask)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("unfit"))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app.said[0], 30)
+
+        assert "✗ teacher: 4 classes, 3 wanted" in screen.query_one(Verdict).text
+        assert "next: another teacher" in screen.query_one(Verdict).text
+        assert app.screen is screen
+        assert len(store.runs()) == 1
+        # What failed was this draft: another one is not checked yet.
+        screen.edit(distilled("fit"))
+        await until(pilot, lambda: "not checked yet" in screen.query_one(Verdict).text)
+
+
+async def test_checks_alone_start_nothing_and_several_seeds_are_one_question(store: RunStore) -> None:
+    engine = Engine(dict(FINE))
+    app = cockpit(store, ask=engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student", seeds="0,1,2"))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "✓ 2 checks passed: disk, data" in screen.query_one(Verdict).text)
+        assert [verb for verb, *_ in engine.asked] == ["check"]
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: len(engine.asked) == 2)
+        assert len(store.runs()) == 1
+
+
+async def test_an_engine_that_cannot_be_asked_is_a_check_that_fails(store: RunStore) -> None:
+    app = cockpit(store, ask=Engine({"check": EngineError("no answer", hint="kdtui doctor")}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student"))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "✗ engine: no answer" in screen.query_one(Verdict).text)
+        assert "kdtui doctor" in screen.query_one(Verdict).text
+        assert len(store.runs()) == 1
+
+
+async def test_who_edits_while_it_is_checked_has_launched_nothing(store: RunStore) -> None:
+    engine = Slow()
+    app = cockpit(store, ask=engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student"))
+        await pilot.press("ctrl+r")
+        await until(pilot, engine.asked.is_set)
+        assert "checking…" in screen.query_one(Verdict).text
+        screen.focus_field("epochs")
+        await pilot.press("end", "0")
+        engine.answer.set()
+        await until(pilot, lambda: screen.read_draft == screen.draft and screen.standing.plan is not None)
+
+        assert "nothing was launched" in app.said[0]
+        assert "1 run of 10 epochs" in screen.query_one(Verdict).text
+        assert "not checked yet" in screen.query_one(Verdict).text
+        assert len(store.runs()) == 1
+
+
+async def test_what_was_typed_a_moment_ago_is_in_what_is_launched(store: RunStore) -> None:
+    engine = Engine(dict(FINE))
+    app = cockpit(store, ask=engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student"))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: screen.standing.tested)
+        screen.focus_field("epochs")
+        await pilot.pause()
+        # As keys come that were typed over a slow line: all at once.
+        for key in ("2", "ctrl+r"):
+            app.post_message(_key(key))
+        await until(pilot, lambda: isinstance(app.screen, RunScreen), 30)
+        assert store.find("student").profile().training.epochs == 2
+
+
+def _key(key: str) -> Any:
+    from textual.events import Key
+
+    return Key(key, key if len(key) == 1 else None)
+
+
+async def test_a_launch_that_fails_is_told_on_the_form_and_nothing_is_lost(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = cockpit(store, ask=Engine(dict(FINE)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student", seeds="5"))
+        monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/engine")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: screen.standing.failure is not None)
+
+        assert "✗ The engine's program is not there" in screen.query_one(Verdict).text
+        assert app.screen is screen
+        assert screen.draft == distilled("student", seeds="5")
+        assert screen.texts()["seeds"] == "5"
+
+
+async def test_of_several_that_were_launched_in_part_the_rest_is_left(store: RunStore) -> None:
+    app = cockpit(store, ask=Engine(dict(FINE)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student", seeds="4,5,6"))
+        failure = LaunchError("the disk is full", hint="free some space")
+        screen._launched("starts now", screen.checked, Launched(("20260821-143000-student",), failure))
+        await until(pilot, lambda: screen.read_draft == screen.draft and screen.draft.seeds == "5,6")
+
+        assert "the disk is full" in screen.query_one(Verdict).text
+        assert screen.texts()["seeds"] == "5,6"
+        assert "1 launched" in app.said[0]
+
+
+async def test_more_devices_than_this_machine_has_are_refused_before_anything_is_made(store: RunStore) -> None:
+    app = cockpit(store, ask=Engine(dict(FINE)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student", accelerator="gpu"))
+        await until(pilot, lambda: "this machine has none" in screen.query_one(Verdict).text)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "not launched" in app.said[0])
+        assert len(store.runs()) == 1
+        assert "this machine has none" in text(app)
+
+
+def now(work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callable[[KdtuiError], None] | None) -> None:
+    """Does work where it is asked for."""
+    try:
+        result = work()
+    except KdtuiError as error:
+        assert failed is not None
+        failed(error)
+    else:
+        then(result)
+
+
+def test_the_first_that_fails_ends_a_launch(store: RunStore) -> None:
+    checked = check(distilled("student", seeds="1,2"), store)
+    good, bad = checked.profiles
+    several = replace(checked, profiles=(good, bad.model_copy(update={"name": "a..b"}), good))
+    told: list[Launched] = []
+    failed: list[KdtuiError] = []
+
+    Behind(store, Engine(), now, lambda run_id: None).launch(several, told.append, failed.append)
+
+    assert len(told[0].ids) == 1
+    assert told[0].error is not None
+    assert not failed
+    assert len(store.runs()) == 2
+
+
+def test_of_work_that_is_asked_for_too_fast_the_last_is_done() -> None:
+    waiting: list[Callable[[], None]] = []
+
+    def later(work: Callable[[], Any], then: Callable[[Any], None], *, failed: Any) -> None:
+        waiting.append(lambda: now(work, then, failed=failed))
+
+    def fails() -> int:
+        raise LaunchError("no")
+
+    line = Latest(later)
+    told: list[object] = []
+    for number in range(4):
+        line.ask(lambda number=number: number, told.append, told.append)  # type: ignore[misc]
+    assert len(waiting) == 1
+    waiting.pop()()
+    waiting.pop()()
+    assert told == [0, 3]
+    # A failure does not end the line.
+    line.ask(fails, told.append, lambda error: told.append(error.what))
+    line.ask(lambda: 5, told.append, told.append)
+    waiting.pop(0)()
+    waiting.pop(0)()
+    assert told == [0, 3, "no", 5]
+    assert not waiting
