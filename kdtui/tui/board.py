@@ -41,6 +41,7 @@ class Board:
 
     def take(self, look: Look) -> frozenset[str]:
         """Take in a look; the ids whose rows are other now."""
+        moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
         added = look.changed.keys() - self.rows.keys()
         self.rows.update(look.changed)
         for run_id in look.gone:
@@ -50,13 +51,17 @@ class Board:
             self.broken.pop(run_id, None)
         if look.gone:
             self.mark([run_id for run_id in self.marked if run_id not in look.gone])
-        if added or look.gone:
+        if added or look.gone or moved:
             self.order = sorted(self.rows, key=self._age, reverse=True)
         self.whole, self.total = look.whole, look.total
         return frozenset(look.changed) | look.gone
 
+    def _created(self, run_id: str) -> float | None:
+        row = self.rows.get(run_id)
+        return None if row is None else row.created
+
     def _age(self, run_id: str) -> tuple[float, str]:
-        return self.rows[run_id].created or 0.0, run_id
+        return self._created(run_id) or 0.0, run_id
 
     def mark(self, ids: Iterable[str]) -> None:
         """Mark these runs and no other; a run keeps its letter for as long as it is marked."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from kdtui.store.history import History
 from kdtui.store.state import LIVE, RunSummary
 from kdtui.tui.colours import curve_colour, curve_dash
+from kdtui.tui.panels import EXPECTED
 from kdtui.tui.widgets.line_chart import ReferenceLine, Series
 
 FIRST_METRICS = ("train/loss", "val/miou", "train/loss.base", "train/loss.distill")
 """Shown first; every other curve follows by name."""
-EXPECTED = 0.95
-"""Share of its teacher that a student is expected to reach (the predecessor's promise)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def shown(
 
 
 def _references(metric: str, ids: Sequence[str], rows: Mapping[str, RunSummary]) -> tuple[ReferenceLine, ...]:
-    """The teacher's line and what is expected of its students, where one teacher taught all that is shown."""
+    """The teacher's line and what is expected of its students, where the runs that were taught had the same one."""
     if metric not in ("val/miou", "val/best_miou"):
         return ()
     teachers = {row.teacher_miou for run_id in ids if (row := rows.get(run_id)) is not None} - {None}

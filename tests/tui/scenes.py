@@ -48,15 +48,16 @@ _SECONDS = 3.0  # of a step
 
 
 class Processes:
-    """Answers for processes: those in ``living`` live, as far as anybody here can see."""
+    """Answers for processes: those in ``living`` live, as far as anybody on ``host`` can see."""
 
     def __init__(self) -> None:
+        self.host = "here"
         self.living: set[int] = set()
         self.asked = 0
 
     def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
         self.asked += 1
-        if host != "here":
+        if host != self.host:
             return Liveness.UNKNOWN
         return Liveness.ALIVE if any(who["pid"] in self.living for who in identities) else Liveness.DEAD
 
@@ -149,11 +150,13 @@ class Scene:
             "created_ns": created * 10**9,
             "teacher": None if teacher is None else {"checkpoint": str(teacher.best), "sha256": "0", "run": teacher.id},
         }
-        for part in (run.checkpoints, run.logs, run.visualizations, run.evaluations):
+        draft = Run(run.path.with_name(f".new-{run.id}"))
+        for part in (draft.checkpoints, draft.logs, draft.visualizations, draft.evaluations):
             part.mkdir(parents=True)
-        run.profile_path.write_bytes(dump(Profile.model_validate(profile)))
-        run.manifest_path.write_text(json.dumps(manifest), encoding="utf-8")
-        run.write_notes(Notes(tuple(tags), note))
+        draft.profile_path.write_bytes(dump(Profile.model_validate(profile)))
+        draft.manifest_path.write_text(json.dumps(manifest), encoding="utf-8")
+        draft.write_notes(Notes(tuple(tags), note))
+        draft.path.rename(run.path)
         self._progress[run] = _Progress(5000 + 10 * number, created, horizon, best, encoder, distillation)
         return run
 
@@ -226,7 +229,7 @@ class Scene:
         progress.horizon = total_epochs or progress.horizon
         record = LaunchRecord(
             attempt=progress.attempt,
-            host="here",
+            host=self.processes.host,
             pid=progress.pid,
             start_ticks=1,
             boot_id="b",
