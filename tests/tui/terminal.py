@@ -31,6 +31,8 @@ KEYS = {
     "space": " ",
     "delete": "\x1b[3~",
     "backspace": "\x7f",
+    "ctrl+down": "\x1b[1;5B",
+    "ctrl+r": "\x12",
 }
 # Queries and modes of newer terminals that the emulator does not know: it would print parts of them.
 _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p|\x1bP[^\x1b]*\x1b\\|\x1b\[\?[0-9;]*u")
