@@ -163,11 +163,11 @@ def _join(masks: list[int], start: tuple[int, int], end: tuple[int, int], height
     # A falling line is drawn as a rising one turned over, so that both are equally thin.
     sign = 1 if stop >= begin else -1
     begin, stop = sign * begin, sign * stop
-    slope = (stop - begin) / (right - left)
+    rise, run = stop - begin, right - left
 
     def cut(column: int) -> int:
-        """First row that belongs to ``column`` and not to the one before."""
-        return math.floor(begin + slope * (column - 0.5 - left) + 0.5)
+        """First row that belongs to ``column`` and not to the one before: where the line is half a column ahead."""
+        return begin + (rise * (2 * (column - left) - 1) + run) // (2 * run)
 
     lower = begin if left >= 0 else cut(0)
     for column in range(max(left, 0), min(right, len(masks) - 1) + 1):

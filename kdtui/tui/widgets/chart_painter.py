@@ -13,7 +13,7 @@ from kdtui.tui.widgets.chart_text import Frame, colour_ink
 from kdtui.tui.widgets.scale import Axis, HeldRange, growing_end
 from kdtui.tui.widgets.series import Picture, Series
 from kdtui.tui.widgets.trace import Grid, Trace
-from kdtui.tui.widgets.viewport import Viewport
+from kdtui.tui.widgets.viewport import EXACT, Viewport
 
 LEGEND_FROM = 56
 """Widths from which the legend has a place of its own, right of the plot."""
@@ -120,7 +120,7 @@ class Painter:
         integer = all(float(x).is_integer() for x in (*lows, *highs))
         low = min(lows, default=0.0)
         high = max(highs, default=low)
-        if horizon is not None and horizon > low and horizon >= high:
+        if horizon is not None and horizon >= high and horizon - low > abs(horizon) * EXACT:
             self.viewport.fit(low, horizon, high)
         else:
             self.viewport.fit(low, growing_end(low, high, integer), high)

@@ -15,7 +15,7 @@ SHRINK = 0.4
 """A held range is given up when the data fill less than this share of it."""
 FAR = 10**6
 """Dot rows are cut off here: far outside, and still exact in a float."""
-_LEAST_LOG = 1e-300
+_LEAST_LOG = 1e-298
 _ENDS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -39,12 +39,13 @@ class Step(NamedTuple):
 
     def below(self, value: float) -> int:
         """The greatest count whose multiple is not above ``value``."""
-        count = math.floor(value / self.times(1))
-        while self.times(count) > value:
-            count -= 1
-        while self.times(count + 1) <= value:
-            count += 1
-        return count
+        top, bottom = float(value).as_integer_ratio()
+        power: int = 10 ** abs(self.exponent)
+        count = (
+            top * power // (bottom * self.mantissa) if self.exponent < 0 else top // (bottom * self.mantissa * power)
+        )
+        # 0.3 is a little less than three tenths, and still the float that is meant by them.
+        return count + 1 if self.times(count + 1) <= value else count
 
     def above(self, value: float) -> int:
         """The least count whose multiple is not below ``value``."""
@@ -120,6 +121,8 @@ def linear_axis(low: float, high: float, *, intervals: int, room: int, integer: 
         step = step.coarser()
     low, high = max(step.times(first), -HUGEST), min(step.times(last), HUGEST)
     ticks, spacing = linear_ticks(low, high, step, room)
+    if len(ticks) < 2:  # the multiples around the greatest floats are infinite
+        ticks = (low, high)
     return Axis(low, high, ticks, labels(ticks, spacing))
 
 
@@ -150,9 +153,7 @@ def log_axis(low: float, high: float, *, intervals: int, room: int) -> Axis:
         room: Greatest number of labels, at least 2.
     """
     room = max(room, 2)
-    if low < _LEAST_LOG:
-        low, high = math.ulp(0.0), max(high, 10 * _LEAST_LOG)
-    low, high = widened(low, high)
+    low, high = _log_widened(low, high)
     decades = math.log10(high) - math.log10(low)
     if decades < 0.5:
         linear = linear_axis(low, high, intervals=intervals, room=room)
@@ -203,6 +204,12 @@ def widened(low: float, high: float, integer: bool = False) -> tuple[float, floa
     return max(middle - pad, -HUGEST), min(middle + pad, HUGEST)
 
 
+def _log_widened(low: float, high: float) -> tuple[float, float]:
+    if low < _LEAST_LOG:  # there is no room below it to widen into
+        low, high = math.ulp(0.0), max(high, 10 * _LEAST_LOG)
+    return widened(low, high)
+
+
 class HeldRange:
     """Fits an axis to data that move, and keeps it as long as it serves: data inside it and not lost in it."""
 
@@ -229,14 +236,15 @@ class HeldRange:
     def _serves(axis: Axis, low: float, high: float) -> bool:
         if low < axis.low or high > axis.high:
             return False
-        low, high = widened(low, high)
         if axis.log:
+            low, high = _log_widened(low, high)
             return math.log10(high) - math.log10(low) >= SHRINK * (math.log10(axis.high) - math.log10(axis.low))
+        low, high = widened(low, high)
         return high / 2 - low / 2 >= SHRINK * (axis.high / 2 - axis.low / 2)
 
 
 def growing_end(low: float, high: float, integer: bool = False) -> float:
-    """A right end for an axis that grows: ``high`` or up to a quarter more, so that it moves in few, great steps."""
+    """A right end for an axis that grows: ``high`` or up to a third more, so that it moves in few, great steps."""
     # Small beside the span, the left end is as good as zero, and the right end may be a round number of its own.
     base = 0.0 if 0 <= low <= (high - low) / 4 else low
     span = high - base
@@ -246,9 +254,8 @@ def growing_end(low: float, high: float, integer: bool = False) -> float:
         span = 1.0 if integer else abs(high) / 10 or 1.0
     power = Step(1, math.floor(math.log10(span))).times(1)
     end = base + next((part * power for part in _ENDS if part * power >= span), span)
-    if integer:
-        end = math.ceil(end)
-    return min(max(float(end), high), HUGEST)
+    end = min(max(end, high), HUGEST)
+    return float(math.ceil(end)) if integer else float(end)
 
 
 def labels(ticks: Sequence[float], step: Step) -> tuple[str, ...]:

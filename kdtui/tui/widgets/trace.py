@@ -186,10 +186,7 @@ class Trace:
             return count
         before, after = self._before(), self._after()
         draw(self.columns, self._solid, place, height, begin=begin, before=before, after=after)
-        # The line to the first new point starts at the last older one, and a dash waits for the column behind it.
-        while begin and self.columns[begin - 1] is None:
-            begin -= 1
-        begin = max(begin - 1, 0)
+        # It begins at the last older point, where the line to the next one starts; a dash waits for what is behind it.
         if pattern != "1":
             begin = max(begin - len(pattern), 0)
             dash(self._solid, pattern, self.masks, begin)

@@ -16,7 +16,7 @@ STILL = 2e-3
 CLOSEST = 1e-6
 """The smallest share of the whole axis that zooming shows."""
 EXACT = 1e-12
-"""The smallest share of its place on the axis: closer, floats could not tell the columns apart."""
+"""The smallest share of the greatest x: closer, floats could not tell the columns apart."""
 
 
 class Viewport:
@@ -78,7 +78,7 @@ class Viewport:
         """
         low, high = self.span
         width = (high - low) * factor
-        if factor < 1 and width < max((self.high - self.low) * CLOSEST, max(abs(low), abs(high)) * EXACT):
+        if factor < 1 and width < max((self.high - self.low) * CLOSEST, max(abs(self.low), abs(self.high)) * EXACT):
             return
         self._follows = False
         if self.cursor is not None and low <= self.cursor <= high:
@@ -101,7 +101,7 @@ class Viewport:
             self._show(low + (high - low) * share, high - low)
 
     def _show(self, left: float, width: float) -> None:
-        if width >= self.high - self.low:
+        if width >= self.high - self.low or width < max(abs(self.low), abs(self.high)) * EXACT:
             self._part = None
             return
         left = min(max(left, self.low), self.high - width)

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import pytest
+from rich.cells import cell_len
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.geometry import Region
+from textual.pilot import Pilot
+
+from kdtui.tui.widgets.line_chart import BANDS, SMOOTHINGS, Band, LineChart, ReferenceLine, Series
+
+WIDTH, HEIGHT = 78, 8
+
+
+class SpyBand(Band):
+    """Keeps the regions that it is asked to draw again, as (row, first column, width); None for all of it."""
+
+    DEFAULT_CSS = "SpyBand { width: 1fr; height: 1fr; }"
+
+    def __init__(self, chart: LineChart) -> None:
+        self.asked: list[tuple[int, int, int] | None] = []
+        super().__init__(chart)
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> SpyBand:
+        self.asked += [(region.y, region.x + self.offset_in_chart, region.width) for region in regions] or [None]
+        super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        return self
+
+    @property
+    def offset_in_chart(self) -> int:
+        return self.region.x - self._chart.content_region.x
+
+
+class SpyChart(LineChart):
+    def compose(self) -> ComposeResult:
+        for _ in range(BANDS):
+            yield SpyBand(self)
+
+    def asked(self) -> list[tuple[int, int, int] | None]:
+        """What was to be drawn again since the last call."""
+        asked = []
+        for band in self.query(SpyBand):
+            asked += band.asked
+            band.asked = []
+        return asked
+
+
+class Shown(App[None]):
+    CSS = f"""
+    LineChart {{ width: {WIDTH}; height: {HEIGHT}; }}
+    .fills LineChart {{ width: 1fr; height: 1fr; border: solid red; }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "Leave")]
+
+    def __init__(self, *, fills: bool = False) -> None:
+        super().__init__()
+        self.chart = SpyChart()
+        self.left = 0
+        self.fills = fills
+
+    def compose(self) -> ComposeResult:
+        yield self.chart
+
+    def on_mount(self) -> None:
+        self.screen.set_class(self.fills, "fills")
+        self.chart.focus()
+
+    def action_leave(self) -> None:
+        self.left += 1
+
+    def rows(self) -> list[str]:
+        """What the screen shows of the chart."""
+        region = self.chart.content_region
+        strips = self.screen._compositor.render_strips()[region.y : region.bottom]
+        return [strip.crop(region.x, region.right).text for strip in strips]
+
+
+class Live:
+    """Curves that grow, as the watcher's do: the same lists, longer each time."""
+
+    def __init__(self, chart: LineChart, runs: int = 2, points: int = 300) -> None:
+        self.chart = chart
+        self.xs: list[list[int]] = [[] for _ in range(runs)]
+        self.ys: list[list[float]] = [[] for _ in range(runs)]
+        self.grow(points)
+
+    def grow(self, by: int) -> None:
+        for run, (xs, ys) in enumerate(zip(self.xs, self.ys, strict=True)):
+            for _ in range(by):
+                xs.append(len(xs) + 1)
+                ys.append((1.5 + run / 2) * math.exp(-len(xs) / 200) + 0.3)
+        self.show()
+
+    def show(self) -> None:
+        self.chart.show(self.series(), title="loss", x_label="step", x_max=1500)
+
+    def series(self) -> list[Series]:
+        colours = ("cyan", "primary", "#e69f00")
+        return [
+            Series(str(run), chr(65 + run), f"run {run}", xs, ys, colours[run % 3], run)
+            for run, (xs, ys) in enumerate(zip(self.xs, self.ys, strict=True))
+        ]
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Wait for a condition; a hundred looks are far more than any of them needs."""
+    for _ in range(100):
+        if condition():
+            return
+        await pilot.pause()
+    raise AssertionError("it did not come about")
+
+
+async def test_the_screen_shows_what_was_painted_after_every_update() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart)
+        for by in (0, 1, 5, 50, 400, 1, 1):
+            live.grow(by)
+            await pilot.pause()
+            assert app.rows() == [app.chart.row(y).text for y in range(HEIGHT)]
+        assert app.rows()[0].startswith("loss")
+        fresh = LineChart()
+        await app.mount(fresh)
+        fresh.show(live.series(), title="loss", x_label="step", x_max=1500)
+        await pilot.pause()
+        assert [fresh.row(y).text for y in range(HEIGHT)] == app.rows()
+
+
+async def test_without_news_nothing_is_drawn_again() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart)
+        await pilot.pause()
+        app.chart.asked()
+        for _ in range(3):
+            live.show()
+            await pilot.pause()
+        assert app.chart.asked() == []
+
+
+async def test_a_new_point_has_only_the_end_of_its_line_and_its_value_drawn_again() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart, runs=1)
+        await pilot.pause()
+        for _ in range(40):
+            before = [app.chart.row(y).text for y in range(HEIGHT)]
+            app.chart.asked()
+            live.grow(1)
+            after = [app.chart.row(y).text for y in range(HEIGHT)]
+            regions = [region for region in app.chart.asked() if region is not None]
+            covered = {(y, x + column) for y, x, width in regions for column in range(width)}
+            differing = {(y, x) for y in range(HEIGHT) for x in range(WIDTH) if before[y][x] != after[y][x]}
+            assert differing <= covered
+            assert len(covered) <= len(differing) + 8
+            assert sum(width for _, _, width in regions) < WIDTH / 2
+
+
+async def test_all_is_drawn_again_only_when_the_scale_changes() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart, runs=1, points=10)
+        await pilot.pause()
+        app.chart.asked()
+        large = 0
+        for _ in range(300):
+            live.grow(1)
+            large += sum(region[2] for region in app.chart.asked() if region is not None) > 2 * WIDTH
+        assert large < 12
+
+
+async def test_a_cut_and_a_replaced_curve_are_shown_as_they_are() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart, runs=1)
+        await pilot.pause()
+        whole = app.rows()
+        del live.xs[0][100:], live.ys[0][100:]
+        live.show()
+        await pilot.pause()
+        assert app.rows() != whole
+        live.ys[0] = [0.5] * 100
+        live.show()
+        await pilot.pause()
+        assert sum(any("⠀" < char <= "⣿" for char in row) for row in app.rows()) == 1
+
+
+async def test_keys_move_the_cursor_and_the_title_reads_the_values() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        Live(app.chart)
+        await pilot.pause()
+        await pilot.press("left")
+        assert "step 300" in app.chart.row(0).text
+        await pilot.press("left", "left")
+        assert "step 2" in app.chart.row(0).text
+        assert "A ." in app.chart.row(0).text
+        assert any("│" in app.chart.row(y).text[8:] for y in range(1, HEIGHT - 1))
+        await pilot.press("escape")
+        assert "step 2" not in app.chart.row(0).text
+        assert app.left == 0
+        await pilot.press("escape")
+        assert app.left == 1
+
+
+async def test_zoom_pan_and_the_way_back() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        Live(app.chart)
+        await pilot.pause()
+        whole = app.rows()
+        app.chart.action_zoom_in()
+        app.chart.action_zoom_in()
+        await pilot.pause()
+        near = app.rows()
+        assert "zoom" in near[0]
+        await pilot.press("shift+left")
+        await pilot.pause()
+        assert app.rows()[-1] != near[-1]
+        await pilot.press("shift+right")
+        app.chart.action_zoom_out()
+        app.chart.action_reset_view()
+        await pilot.pause()
+        assert app.rows() == whole
+
+
+async def test_scale_and_smoothing_are_switched() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        Live(app.chart)
+        await pilot.pause()
+        plain = app.rows()
+        app.chart.action_toggle_log()
+        assert app.chart.log_y
+        app.chart.action_smoother()
+        await pilot.pause()
+        assert app.rows()[0].rstrip().endswith("log · smooth .3")
+        for _ in SMOOTHINGS:
+            app.chart.action_smoother()
+        assert app.chart.smoothing == SMOOTHINGS[-1]
+        for _ in SMOOTHINGS:
+            app.chart.action_rougher()
+        app.chart.action_toggle_log()
+        await pilot.pause()
+        assert app.rows()[0] == plain[0]
+        app.chart.smoothing = 7.0
+        assert app.chart.smoothing == SMOOTHINGS[-1]
+
+
+async def test_a_click_into_the_plot_puts_the_cursor_there() -> None:
+    app = Shown(fills=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        Live(app.chart)
+        await pilot.pause()
+        await pilot.click(LineChart, offset=(10, 9))
+        assert "step 1" in app.chart.row(0).text
+        middle = app.chart.row(0).text
+        await pilot.click(LineChart, offset=(2, 9))  # the labels of the axis
+        assert app.chart.row(0).text == middle
+
+
+@pytest.mark.parametrize("series", [0, 1, 30])
+async def test_every_size_shows_whole_rows(series: int) -> None:
+    app = Shown(fills=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart, runs=series)
+        for size in [(3, 3), (4, 4), (12, 5), (30, 9), (31, 9), (60, 10), (79, 24), (80, 24), (81, 24), (150, 40)]:
+            await pilot.resize_terminal(*size)
+            live.grow(1)
+            await pilot.pause()
+            content = app.chart.content_size
+            assert content == (size[0] - 2, size[1] - 2)
+            painted = [app.chart.row(y).text for y in range(content.height)]
+            assert [cell_len(row) for row in painted] == [content.width] * content.height
+            assert app.rows() == painted
+
+
+async def test_a_change_of_the_border_moves_the_bands_with_it() -> None:
+    app = Shown(fills=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        Live(app.chart)
+        await pilot.pause()
+        app.chart.styles.border = ("none", "red")
+        await until(pilot, lambda: app.chart.content_size.width == 80)
+        await pilot.pause()
+        assert app.rows() == [app.chart.row(y).text for y in range(24)]
+
+
+def inks(chart: LineChart) -> Iterator[tuple[str, str]]:
+    for y in range(HEIGHT):
+        for text, style, _ in chart.row(y):
+            assert style is not None
+            assert style.color is not None
+            yield text, style.color.name
+
+
+async def test_colours_are_those_of_the_theme() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart, runs=3)
+        await pilot.pause()
+        dark = set(inks(app.chart))
+        primary = app.theme_variables["primary"].lower()
+        assert any("B" in text and colour == primary for text, colour in dark)
+        app.theme = "textual-light"
+        await pilot.pause()
+        light = set(inks(app.chart))
+        assert dark != light
+        assert app.rows() == [app.chart.row(y).text for y in range(HEIGHT)]
+        live.grow(1)
+
+
+async def test_it_is_told_apart_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        live = Live(app.chart)
+        live.grow(10)
+        await pilot.press("left")
+        rows = app.rows()
+        assert rows == [app.chart.row(y).text for y in range(HEIGHT)]
+        assert all(any(letter in row[10:50] for row in rows[1:7]) for letter in "AB")
+
+
+async def test_foreign_text_is_shown_as_it_is() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)) as pilot:
+        series = Series("a", "A", "[red]名前[/]\x1b[2J", [1, 2], [0.5, 0.6], "cyan")
+        app.chart.show([series], references=[ReferenceLine(0.7, "[b]teacher\x07")], title="[link=x]\nloss")
+        await pilot.pause()
+        shown = "\n".join(app.rows())
+        assert "[red]" in shown
+        assert "[b]teacher .700" in shown
+        assert "[link=x] loss" in shown
+        assert shown.replace("\n", "").isprintable()
+
+
+async def test_it_can_be_told_before_it_is_there_and_while_it_is_hidden() -> None:
+    app = Shown()
+    live = Live(app.chart)
+    app.chart.action_cursor_left()
+    app.chart.action_zoom_in()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "loss" in app.rows()[0]
+        app.chart.display = False
+        await pilot.pause()
+        live.grow(500)
+        app.chart.display = True
+        await pilot.pause()
+        assert app.rows() == [app.chart.row(y).text for y in range(HEIGHT)]
+
+
+async def test_rows_beyond_the_chart_are_blank() -> None:
+    app = Shown()
+    async with app.run_test(size=(80, 24)):
+        Live(app.chart)
+        assert app.chart.row(99).text == " " * WIDTH
