@@ -187,8 +187,10 @@ class LineChart(Widget, can_focus=True):
         if style is None:
             if ink.startswith("="):
                 name = ink[1:]
-                colour = Color.parse(self.app.theme_variables.get(name.removeprefix("$"), name))
-                style = self.rich_style + Style.from_color(colour.rich_color)
+                colour = self.app.theme_variables.get(name.removeprefix("$"), name)
+                style = self.rich_style
+                if not colour.startswith("auto"):  # as the theme's text colours are: whatever contrasts
+                    style += Style.from_color(Color.parse(colour).rich_color)
             elif ink in (PLAIN, "text"):
                 style = self.rich_style
             else:

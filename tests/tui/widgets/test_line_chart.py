@@ -99,9 +99,9 @@ class Live:
         self.chart.show(self.series(), title="loss", x_label="step", x_max=1500)
 
     def series(self) -> list[Series]:
-        colours = ("cyan", "primary", "#e69f00")
+        colours = ("cyan", "primary", "#e69f00", "$text-muted")
         return [
-            Series(str(run), chr(65 + run), f"run {run}", xs, ys, colours[run % 3], run)
+            Series(str(run), chr(65 + run), f"run {run}", xs, ys, colours[run % 4], run)
             for run, (xs, ys) in enumerate(zip(self.xs, self.ys, strict=True))
         ]
 
@@ -302,7 +302,7 @@ def inks(chart: LineChart) -> Iterator[tuple[str, str]]:
 async def test_colours_are_those_of_the_theme() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
-        live = Live(app.chart, runs=3)
+        live = Live(app.chart, runs=4)
         await pilot.pause()
         dark = set(inks(app.chart))
         primary = app.theme_variables["primary"].lower()
