@@ -42,7 +42,7 @@ ALONE = "-"
 """Typed as the teacher: the student is trained alone."""
 PLACES = (GENERAL, "profile", *FIELDS)
 """Where a mistake can stand, in the order of the form."""
-_TEACHERLESS = f"this profile distils: choose a teacher, or type {ALONE} to train the student alone"
+_TEACHERLESS = f"choose a teacher, since this profile distils; or type {ALONE} to train the student alone"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Picker(Vertical):
     DEFAULT_CSS = """
     Picker { height: auto; width: 1fr; }
     Picker > Table { height: 8; }
-    Picker:focus-within > Table > .table--blurred { text-style: bold reverse; }
+    Picker > Table.-led > .table--blurred { text-style: bold reverse; }
     """
 
     class _Message(Message):
@@ -188,6 +188,14 @@ class Picker(Vertical):
     def on_table_header_clicked(self, event: Table.HeaderClicked) -> None:
         """The order is the owner's; a click on a title goes no further."""
         event.stop()
+
+    def on_descendant_focus(self) -> None:
+        """The list shows that the keys are its own; `:focus-within` would not reach its rows."""
+        self._table.add_class("-led")
+
+    def on_descendant_blur(self) -> None:
+        """And that they are not."""
+        self._table.remove_class("-led")
 
     def on_mouse_down(self) -> None:
         """Whoever clicks a row goes on with keys."""

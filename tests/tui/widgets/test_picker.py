@@ -90,6 +90,22 @@ async def test_a_click_moves_a_double_click_picks_and_keys_go_on() -> None:
         assert app.told[-1] == "picked resnet18"
 
 
+async def test_the_cursor_shows_where_the_keys_go() -> None:
+    app = Shown()
+
+    def reversed_rows() -> int:
+        strips = app.screen._compositor.render_strips()
+        return sum(any(part.style and part.style.reverse and len(part.text) > 20 for part in strip) for strip in strips)
+
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.press("tab")
+        await pilot.pause()
+        assert reversed_rows() == 1
+        await pilot.press("tab")
+        await pilot.pause()
+        assert reversed_rows() == 0
+
+
 async def test_what_the_owner_finds_later_is_picked_only_once_it_is_shown() -> None:
     class Slow(Shown):
         def compose(self) -> ComposeResult:

@@ -60,6 +60,7 @@ class TeacherSection(Section):
         super().__init__(id="teacher")
         self._known = known
         self._rows: dict[str, TeacherRow] = {}
+        self._sought: dict[str, str] = {}
         self._found: dict[str, Found] = {}
         self._typed: dict[str, str] = {}
         self._text = ""
@@ -82,6 +83,7 @@ class TeacherSection(Section):
     def listed(self, rows: Iterable[TeacherRow]) -> None:
         """Show these checkpoints, newest first."""
         self._rows = {row.checkpoint: row for row in reversed(list(rows))}
+        self._sought = {key: f"{key} {row.encoder or ''}".lower() for key, row in self._rows.items()}
         self._search()
 
     def browsed(self, text: str, entries: Sequence[Found], trouble: str = "") -> None:
@@ -163,7 +165,8 @@ class TeacherSection(Section):
         return None if self._checked.teacher is None else str(self._checked.teacher)
 
     def _words(self, key: str) -> str:
-        return " ".join(cell.text for cell in self._cells(key)).lower() + f" {key.lower()}"
+        known = self._sought.get(key)
+        return known if known is not None else " ".join([key, *(cell.text for cell in self._cells(key))]).lower()
 
     def _cells(self, key: str) -> Sequence[Cell]:
         if key == ALONE:

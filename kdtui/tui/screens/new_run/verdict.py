@@ -104,14 +104,21 @@ def _failure(error: KdtuiError) -> Lines:
 
 
 def _mistakes(checked: Checked) -> Lines:
-    names = [FIELDS[name].label if name in FIELDS else name for name in checked.mistakes if name != GENERAL]
+    missing = [_label(name) for name, text in checked.mistakes.items() if text.startswith("choose ")]
+    names = [_label(name) for name in checked.mistakes if name != GENERAL and _label(name) not in missing]
     lines: Lines = []
     if GENERAL in checked.mistakes:
         lines.append([("✗ ", "bad"), (checked.mistakes[GENERAL], "bad")])
     if names:
         count = "a mistake" if len(names) == 1 else f"{len(names)} mistakes"
         lines.append([("✗ ", "bad"), (f"{count}: {', '.join(names)}", "bad")])
+    if missing:
+        lines.append([("still to choose: ", ""), (", ".join(missing), "strong")])
     return lines
+
+
+def _label(name: str) -> str:
+    return FIELDS[name].label if name in FIELDS else name
 
 
 def _plan(checked: Checked, standing: Standing) -> list[Span]:
