@@ -19,7 +19,7 @@ class Key:
 
     Attributes:
         scope: Where it works; see :data:`SCOPES`.
-        keys: As Textual spells them, comma between alternatives.
+        keys: As Textual spells them, comma between alternatives; empty for keys that a widget binds itself.
         shown: As a person reads it.
         action: The action it calls.
         label: Its word in the key bar; empty for keys that only the help screen names.
@@ -124,6 +124,7 @@ KEYS: tuple[Key, ...] = (
     Key("chart", "right_curly_bracket", "}", "pan_right", "", "Move it to the right.", palette=False),
     Key("chart", "left_square_bracket", "[", "cursor_left", "", "Read values: cursor to the left.", palette=False),
     Key("chart", "right_square_bracket", "]", "cursor_right", "", "Read values: cursor to the right.", palette=False),
+    Key("chart", "", "← →", "", "", "With the focus on the chart: read values; with shift: move.", palette=False),
     Key("chart", "0", "0", "reset_view", "", "The whole curve again, without a cursor."),
 )
 
@@ -143,7 +144,11 @@ def bindings(*scopes: str) -> list[BindingType]:
     """Textual's bindings of some scopes."""
     from textual.binding import Binding
 
-    return [Binding(key.keys, key.action, key.help, key_display=key.shown, show=False) for key in keys_of(*scopes)]
+    return [
+        Binding(key.keys, key.action, key.help, key_display=key.shown, show=False)
+        for key in keys_of(*scopes)
+        if key.keys
+    ]
 
 
 def bar(scopes: Iterable[str]) -> list[Key]:
