@@ -12,7 +12,6 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-import kdtui.tui
 from kdtui.errors import TeacherError
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.form_fields import FIELDS
@@ -22,7 +21,7 @@ from kdtui.tui.screens.new_run.verdict import Verdict
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Track
-from tests.tui.scenes import Engine, Recorded, Scene, Still, cockpit, settled, shows, text, until
+from tests.tui.scenes import Engine, Scene, cockpit, recorded, settled, shows, text, until
 
 ENGINE = Path(__file__).with_name("echo_engine.py")
 SMALL, LARGE = (80, 24), (120, 36)
@@ -41,12 +40,6 @@ def teachers(scene: Scene) -> Scene:
     """A store with a run that may teach."""
     scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76)
     return scene
-
-
-class Whole(Recorded):
-    """With the app's own sheet, which a subclass would look for beside itself."""
-
-    CSS_PATH = str(Path(kdtui.tui.__file__).with_name("kdtui.tcss"))
 
 
 def form(app: KdtuiApp) -> NewRunScreen:
@@ -376,8 +369,7 @@ async def test_it_reads_the_same_without_colours_and_in_either_theme(
 
 
 async def test_an_idle_form_writes_nothing(teachers: Scene) -> None:
-    still = Still("CPU 42%")
-    app = Whole(teachers.store, ask=Engine(), seconds=0.05, machine=still, clock=lambda: "14:02")
+    app = recorded(teachers)
     async with app.run_test(size=LARGE) as pilot:
         screen = await opened(pilot)
         await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")

@@ -92,7 +92,7 @@ class Section(Vertical):
 
     DEFAULT_CSS = """
     Section { height: auto; width: 1fr; }
-    Section > .heading { background: $surface; margin-bottom: 0; }
+    Section > .heading { background: $surface; }
     """
     TITLE: ClassVar[str] = ""
     PLACES: ClassVar[tuple[str, ...]] = ()
