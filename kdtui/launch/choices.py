@@ -156,7 +156,8 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: 
             hint="--profile NAME says what to train on; kdtui profiles lists them",
         )
     own = teacher.run.profile()
-    called = [] if named else [f'name="{student}-from-{own.name}"'[:85]]
+    name = f"{student}-from-{own.name}"[:80]  # as long as a name may be
+    called = [] if named else [f'name="{name}"']
     told = [f'description="{student} distilled from {own.name}"', "tags=[]"]
     return ready(absolute(amend(own, [*called, *told, *teacher.sets(), *sets], what=teacher.run.id)))
 

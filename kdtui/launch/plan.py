@@ -129,7 +129,7 @@ def _planned(profile: Profile, store: RunStore, earlier: Sequence[RunSummary], a
 def _cost(profile: Profile) -> tuple[int | None, int | None]:
     from kdtui import catalog
 
-    channels = _out_channels(profile)
+    channels = out_channels(profile)
     if channels is None:
         return None, None
     cost = catalog.cost(
@@ -144,7 +144,7 @@ def _cost(profile: Profile) -> tuple[int | None, int | None]:
     return (None, None) if cost is None else (cost.parameters, cost.macs)
 
 
-def _out_channels(profile: Profile) -> int | None:
+def out_channels(profile: Profile) -> int | None:
     """Channels of the student's head; None where the folder's class list cannot be read, which a check tells."""
     root = getattr(profile.data, "root", None)
     if profile.data.task == "hierarchical" or root is None:

@@ -24,7 +24,7 @@ def boot_id() -> str:
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:  # no /proc: macOS
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         return f"boot-{psutil.boot_time():.0f}"
 

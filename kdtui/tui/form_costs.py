@@ -38,9 +38,9 @@ class Shape:
 
 def shape_of(profile: Profile) -> Shape | None:
     """The shape of a profile's student; None where the number of its classes cannot be read."""
-    from kdtui.launch.plan import _out_channels
+    from kdtui.launch.plan import out_channels
 
-    channels = _out_channels(profile)
+    channels = out_channels(profile)
     if channels is None:
         return None
     student, data = profile.student, profile.data

@@ -251,3 +251,10 @@ def test_a_killed_command_line_leaves_the_run_alone(store: RunStore) -> None:
         wait_for(store, run, State.RUNNING)
         command.kill()
     wait_for(store, run, State.FINISHED)
+
+
+def test_a_teacher_with_a_long_name_still_names_its_student(kdtui: Kdtui, store: RunStore) -> None:
+    teacher = "t" * 78
+    assert kdtui("train", "baseline", "--epochs", "1", "--name", teacher).code == 0
+    plan = kdtui("distill", "--teacher", teacher, "--student", "resnet18", "--dry-run", "--json").json
+    assert plan["runs"][0]["name"] == f"resnet18-from-{teacher}"[:80]

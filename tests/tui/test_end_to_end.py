@@ -108,11 +108,11 @@ def test_from_the_form_to_the_comparison(store: RunStore) -> None:
         assert record.attempt == 2
         terminal.wait_for("FINISHED", MINUTES)
         terminal.press("esc")
-        terminal.wait_for("> ✓ demo-distilled")
-        terminal.press("space", "down", "space", "c")
-        terminal.wait_for(lambda screen: "demo-teacher" in screen and "★" in screen and "matched baseline" in screen)
+        terminal.wait_for("> ✓ demo-teacher")  # the cursor stayed where it was
+        terminal.press("space", "up", "space", "c")
+        terminal.wait_for(lambda screen: "A✓ demo-teacher" in screen and "★" in screen and "Δ base" in screen)
         terminal.press("esc")
-        terminal.wait_for("A✓ demo-distilled")
+        terminal.wait_for("B✓ demo-distilled")
         terminal.press("q")
         assert terminal.wait_end() == 0
 
