@@ -191,9 +191,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("parts", "Hierarchical only: bg_fg and target_nontarget as outputs of their own beside the three classes."),
     Option("opset", "ONNX operator set; below 18 the older TorchScript exporter writes the file.", least=13, most=22),
     Option("slim", "Simplify the graph with onnxslim: fewer nodes, hardly less latency."),
-    Option(
-        "calibration", "Training images that int8's ranges are taken from.", least=1, most=10000, only=("int8",)
-    ),
+    Option("calibration", "Training images that int8's ranges are taken from.", least=1, most=10000, only=("int8",)),
     Option(
         "keep_float",
         "Layers that int8 leaves in fp32, where the mIoU falls too far: the first, the last, or both.",

@@ -129,7 +129,7 @@ def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) ->
     for wanted in orders:
         say(f"{wanted.name}: {wanted.target.name}")
         try:
-            answer = make(wanted, heard=_teller())
+            answer = make(wanted, heard=teller())
         except Interrupted:
             raise
         except KeyboardInterrupt as error:
@@ -168,20 +168,21 @@ def lines_of(answer: dict[str, Any], target: Path) -> list[str]:
     for name, difference in verified["outputs"].items():
         apart = ""
         if difference["max"] is not None:
-            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, of {difference['scale']:.3g}; "
+            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, "
+            apart += f"of {difference['scale']:.3g}; "
         lines.append(f"  {name}: {apart}{difference['agreement']:.3%} of the pixels have the same class")
     scores = verified["validation"]
     if scores["miou"] is not None:
         lines.append(
             f"  mIoU {scores['miou']:.4f} on {scores['images']} validation images, torch {scores['torch_miou']:.4f}"
-            f" ({0 - scores["drop_points"]:+.2f} points)"
+            f" ({0 - scores['drop_points']:+.2f} points)"
         )
     else:
         lines.append("  no validation data: compared on drawn images, no mIoU (--profile NAME gives data)")
     return lines
 
 
-def _teller() -> Callable[[Step], None]:
+def teller() -> Callable[[Step], None]:
     """Progress on stderr: one line that is drawn again on a terminal, a line per step elsewhere."""
     terminal = sys.stderr.isatty()
     last = ""

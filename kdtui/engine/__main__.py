@@ -148,6 +148,17 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     return export(what, Path(options.target), wanted, progress=progress)
 
 
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.measure import Settings, measure
+    from kdtui.store.run import Run
+
+    settings = Settings(**json.loads(options.settings))
+    return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
+
+
 def _cancellable() -> Callable[[str, int, int], None]:
     """A way to say on stderr what happens, as JSON lines; from now on SIGTERM and SIGINT give up what is done."""
 
@@ -209,6 +220,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--architecture")
     export.add_argument("--encoder")
     export.set_defaults(verb=_export)
+
+    measure = verbs.add_parser("measure", help="size and latency of students and their teachers")
+    measure.add_argument("runs", nargs="+", metavar="RUN")
+    measure.add_argument("--settings", default="{}", help="JSON of kdtui.engine.measure.Settings")
+    measure.set_defaults(verb=_measure)
 
     doctor = verbs.add_parser("doctor", help="torch, its devices, and one tiny step")
     doctor.set_defaults(verb=_doctor)

@@ -18,7 +18,7 @@ from kdtui.errors import Interrupted
 from kdtui.launch.command import cannot_start, engine_command, read_answer
 
 PATIENCE = 10.0
-"""Seconds that a verb has to tidy up once it is given up; a call into a library can't be interrupted before it returns."""
+"""Seconds that a verb has to tidy up once it is given up: a call into a library returns before it is interrupted."""
 _LOOK = 0.1
 _KEPT = 1 << 16  # bytes of what it wrote on stderr: enough for a traceback
 
@@ -89,9 +89,7 @@ def converse(
         return read_answer(verb, argv, process.returncode, answer.read(), told)
 
 
-def _listen(
-    process: subprocess.Popen[bytes], heard: Callable[[Step], None], cancelled: Callable[[], bool]
-) -> bytes:
+def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> bytes:
     """Read stderr until it ends; what was no progress is returned, its end at least."""
     assert process.stderr is not None
     stream = process.stderr.fileno()

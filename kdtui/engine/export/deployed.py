@@ -50,6 +50,8 @@ class Deployed(nn.Module):
         # (value - mean) / std as one multiplication and one addition, as training has it.
         unit = _BYTE if options.input == "uint8" else 1.0
         std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
+        self.scale: Tensor
+        self.shift: Tensor
         self.register_buffer("scale", 1 / (unit * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 

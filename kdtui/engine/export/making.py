@@ -10,7 +10,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -248,4 +247,3 @@ def _report(
         },
         "made": time.time(),
     }
-

@@ -26,12 +26,18 @@ def strip(model: onnx.ModelProto) -> None:
         del function.metadata_props[:]
         _strip_nodes(function.node)
         _strip_told(function.value_info)
+    used = {""} | {node.domain for function in model.functions for node in function.node}
     for graph in _graphs(model.graph):
         graph.doc_string = ""
         del graph.metadata_props[:]
         _strip_nodes(graph.node)
+        used |= {node.domain for node in graph.node}
         for told in (graph.value_info, graph.input, graph.output, graph.initializer):
             _strip_told(told)
+    # onnxruntime's optimizer announces every operator set it knows, and other runtimes refuse those that they don't.
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

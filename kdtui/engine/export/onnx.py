@@ -135,9 +135,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _unsupported(first: str, second: str, options: ExportOptions) -> ExportError:
+    hint = "another --opset, or another encoder"
+    if options.dynamic_size:
+        hint = "a network of one size: --dynamic batch"
     return ExportError(
         "this network cannot be written as ONNX",
         found=f"dynamo exporter: {first}; TorchScript exporter: {second}",
         allowed="operators that ONNX has, for sizes that the network takes",
-        hint="a network of one size: --dynamic batch" if options.dynamic_size else "another --opset, or another encoder",
+        hint=hint,
     )

@@ -44,7 +44,7 @@ def to_int8(
 ) -> None:
     """Static QDQ per channel: activations u8, weights s8, ranges from a percentile of what ``batches`` cause.
 
-    s8 activations are slower on CPUs without VNNI, and minimum and maximum instead of a percentile lost 0.4 points more.
+    s8 activations are slower on CPUs, and minimum and maximum instead of a percentile cost 0.4 points more.
 
     Args:
         source: The fp32 file.
@@ -76,8 +76,9 @@ def to_int8(
 
 
 def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], progress: Calibrated) -> None:
-    """Ranges of every tensor, one batch at a time: onnxruntime's own loop keeps all activations of all images at once,
-    which are gigabytes for a hundred images of 256 x 256.
+    """Write the ranges of every tensor, looking at one batch at a time.
+
+    onnxruntime's own loop keeps all activations of all images at once: gigabytes for a hundred images of 256 x 256.
     """
     calibrator = create_calibrator(
         str(prepared),
@@ -94,7 +95,7 @@ def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], pr
     save_tensors_data(calibrator.compute_data(), ranges)
 
 
-class _One(CalibrationDataReader):
+class _One(CalibrationDataReader):  # type: ignore[misc]
     """One batch, once."""
 
     def __init__(self, batch: NDArray[Any]) -> None:

@@ -95,7 +95,7 @@ class Verdict:
 
 
 def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
-    """onnxruntime on the CPU with as many threads as torch has, or ``threads``."""
+    """A session of onnxruntime on the CPU with as many threads as torch has, or ``threads``."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads or torch.get_num_threads()
     settings.log_severity_level = 3
