@@ -18,6 +18,7 @@ from kdtui.wording import mebibytes
 if TYPE_CHECKING:
     from kdtui.launch.converse import Step
     from kdtui.launch.exporting import Order
+    from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
 
@@ -113,11 +114,17 @@ def export(
     carry_out(orders, as_json=as_json)
 
 
-def export_best(store: RunStore, runs: Sequence[str], *, as_json: bool = False) -> None:
-    """The best checkpoint of each run, as it is exported where nothing is chosen."""
+def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
+    """Export the best checkpoint of each run as it is exported where nothing is chosen; the files are said to stderr.
+
+    Args:
+        store: Where the runs are.
+        runs: Finished ones.
+        quiet: Write nothing on stdout, which already has its JSON.
+    """
     from kdtui.launch.exporting import order
 
-    carry_out([order(run, store, ExportOptions()) for run in runs], as_json=as_json, quiet=as_json)
+    carry_out([order(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
 
 
 def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) -> None:

@@ -55,4 +55,4 @@ def peak_memory(network: nn.Module, images: Tensor) -> int:
     with torch.no_grad(), _Living() as living:
         network(images)
     weights = sum(value.nbytes for value in network.state_dict().values())
-    return int(living.peak) + weights + images.nbytes
+    return int(living.peak + weights + images.nbytes)

@@ -119,6 +119,27 @@ class Run:
         """Replace ``launch.json``."""
         write_atomically(self.launch_path, json.dumps(dataclasses.asdict(record), indent=1).encode() + b"\n")
 
+    def measurements(self) -> dict[str, Any] | None:
+        """What `kdtui measure` found, or None for a run that was never measured.
+
+        Raises:
+            StoreError: ``measurements.json`` is damaged.
+        """
+        if not self.measurements_path.exists():
+            return None
+        try:
+            found = json.loads(self.measurements_path.read_bytes())
+            if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
+                raise ValueError("no measurements of a student")
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                "The run's measurements cannot be used",
+                where=self.measurements_path,
+                found=printable(str(error)),
+                hint=f"`kdtui measure {printable(self.id)}` writes them anew",
+            ) from error
+        return found
+
     def notes(self) -> Notes:
         """Tags and notes.
 
