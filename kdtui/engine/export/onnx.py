@@ -39,7 +39,12 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
     """
     if options.opset < _DYNAMO_OPSET:
         exporter = Exporter("torchscript", f"the dynamo exporter writes opset {_DYNAMO_OPSET} and newer")
-        _torchscript(deployed, images, path, options)
+        try:
+            _torchscript(deployed, images, path, options)
+        except OSError:
+            raise
+        except Exception as error:  # torch has no class of its own for what this exporter cannot do
+            raise _unsupported(f"TorchScript exporter: {_reason(error)}", options) from error
     else:
         exporter = _either(deployed, images, path, options)
     written = opset_of(onnx.load(path, load_external_data=False))
@@ -72,7 +77,9 @@ def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptio
         except OSError:
             raise
         except Exception as second:
-            raise _unsupported(reason, _reason(second), options) from error
+            raise _unsupported(
+                f"dynamo exporter: {reason}; TorchScript exporter: {_reason(second)}", options
+            ) from error
         return Exporter("torchscript", f"dynamo: {reason}")
     return Exporter("dynamo")
 
@@ -134,13 +141,13 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
-def _unsupported(first: str, second: str, options: ExportOptions) -> ExportError:
+def _unsupported(reasons: str, options: ExportOptions) -> ExportError:
     hint = "another --opset, or another encoder"
     if options.dynamic_size:
         hint = "a network of one size: --dynamic batch"
     return ExportError(
         "this network cannot be written as ONNX",
-        found=f"dynamo exporter: {first}; TorchScript exporter: {second}",
+        found=reasons,
         allowed="operators that ONNX has, for sizes that the network takes",
         hint=hint,
     )

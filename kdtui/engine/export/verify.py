@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -279,6 +280,10 @@ def _judge(verdict: Verdict, options: ExportOptions) -> None:
     exact = options.precision == "fp32"
     for name, difference in verdict.outputs.items():
         relative = difference.relative
+        if difference.max is not None and not math.isfinite(difference.max):
+            # Their class is the first one, which may well be the right one nearly everywhere.
+            faults.append(f"{name}: answers that are no finite numbers")
+            continue
         if exact and relative is not None and not relative <= RELATIVE:
             faults.append(f"{name}: differs by {difference.max:.3g}, {relative:.2g} of its scale")
         # Two-way parts of an untrained or saturated decision are ties in places; the main output decides.
