@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             answer = verb(options)
     except KdtuiError as error:
         answer, code = {"error": _described(error)}, error.exit_code
+    except KeyboardInterrupt:
+        given_up = Interrupted("cancelled; nothing was changed")
+        answer, code = {"error": _described(given_up)}, given_up.exit_code
     else:
         code = 0
     print(json.dumps(answer), flush=True)
@@ -163,7 +166,8 @@ def _cancellable() -> Callable[[str, int, int], None]:
     """A way to say on stderr what happens, as JSON lines; from now on SIGTERM and SIGINT give up what is done."""
 
     def give_up(*_: object) -> None:
-        raise Interrupted("cancelled; nothing was changed")
+        # No ordinary exception: torch's exporters catch those and try the next thing.
+        raise KeyboardInterrupt
 
     def tell(words: str, done: int, total: int) -> None:
         line = {"progress": {"words": words, "done": done, "total": total}}

@@ -18,7 +18,8 @@ from kdtui.engine.models import count_parameters, freeze_unused, out_channels
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import KdtuiError
 from kdtui.profile import Teacher
-from kdtui.store.run import Run, export_path, report_of
+from kdtui.store.exports import export_path, report_of
+from kdtui.store.run import Run
 
 
 @dataclass(frozen=True)

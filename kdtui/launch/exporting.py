@@ -14,7 +14,8 @@ from kdtui.exports import ExportOptions, checked
 from kdtui.launch.choices import owner
 from kdtui.launch.converse import Step, converse
 from kdtui.profile.find import expanded
-from kdtui.store.run import Run, export_path
+from kdtui.store.exports import clear_left, export_path
+from kdtui.store.run import Run
 
 if TYPE_CHECKING:
     from kdtui.store.store import RunStore
@@ -146,7 +147,12 @@ def export(
             words += ["--run", str(wanted.run.path)]
         else:
             words += _foreign(wanted.foreign, Path(folder))
-        return converse("export", str(wanted.checkpoint), str(wanted.target), *words, heard=heard, cancelled=cancelled)
+        try:
+            return converse(
+                "export", str(wanted.checkpoint), str(wanted.target), *words, heard=heard, cancelled=cancelled
+            )
+        finally:
+            clear_left(wanted.target.parent)  # an engine that had to be killed tidied nothing
 
 
 def _foreign(foreign: Foreign, folder: Path) -> list[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import StoreError
-from kdtui.exports import REPORT_SUFFIX, suffix
 from kdtui.store.names import printable
 from kdtui.store.records import (
     LaunchRecord,
@@ -25,16 +24,7 @@ from kdtui.store.writing import EventLog, write_atomically
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
-__all__ = [
-    "EventLog",
-    "LaunchRecord",
-    "Manifest",
-    "Notes",
-    "Run",
-    "export_path",
-    "report_of",
-    "write_atomically",
-]
+__all__ = ["EventLog", "LaunchRecord", "Manifest", "Notes", "Run", "write_atomically"]
 
 T = TypeVar("T")
 
@@ -86,7 +76,7 @@ class Run:
         return named[name] if name in named else self.epoch_checkpoint(int(name))
 
     def exports(self) -> list[Path]:
-        """The ONNX files that are on disk, by name; each has its report beside it (:func:`report_of`)."""
+        """The ONNX files that are on disk, by name; each has its report beside it."""
         return sorted(path for path in self.checkpoints.glob("*.onnx") if not path.name.startswith("."))
 
     def visualization(self, epoch: int) -> Path:
@@ -202,17 +192,6 @@ class Run:
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("The run's profile cannot be used", where=self.profile_path, found=mistakes) from error
-
-
-def export_path(checkpoint: Path, precision: str) -> Path:
-    """Where the export of a checkpoint lies: beside it, under its name; in a ``save_pretrained`` folder, in it."""
-    folder, stem = (checkpoint, "model") if checkpoint.is_dir() else (checkpoint.parent, checkpoint.stem)
-    return folder / (stem + suffix(precision))
-
-
-def report_of(export: Path) -> Path:
-    """The report beside an ONNX file."""
-    return export.with_name(export.name + REPORT_SUFFIX)
 
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +19,8 @@ from kdtui.engine.measure_memory import peak_memory
 from kdtui.engine.measure_time import interleaved, quartiles
 from kdtui.errors import EngineError, Interrupted
 from kdtui.exports import ExportOptions
-from kdtui.store.run import Run, export_path, report_of
+from kdtui.store.exports import export_path, report_of
+from kdtui.store.run import Run
 from tests.engine.runs import fit, make_run
 
 QUICK = Settings(batch=2, repeats=3, warmup=1)
@@ -32,7 +33,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     wide = {"encoder": "resnet18", "encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]}
     teacher = make_run(root, name="teacher", student=wide, training__epochs=1)
     fit(teacher)
-    taught = {"teacher__checkpoint": str(teacher.best), "distillation__enabled": True, "training__epochs": 1}
+    taught: dict[str, Any] = {
+        "teacher__checkpoint": str(teacher.best),
+        "distillation__enabled": True,
+        "training__epochs": 1,
+    }
     student = make_run(root, name="student", **taught)
     fit(student)
     return teacher, student
@@ -60,7 +65,6 @@ def test_one_run_beside_its_teacher(pair: tuple[Run, Run]) -> None:
         assert side["macs"] == side["macs_catalog"]
         assert side["peak_memory_bytes"] > side["state_bytes"]
         assert set(side["latency"]["torch"]) == {"1", "2"}
-    assert sides[1]["macs"] == told.macs
     assert set(sides[1]["latency"]) == {"torch", "onnxruntime fp32"}
     assert sides[0]["onnx"] == {}
     times = sides[1]["latency"]["onnxruntime fp32"]["2"]
@@ -162,7 +166,7 @@ def test_peak_memory_is_what_lives_at_once() -> None:
     assert peak_memory(deeper, images) == peak_memory(network, images)
 
 
-def test_the_slim_student_has_less_than_half_the_work_of_its_teacher(tmp_path: Path) -> None:
+def test_the_slim_student_has_less_than_half_the_work_of_its_teacher() -> None:
     from kdtui.profile import load
 
     teacher, student = load("hierarchical-b3"), load("distill-b0-slim-from-b3")

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,10 @@ from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import Verdict, session, verify
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.exports import ExportOptions
-from kdtui.store.identity import start_ticks
-from kdtui.store.run import report_of
+from kdtui.store.exports import report_of, work_folder
 
 Progress = Callable[[str, int, int], None]
 """``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""
-_WORK = ".export-"
 
 
 def export(
@@ -58,7 +57,7 @@ def export(
     size = Size(options.height, options.width) if options.height else source.size
     _check_size(size, source)
     deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
-    with _work_folder(target) as work:
+    with _told(target), work_folder(target) as work:
         progress("exporting", 0, 0)
         plain = work / "fp32.onnx"
         exporter = write_onnx(deployed, example(options, size), plain, options)
@@ -72,12 +71,22 @@ def export(
         report["seconds"] = round(time.monotonic() - begun, 1)
         told = work / "report.json"
         told.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
-        # Both are whole on the disk before either has its name; the report names the file it belongs to by its hash.
-        for made_file, name in ((made, target), (told, report_of(target))):
-            with made_file.open("rb") as file:
-                os.fsync(file.fileno())
-            made_file.replace(name)
+        _keep({made: target, told: report_of(target)})
     return report
+
+
+def _keep(names: Mapping[Path, Path]) -> None:
+    """Give files their names: all of them whole on the disk before, and nobody's signal in between."""
+    for made in names:
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+    asks = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asks)
+    try:
+        for made, name in names.items():
+            made.replace(name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_size(size: Size, source: Source) -> None:
@@ -92,18 +101,10 @@ def _check_size(size: Size, source: Source) -> None:
 
 
 @contextlib.contextmanager
-def _work_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target, so that the last step is a rename; what a killed export left goes too."""
-    own = f"{_WORK}{os.getpid()}-{start_ticks(os.getpid())}"
-    work = target.parent / own
+def _told(target: Path) -> Iterator[None]:
+    """Whatever goes wrong, as an error that says what of the export is left: nothing."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f"{_WORK}*"):
-            _, pid, ticks = left.name.rsplit("-", 2)
-            if not (pid.isdecimal() and str(start_ticks(int(pid))) == ticks):
-                shutil.rmtree(left, ignore_errors=True)
-        work.mkdir()
-        yield work
+        yield
     except KdtuiError:
         raise
     except OSError as error:
@@ -118,8 +119,6 @@ def _work_folder(target: Path) -> Iterator[Path]:
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:400]}",
             hint="another --precision or --opset, or without --slim",
         ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _unwritten(target: Path, error: OSError) -> ExportError:

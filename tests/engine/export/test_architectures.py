@@ -95,7 +95,7 @@ def test_int8_keeps_the_miou_of_a_network_trained_for_a_minute(encoder: str, tmp
 def test_an_operator_that_neither_exporter_knows_names_both(tmp_path: Path) -> None:
     class Bessel(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.special.bessel_j0(images[:, [0, 1, 2, 0]])
+            return torch.Tensor(torch.special.bessel_j0(images[:, [0, 1, 2, 0]]))
 
     source = replace(made(tmp_path / "runs", "Unet", "resnet18"), network=Bessel())
     with pytest.raises(ExportError, match="cannot be written as ONNX") as caught:

@@ -19,7 +19,8 @@ from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted
 from kdtui.exports import ExportOptions
 from kdtui.profile import Teacher
-from kdtui.store.run import Run, report_of
+from kdtui.store.exports import report_of
+from kdtui.store.run import Run
 from tests.engine.export.asking import ask, floats, logits, pictures
 from tests.engine.export.conftest import Made
 from tests.engine.networks import unet
@@ -202,7 +203,7 @@ class TestFailure:
     def test_an_operator_that_onnx_lacks(self, source: Source, former: Path) -> None:
         class Bessel(nn.Module):
             def forward(self, images: torch.Tensor) -> torch.Tensor:
-                return torch.special.bessel_j0(images[:, [0, 1, 2, 0]])
+                return torch.Tensor(torch.special.bessel_j0(images[:, [0, 1, 2, 0]]))
 
         with pytest.raises(ExportError, match="cannot be written as ONNX") as caught:
             export(replace(source, network=Bessel()), former, QUICK)
