@@ -12,7 +12,7 @@ from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
 from kdtui.cli.options import Json, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted
-from kdtui.wording import giga, mebibytes, millions, number, percent, ratio
+from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, percent, ratio
 
 _NOISY = 0.15  # interquartile range over median
 
@@ -36,6 +36,9 @@ def measure(
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = 5,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")] = 1,
     device: Annotated[Device, typer.Option("--device", help="Where latency is measured.")] = Device.cpu,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="One table of all networks, for a README, instead of one for each run.")
+    ] = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -52,6 +55,9 @@ def measure(
     if as_json:
         emit(answers)
         return
+    if markdown:
+        print(clean(as_markdown(answers)))
+        return
     for place, answer in enumerate(answers.values()):
         if place:
             out()
@@ -67,13 +73,58 @@ def show(answer: Mapping[str, Any]) -> None:
         table(["", "student"], [[name, student] for name, _, student, _ in lines], right=frozenset({"student"}))
     else:
         table(["", "teacher", "student", "ratio"], lines, right=frozenset({"teacher", "student", "ratio"}))
-    threads = "1 thread" if setup["threads"] == 1 else f"{setup['threads']} threads"
-    say(
-        f"{setup['height']} x {setup['width']}, {setup['device_name']}, {threads}, {setup['repeats']} interleaved "
-        f"repeats: median (first to third quartile); torch {setup['torch']}, onnxruntime {setup['onnxruntime']}"
-    )
+    say(f"{conditions(setup)}; in brackets the first to the third quartile")
     if _noise(answer) > _NOISY:
         say("the quartiles are wide: something else used this machine. Ratios suffer less than values; measure again")
+
+
+def as_markdown(answers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Every network once, a teacher before its students; in brackets how many times as small or fast as its teacher."""
+    names = list(_columns(answers))
+    head = ["network", "parameters", "MACs", *names, "mIoU"]
+    lines, seen = [head, ["---", *["---:"] * (len(head) - 1)]], set()
+    for answer in answers.values():
+        ratios = answer["ratio"] or {}
+        for side, own in ((answer["teacher"], {}), (answer["student"], ratios)):
+            if side is None or side["sha256"] in seen:
+                continue
+            seen.add(side["sha256"])
+            title = f"{answer['run']} (student)" if side is answer["student"] else f"teacher of {answer['run']}"
+            files, times = own.get("onnx_bytes", {}), own.get("latency", {})
+            cells = [f"{title}: {side['architecture']}, {side['encoder']}"]
+            cells.append(_beside(millions(side["parameters"]), own.get("parameters")))
+            cells.append(_beside(giga(side["macs"]), own.get("macs")))
+            for name in names:
+                kind, _, runtime = name.partition(": ")
+                if kind == "bytes":
+                    size = side["onnx"].get(runtime.removeprefix("ONNX "), {}).get("bytes")
+                    cells.append(_beside(mebibytes(size), files.get(runtime.removeprefix("ONNX "))))
+                else:
+                    median = side["latency"].get(runtime, {}).get("1", {}).get("median")
+                    cells.append(_beside(milliseconds(median), times.get(runtime, {}).get("1")))
+            lines.append([*cells, number(side["miou"])])
+    setup = next(iter(answers.values()))["setup"]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"{table}\n\n{conditions(setup)}; latency of one image."
+
+
+def _columns(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, None]:
+    sides = [side for answer in answers.values() for side in (answer["teacher"], answer["student"]) if side]
+    sizes = {f"bytes: ONNX {precision}": None for side in sides for precision in side["onnx"]}
+    return sizes | {f"latency: {runtime}": None for side in sides for runtime in side["latency"]}
+
+
+def _beside(text: str, times: float | None) -> str:
+    return text if times is None else f"{text} ({ratio(times)})"
+
+
+def conditions(setup: Mapping[str, Any]) -> str:
+    """What the times depend on, in a line."""
+    threads = "1 thread" if setup["threads"] == 1 else f"{setup['threads']} threads"
+    return (
+        f"{setup['height']} x {setup['width']}, {setup['device_name']}, {threads}, median of {setup['repeats']} "
+        f"interleaved repeats; torch {setup['torch']}, onnxruntime {setup['onnxruntime']}"
+    )
 
 
 def rows(answer: Mapping[str, Any]) -> list[list[str]]:

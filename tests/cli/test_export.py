@@ -116,7 +116,12 @@ class TestMeasure:
         assert done.code == 0
         assert "2.00x" in done.out
         assert "10.00 ms (10.00 to 10.00)" in done.out
-        assert "2 threads, 4 interleaved repeats" in done.err
+        assert "2 threads, median of 4 interleaved repeats" in done.err
+        table = kdtui("measure", "taught", "alone", "--markdown").out
+        lines = [line for line in table.splitlines() if line.startswith("| ")]
+        assert len(lines) == 2 + 2  # the student of both has the same weights here, and is one network
+        assert len({line.count(" | ") for line in lines}) == 1
+        assert "(2.00x)" in lines[3]
         assert set(kdtui("measure", "alone", "--json").json) == {store.find("alone").id}
 
     def test_compare_shows_what_was_measured(self, kdtui: Kdtui) -> None:

@@ -18,10 +18,11 @@ from kdtui.engine.measure import Settings, measure, ratios
 from kdtui.engine.measure_memory import peak_memory
 from kdtui.engine.measure_time import interleaved, quartiles
 from kdtui.errors import EngineError, Interrupted
+from kdtui.events import Started
 from kdtui.exports import ExportOptions
 from kdtui.store.exports import export_path, report_of
 from kdtui.store.run import Run
-from tests.engine.runs import fit, make_run
+from tests.engine.runs import events_of, fit, make_run
 
 QUICK = Settings(batch=2, repeats=3, warmup=1)
 
@@ -73,6 +74,10 @@ def test_one_run_beside_its_teacher(pair: tuple[Run, Run]) -> None:
     assert answer["ratio"]["parameters"] == sides[0]["parameters"] / sides[1]["parameters"] > 1
     assert answer["ratio"]["latency"]["torch"]["1"] > 0
     assert answer["setup"]["threads"] == 1
+    started = events_of(student)[0]
+    assert isinstance(started, Started)
+    assert started.teacher is not None
+    assert (started.teacher["macs"], started.student["macs"]) == (sides[0]["macs"], sides[1]["macs"])
     assert answer["student"]["retention"] == pytest.approx(answer["student"]["miou"] / answer["teacher"]["miou"])
     assert not [path for path in teacher.path.iterdir() if path.name == "measurements.json"]
 

@@ -165,8 +165,8 @@ class Verifier:
             # One that the stride divides and one that it does not, neither square.
             sizes = [Size(height + stride, width + 2 * stride), Size(height + stride // 2 - 1, width + 5)]
         counts = [1, 3] if self._options.dynamic_batch else [self._options.batch]
-        for place, size in enumerate(sizes * (2 if len(sizes) < len(counts) else 1)):
-            count = counts[place % len(counts)]
+        for place in range(max(len(sizes), len(counts))):
+            size, count = sizes[place % len(sizes)], counts[place % len(counts)]
             made = functional.interpolate(image, (size.height, size.width), mode="bilinear", align_corners=False)
             self.compare(made[torch.arange(count) % len(made)])
 
