@@ -13,6 +13,9 @@ from kdtui.engine.models import compose
 from kdtui.exports import ExportOptions
 from kdtui.profile.tables import TaskName
 
+# What the main output is called. Not "softmax" and "argmax": the dynamo exporter calls values inside the graph so, and
+# gives an output of that name the same name once more, which is no valid ONNX.
+OUTPUTS = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
 PARTS = ("bg_fg", "target_nontarget")
 _BYTE = 255.0
 
@@ -58,7 +61,8 @@ class Deployed(nn.Module):
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return (self.contents, *PARTS) if self.parts else (self.contents,)
+        main = OUTPUTS[self.contents]
+        return (main, *PARTS) if self.parts else (main,)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The outputs for images as :func:`fed` makes them; [N,C,H,W] each, classes uint8 [N,H,W] for ``argmax``."""

@@ -98,12 +98,22 @@ def test_bytes_in_and_classes_out(source: Source, tmp_path: Path) -> None:
     assert (answer == logits(source, images).argmax(dim=1).numpy()).mean() > 0.999
 
 
+@pytest.mark.parametrize("contents", ["softmax", "argmax"])
+def test_the_dynamo_exporter_writes_every_contents(source: Source, tmp_path: Path, contents: str) -> None:
+    """Not one of its own names for what is inside the graph may be that of an output."""
+    simple = replace(source, network=nn.Conv2d(3, 4, 3, padding=1).eval())
+    report = export(simple, tmp_path / "a.onnx", ExportOptions(output=contents, input="uint8", parts=True))
+    assert report["exporter"] == "dynamo", report["exporter_note"]
+    main = "probabilities" if contents == "softmax" else "classes"
+    assert list(report["outputs"]) == [main, "bg_fg", "target_nontarget"]
+
+
 def test_parts_and_probabilities_at_a_static_size(source: Source, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     wanted = replace(QUICK, output="softmax", parts=True, dynamic="none", batch=2, height=64, width=32, slim=True)
     report = export(source, path, wanted)
     assert report["inputs"]["images"]["shape"] == [2, 3, 64, 32]
-    assert list(report["outputs"]) == ["softmax", "bg_fg", "target_nontarget"]
+    assert list(report["outputs"]) == ["probabilities", "bg_fg", "target_nontarget"]
     images = pictures(2, 64, 32)
     main, bg_fg, target = ask(path, floats(images))
     np.testing.assert_allclose(main, logits(source, images).softmax(dim=1).numpy(), atol=1e-5)
