@@ -16,6 +16,7 @@
     │   ├── CheckpointError               a file that is no usable checkpoint
     │   │   └── TeacherError              a teacher that does not fit the run
     │   ├── PrecisionError                a precision the device cannot do
+    │   ├── ExportError                   a network that could not become a file that answers as it does
     │   └── DivergedError                 the loss is no longer a number
     └── Interrupted              exit 130 the user asked to stop
 
@@ -133,6 +134,10 @@ class TeacherError(CheckpointError):
 
 class PrecisionError(EngineError):
     """A precision that the device cannot do."""
+
+
+class ExportError(EngineError):
+    """A network that could not be exported, or an exported file that does not answer as the network does."""
 
 
 class DivergedError(EngineError):

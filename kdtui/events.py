@@ -55,7 +55,7 @@ class Started(Event):
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of every rank.
         resumed_step: Optimizer steps already done; points after it in earlier attempts are void.
         epochs: The horizon of this attempt.
-        student: ``{"parameters", "parameters_used"}``.
+        student: ``{"parameters", "parameters_used", "macs"}``.
         teacher: ``{"parameters", "miou", "iou"}``, or None without a teacher.
     """
 

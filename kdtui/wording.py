@@ -47,6 +47,11 @@ def ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
 
 
+def milliseconds(value: float | None) -> str:
+    """Seconds as milliseconds, or a dash."""
+    return "-" if value is None else f"{value * 1e3:.2f} ms"
+
+
 def mebibytes(value: float | None) -> str:
     """Bytes of a file, or a dash."""
     return "-" if value is None else f"{value / 2**20:.1f} MiB"

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import kdtui
-from kdtui.cli import about, checkpoints, cockpit, comparing, demo, manage, runs, training
+from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, manage, measure, runs, training
 from kdtui.cli.console import Exit, open_streams, report
 from kdtui.errors import KdtuiError, LaunchError
 
@@ -71,7 +71,7 @@ def options(
     """Distil segmentation models: train a teacher, a student, and see what the teacher was worth."""
 
 
-for group in (cockpit, demo, training, runs, manage, comparing, checkpoints, about):
+for group in (cockpit, demo, training, runs, manage, comparing, checkpoints, export, measure, about):
     group.register(app)
 
 

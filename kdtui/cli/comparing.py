@@ -31,6 +31,13 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
+class Cost(StrEnum):
+    """What mIoU is set against."""
+
+    latency = "latency"
+    parameters = "parameters"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("compare")(compare_runs)
@@ -49,6 +56,14 @@ def compare_runs(
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    pareto: Annotated[
+        Cost | None,
+        typer.Option(
+            "--pareto",
+            help="mIoU against what it costs instead: runs, their exports and teachers, the dominated ones dimmed.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to this file.", show_default=False)
     ] = None,
@@ -61,8 +76,31 @@ def compare_runs(
     base = None if baseline is None else store.find(baseline)
     if base is not None and base not in found:
         found.append(base)
+    if pareto is not None:
+        _pareto(store, found, pareto, Format.json if as_json else form, output)
+        return
     comparison = comparison_of(store, found, None if base is None else base.id)
     write_comparison(comparison, Format.json if as_json else form, output)
+
+
+def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, output: Path | None) -> None:
+    from kdtui.compare import entries_of, pareto
+    from kdtui.compare.pareto import cells as pareto_cells
+    from kdtui.compare.pareto import to_json
+
+    if output is not None or form not in (Format.table, Format.json):
+        raise UsageError(
+            "--pareto is written as a table or as JSON", allowed="--format table, --format json, no --output"
+        )
+    found = pareto(entries_of(store, runs), cost.value)
+    if form is Format.json:
+        emit(to_json(found))
+        return
+    header, body = pareto_cells(found)
+    dominated = frozenset(place for place, point in enumerate(found.points) if point.dominated_by is not None)
+    table(header, body, right=frozenset({"params", "latency", "mIoU"}), dim=dominated)
+    for sentence in found.notes:
+        say(sentence)
 
 
 def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = None) -> Comparison:
@@ -125,8 +163,8 @@ def print_comparison(comparison: Comparison) -> None:
         say(sentence)
 
 
-def evaluate_newest(store: RunStore, profiles: Sequence[Profile], *, as_json: bool) -> None:
-    """``train --skip-training``: evaluate the newest run of each profile, then compare them."""
+def evaluate_newest(store: RunStore, profiles: Sequence[Profile], *, as_json: bool) -> list[Run]:
+    """``train --skip-training``: evaluate the newest run of each profile, then compare them; those runs."""
     from kdtui.cli.checkpoints import evaluate_run
     from kdtui.cli.runs import newest_named
 
@@ -148,3 +186,4 @@ def evaluate_newest(store: RunStore, profiles: Sequence[Profile], *, as_json: bo
         emit(to_json(comparison))
     else:
         print_comparison(comparison)
+    return runs

@@ -92,8 +92,14 @@ def _coloured(text: str, code: str, stream: Any) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if _colours(stream) else text
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[str] = frozenset()) -> None:
-    """Aligned columns on stdout; ``right`` names the columns of numbers.
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[str] = frozenset(),
+    dim: frozenset[int] = frozenset(),
+) -> None:
+    """Aligned columns on stdout; ``right`` names the columns of numbers, ``dim`` the rows in the background.
 
     Written by hand because a list of a thousand runs has to appear at once: rich's table takes half a second for it.
     Nothing is cut, so a pipe gets every character.
@@ -109,6 +115,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozen
         text = "  ".join(parts).rstrip()
         if colours and number == 0:
             text = f"\x1b[1m{text}\x1b[0m"
+        elif colours and number - 1 in dim:
+            text = f"\x1b[2m{text}\x1b[0m"
         elif colours and text[:1] in _STATE_COLOURS:
             text = f"\x1b[{_STATE_COLOURS[text[0]]}m{text[0]}\x1b[0m{text[1:]}"
         print(text)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdtui.cli.console import Exit, emit, out, say
+from kdtui.cli.export import export_best
 from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import UsageError
-from kdtui.wording import span
+from kdtui.wording import giga, span
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -85,6 +86,10 @@ def train(
     skip_training: Annotated[
         bool, typer.Option("--skip-training", help="Evaluate the newest run of each profile and compare them.")
     ] = False,
+    export_onnx: Annotated[
+        bool,
+        typer.Option("--export-onnx", help="Afterwards export each run's best checkpoint as fp32 ONNX, verified."),
+    ] = False,
     detach: Detach = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -98,13 +103,20 @@ def train(
             f"{'--name' if name else '--resume'} fits one run, not {len(profiles)}",
             hint="train the profiles one by one",
         )
+    if export_onnx and (detach or dry_run):
+        raise UsageError(
+            f"--export-onnx waits for the training, and {'--detach' if detach else '--dry-run'} does not",
+            hint="kdtui export RUN exports it once it is finished",
+        )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
     short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name)
     prepared = [prepare(profile, [*short.sets(), *(sets or [])], teacher) for profile in profiles]
     if skip_training:
         from kdtui.cli.comparing import evaluate_newest
 
-        evaluate_newest(store, prepared, as_json=as_json)
+        newest = evaluate_newest(store, prepared, as_json=as_json)
+        if export_onnx:
+            export_best(store, newest, quiet=as_json)
         return
     start = resume_point(resume_from, store) if resume_from else None
     _carry_out(
@@ -116,6 +128,7 @@ def train(
         dry_run=dry_run,
         detach=detach,
         as_json=as_json,
+        then=(lambda runs: export_best(store, runs, quiet=as_json)) if export_onnx else None,
     )
 
 
@@ -196,8 +209,9 @@ def _carry_out(
     dry_run: bool,
     detach: bool,
     as_json: bool,
+    then: Callable[[Sequence[Run]], None] | None = None,
 ) -> None:
-    """Check everything, then run one profile after the other."""
+    """Check everything, then run one profile after the other, and do ``then`` with those that ended well."""
     from kdtui.cli.rows import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
@@ -224,6 +238,8 @@ def _carry_out(
             break
     if as_json:
         emit([run_json(summary) for summary in store.summaries(runs)])
+    if then is not None:
+        then([run for run, code in zip(runs, codes, strict=False) if code is Exit.OK])
     finish(max(codes, default=Exit.OK))
 
 
@@ -267,9 +283,10 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
     write = out if to_stdout else say
     for run in planned.runs:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
+        work = "" if run.macs is None else f", {giga(run.macs)} MACs"
         smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
         time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
-        write(f"{run.name}: {run.encoder}{size}{smaller}, {run.epochs} epochs{time}")
+        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {run.epochs} epochs{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")
         for check in run.checks:

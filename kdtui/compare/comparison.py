@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
 
@@ -24,20 +25,28 @@ _TRAINING_DATA = frozenset({"augmentation", "views", "train_limit", "train_sampl
 
 @dataclass(frozen=True)
 class Entry:
-    """A run to compare: its summary and its resolved profile as plain tables."""
+    """A run to compare.
+
+    Attributes:
+        profile: Its resolved profile as plain tables.
+        measurements: What `kdtui measure` found; None for a run that was not measured.
+    """
 
     summary: RunSummary
     profile: Mapping[str, Any]
+    measurements: Mapping[str, Any] | None = None
 
 
 def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
     """The runs with all that a comparison needs to know of them, in order.
 
     Raises:
-        StoreError: The profile of one of them cannot be read.
+        StoreError: The profile or the measurements of one of them cannot be read.
     """
     summaries = store.summaries(runs)
-    return [Entry(summary, run.profile_table()) for run, summary in zip(runs, summaries, strict=True)]
+    return [
+        Entry(summary, run.profile_table(), run.measurements()) for run, summary in zip(runs, summaries, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,9 @@ class Row:
         compression: Parameters of the teacher over parameters of the run.
         baseline: Id of the run that ``delta_baseline`` is measured against; None for a run without one.
         delta_baseline: mIoU minus the baseline's mIoU, with its sign.
+        macs: Multiply-accumulates of one image; None for a run that was not measured, as the two below.
+        latency: Median seconds of one image in torch.
+        speedup: The teacher's latency over this one, measured in the same series.
     """
 
     id: str
@@ -71,6 +83,9 @@ class Row:
     compression: float | None
     baseline: str | None
     delta_baseline: float | None
+    macs: int | None = None
+    latency: float | None = None
+    speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,7 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
     notes: list[str] = []
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
+    notes += measured_apart(entry.measurements for entry in entries)
     teacher = _teacher(entries)
     ranked = sorted(entries, key=lambda entry: (_descending(entry.summary.best_miou), entry.summary.id))
     rows = tuple(
@@ -274,6 +290,7 @@ def _row(
         compression=teacher_parameters / run.parameters if teacher_parameters and run.parameters else None,
         baseline=base,
         delta_baseline=None if run.best_miou is None or base_miou is None else run.best_miou - base_miou,
+        **measured_columns(entry.measurements),
     )
 
 

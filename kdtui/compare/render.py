@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
-from kdtui.wording import millions, number, percent, ratio, signed
+from kdtui.wording import giga, millions, milliseconds, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -35,7 +35,8 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
     header = ["run", "encoder", "params", "T", "α", "epoch", "mIoU"]
     header += [f"IoU {name}" for name in classes] if len(classes) <= 4 else []
-    header += ["retention", "smaller", "Δ baseline"]
+    measured = any(row.latency is not None for row in comparison.rows)
+    header += ["retention", "smaller", *(["MACs", "latency", "faster"] if measured else []), "Δ baseline"]
     body = []
     for row in comparison.rows:
         delta = "baseline" if row.id in bases else signed(row.delta_baseline)
@@ -49,7 +50,9 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             ("★ " if row.rank == 1 else "") + number(row.miou),
         ]
         line += [number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
-        body.append([*line, percent(row.retention), ratio(row.compression), delta])
+        line += [percent(row.retention), ratio(row.compression)]
+        line += [giga(row.macs), milliseconds(row.latency), ratio(row.speedup)] if measured else []
+        body.append([*line, delta])
     return header, body
 
 

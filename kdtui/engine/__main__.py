@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import EngineError, KdtuiError, StoreError
+from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             answer = verb(options)
     except KdtuiError as error:
         answer, code = {"error": _described(error)}, error.exit_code
+    except KeyboardInterrupt:
+        given_up = Interrupted("cancelled; nothing was changed")
+        answer, code = {"error": _described(given_up)}, given_up.exit_code
     else:
         code = 0
     print(json.dumps(answer), flush=True)
@@ -125,6 +128,59 @@ def _doctor(options: argparse.Namespace) -> dict[str, Any]:
     return doctor()
 
 
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui import exports
+    from kdtui.engine.export import export, source
+    from kdtui.profile import Teacher
+    from kdtui.store.run import Run
+
+    wanted = exports.from_json(json.loads(options.options))
+    if options.run is not None:
+        what = source.of_run(Run(Path(options.run)), Path(options.checkpoint))
+    else:
+        overrides = Teacher(task=options.task, architecture=options.architecture, encoder=options.encoder)
+        what = source.of_checkpoint(
+            Path(options.checkpoint),
+            teacher=overrides,
+            classes=tuple(json.loads(options.classes)),
+            profile=None if options.profile is None else _profile(options.profile),
+        )
+    return export(what, Path(options.target), wanted, progress=progress)
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.measure import Settings, measure
+    from kdtui.store.run import Run
+
+    settings = Settings(**json.loads(options.settings))
+    return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
+
+
+def _cancellable() -> Callable[[str, int, int], None]:
+    """A way to say on stderr what happens, as JSON lines; from now on SIGTERM and SIGINT give up what is done."""
+
+    def give_up(*_: object) -> None:
+        # No ordinary exception: torch's exporters catch those and try the next thing.
+        raise KeyboardInterrupt
+
+    def tell(words: str, done: int, total: int) -> None:
+        line = {"progress": {"words": words, "done": done, "total": total}}
+        try:
+            os.write(2, json.dumps(line).encode() + b"\n")
+        except BrokenPipeError as error:  # whoever asked is gone, and nobody waits for the answer
+            raise Interrupted("nobody waits for this any more") from error
+
+    signal.signal(signal.SIGTERM, give_up)
+    signal.signal(signal.SIGINT, give_up)
+    return tell
+
+
 def _profile(path: str) -> Any:
     from kdtui.profile import load
 
@@ -156,6 +212,23 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="would this profile train: data, student, teacher")
     check.add_argument("profile")
     check.set_defaults(verb=_check)
+
+    export = verbs.add_parser("export", help="write a checkpoint as ONNX, verified")
+    export.add_argument("checkpoint")
+    export.add_argument("target", help="the ONNX file")
+    export.add_argument("--options", default="{}", help="JSON of kdtui.exports.ExportOptions")
+    export.add_argument("--run", help="the run whose student it is")
+    export.add_argument("--profile", help="where the data of a foreign checkpoint are")
+    export.add_argument("--classes", default="[]", help="JSON list of class names")
+    export.add_argument("--task", choices=["hierarchical", "semantic"])
+    export.add_argument("--architecture")
+    export.add_argument("--encoder")
+    export.set_defaults(verb=_export)
+
+    measure = verbs.add_parser("measure", help="size and latency of students and their teachers")
+    measure.add_argument("runs", nargs="+", metavar="RUN")
+    measure.add_argument("--settings", default="{}", help="JSON of kdtui.engine.measure.Settings")
+    measure.set_defaults(verb=_measure)
 
     doctor = verbs.add_parser("doctor", help="torch, its devices, and one tiny step")
     doctor.set_defaults(verb=_doctor)

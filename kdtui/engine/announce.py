@@ -9,6 +9,7 @@ import torch
 
 from kdtui import events
 from kdtui.engine.models import count_parameters
+from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.stage import Stage
 from kdtui.store.identity import own_identity
@@ -30,6 +31,8 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
         identities = [None] * stage.fabric.world_size
         torch.distributed.all_gather_object(identities, own_identity())
     counts = count_parameters(stage.student)
+    height, width = stage.val_set[0, 0].mask.shape
+    macs = count_macs(stage.student, height=height, width=width)
     report.started(
         events.Started(
             attempt=stage.record.attempt,
@@ -42,7 +45,7 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
             epochs=stage.total_epochs,
             steps_per_epoch=stage.steps_per_epoch,
             resumed_step=stage.progress.step,
-            student={"parameters": counts.stored, "parameters_used": counts.used},
+            student={"parameters": counts.stored, "parameters_used": counts.used, "macs": macs},
             teacher=teacher,
         )
     )

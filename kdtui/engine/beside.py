@@ -13,6 +13,7 @@ from kdtui.engine.data import Batches
 from kdtui.engine.evaluate import Predict, predictor
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import lay_out_channels_last, stride
+from kdtui.engine.profile_model import count_macs
 from kdtui.engine.stage import Stage, reduced
 from kdtui.engine.task import FrozenTeacher
 from kdtui.engine.teacher import TeacherReport, load_teacher
@@ -37,7 +38,9 @@ class TeacherBeside:
 
     def described(self) -> dict[str, Any]:
         """The ``teacher`` of the ``started`` event."""
+        height, width = self.predictions.shape[1:]
         return {
+            "macs": count_macs(self.frozen.network, height=height, width=width),
             "parameters": self.report.parameters,
             "parameters_used": self.report.parameters_used,
             "encoder": self.report.encoder,

@@ -90,18 +90,28 @@ def ask(verb: str, *arguments: str, timeout: float | None = None) -> dict[str, A
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
     except OSError as error:
-        raise _cannot_start(argv, error) from error
+        raise cannot_start(argv, error) from error
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"The engine did not answer within {timeout:.0f} s", where=shlex.join(argv)) from error
+    return read_answer(verb, argv, done.returncode, done.stdout, done.stderr)
+
+
+def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr: bytes) -> dict[str, Any]:
+    """The one JSON object of a process of the door that has ended.
+
+    Raises:
+        KdtuiError: What the engine reported, as the class it named.
+        EngineError: It answered with something else.
+    """
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(stdout)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
         raise EngineError(
-            f"The engine gave no answer to '{verb}' and ended with code {done.returncode}",
+            f"The engine gave no answer to '{verb}' and ended with code {code}",
             where=shlex.join(argv),
-            found=_last_lines(done.stderr) or "nothing on stderr",
+            found=_last_lines(stderr) or "nothing on stderr",
             hint="`kdtui doctor` checks the engine's environment",
         )
     report = answer.get("error")
@@ -120,7 +130,8 @@ def _reported(report: Mapping[str, Any]) -> KdtuiError:
     return error
 
 
-def _cannot_start(argv: Sequence[str], error: OSError) -> LaunchError:
+def cannot_start(argv: Sequence[str], error: OSError) -> LaunchError:
+    """What is raised where the door's process could not be started."""
     return LaunchError(
         "The engine could not be started",
         where=shlex.join(argv),

@@ -70,6 +70,15 @@ class Run:
         """The epoch checkpoints that are on disk, oldest first."""
         return sorted(self.checkpoints.glob("checkpoint_epoch_*.pth"))
 
+    def checkpoint(self, name: str) -> Path:
+        """The checkpoint called ``best``, ``last``, ``untrained`` or by the number of its epoch."""
+        named = {"best": self.best, "last": self.last, "untrained": self.untrained}
+        return named[name] if name in named else self.epoch_checkpoint(int(name))
+
+    def exports(self) -> list[Path]:
+        """The ONNX files that are on disk, by name; each has its report beside it."""
+        return sorted(path for path in self.checkpoints.glob("*.onnx") if not path.name.startswith("."))
+
     def visualization(self, epoch: int) -> Path:
         """Folder of the pictures of a 1-based epoch."""
         return self.visualizations / f"epoch_{epoch:04d}"
@@ -99,6 +108,27 @@ class Run:
     def write_launch_record(self, record: LaunchRecord) -> None:
         """Replace ``launch.json``."""
         write_atomically(self.launch_path, json.dumps(dataclasses.asdict(record), indent=1).encode() + b"\n")
+
+    def measurements(self) -> dict[str, Any] | None:
+        """What `kdtui measure` found, or None for a run that was never measured.
+
+        Raises:
+            StoreError: ``measurements.json`` is damaged.
+        """
+        if not self.measurements_path.exists():
+            return None
+        try:
+            found = json.loads(self.measurements_path.read_bytes())
+            if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
+                raise ValueError("no measurements of a student")
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                "The run's measurements cannot be used",
+                where=self.measurements_path,
+                found=printable(str(error)),
+                hint=f"`kdtui measure {printable(self.id)}` writes them anew",
+            ) from error
+        return found
 
     def notes(self) -> Notes:
         """Tags and notes.

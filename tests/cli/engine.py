@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import CheckpointError, EngineError, KdtuiError
+from kdtui.errors import CheckpointError, EngineError, ExportError, Interrupted, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped
 from kdtui.store.identity import own_identity
 from kdtui.store.run import EventLog, Run
@@ -107,6 +107,82 @@ def inspect(checkpoint: str, *rest: str) -> dict[str, Any]:
     return {"architecture": "Unet", "encoder": "resnet18", "parameters": 3_000_000, "asked": list(rest)}
 
 
+def step(words: str, done: int = 0, total: int = 0) -> None:
+    line = {"progress": {"words": words, "done": done, "total": total}}
+    print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def export(checkpoint: str, target: str, *rest: str) -> dict[str, Any]:
+    given = dict(zip(rest[::2], rest[1::2], strict=True))
+    options = json.loads(given["--options"])
+    step("exporting")
+    if options["limit"] == 0:
+        raise ExportError("the file does not answer as the network does", found="2 points lost", hint="a higher limit")
+    if "KDTUI_TEST_SLOW_EXPORT" in os.environ:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        Path(os.environ["KDTUI_TEST_SLOW_EXPORT"]).touch()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt as error:
+            raise Interrupted("cancelled; nothing was changed") from error
+    step("verifying", 7, 7)
+    logits = {"max": 1e-6, "mean": 1e-7, "scale": 9.0, "agreement": 1.0, "shapes": [[1, 3, 8, 8]]}
+    report = {
+        "file": Path(target).name,
+        "bytes": 2**20,
+        "precision": options["precision"],
+        "opset": options["opset"],
+        "exporter": "dynamo",
+        "exporter_note": None,
+        "nodes": 3,
+        "inputs": {"images": {"type": "tensor(float)", "shape": ["batch", 3, "height", "width"]}},
+        "outputs": {"logits": {"type": "tensor(float)", "shape": ["batch", 3, "height", "width"]}},
+        "options": options,
+        "asked": {"checkpoint": checkpoint} | {key: value for key, value in given.items() if key != "--options"},
+        "verified": {
+            "outputs": {"logits": logits},
+            "validation": {"images": 7, "miou": 0.6, "torch_miou": 0.6, "drop_points": 0.0}
+            if "--run" in given
+            else {"images": 0, "miou": None, "torch_miou": None, "drop_points": None},
+        },
+    }
+    Path(target).write_text("onnx")
+    return report
+
+
+def measure(*rest: str) -> dict[str, Any]:
+    place = rest.index("--settings")
+    settings = json.loads(rest[place + 1])
+    setup = settings | {"height": 8, "width": 8, "device_name": "a chip", "torch": "0", "onnxruntime": "0"}
+    answers = {}
+    for folder in rest[:place]:
+        run = Run(Path(folder))
+
+        def side(factor: int) -> dict[str, Any]:
+            times = {"median": 0.01 * factor, "q1": 0.01 * factor, "q3": 0.01 * factor, "images_per_second": 100.0}
+            return {
+                "sha256": str(factor),
+                "architecture": "Unet",
+                "encoder": "resnet18",
+                "parameters": 1_000_000 * factor,
+                "parameters_used": 1_000_000 * factor,
+                "parameter_bytes": 4_000_000 * factor,
+                "macs": 1_000_000_000 * factor,
+                "checkpoint_bytes": 9_000_000 * factor,
+                "peak_memory_bytes": 5_000_000 * factor,
+                "onnx": {"int8": {"bytes": 1_000_000 * factor, "miou": 0.5}},
+                "latency": {"torch": {"1": times, "8": times}, "onnxruntime int8": {"1": times}},
+                "miou": 0.6,
+            }
+
+        found = {"run": run.id, "setup": setup, "teacher": None, "student": side(1), "ratio": None}
+        if run.profile_table()["distillation"]["enabled"]:
+            found |= {"teacher": side(2), "ratio": {"parameters": 2.0, "latency": {"torch": {"1": 2.0, "8": 2.0}}}}
+        run.measurements_path.write_text(json.dumps(found))
+        answers[run.id] = found
+    return {"runs": answers}
+
+
 def doctor() -> dict[str, Any]:
     ok = "KDTUI_TEST_SICK" not in os.environ
     return {"versions": {"torch": "0"}, "checks": [{"name": "torch", "ok": ok, "message": "a step", "hint": "install"}]}
@@ -118,6 +194,8 @@ def main(verb: str, *arguments: str) -> int:
         "check": check,
         "evaluate": evaluate,
         "inspect": inspect,
+        "export": export,
+        "measure": measure,
         "doctor": doctor,
     }
     try:

@@ -1,0 +1,207 @@
+"""``export``: checkpoints become ONNX files that have been shown to answer as the network does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdtui.cli.console import Exit, emit, out, report, say
+from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.errors import Interrupted, KdtuiError
+from kdtui.exports import PRECISIONS, ExportOptions, option
+from kdtui.wording import mebibytes
+
+if TYPE_CHECKING:
+    from kdtui.launch.converse import Step
+    from kdtui.launch.exporting import Order
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(export)
+
+
+def _said(name: str) -> str:
+    line = option(name)
+    return f"{line.says} {line.allowed}." if line.choices else line.says
+
+
+def export(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|CHECKPOINT", help="Runs, or checkpoint files.", autocompletion=complete_run),
+    ],
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help=_said("precision") + " Repeatable; default fp32.",
+            autocompletion=lambda: list(PRECISIONS),
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help=_said("checkpoint"))] = "best",
+    dynamic: Annotated[str, typer.Option("--dynamic", help=_said("dynamic"))] = "all",
+    batch: Annotated[int, typer.Option("--batch", help=_said("batch"))] = 1,
+    height: Annotated[int, typer.Option("--height", help=_said("height"))] = 0,
+    width: Annotated[int, typer.Option("--width", help=_said("width"))] = 0,
+    given: Annotated[str, typer.Option("--input", help=_said("input"))] = "float",
+    contents: Annotated[str, typer.Option("--output", help=_said("output"))] = "logits",
+    parts: Annotated[bool, typer.Option("--parts", help=_said("parts"))] = False,
+    opset: Annotated[int, typer.Option("--opset", help=_said("opset"))] = 18,
+    slim: Annotated[bool, typer.Option("--slim", help=_said("slim"))] = False,
+    calibration: Annotated[int, typer.Option("--calibration", help=_said("calibration"))] = 100,
+    keep_float: Annotated[str, typer.Option("--keep-float", help=_said("keep_float"))] = "none",
+    limit: Annotated[float, typer.Option("--limit", help=_said("limit"))] = 1.0,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="Where the files go; default: beside the checkpoint."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="NAME,…", help="Foreign checkpoint: names of its classes, in their order."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", help="Foreign checkpoint: data to verify and calibrate with.", autocompletion=complete_profile
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Foreign checkpoint: hierarchical or semantic.", show_default=False)
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="Where the file leaves it open.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Where the file leaves it open.", autocompletion=complete_encoder)
+    ] = None,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write checkpoints as ONNX, verified against torch on the validation images before the file exists."""
+    from kdtui.launch.exporting import Foreign, order, with_precision
+
+    store = open_store(runs_dir)
+    options = ExportOptions(
+        checkpoint=checkpoint,
+        opset=opset,
+        dynamic=dynamic,
+        batch=batch,
+        height=height,
+        width=width,
+        output=contents,
+        parts=parts,
+        input=given,
+        slim=slim,
+        calibration=calibration,
+        keep_float=keep_float,
+        limit=limit,
+    )
+    names = tuple(name.strip() for name in classes.split(",")) if classes else ()
+    foreign = Foreign(task, architecture, encoder, names, profile)
+    orders = [
+        order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder)
+        for source in dict.fromkeys(sources)
+        for wanted in dict.fromkeys(precision or ["fp32"])
+    ]
+    carry_out(orders, as_json=as_json)
+
+
+def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
+    """Export the best checkpoint of each run as it is exported where nothing is chosen; the files are said to stderr.
+
+    Args:
+        store: Where the runs are.
+        runs: Finished ones.
+        quiet: Write nothing on stdout, which already has its JSON.
+    """
+    from kdtui.launch.exporting import order
+
+    carry_out([order(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
+
+
+def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) -> None:
+    """Make one export after the other; one that fails does not keep the others from being made."""
+    from kdtui.launch.exporting import export as make
+
+    made: list[dict[str, Any]] = []
+    code = Exit.OK
+    for wanted in orders:
+        say(f"{wanted.name}: {wanted.target.name}")
+        try:
+            answer = make(wanted, heard=teller())
+        except Interrupted:
+            raise
+        except KeyboardInterrupt as error:
+            raise Interrupted("cancelled; the former file is unchanged") from error
+        except KdtuiError as error:
+            report(error)
+            made.append({"path": str(wanted.target), "error": type(error).__name__, "message": error.message})
+            code = max(code, Exit(error.exit_code))
+            continue
+        made.append({"path": str(wanted.target)} | answer)
+        if not as_json and not quiet:
+            for line in lines_of(answer, wanted.target):
+                out(line)
+    if as_json and not quiet:
+        emit(made)
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def lines_of(answer: dict[str, Any], target: Path) -> list[str]:
+    """An export's report for a reader."""
+    verified = answer["verified"]
+    lines = [str(target)]
+    shapes = [
+        f"{name} {entry['type'].removeprefix('tensor(').removesuffix(')')} [{', '.join(map(str, entry['shape']))}]"
+        for side in ("inputs", "outputs")
+        for name, entry in answer[side].items()
+    ]
+    lines.append(
+        f"  {answer['precision']}, opset {answer['opset']}, {mebibytes(answer['bytes'])}, {answer['nodes']} nodes, "
+        f"by the {answer['exporter']} exporter"
+    )
+    if answer["exporter_note"]:
+        lines.append(f"  not dynamo: {answer['exporter_note']}")
+    lines.append(f"  {' -> '.join([shapes[0], ', '.join(shapes[1:])])}")
+    for name, difference in verified["outputs"].items():
+        apart = ""
+        if difference["max"] is not None:
+            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, "
+            apart += f"of {difference['scale']:.3g}; "
+        lines.append(f"  {name}: {apart}{difference['agreement']:.3%} of the pixels have the same class")
+    scores = verified["validation"]
+    if scores["miou"] is not None:
+        lines.append(
+            f"  mIoU {scores['miou']:.4f} on {scores['images']} validation images, torch {scores['torch_miou']:.4f}"
+            f" ({0 - scores['drop_points']:+.2f} points)"
+        )
+    else:
+        lines.append("  no validation data: compared on drawn images, no mIoU (--profile NAME gives data)")
+    return lines
+
+
+def teller() -> Callable[[Step], None]:
+    """Progress on stderr: one line that is drawn again on a terminal, a line per step elsewhere."""
+    terminal = sys.stderr.isatty()
+    last = ""
+
+    def tell(step: Step) -> None:
+        nonlocal last
+        if terminal:
+            count = f" {step.done}/{step.total}" if step.total else ""
+            sys.stderr.write(f"\r\x1b[K  {step.words}{count}" if step.words != "keeping" else "\r\x1b[K")
+            sys.stderr.flush()
+        elif step.words != last:
+            say(f"  {step.words}")
+        last = step.words
+
+    return tell

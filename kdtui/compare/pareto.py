@@ -1,0 +1,169 @@
+"""mIoU against what it costs: which runs, exports and teachers nothing else beats in both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kdtui.compare.comparison import Entry
+from kdtui.compare.measured import measured_apart, seconds
+from kdtui.errors import UsageError
+from kdtui.wording import millions, milliseconds, number
+
+Cost = Literal["latency", "parameters"]
+COSTS: tuple[Cost, ...] = ("latency", "parameters")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to have a mIoU.
+
+    Attributes:
+        name: The run, or the teacher of one.
+        run: Id of the run that it was measured in.
+        role: ``student`` or ``teacher``.
+        runtime: ``torch``, or ``onnxruntime`` and the precision of an export.
+        latency: Median seconds of one image; None where it was not measured.
+        dominated_by: Name and runtime of a point that is no worse in both and better in one; None on the front.
+    """
+
+    name: str
+    run: str
+    role: str
+    runtime: str
+    miou: float
+    parameters: int | None
+    latency: float | None
+    dominated_by: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and runtime."""
+        return f"{self.name}, {self.runtime}"
+
+    def cost(self, cost: str) -> float | None:
+        """What it costs: seconds or parameters."""
+        return self.latency if cost == "latency" else self.parameters
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Points, cheapest first; those on the front have no ``dominated_by``."""
+
+    cost: str
+    points: tuple[Point, ...]
+    notes: tuple[str, ...]
+
+
+def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
+    """Every run, its measured exports and its teacher, and what dominates what.
+
+    Args:
+        entries: The runs, with their measurements where there are any.
+        cost: ``latency`` or ``parameters``.
+
+    Raises:
+        UsageError: Another cost.
+    """
+    if cost not in COSTS:
+        raise UsageError("mIoU cannot be set against that", found=cost, allowed=", ".join(COSTS))
+    found: dict[tuple[str, str], Point] = {}
+    notes: list[str] = []
+    # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
+    for entry in entries:
+        _add(found, _student(entry))
+    for entry in entries:
+        _add(found, _teacher(entry))
+    points = [point for point in found.values() if point.cost(cost) is not None]
+    shown = {point.run for point in points if point.role == "student"}
+    for entry in entries:
+        if entry.summary.id not in shown:
+            missing = "score" if entry.summary.best_miou is None else cost
+            mend = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
+            notes.append(f"{entry.summary.id} has no {missing}{mend}")
+    if cost == "latency":
+        notes += measured_apart(entry.measurements for entry in entries)
+    marked = [dataclasses.replace(point, dominated_by=_dominator(point, points, cost)) for point in points]
+    ordered = sorted(marked, key=lambda point: (point.cost(cost) or 0.0, -point.miou, point.label))
+    return Pareto(cost, tuple(ordered), tuple(notes))
+
+
+def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]]) -> None:
+    for weights, point in points:
+        found.setdefault((weights, point.runtime), point)
+
+
+def _student(entry: Entry) -> list[tuple[str, Point]]:
+    run = entry.summary
+    if run.best_miou is None:
+        return []
+    side = (entry.measurements or {}).get("student", {})
+    parameters = run.parameters or side.get("parameters")
+    first = Point(run.name, run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch"))
+    key = str(side.get("sha256") or run.id)
+    return [(key, first), *((key, point) for point in _exports(side, first))]
+
+
+def _teacher(entry: Entry) -> list[tuple[str, Point]]:
+    side = (entry.measurements or {}).get("teacher") or {}
+    if side.get("miou") is None:
+        return []
+    run = entry.summary
+    name = f"teacher of {run.name}"
+    first = Point(name, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
+    key = str(side.get("sha256"))
+    return [(key, first), *((key, point) for point in _exports(side, first))]
+
+
+def _exports(side: Mapping[str, Any], first: Point) -> list[Point]:
+    points = []
+    for precision, file in side.get("onnx", {}).items():
+        runtime = f"onnxruntime {precision}"
+        if file.get("miou") is not None:
+            points.append(
+                dataclasses.replace(first, runtime=runtime, miou=file["miou"], latency=seconds(side, runtime))
+            )
+    return points
+
+
+def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
+    """The best of the points that beat this one."""
+    own = point.cost(cost) or 0.0
+    better = [
+        other
+        for other in others
+        if other.miou >= point.miou
+        and (other.cost(cost) or 0.0) <= own
+        and (other.miou > point.miou or (other.cost(cost) or 0.0) < own)
+    ]
+    return max(better, key=lambda other: (other.miou, -(other.cost(cost) or 0.0))).label if better else None
+
+
+def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table a person reads; the front is marked."""
+    header = ["", "run", "runtime", "params", "latency", "mIoU", "dominated by"]
+    runs = {point.name: {other.run for other in found.points if other.name == point.name} for point in found.points}
+    body = [
+        [
+            "★" if point.dominated_by is None else "·",
+            point.name if len(runs[point.name]) == 1 else point.run,
+            point.runtime,
+            millions(point.parameters),
+            milliseconds(point.latency),
+            number(point.miou),
+            point.dominated_by or "",
+        ]
+        for point in found.points
+    ]
+    return header, body
+
+
+def to_json(found: Pareto) -> dict[str, Any]:
+    """The object of ``compare --pareto --json``."""
+    return {
+        "cost": found.cost,
+        "points": [dataclasses.asdict(point) for point in found.points],
+        "notes": list(found.notes),
+    }

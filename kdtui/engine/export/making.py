@@ -1,0 +1,248 @@
+"""One export from beginning to end: made in a folder of its own, verified, and only then given its name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+import kdtui
+from kdtui.engine.data import MEAN, STD
+from kdtui.engine.export import metadata
+from kdtui.engine.export.deployed import Deployed, Size, example, fed
+from kdtui.engine.export.onnx import Exporter, write_onnx
+from kdtui.engine.export.quantize import to_fp16, to_int8
+from kdtui.engine.export.source import Source
+from kdtui.engine.export.verify import Verdict, session, verify
+from kdtui.errors import ExportError, KdtuiError
+from kdtui.exports import ExportOptions
+from kdtui.store.exports import report_of, work_folder
+
+Progress = Callable[[str, int, int], None]
+"""``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""
+
+
+def export(
+    source: Source, target: Path, options: ExportOptions, *, progress: Progress = lambda words, done, all: None
+) -> dict[str, Any]:
+    """Write ``target`` and its report, or nothing.
+
+    Args:
+        source: The network and its data.
+        target: The ONNX file; whatever was there survives a failure.
+        options: What is wanted.
+        progress: Told what happens; may raise to give up.
+
+    Returns:
+        The report, as it stands beside the file.
+
+    Raises:
+        ExportError: The network cannot be exported, or the file does not answer as it does.
+    """
+    begun = time.monotonic()
+    size = Size(options.height, options.width) if options.height else source.size
+    _check_size(size, source)
+    deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
+    with _told(target), work_folder(target) as work:
+        progress("exporting", 0, 0)
+        plain = work / "fp32.onnx"
+        exporter = write_onnx(deployed, example(options, size), plain, options)
+        made = _converted(source, plain, options, size, progress)
+        _finish(made, source, options, size, slim=options.slim)
+        progress("verifying", 0, 0)
+        verdict = _verified(deployed, made, source, options, size, progress)
+        # The score of the very file belongs into it, and is known only now.
+        _add(made, {"miou": verdict.miou})
+        report = _report(made, target, source, options, size, exporter, verdict)
+        report["seconds"] = round(time.monotonic() - begun, 1)
+        told = work / "report.json"
+        told.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
+        _keep({made: target, told: report_of(target)})
+    return report
+
+
+def _keep(names: Mapping[Path, Path]) -> None:
+    """Give files their names: all of them whole on the disk before, and nobody's signal in between."""
+    for made in names:
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+    asks = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asks)
+    try:
+        for made, name in names.items():
+            made.replace(name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_size(size: Size, source: Source) -> None:
+    if size.height % source.stride or size.width % source.stride:
+        raise ExportError(
+            "the network does not take a static input of this size",
+            where="--height, --width",
+            found=str(size),
+            allowed=f"multiples of {source.stride}",
+            hint="--dynamic all takes images of any size: it pads them and crops the answer",
+        )
+
+
+@contextlib.contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Whatever goes wrong, as an error that says what of the export is left: nothing."""
+    try:
+        yield
+    except KdtuiError:
+        raise
+    except OSError as error:
+        raise _unwritten(target, error) from error
+    except Exception as error:
+        # Exporters, converters and quantizers raise whatever their insides raise; what is told is that nothing came of
+        # it and why, and the traceback goes to the log.
+        traceback.print_exc()
+        raise ExportError(
+            "the export failed; a former one is unchanged",
+            where=target.name,
+            found=f"{type(error).__name__}: {' '.join(str(error).split())[:400]}",
+            hint="another --precision or --opset, or without --slim",
+        ) from error
+
+
+def _unwritten(target: Path, error: OSError) -> ExportError:
+    free = shutil.disk_usage(target.parent).free if target.parent.exists() else 0
+    return ExportError(
+        "the export could not be written; a former one is unchanged",
+        where=target,
+        found=f"{error.strerror or error}; {free / 2**20:,.0f} MiB free",
+        hint="free some space, or choose another place with --output FOLDER",
+    )
+
+
+def _converted(source: Source, plain: Path, options: ExportOptions, size: Size, progress: Progress) -> Path:
+    if options.precision == "fp32":
+        return plain
+    target = plain.with_name(f"{options.precision}.onnx")
+    if options.precision == "fp16":
+        progress("converting to fp16", 0, 0)
+        to_fp16(plain, target)
+        return target
+    progress("calibrating", 0, options.calibration)
+    to_int8(
+        plain,
+        target,
+        _fed_for_calibration(source, options, size),
+        options,
+        progress=lambda seen: progress("calibrating", seen, options.calibration),
+    )
+    return target
+
+
+def _fed_for_calibration(source: Source, options: ExportOptions, size: Size) -> Iterator[NDArray[Any]]:
+    for image in source.calibration(options.calibration):
+        if tuple(image.shape[-2:]) != (size.height, size.width):
+            image = torch.nn.functional.interpolate(image, (size.height, size.width), mode="bilinear")
+        count = 1 if options.dynamic_batch else options.batch
+        yield fed(image.expand(count, -1, -1, -1), options).numpy()
+
+
+def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, slim: bool) -> None:
+    """Slim the graph, take out what exporters left in it, and write what a user has to know."""
+    model = onnx.load(path)
+    if slim:
+        import onnxslim  # only who asks for it pays the second it takes
+
+        slimmed = onnxslim.slim(model)
+        assert isinstance(slimmed, onnx.ModelProto)
+        model = slimmed
+    metadata.strip(model)
+    inside = options.input != "normalised"
+    facts = source.facts | {
+        "kdtui": kdtui.__version__,
+        "task": source.task,
+        "classes": list(source.classes),
+        "input": options.input,
+        "input_layout": "NHWC" if options.input == "uint8" else "NCHW",
+        "input_size": [size.height, size.width],
+        "dynamic": options.dynamic,
+        "stride": source.stride,
+        "normalisation": {"mean": list(MEAN), "std": list(STD), "inside": inside},
+        "output": options.output,
+        "precision": options.precision,
+    }
+    metadata.tell(model, facts)
+    onnx.save(model, path)
+
+
+def _verified(
+    deployed: Deployed, path: Path, source: Source, options: ExportOptions, size: Size, progress: Progress
+) -> Verdict:
+    batches = source.validation()
+    total = sum(map(len, batches.plan)) if batches is not None else 0
+    samples = source.samples()
+    if tuple(samples.shape[-2:]) != (size.height, size.width):
+        samples = torch.nn.functional.interpolate(samples, (size.height, size.width), mode="bilinear")
+    return verify(
+        deployed,
+        path,
+        options,
+        classes=source.classes,
+        batches=batches,
+        samples=samples,
+        seen=lambda images: progress("verifying", images, total),
+    )
+
+
+def _add(path: Path, facts: dict[str, Any]) -> None:
+    model = onnx.load(path)
+    metadata.tell(model, facts)
+    onnx.save(model, path)
+
+
+def _report(
+    path: Path,
+    target: Path,
+    source: Source,
+    options: ExportOptions,
+    size: Size,
+    exporter: Exporter,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    asked = session(path)
+    return {
+        "version": 1,
+        "file": target.name,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "precision": options.precision,
+        "opset": options.opset,
+        "exporter": exporter.name,
+        "exporter_note": exporter.instead,
+        "inputs": {entry.name: {"type": entry.type, "shape": list(entry.shape)} for entry in asked.get_inputs()},
+        "outputs": {entry.name: {"type": entry.type, "shape": list(entry.shape)} for entry in asked.get_outputs()},
+        "size": [size.height, size.width],
+        "nodes": len(onnx.load(path, load_external_data=False).graph.node),
+        "options": options.to_json(),
+        "metadata": metadata.told(path),
+        "verified": verdict.to_json(),
+        "versions": {
+            "kdtui": kdtui.__version__,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": np.__version__,
+        },
+        "made": time.time(),
+    }

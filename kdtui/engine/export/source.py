@@ -1,0 +1,199 @@
+"""What is exported: the student of a run, or the network of a foreign checkpoint, with the data to try it on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdtui.engine import checkpoint as checkpoints
+from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader
+from kdtui.engine.export.deployed import Size
+from kdtui.engine.models import build_network, stride
+from kdtui.engine.teacher import AnySize, inspect, load_teacher
+from kdtui.errors import CheckpointError, DataError, ExportError
+from kdtui.profile import Profile, SyntheticData, Teacher
+from kdtui.profile.tables import TaskName
+from kdtui.store.run import Run
+
+_FOREIGN_STRIDE = 32
+_FOREIGN_SIZE = Size(256, 256)
+_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what is known of it.
+
+    Attributes:
+        network: In eval, on the CPU, in fp32.
+        stride: Height and width it takes divide by this.
+        size: Of the images it was trained on, padded to the stride.
+        profile: Where its data are; None for a foreign checkpoint without any.
+        facts: For ``metadata_props``.
+    """
+
+    network: nn.Module
+    task: TaskName
+    classes: tuple[str, ...]
+    stride: int
+    size: Size
+    profile: Profile | None
+    facts: dict[str, Any]
+
+    def validation(self) -> Batches | None:
+        """The validation split in order, or None without data."""
+        if self.profile is None:
+            return None
+        dataset = self._split("val")
+        return eval_loader(dataset, max(8, self.profile.training.batch_size), workers=0)
+
+    def calibration(self, count: int) -> Iterator[Tensor]:
+        """Normalised training images f32 [1,3,H,W], spread evenly over the split, without augmentation.
+
+        Raises:
+            ExportError: There is no training split to take them from.
+        """
+        try:
+            if self.profile is None:
+                raise DataError("this checkpoint has no data", hint="--profile NAME says where its data are")
+            dataset = self._split("train")
+        except DataError as error:
+            raise ExportError(
+                "int8 takes its ranges from training images, and there are none",
+                where=error.where,
+                found=error.what,
+                allowed="a run whose training split is still there, or a checkpoint with --profile NAME",
+                hint=error.hint or "--precision fp32 or fp16 needs none",
+            ) from error
+        wanted = min(count, len(dataset))
+        for place in range(wanted):
+            yield dataset[place * len(dataset) // wanted, 0].image[None]
+
+    def samples(self) -> Tensor:
+        """A few normalised images f32 [N,3,H,W] at the network's size: validation ones, else drawn people."""
+        if self.profile is not None:
+            dataset = self._split("val")
+        else:
+            data = SyntheticData(height=self.size.height, width=self.size.width)
+            dataset = build_dataset(data, "val", stride=self.stride)
+        return torch.stack([dataset[place, 0].image for place in range(min(_SAMPLES, len(dataset)))])
+
+    def _split(self, name: str) -> SegmentationDataset:
+        assert self.profile is not None
+        data = self.profile.data.model_copy(update={"augmentation": "none"})
+        return build_dataset(data, name, stride=self.stride, seed=self.profile.seed)
+
+
+def of_run(run: Run, path: Path) -> Source:
+    """The student of a run from its own profile, loaded strictly; adapters are no part of it.
+
+    Raises:
+        CheckpointError: Not readable, not of this run's student, or with weights that are not finite.
+    """
+    profile = run.profile()
+    content = checkpoints.load(path)
+    if content.get("format") != checkpoints.FORMAT:
+        raise CheckpointError("this is no checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
+    student = profile.student.model_copy(update={"encoder_weights": "none"})
+    classes = tuple(str(name) for name in content["classes"])
+    network = build_network(student, task=profile.data.task, classes=len(classes))
+    checkpoints.load_student(network, content["student"], where=path)
+    _check_finite(network, path)
+    manifest = run.manifest()
+    distilled = profile.distillation.enabled
+    wanted = stride(profile.student)
+    return Source(
+        network=network.eval().requires_grad_(False),
+        task=profile.data.task,
+        classes=classes,
+        stride=wanted,
+        size=_padded(profile, wanted),
+        profile=profile,
+        facts={
+            "run": run.id,
+            "architecture": student.architecture,
+            "encoder": student.encoder,
+            "encoder_depth": student.encoder_depth,
+            "decoder_channels": student.decoder_channels and json.dumps(student.decoder_channels),
+            "temperature": profile.distillation.temperature if distilled else None,
+            "alpha": profile.distillation.alpha if distilled else None,
+            "teacher_sha256": (manifest.teacher or {}).get("sha256"),
+            "checkpoint_sha256": checkpoints.sha256_of(path),
+        },
+    )
+
+
+def of_checkpoint(
+    path: Path, *, teacher: Teacher, classes: tuple[str, ...] = (), profile: Profile | None = None
+) -> Source:
+    """The network of any checkpoint that ``inspect`` understands.
+
+    Args:
+        path: A file or a ``save_pretrained`` folder.
+        teacher: Task, architecture and encoder where the file leaves them open.
+        classes: Names; by default the file's or the data's own, else ``class 0`` and so on.
+        profile: Where data of these classes are.
+
+    Raises:
+        CheckpointError: Not readable, no network of smp, or other classes than named.
+    """
+    report = inspect(path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder)
+    network, report = load_teacher(path, teacher=teacher, task=report.task, classes=report.classes)
+    wanted = network.stride if isinstance(network, AnySize) else _FOREIGN_STRIDE
+    plain = network.network if isinstance(network, AnySize) else network
+    names = classes or tuple(report.class_names)
+    if profile is not None:
+        dataset = build_dataset(profile.data, "val", stride=wanted, seed=profile.seed)
+        names = names or dataset.classes
+        if profile.data.task != report.task or len(dataset.classes) != report.classes:
+            raise _other_classes(path, f"{dataset.classes} of the profile", report.classes)
+    if names and len(names) != report.classes:
+        raise _other_classes(path, ", ".join(names), report.classes)
+    return Source(
+        network=plain.eval(),
+        task=report.task,
+        classes=names or tuple(f"class {number}" for number in range(report.classes)),
+        stride=wanted,
+        size=_FOREIGN_SIZE if profile is None else _padded(profile, wanted),
+        profile=profile,
+        facts={
+            "architecture": report.architecture,
+            "encoder": report.encoder,
+            "encoder_depth": report.encoder_depth,
+            "decoder_channels": report.decoder_channels and json.dumps(report.decoder_channels),
+            "checkpoint_sha256": report.sha256,
+        },
+    )
+
+
+def _padded(profile: Profile, wanted: int) -> Size:
+    height, width = (-(-side // wanted) * wanted for side in (profile.data.height, profile.data.width))
+    return Size(height, width)
+
+
+def _check_finite(network: nn.Module, path: Path) -> None:
+    broken = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            "this training diverged: some of its weights are not finite",
+            where=path,
+            found=f"{len(broken)} tensors: {', '.join(broken[:3])}",
+            allowed="finite weights",
+            hint="take an earlier one: --checkpoint EPOCH",
+        )
+
+
+def _other_classes(path: Path, named: str, found: int) -> CheckpointError:
+    return CheckpointError(
+        "the classes do not fit this network",
+        where=path,
+        found=f"{named}",
+        allowed=f"{found} names",
+        hint="--classes NAME,NAME,… names them in their order",
+    )

@@ -1,0 +1,244 @@
+"""What can be asked of an export: the options, what each is for, and how they are written on a command line.
+
+Shared by both wings and light: the command line, a menu and the engine read the same table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdtui.errors import UsageError
+
+PRECISIONS = ("fp32", "fp16", "int8")
+REPORT_SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a network becomes an ONNX file; :data:`OPTIONS` explains each field.
+
+    Attributes:
+        checkpoint: ``best``, ``last``, ``untrained`` or the number of an epoch.
+        batch: Images per call where the batch is static.
+        height: Rows of the input where the size is static, and of the images it is tried with; 0 is the data's own.
+        width: Columns, likewise.
+        calibration: Training images that int8's ranges are taken from.
+        limit: Points of mIoU that fp16 and int8 may lose.
+    """
+
+    checkpoint: str = "best"
+    precision: str = "fp32"
+    opset: int = 18
+    dynamic: str = "all"
+    batch: int = 1
+    height: int = 0
+    width: int = 0
+    output: str = "logits"
+    parts: bool = False
+    input: str = "float"
+    slim: bool = False
+    calibration: int = 100
+    keep_float: str = "none"
+    limit: float = 1.0
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether the number of images is left open."""
+        return self.dynamic in ("all", "batch")
+
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether height and width are left open."""
+        return self.dynamic in ("all", "size")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, one per field."""
+        return dataclasses.asdict(self)
+
+    def flags(self) -> list[str]:
+        """What differs from the defaults, as ``kdtui export`` takes it."""
+        words: list[str] = []
+        for option in OPTIONS:
+            value = getattr(self, option.name)
+            if value == option.default:
+                continue
+            words += [option.flag] if value is True else [option.flag, str(value)]
+        return words
+
+    def command(self, sources: Sequence[str]) -> str:
+        """The command line that makes the same export of ``sources``."""
+        return shlex.join(["kdtui", "export", *sources, *self.flags()])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One line of the menu.
+
+    Attributes:
+        name: The field of :class:`ExportOptions`.
+        says: What it is for, in a line.
+        choices: The values there are; empty for a free text or a number.
+        least: Smallest number.
+        most: Largest number.
+        only: Precisions that it matters to; empty for all.
+    """
+
+    name: str
+    says: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    only: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> Any:
+        """What stands where nothing is chosen."""
+        return _DEFAULTS[self.name]
+
+    @property
+    def flag(self) -> str:
+        """Its spelling on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    def read(self, text: str) -> Any:
+        """The value that a person typed.
+
+        Raises:
+            UsageError: It is none of the choices, no number, or out of its range.
+        """
+        kind = type(self.default)
+        words = text.strip()
+        if kind is bool:
+            if words.lower() not in ("true", "false", "yes", "no", "on", "off"):
+                raise self._refused(text)
+            return words.lower() in ("true", "yes", "on")
+        try:
+            value = kind(words)
+        except ValueError as error:
+            raise self._refused(text) from error
+        self.check(value)
+        return value
+
+    def check(self, value: Any) -> None:
+        """Whether a value is allowed.
+
+        Raises:
+            UsageError: It is not.
+        """
+        kind = type(self.default)
+        fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            fits = True
+        if fits and self.choices:
+            fits = value in self.choices
+        if fits and kind in (int, float):
+            # Not a number fails both comparisons, as it should.
+            fits = (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        if fits and self.name == "checkpoint":
+            fits = value in _CHECKPOINTS or (value.isdecimal() and int(value) > 0)
+        if not fits:
+            raise self._refused(value)
+
+    def _refused(self, found: object) -> UsageError:
+        return UsageError("an export cannot have that", where=self.flag, found=found, allowed=self.allowed)
+
+    @property
+    def allowed(self) -> str:
+        """The values there are, for people."""
+        kind = type(self.default)
+        if self.name == "checkpoint":
+            return f"{', '.join(_CHECKPOINTS)}, or the number of an epoch"
+        if self.choices:
+            return ", ".join(self.choices)
+        if kind is bool:
+            return "true, false"
+        high = "" if self.most is None else f" to {self.most:g}"
+        return f"{'an integer' if kind is int else 'a number'} from {self.least or 0:g}{high}"
+
+
+_CHECKPOINTS = ("best", "last", "untrained")
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
+
+OPTIONS: tuple[Option, ...] = (
+    Option("checkpoint", "Which weights of the run: best, last, untrained, or the number of an epoch."),
+    Option(
+        "precision",
+        "fp32 is exact; fp16 halves the file, for GPUs; int8 is a quarter and fastest on CPUs.",
+        choices=PRECISIONS,
+    ),
+    Option(
+        "dynamic",
+        "What a caller may choose: images per call and their size (all), one of the two, or nothing.",
+        choices=("all", "batch", "size", "none"),
+    ),
+    Option("batch", "Images per call where the batch is static.", least=1, most=1024),
+    Option("height", "Rows of a static input; 0 is the size that was trained.", least=0, most=8192),
+    Option("width", "Columns of a static input; 0 is the size that was trained.", least=0, most=8192),
+    Option(
+        "input",
+        "float: RGB 0 to 1 [N,3,H,W]; uint8: RGB 0 to 255 [N,H,W,3]; normalised: the caller normalises.",
+        choices=("float", "uint8", "normalised"),
+    ),
+    Option(
+        "output",
+        "logits per class, softmax (probabilities per class), or argmax (the class of each pixel, uint8).",
+        choices=("logits", "softmax", "argmax"),
+    ),
+    Option("parts", "Hierarchical only: bg_fg and target_nontarget as outputs of their own beside the three classes."),
+    Option("opset", "ONNX operator set; below 18 the older TorchScript exporter writes the file.", least=13, most=22),
+    Option("slim", "Simplify the graph with onnxslim: fewer nodes, hardly less latency."),
+    Option("calibration", "Training images that int8's ranges are taken from.", least=1, most=10000, only=("int8",)),
+    Option(
+        "keep_float",
+        "Layers that int8 leaves in fp32, where the mIoU falls too far: the first, the last, or both.",
+        choices=("none", "first", "last", "both"),
+        only=("int8",),
+    ),
+    Option(
+        "limit", "Points of mIoU that the file may lose before it is refused.", least=0, most=100, only=("fp16", "int8")
+    ),
+)
+
+
+def option(name: str) -> Option:
+    """The line of the menu for one field."""
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def checked(options: ExportOptions) -> ExportOptions:
+    """The same options, once every value and their combination is allowed.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for line in OPTIONS:
+        line.check(getattr(options, line.name))
+    if bool(options.height) != bool(options.width):
+        raise UsageError(
+            "height and width go together",
+            where="--height, --width",
+            found=f"{options.height} x {options.width}",
+            allowed="both, or neither for the size that was trained",
+        )
+    return options
+
+
+def from_json(table: Mapping[str, Any]) -> ExportOptions:
+    """Options as :meth:`ExportOptions.to_json` wrote them; what is left out has its default.
+
+    Raises:
+        UsageError: An unknown name, or a value that is not allowed.
+    """
+    unknown = sorted(set(table) - set(_DEFAULTS))
+    if unknown:
+        raise UsageError("there is no such option of an export", found=", ".join(unknown), allowed=", ".join(_DEFAULTS))
+    return checked(ExportOptions(**table))
+
+
+def suffix(precision: str) -> str:
+    """How a file of that precision ends."""
+    return ".onnx" if precision == "fp32" else f".{precision}.onnx"

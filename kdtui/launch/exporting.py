@@ -1,0 +1,174 @@
+"""Exports: what was meant, and the engine that makes them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtui.errors import RunNotFound, UsageError
+from kdtui.exports import ExportOptions, checked
+from kdtui.launch.choices import owner
+from kdtui.launch.converse import Step, converse
+from kdtui.profile.find import expanded
+from kdtui.store.exports import clear_left, export_path
+from kdtui.store.run import Run
+
+if TYPE_CHECKING:
+    from kdtui.store.store import RunStore
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What a checkpoint that is no run of ours does not tell.
+
+    Attributes:
+        task: ``hierarchical`` or ``semantic``; for four channels.
+        classes: Names in their order.
+        profile: Where data of these classes are.
+    """
+
+    task: str | None = None
+    architecture: str | None = None
+    encoder: str | None = None
+    classes: tuple[str, ...] = ()
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """One export to make.
+
+    Attributes:
+        checkpoint: The weights.
+        run: Whose student it is, or None for a foreign checkpoint.
+        target: The ONNX file.
+    """
+
+    checkpoint: Path
+    run: Run | None
+    target: Path
+    options: ExportOptions
+    foreign: Foreign = Foreign()
+
+    @property
+    def name(self) -> str:
+        """What a person calls its source."""
+        return self.run.id if self.run is not None else self.checkpoint.name
+
+
+def order(
+    text: str,
+    store: RunStore,
+    options: ExportOptions,
+    *,
+    foreign: Foreign | None = None,
+    folder: Path | None = None,
+) -> Order:
+    """The export that is meant by a run's id, name or prefix, or by a checkpoint.
+
+    Args:
+        text: The run or the file; a file of a run's folder is that run's.
+        store: Where runs are looked for.
+        options: What is wanted.
+        foreign: What is said of a checkpoint that is no run's.
+        folder: Where the file goes instead of beside the checkpoint.
+
+    Raises:
+        UsageError: It is neither, or the run has no such checkpoint.
+    """
+    options = checked(options)
+    path = expanded(text)
+    run: Run | None = None
+    if path.exists() and not (path / "profile.toml").is_file():
+        checkpoint = path.absolute()
+        run = owner(checkpoint)
+    else:
+        run = Run(path.absolute()) if path.exists() else _find(text, store)
+        checkpoint = run.checkpoint(options.checkpoint)
+        if not checkpoint.is_file():
+            there = [name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file()]
+            there += [str(int(file.stem.rsplit("_", 1)[1])) for file in run.epoch_checkpoints()]
+            raise UsageError(
+                "this run has no such checkpoint",
+                where=run.checkpoints,
+                found=options.checkpoint,
+                allowed=", ".join(there) or "none yet",
+                hint=f"kdtui show {run.id} tells how far it came",
+            )
+    target = export_path(checkpoint, options.precision)
+    if folder is not None:
+        name = target.name if run is None else f"{run.id}-{target.name}"
+        target = folder.absolute() / name
+    if run is not None and foreign is not None and foreign != Foreign():
+        raise UsageError(
+            "a run knows its own task, classes and data",
+            where=run.id,
+            hint="leave --classes, --task, --profile and the like to foreign checkpoints",
+        )
+    return Order(checkpoint, run, target, options, foreign or Foreign())
+
+
+def _find(text: str, store: RunStore) -> Run:
+    try:
+        return store.find(text)
+    except RunNotFound as error:
+        raise RunNotFound(
+            f"'{text}' is neither a run nor a checkpoint", where=error.where, allowed=error.allowed, hint=error.hint
+        ) from error
+
+
+def export(
+    wanted: Order,
+    *,
+    heard: Callable[[Step], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Make an export in a process of its own; the report that lies beside the file.
+
+    Whatever stops it, the former file stays.
+
+    Args:
+        wanted: From :func:`order`.
+        heard: Called with each step.
+        cancelled: Asked ten times a second.
+
+    Raises:
+        ExportError: The network cannot be exported, or the file does not answer as it does.
+        Interrupted: It was given up.
+        KdtuiError: Whatever else the engine reported.
+    """
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        words = ["--options", json.dumps(wanted.options.to_json())]
+        if wanted.run is not None:
+            words += ["--run", str(wanted.run.path)]
+        else:
+            words += _foreign(wanted.foreign, Path(folder))
+        try:
+            return converse(
+                "export", str(wanted.checkpoint), str(wanted.target), *words, heard=heard, cancelled=cancelled
+            )
+        finally:
+            clear_left(wanted.target.parent)  # an engine that had to be killed tidied nothing
+
+
+def _foreign(foreign: Foreign, folder: Path) -> list[str]:
+    given = {"--task": foreign.task, "--architecture": foreign.architecture, "--encoder": foreign.encoder}
+    words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
+    if foreign.classes:
+        words += ["--classes", json.dumps(list(foreign.classes))]
+    if foreign.profile is not None:
+        from kdtui.profile import absolute, dump, load
+
+        file = folder / "profile.toml"
+        file.write_bytes(dump(absolute(load(foreign.profile))))
+        words += ["--profile", str(file)]
+    return words
+
+
+def with_precision(options: ExportOptions, precision: str) -> ExportOptions:
+    """The same options for another precision."""
+    return replace(options, precision=precision)

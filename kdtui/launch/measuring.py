@@ -1,0 +1,87 @@
+"""Measuring runs: the device taken alone, the engine asked, the answer in each run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kdtui.errors import UsageError
+from kdtui.launch.converse import Step, converse
+from kdtui.launch.exclusive import alone
+from kdtui.store.run import Run
+
+
+@dataclass(frozen=True)
+class How:
+    """How latency is measured.
+
+    Attributes:
+        batch: Images of the larger call; the other one has 1.
+        repeats: Timed rounds.
+        warmup: Rounds before them.
+        threads: Of torch and onnxruntime; one is what repeats best, and what two machines share.
+        device: ``cpu`` or ``gpu``.
+    """
+
+    batch: int = 8
+    repeats: int = 30
+    warmup: int = 5
+    threads: int = 1
+    device: str = "cpu"
+
+
+def measure(
+    root: Path,
+    runs: Sequence[Run],
+    how: How,
+    *,
+    heard: Callable[[Step], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Measure students and their teachers in one series, and write each run's ``measurements.json``.
+
+    Args:
+        root: The run store.
+        runs: With a best checkpoint each.
+        how: Threads, repeats, device.
+        heard: Called with each step, and once while the device is waited for.
+        cancelled: Asked ten times a second.
+
+    Returns:
+        Run id to measurements.
+
+    Raises:
+        UsageError: A run without a best checkpoint, or no such device.
+        Interrupted: It was given up.
+        KdtuiError: Whatever the engine reported.
+    """
+    for run in runs:
+        if not run.best.is_file():
+            raise UsageError(
+                "this run has no best checkpoint to measure",
+                where=run.checkpoints,
+                found=run.id,
+                hint=f"kdtui show {run.id} tells how far it came",
+            )
+    with alone(
+        root, how.device, waiting=lambda: heard(Step(f"waiting for the {how.device}")), cancelled=cancelled
+    ) as slots:
+        environment = {
+            "OMP_NUM_THREADS": str(how.threads),
+            "CUDA_VISIBLE_DEVICES": slots.names[0] if how.device == "gpu" else "",
+        }
+        answer = converse(
+            "measure",
+            *(str(run.path) for run in runs),
+            "--settings",
+            json.dumps(asdict(how)),
+            heard=heard,
+            cancelled=cancelled,
+            environment=environment,
+            descriptors=slots.descriptors,
+        )
+    found: dict[str, Any] = answer["runs"]
+    return found

@@ -1,0 +1,121 @@
+"""A verb that takes its time: its steps are heard, and it can be given up."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import ExportError, Interrupted, LaunchError
+from kdtui.launch import converse as module
+from kdtui.launch.converse import Step, converse, read_step
+from tests.launch.processes import eventually
+
+TALKS = """
+import json, os, signal, sys, time
+from pathlib import Path
+verb, *rest = sys.argv[1:]
+def step(words, done=0, total=0):
+    os.write(2, json.dumps({"progress": {"words": words, "done": done, "total": total}}).encode() + b"\\n")
+if verb == "works":
+    step("a"); os.write(2, b"noise\\n"); step("b", 1, 2)
+    print(json.dumps({"environment": os.environ.get("SAID"), "rest": rest}))
+elif verb == "fails":
+    print(json.dumps({"error": {"error": "ExportError", "message": "no", "hint": "other"}})); sys.exit(4)
+elif verb == "dies":
+    os.write(2, b"the reason"); sys.exit(9)
+else:
+    def give_up(*_):
+        print(json.dumps({"error": {"error": "Interrupted", "message": "cancelled", "hint": None}})); sys.exit(130)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if verb == "stubborn" else give_up)
+    Path(rest[0]).write_text(str(os.getpid()))
+    step("waits")
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "talks.py"
+    script.write_text(TALKS)
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(script)]))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_steps_are_heard_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) -> None:
+    heard: list[Step] = []
+    answer = converse("works", "x", heard=heard.append, environment={"SAID": "yes"})
+    assert heard == [Step("a"), Step("b", 1, 2)]
+    assert answer == {"environment": "yes", "rest": ["x"]}
+
+
+def test_failures_are_those_that_the_engine_named() -> None:
+    with pytest.raises(ExportError, match="no") as caught:
+        converse("fails")
+    assert caught.value.hint == "other"
+    with pytest.raises(Exception, match="gave no answer") as died:
+        converse("dies")
+    assert "the reason" in str(died.value)
+
+
+def test_an_engine_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/python")
+    with pytest.raises(LaunchError):
+        converse("works")
+
+
+def test_given_up(tmp_path: Path) -> None:
+    heard: list[Step] = []
+    with pytest.raises(Interrupted):
+        converse("waits", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_one_that_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    heard: list[Step] = []
+    with pytest.raises(Interrupted):
+        converse("stubborn", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_face_that_fails_while_it_draws_leaves_nothing_running(tmp_path: Path) -> None:
+    def draw(step: Step) -> None:
+        raise RuntimeError("the screen is gone")
+
+    with pytest.raises(RuntimeError, match="screen"):
+        converse("waits", str(tmp_path / "pid"), heard=draw)
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_verb_whose_face_was_killed_gives_up(tmp_path: Path) -> None:
+    """The engine's own side: a progress line that nobody can read ends the verb."""
+    code = (
+        "import os, sys\n"
+        "from kdtui.engine.__main__ import _cancellable\n"
+        "from kdtui.errors import Interrupted\n"
+        "tell = _cancellable()\n"
+        "reading, writing = os.pipe()\n"
+        "os.dup2(writing, 2); os.close(reading)\n"
+        "try:\n    tell('words', 0, 0)\nexcept Interrupted:\n    os._exit(7)\n"
+    )
+    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", code])
+    _, status = eventually(lambda: (found := os.waitpid(pid, os.WNOHANG))[0] and found, "the verb ends")
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"words", b'{"progress"', b'{"progress": 1}', b'{"progress": {"words": "a"}}', b'{"other": 1}']
+)
+def test_other_lines_are_no_steps(line: bytes) -> None:
+    assert read_step(line) is None

@@ -1,0 +1,79 @@
+"""A device for one alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import Interrupted, UsageError
+from kdtui.launch.alive import hostname
+from kdtui.launch.exclusive import alone
+from kdtui.launch.slots import Ticket, slot_folder
+
+
+@pytest.fixture(autouse=True)
+def two_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2,gpu:0")
+
+
+def folder(root: Path) -> Path:
+    return slot_folder(root, hostname())
+
+
+def test_nobody_gets_a_slot_beside_it_and_everybody_afterwards(tmp_path: Path) -> None:
+    told: list[bool] = []
+    with alone(tmp_path, "cpu", waiting=lambda: told.append(True)) as slots:
+        assert len(slots.names) == 2
+        other = Ticket(folder(tmp_path), "cpu", 1.0, "other")
+        assert other.look(("0", "1"), 1) is None
+    taken = other.look(("0", "1"), 2)
+    assert taken is not None
+    taken.release()
+    other.leave()
+    assert told == []
+
+
+def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
+    running = Ticket(folder(tmp_path), "cpu", 1.0, "running")
+    held = running.look(("0", "1"), 1)
+    running.leave()
+    assert held is not None
+    looks: list[bool] = []
+
+    def cancelled() -> bool:
+        looks.append(True)
+        return len(looks) > 2
+
+    told: list[bool] = []
+    with (
+        pytest.raises(Interrupted),
+        alone(tmp_path, "cpu", waiting=lambda: told.append(True), cancelled=cancelled),
+    ):
+        pass
+    assert told == [True]
+    held.release()
+    assert list((folder(tmp_path) / "waiting").iterdir()) == []
+
+
+def test_whoever_came_first_goes_first(tmp_path: Path) -> None:
+    older = Ticket(folder(tmp_path), "cpu", 1.0, "older")
+    with pytest.raises(Interrupted), alone(tmp_path, "cpu", cancelled=lambda: True):
+        pass
+    older.leave()
+
+
+def test_slots_that_another_process_counts_are_taken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = Ticket(folder(tmp_path), "cpu", 1.0, "training")
+    held = ticket.look(("0", "1"), 2)
+    ticket.leave()
+    assert held is not None
+    held.release()
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1")
+    with alone(tmp_path, "cpu") as slots:
+        assert slots.names == ("0", "1")
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such device"), alone(tmp_path, "gpu"):
+        pass
