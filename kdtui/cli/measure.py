@@ -12,9 +12,7 @@ from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
 from kdtui.cli.options import Json, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted
-from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, percent, ratio
-
-_NOISY = 0.15  # interquartile range over median
+from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, ratio
 
 
 class Device(StrEnum):
@@ -66,20 +64,23 @@ def measure(
 
 def show(answer: Mapping[str, Any]) -> None:
     """One run's measurements: teacher, student, ratio, and how they were made."""
-    setup = answer["setup"]
+    from kdtui.compare.measured import NOISY, conditions, noisy, rows
+
     out(answer["run"])
     lines = rows(answer)
     if answer["teacher"] is None:
         table(["", "student"], [[name, student] for name, _, student, _ in lines], right=frozenset({"student"}))
     else:
         table(["", "teacher", "student", "ratio"], lines, right=frozenset({"teacher", "student", "ratio"}))
-    say(f"{conditions(setup)}; in brackets the first to the third quartile")
-    if _noise(answer) > _NOISY:
-        say("the quartiles are wide: something else used this machine. Ratios suffer less than values; measure again")
+    say(f"{conditions(answer['setup'])}; in brackets the first to the third quartile")
+    if noisy(answer):
+        say(NOISY)
 
 
 def as_markdown(answers: Mapping[str, Mapping[str, Any]]) -> str:
     """Every network once, a teacher before its students; in brackets how many times as small or fast as its teacher."""
+    from kdtui.compare.measured import conditions
+
     names = list(_columns(answers))
     head = ["network", "parameters", "MACs", *names, "mIoU"]
     lines, seen = [head, ["---", *["---:"] * (len(head) - 1)]], set()
@@ -116,70 +117,3 @@ def _columns(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, None]:
 
 def _beside(text: str, times: float | None) -> str:
     return text if times is None else f"{text} ({ratio(times)})"
-
-
-def conditions(setup: Mapping[str, Any]) -> str:
-    """What the times depend on, in a line."""
-    threads = "1 thread" if setup["threads"] == 1 else f"{setup['threads']} threads"
-    return (
-        f"{setup['height']} x {setup['width']}, {setup['device_name']}, {threads}, median of {setup['repeats']} "
-        f"interleaved repeats; torch {setup['torch']}, onnxruntime {setup['onnxruntime']}"
-    )
-
-
-def rows(answer: Mapping[str, Any]) -> list[list[str]]:
-    """Name, teacher, student and ratio of every line of the table."""
-    teacher, student, ratios = answer["teacher"] or {}, answer["student"], answer["ratio"] or {}
-    lines = [
-        [words, write(teacher.get(key)), write(student.get(key)), ratio(ratios.get(key))]
-        for words, key, write in (
-            ("parameters", "parameters", millions),
-            ("  of them used", "parameters_used", millions),
-            ("parameter bytes", "parameter_bytes", mebibytes),
-            ("MACs", "macs", giga),
-            ("peak memory", "peak_memory_bytes", mebibytes),
-            ("checkpoint", "checkpoint_bytes", mebibytes),
-        )
-    ]
-    precisions = dict.fromkeys([*teacher.get("onnx", {}), *student["onnx"]])
-    for precision in precisions:
-        sizes = [side.get("onnx", {}).get(precision, {}).get("bytes") for side in (teacher, student)]
-        smaller = ratios.get("onnx_bytes", {}).get(precision)
-        lines.append([f"ONNX {precision}", *map(mebibytes, sizes), ratio(smaller)])
-    for runtime in dict.fromkeys([*teacher.get("latency", {}), *student["latency"]]):
-        sides = [side.get("latency", {}).get(runtime, {}) for side in (teacher, student)]
-        for count in dict.fromkeys([*sides[0], *sides[1]]):
-            faster = ratios.get("latency", {}).get(runtime, {}).get(count)
-            lines.append(
-                [f"{runtime}, batch {count}", *(_milliseconds(side.get(count)) for side in sides), ratio(faster)]
-            )
-            if count != "1":
-                lines.append(["  images a second", *(_speed(side.get(count)) for side in sides), ""])
-    lines.append(["mIoU", number(teacher.get("miou")), number(student.get("miou")), percent(student.get("retention"))])
-    for precision in precisions:
-        scores = [side.get("onnx", {}).get(precision, {}).get("miou") for side in (teacher, student)]
-        lines.append([f"  ONNX {precision}", *map(number, scores), ""])
-    lines.append(["agreement", "", number(student.get("agreement")), ""])
-    return lines
-
-
-def _milliseconds(times: Mapping[str, float] | None) -> str:
-    if times is None:
-        return "-"
-    return f"{times['median'] * 1e3:.2f} ms ({times['q1'] * 1e3:.2f} to {times['q3'] * 1e3:.2f})"
-
-
-def _speed(times: Mapping[str, float] | None) -> str:
-    return "-" if times is None else f"{times['images_per_second']:.1f}"
-
-
-def _noise(answer: Mapping[str, Any]) -> float:
-    """The widest interquartile range over its median."""
-    spreads = [
-        (times["q3"] - times["q1"]) / times["median"]
-        for side in (answer["teacher"], answer["student"])
-        if side is not None
-        for batches in side["latency"].values()
-        for times in batches.values()
-    ]
-    return max(spreads, default=0.0)

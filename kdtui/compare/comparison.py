@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdtui.compare.measured import measured_apart, measured_columns
+from kdtui.compare.measured import measured_apart, measured_columns, measurements_of
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
 
@@ -45,7 +45,7 @@ def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
     """
     summaries = store.summaries(runs)
     return [
-        Entry(summary, run.profile_table(), run.measurements()) for run, summary in zip(runs, summaries, strict=True)
+        Entry(summary, run.profile_table(), measurements_of(run)) for run, summary in zip(runs, summaries, strict=True)
     ]
 
 

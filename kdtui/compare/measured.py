@@ -3,10 +3,153 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kdtui.errors import StoreError
+from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, percent, ratio
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
 
 # What two measurements must share for their seconds to mean the same.
 _SETUP = ("device_name", "threads", "height", "width", "torch", "onnxruntime")
+_NOISY = 0.15  # interquartile range over median
+NOISY = "the quartiles are wide: something else used this machine. Ratios suffer less than values; measure again"
+"""What is said of measurements that :func:`noisy` finds so."""
+_SIZES = (
+    ("parameters", "parameters", "count"),
+    ("  of them used", "parameters_used", "count"),
+    ("parameter bytes", "parameter_bytes", "bytes"),
+    ("MACs", "macs", "macs"),
+    ("peak memory", "peak_memory_bytes", "bytes"),
+    ("checkpoint", "checkpoint_bytes", "bytes"),
+)
+
+
+class Quantity(NamedTuple):
+    """One thing that was measured of both networks; None for what was not.
+
+    Attributes:
+        label: As a table writes it.
+        kind: ``count``, ``bytes``, ``macs``, ``latency`` (quartiles in seconds), ``speed`` (images a second),
+            ``score`` or ``share``.
+        ratio: How many times smaller or faster the student is; of mIoU, the student's share of its teacher's.
+        file: Precision of an export, or the runtime of a latency; empty for the network itself.
+        batch: Images of a call, of a latency or a speed; else 0.
+    """
+
+    label: str
+    kind: str
+    teacher: Any
+    student: Any
+    ratio: float | None = None
+    file: str = ""
+    batch: int = 0
+
+
+def quantities(answer: Mapping[str, Any]) -> list[Quantity]:
+    """All that ``measurements.json`` says of teacher and student, in the order of the table."""
+    sides = answer["teacher"] or {}, answer["student"]
+    ratios = answer["ratio"] or {}
+    teacher, student = sides
+    found = [Quantity(words, kind, teacher.get(key), student.get(key), ratios.get(key)) for words, key, kind in _SIZES]
+    files = [side.get("onnx", {}) for side in sides]
+    precisions = dict.fromkeys([*files[0], *files[1]])
+    for precision in precisions:
+        theirs, own = (table.get(precision, {}).get("bytes") for table in files)
+        smaller = ratios.get("onnx_bytes", {}).get(precision)
+        found.append(Quantity(f"ONNX {precision}", "bytes", theirs, own, smaller, precision))
+    times = [side.get("latency", {}) for side in sides]
+    for runtime in dict.fromkeys([*times[0], *times[1]]):
+        theirs, own = (table.get(runtime, {}) for table in times)
+        for count in dict.fromkeys([*theirs, *own]):
+            both, faster = (theirs.get(count), own.get(count)), ratios.get("latency", {}).get(runtime, {}).get(count)
+            found.append(Quantity(f"{runtime}, batch {count}", "latency", *both, faster, runtime, int(count)))
+            if count != "1":
+                slow, quick = (None if side is None else side["images_per_second"] for side in both)
+                found.append(Quantity("  images a second", "speed", slow, quick, None, runtime, int(count)))
+    found.append(Quantity("mIoU", "score", teacher.get("miou"), student.get("miou"), student.get("retention")))
+    for precision in precisions:
+        theirs, own = (table.get(precision, {}).get("miou") for table in files)
+        found.append(Quantity(f"  ONNX {precision}", "score", theirs, own, None, precision))
+    found.append(Quantity("agreement", "share", None, student.get("agreement")))
+    return found
+
+
+def rows(answer: Mapping[str, Any]) -> list[list[str]]:
+    """Name, teacher, student and ratio of every line of the table."""
+    return [
+        [
+            line.label,
+            "" if line.kind == "share" else _text(line.kind, line.teacher),
+            _text(line.kind, line.student),
+            _ratio_text(line),
+        ]
+        for line in quantities(answer)
+    ]
+
+
+def _text(kind: str, value: Any) -> str:
+    if kind == "latency":
+        return _quartiles(value)
+    write = {"count": millions, "bytes": mebibytes, "macs": giga, "score": number, "share": number}
+    return ("-" if value is None else f"{value:.1f}") if kind == "speed" else write[kind](value)
+
+
+def _ratio_text(line: Quantity) -> str:
+    if line.kind in ("speed", "share") or (line.kind == "score" and line.file):
+        return ""
+    return percent(line.ratio) if line.kind == "score" else ratio(line.ratio)
+
+
+def _quartiles(times: Mapping[str, float] | None) -> str:
+    if times is None:
+        return "-"
+    return f"{milliseconds(times['median'])} ({times['q1'] * 1e3:.2f} to {times['q3'] * 1e3:.2f})"
+
+
+def conditions(setup: Mapping[str, Any]) -> str:
+    """What the times depend on, in a line."""
+    threads = "1 thread" if setup["threads"] == 1 else f"{setup['threads']} threads"
+    return (
+        f"{setup['height']} x {setup['width']}, {setup['device_name']}, {threads}, median of {setup['repeats']} "
+        f"interleaved repeats; torch {setup['torch']}, onnxruntime {setup['onnxruntime']}"
+    )
+
+
+def noisy(answer: Mapping[str, Any]) -> bool:
+    """Whether the widest interquartile range is more than 15 % of its median."""
+    spreads = [
+        (times["q3"] - times["q1"]) / times["median"]
+        for side in (answer["teacher"], answer["student"])
+        if side is not None
+        for batches in side["latency"].values()
+        for times in batches.values()
+    ]
+    return max(spreads, default=0.0) > _NOISY
+
+
+def measurements_of(run: Run) -> dict[str, Any] | None:
+    """A run's measurements, of which every line can be written; None for a run that was never measured.
+
+    Raises:
+        StoreError: ``measurements.json`` is damaged, or of another version.
+    """
+    found = run.measurements()
+    if found is None:
+        return None
+    try:
+        rows(found)
+        conditions(found["setup"])
+        noisy(found)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise StoreError(
+            "The run's measurements cannot be used",
+            where=run.measurements_path,
+            found=clean(f"{type(error).__name__}: {error}"),
+            hint=f"`kdtui measure {run.id}` writes them anew",
+        ) from error
+    return found
 
 
 def measured_columns(measurements: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,41 +10,21 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kdtui.events import Failed, Started
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
-from kdtui.wording import giga, mebibytes, millions, number, percent, ratio, span
+from kdtui.wording import number, percent, span
 
 Span = tuple[str, str]
 TextLine = tuple[Span, ...]
 
-BYTES_PER_PARAMETER = 4
-"""Checkpoints hold float32 numbers, whatever precision trained them."""
 EXPECTED = 0.95
 """Share of its teacher that a student is expected to reach."""
 _LABEL = 15
 _WIDE_LABEL = 18
 _LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
 _TERMS = ("loss.base.", "loss.distill.")
-
-
-@dataclass(frozen=True)
-class Size:
-    """What one network costs; None for what is not known.
-
-    Attributes:
-        parameters: As stored.
-        macs: Multiply-accumulates of one forward of one image.
-        checkpoint: Bytes of the file.
-        latency: Milliseconds of one forward, once measured.
-    """
-
-    parameters: int | None = None
-    macs: int | None = None
-    checkpoint: int | None = None
-    latency: float | None = None
 
 
 def failure(row: RunSummary | None, history: History | None, unreadable: str) -> list[TextLine]:
@@ -200,48 +180,6 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
         if (value := val.get(name)) is not None
     ]
     return lines
-
-
-def compression(student: Size, teacher: Size | None, *, comparable: bool = True) -> list[TextLine]:
-    """Teacher, student and ratio of what is known of either.
-
-    Args:
-        student: The run's own network.
-        teacher: Its teacher's; None for a run without one.
-        comparable: Whether both checkpoints were written by kdtui, so that their sizes mean the same.
-    """
-    other = teacher or Size()
-    rows = [
-        ("parameters", other.parameters, student.parameters, millions, True),
-        ("as float32", _bytes(other.parameters), _bytes(student.parameters), mebibytes, True),
-        ("MACs", other.macs, student.macs, giga, True),
-        ("checkpoint", other.checkpoint, student.checkpoint, mebibytes, comparable),
-        ("latency", other.latency, student.latency, _milliseconds, True),
-    ]
-    known = [row for row in rows if row[1] is not None or row[2] is not None]
-    if not known:
-        return []
-    if teacher is None:
-        return [_pair(label, form(own)) for label, _, own, form, _ in known]
-    lines: list[TextLine] = [((f"{'':10}{'teacher':>10}{'student':>10}{'ratio':>7}", "muted"),)]
-    for label, theirs, own, form, fair in known:
-        times = theirs / own if fair and theirs is not None and own else None
-        lines.append(
-            (
-                (f"{label:10}", "muted"),
-                (f"{form(theirs):>10}{form(own):>10}", ""),
-                (f"{ratio(times):>7}", "strong" if times is not None and times > 1 else ""),
-            )
-        )
-    return lines
-
-
-def _bytes(parameters: int | None) -> int | None:
-    return None if parameters is None else parameters * BYTES_PER_PARAMETER
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ms"
 
 
 def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:

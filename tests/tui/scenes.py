@@ -38,6 +38,7 @@ from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.messages import MachineRead
+from tests.tui.measured import measurements, side
 
 FIRST = 1_787_322_600  # 2026-08-21 14:30:00 UTC; every further run is made ten minutes later
 STEPS = 10
@@ -299,6 +300,20 @@ class Scene:
             object.__setattr__(event, "time", at)
         self.write(run, *events)
         self.processes.living.discard(progress.pid)
+
+    def measured(
+        self, run: Run, seconds: float = 0.05, *, teacher: float | None = 0.08, spread: float = 0.08, **setup: Any
+    ) -> Mapping[str, Any]:
+        """Measure it: ``seconds`` of an image in torch, those of its teacher, and what the setup has otherwise."""
+        row = self.store.summary(run)
+        assert row.best_miou is not None and row.parameters is not None
+        own = side(run.id, row.parameters, seconds, row.best_miou, spread=spread)
+        taught = None
+        if row.teacher_parameters is not None and row.teacher_miou is not None and teacher is not None:
+            taught = side("teacher", row.teacher_parameters, teacher, row.teacher_miou, spread=spread)
+        found = measurements(run.id, own, taught, **setup)
+        run.measurements_path.write_text(json.dumps(found), encoding="utf-8")
+        return found
 
     def write(self, run: Run, *events: Event) -> None:
         """Append events to its file."""

@@ -14,7 +14,7 @@ from kdtui.events import Failed, Finished, Measured, Noted, Started
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.tui import panels
-from kdtui.tui.panels import Size, TextLine
+from kdtui.tui.panels import TextLine
 
 ROW = RunSummary(
     id="20260101-120000-b0",
@@ -144,22 +144,7 @@ def test_whether_the_expected_share_is_reached_is_a_tone() -> None:
 
 def test_without_a_teacher_nothing_is_said_of_one() -> None:
     alone = replace(ROW, teacher_miou=None, retention=None, agreement=None)
-    assert "teacher" not in text(panels.scores(alone, None)) + text(panels.compression(Size(100), None))
-
-
-def test_compression_puts_the_teacher_over_the_student() -> None:
-    student, teacher = Size(1_000_000, 10**9, 2 * 2**20, 4.0), Size(3_000_000, 4 * 10**9, 6 * 2**20, 6.0)
-    found = words(panels.compression(student, teacher))
-    assert [line[-1] for line in found.values() if line] == ["3.00x", "3.00x", "4.00x", "3.00x", "1.50x"]
-    assert found["latency"] == ["6.0", "ms", "4.0", "ms", "1.50x"]
-    assert max(map(len, text(panels.compression(student, teacher)).splitlines())) <= 37
-
-
-def test_what_was_not_measured_has_no_row_and_unlike_files_no_ratio() -> None:
-    found = words(panels.compression(Size(100, None, 10), Size(300, None, 30), comparable=False))
-    assert "latency" not in found and "MACs" not in found
-    assert found["checkpoint"][-1] == "-"
-    assert panels.compression(Size(), Size()) == []
+    assert "teacher" not in text(panels.scores(alone, None))
 
 
 def test_classes_keep_their_order_and_their_gaps() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ import pytest
 from textual.geometry import Size as Room
 
 from kdtui import catalog
+from kdtui.compare.measured import conditions, quantities
 from kdtui.errors import KdtuiError, RunNotFound, StoreError, UsageError
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
+from kdtui.tui.compression import Measured
 from kdtui.tui.screens.run.differences import (
     Other,
     beside,
@@ -104,20 +105,34 @@ def test_a_folder_that_is_gone_says_so(scene: Scene) -> None:
     assert "cannot be read" in files.trouble and files.profile == {}
 
 
+def test_measurements_are_read_as_the_command_wrote_them(scene: Scene) -> None:
+    run = scene.finished("b0", teacher=scene.finished("b3"))
+    assert read_files(run, Known()).measured == Measured()
+    found = scene.measured(run)
+    read = read_files(run, Known()).measured
+    assert read.quantities == tuple(quantities(found)) and read.taught and not read.trouble
+    assert read.setup == conditions(found["setup"]) and not read.noisy
+    scene.measured(run, spread=0.4)
+    assert read_files(run, Known()).measured.noisy
+
+
 @pytest.mark.parametrize(
-    ("written", "latency"),
+    "written",
     [
-        ({"latency_ms": {"student": 4, "teacher": 8.0, "more": 1}}, 4.0),
-        ({"latency_ms": {"student": "fast"}}, None),
-        ({"latency_ms": [1]}, None),
-        (["other"], None),
-        (None, None),
+        "{",
+        "[1]",
+        '{"student": 1}',
+        '{"student": {}, "teacher": null, "ratio": null}',
+        '{"student": {"parameters": "many"}, "teacher": null, "ratio": null, "setup": {}}',
+        '{"student": {"latency": {"torch": {"1": {}}}}, "teacher": null, "ratio": null, "setup": {}}',
     ],
 )
-def test_latency_is_shown_once_it_is_measured(scene: Scene, written: Any, latency: float | None) -> None:
+def test_damaged_measurements_are_told_and_nothing_else_is_lost(scene: Scene, written: str) -> None:
     run = scene.finished("b0")
-    run.measurements_path.write_text("{" if written is None else json.dumps(written), encoding="utf-8")
-    assert read_files(run, Known()).student.latency == latency
+    run.measurements_path.write_text(written, encoding="utf-8")
+    files = read_files(run, Known())
+    assert files.measured.trouble and not files.measured.quantities
+    assert files.trouble == "" and files.student.checkpoint is not None
 
 
 def test_sources_post_what_is_new_and_nothing_else(scene: Scene) -> None:

@@ -1,9 +1,7 @@
-"""What a run's files say beyond its row and its history: profile, sizes, costs, latency. Read by a thread."""
+"""What a run's files say beyond its row and its history: profile, sizes, costs, measurements. Read by a thread."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from kdtui.errors import StoreError, UsageError
 from kdtui.launch.choices import owner
 from kdtui.store.run import Run
-from kdtui.tui.panels import Size
+from kdtui.tui.compression import Measured, Size, read_measured
 
 _MOST_CLASSES = 4096
 
@@ -44,6 +42,7 @@ class RunFiles:
         student: Without its parameters where the run has not begun.
         teacher: None for a run without one.
         comparable: Whether both checkpoints were written by kdtui.
+        measured: What ``kdtui measure`` found.
     """
 
     profile: Mapping[str, Any] = field(default_factory=dict)
@@ -52,20 +51,20 @@ class RunFiles:
     student: Size = field(default_factory=Size)
     teacher: Size | None = None
     comparable: bool = False
+    measured: Measured = field(default_factory=Measured)
 
 
 def read_files(run: Run, known: Known) -> RunFiles:
     """Read them; what is missing or damaged is told in ``trouble`` or left out, never raised."""
     profile, text, trouble = _profile(run)
-    latency = _latency(run)
+    measured = read_measured(run)
     student = Size(
         parameters=known.parameters,
         macs=_macs(_table(profile, "student"), known.parameters, profile),
         checkpoint=_bytes(run.best) or _bytes(run.last),
-        latency=latency.get("student"),
     )
     if known.checkpoint is None:
-        return RunFiles(profile, text, trouble, student)
+        return RunFiles(profile, text, trouble, student, measured=measured)
     path = Path(known.checkpoint)
     taught_by = owner(path)
     network = _network(taught_by, known.teacher)
@@ -73,9 +72,8 @@ def read_files(run: Run, known: Known) -> RunFiles:
         parameters=known.teacher_parameters,
         macs=_macs(network, known.teacher_parameters, profile) if known.teacher_parameters is not None else None,
         checkpoint=_bytes(path / "model.safetensors") or _bytes(path),
-        latency=latency.get("teacher"),
     )
-    return RunFiles(profile, text, trouble, student, teacher, comparable=taught_by is not None)
+    return RunFiles(profile, text, trouble, student, teacher, taught_by is not None, measured)
 
 
 def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
@@ -148,19 +146,3 @@ def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[s
 
 def _macs_of(cost: Any) -> int | None:
     return None if cost is None else int(cost.macs)
-
-
-def _latency(run: Run) -> dict[str, float]:
-    """Milliseconds of student and teacher from ``measurements.json``; nothing where it says nothing of them."""
-    try:
-        body = json.loads(run.measurements_path.read_bytes())
-    except (OSError, ValueError):  # not measured yet, or half written: nothing is shown
-        return {}
-    table = body.get("latency_ms") if isinstance(body, dict) else None
-    if not isinstance(table, dict):
-        return {}
-    return {
-        name: float(value)
-        for name, value in table.items()
-        if name in ("student", "teacher") and type(value) in (int, float) and math.isfinite(value) and value > 0
-    }

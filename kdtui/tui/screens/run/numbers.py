@@ -10,8 +10,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
-from kdtui.tui import panels
-from kdtui.tui.panels import Size
+from kdtui.tui import compression, panels
+from kdtui.tui.compression import Size
 from kdtui.tui.screens.run.files import RunFiles
 from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
@@ -29,6 +29,10 @@ class Numbers(VerticalScroll):
     Numbers.-narrow .columns { layout: vertical; }
     """
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._shown: tuple[RunSummary, History | None, RunFiles | None] | None = None
+
     def compose(self) -> ComposeResult:
         """The panels: first what the curves do not say."""
         yield Panel(wraps=True, id="wrong")
@@ -36,6 +40,7 @@ class Numbers(VerticalScroll):
             with Vertical(classes="column"):
                 yield Panel("Validation", id="score-numbers")
                 yield Panel("Compression", id="compression")
+                yield Panel(wraps=True, id="measured-how")
                 yield Bars("IoU per class", mark="│ teacher", id="classes")
                 yield Panel("Remarks", id="remarks", wraps=True)
             with Vertical(classes="column"):
@@ -46,29 +51,45 @@ class Numbers(VerticalScroll):
 
     def show(self, row: RunSummary, history: History | None, files: RunFiles | None) -> None:
         """Show what is known now."""
+        self._shown = row, history, files
         lines = {
             "loss-numbers": panels.losses(history),
             "rates": panels.rates(row, history),
             "speed": panels.speed(row, history),
             "attempts": panels.attempts(row, history),
             "score-numbers": panels.scores(row, history),
-            "compression": _compression(row, files),
+            "compression": _compression(row, files, self._room),
+            "measured-how": compression.remarks(None if files is None else files.measured),
             "remarks": panels.remarks(row, history),
         }
         for name, text in lines.items():
             self.query_one(f"#{name}", Panel).show(text)
         self.query_one(Bars).show([Bar(*values) for values in panels.class_bars(row, history)])
 
+    @property
+    def _room(self) -> int:
+        """Terminal columns of a panel's text."""
+        room = self.scrollable_content_region.width
+        return (room if self.has_class("-narrow") else room // 2) - 2
+
+    def on_resize(self) -> None:
+        """There may be room for more, or less."""
+        if self._shown is not None:
+            self.show(*self._shown)
+
     def show_failure(self, lines: Sequence[panels.TextLine]) -> None:
         """Show what went wrong, above everything; nothing where nothing did."""
         self.query_one("#wrong", Panel).show(lines)
 
 
-def _compression(row: RunSummary, files: RunFiles | None) -> list[panels.TextLine]:
+def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[panels.TextLine]:
     """The row knows the parameters at once, the files the rest a moment later."""
     student = replace(files.student if files is not None else Size(), parameters=row.parameters)
-    if not row.distilled:
-        return panels.compression(student, None)
     known = files.teacher if files is not None and files.teacher is not None else Size()
-    teacher = replace(known, parameters=row.teacher_parameters)
-    return panels.compression(student, teacher, comparable=files is not None and files.comparable)
+    return compression.compression(
+        student,
+        replace(known, parameters=row.teacher_parameters) if row.distilled else None,
+        comparable=files is not None and files.comparable,
+        measured=None if files is None else files.measured,
+        room=room,
+    )

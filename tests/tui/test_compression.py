@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdtui.compare.measured import NOISY, rows
+from kdtui.tui.compression import NOT_MEASURED, QUARTILES, Measured, Size, compression, read_measured, remarks
+from kdtui.tui.panels import TextLine
+from tests.tui.scenes import Scene
+
+STUDENT, TEACHER = Size(1_000_000, 10**9, 2 * 2**20), Size(3_000_000, 4 * 10**9, 6 * 2**20)
+
+
+def text(lines: Sequence[TextLine]) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+def words(lines: Sequence[TextLine]) -> dict[str, list[str]]:
+    """Label to the other words of its line."""
+    return {line[0][0].strip(): "".join(part for part, _ in line[1:]).split() for line in lines}
+
+
+def measured(scene: Scene, *, taught: bool = True, spread: float = 0.08) -> Measured:
+    run = scene.finished("b0", teacher=scene.finished("b3") if taught else None)
+    scene.measured(run, 0.05, teacher=0.08, spread=spread)
+    return read_measured(run)
+
+
+def test_the_teacher_stands_before_the_student() -> None:
+    found = words(compression(STUDENT, TEACHER))
+    assert [line[-1] for line in found.values() if line] == ["3.00x", "3.00x", "4.00x", "3.00x"]
+    assert max(map(len, text(compression(STUDENT, TEACHER)).splitlines())) <= 37
+
+
+def test_what_is_not_known_has_no_row_and_unlike_files_no_ratio() -> None:
+    found = words(compression(Size(100, None, 10), Size(300, None, 30), comparable=False))
+    assert "MACs" not in found and found["checkpoint"][-1] == "-"
+    assert compression(Size(), Size()) == []
+    assert "teacher" not in text(compression(Size(100), None))
+
+
+def test_without_measurements_the_key_that_measures_is_named_once_that_is_known() -> None:
+    assert NOT_MEASURED in text(compression(STUDENT, TEACHER, measured=Measured()))
+    assert NOT_MEASURED not in text(compression(STUDENT, TEACHER))
+    assert NOT_MEASURED not in text(compression(STUDENT, TEACHER, measured=Measured(trouble="damaged")))
+
+
+def test_what_was_measured_is_told_of_both_networks(scene: Scene) -> None:
+    lines = text(compression(STUDENT, TEACHER, measured=measured(scene)))
+    for label in ("memory", "ONNX fp32", "ONNX int8", "latency of 1 image, ms", "latency of 8 images, ms", " torch"):
+        assert label in lines
+    assert "80.0      50.0  1.60x" in lines and "480       300  1.60x" in lines
+    assert "0.7540" in lines and NOT_MEASURED not in lines
+    assert max(map(len, lines.splitlines())) <= 37  # at 80 columns beside other panels
+
+
+def test_measured_macs_stand_in_the_place_of_the_catalogs(scene: Scene) -> None:
+    found = measured(scene)
+    counted = next(line.student for line in found.quantities if line.label == "MACs")
+    student = Size(1_000_000, counted * 2)
+    assert words(compression(student, TEACHER, measured=found))["MACs"][2] == f"{counted / 1e9:.2f}"
+
+
+def test_with_room_the_quartiles_stand_beside_the_median(scene: Scene) -> None:
+    found = measured(scene)
+    wide = text(compression(STUDENT, TEACHER, measured=found, room=QUARTILES))
+    assert "50.0 (48.0-52.0)" in wide and "(quartiles)" in wide and max(map(len, wide.splitlines())) <= QUARTILES
+    assert "(48.0-52.0)" not in text(compression(STUDENT, TEACHER, measured=found, room=QUARTILES - 1))
+
+
+def test_a_run_without_a_teacher_has_one_column_with_quartiles(scene: Scene) -> None:
+    lines = text(compression(STUDENT, None, measured=measured(scene, taught=False)))
+    assert "teacher" not in lines and "50.0 (48.0-52.0)" in lines
+    assert max(map(len, lines.splitlines())) <= 37
+
+
+def test_how_it_was_measured_is_said_and_when_it_cannot_be_trusted(scene: Scene) -> None:
+    quiet, noisy = text(remarks(measured(scene))), text(remarks(measured(scene, spread=0.5)))
+    assert (
+        all(word in quiet for word in ("96 x 64", "a processor", "1 thread", "30 interleaved")) and NOISY not in quiet
+    )
+    assert NOISY in noisy
+    assert remarks(None) == [] and remarks(Measured()) == []
+    assert text(remarks(Measured(trouble="damaged"))) == "damaged"
+
+
+def test_the_table_of_the_command_has_the_same_quantities(scene: Scene) -> None:
+    run = scene.finished("b0", teacher=scene.finished("b3"))
+    table = rows(scene.measured(run))
+    assert [line.label for line in read_measured(run).quantities] == [row[0] for row in table]
+    assert "50.00 ms (48.00 to 52.00)" in next(row for row in table if row[0] == "torch, batch 1")
