@@ -1,4 +1,4 @@
-"""What can be asked of an export: the options, what each is for, and how they are written on a command line.
+"""What can be asked of an export: the options, what each is for, their command line, and the report in words.
 
 Shared by both wings and light: the command line, a menu and the engine read the same table.
 """
@@ -9,9 +9,11 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
+from kdtui.wording import mebibytes
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REPORT_SUFFIX = ".json"
@@ -69,9 +71,20 @@ class ExportOptions:
             words += [option.flag] if value is True else [option.flag, str(value)]
         return words
 
-    def command(self, sources: Sequence[str]) -> str:
-        """The command line that makes the same export of ``sources``."""
-        return shlex.join(["kdtui", "export", *sources, *self.flags()])
+    def command(self, sources: Sequence[str], precisions: Sequence[str] = (), more: Sequence[str] = ()) -> str:
+        """The command line that makes the same export of ``sources``.
+
+        Args:
+            sources: Runs, or checkpoints.
+            precisions: Several instead of the options' own.
+            more: Further flags.
+        """
+        options = self
+        if precisions:
+            options = dataclasses.replace(self, precision=option("precision").default)
+            if list(precisions) != [options.precision]:
+                more = [*(word for each in precisions for word in (option("precision").flag, each)), *more]
+        return shlex.join(["kdtui", "export", *sources, *options.flags(), *more])
 
 
 @dataclass(frozen=True)
@@ -242,3 +255,41 @@ def from_json(table: Mapping[str, Any]) -> ExportOptions:
 def suffix(precision: str) -> str:
     """How a file of that precision ends."""
     return ".onnx" if precision == "fp32" else f".{precision}.onnx"
+
+
+def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
+    """An export's report for a reader.
+
+    Args:
+        answer: The report, as it stands beside the file.
+        target: The file.
+    """
+    verified = answer["verified"]
+    lines = [str(target)]
+    shapes = [
+        f"{name} {entry['type'].removeprefix('tensor(').removesuffix(')')} [{', '.join(map(str, entry['shape']))}]"
+        for side in ("inputs", "outputs")
+        for name, entry in answer[side].items()
+    ]
+    lines.append(
+        f"  {answer['precision']}, opset {answer['opset']}, {mebibytes(answer['bytes'])}, {answer['nodes']} nodes, "
+        f"by the {answer['exporter']} exporter"
+    )
+    if answer["exporter_note"]:
+        lines.append(f"  not dynamo: {answer['exporter_note']}")
+    lines.append(f"  {' -> '.join([shapes[0], ', '.join(shapes[1:])])}")
+    for name, difference in verified["outputs"].items():
+        apart = ""
+        if difference["max"] is not None:
+            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, "
+            apart += f"of {difference['scale']:.3g}; "
+        lines.append(f"  {name}: {apart}{difference['agreement']:.3%} of the pixels have the same class")
+    scores = verified["validation"]
+    if scores["miou"] is not None:
+        lines.append(
+            f"  mIoU {scores['miou']:.4f} on {scores['images']} validation images, torch {scores['torch_miou']:.4f}"
+            f" ({0 - scores['drop_points']:+.2f} points)"
+        )
+    else:
+        lines.append("  no validation data: compared on drawn images, no mIoU (--profile NAME gives data)")
+    return lines

@@ -12,8 +12,7 @@ import typer
 from kdtui.cli.console import Exit, emit, out, report, say
 from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import Interrupted, KdtuiError
-from kdtui.exports import PRECISIONS, ExportOptions, option
-from kdtui.wording import mebibytes
+from kdtui.exports import PRECISIONS, ExportOptions, lines_of, option
 
 if TYPE_CHECKING:
     from kdtui.launch.converse import Step
@@ -154,39 +153,6 @@ def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) ->
         emit(made)
     if code is not Exit.OK:
         raise typer.Exit(code)
-
-
-def lines_of(answer: dict[str, Any], target: Path) -> list[str]:
-    """An export's report for a reader."""
-    verified = answer["verified"]
-    lines = [str(target)]
-    shapes = [
-        f"{name} {entry['type'].removeprefix('tensor(').removesuffix(')')} [{', '.join(map(str, entry['shape']))}]"
-        for side in ("inputs", "outputs")
-        for name, entry in answer[side].items()
-    ]
-    lines.append(
-        f"  {answer['precision']}, opset {answer['opset']}, {mebibytes(answer['bytes'])}, {answer['nodes']} nodes, "
-        f"by the {answer['exporter']} exporter"
-    )
-    if answer["exporter_note"]:
-        lines.append(f"  not dynamo: {answer['exporter_note']}")
-    lines.append(f"  {' -> '.join([shapes[0], ', '.join(shapes[1:])])}")
-    for name, difference in verified["outputs"].items():
-        apart = ""
-        if difference["max"] is not None:
-            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, "
-            apart += f"of {difference['scale']:.3g}; "
-        lines.append(f"  {name}: {apart}{difference['agreement']:.3%} of the pixels have the same class")
-    scores = verified["validation"]
-    if scores["miou"] is not None:
-        lines.append(
-            f"  mIoU {scores['miou']:.4f} on {scores['images']} validation images, torch {scores['torch_miou']:.4f}"
-            f" ({0 - scores['drop_points']:+.2f} points)"
-        )
-    else:
-        lines.append("  no validation data: compared on drawn images, no mIoU (--profile NAME gives data)")
-    return lines
 
 
 def teller() -> Callable[[Step], None]:

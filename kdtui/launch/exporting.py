@@ -37,6 +37,17 @@ class Foreign:
     classes: tuple[str, ...] = ()
     profile: str | None = None
 
+    def flags(self) -> list[str]:
+        """The same, as ``kdtui export`` takes it."""
+        given = {
+            "--classes": ",".join(self.classes) or None,
+            "--profile": self.profile,
+            "--task": self.task,
+            "--architecture": self.architecture,
+            "--encoder": self.encoder,
+        }
+        return [word for flag, value in given.items() if value is not None for word in (flag, value)]
+
 
 @dataclass(frozen=True)
 class Order:

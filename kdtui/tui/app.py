@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from textual.app import App
@@ -12,12 +13,14 @@ from textual.screen import Screen
 
 from kdtui.errors import KdtuiError, LaunchError
 from kdtui.launch.command import ask as ask_the_engine
+from kdtui.launch.measuring import measure as measure_runs
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
 from kdtui.tui.header import header_parts, time_of_day
 from kdtui.tui.keys import bindings
 from kdtui.tui.machine import Machine
+from kdtui.tui.measuring import Measuring
 from kdtui.tui.messages import HistoryBroken, HistoryReady, MachineRead, RunAdvanced, RunsLooked, SourceFailed
 from kdtui.tui.palette import Everything
 from kdtui.tui.screens.base import CockpitScreen
@@ -42,9 +45,10 @@ class KdtuiApp(App[None]):
         seconds: Between two looks of the watch; default by where the terminal is.
         machine: What is looked at for the header's right end; None for this machine.
         clock: The time of day as the header says it.
+        measure: Measures runs, as :func:`kdtui.launch.measuring.measure`.
     """
 
-    CSS_PATH = "kdtui.tcss"
+    CSS_PATH = Path(__file__).with_name("kdtui.tcss")  # beside this module for subclasses elsewhere as well
     TITLE = "kdtui"
     BINDINGS = bindings("app")
     COMMANDS: ClassVar[set[Any]] = {Everything}
@@ -58,6 +62,7 @@ class KdtuiApp(App[None]):
         seconds: float | None = None,
         machine: Source | None = None,
         clock: Callable[[], str] = time_of_day,
+        measure: Callable[..., dict[str, Any]] = measure_runs,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
@@ -65,6 +70,7 @@ class KdtuiApp(App[None]):
         self.ask = ask
         self.board = Board()
         self.watcher = Watch(self.post_message)
+        self.measuring = Measuring(self, measure)
         self.said: tuple[str, str, bool] = ("", "", False)
         self._seconds = period() if seconds is None else seconds
         self._runs_source = RunsSource(store.for_thread(), self._seconds)
@@ -153,12 +159,18 @@ class KdtuiApp(App[None]):
     # what screens ask for
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
-        """Put a sentence into the status line for a while, with the command line's way to do the same."""
+        """Put a sentence into the status line for a while, with the command line's way to do the same.
+
+        In silence it says how far a measurement is, if one goes on.
+        """
+        lasts = not text
+        if lasts and self.measuring.words:
+            text, command = self.measuring.words, self.measuring.twin
         self.said = (" ".join(text.split()), command, error)
         self._said_count += 1
         mine = self._said_count
         self._tell(lambda screen: screen.say(*self.said))
-        if text:
+        if not lasts:
             self.set_timer(SAID * (3 if error else 1), lambda: self._unsay(mine))
 
     def _unsay(self, count: int) -> None:
@@ -222,6 +234,17 @@ class KdtuiApp(App[None]):
         from kdtui.tui.screens.compare import CompareScreen
 
         self.push_screen(CompareScreen(tuple(ids)))
+
+    def export_runs(self, ids: Collection[str]) -> None:
+        """Show the menu of an export of these runs; of none, for a checkpoint by its path."""
+        from kdtui.tui.screens.export import ExportScreen
+
+        self.push_screen(ExportScreen(ids))
+
+    def measured(self, ids: Collection[str]) -> None:
+        """Runs were measured: what is shown of them is other now."""
+        self.watcher.nudge(ids)
+        self._tell(lambda screen: screen.measured())
 
     def stop_runs(self, ids: Collection[str], *, kill: bool = False) -> None:
         """Ask runs to save and end, or end them at once."""

@@ -45,6 +45,7 @@ SCOPES = {
     "run": "One run",
     "new": "New run",
     "compare": "Compare",
+    "export": "Export",
 }
 
 KEYS: tuple[Key, ...] = (
@@ -62,6 +63,8 @@ KEYS: tuple[Key, ...] = (
     Key("runs", "x", "x", "stop", "stop", "Ask the run, or the marked ones, to save and end.", "kdtui stop RUN"),
     Key("runs", "X", "X", "kill", "", "End the run's processes at once, after a question.", "kdtui stop --kill RUN"),
     Key("runs", "R", "R", "resume", "resume", "Go on with the run, with more epochs if wanted.", "kdtui resume RUN"),
+    Key("runs", "e", "e", "export_onnx", "export", "Export the run, or the marked ones, as ONNX.", "kdtui export RUN"),
+    Key("runs", "L", "L", "measure", "", "Measure the run, or the marked ones; again: give up.", "kdtui measure RUN"),
     Key("runs", "slash", "/", "filter", "filter", "Filter: student:b0 T>=4 miou>.65.", "kdtui runs --filter …"),
     Key("runs", "s", "s", "sort", "sort", "Sort by the next column."),
     Key("runs", "S", "S", "reverse", "", "Sort the other way round."),
@@ -81,8 +84,10 @@ KEYS: tuple[Key, ...] = (
     Key("run", "X", "X", "kill", "", "End its processes at once, after a question.", "kdtui stop --kill RUN"),
     Key("run", "R", "R", "resume", "resume", "Go on with the run, with more epochs if wanted.", "kdtui resume RUN"),
     Key("run", "t", "t", "note", "note", "Write tags and a note.", "kdtui note RUN TEXT"),
+    Key("run", "e", "e", "export_onnx", "export", "Export it as ONNX: the menu.", "kdtui export RUN"),
     Key("run", "o", "o", "other", "", "Choose the run that stands beside this one."),
     Key("run", "c", "c", "compare", "compare", "Compare it with its baseline or the chosen run.", "kdtui compare RUN…"),
+    Key("run", "L", "L", "measure", "measure", "Measure student and teacher; again: give up.", "kdtui measure RUN"),
     Key("run", "N", "N", "clone", "clone", "Set up a new run like this one."),
     Key("run", "w", "w", "other_log", "", "The engine's log, or what its processes printed.", palette=False),
     Key("run", "right", "→", "next_picture", "", "Predictions: the next picture.", palette=False),
@@ -105,6 +110,10 @@ KEYS: tuple[Key, ...] = (
     Key("compare", "enter", "↵", "open", "open", "Open the run under the cursor.", "kdtui watch RUN"),
     Key("compare", "b", "b", "baseline", "baseline", "Measure Δ against it; again: against the matched baselines."),
     Key("compare", "e", "e", "export", "export", "Write it to a file: .md, .csv, .json.", "kdtui compare … -o FILE"),
+    Key("compare", "E", "E", "export_onnx", "", "Export the run under the cursor as ONNX.", "kdtui export RUN"),
+    Key(
+        "compare", "L", "L", "measure", "measure", "Measure all of them together; again: give up.", "kdtui measure RUN…"
+    ),
     Key("compare", "y", "y", "copy", "copy", "Copy it as Markdown.", "kdtui compare RUN… --format markdown"),
     Key("compare", "C", "C", "copy_command", "", "Copy the command line that shows the same."),
     Key("compare", "tab", "tab", "app.focus_next", "", "From the runs to the page below and back.", palette=False),
@@ -112,6 +121,16 @@ KEYS: tuple[Key, ...] = (
     Key("compare", "2", "2", "page('numbers')", "", "Page 2: every number, the teachers' beside the runs'."),
     Key("compare", "3", "3", "page('differs')", "", "Page 3: the settings in which the profiles differ."),
     Key("compare", "4", "4", "page('notes')", "", "Page 4: seeds, and what keeps a Δ from being fair."),
+    Key("compare", "5", "5", "page('pareto')", "", "Page 5: mIoU against its cost.", "kdtui compare … --pareto COST"),
+    Key("compare", "p", "p", "pareto", "", "Page 5; there: against latency, or parameters.", palette=False),
+    # export: letters are typed into fields, so every key here is none
+    Key("export", "ctrl+r,f5", "^r", "start", "export", "Export, and verify each file.", "kdtui export RUN…"),
+    Key("export", "ctrl+x,f8", "^x", "cancel", "cancel", "Give up what is being exported; former files stay."),
+    Key("export", "ctrl+y", "^y", "copy_command", "copy", "Copy the command line that does the same."),
+    Key("export", "pagedown", "PgDn", "scroll(1)", "more", "See what is below: files, reports.", palette=False),
+    Key("export", "pageup", "PgUp", "scroll(-1)", "", "See what is above.", palette=False),
+    Key("export", "", "← → ␣", "", "", "Choose among a few words; space takes precisions in or out.", palette=False),
+    Key("export", "escape", "esc", "leave", "back", "Go back; asks while something is being exported.", palette=False),
     # chart, wherever one is shown
     Key("chart", "m", "m", "next_metric", "metric", "Show the next metric."),
     Key("chart", "M", "M", "previous_metric", "", "Show the metric before."),

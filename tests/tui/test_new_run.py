@@ -16,9 +16,10 @@ from kdtui.errors import TeacherError
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.form_fields import FIELDS
 from kdtui.tui.screens.new_run import NewRunScreen
-from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.screens.new_run.section import Section
 from kdtui.tui.screens.new_run.verdict import Verdict
 from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.widgets.labelled import Mistake
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Track
 from tests.tui.scenes import Engine, Scene, cockpit, recorded, settled, shows, text, until

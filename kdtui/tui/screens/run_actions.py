@@ -44,6 +44,26 @@ class RunActions(CockpitScreen):
         else:
             self.cockpit.compare(self.chosen)
 
+    def action_export_onnx(self) -> None:
+        """The menu of an export; without a run, of a checkpoint by its path."""
+        self.cockpit.export_runs(self.chosen)
+
+    @property
+    def to_measure(self) -> list[str]:
+        """The runs that are measured together."""
+        return self.chosen
+
+    def action_measure(self) -> None:
+        """Measure sizes and latency with the device alone; what goes on is given up, after a question."""
+        measuring, ids = self.cockpit.measuring, self.to_measure
+        if measuring.ids:
+            what = "Former measurements stay as they are."
+            self._ask(Confirm(f"Give up measuring {measuring.who}?", what), measuring.give_up)
+        elif ids:
+            measuring.start(ids)
+        else:
+            self.cockpit.say("no run to measure: it needs a best checkpoint", error=True)
+
     def action_new_run(self) -> None:
         """The form."""
         self.cockpit.new_run()

@@ -16,7 +16,7 @@ from kdtui.store.store import RunStore
 from kdtui.tui.door import Ask, Door, Inspected
 from kdtui.tui.form import Checked, Draft, check
 from kdtui.tui.form_browse import Found, entries
-from kdtui.tui.screens.new_run.latest import Do, Latest
+from kdtui.tui.latest import Do, Latest
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan

@@ -6,9 +6,10 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.screens.new_run.section import Section
 from kdtui.tui.widgets.distribution import Distribution
 from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.widgets.labelled import Mistake
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.slider import Scale, Slider
 from kdtui.tui.widgets.split_bar import SplitBar

@@ -8,7 +8,8 @@ from textual.app import ComposeResult
 
 from kdtui.profile.find import ProfileFile
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.screens.new_run.section import Section
+from kdtui.tui.widgets.labelled import Mistake
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.table import Cell, Column

@@ -6,61 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.message import Message
 from textual.suggester import SuggestFromList
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form_fields import FIELDS
 from kdtui.tui.widgets.entry import Entry
-from kdtui.tui.widgets.line import Line, Part
-from kdtui.tui.widgets.panel import Panel
+from kdtui.tui.widgets.labelled import Heading, Labelled
 
 
-class Mistake(Panel):
-    """What is wrong with the field, or the title, above; takes no room while nothing is."""
-
-    def __init__(self) -> None:
-        super().__init__(wraps=True)
-
-    def say(self, text: str) -> None:
-        """Show a mistake, or none."""
-        self.show([[("✗ ", "bad"), (text, "bad")]] if text else [])
-
-
-class FieldRow(Vertical):
-    """A label and an input, with the mistake below.
+class FieldRow(Labelled):
+    """A field of the form.
 
     Args:
         name: Of the field.
         words: What may be typed, where that is a choice.
     """
 
-    DEFAULT_CSS = """
-    FieldRow { height: auto; width: 1fr; }
-    FieldRow > Horizontal { height: 1; }
-    FieldRow Entry { width: 1fr; }
-    FieldRow .label { width: 15; padding: 0 1; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "app.focus_previous", "Field above", show=False),
-        Binding("down", "app.focus_next", "Field below", show=False),
-    ]
-
     def __init__(self, name: str, words: Sequence[str] = ()) -> None:
-        super().__init__()
         self.field = FIELDS[name]
         self._entry = Entry(suggester=SuggestFromList(words) if words else None)
-        self._mistake = Mistake()
-
-    def compose(self) -> ComposeResult:
-        """Label and input, mistake."""
-        with Horizontal():
-            yield Static(self.field.label, markup=False, classes="label")
-            yield self._entry
-        yield self._mistake
+        super().__init__(self.field.label, self._entry)
 
     def fill(self, draft: Draft) -> None:
         """Show what the draft says."""
@@ -69,7 +37,7 @@ class FieldRow(Vertical):
     def show(self, checked: Checked) -> None:
         """Show what an empty text stands for, and what is wrong."""
         self._entry.placeholder = checked.own.get(self.field.name, "")
-        self._mistake.say(checked.mistakes.get(self.field.name, ""))
+        self.fault(checked.mistakes.get(self.field.name, ""))
 
     @property
     def text(self) -> str:
@@ -92,7 +60,6 @@ class Section(Vertical):
 
     DEFAULT_CSS = """
     Section { height: auto; width: 1fr; }
-    Section > .heading { background: $surface; }
     """
     TITLE: ClassVar[str] = ""
     PLACES: ClassVar[tuple[str, ...]] = ()
@@ -106,7 +73,7 @@ class Section(Vertical):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._heading = Line(classes="heading")
+        self._heading = Heading()
 
     def compose(self) -> ComposeResult:
         """Title, then the fields."""
@@ -123,9 +90,7 @@ class Section(Vertical):
 
     def entitle(self, chosen: str, right: str = "") -> None:
         """Say in the title what is chosen."""
-        self._heading.show(
-            [Part(f" {self.TITLE}  ", "accent", bold=True), Part(chosen, bold=True)], [Part(f" {right} ", "text-muted")]
-        )
+        self._heading.entitle(self.TITLE, chosen, right)
 
     def fill(self, draft: Draft) -> None:
         """Show what a draft says: once, and when something else than this section's own fields changed it."""

@@ -16,7 +16,8 @@ from kdtui.tui.door import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
 from kdtui.tui.form_browse import Found, is_checkpoint_folder, is_path
 from kdtui.tui.screens.new_run.inspected import called, lines_of
-from kdtui.tui.screens.new_run.section import Mistake, Section
+from kdtui.tui.screens.new_run.section import Section
+from kdtui.tui.widgets.labelled import Mistake
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.table import Cell, Column

@@ -1,0 +1,179 @@
+"""The fields of the menu: options, the checkpoint of one's own, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.message import Message
+from textual.suggester import Suggester, SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Input
+
+from kdtui.errors import UsageError
+from kdtui.exports import OPTIONS
+from kdtui.tui.exported import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
+from kdtui.tui.form_browse import entries
+from kdtui.tui.widgets.choices import Choices
+from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.widgets.labelled import Heading, Labelled
+
+_LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
+_RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limit")
+
+
+class _Paths(Suggester):
+    """Completes a path, asking the disk in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The first folder or checkpoint that goes on like this."""
+        if not value:
+            return None
+        try:
+            found = await asyncio.to_thread(entries, value)
+        except UsageError:  # no such folder: nothing to go on with
+            return None
+        return next((entry.path for entry in found if entry.path.startswith(value)), None)
+
+
+class Field(Labelled):
+    """One field of the menu.
+
+    Args:
+        name: An option, ``file``, ``folder``, or one of what a foreign checkpoint is asked.
+    """
+
+    DEFAULT_CSS = """
+    Field > Horizontal > .label { width: 14; padding: 0 0 0 1; }
+    Field.-idle { color: $text-muted; }
+    Field.-idle > Horizontal > .label, Field.-idle > Horizontal > .control { text-style: dim; }
+    """
+
+    class Edited(Message):
+        """Another text stands in a field."""
+
+        def __init__(self, name: str, text: str) -> None:
+            self.name, self.text = name, text
+            super().__init__()
+
+    def __init__(self, name: str) -> None:
+        self.field = name
+        self._idle = False
+        self._input = _control(name)
+        super().__init__(label(name), self._input)
+
+    @property
+    def text(self) -> str:
+        """What stands in it at this moment."""
+        return ",".join(self._input.chosen) if isinstance(self._input, Choices) else self._input.value
+
+    def fill(self, draft: Draft) -> None:
+        """Show what the draft says."""
+        text = draft.text(self.field)
+        if isinstance(self._input, Choices):
+            self._input.put(text.split(","))
+        else:
+            self._input.put(text)
+
+    def show(self, read: Read) -> None:
+        """Show what is wrong with it, and whether it matters."""
+        self.fault(read.mistakes.get(self.field, ""))
+        idle = self.field in read.idle
+        if idle != self._idle:
+            self._idle = idle
+            self.set_class(idle, "-idle")
+            # Brackets say it where there are no colours.
+            self.relabel(f"({label(self.field)})" if idle else label(self.field))
+
+    def enter(self) -> None:
+        """Put the cursor here, at once: `focus` waits for its turn."""
+        self.screen.set_focus(self._input)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Something was typed."""
+        event.stop()
+        self.post_message(self.Edited(self.field, event.value))
+
+    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+        """Something was chosen."""
+        event.stop()
+        self.post_message(self.Edited(self.field, self.text))
+
+
+def _control(name: str) -> Entry | Choices:
+    line = next((line for line in OPTIONS if line.name == name), None)
+    words = () if line is None else words_of(line)
+    if words:
+        return Choices(words, several=name == "precision")
+    if name == "checkpoint":
+        return Entry(suggester=SuggestFromList(["best", "last", "untrained"]))
+    if name == FILE:
+        return Entry(placeholder="the runs above; or a checkpoint of your own, by its path", suggester=_Paths())
+    if name == FOLDER:
+        return Entry(placeholder="beside the checkpoint", suggester=_Paths())
+    if name == "task":
+        return Entry(suggester=SuggestFromList(TASKS))
+    return Entry()
+
+
+class Menu(Vertical):
+    """All fields."""
+
+    DEFAULT_CSS = """
+    Menu { height: auto; width: 1fr; }
+    Menu .pair { height: auto; width: 1fr; }
+    Menu .half { height: auto; width: 1fr; }
+    Menu #foreign { height: auto; width: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="menu")
+        self.heading = Heading()
+        self._foreign = Container(*(Field(name) for name in FOREIGN), id="foreign")
+        self._foreign.display = False
+
+    def compose(self) -> ComposeResult:
+        """What is exported, then how."""
+        yield self.heading
+        yield Field(FILE)
+        yield self._foreign
+        with Container(classes="pair"):
+            for half in (_LEFT, _RIGHT):
+                with Vertical(classes="half"):
+                    for name in half:
+                        yield Field(name)
+
+    @property
+    def fields(self) -> list[Field]:
+        """From the first to the last."""
+        return list(self.query(Field))
+
+    def field(self, name: str) -> Field:
+        """One of them."""
+        return next(each for each in self.fields if each.field == name)
+
+    def texts(self) -> dict[str, str]:
+        """What stands in the fields at this moment: who types fast is ahead of the messages."""
+        return {each.field: each.text for each in self.fields}
+
+    def fill(self, draft: Draft) -> None:
+        """Show the draft in every field."""
+        for each in self.fields:
+            each.fill(draft)
+
+    def show(self, read: Read, *, foreign: bool) -> None:
+        """Show what the draft comes to; what is asked of a foreign file is shown for one only."""
+        if self._foreign.display != foreign:
+            self._foreign.display = foreign
+        for each in self.fields:
+            each.show(read)
+
+
+def field_of(widget: Widget | None) -> Field | None:
+    """The field that a widget is in."""
+    above = () if widget is None else widget.ancestors
+    return next((each for each in above if isinstance(each, Field)), None)

@@ -1,0 +1,285 @@
+"""Export: the menu, what lies there, the command line, the exports themselves and what became of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.events import DescendantFocus
+from textual.widget import Widget
+from textual.worker import get_current_worker
+
+from kdtui.tui.export_jobs import CANCELLED, FAILED, Job, outcome, progress, summary
+from kdtui.tui.exported import Draft, Read, Seen, about, outlook, read, there
+from kdtui.tui.keys import keys_of
+from kdtui.tui.latest import Latest
+from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.export import layout
+from kdtui.tui.screens.export.form import Field, Menu, field_of
+from kdtui.tui.screens.export.looking import look
+from kdtui.tui.screens.export.making import Ended, Told, make
+from kdtui.tui.widgets.labelled import Heading
+from kdtui.tui.widgets.panel import Panel, Span
+
+REST = 0.15
+"""Seconds without a key after which the disk is asked."""
+
+
+class ExportScreen(CockpitScreen):
+    """Make ONNX files of runs, or of a checkpoint by its path.
+
+    Args:
+        ids: Of the runs; none leaves only a checkpoint by its path.
+    """
+
+    SCOPES = ("export",)
+    # All have priority: an input would take some of them for itself.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.keys != "escape")
+            for key in keys_of("export")
+            if key.keys
+        ),
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
+    ]
+    HORIZONTAL_BREAKPOINTS = layout.WIDTHS
+    DEFAULT_CSS = layout.CSS
+
+    def __init__(self, ids: Collection[str]) -> None:
+        super().__init__()
+        self.draft = Draft(tuple(dict.fromkeys(ids)))
+        self.read: Read = read(self.draft)
+        self.seen: Sequence[Seen] = ()
+        self.jobs: list[Job] = []
+        self._first = 0  # number of the first job of the last start
+        self._cancel = threading.Event()
+        self._busy = self._leaving = False
+        self._edits = 0
+        self._menu = Menu()
+        self._there, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
+        self._there_title, self._reports_title = Heading(), Heading(id="reports-title")
+        self._about, self._twin = Panel(wraps=True, id="about"), Panel(wraps=True, id="twin")
+        self._standing = Panel(id="standing")
+
+    def body(self) -> Iterable[Widget]:
+        """Fields, what lies there, reports; below them what stays in sight."""
+        self._looks = Latest(self._do)
+        with Container(id="form"):
+            with Vertical(classes="column", id="left"):
+                yield self._menu
+            with Vertical(classes="column", id="right"):
+                yield self._there_title
+                yield self._there
+                yield self._reports_title
+                yield self._reports
+        yield self._about
+        yield self._twin
+        yield self._standing
+
+    def on_mount(self) -> None:
+        """Fill in, look."""
+        self._menu.fill(self.draft)
+        self._reports_title.display = False
+        self._there_title.entitle("LIES THERE")
+        self._show_read()
+        self._menu.field("precision" if self.draft.runs else "file").enter()
+
+    def on_unmount(self) -> None:
+        """Nobody waits for what is being made any more."""
+        self._cancel.set()
+
+    def _do(self, work: Any, then: Any, *, failed: Any = None) -> None:
+        """Work in a thread; what it gives is dropped when the screen is gone."""
+        self.cockpit.do(work, lambda result: then(result) if self.is_attached else None, failed=failed, group="export")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being exported."""
+        return self._busy
+
+    # the menu
+
+    def on_field_edited(self, event: Field.Edited) -> None:
+        """Something else is typed or chosen."""
+        event.stop()
+        self._edit({event.name: event.text})
+
+    def _edit(self, texts: dict[str, str]) -> None:
+        draft = replace(self.draft, texts={**self.draft.texts, **texts})
+        if all(draft.text(name) == self.draft.text(name) for name in draft.texts):
+            return
+        self.draft, self.read = draft, read(draft)
+        self._show_read()
+
+    def _show_read(self) -> None:
+        self._menu.show(self.read, foreign=self.draft.foreign)
+        names = [self.cockpit.name_of(run_id) for run_id in self.draft.runs]
+        what = self.read.sources[0] if self.draft.foreign and self.read.sources else ", ".join(names)
+        count = f"{len(names)} runs" if len(names) > 1 and not self.draft.foreign else ""
+        self._menu.heading.entitle("EXPORT", what or "choose a checkpoint", count)
+        self._twin.show([[("$ ", "muted"), (self.read.command or "…", "strong" if self.read.command else "muted")]])
+        self._show_about()
+        self._show_standing()
+        self._edits += 1
+        mine = self._edits
+        self.set_timer(REST, lambda: self._look() if mine == self._edits else None)
+
+    def _look(self) -> None:
+        """Find out what lies there."""
+        wanted, store = self.read, self.cockpit.store.for_thread()
+
+        def then(seen: list[Seen]) -> None:
+            if wanted is self.read:
+                self.seen = seen
+                self._there.show(there(seen))
+                self._show_standing()
+
+        self._looks.ask(lambda: look(wanted, store), then, self.cockpit.say_error)
+
+    def board_changed(self, ids: frozenset[str]) -> None:
+        """Others export as well, and runs get further checkpoints."""
+        if self.is_mounted and (not ids or ids & set(self.draft.runs)):
+            self._look()
+
+    def _show_standing(self) -> None:
+        spans: list[Span]
+        if self._busy:
+            spans = progress(self.jobs[self._first :], cancelling=self._cancel.is_set())
+        else:
+            spans = outlook(self.read, self.seen)
+        self._standing.show([spans])
+
+    def _show_about(self) -> None:
+        field = field_of(self.focused)
+        self._about.show([] if field is None else [about(field.field, idle=field.field in self.read.idle)])
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Say what the field takes."""
+        self._show_about()
+
+    def bar_keys(self) -> list[tuple[str, str, str]]:
+        """A question mark is a letter in a field: the bar names the other key for help."""
+        return [("F1" if shown == "?" else shown, word, action) for shown, word, action in super().bar_keys()]
+
+    # keys
+
+    def action_copy_command(self) -> None:
+        """Copy the command line."""
+        self._edit(self._menu.texts())
+        if self.read.command:
+            self.cockpit.copy_text(self.read.command, "command")
+        else:
+            self.cockpit.say("no command yet: mend what is marked first", error=True)
+
+    def action_scroll(self, pages: int) -> None:
+        """See what is above or below."""
+        view = self.query_one("#right" if self.has_class("-wide") else "#form")
+        view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
+
+    def action_start(self) -> None:
+        """Export."""
+        self._edit(self._menu.texts())
+        if self._busy:
+            self.cockpit.say("one export at a time: ^x cancels the one that runs", error=True)
+            return
+        wanted = self.read
+        if wanted.options is None:
+            self._menu.field(next(iter(wanted.mistakes))).enter()
+            self.cockpit.say("mend this first", error=True)
+            return
+        self._first = len(self.jobs)
+        fresh = [
+            Job(
+                source,
+                self.cockpit.name_of(source),
+                replace(wanted.options, precision=precision),
+                wanted.foreign,
+                wanted.folder,
+            )
+            for source in wanted.sources
+            for precision in wanted.precisions
+        ]
+        self.jobs += fresh
+        self._busy, self._cancel = True, threading.Event()
+        self._show_jobs()
+        self._show_standing()
+        self.call_after_refresh(self._to_reports)
+        work = partial(self._make, tuple(fresh), self._first, self._cancel)
+        self.run_worker(work, thread=True, group="exporting")
+
+    def _make(self, jobs: Sequence[Job], first: int, cancel: threading.Event) -> None:
+        worker, store = get_current_worker(), self.cockpit.store.for_thread()
+        make(
+            jobs,
+            first,
+            store,
+            tell=self.post_message,
+            # Quitting the app cancels its workers.
+            cancelled=lambda: cancel.is_set() or worker.is_cancelled,
+        )
+
+    def _to_reports(self) -> None:
+        self._reports_title.scroll_visible(top=True, animate=False, immediate=True)
+
+    def action_cancel(self) -> None:
+        """Give up what is being exported."""
+        if not self._busy:
+            self.cockpit.say("nothing is being exported")
+            return
+        self._cancel.set()
+        self._show_standing()
+
+    def action_leave(self) -> None:
+        """Go back; ask first while something is being exported."""
+        if not self._busy:
+            self.app.pop_screen()
+            return
+        question = Confirm(
+            "Cancel the export and leave?",
+            "What is finished stays; what is being made is given up, and a former file stays as it is.",
+        )
+        self.app.push_screen(question, self._leave_if)
+
+    def _leave_if(self, yes: bool | None) -> None:
+        if not yes:
+            return
+        if not self._busy:  # it ended while it was asked about
+            self.app.pop_screen()
+            return
+        self._leaving = True
+        self.action_cancel()
+
+    # what is made
+
+    def on_told(self, message: Told) -> None:
+        """A job is elsewhere."""
+        before, self.jobs[message.number] = self.jobs[message.number], message.job
+        if before.state != message.job.state:
+            self._show_jobs()
+            if message.job.over:
+                self._look()
+        self._show_standing()
+
+    def on_ended(self, message: Ended) -> None:
+        """All are over."""
+        done = self.jobs[self._first :]
+        self._busy = False
+        self._show_standing()
+        bad = any(job.state in (FAILED, CANCELLED) for job in done)
+        if self._leaving and self.is_current:
+            self.app.pop_screen()
+        self.cockpit.say(summary(done), self.read.command, error=bad)
+
+    def _show_jobs(self) -> None:
+        """The last start above the former ones."""
+        self._reports_title.display = bool(self.jobs)
+        self._reports_title.entitle("REPORTS", summary(self.jobs[self._first :]))
+        jobs = [*self.jobs[self._first :], *self.jobs[: self._first]]
+        self._reports.show([line for job in jobs for line in outcome(job)])
