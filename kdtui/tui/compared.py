@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdtui.compare import Comparison, Entry, Row, cells
+from kdtui.compare.measured import seconds
 from kdtui.compare.render import value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.tui.header import STATE_STYLES
 from kdtui.tui.rows import short_encoder
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import millions, number, percent, ratio
+from kdtui.wording import giga, millions, milliseconds, number, percent, ratio
 
 _COLUMNS = {
     "run": Column("run", "run", 16, 40, grow=True),
@@ -31,6 +32,9 @@ _COLUMNS = {
     "mIoU": Column("mIoU", "mIoU", 7, 8, right=True),
     "retention": Column("retention", "%tchr", 7, 8, right=True, drop=2),
     "smaller": Column("smaller", "smaller", 6, 7, right=True, drop=3),
+    "MACs": Column("MACs", "MACs", 6, 9, right=True, drop=9),
+    "latency": Column("latency", "latency", 8, 11, right=True, drop=5),
+    "faster": Column("faster", "faster", 6, 7, right=True, drop=3),
     "Δ baseline": Column("Δ baseline", "Δ base", 8, 9, right=True),
 }
 _CLASS = "IoU "
@@ -43,6 +47,9 @@ _RATED: dict[str, tuple[Callable[[Row], float | None], int]] = {
     "mIoU": (lambda row: row.miou, 1),
     "retention": (lambda row: row.retention, 1),
     "smaller": (lambda row: row.compression, 1),
+    "MACs": (lambda row: row.macs, -1),
+    "latency": (lambda row: row.latency, -1),
+    "faster": (lambda row: row.speedup, 1),
     "Δ baseline": (lambda row: row.delta_baseline, 1),
 }
 """Where there is a better: what is read of a row, and whether more of it is better (1) or less (-1)."""
@@ -54,12 +61,15 @@ class Teacher:
 
     Attributes:
         iou: Per class; empty while no history of its students is read.
+        macs: Of one image; None where it was measured with none of its students, as ``latency``, in seconds.
     """
 
     name: str
     parameters: int | None
     miou: float | None
     iou: Mapping[str, float] = field(default_factory=dict)
+    macs: int | None = None
+    latency: float | None = None
 
     def text(self, title: str) -> str:
         """Its cell in the column of that title."""
@@ -71,6 +81,9 @@ class Teacher:
             "mIoU": number(self.miou),
             "retention": percent(1.0),
             "smaller": ratio(1.0),
+            "MACs": giga(self.macs),
+            "latency": milliseconds(self.latency),
+            "faster": ratio(None if self.latency is None else 1.0),
         }
         return texts.get(title, "")
 
@@ -90,8 +103,15 @@ def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapp
             run.teacher_parameters,
             run.teacher_miou,
             dict(iou) if isinstance(iou, Mapping) else {},
+            *_measured(entry),
         )
     return list(found.values())
+
+
+def _measured(entry: Entry) -> tuple[int | None, float | None]:
+    """MACs of the teacher, and seconds of one image in torch."""
+    side = (entry.measurements or {}).get("teacher") or {}
+    return side.get("macs"), seconds(side, "torch")
 
 
 class Missing(NamedTuple):

@@ -57,6 +57,9 @@ class CockpitScreen(Screen[None]):
     def history_changed(self, run_id: str) -> None:
         """The history of a followed run grew, or was replaced."""
 
+    def measured(self) -> None:
+        """Runs were measured: their ``measurements.json`` says something else."""
+
     def on_screen_resume(self) -> None:
         """Show what happened while another screen was in front."""
         self.cockpit.show_header()

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from textual.events import Resize
 from textual.widget import Widget
 
-from kdtui.compare import Comparison, Entry, compare
+from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto
 from kdtui.compare.render import seed_lines
-from kdtui.errors import StoreError
 from kdtui.store.state import RunSummary
 from kdtui.tui.colours import curve_colour
 from kdtui.tui.compared import Compared, Missing, Teacher, called, teachers
 from kdtui.tui.curves import metric_title, metrics, shown
 from kdtui.tui.keys import bindings
-from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.compare_export import Exports
+from kdtui.tui.screens.compare_paging import Paging
+from kdtui.tui.screens.compare_reading import Folders, read_folders
 from kdtui.tui.screens.compare_room import Room
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.widgets.line import Line, Part
@@ -40,7 +39,7 @@ _STILL: dict[str, Any] = dict.fromkeys(
 _LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
 
 
-class CompareScreen(ChartKeys, Exports, RunActions):
+class CompareScreen(Paging, Exports, RunActions):
     """Some runs: their numbers, what differs between their profiles, and their curves.
 
     Args:
@@ -61,8 +60,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__()
         self._ids = tuple(dict.fromkeys(ids))
-        self._profiles: dict[str, Mapping[str, Any]] = {}
-        self._troubles: dict[str, str] = {}
+        self._folders = Folders()
         self._rows: dict[str, RunSummary] = {}  # the last of each that was seen: a run may be deleted
         self._entries: list[Entry] = []
         self._names: dict[str, str] = {}
@@ -70,6 +68,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         self._baseline: str | None = None
         self._asked = self._answered = 0
         self._compared = Compared(None, {}, {}, {})
+        self._fronts: dict[str, Pareto] = {}
         self._metric = "val/miou"
 
         self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
@@ -83,10 +82,9 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         yield self.room
 
     def on_mount(self) -> None:
-        """Keys go to the table; the profiles are read."""
+        """Keys go to the table."""
         self.table.focus()
         self.watch(self.app, "theme", self._recolour, init=False)
-        self._read_profiles()
 
     @property
     def chart(self) -> LineChart:
@@ -107,36 +105,38 @@ class CompareScreen(ChartKeys, Exports, RunActions):
     @property
     def twin(self) -> str:
         """The command line that shows the same."""
-        words = ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
-        return shlex.join([*words, *(["--baseline", self._baseline] if self._baseline else [])])
+        return shlex.join([*self.words, *(["--baseline", self._baseline] if self._baseline else [])])
+
+    @property
+    def words(self) -> list[str]:
+        """The command line that compares these runs, as words."""
+        return ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
 
     # what is compared
 
-    def _read_profiles(self) -> None:
+    def _read_folders(self) -> None:
         """In a thread: a folder may lie on a slow disk."""
         runs = [self.cockpit.run_of(run_id) for run_id in self._ids]
 
-        def work() -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
-            profiles: dict[str, Mapping[str, Any]] = {}
-            troubles: dict[str, str] = {}
-            for run in runs:
-                try:
-                    profiles[run.id] = run.profile_table()
-                except StoreError as error:
-                    troubles[run.id] = error.what
-            return profiles, troubles
-
-        def then(found: tuple[dict[str, Mapping[str, Any]], dict[str, str]]) -> None:
-            (self._profiles, self._troubles), self._were_read = found, True
+        def then(found: Folders) -> None:
+            self._folders, self._were_read = found, True
             self.board_changed(frozenset())
 
-        self.cockpit.do(work, then)
+        self.cockpit.do(lambda: read_folders(runs), then)
 
     def on_screen_resume(self) -> None:
-        """What could not be read may be mended."""
+        """What could not be read may be mended, what was not measured may be."""
         super().on_screen_resume()
-        if self._troubles:
-            self._read_profiles()
+        self._read_folders()
+
+    def measured(self) -> None:
+        """Read what was measured."""
+        self._read_folders()
+
+    @property
+    def to_measure(self) -> list[str]:
+        """All that have something to measure: together, their times can be compared."""
+        return [entry.summary.id for entry in self._entries if entry.summary.best_miou is not None]
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Rows are other: compare again if anything of it counts."""
@@ -145,9 +145,13 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         board = self.cockpit.board
         self._rows.update({run_id: board.rows[run_id] for run_id in self._ids if run_id in board.rows})
         entries = [
-            Entry(replace(board.rows[run_id], **_STILL), self._profiles[run_id])
+            Entry(
+                replace(board.rows[run_id], **_STILL),
+                self._folders.profiles[run_id],
+                self._folders.measurements.get(run_id),
+            )
             for run_id in self._ids
-            if run_id in board.rows and run_id in self._profiles
+            if run_id in board.rows and run_id in self._folders.profiles
         ]
         if self._baseline is not None and self._baseline not in {entry.summary.id for entry in entries}:
             self._baseline = None
@@ -164,13 +168,16 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         self._asked += 1
         asked, entries, baseline = self._asked, self._entries, self._baseline
         if entries:
-            self.cockpit.do(lambda: compare(entries, baseline), partial(self._take, asked))
+            self.cockpit.do(
+                lambda: (compare(entries, baseline), {str(cost): pareto(entries, cost) for cost in COSTS}),
+                lambda found: self._take(asked, found[0], found[1]),
+            )
         else:
-            self._take(asked, None)
+            self._take(asked, None, {})
 
-    def _take(self, asked: int, comparison: Comparison | None) -> None:
+    def _take(self, asked: int, comparison: Comparison | None, fronts: dict[str, Pareto]) -> None:
         if asked == self._asked and self.is_mounted:
-            self._answered = asked
+            self._answered, self._fronts = asked, fronts
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
             self._compared = Compared(
                 comparison,
@@ -188,8 +195,8 @@ class CompareScreen(ChartKeys, Exports, RunActions):
             if run_id not in compared:
                 if run_id not in board.rows and board.whole:
                     found[run_id] = Missing("deleted", "it was deleted")
-                elif run_id in self._troubles:
-                    found[run_id] = Missing("damaged", self._troubles[run_id])
+                elif run_id in self._folders.troubles:
+                    found[run_id] = Missing("damaged", self._folders.troubles[run_id])
                 else:
                     found[run_id] = Missing(_READING, _READING)
         return found
@@ -202,15 +209,15 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         table.set_columns(compared.columns)
         table.show(compared.keys)
         table.marks = self._ids
-        table.letters = {
-            run_id: Cell(letters[run_id], curve_colour(index, dark=self.app.current_theme.dark))
-            for index, run_id in enumerate(self._ids)
-        }
+        dark = self.app.current_theme.dark
+        colours = {run_id: curve_colour(index, dark=dark) for index, run_id in enumerate(self._ids)}
+        table.letters = {run_id: Cell(letters[run_id], colour) for run_id, colour in colours.items()}
         self._give_room()
         seeds = [] if compared.comparison is None else seed_lines(compared.comparison)
         self._seeds.show([((line, "strong"),) for line in seeds])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(compared, letters, self._names, self._notes(seeds), against)
+        self.room.pareto.show(self._fronts, colours, self._unmeasured())
         self._look()
         self._draw()
         self.say(*self.cockpit.said)
@@ -226,9 +233,13 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         lines: list[TextLine] = [
             ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
         ]
+        lines += [((line, "bad"),) for line in self._unmeasured()]
         lines += [((line, "strong"),) for line in seeds]
         lines += [((f"· {note}", ""),) for note in (() if compared.comparison is None else compared.comparison.notes)]
         return [*lines, ((_LEGEND, "muted"),)]
+
+    def _unmeasured(self) -> list[str]:
+        return [f"{self._compared.named[run_id]}: {why}" for run_id, why in self._folders.unmeasured.items()]
 
     def _look(self) -> None:
         """The pages with a column for each run show the one under the cursor."""
@@ -260,7 +271,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         if run_id in self._ids and self.is_mounted:
             self._draw()
             if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
-                self._take(self._asked, self.comparison)
+                self._take(self._asked, self.comparison, self._fronts)
 
     def _taught_by(self) -> list[Teacher]:
         return teachers(self._entries, self._names, self.cockpit.board.histories)
@@ -278,25 +289,16 @@ class CompareScreen(ChartKeys, Exports, RunActions):
         """The table has the rows it needs, and at most half of the screen."""
         self.table.styles.height = min(len(self._compared.keys) + 1, max(6, self.size.height // 2 - 2))
 
-    def action_page(self, name: str) -> None:
-        """Another page; what had the focus on the former one gives it back."""
-        self.room.turn(name)
-        self.call_after_refresh(self._keep_focus)
-
-    def _keep_focus(self) -> None:
-        if self.focused is None or not self.focused.display:
-            self.table.focus()
-
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """In silence too the command line's way stands at the right."""
         if text or not self.is_mounted:
             super().say(text, command, error)
         else:
-            self.query_one("#status", Line).show(self.silence(), [Part(f" {self.twin}", "text-muted")])
+            self.query_one("#status", Line).show(self.silence(), [Part(f" {self.page_twin}", "text-muted")])
 
     def silence(self) -> Sequence[Part]:
         """Which run is under the cursor, and why one is missing; the setting under the cursor, whole."""
-        if self.focused is not None and self.focused.id in ("numbers", "differs"):
+        if self.focused is not None and self.focused.id in ("numbers", "differs", "points"):
             return [Part(self.room.row_under_cursor(self.focused.id))]
         key = self.table.cursor_key
         if key is not None and key in self._compared.missing:
@@ -326,7 +328,10 @@ class CompareScreen(ChartKeys, Exports, RunActions):
     # keys
 
     def step_metric(self, by: int) -> None:
-        """Show another curve."""
+        """Show another curve; on the page of costs, another cost."""
+        if self.room.page == "pareto":
+            self.action_pareto()
+            return
         names = metrics(history for run_id in self._ids if (history := self.cockpit.board.histories.get(run_id)))
         if names:
             at = names.index(self._metric) if self._metric in names else -1 if by > 0 else 0

@@ -47,6 +47,11 @@ class Exports(CockpitScreen):
         """The command line that shows the same."""
         raise NotImplementedError
 
+    @property
+    def page_twin(self) -> str:
+        """The command line that shows the page in front."""
+        return self.twin
+
     def action_copy(self) -> None:
         """Copy the comparison as Markdown."""
         if self.comparison is None:
@@ -56,7 +61,7 @@ class Exports(CockpitScreen):
 
     def action_copy_command(self) -> None:
         """Copy the command line that shows the same."""
-        self.cockpit.copy_text(self.twin, self.twin)
+        self.cockpit.copy_text(self.page_twin, self.page_twin)
 
     def action_export(self) -> None:
         """Write the comparison to a file, after asking where."""

@@ -1,4 +1,4 @@
-"""The lower part of a comparison: curves, all numbers, what differs between the profiles, notes."""
+"""The lower part of a comparison: curves, all numbers, what differs between the profiles, notes, mIoU by cost."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
 from kdtui.tui.compared import Across, Compared, across
+from kdtui.tui.screens.compare_pareto import ParetoPage
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Table
 from kdtui.wording import clean
 
-PAGES = ("curves", "numbers", "differs", "notes")
+PAGES = ("curves", "numbers", "differs", "notes", "pareto")
 WIDE = 110
-"""From so many columns on the curves stand beside another page."""
+"""From so many columns on the curves stand beside another page, but for the one that has a chart of its own."""
 
 
 _NOTHING = "the profiles differ in names, tags and descriptions only"
@@ -27,6 +28,7 @@ class Room(Container):
 
     Attributes:
         chart: The curves.
+        pareto: mIoU against what it costs.
     """
 
     DEFAULT_CSS = """
@@ -36,6 +38,7 @@ class Room(Container):
     Room #pane > * { display: none; width: 1fr; height: 1fr; padding: 0 1; }
     Room #pane.-curves > #chart, Room #pane.-wide > #chart { display: block; }
     Room #pane.-numbers > #numbers, Room #pane.-differs > #differs, Room #pane.-notes > #notes { display: block; }
+    Room #pane.-pareto > #pareto { display: block; }
     Room #notes > Panel { padding: 0; }
     """
 
@@ -57,6 +60,7 @@ class Room(Container):
         self._pages = Pages(PAGES, id="pages")
         self._pane = Container(id="pane", classes="-curves")
         self._notes = Panel(wraps=True)
+        self.pareto = ParetoPage(id="pareto")
         self._across = {
             "numbers": Table((), lambda key: self._tables["numbers"][key], empty="no numbers yet", id="numbers"),
             "differs": Table((), lambda key: self._tables["differs"][key], empty=_NOTHING, id="differs"),
@@ -70,6 +74,7 @@ class Room(Container):
             yield from self._across.values()
             with VerticalScroll(id="notes"):
                 yield self._notes
+            yield self.pareto
 
     @property
     def page(self) -> str:
@@ -79,15 +84,23 @@ class Room(Container):
     def turn(self, page: str) -> None:
         """Show a page; where there is room, the curves stay beside it."""
         self._page = page
-        self._side = self._side if page == "curves" else page
-        wide = self.size.width >= WIDE
+        self._side = self._side if page in ("curves", "pareto") else page
+        wide = self.size.width >= WIDE and page != "pareto"
         shown = self._side if wide else page
         self._pane.set_classes(["-wide", f"-{shown}"] if wide else [f"-{shown}"])
         self._name_page()
         self.call_after_refresh(self._fit)
 
     def _name_page(self) -> None:
-        self._pages.show(self._page, None, clean(f"Δ against {self._against}"))
+        words = f"Δ against {self._against}"
+        if self._page == "pareto":
+            words = f"p by {'parameters' if self.pareto.cost == 'latency' else 'latency'} · l log"
+        self._pages.show(self._page, None, clean(words))
+
+    def switch_cost(self) -> None:
+        """Set mIoU against the other cost."""
+        self.pareto.switch()
+        self._name_page()
 
     def show(
         self,
@@ -129,7 +142,9 @@ class Room(Container):
         self.turn(event.name)
 
     def row_under_cursor(self, table: str) -> str:
-        """A row of `numbers` or `differs` with all its values, as one line."""
+        """A row of `numbers` or `differs` with all its values, or a point of `points`, as one line."""
+        if table == "points":
+            return self.pareto.row_under_cursor
         key = self._across[table].cursor_key
         if key is None or key not in self._whole[table]:
             return ""

@@ -1,0 +1,46 @@
+"""What a comparison reads from the folders of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdtui.compare.measured import measurements_of
+from kdtui.errors import StoreError
+from kdtui.store.run import Run
+
+
+@dataclass
+class Folders:
+    """What was read, by run id.
+
+    Attributes:
+        profiles: As plain tables.
+        troubles: Why a run's profile cannot be read.
+        measurements: Of the runs that were measured.
+        unmeasured: Why a run's measurements cannot be used.
+    """
+
+    profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+    measurements: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    unmeasured: dict[str, str] = field(default_factory=dict)
+
+
+def read_folders(runs: Iterable[Run]) -> Folders:
+    """Read profiles and measurements; what is damaged is told in the answer, never raised."""
+    found = Folders()
+    for run in runs:
+        try:
+            found.profiles[run.id] = run.profile_table()
+        except StoreError as error:
+            found.troubles[run.id] = error.what
+        try:
+            measured = measurements_of(run)
+        except StoreError as error:
+            found.unmeasured[run.id] = f"{error.what}: {error.found}"
+        else:
+            if measured is not None:
+                found.measurements[run.id] = measured
+    return found
