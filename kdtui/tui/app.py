@@ -48,7 +48,7 @@ class KdtuiApp(App[None]):
         measure: Measures runs, as :func:`kdtui.launch.measuring.measure`.
     """
 
-    CSS_PATH = Path(__file__).with_name("kdtui.tcss")  # beside this module for subclasses elsewhere as well
+    CSS_PATH = str(Path(__file__).with_name("kdtui.tcss"))  # beside this module for subclasses elsewhere as well
     TITLE = "kdtui"
     BINDINGS = bindings("app")
     COMMANDS: ClassVar[set[Any]] = {Everything}

@@ -109,13 +109,17 @@ def read(draft: Draft) -> Read:
     precisions = tuple(word for word in PRECISIONS if word in chosen)
     if not chosen:
         mistakes["precision"] = "choose one at least"
-    sources = (draft.text(FILE).strip(),) if draft.foreign else draft.runs
+    file = draft.text(FILE).strip()
+    if file.startswith("-"):  # a command line would take it for a flag
+        file = f"./{file}"
+    sources = (file,) if file else draft.runs
     if not sources:
         mistakes[FILE] = "choose a checkpoint: no run was chosen"
     foreign = _foreign(draft) if draft.foreign else NOTHING_SAID
     if foreign.task is not None and foreign.task not in TASKS:
         mistakes["task"] = f"found {foreign.task}; allowed: {', '.join(TASKS)}"
-    folder = draft.text(FOLDER).strip()
+    typed = draft.text(FOLDER).strip()
+    folder = expanded(typed) if typed else None
     options: ExportOptions | None = None
     if not mistakes:
         try:
@@ -125,14 +129,14 @@ def read(draft: Draft) -> Read:
             mistakes[place] = f"{error.what}: {error.allowed}"
     command = ""
     if options is not None:
-        more = [*(["--to", folder] if folder else []), *foreign.flags()]
+        more = [*(["--to", str(folder)] if folder else []), *foreign.flags()]
         command = options.command(sources, precisions, more)
     return Read(
         sources=sources,
         precisions=precisions,
         options=options,
         foreign=foreign,
-        folder=expanded(folder) if folder else None,
+        folder=folder,
         mistakes=mistakes,
         idle=_idle(draft, precisions),
         command=command,
@@ -262,8 +266,9 @@ def outlook(read: Read, seen: Sequence[Seen]) -> list[Span]:
     files = [file for source in seen for file in source.files]
     replaced = sum(file.fate == "replaced" for file in files)
     wanted = replaced + sum(file.fate == "new" for file in files)
+    trouble = next((source.trouble for source in seen if source.trouble), "")
     if not wanted:
-        return [("nothing to export", "muted")]
+        return [("✗ ", "bad"), (trouble, "bad")] if trouble else [("nothing to export", "muted")]
     spans: list[Span] = [(f"{wanted} file{'s' if wanted > 1 else ''}", "strong")]
     if replaced:
         spans.append((f", {replaced} in the place of former ones, once verified", "warn"))

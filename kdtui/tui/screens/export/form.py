@@ -133,7 +133,16 @@ class Menu(Vertical):
     def __init__(self) -> None:
         super().__init__(id="menu")
         self.heading = Heading()
-        self._foreign = Container(*(Field(name) for name in FOREIGN), id="foreign")
+        first, *others = FOREIGN
+        self._foreign = Container(
+            Field(first),
+            Container(
+                Vertical(*map(Field, others[:2]), classes="half"),
+                Vertical(*map(Field, others[2:]), classes="half"),
+                classes="pair",
+            ),
+            id="foreign",
+        )
         self._foreign.display = False
 
     def compose(self) -> ComposeResult:

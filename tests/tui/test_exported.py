@@ -1,0 +1,168 @@
+"""The menu of an export as text: the twin means what is chosen, mistakes stand at their fields."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdtui.cli.app import app
+from kdtui.errors import ExportError
+from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, checked
+from kdtui.launch.converse import Step
+from kdtui.launch.exporting import Foreign
+from kdtui.tui import export_jobs, exported
+from kdtui.tui.export_jobs import Job
+from kdtui.tui.exported import Draft, Lying, Read, Seen, default, read, words_of
+
+WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
+PARAMETERS = {"input": "given", "output": "contents"}  # where Python has the name already
+
+
+def values(line: Option) -> st.SearchStrategy[str]:
+    """Texts that a field of this option takes."""
+    if line.name == "checkpoint":
+        return st.sampled_from(["best", "last", "untrained"]) | st.integers(1, 9999).map(str)
+    if line.name == "precision":
+        return st.lists(st.sampled_from(PRECISIONS), min_size=1, unique=True).map(",".join)
+    if words_of(line):
+        return st.sampled_from(words_of(line))
+    assert line.least is not None and line.most is not None
+    if isinstance(line.default, int):
+        return st.integers(int(line.least), int(line.most)).map(str)
+    return st.floats(line.least, line.most).map(repr)
+
+
+DRAFTS = st.builds(
+    Draft,
+    st.lists(WORDS.map("run-{}".format), min_size=1, max_size=3, unique=True).map(tuple),
+    st.fixed_dictionaries(
+        {},
+        optional={line.name: values(line) for line in OPTIONS if line.name not in ("height", "width")}
+        | {"file": WORDS, "folder": WORDS, "profile": WORDS, "encoder": WORDS, "architecture": WORDS}
+        | {"task": st.sampled_from(exported.TASKS), "classes": st.lists(WORDS, min_size=1).map(",".join)},
+    ),
+)
+
+
+def parsed(command: str) -> dict[str, Any]:
+    """The parameters of ``kdtui export`` for a command line."""
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("kdtui", "export")
+    group = typer.main.get_command(app)
+    export = group.commands["export"]  # type: ignore[attr-defined]
+    return dict(export.make_context("export", words).params)
+
+
+@settings(max_examples=60, deadline=None)
+@given(DRAFTS)
+def test_the_command_line_parses_to_what_is_chosen(draft: Draft) -> None:
+    found = read(draft)
+    assert found.options is not None and not found.mistakes
+    params = parsed(found.command)
+    assert tuple(params["sources"]) == found.sources
+    assert tuple(params["precision"] or ["fp32"]) == found.precisions
+    said = {line.name: params[PARAMETERS.get(line.name, line.name)] for line in OPTIONS if line.name != "precision"}
+    assert checked(ExportOptions(**said | {"precision": found.precisions[0]})) == found.options
+    names = tuple((params["classes"] or "").split(",")) if params["classes"] else ()
+    foreign = Foreign(params["task"], params["architecture"], params["encoder"], names, params["profile"])
+    assert foreign == found.foreign
+    assert (foreign == Foreign()) or draft.foreign
+    assert (Path(params["folder"]) if params["folder"] else None) == found.folder
+
+
+def test_untouched_fields_are_the_defaults() -> None:
+    found = read(Draft(("a",)))
+    assert found.options == ExportOptions()
+    assert found.command == "kdtui export a"
+    assert read(Draft(("a",), {line.name: default(line.name) for line in OPTIONS})) == found
+
+
+@pytest.mark.parametrize(
+    ("texts", "place", "said"),
+    [
+        ({"opset": "99"}, "opset", "13 to 22"),
+        ({"opset": ""}, "opset", "nothing"),
+        ({"limit": "nan"}, "limit", "0 to 100"),
+        ({"checkpoint": "newest"}, "checkpoint", "best"),
+        ({"precision": ""}, "precision", "one at least"),
+        ({"height": "64"}, "height", "both"),
+        ({"file": "x.pth", "task": "detection"}, "task", "semantic"),
+    ],
+)
+def test_a_mistake_stands_at_its_field_and_there_is_no_command(texts: dict[str, str], place: str, said: str) -> None:
+    found = read(Draft(("a",), texts))
+    assert list(found.mistakes) == [place]
+    assert said in found.mistakes[place]
+    assert (found.command, found.options) == ("", None)
+    assert exported.label(place) in "".join(text for text, _ in exported.outlook(found, ()))
+
+
+def test_nothing_to_export_is_a_mistake() -> None:
+    assert "file" in read(Draft()).mistakes
+    assert not read(Draft((), {"file": "x.pth"})).mistakes
+
+
+def test_every_mistake_at_once() -> None:
+    assert set(read(Draft(("a",), {"opset": "x", "batch": "0", "limit": "y"})).mistakes) == {"opset", "batch", "limit"}
+
+
+@given(st.lists(st.sampled_from(PRECISIONS), min_size=1, unique=True))
+def test_what_matters_to_no_chosen_precision_is_idle(chosen: list[str]) -> None:
+    idle = read(Draft(("a",), {"precision": ",".join(chosen)})).idle
+    for line in OPTIONS:
+        if line.only:
+            assert (line.name in idle) == (not set(line.only) & set(chosen))
+            assert ("only" in "".join(text for text, _ in exported.about(line.name, idle=True))) is True
+
+
+def test_a_number_of_images_is_idle_while_the_caller_chooses_it() -> None:
+    for word in ("all", "batch", "size", "none"):
+        assert ("batch" in read(Draft(("a",), {"dynamic": word})).idle) == (word in ("all", "batch"))
+
+
+def test_every_field_explains_itself() -> None:
+    for line in OPTIONS:
+        text = "".join(text for text, _ in exported.about(line.name))
+        assert line.says in text and line.allowed in text
+    for name in (*exported.FOREIGN, "file", "folder"):
+        assert exported.about(name)[1][0]
+
+
+def told(lines: exported.Lines) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in lines)
+
+
+def test_what_lies_there_is_told_with_what_becomes_of_it() -> None:
+    files = (Lying("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), Lying("a.int8.onnx", "int8", "new"))
+    seen = [Seen("run", ("best", "1"), files), Seen("other", trouble="no such checkpoint")]
+    lines = told(exported.there(seen)).splitlines()
+    assert lines[0] == "run  has best, 1"
+    assert "1.0 MiB" in lines[1] and "0.5000" in lines[1] and lines[1].startswith("replaced")
+    assert lines[2].split() == ["new", "a.int8.onnx", "int8"]
+    assert "no such checkpoint" in lines[4]
+    outlook = "".join(text for text, _ in exported.outlook(Read(("run",), ("fp32",), ExportOptions()), seen))
+    assert outlook.startswith("2 files, 1 in the place")
+
+
+@pytest.mark.parametrize("made", [None, 1e300, -1e300])
+def test_a_moment_that_is_none_is_a_dash(made: float | None) -> None:
+    assert set(exported.day(made)) == {"-"}
+
+
+def test_what_became_of_jobs() -> None:
+    job = Job("a", "a", ExportOptions(precision="int8"))
+    assert told(export_jobs.outcome(job)) == "… a int8: waits"
+    running = Job("a", "a", ExportOptions(), state=export_jobs.RUNS, step=Step("verifying", 3, 7))
+    spans = export_jobs.progress([job, running])
+    assert "".join(text for text, _ in spans) == "2 of 2  a fp32: verifying 3/7"
+    error = ExportError("it does not answer", found="2 points", hint="a higher limit")
+    failed = Job("a", "a", ExportOptions(), state=export_jobs.FAILED, target=Path("x"), error=error)
+    text = told(export_jobs.outcome(failed))
+    assert "it does not answer" in text and "found: 2 points" in text and "next: a higher limit" in text
+    assert export_jobs.summary([failed]) == "1 failed; former files stay"
