@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from textual.widget import Widget
+
 from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.compare_room import Room
 from kdtui.tui.widgets.table import Table
@@ -59,5 +61,6 @@ class Paging(ChartKeys):
             super().action_toggle_log()
 
     def _keep_focus(self) -> None:
-        if self.focused is None or not self.focused.display:
+        focused = self.focused
+        if focused is None or not all(node.display for node in focused.ancestors_with_self if isinstance(node, Widget)):
             self.table.focus()

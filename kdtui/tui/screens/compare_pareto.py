@@ -91,7 +91,9 @@ class ParetoPage(Container):
         self.set_class(self.size.width >= 110, "-wide")
 
     def on_table_moved(self, event: Moved) -> None:
-        """The point under the cursor stands out."""
+        """The point under the cursor stands out; whoever moved it by its keys is told of it below."""
+        if not self.table.has_focus:
+            event.stop()
         self._draw()
 
     @property

@@ -189,7 +189,8 @@ class RunsScreen(ChartKeys, RunActions):
             self.say("")
         elif slid != (event.key,):  # a person read it and moved on
             self.cockpit.say("")
-        self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves and self.is_current else None)
+        # Not `is_current`: that holds for the screen right behind the one in front too.
+        self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves and self.app.screen is self else None)
 
     def on_table_opened(self, event: Opened) -> None:
         """Enter, or a double click."""
