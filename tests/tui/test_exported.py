@@ -21,6 +21,7 @@ from kdtui.tui.export_jobs import Job
 from kdtui.tui.exported import Draft, Lying, Read, Seen, default, read, words_of
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
+EXPORT = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
 PARAMETERS = {"input": "given", "output": "contents"}  # where Python has the name already
 
 
@@ -54,9 +55,7 @@ def parsed(command: str) -> dict[str, Any]:
     """The parameters of ``kdtui export`` for a command line."""
     program, verb, *words = shlex.split(command)
     assert (program, verb) == ("kdtui", "export")
-    group = typer.main.get_command(app)
-    export = group.commands["export"]  # type: ignore[attr-defined]
-    return dict(export.make_context("export", words).params)
+    return dict(EXPORT.make_context("export", words).params)
 
 
 @settings(max_examples=60, deadline=None)

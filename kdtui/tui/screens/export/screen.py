@@ -207,7 +207,7 @@ class ExportScreen(CockpitScreen):
             for precision in wanted.precisions
         ]
         self.jobs += fresh
-        self._busy, self._cancel = True, threading.Event()
+        self._busy, self._leaving, self._cancel = True, False, threading.Event()
         self._show_jobs()
         self._show_standing()
         self.call_after_refresh(self._to_reports)
