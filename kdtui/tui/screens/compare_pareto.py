@@ -121,7 +121,6 @@ class ParetoPage(Container):
             name = _named(name, points[place].role)
             texts = [_letter(place), star, name, _short(runtime), *numbers, called.get(by, by)]
             self._lines[str(place)] = [Cell(text, style) for text in texts]
-        self.table.empty = _EMPTY[self.cost]
         self.table.set_columns(columns)
         self.table.show(list(self._lines))
         notes = [((text, "bad"),) for text in self._troubles]
