@@ -39,8 +39,8 @@ class Choices(Widget, can_focus=True):
             """The row that it came from."""
             return self.choices
 
-    def __init__(self, words: Sequence[str], *, several: bool = False) -> None:
-        super().__init__()
+    def __init__(self, words: Sequence[str], *, several: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._words = tuple(words)
         self._several = several
         self._chosen: tuple[str, ...] = () if several else self._words[:1]

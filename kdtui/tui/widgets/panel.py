@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from textual.content import Content
 from textual.geometry import Region
 from textual.widget import Widget
 
 from kdtui.wording import clean
+
+if TYPE_CHECKING:
+    from textual.css.styles import RulesMap
 
 Span = tuple[str, str]
 """A text and its tone, a key of :data:`TONES`."""
@@ -56,12 +60,21 @@ class Panel(Widget):
         self._lines = after
         if self.display != bool(after):
             self.display = bool(after)
+        if self._wraps and before and after and self._fits():
+            self.refresh()
+            return
         if self._wraps or len(before) != len(after):
             self.refresh(layout=True)
             return
         first, wide = int(bool(self._title)), self.content_size.width
         changed = [row for row, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
         self.refresh(*(Region(0, first + row, wide, 1) for row in changed))
+
+    def _fits(self) -> bool:
+        """Whether wrapped lines take just the room that there is: laying the screen out anew costs 20 ms and more."""
+        wide, high = self.content_size
+        rules = cast("RulesMap", self.styles)  # as Textual's own widgets hand them on
+        return wide > 0 and self.render().get_height(rules, wide) == high
 
     @property
     def text(self) -> str:
