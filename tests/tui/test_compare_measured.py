@@ -112,7 +112,7 @@ async def test_without_measurements_the_page_says_what_to_do(scene: Scene) -> No
     async with opened(scene, alone) as on:
         await until(on.pilot, lambda: on.screen.comparison)
         await on.pilot.press("5")
-        await shows(on.pilot, "no run was measured: L measures them", "has no latency")
+        await shows(on.pilot, "nothing measured: L does it", "has no latency")
         await on.pilot.press("p")
         await shows(on.pilot, "mIoU by parameters", "b0", "b1")
 

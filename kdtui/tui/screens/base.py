@@ -68,10 +68,10 @@ class CockpitScreen(Screen[None]):
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """One sentence in the status line, and the command line's way to do the same."""
-        if not self.is_mounted:
-            return
-        left = [Part(text, "error" if error else "")] if text else self.silence()
-        self.query_one("#status", Line).show(left, [Part(f" {command}", "text-muted")] if command else [])
+        # A screen that is being taken down has lost its line already: a thread's last word may still come.
+        for line in self.query("#status").results(Line):
+            left = [Part(text, "error" if error else "")] if text else self.silence()
+            line.show(left, [Part(f" {command}", "text-muted")] if command else [])
 
     def silence(self) -> Sequence[Part]:
         """What the status line says when nothing was said."""

@@ -23,7 +23,7 @@ from kdtui.tui.screens.compare_paging import Paging
 from kdtui.tui.screens.compare_reading import Folders, read_folders
 from kdtui.tui.screens.compare_room import Room
 from kdtui.tui.screens.run_actions import RunActions
-from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Cell, Table
@@ -291,10 +291,7 @@ class CompareScreen(Paging, Exports, RunActions):
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """In silence too the command line's way stands at the right."""
-        if text or not self.is_mounted:
-            super().say(text, command, error)
-        else:
-            self.query_one("#status", Line).show(self.silence(), [Part(f" {self.page_twin}", "text-muted")])
+        super().say(text, command if text else self.page_twin, error)
 
     def silence(self) -> Sequence[Part]:
         """Which run is under the cursor, and why one is missing; the setting under the cursor, whole."""

@@ -18,7 +18,7 @@ from kdtui.tui.widgets.table_messages import Moved
 LETTERS = string.ascii_lowercase + "αβγδεζηθικλμνξοπρστυφχψω" + string.digits
 """Of the points, cheapest first; runs have capitals."""
 _MORE = "•"
-_EMPTY = {"latency": "no run was measured: L measures them", "parameters": "no run has a score yet"}
+_EMPTY = {"latency": "nothing measured: L does it", "parameters": "no run has a score yet"}
 _UNITS = {"latency": (1e3, "ms"), "parameters": (1e-6, "M")}
 _COLUMNS = {
     "run": Column("run", "run", 8, 44, grow=True),
