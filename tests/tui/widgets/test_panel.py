@@ -81,12 +81,12 @@ async def test_a_wrapped_panel_takes_the_room_of_its_latest_lines() -> None:
     app = Shown()
     async with app.run_test(size=(20, 12)) as pilot:
         panel = app.query_one("#wraps", Panel)
-        for text, rows in (("X" * 30, 2), ("Y" * 30, 2), ("Z" * 50, 3), ("V", 1), ("", 0), ("W" * 30, 2)):
+        for text, rows in (("X " * 15, 2), ("Y " * 15, 2), ("Z " * 25, 3), ("V", 1), ("", 0), ("W " * 15, 2)):
             panel.show([[("before that", "")]] if text else [])  # shown over at once: never laid out
             panel.show([[(text, "")]] if text else [])
             await pilot.pause()
             assert panel.size.height == (rows + 1 if rows else 0)
-            assert screen_text(app).count(text[:1] or "Failed") == len(text)
+            assert screen_text(app).count(text[:1] or "Failed") == len(text.split())
 
 
 async def test_bars_show_values_and_the_mark_of_another() -> None:
