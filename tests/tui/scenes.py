@@ -15,6 +15,7 @@ last word a moment ago, all others at a fixed time.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
@@ -403,6 +404,8 @@ class _Recorder(HeadlessDriver):
 
 class Recorded(KdtuiApp):
     """The app, with what it writes to the terminal in ``written``."""
+
+    CSS_PATH = str(Path(inspect.getfile(KdtuiApp)).with_name("kdtui.tcss"))
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
