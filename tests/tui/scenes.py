@@ -39,6 +39,7 @@ from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.messages import MachineRead
+from kdtui.tui.widgets.line_chart import LineChart
 
 FIRST = 1_787_322_600  # 2026-08-21 14:30:00 UTC; every further run is made ten minutes later
 STEPS = 10
@@ -350,7 +351,7 @@ def people(folder: Path) -> Scene:
     scene.failed("b0-hot", "the loss is no longer a number", hint="a lower learning rate", teacher=teacher)
     scene.killed("b0-wide", teacher=teacher)
     scene.lost("b0-night", teacher=teacher)
-    scene.running("b0-quiet", epochs=12, silent=850, teacher=teacher, temperature=8.0)
+    scene.running("b0-quiet", epochs=12, silent=840, teacher=teacher, temperature=8.0)
     scene.running("b0-t2", epochs=44, teacher=teacher, temperature=2.0)
     scene.running("b0-t4", epochs=41, teacher=teacher)
     scene.queued("b0-t8", teacher=teacher, temperature=8.0)
@@ -463,6 +464,15 @@ async def settled(pilot: Pilot[Any]) -> None:
     app = pilot.app
     assert isinstance(app, KdtuiApp)
     await until(pilot, lambda: app.board.whole and all(key in app.board.histories for key in app.watcher.followed))
+
+
+async def redrawn(pilot: Pilot[Any]) -> None:
+    """Have everything drawn anew: a picture does not tell in which order its parts came."""
+    for widget in pilot.app.screen.walk_children():
+        if isinstance(widget, LineChart):
+            widget.redraw()
+        widget.refresh()
+    await pilot.pause()
 
 
 async def shows(pilot: Pilot[Any], *texts: str) -> None:
