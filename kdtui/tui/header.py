@@ -11,12 +11,12 @@ from kdtui.tui.board import Board
 from kdtui.tui.widgets.line import Part
 
 STATE_STYLES = {
-    State.RUNNING: "accent",
-    State.FINISHED: "success",
-    State.FAILED: "error",
-    State.STOPPED: "warning",
-    State.QUEUED: "secondary",
-    State.LOST: "warning",
+    State.RUNNING: "text-accent",
+    State.FINISHED: "text-success",
+    State.FAILED: "text-error",
+    State.STOPPED: "text-warning",
+    State.QUEUED: "text-primary",
+    State.LOST: "text-warning",
     State.NEVER_LAUNCHED: "text-muted",
 }
 

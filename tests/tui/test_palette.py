@@ -29,6 +29,7 @@ async def test_every_action_of_the_screen_is_offered_with_its_command_line(scene
             if key.palette and key.command:
                 assert key.command in shown
         assert "Quit the application" not in shown  # Textual's own would say things twice
+        assert shown.isascii() or not any(ord(letter) > 0xFFFF for letter in shown)  # no emoji
 
 
 async def test_an_action_is_found_and_done(scene: Scene) -> None:

@@ -8,6 +8,14 @@ from textual.app import App, ComposeResult
 
 from kdtui.tui.widgets.line import KeyBar, Line, Part, cut
 
+
+def brightness(colour: tuple[int, int, int]) -> float:
+    """Relative luminance, as WCAG has it."""
+    parts = [part / 255 for part in colour]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 KEYS = [
     ("↵", "open", "open"),
     ("x", "stop", "stop"),
@@ -125,3 +133,18 @@ async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() 
         app.query_one(KeyBar).show(KEYS[-2:])
         await pilot.pause()
         assert row(app, "#keys") == "? help ^p cmds"
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+async def test_colours_can_be_read_on_the_ground_of_their_theme(theme: str) -> None:
+    app = Shown()
+    async with app.run_test(size=(40, 3)) as pilot:
+        app.theme = theme
+        line = app.query_one("#header", Line)
+        for name in ("accent", "error", "warning", "success", "primary", "secondary"):
+            line.show([Part(name, name)])
+            await pilot.pause()
+            style = next(iter(line.render_line(0))).style
+            assert style is not None and style.color is not None and style.color.triplet is not None
+            text, ground = (brightness(colour) for colour in (style.color.triplet, line.background_colors[1].rgb))
+            assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) > 2.5, name
