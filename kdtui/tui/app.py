@@ -285,10 +285,14 @@ class KdtuiApp(App[None]):
         self.do(work, then)
 
     def copy_text(self, text: str, what: str) -> None:
-        """Copy and say so."""
+        """Copy and say so; in a thread, for tmux may not answer and the store's disk be slow."""
         from kdtui.tui.clipboard import copy
 
-        self.say(f"{what}: {copy(self, text, self.store.root / '.cache' / 'copied.txt')}")
+        def to_terminal(text: str) -> None:
+            self.call_from_thread(self.copy_to_clipboard, text)
+
+        file = self.store.root / ".cache" / "copied.txt"
+        self.do(lambda: copy(to_terminal, text, file), lambda where: self.say(f"{what}: {where}"))
 
     # the app's own keys
 
