@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from kdtui.tui.widgets.line import KeyBar, Line, Part, cut
+from tests.tui.scenes import until
 
 
 def brightness(colour: tuple[int, int, int]) -> float:
@@ -70,7 +71,7 @@ async def test_one_side_keeps_its_room_where_both_do_not_fit() -> None:
         assert row(app, "#header") == "the l…the right side"
         assert row(app, "#status") == "the left side the r…"
         await pilot.resize_terminal(40, 3)
-        assert row(app, "#header") == "the left side             the right side"
+        await until(pilot, lambda: row(app, "#header") == "the left side             the right side")
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
@@ -127,9 +128,10 @@ async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() 
             await pilot.click("#keys", offset=(x, 0))
         assert app.pressed == ["open", "open", "stop", "stop", "app.help"]
         await pilot.resize_terminal(37, 3)
+        await until(pilot, lambda: app.query_one("#keys").size.width == 37)
         assert row(app, "#keys") == "↵ open x stop R resume ? help ^p cmds"
         await pilot.resize_terminal(36, 3)
-        assert row(app, "#keys") == "↵ open x stop ? help ^p cmds"
+        await until(pilot, lambda: row(app, "#keys") == "↵ open x stop ? help ^p cmds")
         app.query_one(KeyBar).show(KEYS[-2:])
         await pilot.pause()
         assert row(app, "#keys") == "? help ^p cmds"
