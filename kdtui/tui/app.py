@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import signal
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +31,7 @@ from kdtui.tui.widgets.line import Line
 
 T = TypeVar("T")
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 SAID = 10.0
 """Seconds for which the status line says what was done."""
 
@@ -83,9 +86,14 @@ class KdtuiApp(App[None]):
         self.watcher.add(follower(self.store, self._seconds))
         self.watcher.add(self._machine_source)
         self.watcher.start()
+        # As ^q does: a terminal that is left in the alternate screen shows no prompt.
+        for number in _ENDINGS:
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
 
     def on_unmount(self) -> None:
         """End looking; nothing that trains is touched."""
+        for number in _ENDINGS:
+            asyncio.get_running_loop().remove_signal_handler(number)
         self.watcher.stop()
 
     # what the watch found
@@ -139,7 +147,7 @@ class KdtuiApp(App[None]):
         """Tell the screen in front, or the one behind a dialog; others catch up when they come back."""
         for screen in reversed(self.screen_stack):
             if isinstance(screen, CockpitScreen):
-                if screen.is_mounted:
+                if screen.ready:
                     what(screen)
                 return
 

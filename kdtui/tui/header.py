@@ -21,6 +21,17 @@ STATE_STYLES = {
 }
 
 
+_COUNTED = (
+    State.RUNNING,
+    State.QUEUED,
+    State.LOST,
+    State.FINISHED,
+    State.STOPPED,
+    State.FAILED,
+    State.NEVER_LAUNCHED,
+)
+
+
 def time_of_day() -> str:
     """Hours and minutes, here and now."""
     return time.strftime("%H:%M")
@@ -34,7 +45,7 @@ def header_parts(
     counts = board.counts()
     left += [
         Part(f"{counts[state]}{state.glyph} ", STATE_STYLES[state], bold=state is State.RUNNING)
-        for state in (State.RUNNING, State.QUEUED, State.LOST, State.FINISHED, State.STOPPED, State.FAILED)
+        for state in _COUNTED
         if counts[state]
     ]
     if not board.whole and board.total:

@@ -140,7 +140,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Rows are other: compare again if anything of it counts."""
-        if not self.is_mounted or not self._were_read or (ids and not ids & set(self._ids)):
+        if not self.ready or not self._were_read or (ids and not ids & set(self._ids)):
             return
         board = self.cockpit.board
         self._rows.update({run_id: board.rows[run_id] for run_id in self._ids if run_id in board.rows})
@@ -169,7 +169,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
             self._take(asked, None)
 
     def _take(self, asked: int, comparison: Comparison | None) -> None:
-        if asked == self._asked and self.is_mounted:
+        if asked == self._asked and self.ready:
             self._answered = asked
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
             self._compared = Compared(
@@ -257,7 +257,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
 
     def history_changed(self, run_id: str) -> None:
         """A curve grew; the first history of a teacher's students tells its IoU per class."""
-        if run_id in self._ids and self.is_mounted:
+        if run_id in self._ids and self.ready:
             self._draw()
             if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
                 self._take(self._asked, self.comparison)
@@ -289,7 +289,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """In silence too the command line's way stands at the right."""
-        if text or not self.is_mounted:
+        if text or not self.ready:
             super().say(text, command, error)
         else:
             self.query_one("#status", Line).show(self.silence(), [Part(f" {self.twin}", "text-muted")])
@@ -335,7 +335,7 @@ class CompareScreen(ChartKeys, Exports, RunActions):
 
     def action_back(self) -> None:
         """To where one came from."""
-        self.dismiss()
+        self.leave()
 
     def action_baseline(self) -> None:
         """Measure Δ against the run under the cursor, or against the matched baselines again."""
