@@ -44,6 +44,7 @@ bench: install
 
 docs: install
 	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.tui.readme_pictures
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -218,7 +218,7 @@ def decode(line: bytes | str) -> Event | None:
     """The event on a line; None for a line that is not whole, of an unknown kind, or of other types."""
     try:
         body = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
         return None

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from kdtui.profile import CocoData, Distillation, FolderData, Launch, Model, Profile, SyntheticData, Teacher, Training
 from kdtui.profile.tables import CocoSplit
+from kdtui.tui.keys import KEYS, SCOPES
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TABLES: list[tuple[str, type[BaseModel]]] = [
@@ -107,9 +108,24 @@ def _default(table: type[BaseModel], key: str) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def key_reference() -> str:
+    """Every key of the cockpit."""
+    rows = [
+        f"| {SCOPES[key.scope]} | {_code(key.shown)} | {key.help} | {_code(key.command)} |".replace("  |", " |")
+        for key in KEYS
+    ]
+    return "| screen | key | what it does | command line |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _code(text: str) -> str:
+    escaped = text.replace("|", "\\|")
+    return f"`{escaped}`" if text else ""
+
+
 def filled(text: str) -> str:
     """``text`` with the generated parts made anew."""
-    for name, content in (("commands", command_reference()), ("profile", profile_reference())):
+    parts = (("keys", key_reference()), ("commands", command_reference()), ("profile", profile_reference()))
+    for name, content in parts:
         begin, end = f"<!-- {name}: made by `make docs` -->", f"<!-- end of {name} -->"
         before, rest = text.split(begin)
         after = rest.split(end)[1]

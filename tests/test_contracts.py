@@ -69,5 +69,21 @@ def test_what_both_wings_share_loads_no_torch(module: str, tmp_path: Path) -> No
     assert loaded(f"import {module}", tmp_path, *HEAVY, "textual") == set()
 
 
+@pytest.mark.parametrize("module", ["app", "screens.help", "screens.run", "screens.new_run", "screens.compare"])
+def test_the_cockpit_loads_nothing_that_its_first_screen_can_do_without(module: str, tmp_path: Path) -> None:
+    code = f"import kdtui.tui.{module}"
+    assert loaded(code, tmp_path, *HEAVY, "pydantic", "numpy", "psutil", "PIL", "typer", "click") == set()
+
+
+def test_the_cockpit_opens_without_the_command_line(tmp_path: Path) -> None:
+    code = "import kdtui.cli.door, kdtui.cli.opening, kdtui.tui.app"
+    assert loaded(code, tmp_path, *HEAVY, "typer", "click", "kdtui.cli.app", "kdtui.cli.console", "pydantic") == set()
+
+
+def test_the_key_table_is_printed_without_textual(tmp_path: Path) -> None:
+    code = RUN_COMMAND.format(arguments=["keys", "--json"])
+    assert loaded(code, tmp_path, *HEAVY, "textual", "pydantic", "numpy") == set()
+
+
 def test_the_engine_loads_no_textual(tmp_path: Path) -> None:
     assert loaded("import kdtui.engine.__main__, kdtui.engine.fit", tmp_path, "textual") == set()

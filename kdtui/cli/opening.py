@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from kdtui.errors import KdtuiError, UsageError
+from kdtui.wording import clean
 
 FRAMES_OVER_SSH = "15"
 """Frames a second where each crosses a network; Textual reads it when it is imported."""
@@ -17,7 +18,7 @@ def open_cockpit(runs_dir: Path | None) -> int:
     try:
         return _open(runs_dir)
     except KdtuiError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean(error)}", file=sys.stderr)
         return error.exit_code
 
 
@@ -37,7 +38,11 @@ def _open(runs_dir: Path | None) -> int:
     if over_ssh():
         os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)
     store = RunStore(runs_dir, alive=probe)
-    if store.root.exists() and not store.root.is_dir():
+    try:
+        folder = store.root.is_dir() or not store.root.exists()
+    except OSError as error:
+        raise UsageError("the run store cannot be reached", where=store.root, found=error.strerror) from error
+    if not folder:
         raise UsageError("the run store is no folder", where=store.root, hint="choose another with --runs-dir")
     from kdtui.tui.app import KdtuiApp
 

@@ -101,6 +101,8 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
     """The file to read; for a folder also its kind and config."""
     if path.name == _FOLDER_WEIGHTS and (path.parent / _FOLDER_CONFIG).is_file():
         path = path.parent
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError("this is no file", where=path, found="a pipe or a device", allowed="a file or a folder")
     if not path.is_dir():
         return path, None, {}
     if (path / _FOLDER_WEIGHTS).is_file():

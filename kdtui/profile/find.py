@@ -59,8 +59,10 @@ def _read_head(file: Path) -> ProfileFile:
     """A row of the list. A file with mistakes still has a row: ``profiles NAME`` tells what is wrong with it."""
     shipped = file.parent == SHIPPED
     try:
+        if not file.is_file():  # a pipe would be waited for without end
+            return ProfileFile(file.stem, file, shipped, description="(no file)")
         table: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
         return ProfileFile(file.stem, file, shipped, description="(cannot be read)")
     description, extends = table.get("description", ""), table.get("extends")
     return ProfileFile(file.stem, file, shipped, str(description), None if extends is None else str(extends))

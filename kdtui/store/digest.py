@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from kdtui.errors import StoreError
@@ -141,9 +142,20 @@ def _read(run: Run) -> _Files:
         files.problems.append(error.what)
     try:
         files.scan = scan(run.events_path)
+        if files.scan.last_event is None and _has_lines(run.events_path):
+            files.problems.append("events.jsonl holds no event that can be read")
     except StoreError as error:
         files.problems.append(error.what)
     return files
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a file without events has something that should be one: a first line that is whole."""
+    try:
+        with path.open("rb") as file:
+            return b"\n" in file.read(4096) or file.tell() == 4096
+    except OSError:  # not there yet
+        return False
 
 
 def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:

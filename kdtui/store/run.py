@@ -204,7 +204,8 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T:
             found=error.strerror,
             hint=f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
         ) from error
-    except (ValueError, TypeError) as error:  # JSON, TOML and UTF-8 errors are ValueErrors; TypeError: a key is missing
+    # JSON, TOML and UTF-8 errors are ValueErrors; TypeError: a key is missing; RecursionError: a million brackets.
+    except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path.name} is damaged",
             where=path,

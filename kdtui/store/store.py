@@ -132,7 +132,10 @@ class RunStore:
 
     def _looks_like_run(self, name: str) -> bool:
         run = Run(self.root / name)
-        return any(path.exists() for path in (run.manifest_path, run.profile_path, run.events_path))
+        try:
+            return any(path.exists() for path in (run.manifest_path, run.profile_path, run.events_path))
+        except OSError:  # a folder that nobody may enter and that is called like no run
+            return False
 
     def find(self, text: str) -> Run:
         """The run that ``text`` names: ``latest``, an id, a name, or the beginning of an id.

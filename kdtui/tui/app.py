@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import signal
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -32,6 +34,7 @@ from kdtui.tui.widgets.line import Line
 
 T = TypeVar("T")
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 SAID = 10.0
 """Seconds for which the status line says what was done."""
 
@@ -89,9 +92,14 @@ class KdtuiApp(App[None]):
         self.watcher.add(follower(self.store, self._seconds))
         self.watcher.add(self._machine_source)
         self.watcher.start()
+        # As ^q does: a terminal that is left in the alternate screen shows no prompt.
+        for number in _ENDINGS:
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
 
     def on_unmount(self) -> None:
         """End looking; nothing that trains is touched."""
+        for number in _ENDINGS:
+            asyncio.get_running_loop().remove_signal_handler(number)
         self.watcher.stop()
 
     # what the watch found
@@ -145,7 +153,7 @@ class KdtuiApp(App[None]):
         """Tell the screen in front, or the one behind a dialog; others catch up when they come back."""
         for screen in reversed(self.screen_stack):
             if isinstance(screen, CockpitScreen):
-                if screen.is_mounted:
+                if screen.ready:
                     what(screen)
                 return
 
@@ -308,10 +316,14 @@ class KdtuiApp(App[None]):
         self.do(work, then)
 
     def copy_text(self, text: str, what: str) -> None:
-        """Copy and say so."""
+        """Copy and say so; in a thread, for tmux may not answer and the store's disk be slow."""
         from kdtui.tui.clipboard import copy
 
-        self.say(f"{what}: {copy(self, text, self.store.root / '.cache' / 'copied.txt')}")
+        def to_terminal(text: str) -> None:
+            self.call_from_thread(self.copy_to_clipboard, text)
+
+        file = self.store.root / ".cache" / "copied.txt"
+        self.do(lambda: copy(to_terminal, text, file), lambda where: self.say(f"{what}: {where}"))
 
     # the app's own keys
 

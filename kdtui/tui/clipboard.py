@@ -5,26 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import StoreError
 from kdtui.store.writing import write_atomically
 from kdtui.wording import clean
 
-if TYPE_CHECKING:
-    from textual.app import App
 
-
-def copy(app: App[Any], text: str, file: Path) -> str:
-    """Put ``text`` on the clipboard and into a file; a sentence of where it went.
+def copy(to_terminal: Callable[[str], object], text: str, file: Path) -> str:
+    """Put ``text`` on the clipboard and into a file; a sentence of where it went. May be called by any thread.
 
     Inside tmux, which drops OSC 52 unless it is told otherwise, tmux itself is asked to keep the text and to pass it
     on to its terminal. Elsewhere the terminal is asked; whether it listens cannot be known, so the text lies in
     ``file`` as well.
+
+    Args:
+        to_terminal: Asks the terminal by OSC 52.
+        text: Its control characters are taken out.
+        file: Replaced.
     """
     text = clean(text)
-    return f"{_to_clipboard(app, text)}; {_to_file(text, file)}"
+    return f"{_to_clipboard(to_terminal, text)}; {_to_file(text, file)}"
 
 
 def _to_file(text: str, file: Path) -> str:
@@ -37,7 +39,7 @@ def _to_file(text: str, file: Path) -> str:
     return f"also in {file}"
 
 
-def _to_clipboard(app: App[Any], text: str) -> str:
+def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
     if os.environ.get("TMUX") and (tmux := shutil.which("tmux")):
         try:
             subprocess.run(
@@ -52,5 +54,5 @@ def _to_clipboard(app: App[Any], text: str) -> str:
             pass
         else:
             return "copied to tmux and, where its terminal allows, the clipboard"
-    app.copy_to_clipboard(text)
+    to_terminal(text)
     return "copied where this terminal takes OSC 52"

@@ -11,14 +11,25 @@ from kdtui.tui.board import Board
 from kdtui.tui.widgets.line import Part
 
 STATE_STYLES = {
-    State.RUNNING: "accent",
-    State.FINISHED: "success",
-    State.FAILED: "error",
-    State.STOPPED: "warning",
-    State.QUEUED: "secondary",
-    State.LOST: "warning",
+    State.RUNNING: "text-accent",
+    State.FINISHED: "text-success",
+    State.FAILED: "text-error",
+    State.STOPPED: "text-warning",
+    State.QUEUED: "text-primary",
+    State.LOST: "text-warning",
     State.NEVER_LAUNCHED: "text-muted",
 }
+
+
+_COUNTED = (
+    State.RUNNING,
+    State.QUEUED,
+    State.LOST,
+    State.FINISHED,
+    State.STOPPED,
+    State.FAILED,
+    State.NEVER_LAUNCHED,
+)
 
 
 def time_of_day() -> str:
@@ -34,7 +45,7 @@ def header_parts(
     counts = board.counts()
     left += [
         Part(f"{counts[state]}{state.glyph} ", STATE_STYLES[state], bold=state is State.RUNNING)
-        for state in (State.RUNNING, State.QUEUED, State.LOST, State.FINISHED, State.STOPPED, State.FAILED)
+        for state in _COUNTED
         if counts[state]
     ]
     if not board.whole and board.total:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.fuzzy import Matcher
+from textual.markup import escape
 
 from kdtui.tui.keys import Key, keys_of
 from kdtui.wording import clean
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 _RUNS = 300
 """Runs that a search offers at most; a filter finds the others."""
+_PIECE = 500
+"""Names that are compared in one go."""
 
 
 class Everything(Provider):
@@ -41,18 +46,29 @@ class Everything(Provider):
         for key in self._keys():
             score = matcher.match(key.help)
             if score > 0:
-                yield Hit(score, matcher.highlight(key.help), self._do(key), text=key.help, help=_twin(key))
+                yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_twin(key))
         app = cast("KdtuiApp", self.app)
         offered = 0
-        for run_id in app.board.order:
+        for index, run_id in enumerate(app.board.order):
+            if index % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)  # 10 000 names take a tenth of a second: keys come in between
             name = f"open {clean(run_id)}"
             score = matcher.match(name)
             if score > 0:
-                yield Hit(score, matcher.highlight(name), partial(app.open_run, run_id), text=name)
+                yield Hit(score, _highlighted(matcher, name), partial(app.open_run, run_id), text=name)
                 offered += 1
             if offered >= _RUNS:
                 break
 
 
+def _highlighted(matcher: Matcher, text: str) -> Content:
+    """The letters that fit stand out. The matcher's own way reads the text as markup, and it is foreign."""
+    content = Content(text)
+    for offset in matcher.fuzzy_search.match(matcher.query, text)[1]:
+        if not text[offset].isspace():
+            content = content.stylize(matcher.match_style, offset, offset + 1)
+    return content
+
+
 def _twin(key: Key) -> str:
-    return f"{key.shown}   {key.command}" if key.command else key.shown
+    return escape(f"{key.shown}   {key.command}" if key.command else key.shown)

@@ -68,7 +68,7 @@ def cells(row: RunSummary, *, best: bool) -> list[Cell]:
         Cell(_bar(row, 10), STATE_STYLES[row.state]),
         Cell(epochs),
         Cell(number(row.loss, 3)),
-        Cell(("★" if best else "") + number(row.miou), "success" if best else ""),
+        Cell(("★" if best else "") + number(row.miou), "text-success" if best else ""),
         Cell(number(row.best_miou)),
         Cell(percent(row.retention)),
         Cell(ratio(compression(row))),
@@ -92,13 +92,13 @@ def short_encoder(encoder: str | None) -> str:
 def _last(row: RunSummary) -> Cell:
     """When it will be done, or why it is not."""
     if row.state is State.QUEUED and row.place is not None:
-        return Cell(f"q#{row.place}", "secondary")
+        return Cell(f"q#{row.place}", "text-primary")
     if row.state is State.RUNNING and not row.detail:
         eta = row.eta_seconds
         # A damaged file may hold any number as a time.
         return Cell(span(eta if eta is not None and math.isfinite(eta) else None))
     if row.detail:
-        return Cell(row.detail, "error" if row.state is State.FAILED else "warning")
+        return Cell(row.detail, "text-error" if row.state is State.FAILED else "text-warning")
     return Cell("-", "text-muted")
 
 

@@ -23,8 +23,8 @@ from tests.cli.conftest import Kdtui
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 PROMISED = """
-    demo train distill runs show watch logs stop resume remove note compare evaluate inspect teachers encoders profiles
-    doctor export measure
+    cockpit keys demo train distill runs show watch logs stop resume remove note compare evaluate inspect teachers
+    encoders profiles doctor export measure
 """
 
 

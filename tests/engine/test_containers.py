@@ -201,3 +201,9 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
     assert not canary.exists()
     torch.load(path, weights_only=False)  # the trap is armed
     assert canary.exists()
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "teacher.pth")
+    with pytest.raises(CheckpointError, match="no file"):
+        open_checkpoint(tmp_path / "teacher.pth")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from kdtui.compare import settings
@@ -63,3 +66,10 @@ def test_no_shipped_profile_names_this_machine() -> None:
 
 def test_the_list_reads_descriptions() -> None:
     assert all(file.description for file in listing() if file.shipped)
+
+
+def test_a_pipe_among_the_profiles_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    os.mkfifo(tmp_path / "profiles" / "pipe.toml")
+    assert {file.name: file.description for file in listing()}["pipe"] == "(no file)"

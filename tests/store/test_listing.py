@@ -112,3 +112,19 @@ def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
     (store.root / "20260101-000000-broken").mkdir(parents=True)
     (row,) = Listing(store).look().changed.values()
     assert "cannot be read" in row.detail
+
+
+@pytest.mark.parametrize("name", ["run.json", "launch.json"])
+def test_a_file_of_brackets_damages_its_own_run_alone(store: RunStore, name: str) -> None:
+    ids = made(store, 2)
+    (store.root / ids[0] / name).write_text("[" * 100_000)
+    rows = Listing(store).look().changed
+    assert f"{name} is damaged" in rows[ids[0]].detail
+    assert rows[ids[1]].detail == ""
+
+
+def test_events_that_are_none_are_told(store: RunStore) -> None:
+    run = store.create(Profile(name="garbage"))
+    run.write_launch_record(record())
+    run.events_path.write_bytes(b"\x00\x01 nothing\n" * 10)
+    assert "holds no event" in Listing(store).look().changed[run.id].detail

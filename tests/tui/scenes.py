@@ -18,27 +18,36 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textual.app import App
-from textual.driver import Driver
-from textual.drivers.headless_driver import HeadlessDriver
-from textual.message import Message
-from textual.pilot import Pilot
-
-from kdtui.errors import KdtuiError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Saved, Started, Stopped
 from kdtui.profile import Profile, dump
 from kdtui.store.records import LaunchRecord, Notes
 from kdtui.store.run import EventLog, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
-from kdtui.tui.app import KdtuiApp
-from kdtui.tui.messages import MachineRead
 from tests.tui.measured import measurements, side
+from tests.tui.piloting import Engine, Recorded, Still, cockpit, lines, recorded, redrawn, settled, shows, text, until
+
+__all__ = [
+    "Engine",
+    "Processes",
+    "Recorded",
+    "Scene",
+    "Still",
+    "cockpit",
+    "lines",
+    "people",
+    "recorded",
+    "redrawn",
+    "settled",
+    "shows",
+    "text",
+    "until",
+]
 
 FIRST = 1_787_322_600  # 2026-08-21 14:30:00 UTC; every further run is made ten minutes later
 STEPS = 10
@@ -364,119 +373,10 @@ def people(folder: Path) -> Scene:
     scene.failed("b0-hot", "the loss is no longer a number", hint="a lower learning rate", teacher=teacher)
     scene.killed("b0-wide", teacher=teacher)
     scene.lost("b0-night", teacher=teacher)
-    scene.running("b0-quiet", epochs=12, silent=850, teacher=teacher, temperature=8.0)
+    scene.running("b0-quiet", epochs=12, silent=840, teacher=teacher, temperature=8.0)
     scene.running("b0-t2", epochs=44, teacher=teacher, temperature=2.0)
     scene.running("b0-t4", epochs=41, teacher=teacher)
     scene.queued("b0-t8", teacher=teacher, temperature=8.0)
     scene.queued("b0-t16", teacher=teacher, temperature=16.0)
     scene.never_launched("draft")
     return scene
-
-
-# the cockpit
-
-
-class Still:
-    """A machine that is always as busy."""
-
-    period = 3600.0
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
-
-    def look(self) -> Iterable[Message]:
-        yield MachineRead(self.words)
-
-
-@dataclass
-class Engine:
-    """The engine's door: answers what it was told to for a verb, counts who asked, and raises errors it was given."""
-
-    answers: dict[str, dict[str, Any] | KdtuiError] = field(default_factory=dict)
-    asked: list[tuple[str, ...]] = field(default_factory=list)
-
-    def __call__(self, verb: str, *arguments: str, **options: Any) -> dict[str, Any]:
-        self.asked.append((verb, *arguments))
-        assert verb in self.answers, f"nobody told this engine what to say to {verb} {arguments}"
-        answer = self.answers[verb]
-        if isinstance(answer, KdtuiError):
-            raise answer
-        return answer
-
-
-class _Recorder(HeadlessDriver):
-    """A driver without a terminal that gets all that a terminal would."""
-
-    @property
-    def is_headless(self) -> bool:
-        return False
-
-    def write(self, data: str) -> None:
-        assert isinstance(self._app, Recorded)
-        self._app.written.append(data)
-
-
-class Recorded(KdtuiApp):
-    """The app, with what it writes to the terminal in ``written``."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.written: list[str] = []
-
-    def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
-        return _Recorder(self, debug=False, mouse=mouse, size=size)
-
-
-def cockpit(scene: Scene | RunStore, **options: Any) -> KdtuiApp:
-    """The app, looking often, with a machine and a clock that stand still.
-
-    Args:
-        scene: Whose runs it shows.
-        options: Of :class:`KdtuiApp`; without ``ask`` the engine's door knows no verb.
-    """
-    return KdtuiApp(scene.store if isinstance(scene, Scene) else scene, **_given(options))
-
-
-def recorded(scene: Scene, **options: Any) -> Recorded:
-    """The same, with what it writes to the terminal."""
-    return Recorded(scene.store, **_given(options))
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    still = {"machine": Still("CPU 42%", "mem 6.1/16G"), "clock": lambda: "14:02"}
-    return {"ask": Engine(), "seconds": 0.05, **still, **options}
-
-
-def lines(app: App[Any]) -> list[str]:
-    """The screen in front as text, one entry a row, without the blanks at the ends."""
-    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
-
-
-def text(app: App[Any]) -> str:
-    """The screen in front as one text."""
-    return "\n".join(lines(app))
-
-
-async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        AssertionError: It never does; the screen is told.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never so\n{text(pilot.app)}"
-        await pilot.pause(0.01)
-    await pilot.pause()
-
-
-async def settled(pilot: Pilot[Any]) -> None:
-    """Wait until every run was seen, and the history of those that are looked at."""
-    app = pilot.app
-    assert isinstance(app, KdtuiApp)
-    await until(pilot, lambda: app.board.whole and all(key in app.board.histories for key in app.watcher.followed))
-
-
-async def shows(pilot: Pilot[Any], *texts: str) -> None:
-    """Wait until the screen shows all these texts."""
-    await until(pilot, lambda: all(sought in text(pilot.app) for sought in texts))

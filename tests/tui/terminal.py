@@ -132,6 +132,11 @@ class Terminal:
             # As a person: the next key comes when the last one was seen.
             self.settle(0.1)
 
+    def hurry(self, *keys: str) -> None:
+        """Press keys that arrive all at once, as behind a slow connection."""
+        os.write(self._descriptor, "".join(KEYS.get(key, key) for key in keys).encode())
+        self.settle()
+
     def kill(self) -> None:
         """SIGKILL: what a lost connection or an out-of-memory killer does to it."""
         os.kill(self.pid, signal.SIGKILL)

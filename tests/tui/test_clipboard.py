@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from textual.app import App
 
 from kdtui.tui.clipboard import copy
 
@@ -12,6 +11,12 @@ from kdtui.tui.clipboard import copy
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "runs" / ".cache" / "copied.txt"
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """What the terminal was asked to keep."""
+    return []
 
 
 def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
@@ -26,44 +31,43 @@ def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
     return got
 
 
-def test_the_terminal_is_asked_and_the_text_lies_in_a_file(file: Path) -> None:
-    app = App[None]()
-    said = copy(app, "kdtui watch b0\x1b[31m", file)
-    assert app.clipboard == file.read_text() == "kdtui watch b0[31m"  # nothing that a shell's terminal would obey
+def test_the_terminal_is_asked_and_the_text_lies_in_a_file(asked: list[str], file: Path) -> None:
+    said = copy(asked.append, "kdtui watch b0\x1b[31m", file)
+    assert asked[0] == file.read_text() == "kdtui watch b0[31m"  # nothing that a shell's terminal would obey
     assert "OSC 52" in said and str(file) in said
-    copy(app, "α", file)
+    copy(asked.append, "α", file)
     assert file.read_text(encoding="utf-8") == "α"
 
 
-def test_inside_tmux_its_own_buffer_is_used(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inside_tmux_its_own_buffer_is_used(
+    asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     got = tmux(tmp_path, monkeypatch, "open({got!r}, 'w').write(repr((sys.argv[1:], sys.stdin.read())))")
-    app = App[None]()
-    said = copy(app, "text", file)
+    said = copy(asked.append, "text", file)
     assert got.read_text() == repr((["load-buffer", "-w", "-"], "text"))
-    assert said.startswith("copied to tmux") and app.clipboard == ""
+    assert said.startswith("copied to tmux") and asked == []
     assert file.read_text() == "text"
 
 
 def test_a_tmux_that_knows_no_such_thing_leaves_it_to_the_terminal(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmux(tmp_path, monkeypatch, "sys.exit('unknown option -- w')")
-    app = App[None]()
-    assert "OSC 52" in copy(app, "text", file)
-    assert app.clipboard == "text"
+    assert "OSC 52" in copy(asked.append, "text", file)
+    assert asked == ["text"]
 
 
-def test_a_tmux_that_is_not_there_any_more(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tmux_that_is_not_there_any_more(
+    asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMUX", "x")
     monkeypatch.setenv("PATH", str(tmp_path))
-    app = App[None]()
-    assert "OSC 52" in copy(app, "text", file)
+    assert "OSC 52" in copy(asked.append, "text", file)
 
 
-def test_a_file_that_cannot_be_written_is_told(file: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told(asked: list[str], file: Path) -> None:
     file.parent.parent.mkdir()
     file.parent.write_text("no folder")
-    app = App[None]()
-    said = copy(app, "text", file)
-    assert app.clipboard == "text"
+    said = copy(asked.append, "text", file)
+    assert asked == ["text"]
     assert "not in" in said and "also in" not in said

@@ -18,7 +18,7 @@ def said(scene: Scene, board: Board, machine: tuple[str, ...] = ("CPU 42%",)) ->
 def test_states_are_counted_in_an_order_of_their_own(crowd: Scene) -> None:
     board = Board()
     board.take(Listing(crowd.store).look())
-    assert said(crowd, board) == (" kdtui people  3▶ 2… 1? 6✓ 1■ 2✗ ", "CPU 42%  14:02 ")
+    assert said(crowd, board) == (" kdtui people  3▶ 2… 1? 6✓ 1■ 2✗ 1· ", "CPU 42%  14:02 ")
 
 
 def test_the_time_is_told_only_while_something_lives(scene: Scene) -> None:

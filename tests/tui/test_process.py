@@ -111,6 +111,47 @@ def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None
         assert terminal.wait_end() == 0
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("t", "enter", "enter"),
+        ("R", "5", "enter", "enter"),
+        ("?", "q", "esc"),
+        ("delete", "n", "n"),
+        ("enter", "2", "t", "5", "2"),
+    ],
+)
+def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore, keys: tuple[str, ...]) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for("· somebody")
+        terminal.hurry(*keys)
+        terminal.press("esc", "esc", "esc")
+        terminal.wait_for("> ")
+        terminal.press("q")
+        assert terminal.wait_end() == 0
+
+
+def test_in_and_out_of_a_run_before_it_is_drawn(store: RunStore) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for("· somebody")
+        for _ in range(3):
+            terminal.hurry("enter", "q", "enter", "3", "q")
+        terminal.wait_for("> · somebody")
+        terminal.press("q")
+        assert terminal.wait_end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_a_key_does(store: RunStore, number: signal.Signals) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for("· somebody")
+        os.kill(terminal.pid, number)
+        assert terminal.wait_end() == 128 + number
+
+
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_terminal_that_cannot_draw_is_told_so(store: RunStore, term: str) -> None:
     with Terminal(COCKPIT, {"TERM": term}, columns=200) as terminal:

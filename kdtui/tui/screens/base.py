@@ -35,6 +35,17 @@ class CockpitScreen(Screen[None]):
         """The app, with what it offers to screens."""
         return cast("KdtuiApp", self.app)
 
+    @property
+    def ready(self) -> bool:
+        """Whether its widgets are there: neither still being made, nor going behind a key typed in a hurry."""
+        return self.is_mounted and self in self.app.screen_stack
+
+    def leave(self) -> None:
+        """Go back to the screen before, unless a key typed before has done so already."""
+        if self.app.screen is self:
+            self.cockpit.say("")  # it was about this screen
+            self.app.pop_screen()
+
     def compose(self) -> ComposeResult:
         """Header, body, status line and key bar."""
         yield Line(id="header")
@@ -68,6 +79,8 @@ class CockpitScreen(Screen[None]):
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """One sentence in the status line, and the command line's way to do the same."""
+        if not self.ready:
+            return
         # A screen that is being taken down has lost its line already: a thread's last word may still come.
         for line in self.query("#status").results(Line):
             left = [Part(text, "error" if error else "")] if text else self.silence()

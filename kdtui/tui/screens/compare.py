@@ -140,7 +140,7 @@ class CompareScreen(Paging, Exports, RunActions):
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Rows are other: compare again if anything of it counts."""
-        if not self.is_mounted or not self._were_read or (ids and not ids & set(self._ids)):
+        if not self.ready or not self._were_read or (ids and not ids & set(self._ids)):
             return
         board = self.cockpit.board
         self._rows.update({run_id: board.rows[run_id] for run_id in self._ids if run_id in board.rows})
@@ -176,7 +176,7 @@ class CompareScreen(Paging, Exports, RunActions):
             self._take(asked, None, {})
 
     def _take(self, asked: int, comparison: Comparison | None, fronts: dict[str, Pareto]) -> None:
-        if asked == self._asked and self.is_mounted:
+        if asked == self._asked and self.ready:
             self._answered, self._fronts = asked, fronts
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
             self._compared = Compared(
@@ -268,7 +268,7 @@ class CompareScreen(Paging, Exports, RunActions):
 
     def history_changed(self, run_id: str) -> None:
         """A curve grew; the first history of a teacher's students tells its IoU per class."""
-        if run_id in self._ids and self.is_mounted:
+        if run_id in self._ids and self.ready:
             self._draw()
             if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
                 self._take(self._asked, self.comparison, self._fronts)
@@ -337,7 +337,7 @@ class CompareScreen(Paging, Exports, RunActions):
 
     def action_back(self) -> None:
         """To where one came from."""
-        self.dismiss()
+        self.leave()
 
     def action_baseline(self) -> None:
         """Measure Δ against the run under the cursor, or against the matched baselines again."""

@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from kdtui.tui.screens.dialog import Dialog
 from kdtui.wording import clean
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Asks; `y` is yes, everything else no.
 
     Args:
@@ -43,4 +43,4 @@ class Confirm(ModalScreen[bool]):
 
     def action_answer(self, yes: bool) -> None:
         """Go back with the answer."""
-        self.dismiss(yes)
+        self.answer(yes)

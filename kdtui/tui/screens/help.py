@@ -7,14 +7,14 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from kdtui.store.state import State
 from kdtui.tui.keys import SCOPES, keys_of
+from kdtui.tui.screens.dialog import Dialog
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """The key table, the screen in front first.
 
     Args:
@@ -47,4 +47,4 @@ class HelpScreen(ModalScreen[None]):
 
     def action_leave(self) -> None:
         """Back."""
-        self.dismiss(None)
+        self.answer(None)

@@ -8,14 +8,14 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from kdtui.errors import KdtuiError
+from kdtui.tui.screens.dialog import Dialog
 from kdtui.wording import clean
 
 
-class Prompt(ModalScreen[str | None]):
+class Prompt(Dialog[str | None]):
     """Asks for a text; None when the person left without one.
 
     Args:
@@ -63,11 +63,11 @@ class Prompt(ModalScreen[str | None]):
         """Go back with the text, if it will do."""
         event.stop()
         if not self._mistake(event.value):
-            self.dismiss(event.value)
+            self.answer(event.value)
 
     def action_leave(self) -> None:
         """Go back without."""
-        self.dismiss(None)
+        self.answer(None)
 
     def _mistake(self, text: str) -> str:
         if self._check is None:

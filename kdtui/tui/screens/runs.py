@@ -113,7 +113,7 @@ class RunsScreen(ChartKeys, RunActions):
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Rows are other: order, cells, status."""
-        if not self.is_mounted:
+        if not self.ready:
             return
         self._arrange()
         best = self._best_of(self._keys)

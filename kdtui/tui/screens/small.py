@@ -29,7 +29,7 @@ class TooSmall(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Go, if the terminal was enlarged while something lay over this."""
-        if self.fits(self.app.size):
+        if self.fits(self.app.size) and self.app.screen is self:
             self.dismiss(None)
 
     def on_resize(self) -> None:

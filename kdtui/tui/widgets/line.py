@@ -31,8 +31,12 @@ def cut(text: str, room: int) -> str:
 
 
 def colour_of(widget: Widget, name: str) -> str | None:
-    """A theme variable's colour; None for none, and for names such as `auto 60%` that are no colours of their own."""
-    colour = widget.app.theme_variables.get(name, "")
+    """A theme variable's colour as text; None for none, and for such as `auto 60%` that are no colours of their own.
+
+    A theme has another shade of its colours for text: its own accent cannot be read on a light ground.
+    """
+    variables = widget.app.theme_variables
+    colour = variables.get(f"text-{name}", variables.get(name, ""))
     return colour if colour.startswith("#") else None
 
 

@@ -105,7 +105,8 @@ class Viewport:
             self._part = None
             return
         left = min(max(left, self.low), self.high - width)
-        self._part = (left, min(left + width, self.high))
+        part = (left, min(left + width, self.high))
+        self._part = None if part == (self.low, self.high) else part  # all but the last bit of it is all of it
 
     def move_cursor(self, distance: float, axes: Iterable[tuple[Sequence[float], int]]) -> None:
         """Move the cursor to the next point that is at least ``distance`` away, or to the outermost in that direction.

@@ -7,6 +7,15 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from kdtui.tui.widgets.line import KeyBar, Line, Part, cut
+from tests.tui.scenes import until
+
+
+def brightness(colour: tuple[int, int, int]) -> float:
+    """Relative luminance, as WCAG has it."""
+    parts = [part / 255 for part in colour]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
 
 KEYS = [
     ("↵", "open", "open"),
@@ -62,7 +71,7 @@ async def test_one_side_keeps_its_room_where_both_do_not_fit() -> None:
         assert row(app, "#header") == "the l…the right side"
         assert row(app, "#status") == "the left side the r…"
         await pilot.resize_terminal(40, 3)
-        assert row(app, "#header") == "the left side             the right side"
+        await until(pilot, lambda: row(app, "#header") == "the left side             the right side")
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
@@ -119,9 +128,25 @@ async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() 
             await pilot.click("#keys", offset=(x, 0))
         assert app.pressed == ["open", "open", "stop", "stop", "app.help"]
         await pilot.resize_terminal(37, 3)
+        await until(pilot, lambda: app.query_one("#keys").size.width == 37)
         assert row(app, "#keys") == "↵ open x stop R resume ? help ^p cmds"
         await pilot.resize_terminal(36, 3)
-        assert row(app, "#keys") == "↵ open x stop ? help ^p cmds"
+        await until(pilot, lambda: row(app, "#keys") == "↵ open x stop ? help ^p cmds")
         app.query_one(KeyBar).show(KEYS[-2:])
         await pilot.pause()
         assert row(app, "#keys") == "? help ^p cmds"
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+async def test_colours_can_be_read_on_the_ground_of_their_theme(theme: str) -> None:
+    app = Shown()
+    async with app.run_test(size=(40, 3)) as pilot:
+        app.theme = theme
+        line = app.query_one("#header", Line)
+        for name in ("accent", "error", "warning", "success", "primary", "secondary"):
+            line.show([Part(name, name)])
+            await pilot.pause()
+            style = next(iter(line.render_line(0))).style
+            assert style is not None and style.color is not None and style.color.triplet is not None
+            text, ground = (brightness(colour) for colour in (style.color.triplet, line.background_colors[1].rgb))
+            assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) > 2.5, name

@@ -170,7 +170,7 @@ class Launching(CockpitScreen):
             return
         self.first_draft = self.draft
         if self.app.screen is self:
-            self.app.pop_screen()
+            self.leave()
             if len(ids) == 1:
                 cockpit.open_run(ids[0])
         named = ids[0] if len(ids) == 1 else f"{len(ids)} runs"

@@ -250,7 +250,7 @@ class NewRunScreen(Launching):
         if self.standing.doing == "launching":
             self.cockpit.say("being launched")
         elif self.draft == self.first_draft:
-            self.app.pop_screen()
+            self.leave()
         else:
             self.app.push_screen(
                 Confirm(
@@ -263,7 +263,7 @@ class NewRunScreen(Launching):
 
     def _leave_if(self, yes: bool | None) -> None:
         if yes:
-            self.app.pop_screen()
+            self.leave()
 
     def bar_keys(self) -> list[tuple[str, str, str]]:
         """A question mark is a letter in a field: the bar names the other key for help."""
@@ -279,7 +279,7 @@ class NewRunScreen(Launching):
 
     def show_standing(self) -> None:
         """Show how far the form has come."""
-        if not self.is_mounted:
+        if not self.ready:
             return
         profiles = self.checked.profiles
         here = None

@@ -46,7 +46,7 @@ class Partners(RunActions):
                 profile = run.profile_table()
             except StoreError:  # the page says so itself
                 return None
-            return partner(row, profile, rows, lambda: not self.is_mounted)
+            return partner(row, profile, rows, lambda: not self.ready)
 
         def found(other: Other | None) -> None:
             self._searching, self.searched = False, self.cockpit.board.whole
@@ -58,7 +58,7 @@ class Partners(RunActions):
 
     def _take(self, other: Other | None) -> None:
         self.other = other
-        if self.is_mounted:
+        if self.ready:
             self.partner_changed()
 
     def action_other(self) -> None:

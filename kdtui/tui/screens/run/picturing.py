@@ -21,11 +21,11 @@ class Picturing(RunActions):
         mine, run, wish = self._wishes, self.cockpit.run_of(str(self.run_id)), event.wish
 
         def take(gallery: Gallery) -> None:
-            if mine == self._wishes and self.is_mounted:
+            if mine == self._wishes and self.ready:
                 self.query_one(Predictions).take(gallery)
 
         def failed(error: KdtuiError) -> None:
-            if mine == self._wishes and self.is_mounted:
+            if mine == self._wishes and self.ready:
                 self.query_one(Predictions).tell(error.message)
 
         self.cockpit.do(lambda: look(run, wish), take, failed=failed, group="pictures")

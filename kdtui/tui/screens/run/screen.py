@@ -146,7 +146,8 @@ class RunScreen(ChartKeys, Picturing, Partners):
 
     def on_log_read(self, message: LogRead) -> None:
         """One of its logs grew."""
-        self.query_one(Logs).take(message)
+        if self.ready:
+            self.query_one(Logs).take(message)
 
     def _recolour(self) -> None:
         self._refresh()
@@ -160,7 +161,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
 
     def _refresh(self) -> None:
         """Show all that the page in front shows of what is known now."""
-        if not self.is_mounted:
+        if not self.ready:
             return
         board = self.cockpit.board
         # A run that is gone is shown as it was seen last: its events become empty a moment before its row goes.
@@ -245,6 +246,8 @@ class RunScreen(ChartKeys, Picturing, Partners):
         self.action_page(event.name)
 
     def _show_page(self) -> None:
+        if self not in self.app.screen_stack:  # left before it was shown
+            return
         room = self.query_one("#room")
         for name in PAGES:
             room.set_class(name == self._page, f"-{name}")
@@ -307,4 +310,4 @@ class RunScreen(ChartKeys, Picturing, Partners):
 
     def action_back(self) -> None:
         """To where the person came from."""
-        self.app.pop_screen()
+        self.leave()

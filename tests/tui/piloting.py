@@ -1,0 +1,142 @@
+"""The cockpit over a store, with nothing of this machine in it, and waiting for what it shows."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App
+from textual.driver import Driver
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.message import Message
+from textual.pilot import Pilot
+
+from kdtui.errors import KdtuiError
+from kdtui.store.store import RunStore
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.messages import MachineRead
+from kdtui.tui.widgets.line_chart import LineChart
+
+if TYPE_CHECKING:
+    from tests.tui.scenes import Scene
+
+
+class Still:
+    """A machine that is always as busy."""
+
+    period = 3600.0
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def look(self) -> Iterable[Message]:
+        yield MachineRead(self.words)
+
+
+@dataclass
+class Engine:
+    """The engine's door: answers what it was told to for a verb, counts who asked, and raises errors it was given."""
+
+    answers: dict[str, dict[str, Any] | KdtuiError] = field(default_factory=dict)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __call__(self, verb: str, *arguments: str, **options: Any) -> dict[str, Any]:
+        self.asked.append((verb, *arguments))
+        assert verb in self.answers, f"nobody told this engine what to say to {verb} {arguments}"
+        answer = self.answers[verb]
+        if isinstance(answer, KdtuiError):
+            raise answer
+        return answer
+
+
+class _Recorder(HeadlessDriver):
+    """A driver without a terminal that gets all that a terminal would."""
+
+    @property
+    def is_headless(self) -> bool:
+        return False
+
+    def write(self, data: str) -> None:
+        assert isinstance(self._app, Recorded)
+        self._app.written.append(data)
+
+
+class Recorded(KdtuiApp):
+    """The app, with what it writes to the terminal in ``written``."""
+
+    CSS_PATH = str(Path(inspect.getfile(KdtuiApp)).with_name("kdtui.tcss"))
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.written: list[str] = []
+
+    def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
+        return _Recorder(self, debug=False, mouse=mouse, size=size)
+
+
+def cockpit(scene: Scene | RunStore, **options: Any) -> KdtuiApp:
+    """The app, looking often, with a machine and a clock that stand still.
+
+    Args:
+        scene: Whose runs it shows.
+        options: Of :class:`KdtuiApp`; without ``ask`` the engine's door knows no verb.
+    """
+    return KdtuiApp(scene if isinstance(scene, RunStore) else scene.store, **_given(options))
+
+
+def recorded(scene: Scene, **options: Any) -> Recorded:
+    """The same, with what it writes to the terminal."""
+    return Recorded(scene.store, **_given(options))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    still = {"machine": Still("CPU 42%", "mem 6.1/16G"), "clock": lambda: "14:02"}
+    return {"ask": Engine(), "seconds": 0.05, **still, **options}
+
+
+def lines(app: App[Any]) -> list[str]:
+    """The screen in front as text, one entry a row, without the blanks at the ends."""
+    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+
+
+def text(app: App[Any]) -> str:
+    """The screen in front as one text."""
+    return "\n".join(lines(app))
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: It never does; the screen is told.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never so\n{text(pilot.app)}"
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """Wait until every run was seen, and the history of those that are looked at."""
+    app = pilot.app
+    assert isinstance(app, KdtuiApp)
+    await until(pilot, lambda: app.board.whole and all(key in app.board.histories for key in app.watcher.followed))
+
+
+async def redrawn(pilot: Pilot[Any]) -> None:
+    """Have everything drawn anew: a picture does not tell in which order its parts came."""
+    for widget in pilot.app.screen.walk_children():
+        if isinstance(widget, LineChart):
+            widget.redraw()
+        widget.refresh()
+    await pilot.pause()
+
+
+async def shows(pilot: Pilot[Any], *texts: str) -> None:
+    """Wait until the screen shows all these texts."""
+    await until(pilot, lambda: all(sought in text(pilot.app) for sought in texts))

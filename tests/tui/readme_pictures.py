@@ -1,0 +1,103 @@
+"""The README's pictures of the cockpit, drawn from scenes: ``python -m tests.tui.readme_pictures`` writes them anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from kdtui.tui.app import KdtuiApp
+from kdtui.tui.screens.compare import CompareScreen
+from kdtui.tui.screens.new_run import NewRunScreen
+from tests.tui.scenes import PARAMETERS, Scene, cockpit, redrawn, settled, until
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+Steps = Callable[[Pilot[Any], KdtuiApp], Awaitable[None]]
+
+
+def lab(folder: Path) -> Scene:
+    """A store as it looks in the middle of a day's work."""
+    scene = Scene(folder)
+    teacher = scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.7591, tags=("teacher",))
+    scene.finished("b0-alone", best=0.673, tags=("baseline",))
+    for seed, best in enumerate((0.701, 0.709, 0.697)):
+        scene.finished("b0-from-b3", teacher=teacher, seed=seed, best=best)
+    scene.stopped("r18-from-b3", teacher=teacher, encoder="resnet18")
+    scene.failed("b0-from-b3-hot", "the loss is no longer a number", hint="a lower learning rate", teacher=teacher)
+    scene.lost("b0-overnight", teacher=teacher)
+    scene.running("b0-from-b3-t2", epochs=44, teacher=teacher, temperature=2.0, best=0.71)
+    scene.running("b0-from-b3-t8", epochs=31, teacher=teacher, temperature=8.0, best=0.68)
+    scene.queued("b0-from-b3-t16", teacher=teacher, temperature=16.0)
+    for run in scene.store.runs():
+        if run.best.exists():  # as large as it would be, and empty
+            os.truncate(run.best, 4 * PARAMETERS[run.profile_table()["student"]["encoder"]])
+    return scene
+
+
+async def the_list(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """The list with two marked runs that live."""
+    await pilot.press("down", "down", "space", "up", "space")
+
+
+async def one_run(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """One run that lives."""
+    await pilot.press("down", "down", "enter")
+    await until(pilot, lambda: len(app.screen_stack) == 2)
+
+
+async def the_form(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """The form, filled like a run that was there."""
+    finished = next(run_id for run_id in app.board.order if run_id.endswith("b0-from-b3"))
+    app.new_run(clone=finished)
+    await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.read_draft is not None)
+
+
+async def side_by_side(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """Students, their baseline and their teacher."""
+    wanted = ("b3-teacher", "b0-alone", "b0-from-b3", "b0-from-b3-t2")
+    app.compare([run_id for run_id in reversed(app.board.order) if app.board.rows[run_id].name in wanted])
+    await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.comparison is not None)
+
+
+PICTURES: dict[str, tuple[tuple[int, int], Steps]] = {
+    "cockpit-runs": ((100, 30), the_list),
+    "cockpit-run": ((120, 36), one_run),
+    "cockpit-new": ((120, 36), the_form),
+    "cockpit-compare": ((120, 36), side_by_side),
+}
+
+
+async def draw(name: str, folder: Path) -> str:
+    """One picture as SVG; ``folder`` is empty."""
+    size, steps = PICTURES[name]
+    app = cockpit(lab(folder))
+    with contextlib.chdir(folder / "people"):
+        async with app.run_test(size=size) as pilot:
+            await settled(pilot)
+            await steps(pilot, app)
+            await settled(pilot)
+            await pilot.pause(0.3)  # what threads of the screen still read
+            await redrawn(pilot)
+            return app.export_screenshot(title="kdtui")
+
+
+def main() -> None:
+    """Write them all."""
+    for name in ("NO_COLOR", "KDTUI_RUNS", "KDTUI_ENGINE"):
+        os.environ.pop(name, None)
+    os.environ["KDTUI_SLOTS"] = "cpu:2"
+    DOCS.mkdir(exist_ok=True)
+    for name in PICTURES:
+        with tempfile.TemporaryDirectory() as folder:
+            picture = asyncio.run(draw(name, Path(folder)))
+        (DOCS / f"{name}.svg").write_text(picture, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from textual.command import CommandPalette
+from textual.pilot import Pilot
+
+from kdtui.tui.keys import keys_of
+from kdtui.tui.palette import Everything
+from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
+
+
+async def opened(pilot: Pilot[Any]) -> None:
+    await pilot.press("ctrl+p")
+    await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
+
+
+async def test_every_action_of_the_screen_is_offered_with_its_command_line(scene: Scene) -> None:
+    scene.finished("b0", horizon=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(120, 120)) as pilot:
+        await settled(pilot)
+        await opened(pilot)
+        await shows(pilot, "Show every key and what it does.")
+        shown = text(app)
+        for key in keys_of("runs", "chart", "app"):
+            assert (key.help in shown) is key.palette, key
+            if key.palette and key.command:
+                assert key.command in shown
+        assert "Quit the application" not in shown  # Textual's own would say things twice
+        assert shown.isascii() or not any(ord(letter) > 0xFFFF for letter in shown)  # no emoji
+
+
+async def test_an_action_is_found_and_done(scene: Scene) -> None:
+    scene.finished("b0", horizon=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await opened(pilot)
+        await pilot.press(*"sort by")
+        await shows(pilot, "Sort by the next column.")
+        await pilot.press("enter")
+        await shows(pilot, "sorted by run")
+        await opened(pilot)
+        await pilot.press(*"dark")
+        await shows(pilot, "Switch between the dark and the light theme.")
+        await pilot.press("enter")
+        await until(pilot, lambda: not app.current_theme.dark)
+
+
+async def test_a_run_is_found_by_its_name(scene: Scene) -> None:
+    for name in ("b0-alone", "r18-alone", "[b]odd[b]", "[odd] [!]"):
+        scene.never_launched("x", folder=f"20260821-143000-{name}")
+    app = cockpit(scene)
+    asked: list[str] = []
+    app.open_run = asked.append  # type: ignore[method-assign,assignment]
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await opened(pilot)
+        await pilot.press(*"r18")
+        await shows(pilot, "open 20260821-143000-r18-alone")
+        await pilot.press("enter")
+        await until(pilot, lambda: asked == ["20260821-143000-r18-alone"])
+        await opened(pilot)
+        await pilot.press(*"odd")
+        await shows(pilot, "open 20260821-143000-[b]odd[b]", "open 20260821-143000-[odd] [!]")
+        await pilot.press("escape", "escape")
+
+
+async def test_keys_come_in_between_while_many_runs_are_searched(scene: Scene) -> None:
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        app.board.order = [f"20260821-143000-b{index}-from-b3" for index in range(5_000)]
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        found = [hit async for hit in Everything(app.screen).search("nobody is called that")]
+        counting.cancel()
+        assert found == [] and turns >= 9
+        offered = [hit async for hit in Everything(app.screen).search("b3")]
+        assert 0 < len(offered) < 400  # a filter finds the others
+        app.board.order = []

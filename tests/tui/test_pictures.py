@@ -1,0 +1,140 @@
+"""Whole screens: as plain text, as pictures, and the README's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from textual.pilot import Pilot
+
+from tests.readme import README
+from tests.tui.readme_pictures import DOCS, PICTURES, draw
+from tests.tui.scenes import Scene, cockpit, lines, redrawn, settled, shows
+
+Compare = Callable[..., bool]
+
+
+class Plain(SingleFileSnapshotExtension):
+    """A file of text for each screen."""
+
+    _file_extension = "txt"
+    _write_mode = WriteMode.TEXT
+
+
+@pytest.fixture
+def plain(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    return snapshot.use_extension(Plain)
+
+
+async def marked(pilot: Pilot[Any]) -> None:
+    """Two live runs and their teacher share the chart."""
+    await settled(pilot)
+    await pilot.press("down", "down", "down", "space", "down", "space", "end", "space", "home", "m")
+    await settled(pilot)
+    await shows(pilot, "val mIoU 3 runs", "A b0-t4", "B b0-t2", "C b3-teacher")
+    await redrawn(pilot)
+
+
+async def one(pilot: Pilot[Any]) -> None:
+    """A run that failed is under the cursor."""
+    await settled(pilot)
+    await pilot.press("slash", *"name:b0", "enter", *["down"] * 7)
+    await settled(pilot)
+    await shows(pilot, "● b0-hot", "failed: the loss is no longer a number")
+    await redrawn(pilot)
+
+
+@pytest.mark.parametrize(("size", "steps"), [((80, 24), one), ((120, 36), marked)], ids=["80x24", "120x36"])
+async def test_the_list_as_text_with_colour_and_without(
+    crowd: Scene,
+    plain: SnapshotAssertion,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    steps: Callable[[Pilot[Any]], Awaitable[None]],
+) -> None:
+    dumps = []
+    for no_colour in (False, True):
+        if no_colour:
+            monkeypatch.setenv("NO_COLOR", "1")
+        app = cockpit(crowd)
+        async with app.run_test(size=size) as pilot:
+            await steps(pilot)
+            dumps.append("\n".join(lines(app)))
+    assert dumps[0] == plain
+    assert dumps[1] == dumps[0]
+
+
+def test_the_list(crowd: Scene, snap_compare: Compare) -> None:
+    assert snap_compare(cockpit(crowd), terminal_size=(80, 24), run_before=one)
+
+
+def test_the_list_in_a_large_terminal(crowd: Scene, snap_compare: Compare) -> None:
+    assert snap_compare(cockpit(crowd), terminal_size=(120, 36), run_before=marked)
+
+
+def test_the_list_in_the_light_theme(crowd: Scene, snap_compare: Compare) -> None:
+    async def light(pilot: Pilot[Any]) -> None:
+        await one(pilot)
+        await pilot.press("ctrl+t")
+        await redrawn(pilot)
+
+    assert snap_compare(cockpit(crowd), terminal_size=(80, 24), run_before=light)
+
+
+def test_a_filter_that_cannot_be_read(crowd: Scene, snap_compare: Compare) -> None:
+    async def typing(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press("slash", *"state:runing")
+        await shows(pilot, "did you mean running?")
+        await redrawn(pilot)
+
+    assert snap_compare(cockpit(crowd), terminal_size=(80, 24), run_before=typing)
+
+
+def test_a_question(crowd: Scene, snap_compare: Compare) -> None:
+    async def ask(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press("down", "X")
+        await shows(pilot, "Kill b0-t16?")
+        await redrawn(pilot)
+
+    assert snap_compare(cockpit(crowd), terminal_size=(80, 24), run_before=ask)
+
+
+def test_an_empty_store(scene: Scene, snap_compare: Compare) -> None:
+    async def wait(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "no runs yet")
+
+    assert snap_compare(cockpit(scene), terminal_size=(80, 24), run_before=wait)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cockpit-runs", "b0-from-b3-t16"),
+        ("cockpit-run", "teacher"),
+        ("cockpit-new", "DISTILLATION"),
+        ("cockpit-compare", "baseline"),
+    ],
+)
+async def test_the_readmes_pictures_can_be_made(
+    name: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
+    drawn = await draw(name, tmp_path)
+    said = "".join(ElementTree.fromstring(drawn).itertext())
+    assert shown in said and "kdtui" in said
+    assert str(tmp_path) not in said
+
+
+def test_the_readme_shows_the_pictures_that_are_made() -> None:
+    shown = re.findall(r"\]\(docs/([\w-]+)\.svg\)", README.read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(PICTURES)
+    for name in shown:
+        assert (DOCS / f"{name}.svg").stat().st_size < 250_000

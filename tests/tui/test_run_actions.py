@@ -1,0 +1,198 @@
+"""What is done to runs from the list."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from kdtui.launch.alive import hostname, probe
+from kdtui.launch.local import LocalLauncher
+from kdtui.store.records import Notes
+from kdtui.store.state import LIVE, State
+from kdtui.store.store import RunStore
+from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.prompt import Prompt
+from tests.tui.home import go_to, names, screen, status, write
+from tests.tui.scenes import Scene, cockpit, settled, shows, until
+
+ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
+
+
+async def test_stop_asks_the_chosen_live_runs(crowd: Scene) -> None:
+    app = cockpit(crowd)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("x")
+        await shows(pilot, "nothing to stop")
+        runs = {run.id: run for run in crowd.store.runs()}
+        await go_to(pilot, next(key for key in runs if key.endswith("-b0-t4")))
+        await pilot.press("x")
+        await shows(pilot, "b0-t4: asked to stop", "kdtui stop 20260821-163000-b0-t4")
+        asked = [run.id for run in runs.values() if run.stop_requested()]
+        assert asked == ["20260821-163000-b0-t4"]
+        await pilot.press("down", "space", "down", "space", "end", "space", "x")
+        await shows(pilot, "2 runs: asked to stop", "kdtui stop 20260821-16")
+        assert sum(run.stop_requested() for run in runs.values()) == 3
+        await pilot.press("up")
+        assert "asked to stop" not in status(pilot)
+
+
+async def test_kill_asks_first(scene: Scene) -> None:
+    scene.processes.host = hostname()
+    run = scene.running("b0", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        for key in ("n", "escape", "q"):
+            await pilot.press("X")
+            await shows(pilot, "Kill b0?", f"kdtui stop --kill {run.id}", "y yes")
+            assert isinstance(app.screen, Confirm)
+            await pilot.press("x", "enter", "down", key)
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert scene.store.summary(run).state is State.RUNNING
+        await pilot.press("X", "y")
+        await shows(pilot, "b0: killed", f"kdtui stop --kill {run.id}", "■ b0")
+        assert scene.store.summary(run).state is State.STOPPED
+        await pilot.press("X")
+        await shows(pilot, "nothing to kill: b0 is stopped")
+
+
+async def test_a_run_elsewhere_is_not_killed_from_here(scene: Scene) -> None:
+    scene.running("b0", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("X", "y")
+        await shows(pilot, "A run can be killed only on its own host · here · next:")
+
+
+async def test_remove_asks_first_and_refuses_a_living_run(scene: Scene) -> None:
+    done = scene.finished("b0-alone", horizon=2)
+    kept = scene.finished("b0-other", horizon=2)
+    live = scene.running("b0-t4", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("delete")
+        await shows(pilot, "b0-t4 lives; x stops it first")
+        await pilot.press("end", "space", "delete")
+        await shows(pilot, "Delete b0-alone?", f"kdtui remove {done.id}")
+        await pilot.press("n")
+        assert done.path.exists()
+        await pilot.press("delete", "y")
+        await shows(pilot, "1 run removed", f"kdtui remove {done.id}")
+        await until(pilot, lambda: names(pilot) == ["b0-t4", "b0-other"])
+        assert not done.path.exists() and kept.path.exists() and live.path.exists()
+        assert app.board.marked == [] and screen(pilot).table.marks == frozenset()
+        assert screen(pilot).run_id == kept.id
+
+
+async def test_resume_refuses_nonsense(scene: Scene) -> None:
+    scene.finished("b0-done", horizon=4)
+    scene.stopped("b0-half", horizon=8)
+    scene.running("b0-live", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("R")
+        await shows(pilot, "b0-live lives already")
+        await pilot.press("down", "R")
+        await shows(pilot, "Resume b0-half up to which epoch?", "keeps the horizon of 8")
+        for typed in ("0", "-1", "3", "1e3", "many", "²", "9" * 60):
+            await write(pilot, typed)
+            await shows(pilot, "no number of epochs", "a whole number from 4 to")
+            await pilot.press("enter")
+            assert isinstance(app.screen, Prompt)
+        await pilot.press("escape", "end", "R", "enter")
+        await shows(pilot, "It finished 4 epochs; give it more.")
+        await pilot.press("4")
+        await shows(pilot, "a whole number from 5 to")
+        await pilot.press("escape")
+        assert len(app.screen_stack) == 1
+    assert all(scene.store.summary(run).attempt == 1 for run in scene.store.runs())
+
+
+@pytest.fixture
+def engine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+    """The store with real processes; whatever still lives in it at the end is killed."""
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
+    store = RunStore(scene.store.root, alive=probe)
+    yield store
+    for run in store.runs():
+        if store.summary(run).state in LIVE:
+            LocalLauncher(store).stop(run, kill=True)
+
+
+async def test_resume_launches_and_quitting_leaves_it_alone(scene: Scene, engine: RunStore) -> None:
+    run = scene.never_launched("slow", horizon=3)
+    app = cockpit(engine)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await settled(pilot)
+        await shows(pilot, "· slow")
+        await pilot.press("R", *"600", "enter")
+        await shows(pilot, "slow: launched again", f"kdtui resume {run.id} --total-epochs 600 --detach")
+        await shows(pilot, "▶ slow", "/600")
+        step = engine.summary(run).step or 0
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)
+    again = cockpit(engine)
+    async with again.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await until(pilot, lambda: (again.board.rows[run.id].step or 0) > step)
+        await pilot.press("x")
+        await shows(pilot, "slow: asked to stop")
+        await shows(pilot, "■ slow")
+    assert engine.summary(run).state is State.STOPPED
+
+
+async def test_a_run_that_cannot_be_launched_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDTUI_ENGINE", "/no/such/engine")
+    scene.never_launched("b0")
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("R", "enter")
+        await shows(pilot, "The engine's program is not there", "/no/such/engine", "next:")
+
+
+async def test_tags_and_a_note_are_written_on_one_line(scene: Scene) -> None:
+    run = scene.finished("b0", horizon=2, tags=("old",), note="see #3\nsecond line \x1b[31m")
+    before = run.notes()
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await shows(pilot, "#old  see #3 second line")
+        await pilot.press("t")
+        await shows(pilot, "Tags and note of")
+        field = app.screen.query_one(Input)
+        assert field.value == "#old see #3 second line [31m"
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert run.notes() == before  # nobody changed it
+        await pilot.press("t")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await write(pilot, "good #best #best")
+        await pilot.press("enter")
+        await shows(pilot, "noted", f"kdtui note {run.id} TEXT")
+        assert run.notes() == Notes(("best",), "good")
+        await pilot.press("down", "escape")
+        await until(pilot, lambda: app.board.rows[run.id].notes == "good")
+        await pilot.press("t", "escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert run.notes() == Notes(("best",), "good")
+
+
+async def test_copying_says_where_to(scene: Scene) -> None:
+    run = scene.finished("b0", horizon=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("y")
+        await shows(pilot, f"{run.id}: copied", "OSC 52")
+        assert app.clipboard == run.id == (scene.store.root / ".cache" / "copied.txt").read_text()
