@@ -127,7 +127,7 @@ def _unwritten(target: Path, error: OSError) -> ExportError:
         "the export could not be written; a former one is unchanged",
         where=target,
         found=f"{error.strerror or error}; {free / 2**20:,.0f} MiB free",
-        hint="free some space, or choose another place with --output FOLDER",
+        hint="free some space, or choose another place with --to FOLDER",
     )
 
 

@@ -145,7 +145,7 @@ class ExportScreen(CockpitScreen):
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Others export as well, and runs get further checkpoints."""
-        if self.is_mounted and (not ids or ids & set(self.draft.runs)):
+        if self.ready and (not ids or ids & set(self.draft.runs)):
             self._look()
 
     def _show_standing(self) -> None:
@@ -239,7 +239,7 @@ class ExportScreen(CockpitScreen):
     def action_leave(self) -> None:
         """Go back; ask first while something is being exported."""
         if not self._busy:
-            self.app.pop_screen()
+            self.leave()
             return
         question = Confirm(
             "Cancel the export and leave?",
@@ -251,7 +251,7 @@ class ExportScreen(CockpitScreen):
         if not yes:
             return
         if not self._busy:  # it ended while it was asked about
-            self.app.pop_screen()
+            self.leave()
             return
         self._leaving = True
         self.action_cancel()
@@ -273,8 +273,8 @@ class ExportScreen(CockpitScreen):
         self._busy = False
         self._show_standing()
         bad = any(job.state in (FAILED, CANCELLED) for job in done)
-        if self._leaving and self.is_current:
-            self.app.pop_screen()
+        if self._leaving:
+            self.leave()
         self.cockpit.say(summary(done), self.read.command, error=bad)
 
     def _show_jobs(self) -> None:

@@ -275,7 +275,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
             self.set_focus(None)
 
     def _watch_logs(self, wanted: bool) -> None:
-        if self._logs_source is not None and self.is_current:
+        if self._logs_source is not None and self.app.screen is self:
             (self.cockpit.watcher.add if wanted else self.cockpit.watcher.remove)(self._logs_source)
 
     @property
