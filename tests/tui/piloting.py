@@ -95,7 +95,7 @@ def recorded(scene: Scene, **options: Any) -> Recorded:
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     still = {"machine": Still("CPU 42%", "mem 6.1/16G"), "clock": lambda: "14:02"}
-    return {"ask": Engine(), "seconds": 0.05, **still, **options}
+    return {"ask": Engine(), "seconds": 0.1, **still, **options}
 
 
 def lines(app: App[Any]) -> list[str]:

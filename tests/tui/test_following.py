@@ -102,6 +102,7 @@ def test_what_is_gained_while_it_is_filled_is_there_once(scene: Scene, seen: See
         scene.write(run, Measured("train", step, 1, 16 * step, {"loss": 0.1}))
         seen.look()
         assert seen.board.histories[run.id].step == step
+        time.sleep(0.01)  # an engine leaves the reader some time too
     seen.look()
     assert facts(seen.board.histories[run.id]) == whole(run)
 

@@ -14,6 +14,7 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.pilot import Pilot
 
 from tests.readme import README
+from tests.tui.home import go_to, screen, write
 from tests.tui.readme_pictures import DOCS, PICTURES, draw
 from tests.tui.scenes import Scene, cockpit, lines, redrawn, settled, shows
 
@@ -35,7 +36,10 @@ def plain(snapshot: SnapshotAssertion) -> SnapshotAssertion:
 async def marked(pilot: Pilot[Any]) -> None:
     """Two live runs and their teacher share the chart."""
     await settled(pilot)
-    await pilot.press("down", "down", "down", "space", "down", "space", "end", "space", "home", "m")
+    for name in ("b0-t4", "b0-t2", "b3-teacher"):
+        await go_to(pilot, next(key for key in screen(pilot)._keys if key.endswith(name)))
+        await pilot.press("space")
+    await pilot.press("home", "m")
     await settled(pilot)
     await shows(pilot, "val mIoU 3 runs", "A b0-t4", "B b0-t2", "C b3-teacher")
     await redrawn(pilot)
@@ -44,7 +48,11 @@ async def marked(pilot: Pilot[Any]) -> None:
 async def one(pilot: Pilot[Any]) -> None:
     """A run that failed is under the cursor."""
     await settled(pilot)
-    await pilot.press("slash", *"name:b0", "enter", *["down"] * 7)
+    await pilot.press("slash")
+    await write(pilot, "name:b0")
+    await pilot.press("enter")
+    hot = next(key for key in screen(pilot)._keys if key.endswith("b0-hot"))
+    await go_to(pilot, hot)
     await settled(pilot)
     await shows(pilot, "● b0-hot", "failed: the loss is no longer a number")
     await redrawn(pilot)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
+from kdtui.errors import UsageError
 from kdtui.launch.alive import hostname, probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.records import Notes
@@ -17,6 +18,7 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.run_actions import horizon
 from tests.tui.home import go_to, names, screen, status, write
 from tests.tui.scenes import Scene, cockpit, settled, shows, until
 
@@ -103,7 +105,7 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
         await shows(pilot, "b0-live lives already")
         await pilot.press("down", "R")
         await shows(pilot, "Resume b0-half up to which epoch?", "keeps the horizon of 8")
-        for typed in ("0", "-1", "3", "1e3", "many", "²", "9" * 60):
+        for typed in ("3", "²"):
             await write(pilot, typed)
             await shows(pilot, "no number of epochs", "a whole number from 4 to")
             await pilot.press("enter")
@@ -115,6 +117,21 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
     assert all(scene.store.summary(run).attempt == 1 for run in scene.store.runs())
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "3", "1e3", "4.0", "many", "²", "4 4", "9" * 60, "9" * 5000])
+def test_an_horizon_that_is_none_or_leaves_nothing_to_train(typed: str) -> None:
+    with pytest.raises(UsageError):
+        horizon(typed, done=4)
+
+
+def test_an_horizon() -> None:
+    assert [horizon(typed, done=4) for typed in ("", " ", "4", " 80 ")] == [None, None, 4, 80]
+    assert horizon("1") == 1
+    assert horizon("5", done=4, finished=True) == 5
+    for typed in ("", "4"):
+        with pytest.raises(UsageError):
+            horizon(typed, done=4, finished=True)
 
 
 @pytest.fixture
