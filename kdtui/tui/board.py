@@ -15,7 +15,7 @@ class Board:
     """Rows, histories and marks.
 
     Attributes:
-        rows: Row of each run by id.
+        rows: Row of each run by id, newest first.
         order: Ids, newest first.
         whole: Whether every run of the store was seen.
         total: How many runs the store has.
@@ -53,6 +53,7 @@ class Board:
             self.mark([run_id for run_id in self.marked if run_id not in look.gone])
         if added or look.gone or moved:
             self.order = sorted(self.rows, key=self._age, reverse=True)
+            self.rows = {run_id: self.rows[run_id] for run_id in self.order}
         self.whole, self.total = look.whole, look.total
         return frozenset(look.changed) | look.gone
 

@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.new_run import NewRunScreen
-from tests.tui.scenes import PARAMETERS, Scene, cockpit, redrawn, settled, until
+from tests.tui.scenes import FIRST, PARAMETERS, Scene, cockpit, redrawn, settled, until
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Steps = Callable[[Pilot[Any], KdtuiApp], Awaitable[None]]
@@ -37,6 +37,7 @@ def lab(folder: Path) -> Scene:
     for run in scene.store.runs():
         if run.best.exists():  # as large as it would be, and empty
             os.truncate(run.best, 4 * PARAMETERS[run.profile_table()["student"]["encoder"]])
+            os.utime(run.best, (FIRST, FIRST))
     return scene
 
 

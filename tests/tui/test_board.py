@@ -28,7 +28,7 @@ def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
     assert board.order == ["c", "b", "a", "d"]
     assert board.whole
     board.take(look(row("d", created=4.0)))  # its run.json was mended
-    assert board.order == ["d", "c", "b", "a"]
+    assert board.order == list(board.rows) == ["d", "c", "b", "a"]
 
 
 def test_what_is_gone_leaves_nothing_behind() -> None:
