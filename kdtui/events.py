@@ -231,7 +231,7 @@ def decode(line: bytes | str) -> Event | None:
         if name not in body:
             continue
         value = body[name]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types) or _huge(value):
             return None
         known[name] = tuple(value) if isinstance(value, list) else value
     if not _numbers(known.get("scalars", {})) or not all(isinstance(rank, dict) for rank in known.get("ranks", ())):
@@ -243,4 +243,9 @@ def decode(line: bytes | str) -> Event | None:
 
 
 def _numbers(scalars: Mapping[str, Any]) -> bool:
-    return all(value is None or isinstance(value, int | float) for value in scalars.values())
+    return all(value is None or (isinstance(value, int | float) and not _huge(value)) for value in scalars.values())
+
+
+def _huge(value: Any) -> bool:
+    """Whether it is an integer that no counter reaches and no float can hold."""
+    return isinstance(value, int) and abs(value) >= 2**63

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from unicodedata import combining, east_asian_width
 
 
@@ -58,8 +59,8 @@ def mebibytes(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration in at most two units."""
-    if seconds is None:
+    """A duration in at most two units, or a dash."""
+    if seconds is None or not math.isfinite(seconds):
         return "-"
     whole = round(seconds)
     if whole < 60:

@@ -100,3 +100,10 @@ def test_replacing_a_file_on_a_full_disk_keeps_the_former(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("line", ['"step":%d,"scalars":{}', '"step":1,"scalars":{"loss":%d}'])
+def test_numbers_that_nothing_can_hold_make_a_line_no_event(line: str) -> None:
+    head = '{"v":1,"kind":"measured","time":1.0,"split":"train","epoch":1,"images":4,'
+    assert decode(head + line % 3 + "}") is not None
+    assert decode(head + line % 10**400 + "}") is None

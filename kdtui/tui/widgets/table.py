@@ -367,6 +367,8 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
 
 def _over(ground: Color, name: str) -> Color:
     """A theme's colour as it looks on a ground; `auto 60%` is black or white, whichever is read better there."""
+    if name.startswith("ansi"):  # the terminal's own colours cannot be mixed
+        return Color.parse(name.split()[0])
     if not name.startswith("auto"):
         return ground + Color.parse(name)
     share = name.removeprefix("auto").strip().rstrip("%")
