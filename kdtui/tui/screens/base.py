@@ -38,7 +38,8 @@ class CockpitScreen(Screen[None]):
     @property
     def ready(self) -> bool:
         """Whether its widgets are there: neither still being made, nor going behind a key typed in a hurry."""
-        return self.is_mounted and self in self.app.screen_stack
+        # The key bar is made last, and goes with the others: an app that ends empties its screens where they are.
+        return self.is_mounted and self in self.app.screen_stack and bool(self.query("#keys"))
 
     def leave(self) -> None:
         """Go back to the screen before, unless a key typed before has done so already."""
