@@ -17,7 +17,6 @@ from kdtui.wording import clean
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
-    from kdtui.profile import Profile
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
@@ -163,17 +162,17 @@ def print_comparison(comparison: Comparison) -> None:
         say(sentence)
 
 
-def evaluate_newest(store: RunStore, profiles: Sequence[Profile], *, as_json: bool) -> list[Run]:
+def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> list[Run]:
     """``train --skip-training``: evaluate the newest run of each profile, then compare them; those runs."""
     from kdtui.cli.checkpoints import evaluate_run
     from kdtui.cli.runs import newest_named
 
     runs: list[Run] = []
-    for profile in profiles:
-        run = newest_named(store, profile.name)
+    for name in names:
+        run = newest_named(store, name)
         if run is None:
             raise UsageError(
-                f"no run of profile '{profile.name}' to evaluate", where=store.root, hint="leave out --skip-training"
+                f"no run of profile '{name}' to evaluate", where=store.root, hint="leave out --skip-training"
             )
         runs.append(run)
     for run in runs:

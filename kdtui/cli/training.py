@@ -110,14 +110,17 @@ def train(
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
     short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name)
-    prepared = [prepare(profile, [*short.sets(), *(sets or [])], teacher) for profile in profiles]
+    own_sets = [*short.sets(), *(sets or [])]
     if skip_training:
         from kdtui.cli.comparing import evaluate_newest
+        from kdtui.profile import load
 
-        newest = evaluate_newest(store, prepared, as_json=as_json)
+        # Nothing is trained, so nobody has to say again who taught these runs.
+        newest = evaluate_newest(store, [load(profile, own_sets).name for profile in profiles], as_json=as_json)
         if export_onnx:
             export_best(store, newest, quiet=as_json)
         return
+    prepared = [prepare(profile, own_sets, teacher) for profile in profiles]
     start = resume_point(resume_from, store) if resume_from else None
     _carry_out(
         store,
@@ -191,7 +194,11 @@ def resume(
     store = open_store(runs_dir)
     found = store.find(run)
     if total_epochs is None and store.summary(found).state is State.FINISHED:
-        say(f"{found.id} is finished, so there is nothing left to train; --total-epochs N gives it a new horizon")
+        raise UsageError(
+            "the run is finished, so there is nothing left to train",
+            where=found.id,
+            hint=f"kdtui resume {found.id} --total-epochs N gives it a new horizon",
+        )
     start.resume(store, found, total_epochs=total_epochs)
     if detach:
         out(found.id)

@@ -50,7 +50,9 @@ SCOPES = {
 
 KEYS: tuple[Key, ...] = (
     # app
-    Key("app", "question_mark,f1", "?", "help", "help", "Show every key and what it does.", "kdtui keys"),
+    Key(
+        "app", "question_mark,f1", "?", "help", "help", "Show every key and what it does (F1 in fields).", "kdtui keys"
+    ),
     Key("app", "ctrl+p", "^p", "command_palette", "cmds", "Search everything that can be done.", palette=False),
     Key("app", "ctrl+t", "^t", "toggle_theme", "", "Switch between the dark and the light theme."),
     Key("app", "ctrl+q", "^q", "quit", "", "Leave; what trains goes on.", palette=False),
@@ -78,7 +80,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "1", "1", "page('curves')", "", "Page 1: curves of losses and mIoU."),
     Key("run", "2", "2", "page('numbers')", "", "Page 2: losses, speed, scores, compression, IoU per class, remarks."),
     Key("run", "3", "3", "page('predictions')", "", "Page 3: what teacher and student see in some pictures."),
-    Key("run", "4", "4", "page('log')", "", "Page 4: the log, following.", "kdtui logs -f RUN"),
+    Key("run", "4", "4", "page('log')", "", "Page 4: the log, following; w shows what `kdtui logs -f` prints."),
     Key("run", "5", "5", "page('profile')", "", "Page 5: the profile, and what differs from another run."),
     Key("run", "x", "x", "stop", "stop", "Ask the run to save and end.", "kdtui stop RUN"),
     Key("run", "X", "X", "kill", "", "End its processes at once, after a question.", "kdtui stop --kill RUN"),

@@ -258,3 +258,19 @@ def test_a_teacher_with_a_long_name_still_names_its_student(kdtui: Kdtui, store:
     assert kdtui("train", "baseline", "--epochs", "1", "--name", teacher).code == 0
     plan = kdtui("distill", "--teacher", teacher, "--student", "resnet18", "--dry-run", "--json").json
     assert plan["runs"][0]["name"] == f"resnet18-from-{teacher}"[:80]
+
+
+def test_what_is_only_evaluated_needs_no_teacher_again(kdtui: Kdtui, store: RunStore) -> None:
+    assert kdtui("train", "baseline", "--epochs", "1", "--name", "teacher").code == 0
+    assert kdtui("train", "demo-distilled", "--epochs", "1", "--teacher-checkpoint", "teacher").code == 0
+    done = kdtui("train", "demo-distilled", "--skip-training")
+    assert done.code == 0, done.err
+    assert "mIoU" in done.err
+
+
+def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStore) -> None:
+    assert kdtui("train", "baseline", "--epochs", "1", "--name", "done").code == 0
+    refused = kdtui("resume", "done")
+    assert refused.code == 2
+    assert "--total-epochs" in refused.err
+    assert store.summary(store.find("done")).attempt == 1

@@ -22,7 +22,7 @@ async def test_every_action_of_the_screen_is_offered_with_its_command_line(scene
     async with app.run_test(size=(120, 120)) as pilot:
         await settled(pilot)
         await opened(pilot)
-        await shows(pilot, "Show every key and what it does.")
+        await shows(pilot, "Show every key and what it does (F1 in fields).")
         shown = text(app)
         for key in keys_of("runs", "chart", "app"):
             assert (key.help in shown) is key.palette, key

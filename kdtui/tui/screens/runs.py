@@ -330,3 +330,5 @@ class RunsScreen(ChartKeys, RunActions):
         if keep and self._filter:
             same = shlex.join(["kdtui", "runs", "--filter", self._filter])
             self.cockpit.say(f"{len(self._keys)} of {self.board.total} runs", same)
+        else:
+            self.cockpit.say("")
