@@ -152,7 +152,7 @@ class Option:
             # Not a number fails both comparisons, as it should.
             fits = (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
         if fits and self.name == "checkpoint":
-            fits = value in _CHECKPOINTS or (value.isdecimal() and int(value) > 0)
+            fits = value in _CHECKPOINTS or (value.isdecimal() and len(value) <= _EPOCH_DIGITS and int(value) > 0)
         if not fits:
             raise self._refused(value)
 
@@ -173,6 +173,7 @@ class Option:
         return f"{'an integer' if kind is int else 'a number'} from {self.least or 0:g}{high}"
 
 
+_EPOCH_DIGITS = 9
 _CHECKPOINTS = ("best", "last", "untrained")
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
 

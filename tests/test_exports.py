@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdtui.errors import UsageError
 from kdtui.exports import OPTIONS, ExportOptions, checked, from_json, option, suffix
+from kdtui.store.exports import clear_left
 
 
 def test_every_field_stands_in_the_menu_once_with_a_line() -> None:
@@ -88,3 +90,15 @@ def test_what_a_person_mistypes(name: str, text: str) -> None:
 
 def test_names_of_files() -> None:
     assert [suffix(precision) for precision in ("fp32", "fp16", "int8")] == [".onnx", ".fp16.onnx", ".int8.onnx"]
+
+
+def test_a_number_of_an_epoch_has_an_end() -> None:
+    with pytest.raises(UsageError):
+        option("checkpoint").check("9" * 5000)
+
+
+def test_only_what_an_export_left_is_taken_away(tmp_path: Path) -> None:
+    for name in (".export-tmp", ".export-999999-1"):
+        (tmp_path / name).mkdir()
+    clear_left(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".export-tmp"]

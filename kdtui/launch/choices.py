@@ -65,7 +65,10 @@ def owner(checkpoint: Path) -> Run | None:
     from kdtui.store.run import Run
 
     run = Run(checkpoint.absolute().parent.parent)
-    return run if checkpoint.parent.name == run.checkpoints.name and run.manifest_path.is_file() else None
+    try:
+        return run if checkpoint.parent.name == run.checkpoints.name and run.manifest_path.is_file() else None
+    except OSError:  # a folder that nobody may enter is no run of ours
+        return None
 
 
 def find_teacher(text: str, store: RunStore) -> TeacherChoice:
@@ -77,10 +80,13 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     from kdtui.store.run import Run
 
     path = expanded(text)
-    if path.exists():
-        if (path / "profile.toml").is_file():
-            return _best_of(Run(path.absolute()))
-        return TeacherChoice(path.absolute(), owner(path))
+    try:
+        if path.exists():
+            if (path / "profile.toml").is_file():
+                return _best_of(Run(path.absolute()))
+            return TeacherChoice(path.absolute(), owner(path))
+    except OSError as error:
+        raise UsageError("this teacher cannot be looked at", where=text, found=error.strerror) from error
     try:
         return _best_of(store.find(text))
     except RunNotFound as error:

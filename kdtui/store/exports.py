@@ -45,6 +45,7 @@ def work_folder(target: Path) -> Iterator[Path]:
 def clear_left(folder: Path) -> None:
     """Take away what exports of processes that are gone left in ``folder``: one that was killed tidies nothing."""
     for left in folder.glob(f"{_WORK}*"):
-        _, pid, ticks = left.name.rsplit("-", 2)
-        if not (pid.isdecimal() and str(start_ticks(int(pid))) == ticks):
+        pid, _, ticks = left.name.removeprefix(_WORK).partition("-")
+        ours = pid.isdecimal() and ticks.isdecimal()  # a folder that only begins so is somebody else's
+        if ours and str(start_ticks(int(pid))) != ticks:
             shutil.rmtree(left, ignore_errors=True)

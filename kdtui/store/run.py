@@ -101,7 +101,7 @@ class Run:
         Raises:
             StoreError: ``launch.json`` is damaged.
         """
-        if not self.launch_path.exists():
+        if _absent(self.launch_path):
             return None
         return _read(self.launch_path, lambda data: record_from_json(json.loads(data)))
 
@@ -115,7 +115,7 @@ class Run:
         Raises:
             StoreError: ``measurements.json`` is damaged.
         """
-        if not self.measurements_path.exists():
+        if _absent(self.measurements_path):
             return None
         try:
             found = json.loads(self.measurements_path.read_bytes())
@@ -136,7 +136,7 @@ class Run:
         Raises:
             StoreError: ``notes.toml`` is damaged.
         """
-        if not self.notes_path.exists():
+        if _absent(self.notes_path):
             return Notes()
         return _read(self.notes_path, lambda data: notes_from_toml(tomllib.loads(data.decode())))
 
@@ -192,6 +192,14 @@ class Run:
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("The run's profile cannot be used", where=self.profile_path, found=mistakes) from error
+
+
+def _absent(path: Path) -> bool:
+    """Whether there is no such file; in a folder that nobody may enter, reading it says what is wrong."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:

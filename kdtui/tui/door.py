@@ -165,8 +165,8 @@ def _once(ask: Ask) -> Ask:
 
 def _key(checkpoint: Path, options: Sequence[str]) -> Key | None:
     """What an answer holds for; None where there is nothing to look at."""
-    files = [checkpoint, *(checkpoint / name for name in _WEIGHTS)] if checkpoint.is_dir() else [checkpoint]
     try:
+        files = [checkpoint, *(checkpoint / name for name in _WEIGHTS)] if checkpoint.is_dir() else [checkpoint]
         status = [file.stat() for file in files if file.exists()][-1]
     except (OSError, IndexError):
         return None

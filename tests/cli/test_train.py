@@ -274,3 +274,9 @@ def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStor
     assert refused.code == 2
     assert "--total-epochs" in refused.err
     assert store.summary(store.find("done")).attempt == 1
+
+
+def test_a_teacher_that_nobody_can_look_at_is_told(kdtui: Kdtui) -> None:
+    refused = kdtui("train", "baseline", "--teacher-checkpoint", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
+    assert refused.code == 2
+    assert "cannot be looked at" in refused.err
