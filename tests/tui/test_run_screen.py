@@ -292,7 +292,9 @@ async def test_a_picture_that_cannot_be_read_says_so_and_the_next_one_is_shown(s
     (student.visualization(12) / "000.png").write_bytes(b"half")
     async with opened(scene, student) as pilot:
         await pilot.press("3")
-        await shows(pilot, "The picture cannot be read")
+        await shows(pilot, "The picture cannot be read", "picture 1 of 2")
+        await pilot.press("right")
+        await shows(pilot, "picture 2 of 2", "disagreement")
 
 
 async def test_without_pictures_it_says_how_to_get_some(scene: Scene, student: Run) -> None:

@@ -63,7 +63,6 @@ class TeacherSection(Section):
         self._rows: dict[str, TeacherRow] = {}
         self._sought: dict[str, str] = {}
         self._found: dict[str, Found] = {}
-        self._typed: dict[str, str] = {}
         self._text = ""
         self._checked = Checked()
         self._asked: set[Path] = set()

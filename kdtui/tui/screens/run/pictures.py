@@ -52,6 +52,7 @@ class Gallery:
         picture: Which of them is shown, from 0 on.
         parts: Of that picture.
         drawn: For the room that was wished for.
+        trouble: Why this picture is not drawn; empty when it is.
     """
 
     epochs: tuple[int, ...] = ()
@@ -60,13 +61,14 @@ class Gallery:
     picture: int = 0
     parts: tuple[str, ...] = ()
     drawn: tuple[Drawn, ...] = ()
+    trouble: str = ""
 
 
 def look(run: Run, wish: Wish) -> Gallery:
     """What the run has of what is wished for.
 
     Raises:
-        StoreError: A picture, or their folder, cannot be read.
+        StoreError: The folder of the pictures cannot be read. A broken picture is told in its own place.
     """
     epochs = _epochs(run)
     if not epochs:
@@ -79,7 +81,10 @@ def look(run: Run, wish: Wish) -> Gallery:
     if not files:
         return Gallery(epochs, epoch)
     number = wish.picture % len(files)
-    tiles = split(_opened(files[number]))
+    try:
+        tiles = split(_opened(files[number]))
+    except StoreError as error:
+        return Gallery(epochs, epoch, len(files), number, trouble=error.message)
     parts = tuple(tile.label for tile in tiles)
     chosen = [tile for tile in tiles if tile.label == wish.part] or tiles
     return Gallery(epochs, epoch, len(files), number, parts, tuple(draw(chosen, wish.room)))

@@ -103,6 +103,8 @@ class Predictions(Vertical):
             )
         elif not gallery.count:
             view.tell("This epoch has no pictures.")
+        elif gallery.trouble:
+            view.tell(gallery.trouble)
         else:
             view.show(gallery.drawn)
         self.query_one("#caption", Line).show(self._caption())
