@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kdtui.engine.leave import leave
 from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
 
 
@@ -236,4 +237,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        leave(exit_code)
+    sys.exit(exit_code)

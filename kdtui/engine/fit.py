@@ -45,10 +45,8 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     stage = set_stage(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:
         word = Fit(stage, report).train()
-    if world_size > 1:
-        # Left to the interpreter's exit, a rank's communication threads may abort it after its last word.
-        stage.fabric.barrier()
-        torch.distributed.destroy_process_group()
+    # Ranks end together, and the caller ends each with `leave`: see there why the process group is not destroyed.
+    stage.fabric.barrier()
     return word
 
 

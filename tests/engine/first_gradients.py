@@ -11,6 +11,7 @@ import torch
 
 from kdtui.engine.data import IGNORE_INDEX, Batch, train_loader
 from kdtui.engine.fit import Fit
+from kdtui.engine.leave import leave
 from kdtui.engine.report import Report
 from kdtui.engine.stage import set_stage
 from kdtui.store.run import Run
@@ -43,3 +44,4 @@ def ignoring(batch: Batch) -> Batch:
 
 if __name__ == "__main__":
     keep_first_gradients(Run(Path(sys.argv[1])), rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
+    leave(0)

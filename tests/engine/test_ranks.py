@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import socket
 import subprocess
@@ -23,6 +24,12 @@ from tests.engine.first_gradients import keep_first_gradients
 from tests.engine.runs import TINY, curve, events_of, make_run, record
 
 ROOT = Path(__file__).resolve().parents[2]
+# The engine's door in a process whose interpreter never ends: what destroying a process group can come to.
+ENDLESS_DOOR = """
+import atexit, runpy, time
+atexit.register(time.sleep, 600)
+runpy.run_module("kdtui.engine", run_name="__main__")
+"""
 
 
 def free_port() -> int:
@@ -59,11 +66,15 @@ def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
 
 def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
     """Run ``python argv`` once per rank; all must end well."""
-    done = []
-    for process in start(world_size, *argv):
-        out, error = process.communicate(timeout=timeout)
-        assert process.returncode == 0, error[-3000:]
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
+    processes, done = start(world_size, *argv), []
+    try:
+        for process in processes:
+            out, error = process.communicate(timeout=timeout)
+            assert process.returncode == 0, error[-3000:]
+            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
+    finally:
+        for process in processes:
+            process.kill()
     return done
 
 
@@ -119,7 +130,9 @@ def two_ranks(tmp_path: Path, teacher: Run, **changes: Any) -> Run:
 
 def test_two_ranks_train_evaluate_and_write_once(tmp_path: Path, teacher: Run) -> None:
     run = two_ranks(tmp_path, teacher)
-    ranks(2, str(Path(__file__).with_name("train_rank.py")), str(run.path))
+    run.write_launch_record(dataclasses.replace(record(run), devices=2))
+    ended = ranks(2, "-c", ENDLESS_DOOR, "train", str(run.path))
+    assert [json.loads(rank.stdout) for rank in ended] == [{"run": run.id, "word": "finished"}] * 2
     seen = events_of(run)
     (started,) = [event for event in seen if isinstance(event, Started)]
     assert started.world_size == 2

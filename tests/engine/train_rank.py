@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from kdtui.engine.fit import train
+from kdtui.engine.leave import leave
 from kdtui.events import Measured
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, events_of, record
@@ -40,6 +41,7 @@ def main() -> None:
         record(run, attempt=options.attempt, total_epochs=options.total_epochs), devices=world_size
     )
     train(run, launched, rank=rank, world_size=world_size)
+    leave(0)
 
 
 if __name__ == "__main__":

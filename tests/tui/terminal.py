@@ -142,7 +142,18 @@ class Terminal:
         os.kill(self.pid, signal.SIGKILL)
         self._wait()
 
-    def wait_end(self, seconds: float = 10.0) -> int:
+    def back_out(self, seconds: float = 60.0) -> int:
+        """Leave whatever is open, then the program, key by key as somebody does who waits and looks; its exit code."""
+        deadline = time.monotonic() + seconds
+        while self.code is None:
+            assert time.monotonic() < deadline, f"cannot be left\n{self.text}"
+            self.settle(0.5)
+            for key in ("esc", "q"):
+                if self.code is None:
+                    self.press(key)
+        return self.code
+
+    def wait_end(self, seconds: float = 30.0) -> int:
         """Its exit code, once it ended by itself."""
         deadline = time.monotonic() + seconds
         while self.code is None:

@@ -126,10 +126,7 @@ def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore, keys
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("· somebody")
         terminal.hurry(*keys)
-        terminal.press("esc", "esc", "esc")
-        terminal.wait_for("> ")
-        terminal.press("q")
-        assert terminal.wait_end() == 0
+        assert terminal.back_out() == 0
 
 
 def test_in_and_out_of_a_run_before_it_is_drawn(store: RunStore) -> None:
@@ -139,8 +136,7 @@ def test_in_and_out_of_a_run_before_it_is_drawn(store: RunStore) -> None:
         for _ in range(3):
             terminal.hurry("enter", "q", "enter", "3", "q")
         terminal.wait_for("> · somebody")
-        terminal.press("q")
-        assert terminal.wait_end() == 0
+        assert terminal.back_out() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
