@@ -129,8 +129,9 @@ class Terminal:
         """Press keys, named as in :data:`KEYS` or typed as they are."""
         for key in keys:
             os.write(self._descriptor, KEYS.get(key, key).encode())
-            # As a person: the next key comes when the last one was seen.
-            self.settle(0.1)
+            # As a person: the next key comes when the last one was seen. An escape that another key follows within
+            # a tenth of a second is read as alt and that key.
+            self.settle(0.3 if key == "esc" else 0.1)
 
     def hurry(self, *keys: str) -> None:
         """Press keys that arrive all at once, as behind a slow connection."""
