@@ -108,7 +108,7 @@ def text(app: App[Any]) -> str:
     return "\n".join(lines(app))
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until a condition holds.
 
     Raises:

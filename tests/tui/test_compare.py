@@ -200,9 +200,14 @@ async def test_it_follows_a_live_run(scene: Scene, runs: list[Run]) -> None:
         await until(on.pilot, lambda: on.line("b0-t2") != before)
         row = next(row for row in on.expected().rows if row.id == runs[2].id)
         assert f"{row.miou:.4f}" in on.line("b0-t2")
-        points = on.app.board.histories[runs[2].id].curves["val/miou"].images
-        series = on.screen.query_one(LineChart)._picture.series
-        assert next(one for one in series if one.key == runs[2].id).xs[-1] == points[-1] == 50 * 160
+
+        # The curve is read by another thread than the row.
+        def last_image() -> float:
+            series = on.screen.query_one(LineChart)._picture.series
+            return next(one for one in series if one.key == runs[2].id).xs[-1]
+
+        await until(on.pilot, lambda: last_image() == 50 * 160)
+        assert on.app.board.histories[runs[2].id].curves["val/miou"].images[-1] == 50 * 160
 
 
 async def test_a_deleted_and_a_damaged_run_show_as_such(scene: Scene, runs: list[Run]) -> None:
