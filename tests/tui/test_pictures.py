@@ -13,9 +13,10 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.pilot import Pilot
 
+from kdtui.tui.app import KdtuiApp
 from tests.readme import README
 from tests.tui.home import go_to, screen, write
-from tests.tui.readme_pictures import DOCS, PICTURES, draw
+from tests.tui.readme_pictures import DOCS, PICTURES, draw, lab, one_run, side_by_side, the_form
 from tests.tui.scenes import Scene, cockpit, lines, redrawn, settled, shows
 
 Compare = Callable[..., bool]
@@ -146,3 +147,70 @@ def test_the_readme_shows_the_pictures_that_are_made() -> None:
     assert sorted(shown) == sorted(PICTURES)
     for name in shown:
         assert (DOCS / f"{name}.svg").stat().st_size < 250_000
+
+
+def _app(pilot: Pilot[Any]) -> KdtuiApp:
+    assert isinstance(pilot.app, KdtuiApp)
+    return pilot.app
+
+
+async def _settle(pilot: Pilot[Any], *shown: str) -> None:
+    await settled(pilot)
+    await shows(pilot, *shown)
+    await pilot.pause(0.3)  # what threads of the screen still read
+    await redrawn(pilot)
+
+
+async def numbers(pilot: Pilot[Any]) -> None:
+    """Page 2 of a run that lives."""
+    await settled(pilot)
+    await one_run(pilot, _app(pilot))
+    await pilot.press("2")
+    await _settle(pilot, "Compression", "Schedule", "ratio")
+
+
+async def form(pilot: Pilot[Any]) -> None:
+    """A form like a run that was there."""
+    await settled(pilot)
+    await the_form(pilot, _app(pilot))
+    await _settle(pilot, "TEACHER", "DISTILLATION")
+
+
+async def compared(pilot: Pilot[Any]) -> None:
+    """Runs side by side."""
+    await settled(pilot)
+    await side_by_side(pilot, _app(pilot))
+    await _settle(pilot, "baseline", "★")
+
+
+async def front(pilot: Pilot[Any]) -> None:
+    """What nothing else beats, by parameters."""
+    await settled(pilot)
+    await side_by_side(pilot, _app(pilot))
+    await pilot.press("5", "p")
+    await _settle(pilot, "by parameters")
+
+
+async def menu(pilot: Pilot[Any]) -> None:
+    """The export of one run."""
+    await settled(pilot)
+    app = _app(pilot)
+    app.export_runs([next(key for key in app.board.order if key.endswith("b0-alone"))])
+    await _settle(pilot, "b0-alone", "precision")
+
+
+@pytest.mark.parametrize(
+    ("steps", "size"),
+    [(numbers, (80, 24)), (form, (120, 36)), (compared, (120, 36)), (front, (80, 24)), (menu, (80, 24))],
+)
+def test_the_other_screens(
+    tmp_path: Path,
+    snap_compare: Compare,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: Callable[[Pilot[Any]], Awaitable[None]],
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
+    app = cockpit(lab(tmp_path))
+    monkeypatch.chdir(tmp_path / "people")
+    assert snap_compare(app, terminal_size=size, run_before=steps)
