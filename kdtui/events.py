@@ -56,7 +56,8 @@ class Started(Event):
         resumed_step: Optimizer steps already done; points after it in earlier attempts are void.
         epochs: The horizon of this attempt.
         student: ``{"parameters", "parameters_used", "macs"}``.
-        teacher: ``{"parameters", "miou", "iou"}``, or None without a teacher.
+        teacher: ``{"parameters", "miou", "iou", "pixel", …}``, or None without a teacher; ``pixel`` is class to
+            probability at T = 1 on one pixel.
     """
 
     kind: ClassVar[str] = "started"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdtui.engine.data import Batches
-from kdtui.engine.evaluate import Predict, predictor
+from kdtui.engine.evaluate import Predict, predictor, to_device
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import lay_out_channels_last, stride
 from kdtui.engine.profile_model import count_macs
@@ -29,12 +30,14 @@ class TeacherBeside:
 
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
+        pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
     """
 
     frozen: FrozenTeacher
     report: TeacherReport
     scores: Scores
     predictions: np.ndarray
+    pixel: Mapping[str, float]
 
     def described(self) -> dict[str, Any]:
         """The ``teacher`` of the ``started`` event."""
@@ -48,7 +51,24 @@ class TeacherBeside:
             "sha256": self.report.sha256,
             "miou": self.scores.miou,
             "iou": self.scores.iou,
+            "pixel": dict(self.pixel),
         }
+
+
+def unsure_pixel(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Class probabilities of the pixel that three quarters of an image's pixels are surer than (lower entropy).
+
+    What a temperature does to a teacher's answers is seen where the teacher is not quite sure. Six digits of each are
+    kept, of tiny ones too: a high temperature brings them back.
+
+    Args:
+        logits: f32 [C,H,W] of one image.
+        classes: Their C names.
+    """
+    probabilities = logits.float().flatten(1).softmax(dim=0)
+    entropies = torch.special.entr(probabilities).sum(dim=0)
+    at = int(entropies.argsort()[int(0.75 * (len(entropies) - 1))])
+    return {name: float(f"{value:.6g}") for name, value in zip(classes, probabilities[:, at].tolist(), strict=True)}
 
 
 def no_teacher() -> TeacherError:
@@ -100,4 +120,5 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         height, width = stage.val_set[0, 0].mask.shape
         shape = (sum(map(len, batches.plan)), height, width)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
-    return TeacherBeside(frozen, report, *kept)
+    first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
+    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes))

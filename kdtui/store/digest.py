@@ -173,6 +173,13 @@ def _number(table: Mapping[str, Any], key: str) -> Any:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def _probabilities(pixel: Any) -> dict[str, float]:
+    """Class to probability; empty when anything about it is none."""
+    if not isinstance(pixel, Mapping) or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in pixel.values()):
+        return {}
+    return {printable(str(name)): float(p) for name, p in pixel.items()} if any(pixel.values()) else {}
+
+
 def _channels(student: Mapping[str, Any]) -> Any:
     value = student.get("decoder_channels")
     whole = isinstance(value, list) and all(isinstance(width, int) for width in value)
@@ -217,6 +224,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "parameters_used": _number(student, "parameters_used"),
         "teacher_parameters": _number(teacher, "parameters"),
         "teacher_miou": _number(teacher, "miou"),
+        "teacher_pixel": _probabilities(teacher.get("pixel")),
         "started": found.started.time if found.started else None,
         "last_event": found.last_event,
         "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,

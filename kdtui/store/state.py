@@ -103,6 +103,7 @@ class RunSummary:
         epoch: Epochs begun; ``epochs`` is the horizon.
         loss: Last training loss.
         best_iou: Class to IoU at the best epoch.
+        teacher_pixel: Class to probability at T = 1, as the teacher sees one pixel.
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None when not distilling, as ``temperature``.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
@@ -128,6 +129,7 @@ class RunSummary:
     teacher_miou: float | None = None
     teacher_checkpoint: str | None = None
     teacher_parameters: int | None = None
+    teacher_pixel: Mapping[str, float] = field(default_factory=dict)
     encoder: str | None = None
     architecture: str | None = None
     decoder_channels: tuple[int, ...] | int | None = None

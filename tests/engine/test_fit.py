@@ -259,6 +259,8 @@ def test_the_teachers_evaluation_is_kept_and_used_again(tmp_path: Path, teacher:
     assert ours.teacher == theirs.teacher
     assert ours.teacher is not None
     assert 0 < ours.teacher["miou"] <= 1
+    assert sum(ours.teacher["pixel"].values()) == pytest.approx(1, abs=1e-4)
+    assert set(ours.teacher["pixel"]) == set(ours.teacher["iou"])
     assert len(list(run.visualization(1).glob("*.png"))) == 4
 
 

@@ -65,6 +65,19 @@ def test_the_end_is_found_at_every_size_of_the_file(run: Run) -> None:
         assert (row.step, row.parameters) == (400, 100)
 
 
+@pytest.mark.parametrize(
+    ("pixel", "read"),
+    [
+        ({"a": 0.75, "b": 0.25}, {"a": 0.75, "b": 0.25}),
+        ({"a\x1b[2J": 1}, {"a[2J": 1.0}),
+        *[(bad, {}) for bad in (None, [1], {}, {"a": 0}, {"a": -1}, {"a": 2}, {"a": "x"}, {"a": 0.5, "b": None})],
+    ],
+)
+def test_a_teachers_pixel_is_read_or_there_is_none(run: Run, pixel: object, read: dict[str, float]) -> None:
+    write(run, [started(teacher={"parameters": 300, "miou": 0.8, "pixel": pixel})])
+    assert look(run).teacher_pixel == read
+
+
 def _lines(events: list[Event]) -> list[bytes]:
     from kdtui.events import encode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -282,6 +283,19 @@ async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers:
         assert "nearly one-hot" in text(app)
         assert "1·distill" in text(app)
         assert "without a teacher" not in text(app)
+
+
+async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(teachers: Scene) -> None:
+    teacher = teachers.store.runs()[0]
+    student = teachers.finished("b0", teacher=teacher, temperature=1.0)
+    app = cockpit(teachers)
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        app.new_run(clone=student.id)
+        await shows(pilot, "one of this teacher's pixels", "0.6240", "0.0310")
+        form(app).edit(dataclasses.replace(form(app).draft, teacher="-"))
+        form(app).refill()
+        await shows(pilot, "an example pixel", "0.9000")
 
 
 async def test_without_a_teacher_the_form_says_that_t_and_alpha_do_nothing(teachers: Scene) -> None:

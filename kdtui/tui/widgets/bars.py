@@ -51,6 +51,12 @@ class Bars(Widget):
         self._title, self._mark = title, mark
         self._bars: tuple[Bar, ...] = ()
 
+    def entitle(self, title: str) -> None:
+        """Another title from now on."""
+        if title != self._title:
+            self._title = title
+            self.refresh(Region(0, 0, self.content_size.width, 1))
+
     def show(self, bars: Sequence[Bar]) -> None:
         """Show these bars; only rows that are other than before are written."""
         if tuple(bars) == self._bars:

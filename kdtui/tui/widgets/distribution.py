@@ -11,6 +11,8 @@ from textual.containers import Vertical
 from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
 
+ROWS = 4
+"""Classes with a bar of their own; of more, the least probable share one."""
 _WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"), (math.inf, "nearly uniform"))
 
 
@@ -53,6 +55,10 @@ class Distribution(Vertical):
         yield self._bars
         yield self._words
 
+    def entitle(self, title: str) -> None:
+        """Say whose probabilities they are from now on."""
+        self._bars.entitle(title)
+
     def show(self, classes: Sequence[tuple[str, float]], temperature: float | None) -> None:
         """Show what a temperature does; one that is none shows nothing.
 
@@ -66,8 +72,18 @@ class Distribution(Vertical):
             return
         before = [p for _, p in classes]
         after = softened(before, temperature)
-        self._bars.show([Bar(name, now, mark=then) for (name, then), now in zip(classes, after, strict=True)])
+        rows = [(name, now, then) for (name, then), now in zip(classes, after, strict=True)]
+        if len(rows) > ROWS:
+            rows = _most_probable(rows)
+        self._bars.show([Bar(name, now, mark=then) for name, now, then in rows])
         self._words.show([[(in_words(before, after), "muted")]])
+
+
+def _most_probable(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """The most probable classes at T = 1, and one row for all the others."""
+    ordered = sorted(rows, key=lambda row: row[2], reverse=True)
+    rest = ordered[ROWS - 1 :]
+    return [*ordered[: ROWS - 1], (f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest))]
 
 
 def in_words(before: Sequence[float], after: Sequence[float]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,21 @@ async def test_bars_follow_the_temperature_and_no_temperature_shows_none() -> No
             picture.show(EXAMPLE, nothing)
             await pilot.pause()
             assert "target" not in app.text()
+
+
+async def test_of_many_classes_the_least_probable_share_a_row_and_nothing_is_lost() -> None:
+    many = [("sky", 0.02), ("road", 0.5), ("car", 0.3), *((f"class {n}", 0.18 / 8) for n in range(8))]
+    app = Shown()
+    async with app.run_test(size=(50, 12)) as pilot:
+        picture = app.query_one(Distribution)
+        for temperature in (1.0, 1000.0):
+            picture.show(many, temperature)
+            await pilot.pause()
+            rows = [line for line in app.text().splitlines() if "road" in line or "car" in line or "class 0" in line]
+            (rest,) = [line for line in app.text().splitlines() if "8 others" in line]
+            shown = [float(re.search(r"\d\.\d{4}", line).group()) for line in [*rows, rest]]  # type: ignore[union-attr]
+            assert sum(shown) == pytest.approx(1, abs=2e-4)
+        assert shown[-1] == pytest.approx(8 / 11, abs=1e-3)  # nearly uniform
 
 
 @pytest.mark.parametrize("no_colour", [False, True])

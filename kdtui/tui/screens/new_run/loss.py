@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
@@ -15,7 +17,8 @@ from kdtui.tui.widgets.slider import Scale, Slider
 from kdtui.tui.widgets.split_bar import SplitBar
 
 EXAMPLE = (("target", 0.9), ("other", 0.08), ("background", 0.02))
-"""One pixel, as a sure teacher may see it."""
+"""One pixel, as a sure teacher may see it: for a teacher of which nothing is known."""
+_MADE_UP, _SEEN = "an example pixel", "one of this teacher's pixels"
 _TEMPERATURE = Scale(0.5, 20.0, 0.1, 1.0, log=True)
 _ALPHA = Scale(0.0, 1.0, 0.01, 0.1)
 
@@ -33,7 +36,8 @@ class LossSection(Section):
             "alpha": Slider("α", _ALPHA, id="alpha"),
         }
         self._mistakes = {name: Mistake() for name in self._sliders}
-        self._distribution = Distribution("an example pixel")
+        self._distribution = Distribution(_MADE_UP)
+        self._pixel: tuple[tuple[str, float], ...] = EXAMPLE
         self._split = SplitBar()
         self._note = Panel(wraps=True)
 
@@ -71,8 +75,14 @@ class LossSection(Section):
         self._note.show([[("without a teacher neither T nor α does anything", "warn")]] if idle else [])
         self._draw()
 
+    def teach(self, pixel: Mapping[str, float]) -> None:
+        """Show what T does to this distribution of the teacher; an empty one is not known."""
+        self._pixel = tuple(pixel.items()) or EXAMPLE
+        self._distribution.entitle(_SEEN if pixel else _MADE_UP)
+        self._draw()
+
     def _draw(self) -> None:
-        self._distribution.show(EXAMPLE, self._sliders["temperature"].value)
+        self._distribution.show(self._pixel, self._sliders["temperature"].value)
         self._split.show(self._sliders["alpha"].value)
 
     def on_slider_changed(self, event: Slider.Changed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -182,6 +182,13 @@ class NewRunScreen(Launching):
         found = None if checked.teacher is None else self.behind.door.known(checked.teacher, checked.teacher_options)
         self._student.against(None if found is None else _cost_of(found, checked.shape))
         self.standing = replace(self.standing, teacher_parameters=None if found is None else found.parameters)
+        self.query_one(LossSection).teach({} if checked.teacher is None else self._pixel_of(str(checked.teacher)))
+
+    def _pixel_of(self, teacher: str) -> Mapping[str, float]:
+        """What the newest run that had this teacher wrote of one of its pixels."""
+        taught = (row for row in self.cockpit.board.rows.values() if row.teacher_checkpoint == teacher)
+        newest = max((row for row in taught if row.teacher_pixel), key=lambda row: row.started or 0.0, default=None)
+        return {} if newest is None else newest.teacher_pixel
 
     def on_teacher_section_browse(self, event: TeacherSection.Browse) -> None:
         """A path is being typed."""
