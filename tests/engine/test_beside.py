@@ -7,7 +7,8 @@ from kdtui.engine.beside import unsure_pixel
 
 
 def entropy(probabilities: torch.Tensor) -> torch.Tensor:
-    return torch.special.entr(probabilities).sum(dim=0)
+    entropies: torch.Tensor = torch.special.entr(probabilities).sum(dim=0)
+    return entropies
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (9, 7)])
