@@ -95,6 +95,8 @@ class KdtuiApp(App[None]):
         # As ^q does: a terminal that is left in the alternate screen shows no prompt.
         for number in _ENDINGS:
             asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
+        # Whoever had the terminal meanwhile left nothing of the screen; else only what changes is written.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
 
     def on_unmount(self) -> None:
         """End looking; nothing that trains is touched."""

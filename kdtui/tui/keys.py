@@ -55,6 +55,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("app", "ctrl+p", "^p", "command_palette", "cmds", "Search everything that can be done.", palette=False),
     Key("app", "ctrl+t", "^t", "toggle_theme", "", "Switch between the dark and the light theme."),
+    Key("app", "ctrl+z", "^z", "suspend_process", "", "Give the shell the terminal; fg comes back.", palette=False),
     Key("app", "ctrl+q", "^q", "quit", "", "Leave; what trains goes on.", palette=False),
     # runs
     Key("runs", "enter", "↵", "open", "open", "Open the run under the cursor.", "kdtui watch RUN"),

@@ -33,6 +33,7 @@ KEYS = {
     "backspace": "\x7f",
     "ctrl+down": "\x1b[1;5B",
     "ctrl+r": "\x12",
+    "ctrl+z": "\x1a",
 }
 # Queries and modes of newer terminals that the emulator does not know: it would print parts of them.
 _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p|\x1bP[^\x1b]*\x1b\\|\x1b\[\?[0-9;]*u")
@@ -88,6 +89,10 @@ class Terminal:
     def text(self) -> str:
         """The screen, as one text."""
         return "\n".join(self.lines)
+
+    def wipe(self) -> None:
+        """Forget what was drawn, as when something else has had the terminal."""
+        self._screen.reset()
 
     def read(self, seconds: float) -> bool:
         """Take in what it writes next; False when nothing came, or it ended."""

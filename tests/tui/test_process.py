@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kdtui.events import Measured
@@ -43,6 +44,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 def lost(terminal: Terminal) -> None:
     """The terminal goes away, as when a connection breaks."""
     os.kill(terminal.pid, signal.SIGHUP)
+
+
+def suspended(terminal: Terminal) -> None:
+    os.kill(terminal.pid, signal.SIGTSTP)
+
+
+def suspended_by_key(terminal: Terminal) -> None:
+    terminal.press("ctrl+z")
 
 
 def quit_by_key(terminal: Terminal) -> None:
@@ -146,6 +155,23 @@ def test_a_signal_leaves_the_terminal_as_a_key_does(store: RunStore, number: sig
         terminal.wait_for("· somebody")
         os.kill(terminal.pid, number)
         assert terminal.wait_end() == 128 + number
+
+
+@pytest.mark.parametrize("stop", [suspended_by_key, suspended])
+def test_suspended_and_brought_back_it_draws_everything(store: RunStore, stop: Callable[[Terminal], None]) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        before = terminal.wait_for("> · somebody")
+        stop(terminal)
+        deadline = time.monotonic() + 20
+        while psutil.Process(terminal.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline
+            terminal.settle(0.1)
+        terminal.wipe()
+        os.kill(terminal.pid, signal.SIGCONT)
+        after = terminal.wait_for("> · somebody")
+        assert terminal.settle().splitlines()[1:] == before.splitlines()[1:], after  # the header has the load
+        assert terminal.back_out() == 0
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
