@@ -12,7 +12,7 @@ from kdtui.errors import UsageError
 from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, checked, option
 from kdtui.launch.exporting import Foreign
 from kdtui.profile.find import expanded
-from kdtui.tui.form_fields import plain
+from kdtui.tui.form.fields import plain
 from kdtui.tui.widgets.panel import Span
 from kdtui.wording import mebibytes, number, width
 

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from kdtui.errors import TeacherError
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.form.fields import FIELDS
 from kdtui.tui.screens.new_run import NewRunScreen
 from kdtui.tui.screens.new_run.section import Section
 from kdtui.tui.screens.new_run.verdict import Verdict

@@ -14,7 +14,7 @@ from textual.widgets import Input
 from kdtui.errors import UsageError
 from kdtui.exports import OPTIONS
 from kdtui.tui.exported import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
-from kdtui.tui.form_browse import entries
+from kdtui.tui.form.browse import entries
 from kdtui.tui.widgets.choices import Choices
 from kdtui.tui.widgets.entry import Entry
 from kdtui.tui.widgets.labelled import Heading, Labelled

@@ -15,7 +15,7 @@ from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.door import Ask, Door, Inspected
 from kdtui.tui.form import Checked, Draft, check
-from kdtui.tui.form_browse import Found, entries
+from kdtui.tui.form.browse import Found, entries
 from kdtui.tui.latest import Do, Latest
 
 if TYPE_CHECKING:

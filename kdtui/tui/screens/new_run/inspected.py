@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kdtui.tui.door import Inspected
-from kdtui.tui.form_fields import plain
+from kdtui.tui.form.fields import plain
 from kdtui.tui.widgets.panel import Span
 from kdtui.wording import mebibytes, millions, number
 

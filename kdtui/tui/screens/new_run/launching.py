@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.form_fields import plain
+from kdtui.tui.form.fields import plain
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.new_run.behind import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import Standing

@@ -18,9 +18,9 @@ from kdtui.launch.slots import Capacity
 from kdtui.profile.find import ProfileFile
 from kdtui.tui.door import Inspected
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.form_costs import Shape, listed_cost
-from kdtui.tui.form_fields import FIELDS
-from kdtui.tui.form_queue import place
+from kdtui.tui.form.costs import Shape, listed_cost
+from kdtui.tui.form.fields import FIELDS
+from kdtui.tui.form.queue import place
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.new_run import layout

@@ -12,7 +12,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.form.fields import FIELDS
 from kdtui.tui.widgets.entry import Entry
 from kdtui.tui.widgets.labelled import Heading, Labelled
 

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 
 from kdtui.catalog import Cost
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.form_costs import Shape, found, listed_cost, smaller, work
+from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
 from kdtui.tui.screens.new_run.section import FieldRow, Section
 from kdtui.tui.widgets.labelled import Mistake
 from kdtui.tui.widgets.panel import Panel, Span

@@ -14,7 +14,7 @@ from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
 from kdtui.tui.door import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
-from kdtui.tui.form_browse import Found, is_checkpoint_folder, is_path
+from kdtui.tui.form.browse import Found, is_checkpoint_folder, is_path
 from kdtui.tui.screens.new_run.inspected import called, lines_of
 from kdtui.tui.screens.new_run.section import Section
 from kdtui.tui.widgets.labelled import Mistake

@@ -12,10 +12,10 @@ from textual.message import Message
 from kdtui.errors import KdtuiError
 from kdtui.launch.plan import Check, Plan
 from kdtui.tui.form import Checked
-from kdtui.tui.form_costs import smaller
-from kdtui.tui.form_fields import FIELDS
-from kdtui.tui.form_mistakes import GENERAL
-from kdtui.tui.form_queue import Place
+from kdtui.tui.form.costs import smaller
+from kdtui.tui.form.fields import FIELDS
+from kdtui.tui.form.mistakes import GENERAL
+from kdtui.tui.form.queue import Place
 from kdtui.tui.screens.new_run.inspected import called
 from kdtui.tui.widgets.panel import Panel, Span
 from kdtui.wording import millions, ratio, span

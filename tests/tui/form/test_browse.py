@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import UsageError
-from kdtui.tui.form_browse import entries, is_path
+from kdtui.tui.form.browse import entries, is_path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdtui.catalog import ARCHITECTURES, DECODER_CHANNELS
-from kdtui.tui.form_fields import FIELDS, plain
+from kdtui.tui.form.fields import FIELDS, plain
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdtui.errors import KdtuiError, ProfileError
-from kdtui.tui.form_fields import FIELDS
+from kdtui.tui.form.fields import FIELDS
 
 GENERAL = ""
 """The line of the form for what no field can mend."""

@@ -17,9 +17,9 @@ from kdtui.cli.app import app
 from kdtui.profile import dump, load
 from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, Draft, check
-from kdtui.tui.form_mistakes import GENERAL
+from kdtui.tui.form.mistakes import GENERAL
 
-ENGINE = Path(__file__).with_name("echo_engine.py")
+ENGINE = Path(__file__).parent.with_name("echo_engine.py")
 
 
 @pytest.fixture

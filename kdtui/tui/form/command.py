@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdtui.tui.form_fields import FIELDS, Value, plain, setting
+from kdtui.tui.form.fields import FIELDS, Value, plain, setting
 
 _SHORT = ("temperature", "alpha", "encoder", "epochs", "batch_size")
 _LONG = ("decoder", "learning_rate", "precision", "accelerator", "devices")

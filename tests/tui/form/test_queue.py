@@ -10,7 +10,7 @@ from kdtui.launch.slots import Capacity
 from kdtui.profile import Profile, amend
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.form_queue import place
+from kdtui.tui.form.queue import place
 
 PROFILE = Profile(name="student")
 ONE_CPU = Capacity(("0",), ())

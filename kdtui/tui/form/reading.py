@@ -1,4 +1,4 @@
-"""The New-run form without its looks: what is typed becomes profiles ready to start, mistakes, and a command.
+"""A draft is read: what is typed becomes profiles ready to start, mistakes, and a command.
 
 The profiles are made by the functions that ``kdtui train`` and ``kdtui distill`` call, with the same texts, so the form
 accepts what the command line accepts and the command beside it starts the same runs.
@@ -7,8 +7,7 @@ accepts what the command line accepts and the command beside it starts the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdtui.catalog import Cost
@@ -17,9 +16,10 @@ from kdtui.launch.choices import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
 from kdtui.store.names import check_name
 from kdtui.store.store import RunStore
-from kdtui.tui.form_command import Twin, nearby
-from kdtui.tui.form_costs import Shape, cost_of, shape_of
-from kdtui.tui.form_fields import (
+from kdtui.tui.form.command import Twin, nearby
+from kdtui.tui.form.costs import Shape, cost_of, shape_of
+from kdtui.tui.form.draft import Checked, Draft
+from kdtui.tui.form.fields import (
     FIELDS,
     SETTINGS,
     Unreadable,
@@ -32,8 +32,8 @@ from kdtui.tui.form_fields import (
     toml,
     value_of,
 )
-from kdtui.tui.form_mistakes import GENERAL, one_line, placed
-from kdtui.tui.form_own import looked_up, own_texts, teacher_options
+from kdtui.tui.form.mistakes import GENERAL, one_line, placed
+from kdtui.tui.form.own import looked_up, own_texts, teacher_options
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -43,84 +43,6 @@ ALONE = "-"
 PLACES = (GENERAL, "profile", *FIELDS)
 """Where a mistake can stand, in the order of the form."""
 _TEACHERLESS = f"choose a teacher, since this profile distils; or type {ALONE} to train the student alone"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What stands in the form, as typed. An empty text leaves the profile's own value.
-
-    Attributes:
-        profile: Name or file; with neither this nor ``clone`` it is the recipe of the teacher's own run.
-        clone: Id of a run whose resolved profile is taken instead.
-        teacher: A run, a file, or ``-`` for none.
-        seeds: One or several with commas; each makes a run.
-        extra: ``KEY=VALUE`` texts for any other key.
-    """
-
-    profile: str = ""
-    clone: str = ""
-    teacher: str = ""
-    encoder: str = ""
-    decoder: str = ""
-    temperature: str = ""
-    alpha: str = ""
-    epochs: str = ""
-    batch_size: str = ""
-    learning_rate: str = ""
-    seeds: str = ""
-    precision: str = ""
-    accelerator: str = ""
-    devices: str = ""
-    name: str = ""
-    tags: str = ""
-    extra: str = ""
-
-    @property
-    def by_recipe(self) -> bool:
-        """Whether the teacher's own run says what to train on, and how."""
-        return not self.profile and not self.clone
-
-    def text(self, name: str) -> str:
-        """What was typed into a field, without the blanks around it."""
-        return str(getattr(self, name)).strip()
-
-    def stripped(self) -> Draft:
-        """The same without blanks around the texts."""
-        return Draft(**{each.name: self.text(each.name) for each in fields(self)})
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a draft comes to.
-
-    Attributes:
-        profiles: Ready to start, one per seed; none while there are mistakes.
-        tags: Tags of each run beside its profile's own.
-        mistakes: Message by field; the empty name is for what no field can mend.
-        commands: The command line that starts the same run, one per run; with mistakes, the one that is being typed.
-        own: The profile's own values as texts, by field: what an empty text stands for.
-        teacher: The checkpoint that teaches, typed or the profile's own.
-        teacher_options: What else the profile says of it, as options of ``kdtui inspect``.
-        distils: Whether the runs would have a teacher.
-        shape: What the student's cost depends on beside its encoder; None while no profile can be read.
-        cost: What the student costs; None where the catalog cannot tell.
-    """
-
-    profiles: tuple[Profile, ...] = ()
-    tags: tuple[str, ...] = ()
-    mistakes: Mapping[str, str] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
-    own: Mapping[str, str] = field(default_factory=dict)
-    teacher: Path | None = None
-    teacher_options: tuple[str, ...] = ()
-    distils: bool = False
-    shape: Shape | None = None
-    cost: Cost | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to start and nothing to mend."""
-        return bool(self.profiles) and not self.mistakes
 
 
 def check(draft: Draft, store: RunStore) -> Checked:
