@@ -32,6 +32,14 @@ def metrics(histories: Iterable[History]) -> list[str]:
     return first + sorted(names - set(first))
 
 
+def neighbour(metric: str, names: Sequence[str], by: int) -> str:
+    """The metric ``by`` places farther on, in a circle; one that none of the runs has stands before them all."""
+    if not names:
+        return metric
+    at = names.index(metric) if metric in names else -1 if by > 0 else 0
+    return names[(at + by) % len(names)]
+
+
 def metric_title(metric: str) -> str:
     """`train/loss.base` as a person says it."""
     split, _, name = metric.partition("/")

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from kdtui.errors import FilterError
 from kdtui.store.filter import parse
 from kdtui.tui.completion import complete
-from kdtui.tui.curves import metric_title, metrics, shown
+from kdtui.tui.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.keys import bindings
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
@@ -260,8 +260,7 @@ class RunsScreen(ChartKeys, RunActions):
         """Show another curve."""
         names = self._metrics()
         if names:
-            at = names.index(self._metric) if self._metric in names else -1 if by > 0 else 0
-            self._metric = names[(at + by) % len(names)]
+            self._metric = neighbour(self._metric, names, by)
             self._draw()
 
     # order

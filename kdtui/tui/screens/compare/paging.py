@@ -7,7 +7,7 @@ import shlex
 from textual.widget import Widget
 
 from kdtui.tui.screens.charting import ChartKeys
-from kdtui.tui.screens.compare_room import Room
+from kdtui.tui.screens.compare.room import Room
 from kdtui.tui.widgets.table import Table
 
 

@@ -34,7 +34,7 @@ def target(text: str) -> tuple[Path, str]:
     return path, FORMATS[path.suffix.lower()]
 
 
-class Exports(CockpitScreen):
+class Writing(CockpitScreen):
     """A screen with actions on :attr:`comparison`."""
 
     @property

@@ -16,12 +16,12 @@ from kdtui.compare.render import seed_lines
 from kdtui.store.state import RunSummary
 from kdtui.tui.colours import curve_colour
 from kdtui.tui.compared import Compared, Missing, Teacher, called, teachers
-from kdtui.tui.curves import metric_title, metrics, shown
 from kdtui.tui.keys import bindings
-from kdtui.tui.screens.compare_export import Exports
-from kdtui.tui.screens.compare_paging import Paging
-from kdtui.tui.screens.compare_reading import Folders, read_folders
-from kdtui.tui.screens.compare_room import Room
+from kdtui.tui.screens.compare.curves import Curves
+from kdtui.tui.screens.compare.folders import Folders, read_folders
+from kdtui.tui.screens.compare.paging import Paging
+from kdtui.tui.screens.compare.room import Room
+from kdtui.tui.screens.compare.writing import Writing
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
@@ -34,12 +34,10 @@ _STILL: dict[str, Any] = dict.fromkeys(
     ("loss", "miou", "retention", "agreement", "step", "eta_seconds", "images_per_second", "last_event", "place")
 )
 """What changes with every step and has no say in a comparison."""
-
-
 _LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
 
 
-class CompareScreen(Paging, Exports, RunActions):
+class CompareScreen(Paging, Writing, RunActions):
     """Some runs: their numbers, what differs between their profiles, and their curves.
 
     Args:
@@ -69,10 +67,10 @@ class CompareScreen(Paging, Exports, RunActions):
         self._asked = self._answered = 0
         self._compared = Compared(None, {}, {}, {})
         self._fronts: dict[str, Pareto] = {}
-        self._metric = "val/miou"
 
         self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
         self.room = Room(id="room")
+        self._curves = Curves(self.room.chart, self._ids)
         self._seeds = Panel(id="seeds")
 
     def body(self) -> Iterable[Widget]:
@@ -247,24 +245,8 @@ class CompareScreen(Paging, Exports, RunActions):
         self.room.look_at(ranks.get(self.table.cursor_key or "", 0))
 
     def _draw(self) -> None:
-        board = self.cockpit.board
-        ids = [run_id for run_id in self._ids if run_id in board.rows]
-        found = shown(
-            self._metric, self._ids, board.rows, board.histories, self._letters(), dark=self.app.current_theme.dark
-        )
-        named = self._compared.named
-        notes = [f"{named.get(run_id, run_id)}: {board.broken[run_id]}" for run_id in ids if run_id in board.broken]
-        if any(run_id in board.partial for run_id in ids):
-            notes.append("the beginning is being read")
-        if not found.series:
-            notes.append("no run has measured it yet")
-        self.chart.show(
-            [replace(one, label=named.get(one.key, one.label)) for one in found.series],
-            references=found.references,
-            title=" · ".join([metric_title(self._metric), *notes]),
-            x_label=found.x_label,
-            x_max=found.x_max,
-        )
+        dark = self.app.current_theme.dark
+        self._curves.draw(self.cockpit.board, self._letters(), self._compared.named, dark=dark)
 
     def history_changed(self, run_id: str) -> None:
         """A curve grew; the first history of a teacher's students tells its IoU per class."""
@@ -329,11 +311,8 @@ class CompareScreen(Paging, Exports, RunActions):
         if self.room.page == "pareto":
             self.action_pareto()
             return
-        names = metrics(history for run_id in self._ids if (history := self.cockpit.board.histories.get(run_id)))
-        if names:
-            at = names.index(self._metric) if self._metric in names else -1 if by > 0 else 0
-            self._metric = names[(at + by) % len(names)]
-            self._draw()
+        self._curves.step(by, self.cockpit.board)
+        self._draw()
 
     def action_back(self) -> None:
         """To where one came from."""

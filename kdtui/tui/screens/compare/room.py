@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
 from kdtui.tui.compared import Across, Compared, across
-from kdtui.tui.screens.compare_pareto import ParetoPage
+from kdtui.tui.screens.compare.pareto import ParetoPage
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel, TextLine
@@ -18,8 +18,6 @@ from kdtui.wording import clean
 PAGES = ("curves", "numbers", "differs", "notes", "pareto")
 WIDE = 110
 """From so many columns on the curves stand beside another page, but for the one that has a chart of its own."""
-
-
 _NOTHING = "the profiles differ in names, tags and descriptions only"
 
 
