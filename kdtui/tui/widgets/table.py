@@ -13,14 +13,13 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.color import Color
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from kdtui.tui.widgets import table_messages
 from kdtui.tui.widgets.columns import GAP, Cell, Column, Slot, fit, lay_out, plain
+from kdtui.tui.widgets.table_cursor import CursorView
 from kdtui.tui.widgets.table_line import GUTTER, TableLine, difference, header, strip
 
 __all__ = ["Cell", "Column", "Table"]
@@ -29,7 +28,7 @@ _MARK = "*"
 """Of a marked row that the owner gave no letter."""
 
 
-class Table(ScrollView, can_focus=True, inherit_bindings=False):
+class Table(CursorView):
     """Rows under a header that stays; one row has the cursor, any may be marked.
 
     Args:
@@ -45,18 +44,6 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
     Table > .table--blurred { text-style: bold; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"table--header", "table--cursor", "table--blurred"}
-    # Moving about only: what is done to a row is bound by the screen, which has the key table.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, action, show=False)
-        for key, action in (
-            ("up", "cursor_up"),
-            ("down", "cursor_down"),
-            ("pageup", "page_up"),
-            ("pagedown", "page_down"),
-            ("home", "home"),
-            ("end", "end"),
-        )
-    ]
 
     Moved: TypeAlias = table_messages.Moved
     Opened: TypeAlias = table_messages.Opened
@@ -70,8 +57,6 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._columns = tuple(columns)
         self._cells = cells
         self._empty = empty
-        self._keys: list[str] = []
-        self._cursor = -1
         self._marks: frozenset[str] = frozenset()
         self._letters: Mapping[str, str | Cell] = {}
         self._sorted: tuple[str | None, bool] = (None, False)
@@ -104,7 +89,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
             self._reorder(order)
         self._update()
         if self.cursor_key != before:
-            self.post_message(self.Moved(self, self.cursor_key))
+            self._tell_moved()
 
     def set_columns(self, columns: Sequence[Column]) -> None:
         """Have other columns; nothing is asked for before the next :meth:`show`, which follows at once."""
@@ -112,16 +97,6 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
             self._columns = tuple(columns)
             self._rows.clear()
             self._lines, self._wanted, self._slots = {}, [], ()
-
-    @property
-    def cursor_key(self) -> str | None:
-        """Key of the row that has the cursor; None without rows."""
-        return self._keys[self._cursor] if self._cursor >= 0 else None
-
-    def move_to(self, key: str) -> None:
-        """Put the cursor on a key and bring its row into sight; a key that is not shown leaves it where it is."""
-        if key in self._keys:
-            self._go(self._keys.index(key))
 
     @property
     def empty(self) -> str:
@@ -163,30 +138,6 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
 
     # what the person does
 
-    def action_cursor_up(self) -> None:
-        """One row up."""
-        self._go(self._cursor - 1)
-
-    def action_cursor_down(self) -> None:
-        """One row down."""
-        self._go(self._cursor + 1)
-
-    def action_page_up(self) -> None:
-        """As many rows up as are seen."""
-        self._go(self._cursor - self._height)
-
-    def action_page_down(self) -> None:
-        """As many rows down as are seen."""
-        self._go(self._cursor + self._height)
-
-    def action_home(self) -> None:
-        """The first row."""
-        self._go(0)
-
-    def action_end(self) -> None:
-        """The last row."""
-        self._go(len(self._keys) - 1)
-
     def action_toggle_mark(self) -> None:
         """Mark the row under the cursor, or take its mark away."""
         if self.cursor_key is not None:
@@ -217,52 +168,8 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
 
     # where the rows are
 
-    @property
-    def _height(self) -> int:
-        """Rows that are seen at once."""
-        return max(1, self.size.height - 1)
-
-    def _reorder(self, keys: list[str]) -> None:
-        old, key, on_screen = self._keys, self.cursor_key, self._cursor - self.scroll_offset.y
-        self._keys = keys
-        if not keys:
-            self._cursor = -1
-        elif key is None:
-            self._cursor = 0
-        else:
-            here = set(keys)
-            if key not in here:
-                around = [*old[self._cursor + 1 :], *reversed(old[: self._cursor])]
-                key = next((other for other in around if other in here), keys[0])
-            self._cursor = keys.index(key)
-        # One narrow column is never wider than the widget: there is nothing to scroll to the right.
-        self.virtual_size = Size(1, len(keys) + 1)
-        top = self.scroll_offset.y
-        # At the very top new rows come in under the eyes; farther down what is read stays where it is.
-        self._scroll(self._cursor - on_screen if top and 0 <= on_screen < self._height else top)
-
-    def _go(self, index: int) -> None:
-        index = max(0, min(len(self._keys) - 1, index))
-        if not self._keys or index == self._cursor:
-            self._into_sight()
-            return
-        self._cursor = index
-        self._into_sight()
-        self._update()
-        self.post_message(self.Moved(self, self._keys[index]))
-
-    def _into_sight(self) -> None:
-        top = self.scroll_offset.y
-        self._scroll(max(min(top, self._cursor), self._cursor - self._height + 1))
-
-    def _scroll(self, top: int) -> None:
-        if self.size.height:
-            self.scroll_to(y=max(0, min(top, len(self._keys) - self._height)), animate=False, force=True)
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other rows are seen: columns get their widths before anything is drawn."""
-        self._update()
-        super().watch_scroll_y(old_value, new_value)
+    def _tell_moved(self) -> None:
+        self.post_message(self.Moved(self, self.cursor_key))
 
     def watch_show_vertical_scrollbar(self) -> None:
         """The bar takes a column, or gives it back."""
