@@ -1,24 +1,22 @@
-"""The app: the board, the watch, the screens, and what is done to runs on a person's behalf."""
+"""The app: the board, the watch and the screens."""
 
 from __future__ import annotations
 
 import asyncio
-import shlex
 import signal
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from textual.app import App
 from textual.events import Resize
 from textual.screen import Screen
 
-from kdtui.errors import KdtuiError, LaunchError
+from kdtui.errors import KdtuiError
 from kdtui.launch.command import ask as ask_the_engine
 from kdtui.launch.measuring import measure as measure_runs
-from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
+from kdtui.tui.deeds import Deeds
 from kdtui.tui.header import header_parts, time_of_day
 from kdtui.tui.keys import bindings
 from kdtui.tui.machine import Machine
@@ -32,14 +30,12 @@ from kdtui.tui.terminal import period
 from kdtui.tui.watch import RunsSource, Source, Watch, follower
 from kdtui.tui.widgets.line import Line
 
-T = TypeVar("T")
-
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 SAID = 10.0
 """Seconds for which the status line says what was done."""
 
 
-class KdtuiApp(App[None]):
+class KdtuiApp(Deeds):
     """The cockpit over one run store.
 
     Args:
@@ -187,46 +183,6 @@ class KdtuiApp(App[None]):
         if count == self._said_count and self.said[0]:
             self.say("")
 
-    def do(
-        self,
-        work: Callable[[], T],
-        then: Callable[[T], None],
-        *,
-        failed: Callable[[KdtuiError], None] | None = None,
-        group: str = "default",
-    ) -> None:
-        """Do ``work`` in a thread, then hand what it gave to ``then`` on the UI thread.
-
-        A :class:`KdtuiError` goes to ``failed``, by default the status line; nothing is lost by it.
-        """
-
-        def carry_out() -> None:
-            try:
-                result = work()
-            except KdtuiError as error:
-                self.call_from_thread(failed or self.say_error, error)
-            except OSError as error:
-                failure = LaunchError(error.strerror or str(error), where=error.filename)
-                self.call_from_thread(failed or self.say_error, failure)
-            else:
-                self.call_from_thread(then, result)
-
-        self.run_worker(carry_out, thread=True, group=group)
-
-    def say_error(self, error: KdtuiError) -> None:
-        """A failure in the status line: what, found, and the next step."""
-        facts = [error.what, error.found, error.hint and f"next: {error.hint}"]
-        self.say(" · ".join(" ".join(fact.split()) for fact in facts if fact), error=True)
-
-    def run_of(self, run_id: str) -> Run:
-        """The folder of a run on the board."""
-        return Run(self.store.root / run_id)
-
-    def name_of(self, run_id: str) -> str:
-        """What a run is called; its id when it is not on the board."""
-        row = self.board.find(run_id)
-        return run_id if row is None else row.name
-
     def open_run(self, run_id: str) -> None:
         """Show one run."""
         from kdtui.tui.screens.run import RunScreen
@@ -256,77 +212,6 @@ class KdtuiApp(App[None]):
         self.watcher.nudge(ids)
         self._tell(lambda screen: screen.measured())
 
-    def stop_runs(self, ids: Collection[str], *, kill: bool = False) -> None:
-        """Ask runs to save and end, or end them at once."""
-        runs = [self.run_of(run_id) for run_id in ids]
-
-        def work() -> tuple[list[str], list[KdtuiError]]:
-            from kdtui.launch.launcher import launcher_for
-
-            launcher = launcher_for("local", self.store.for_thread())
-            done, errors = [], []
-            for run in runs:
-                try:
-                    launcher.stop(run, kill=kill)
-                except KdtuiError as error:  # the others are still to be stopped
-                    errors.append(error)
-                else:
-                    done.append(run.id)
-            return done, errors
-
-        def then(result: tuple[list[str], list[KdtuiError]]) -> None:
-            done, errors = result
-            self.watcher.nudge(ids)
-            if errors:
-                self.say_error(errors[0])
-            else:
-                names = self.name_of(done[0]) if len(done) == 1 else f"{len(done)} runs"
-                flag = ["--kill"] if kill else []
-                self.say(f"{names}: {'killed' if kill else 'asked to stop'}", twin("stop", *flag, *done))
-
-        self.do(work, then)
-
-    def resume_run(self, run_id: str, total_epochs: int | None = None) -> None:
-        """Launch the next attempt of a run."""
-        from kdtui.launch.start import resume
-
-        run = self.run_of(run_id)
-        flag = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
-
-        def then(_: None) -> None:
-            self.watcher.nudge([run_id])
-            self.say(f"{self.name_of(run_id)}: launched again", twin("resume", run_id, *flag, "--detach"))
-
-        self.say(f"{self.name_of(run_id)}: launching")
-        self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs), then)
-
-    def remove_runs(self, ids: Collection[str]) -> None:
-        """Delete runs with their files."""
-        from kdtui.launch.start import once_over
-
-        def work() -> int:
-            store = self.store.for_thread()
-            for run_id in ids:
-                run = self.run_of(run_id)
-                once_over(store, run, lambda run=run: store.remove(run))  # type: ignore[misc]
-            return len(ids)
-
-        def then(count: int) -> None:
-            self.watcher.nudge()
-            self.say(f"{count} run{'s' if count > 1 else ''} removed", twin("remove", *ids))
-
-        self.do(work, then)
-
-    def copy_text(self, text: str, what: str) -> None:
-        """Copy and say so; in a thread, for tmux may not answer and the store's disk be slow."""
-        from kdtui.tui.clipboard import copy
-
-        def to_terminal(text: str) -> None:
-            self.call_from_thread(self.copy_to_clipboard, text)
-
-        file = self.store.root / ".cache" / "copied.txt"
-        self.do(lambda: copy(to_terminal, text, file), lambda where: self.say(f"{what}: {where}"))
-
     # the app's own keys
 
     def action_help(self) -> None:
@@ -353,8 +238,3 @@ class KdtuiApp(App[None]):
             self.push_screen(TooSmall())
         elif not small and isinstance(self.screen, TooSmall):
             self.pop_screen()
-
-
-def twin(*words: str) -> str:
-    """The command line's way to do something, ready for a shell."""
-    return shlex.join(["kdtui", *words])
