@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from kdtui.errors import KdtuiError
 from kdtui.tui.screens.dialog import Dialog
+from kdtui.tui.widgets.entry import Entry
 from kdtui.wording import clean
 
 
@@ -46,14 +47,10 @@ class Prompt(Dialog[str | None]):
             yield Static(clean(self._title), markup=False, classes="title")
             if self._detail:
                 yield Static(clean(self._detail), markup=False, classes="muted")
-            yield Input(clean(self._value), id="answer")
+            yield Entry(clean(self._value), id="answer")
             yield Static("", markup=False, id="mistake")
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")
-
-    def on_mount(self) -> None:
-        """No blinking: it writes to the terminal for nothing."""
-        self.query_one(Input).cursor_blink = False
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Say at once what is wrong."""

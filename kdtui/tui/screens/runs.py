@@ -20,6 +20,7 @@ from kdtui.tui.keys import bindings
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
 from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.widgets.entry import Entry
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.table import Cell, Table
@@ -32,7 +33,7 @@ _MOVED = 0.12
 """Seconds for which the cursor rests before a history is read."""
 
 
-class FilterInput(Input):
+class FilterEntry(Entry):
     """The filter's line; tab takes what is offered, as the right arrow does."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "cursor_right", "Complete", show=False)]
@@ -68,12 +69,11 @@ class RunsScreen(ChartKeys, RunActions):
     def body(self) -> Iterable[Widget]:
         """Table, filter line, chart."""
         yield Table(COLUMNS, self._cells, empty="no runs yet: n sets one up", id="runs")
-        filter_line = FilterInput(
+        filter_line = FilterEntry(
             placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc leaves",
             id="filter",
             suggester=_Completer(self.cockpit.board),
         )
-        filter_line.cursor_blink = False
         filter_line.display = False
         yield filter_line
         with Container(id="curve") as curve:
@@ -285,14 +285,14 @@ class RunsScreen(ChartKeys, RunActions):
 
     def action_filter(self) -> None:
         """Open the filter's line."""
-        line = self.query_one("#filter", FilterInput)
+        line = self.query_one("#filter", FilterEntry)
         line.display = True
         line.value = self._filter
         line.focus()
 
     def action_clear(self) -> None:
         """Leave the filter's line, then drop the filter, then the marks."""
-        line = self.query_one("#filter", FilterInput)
+        line = self.query_one("#filter", FilterEntry)
         if line.display or self._filter:
             self._leave_filter(keep=False)
         elif self.board.marked:
@@ -317,7 +317,7 @@ class RunsScreen(ChartKeys, RunActions):
             self._leave_filter(keep=True)
 
     def _leave_filter(self, *, keep: bool) -> None:
-        line = self.query_one("#filter", FilterInput)
+        line = self.query_one("#filter", FilterEntry)
         if not keep:
             self._filter = ""
         self._filtering = None

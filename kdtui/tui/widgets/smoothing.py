@@ -43,8 +43,3 @@ class Smoother:
                 append(math.nan)
         self._mean, self._total = mean, total
         return smoothed
-
-
-def smooth(values: Iterable[float], weight: float) -> list[float]:
-    """A whole curve smoothed at once: see :class:`Smoother`."""
-    return Smoother(weight).extend(values)

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.smoothing import STRONGEST, Smoother, smooth
+from kdtui.tui.widgets.smoothing import STRONGEST, Smoother
 
 weights = st.floats(0.0, STRONGEST)
 values = st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -math.inf])), max_size=60)
+
+
+def smooth(numbers: list[float], weight: float) -> list[float]:
+    """A whole curve at once."""
+    return Smoother(weight).extend(numbers)
 
 
 def tensorboard(numbers: list[float], weight: float) -> list[float]:
