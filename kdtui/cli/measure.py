@@ -12,6 +12,7 @@ from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
 from kdtui.cli.options import Json, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted
+from kdtui.measurement import MeasureOptions
 from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, ratio
 
 
@@ -22,6 +23,9 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+_USUAL = MeasureOptions()
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(measure)
@@ -29,10 +33,12 @@ def register(app: typer.Typer) -> None:
 
 def measure(
     runs: RunNames,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of the larger call.")] = 8,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = 30,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = 5,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of the larger call.")] = _USUAL.batch,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = _USUAL.repeats,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = _USUAL.warmup,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")
+    ] = _USUAL.threads,
     device: Annotated[Device, typer.Option("--device", help="Where latency is measured.")] = Device.cpu,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="One table of all networks, for a README, instead of one for each run.")
@@ -41,11 +47,11 @@ def measure(
     runs_dir: RunsDir = None,
 ) -> None:
     """Measure size and latency of students beside their teachers, with the device to itself."""
-    from kdtui.launch.measuring import How, measure
+    from kdtui.launch.measuring import measure
 
     store = open_store(runs_dir)
     found = list(dict.fromkeys(store.find(run) for run in runs))
-    how = How(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
+    how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
     try:
         answers = measure(store.root, found, how, heard=teller())
     except KeyboardInterrupt as error:

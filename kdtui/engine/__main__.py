@@ -156,10 +156,11 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     progress = _cancellable()
     progress("loading", 0, 0)
 
-    from kdtui.engine.measure import Settings, measure
+    from kdtui.engine.measure import measure
+    from kdtui.measurement import MeasureOptions
     from kdtui.store.run import Run
 
-    settings = Settings(**json.loads(options.settings))
+    settings = MeasureOptions(**json.loads(options.settings))
     return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
 
 
@@ -228,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
 
     measure = verbs.add_parser("measure", help="size and latency of students and their teachers")
     measure.add_argument("runs", nargs="+", metavar="RUN")
-    measure.add_argument("--settings", default="{}", help="JSON of kdtui.engine.measure.Settings")
+    measure.add_argument("--settings", default="{}", help="JSON of kdtui.measurement.MeasureOptions")
     measure.set_defaults(verb=_measure)
 
     doctor = verbs.add_parser("doctor", help="torch, its devices, and one tiny step")

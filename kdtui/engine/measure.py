@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from kdtui.engine.export.verify import session
 from kdtui.engine.measure_subject import Subject, student_of, teacher_of
 from kdtui.engine.measure_time import Call, Quartiles, interleaved, on_cpu, on_gpu
 from kdtui.errors import EngineError
+from kdtui.measurement import MeasureOptions
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -35,27 +35,8 @@ Progress = Callable[[str, int, int], None]
 _SMALLER = ("parameters", "parameters_used", "parameter_bytes", "macs", "state_bytes", "peak_memory_bytes")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How it is measured.
-
-    Attributes:
-        batch: Images of the larger call.
-        repeats: Timed rounds.
-        warmup: Rounds before them.
-        threads: Of torch and of onnxruntime.
-        device: ``cpu`` or ``gpu``.
-    """
-
-    batch: int = 8
-    repeats: int = 30
-    warmup: int = 5
-    threads: int = 1
-    device: str = "cpu"
-
-
 def measure(
-    runs: Sequence[Run], settings: Settings, *, progress: Progress = lambda words, done, total: None
+    runs: Sequence[Run], settings: MeasureOptions, *, progress: Progress = lambda words, done, total: None
 ) -> dict[str, Any]:
     """Measure the students of ``runs`` and their teachers, and write each run's ``measurements.json``.
 
@@ -129,7 +110,7 @@ def ratios(teacher: Mapping[str, Any] | None, student: Mapping[str, Any]) -> dic
     return found
 
 
-def _device(settings: Settings) -> torch.device:
+def _device(settings: MeasureOptions) -> torch.device:
     if settings.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -149,7 +130,7 @@ def _teacher_path(run: Run) -> Path | None:
 
 
 def _latencies(
-    subjects: Mapping[Path, Subject], settings: Settings, device: torch.device, progress: Progress
+    subjects: Mapping[Path, Subject], settings: MeasureOptions, device: torch.device, progress: Progress
 ) -> dict[Path, dict[str, dict[str, Any]]]:
     calls: dict[tuple[Path, str, int], Call] = {}
     for path, subject in subjects.items():
@@ -186,7 +167,7 @@ def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
     return call
 
 
-def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: Settings) -> dict[int, Call]:
+def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: MeasureOptions) -> dict[int, Call]:
     """Batch size to a call of the exported file, for the batch sizes it takes."""
     options = exports.from_json(report["options"])
     if not options.dynamic_size:
@@ -202,7 +183,7 @@ def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: Set
     return {count: call_with(count) for count in counts}
 
 
-def _setup(settings: Settings, device: torch.device) -> dict[str, Any]:
+def _setup(settings: MeasureOptions, device: torch.device) -> dict[str, Any]:
     return {
         "made": time.time(),
         "device": settings.device,

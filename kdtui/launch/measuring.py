@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
 from kdtui.launch.converse import Step, converse
 from kdtui.launch.exclusive import alone
+from kdtui.measurement import MeasureOptions
 from kdtui.store.run import Run
-
-
-@dataclass(frozen=True)
-class How:
-    """How latency is measured.
-
-    Attributes:
-        batch: Images of the larger call; the other one has 1.
-        repeats: Timed rounds.
-        warmup: Rounds before them.
-        threads: Of torch and onnxruntime; one is what repeats best, and what two machines share.
-        device: ``cpu`` or ``gpu``.
-    """
-
-    batch: int = 8
-    repeats: int = 30
-    warmup: int = 5
-    threads: int = 1
-    device: str = "cpu"
 
 
 def measure(
     root: Path,
     runs: Sequence[Run],
-    how: How,
+    how: MeasureOptions,
     *,
     heard: Callable[[Step], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,

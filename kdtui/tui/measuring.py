@@ -12,7 +12,7 @@ from textual.worker import Worker, get_current_worker
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.launch.converse import Step
-from kdtui.launch.measuring import How
+from kdtui.measurement import MeasureOptions
 from kdtui.store.run import Run
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Measuring:
 
         error: KdtuiError | None = None
         try:
-            self._measure(app.store.root, runs, How(), heard=heard, cancelled=lambda: worker.is_cancelled)
+            self._measure(app.store.root, runs, MeasureOptions(), heard=heard, cancelled=lambda: worker.is_cancelled)
         except KdtuiError as failure:
             error = failure
         except OSError as failure:

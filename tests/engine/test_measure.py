@@ -14,17 +14,18 @@ from torch import nn
 from kdtui import catalog
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
-from kdtui.engine.measure import Settings, measure, ratios
+from kdtui.engine.measure import measure, ratios
 from kdtui.engine.measure_memory import peak_memory
 from kdtui.engine.measure_time import interleaved, quartiles
 from kdtui.errors import EngineError, Interrupted
 from kdtui.events import Started
 from kdtui.exports import ExportOptions
+from kdtui.measurement import MeasureOptions
 from kdtui.store.exports import export_path, report_of
 from kdtui.store.run import Run
 from tests.engine.runs import events_of, fit, make_run
 
-QUICK = Settings(batch=2, repeats=3, warmup=1)
+QUICK = MeasureOptions(batch=2, repeats=3, warmup=1)
 
 
 @pytest.fixture(scope="module")
