@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from textual.app import ComposeResult
-
 from kdtui.profile.find import ProfileFile
-from kdtui.tui.form import Checked, Draft
-from kdtui.tui.screens.new_run.section import Section
-from kdtui.tui.widgets.labelled import Mistake
-from kdtui.tui.widgets.panel import Panel
-from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.form import Draft
+from kdtui.tui.screens.new_run.picking import PickingSection
 from kdtui.tui.widgets.table import Cell, Column
 
 _RECIPE = "(recipe)"
@@ -19,28 +14,17 @@ _CLONE = "(clone)"
 _COLUMNS = (Column("name", "profile", 12, 26), Column("about", "", 0, grow=True, drop=1))
 
 
-class ProfileSection(Section):
+class ProfileSection(PickingSection):
     """The list of profiles."""
 
     TITLE = "PROFILE"
     PLACES = ("profile",)
 
     def __init__(self) -> None:
-        super().__init__(id="profile")
+        super().__init__(_COLUMNS, placeholder="search, or a .toml", empty="no such profile", id="profile")
         self._files: dict[str, ProfileFile] = {}
         self._draft = Draft()
         self._clone = ""
-        self._picker = Picker(
-            _COLUMNS, self._cells, find=self._find, placeholder="search, or a .toml", empty="no such profile"
-        )
-        self._mistake = Mistake()
-        self._about = Panel(wraps=True, classes="about")
-
-    def fields(self) -> ComposeResult:
-        """Mistake, list, what the one under the cursor is."""
-        yield self._mistake
-        yield self._picker
-        yield self._about
 
     def listed(self, files: Iterable[ProfileFile]) -> None:
         """Show these profiles."""
@@ -57,11 +41,6 @@ class ProfileSection(Section):
         self._picker.choose(self._key())
         self.entitle(draft.profile or (f"as {draft.clone}" if draft.clone else "the teacher's own recipe"))
         self._tell()
-
-    def show(self, checked: Checked) -> None:
-        """Show what is wrong with it."""
-        super().show(checked)
-        self._mistake.say(checked.mistakes.get("profile", ""))
 
     def _key(self) -> str:
         return _CLONE if self._draft.clone else self._draft.profile or _RECIPE
@@ -93,27 +72,11 @@ class ProfileSection(Section):
         extends = f"  extends {file.extends}" if file is not None and file.extends else ""
         self._about.show([[(self._words(key) or "(no description)", ""), (extends + place, "muted")]])
 
-    def on_picker_moved(self, event: Picker.Moved) -> None:
-        """What is it?"""
-        event.stop()
-        self._tell()
-
-    def on_picker_typed(self, event: Picker.Typed) -> None:
-        """The list changed under the cursor."""
-        event.stop()
-        self._tell()
-
-    def on_picker_picked(self, event: Picker.Picked) -> None:
+    def picked(self, key: str) -> None:
         """This one."""
-        event.stop()
-        named = "" if event.key in (_RECIPE, _CLONE) else event.key
-        self._choose(named, self._clone if event.key == _CLONE else "")
+        named = "" if key in (_RECIPE, _CLONE) else key
+        self._choose(profile=named, clone=self._clone if key == _CLONE else "")
 
-    def on_picker_entered(self, event: Picker.Entered) -> None:
+    def entered(self, text: str) -> None:
         """A file."""
-        event.stop()
-        self._choose(event.text.strip(), "")
-
-    def _choose(self, profile: str, clone: str) -> None:
-        self._picker.leave()
-        self.post_message(self.Edited({"profile": profile, "clone": clone}))
+        self._choose(profile=text, clone="")

@@ -9,10 +9,9 @@ from textual.app import ComposeResult
 from kdtui.catalog import Cost
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
-from kdtui.tui.screens.new_run.section import FieldRow, Section
-from kdtui.tui.widgets.labelled import Mistake
-from kdtui.tui.widgets.panel import Panel, Span
-from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.screens.new_run.picking import PickingSection
+from kdtui.tui.screens.new_run.section import FieldRow
+from kdtui.tui.widgets.panel import Span
 from kdtui.tui.widgets.table import Cell, Column
 from kdtui.wording import millions, ratio
 
@@ -26,33 +25,22 @@ _USUAL = Shape("Unet", 5, 4, 256, 256)
 """What costs are shown for while no profile is chosen."""
 
 
-class StudentSection(Section):
+class StudentSection(PickingSection):
     """Encoders, as the cursor moves over them, and the decoder."""
 
     TITLE = "STUDENT"
     PLACES = ("encoder", "decoder")
 
     def __init__(self) -> None:
-        super().__init__(id="student")
+        super().__init__(_COLUMNS, placeholder="search encoders", empty="enter takes any tu-NAME of timm", id="student")
         self._shape = _USUAL
         self._teacher: Cost | None = None
         self._chosen = ""
         self._own = ""
-        self._picker = Picker(
-            _COLUMNS,
-            self._cells,
-            find=self._find,
-            placeholder="search encoders",
-            empty="enter takes any tu-NAME of timm",
-        )
-        self._mistake = Mistake()
-        self._about = Panel(wraps=True, classes="about")
 
     def fields(self) -> ComposeResult:
         """Mistake, list, costs of the one under the cursor, decoder."""
-        yield self._mistake
-        yield self._picker
-        yield self._about
+        yield from super().fields()
         yield FieldRow("decoder")
 
     def chose(self, draft: Draft) -> None:
@@ -63,7 +51,6 @@ class StudentSection(Section):
     def show(self, checked: Checked) -> None:
         """Show what is wrong, and what the profile's own encoder and size are."""
         super().show(checked)
-        self._mistake.say(checked.mistakes.get("encoder", ""))
         before = (self._shape, self._own)
         self._shape, self._own = checked.shape or _USUAL, checked.own.get("encoder", "")
         if before != (self._shape, self._own):
@@ -119,29 +106,13 @@ class StudentSection(Section):
             lines.append(_against(cost, self._teacher))
         self._about.show(lines)
 
-    def on_picker_moved(self, event: Picker.Moved) -> None:
-        """What would it give?"""
-        event.stop()
-        self._tell()
-
-    def on_picker_typed(self, event: Picker.Typed) -> None:
-        """The list changed under the cursor."""
-        event.stop()
-        self._tell()
-
-    def on_picker_picked(self, event: Picker.Picked) -> None:
+    def picked(self, key: str) -> None:
         """This one."""
-        event.stop()
-        self._choose(event.key)
+        self._choose(encoder=key)
 
-    def on_picker_entered(self, event: Picker.Entered) -> None:
+    def entered(self, text: str) -> None:
         """One that the catalog does not have."""
-        event.stop()
-        self._choose(event.text.strip())
-
-    def _choose(self, encoder: str) -> None:
-        self._picker.leave()
-        self.post_message(self.Edited({"encoder": encoder}))
+        self._choose(encoder=text)
 
 
 def _against(student: Cost, teacher: Cost) -> list[Span]:

@@ -16,10 +16,7 @@ from kdtui.tui.door import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
 from kdtui.tui.form.browse import Found, is_checkpoint_folder, is_path
 from kdtui.tui.screens.new_run.inspected import called, lines_of
-from kdtui.tui.screens.new_run.section import Section
-from kdtui.tui.widgets.labelled import Mistake
-from kdtui.tui.widgets.panel import Panel
-from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.screens.new_run.picking import PickingSection
 from kdtui.tui.widgets.table import Cell, Column
 from kdtui.wording import mebibytes, millions, number
 
@@ -33,7 +30,7 @@ _COLUMNS = (
 _EMPTY = "no checkpoints here yet: type a path, or train a teacher first"
 
 
-class TeacherSection(Section):
+class TeacherSection(PickingSection):
     """The list of teachers with an inspector.
 
     Args:
@@ -58,7 +55,7 @@ class TeacherSection(Section):
             super().__init__()
 
     def __init__(self, known: Callable[[Path], Inspected | None]) -> None:
-        super().__init__(id="teacher")
+        super().__init__(_COLUMNS, placeholder="search, or a path: / ~ .", empty=_EMPTY, id="teacher")
         self._known = known
         self._rows: dict[str, TeacherRow] = {}
         self._sought: dict[str, str] = {}
@@ -67,11 +64,6 @@ class TeacherSection(Section):
         self._checked = Checked()
         self._asked: set[Path] = set()
         self._moved = False
-        self._picker = Picker(
-            _COLUMNS, self._cells, find=self._find, placeholder="search, or a path: / ~ .", empty=_EMPTY
-        )
-        self._mistake = Mistake()
-        self._about = Panel(wraps=True, classes="about")
 
     def fields(self) -> ComposeResult:
         """Mistake, list and inspector."""
@@ -105,7 +97,6 @@ class TeacherSection(Section):
         """Show what is wrong with it: what the form found, or what is in the file."""
         super().show(checked)
         before, self._checked = self._checked, checked
-        self._say_mistake()
         if (before.teacher, before.own.get("teacher")) != (checked.teacher, checked.own.get("teacher")):
             self._search()
         self._entitle()
@@ -121,16 +112,17 @@ class TeacherSection(Section):
         self._asked.discard(checkpoint)
         if not is_path(self._picker.text):
             self._search()
-        self._say_mistake()
+        self._mistake.say(self._wrong(self._checked))
         self._tell()
 
-    def _say_mistake(self) -> None:
-        mistake = self._checked.mistakes.get("teacher", "")
-        if not mistake and self._checked.teacher is not None:
-            found = self._known(self._checked.teacher)
+    def _wrong(self, checked: Checked) -> str:
+        """What the form found, or what is in the file."""
+        mistake = super()._wrong(checked)
+        if not mistake and checked.teacher is not None:
+            found = self._known(checked.teacher)
             if found is not None and found.mistake:
                 mistake = "; ".join(part for part in (" ".join(found.mistake.split()), found.hint) if part)
-        self._mistake.say(mistake)
+        return mistake
 
     # the list
 
@@ -221,47 +213,38 @@ class TeacherSection(Section):
         else:
             self._about.show(lines_of(path, self._known(path)))
 
-    def on_picker_moved(self, event: Picker.Moved) -> None:
+    def moved(self) -> None:
         """What is it? Nothing is started to find out."""
-        event.stop()
         self._moved = self._picker.has_focus_within  # by a person, not because the list changed
         self._tell()
 
-    def on_picker_typed(self, event: Picker.Typed) -> None:
+    def typed(self, text: str) -> None:
         """Go along a path; anything else is searched for already."""
-        event.stop()
         self._found = {}
-        if is_path(event.text):
-            self.post_message(self.Browse(event.text))
+        if is_path(text):
+            self.post_message(self.Browse(text))
         self._tell()
 
-    def on_picker_picked(self, event: Picker.Picked) -> None:
+    def picked(self, key: str) -> None:
         """This one; a folder is gone into."""
-        event.stop()
-        entry = self._found.get(event.key)
+        entry = self._found.get(key)
         if entry is not None and not entry.teaches:
             self._picker.text = entry.path
             return
-        row = self._rows.get(event.key)
-        text = {_OWN: "", ALONE: ALONE}.get(event.key, event.key if row is None else row.run or event.key)
-        path = self._path(event.key)
-        self._choose(text)
+        row = self._rows.get(key)
+        text = {_OWN: "", ALONE: ALONE}.get(key, key if row is None else row.run or key)
+        path = self._path(key)
+        self._choose(teacher=text)
         found = None if path is None else self._known(path)
         if path is not None and (found is None or found.mistake):
             self.post_message(self.Inspect(path))
 
-    def on_picker_entered(self, event: Picker.Entered) -> None:
+    def entered(self, text: str) -> None:
         """A run's name or the beginning of its id, or a path that is no checkpoint by its ending."""
-        event.stop()
-        text = event.text.strip()
         path = expanded(text).absolute()
         if is_path(text) and os.path.isdir(path) and not is_checkpoint_folder(path):  # noqa: PTH112 (raises nothing)
             self._picker.text = f"{text.rstrip(os.sep)}{os.sep}"
             return
-        self._choose(text)
+        self._choose(teacher=text)
         if is_path(text) and os.path.exists(path):  # noqa: PTH110 (a folder nobody may enter is told by the form)
             self.post_message(self.Inspect(path))
-
-    def _choose(self, text: str) -> None:
-        self._picker.leave()
-        self.post_message(self.Edited({"teacher": text}))
