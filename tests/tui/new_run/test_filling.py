@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.geometry import Region
-from textual.pilot import Pilot
 from textual.widgets import Input
 
-from kdtui.errors import TeacherError
-from kdtui.tui.app import KdtuiApp
 from kdtui.tui.form.fields import FIELDS
-from kdtui.tui.screens.new_run import NewRunScreen
 from kdtui.tui.screens.new_run.section import Section
-from kdtui.tui.screens.new_run.verdict import Verdict
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.labelled import Mistake
-from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Track
-from tests.tui.scenes import Engine, Scene, cockpit, recorded, settled, shows, text, until
-
-ENGINE = Path(__file__).with_name("echo_engine.py")
-SMALL, LARGE = (80, 24), (120, 36)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with nothing in it, where one run at a time has the CPU."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
-
-
-@pytest.fixture
-def teachers(scene: Scene) -> Scene:
-    """A store with a run that may teach."""
-    scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76)
-    return scene
-
-
-def form(app: KdtuiApp) -> NewRunScreen:
-    assert isinstance(app.screen, NewRunScreen)
-    return app.screen
-
-
-def verdict(app: KdtuiApp) -> str:
-    return form(app).query_one(Verdict).text
-
-
-async def opened(pilot: Pilot[Any], clone: str | None = None) -> NewRunScreen:
-    """The form, once it has read its first draft."""
-    app = pilot.app
-    assert isinstance(app, KdtuiApp)
-    await settled(pilot)
-    app.new_run(clone)
-    await until(pilot, lambda: form(app).read_draft is not None)
-    return form(app)
-
-
-async def read(pilot: Pilot[Any]) -> None:
-    """Wait until what is typed was read."""
-    app = pilot.app
-    assert isinstance(app, KdtuiApp)
-    await pilot.pause()
-    screen = form(app)
-    await until(pilot, lambda: screen.texts().items() <= vars(screen.draft).items())
-    await until(pilot, lambda: screen.read_draft == screen.draft)
-
-
-async def typed(pilot: Pilot[Any], name: str, letters: str) -> None:
-    """Type into a field."""
-    app = pilot.app
-    assert isinstance(app, KdtuiApp)
-    form(app).focus_field(name)
-    await pilot.pause()
-    await pilot.press(*letters)
-    await read(pilot)
+from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed, verdict
+from tests.tui.scenes import Engine, Scene, cockpit, recorded, shows, text, until
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -181,130 +115,6 @@ async def test_a_launch_with_mistakes_goes_to_the_first_and_asks_nobody(teachers
         await until(pilot, lambda: screen._focused_field() == "epochs")
         assert not engine.asked
         assert len(teachers.store.runs()) == 1
-
-
-async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_once(
-    teachers: Scene, tmp_path: Path
-) -> None:
-    (tmp_path / "models").mkdir()
-    for name in ("one.pth", "two.pth"):
-        (tmp_path / "models" / name).write_bytes(b"weights")
-    engine = Engine({"inspect": {"architecture": "Unet", "encoder": "resnet50", "parameters": 32_500_000}})
-    app = cockpit(teachers, ask=engine)
-    async with app.run_test(size=LARGE) as pilot:
-        screen = await opened(pilot)
-        picker = screen.query_one("#teacher Picker", Picker)
-        await pilot.press("ctrl+down", "down", "up")
-        await shows(pilot, "Unet timm-efficientnet-b3")
-        await pilot.press(*"models/")
-        await shows(pilot, "one.pth", "two.pth")
-        await pilot.press("down", "up", "down")
-        await shows(pilot, "not opened yet")
-        assert not engine.asked
-
-        await pilot.press("enter")
-        await shows(pilot, "Unet resnet50", "32.50 M parameters")
-        await read(pilot)
-        assert engine.asked == [("inspect", str(tmp_path / "models" / "two.pth"))]
-        assert screen.draft.teacher == "models/two.pth"
-        # The list is that of the store again, with the picked file in it.
-        assert picker.cursor_key == str(tmp_path / "models" / "two.pth")
-        await pilot.press("down", "up")
-        await shows(pilot, "Unet resnet50")
-        assert len(engine.asked) == 1
-
-
-async def test_a_folder_is_gone_into_and_one_that_cannot_be_read_says_so(teachers: Scene, tmp_path: Path) -> None:
-    (tmp_path / "models" / "deep").mkdir(parents=True)
-    (tmp_path / "models" / "deep" / "x.pth").write_bytes(b"")
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot)
-        await pilot.press("ctrl+down", *"./mod")
-        await shows(pilot, "models/")
-        await pilot.press("enter")
-        await shows(pilot, "deep/")
-        await pilot.press("enter")
-        await shows(pilot, "x.pth")
-        await pilot.press(*"/nowhere/")
-        await shows(pilot, "cannot be read")
-        await pilot.press("escape")
-        await shows(pilot, "b3-teacher")
-
-
-async def test_a_teacher_that_fails_to_load_is_read_on_the_form(teachers: Scene, tmp_path: Path) -> None:
-    (tmp_path / "broken.pth").write_bytes(b"hello")
-    error = TeacherError("this is no checkpoint file", found="b'hell'", hint="save it with torch.save")
-    app = cockpit(teachers, ask=Engine({"inspect": error}))
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", *"./broken.pth")
-        await shows(pilot, "not opened yet")
-        await pilot.press("enter")
-        await shows(pilot, "✗ this is no checkpoint file", "save it with torch.save", "found: b'hell'")
-
-
-async def test_the_encoder_under_the_cursor_says_what_it_would_give(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=LARGE) as pilot:
-        screen = await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
-        await read(pilot)
-        await until(pilot, lambda: screen.standing.teacher_parameters is not None)
-        await pilot.press("ctrl+down", *"resnet18")
-        about = screen.query_one("#student .about")
-        await shows(pilot, "11.78 M")
-        await pilot.press("ctrl+home")
-        await until(pilot, lambda: "resnet18" in str(about.render()))
-        assert "1.12x fewer parameters" in str(about.render())
-        await pilot.press("escape", *"resnet34")
-        await pilot.press("ctrl+home")
-        # A student that is larger than its teacher is not called smaller.
-        await until(pilot, lambda: "more parameters" in str(about.render()))
-        await pilot.press("escape")
-        await typed(pilot, "decoder", "16,16,16,8,8")
-        before = form(app).checked.cost
-        assert before is not None
-        assert f"{before.parameters / 1e6:.2f} M" in text(app)
-
-
-async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot)
-        await pilot.press(*"demo-di", "enter")
-        await read(pilot)
-        await pilot.press("ctrl+down", "ctrl+down", "ctrl+down")
-        assert isinstance(app.focused, Track)
-        await shows(pilot, "an example pixel", "0.6910", "0.9·distill")
-        await pilot.press("home", "tab", "tab", "end")
-        await until(pilot, lambda: screen.draft.alpha == "1")
-        await pilot.pause()
-        assert "nearly one-hot" in text(app)
-        assert "1·distill" in text(app)
-        assert "without a teacher" not in text(app)
-
-
-async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(teachers: Scene) -> None:
-    teacher = teachers.store.runs()[0]
-    student = teachers.finished("b0", teacher=teacher, temperature=1.0)
-    app = cockpit(teachers)
-    async with app.run_test(size=LARGE) as pilot:
-        await settled(pilot)
-        app.new_run(clone=student.id)
-        await shows(pilot, "one of this teacher's pixels", "0.6240", "0.0310")
-        form(app).edit(dataclasses.replace(form(app).draft, teacher="-"))
-        form(app).refill()
-        await shows(pilot, "an example pixel", "0.9000")
-
-
-async def test_without_a_teacher_the_form_says_that_t_and_alpha_do_nothing(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=LARGE) as pilot:
-        await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", "minus", "enter")
-        await read(pilot)
-        await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
 
 
 async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None:
