@@ -16,14 +16,12 @@ last word a moment ago, all others at a fixed time.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Saved, Started, Stopped
+from kdtui.events import Event, Exited, Failed, Finished, Queued, Saved, Stopped
 from kdtui.profile import Profile, dump
 from kdtui.store.records import LaunchRecord, Notes
 from kdtui.store.run import EventLog, Run
@@ -31,8 +29,12 @@ from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from tests.tui.measured import measurements, side
 from tests.tui.piloting import Engine, Recorded, Still, cockpit, lines, recorded, redrawn, settled, shows, text, until
+from tests.tui.trained import PARAMETERS, SECONDS, STEPS, TEACHER_MIOU, Training
 
 __all__ = [
+    "PARAMETERS",
+    "STEPS",
+    "TEACHER_MIOU",
     "Engine",
     "Processes",
     "Recorded",
@@ -50,12 +52,6 @@ __all__ = [
 ]
 
 FIRST = 1_787_322_600  # 2026-08-21 14:30:00 UTC; every further run is made ten minutes later
-STEPS = 10
-"""Optimizer steps of an epoch."""
-PARAMETERS = {"timm-efficientnet-b0": 6_251_904, "timm-efficientnet-b3": 13_159_468, "resnet18": 14_328_354}
-TEACHER_MIOU = 0.7540
-PIXEL = {"background": 0.031, "target": 0.624, "other": 0.345}
-_SECONDS = 3.0  # of a step
 
 
 class Processes:
@@ -73,23 +69,6 @@ class Processes:
         return Liveness.ALIVE if any(who["pid"] in self.living for who in identities) else Liveness.DEAD
 
 
-@dataclass
-class _Progress:
-    """How far a run of a scene is."""
-
-    pid: int
-    created: int
-    horizon: int
-    best: float
-    encoder: str
-    distillation: Mapping[str, float]
-    """Temperature and alpha; empty without a teacher."""
-    attempt: int = 0
-    step: int = 0
-    score: float = 0.0
-    loss: float = 1.0
-
-
 class Scene:
     """A run store that is filled by hand.
 
@@ -105,7 +84,7 @@ class Scene:
         self.processes = Processes()
         self.store = RunStore(folder / "people" / "runs", alive=self.processes)
         self.store.root.mkdir(parents=True, exist_ok=True)
-        self._progress: dict[Run, _Progress] = {}
+        self._trainings: dict[Run, Training] = {}
 
     # runs by state
 
@@ -141,7 +120,7 @@ class Scene:
             shown_as: Another name in ``run.json``: foreign text.
             folder: Another id.
         """
-        number = len(self._progress)
+        number = len(self._trainings)
         created = FIRST + 600 * number
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created))
         run = Run(self.store.root / (folder or f"{stamp}-{name}"))
@@ -168,7 +147,7 @@ class Scene:
         draft.manifest_path.write_text(json.dumps(manifest), encoding="utf-8")
         draft.write_notes(Notes(tuple(tags), note))
         draft.path.rename(run.path)
-        self._progress[run] = _Progress(5000 + 10 * number, created, horizon, best, encoder, distillation)
+        self._trainings[run] = Training(5000 + 10 * number, created, horizon, best, encoder, distillation)
         return run
 
     def queued(self, name: str, **options: Any) -> Run:
@@ -180,7 +159,7 @@ class Scene:
     def running(self, name: str, *, epochs: float = 40, silent: float = 0.0, **options: Any) -> Run:
         """It trained that many epochs, and lives; its last event is ``silent`` seconds old."""
         run = self.queued(name, **options)
-        self.start(run, at=time.time() - silent - epochs * STEPS * _SECONDS - 2)
+        self.start(run, at=time.time() - silent - epochs * STEPS * SECONDS - 2)
         self.advance(run, epochs, at=time.time() - silent)
         return run
 
@@ -188,13 +167,13 @@ class Scene:
         """It trained all its epochs."""
         run = self._trained(name, 1.0, **options)
         run.best.write_bytes(b"weights")
-        self.end(run, Finished(self._progress[run].step, self._progress[run].horizon))
+        self.end(run, Finished(self._trainings[run].step, self._trainings[run].horizon))
         return run
 
     def stopped(self, name: str, *, share: float = 0.5, **options: Any) -> Run:
         """Someone asked it to stop after a share of its epochs."""
         run = self._trained(name, share, **options)
-        self.end(run, Stopped(self._progress[run].step, self._epoch(run)))
+        self.end(run, Stopped(self._trainings[run].step, self._trainings[run].epoch))
         return run
 
     def failed(self, name: str, message: str, *, hint: str = "", share: float = 0.1, **options: Any) -> Run:
@@ -212,7 +191,7 @@ class Scene:
     def lost(self, name: str, *, share: float = 0.3, **options: Any) -> Run:
         """Its processes are gone, and nobody was there to write it down."""
         run = self._trained(name, share, **options)
-        self.processes.living.discard(self._progress[run].pid)
+        self.processes.living.discard(self._trainings[run].pid)
         return run
 
     def damaged(self, name: str) -> Run:
@@ -224,24 +203,24 @@ class Scene:
 
     def _trained(self, name: str, share: float, **options: Any) -> Run:
         run = self.never_launched(name, **options)
-        progress = self._progress[run]
-        self.launch(run, at=progress.created)
-        self.start(run, at=progress.created + 1)
-        epochs = share * progress.horizon
-        self.advance(run, epochs, at=progress.created + 2 + epochs * STEPS * _SECONDS)
+        training = self._trainings[run]
+        self.launch(run, at=training.created)
+        self.start(run, at=training.created + 1)
+        epochs = share * training.horizon
+        self.advance(run, epochs, at=training.created + 2 + epochs * STEPS * SECONDS)
         return run
 
     # what happens to a run
 
     def launch(self, run: Run, *, total_epochs: int | None = None, at: float | None = None) -> None:
         """Its next attempt waits for a slot."""
-        progress = self._progress[run]
-        progress.attempt += 1
-        progress.horizon = total_epochs or progress.horizon
+        training = self._trainings[run]
+        training.attempt += 1
+        training.horizon = total_epochs or training.horizon
         record = LaunchRecord(
-            attempt=progress.attempt,
+            attempt=training.attempt,
             host=self.processes.host,
-            pid=progress.pid,
+            pid=training.pid,
             start_ticks=1,
             boot_id="b",
             job_id=None,
@@ -249,69 +228,51 @@ class Scene:
             device="cpu",
             devices=1,
             total_epochs=total_epochs,
-            created=progress.created,
+            created=training.created,
         )
         run.write_launch_record(record)
-        self.processes.living.add(progress.pid)
-        self.write(run, Queued(progress.attempt, "cpu", time=at or time.time()))
+        self.processes.living.add(training.pid)
+        self.write(run, Queued(training.attempt, "cpu", time=at or time.time()))
 
     def start(self, run: Run, *, resumed: int = 0, at: float | None = None) -> None:
         """Its attempt begins to train, behind ``resumed`` steps."""
-        progress = self._progress[run]
+        training = self._trainings[run]
         record = run.launch_record()
         assert record is not None
-        progress.step = resumed
-        parameters = PARAMETERS[progress.encoder]
-        iou = {"background": 0.93, "target": 0.75, "other": 0.58}
-        started = Started(
-            attempt=record.attempt,
-            ranks=({"pid": progress.pid + 1, "start_ticks": 1, "boot_id": "b"},),
-            device="cpu",
-            precision="fp32",
-            threads=2,
-            world_size=1,
-            epochs=progress.horizon,
-            steps_per_epoch=STEPS,
-            resumed_step=resumed,
-            student={"parameters": parameters, "parameters_used": parameters - 412_160},
-            teacher={"parameters": 13_159_468, "miou": TEACHER_MIOU, "iou": iou, "pixel": PIXEL}
-            if progress.distillation
-            else None,
-            time=at or time.time(),
-        )
-        self.write(run, started)
+        training.step = resumed
+        self.write(run, training.started(record.attempt, at or time.time()))
 
     def advance(self, run: Run, epochs: float = 1.0, *, at: float | None = None) -> None:
         """It trains on: a line in its events every five steps and at the end of each epoch, the last one ``at``."""
-        progress = self._progress[run]
-        end, last = at or time.time(), progress.step + round(epochs * STEPS)
+        training = self._trainings[run]
+        end, last = at or time.time(), training.step + round(epochs * STEPS)
         said: list[Event] = []
         log = []
-        for step in range(progress.step + 1, last + 1):
-            when = end - (last - step) * _SECONDS
+        for step in range(training.step + 1, last + 1):
+            when = end - (last - step) * SECONDS
             if step % 5 == 0 or step == last:
-                said.append(self._train(run, step, when))
+                said.append(training.train(step, when))
             if step % STEPS == 0:
-                said.append(self._validate(run, step, when))
+                said.append(training.validate(step, when))
                 said.append(Saved(step, "last", "checkpoints/last.pth", time=when))
                 epoch = step // STEPS
-                log.append(f"epoch {epoch} step {step}: loss={progress.loss:.4f} miou={progress.score:.4f}\n")
-        progress.step = last
+                log.append(f"epoch {epoch} step {step}: loss={training.loss:.4f} miou={training.score:.4f}\n")
+        training.step = last
         self.write(run, *said)
         with run.training_log.open("a", encoding="utf-8") as file:
             file.writelines(log)
 
     def end(self, run: Run, word: Event | None, *, code: int = 0, signal: str | None = None) -> None:
         """Its last word, if it has one, and its processes are gone; at the time of its last event."""
-        progress = self._progress[run]
+        training = self._trainings[run]
         at = self.store.summary(run).last_event
         rank = None if code == 0 else 0
-        exited = Exited(progress.attempt, code, signal, rank)
+        exited = Exited(training.attempt, code, signal, rank)
         events = [exited] if word is None else [word, exited]
         for event in events:
             object.__setattr__(event, "time", at)
         self.write(run, *events)
-        self.processes.living.discard(progress.pid)
+        self.processes.living.discard(training.pid)
 
     def measured(
         self, run: Run, seconds: float = 0.05, *, teacher: float | None = 0.08, spread: float = 0.08, **setup: Any
@@ -332,36 +293,6 @@ class Scene:
         with EventLog(run.events_path) as log:
             for event in events:
                 log.append(event)
-
-    def _epoch(self, run: Run) -> int:
-        return max(1, math.ceil(self._progress[run].step / STEPS))
-
-    def _train(self, run: Run, step: int, at: float) -> Measured:
-        progress = self._progress[run]
-        part = step / (progress.horizon * STEPS)
-        wave = 0.05 * math.sin(step * 1.7 + progress.pid) * math.exp(-2 * part)
-        progress.loss = round(0.35 + 0.9 * math.exp(-6 * part) + wave, 4)
-        scalars: dict[str, float | None] = {
-            "loss": progress.loss,
-            "loss.base": round(0.8 * progress.loss, 4),
-            "lr": round(0.001 * (1 - part) + 1e-6, 8),
-            "images_per_second": 88.0,
-        }
-        if progress.distillation:
-            parts = {"loss.distill": 1.1 * progress.loss, "loss.distill.logits": 0.8 * progress.loss}
-            scalars |= {name: round(value, 4) for name, value in parts.items()} | dict(progress.distillation)
-        return Measured("train", step, (step - 1) // STEPS + 1, step * 16, scalars, time=round(at, 3))
-
-    def _validate(self, run: Run, step: int, at: float) -> Measured:
-        progress = self._progress[run]
-        score = round(progress.best * (1 - math.exp(-5 * step / (progress.horizon * STEPS))), 4)
-        progress.score = score
-        scalars: dict[str, float | None] = {"miou": score, "best_miou": score, "best_epoch": step / STEPS}
-        iou = {"background": min(0.99, score + 0.2), "target": score, "other": 0.8 * score}
-        scalars |= {f"iou.{name}": round(value, 4) for name, value in iou.items()}
-        if progress.distillation:
-            scalars |= {"agreement": round(0.8 + score / 6, 4), "retention": round(score / TEACHER_MIOU, 4)}
-        return Measured("val", step, step // STEPS, step * 16, scalars, progress.horizon, time=round(at, 3))
 
 
 def people(folder: Path) -> Scene:
