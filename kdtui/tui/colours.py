@@ -1,10 +1,23 @@
-"""Colours of curves: readable on a dark and on a light ground, told apart by people who see red and green alike.
+"""Colours of states and of curves.
 
-After Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened for light grounds.
+Those of states are the theme's. Those of curves are readable on a dark and on a light ground, and told apart by people
+who see red and green alike: Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened for light grounds.
 """
 
 from __future__ import annotations
 
+from kdtui.store.state import State
+
+STATE_STYLES = {
+    State.RUNNING: "text-accent",
+    State.FINISHED: "text-success",
+    State.FAILED: "text-error",
+    State.STOPPED: "text-warning",
+    State.QUEUED: "text-primary",
+    State.LOST: "text-warning",
+    State.NEVER_LAUNCHED: "text-muted",
+}
+"""Theme variable of each state."""
 _DARK = ("#56b4e9", "#e69f00", "#cc79a7", "#39c99b", "#f0e442", "#ff8a5c", "#9aa7ff", "#d0d0d0")
 _LIGHT = ("#0072b2", "#a06a00", "#a0487a", "#00795a", "#7a7200", "#c04a00", "#4250c8", "#404040")
 

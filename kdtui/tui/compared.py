@@ -17,7 +17,7 @@ from kdtui.compare.measured import seconds
 from kdtui.compare.render import value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
-from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.rows import short_encoder
 from kdtui.tui.widgets.table import Cell, Column
 from kdtui.wording import giga, millions, milliseconds, number, percent, ratio

@@ -8,18 +8,8 @@ from pathlib import Path
 
 from kdtui.store.state import State
 from kdtui.tui.board import Board
+from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.widgets.line import Part
-
-STATE_STYLES = {
-    State.RUNNING: "text-accent",
-    State.FINISHED: "text-success",
-    State.FAILED: "text-error",
-    State.STOPPED: "text-warning",
-    State.QUEUED: "text-primary",
-    State.LOST: "text-warning",
-    State.NEVER_LAUNCHED: "text-muted",
-}
-
 
 _COUNTED = (
     State.RUNNING,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.widgets.table import Cell, Column
 from kdtui.wording import number, percent, ratio, span
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
 from tests.tui.scenes import Scene, people
 

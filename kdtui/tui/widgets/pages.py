@@ -1,4 +1,4 @@
-"""The row of pages: which one is in front, and at its right end how far the run is."""
+"""The row of pages: which one is in front, and at its right end a bar and words of the owner's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 30
 
 
 class Pages(Widget):
-    """Numbered words, of which one is chosen, and a bar of what is done at the right.
+    """Numbered words, of which one is chosen, and a bar and words at the right.
 
     Args:
         names: The pages, in the order of their numbers from 1 on.

@@ -19,7 +19,7 @@ SMALL, LARGE = (80, 24), (120, 36)
 App = Pilot[Any]
 
 
-class Recorded(KdtuiApp):
+class Scribe(KdtuiApp):
     """Writes down what screens ask for instead of doing it to processes."""
 
     CSS_PATH = str(Path(kdtui.tui.__file__).with_name("kdtui.tcss"))
@@ -47,7 +47,7 @@ class Recorded(KdtuiApp):
 @asynccontextmanager
 async def opened(scene: Scene, run: Run | str, size: tuple[int, int] = SMALL) -> AsyncIterator[App]:
     """The cockpit with the run's screen in front, its row known."""
-    app = Recorded(scene.store, ask=Engine(), seconds=0.05, machine=Still("CPU 42%"), clock=lambda: "14:02")
+    app = Scribe(scene.store, ask=Engine(), seconds=0.05, machine=Still("CPU 42%"), clock=lambda: "14:02")
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.board.whole)
         run_id = run if isinstance(run, str) else run.id
@@ -57,4 +57,4 @@ async def opened(scene: Scene, run: Run | str, size: tuple[int, int] = SMALL) ->
 
 
 def asked(pilot: App) -> list[tuple[Any, ...]]:
-    return cast(Recorded, pilot.app).asked
+    return cast(Scribe, pilot.app).asked

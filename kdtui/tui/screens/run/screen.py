@@ -11,7 +11,7 @@ from textual.widget import Widget
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.tui import panels
-from kdtui.tui.header import STATE_STYLES
+from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.run.curves_page import Curves
