@@ -102,7 +102,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
 async def test_several_seeds_are_launched_together_and_the_line_is_told(store: RunStore) -> None:
     app = cockpit(store, ask=command.ask)
     async with app.run_test(size=(120, 36)) as pilot:
-        screen = await opened(pilot, distilled("slower", seeds="0,1,2"))
+        screen = await opened(pilot, replace(distilled("slower", seeds="0,1,2"), epochs="100"))  # longer than we look
         await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(Verdict).text)
         await pilot.press("f5")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen), 30)
