@@ -8,6 +8,7 @@ from typing import Any
 
 from kdtui.compare.measured import measurements_of
 from kdtui.errors import StoreError
+from kdtui.store.reading import brief
 from kdtui.store.run import Run
 
 
@@ -35,7 +36,7 @@ def read_folders(runs: Iterable[Run]) -> Folders:
         try:
             found.profiles[run.id] = run.profile_table()
         except StoreError as error:
-            found.troubles[run.id] = error.what
+            found.troubles[run.id] = brief(error)
         try:
             measured = measurements_of(run)
         except StoreError as error:
