@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     if cost not in COSTS:
         raise UsageError("mIoU cannot be set against that", found=cost, allowed=", ".join(COSTS))
     found: dict[tuple[str, str], Point] = {}
-    notes: list[str] = []
+    notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
     for entry in entries:
         _add(found, _student(entry))
@@ -79,7 +80,7 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     points = [point for point in found.values() if point.cost(cost) is not None]
     shown = {point.run for point in points if point.role == "student"}
     for entry in entries:
-        if entry.summary.id not in shown:
+        if entry.summary.id not in shown and not (entry.unmeasured and entry.summary.best_miou is not None):
             missing = "score" if entry.summary.best_miou is None else cost
             mend = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
             notes.append(f"{entry.summary.id} has no {missing}{mend}")
@@ -108,7 +109,7 @@ def _student(entry: Entry) -> list[tuple[str, Point]]:
 
 def _teacher(entry: Entry) -> list[tuple[str, Point]]:
     side = (entry.measurements or {}).get("teacher") or {}
-    if side.get("miou") is None:
+    if not _is_score(side.get("miou")):
         return []
     run = entry.summary
     name = f"teacher of {run.name}"
@@ -121,11 +122,16 @@ def _exports(side: Mapping[str, Any], first: Point) -> list[Point]:
     points = []
     for precision, file in side.get("onnx", {}).items():
         runtime = f"onnxruntime {precision}"
-        if file.get("miou") is not None:
+        if _is_score(file.get("miou")):
             points.append(
                 dataclasses.replace(first, runtime=runtime, miou=file["miou"], latency=seconds(side, runtime))
             )
     return points
+
+
+def _is_score(value: float | None) -> bool:
+    """Whether it is known; no order holds for a NaN."""
+    return value is not None and math.isfinite(value)
 
 
 def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:

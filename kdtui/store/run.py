@@ -122,11 +122,12 @@ class Run:
             found = json.loads(read_file(self.measurements_path))
             if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
                 raise ValueError("no measurements of a student")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
                 "The run's measurements cannot be used",
                 where=self.measurements_path,
-                found=printable(str(error)),
+                found=printable(str(why)),
                 hint=f"`kdtui measure {printable(self.id)}` writes them anew",
             ) from error
         return found
