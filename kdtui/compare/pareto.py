@@ -11,6 +11,7 @@ from typing import Any, Literal
 from kdtui.compare.comparison import Entry
 from kdtui.compare.measured import measured_apart, seconds
 from kdtui.errors import UsageError
+from kdtui.store.run import Run
 from kdtui.wording import millions, milliseconds, number
 
 Cost = Literal["latency", "parameters"]
@@ -73,8 +74,9 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     found: dict[tuple[str, str], Point] = {}
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
+    measured = _measured_as_teachers(entries)
     for entry in entries:
-        _add(found, _student(entry))
+        _add(found, _student(entry, measured.get(entry.summary.id, {})))
     for entry in entries:
         _add(found, _teacher(entry))
     points = [point for point in found.values() if point.cost(cost) is not None]
@@ -96,11 +98,28 @@ def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]
         found.setdefault((weights, point.runtime), point)
 
 
-def _student(entry: Entry) -> list[tuple[str, Point]]:
+def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
+    """What was measured of runs beside their students only, by run id: they were not measured themselves.
+
+    Such a run has no hash of its own to know the teacher by, only the place of its best checkpoint. With another number
+    of parameters it is another network by now.
+    """
+    unmeasured = {str(Run(entry.summary.path).best): entry.summary for entry in entries if entry.measurements is None}
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        side = (entry.measurements or {}).get("teacher")
+        run = unmeasured.get(entry.summary.teacher_checkpoint or "")
+        if side and run is not None and run.parameters in (None, side.get("parameters")):
+            found.setdefault(run.id, side)
+    return found
+
+
+def _student(entry: Entry, lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
+    """The run and its exports; ``lent`` is what was measured of it where it has no measurements of its own."""
     run = entry.summary
     if run.best_miou is None:
         return []
-    side = (entry.measurements or {}).get("student", {})
+    side = (entry.measurements or {}).get("student", lent)
     parameters = run.parameters or side.get("parameters")
     first = Point(run.name, run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch"))
     key = str(side.get("sha256") or run.id)
@@ -114,7 +133,7 @@ def _teacher(entry: Entry) -> list[tuple[str, Point]]:
     run = entry.summary
     name = f"teacher of {run.name}"
     first = Point(name, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
-    key = str(side.get("sha256"))
+    key = str(side.get("sha256") or run.teacher_checkpoint)
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
 
