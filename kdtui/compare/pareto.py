@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kdtui.compare.comparison import Entry
 from kdtui.compare.measured import measured_apart, seconds
+from kdtui.compare.named import called
 from kdtui.errors import UsageError
 from kdtui.store.run import Run
 from kdtui.wording import millions, milliseconds, number
@@ -24,6 +25,7 @@ class Point:
 
     Attributes:
         name: The run, or the teacher of one.
+        called: The same in a way that no other of them is called, by :func:`kdtui.compare.named.called`.
         run: Id of the run that it was measured in.
         role: ``student`` or ``teacher``.
         runtime: ``torch``, or ``onnxruntime`` and the precision of an export.
@@ -32,6 +34,7 @@ class Point:
     """
 
     name: str
+    called: str
     run: str
     role: str
     runtime: str
@@ -42,8 +45,8 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Name and runtime."""
-        return f"{self.name}, {self.runtime}"
+        """What it is called, and the runtime."""
+        return f"{self.called}, {self.runtime}"
 
     def cost(self, cost: str) -> float | None:
         """What it costs: seconds or parameters."""
@@ -74,11 +77,12 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     found: dict[tuple[str, str], Point] = {}
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
+    names = called(entry.summary for entry in entries)
     measured = _measured_as_teachers(entries)
     for entry in entries:
-        _add(found, _student(entry, measured.get(entry.summary.id, {})))
+        _add(found, _student(entry, names, measured.get(entry.summary.id, {})))
     for entry in entries:
-        _add(found, _teacher(entry))
+        _add(found, _teacher(entry, names))
     points = [point for point in found.values() if point.cost(cost) is not None]
     shown = {point.run for point in points if point.role == "student"}
     for entry in entries:
@@ -114,25 +118,27 @@ def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, An
     return found
 
 
-def _student(entry: Entry, lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
+def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
     """The run and its exports; ``lent`` is what was measured of it where it has no measurements of its own."""
     run = entry.summary
     if run.best_miou is None:
         return []
     side = (entry.measurements or {}).get("student", lent)
     parameters = run.parameters or side.get("parameters")
-    first = Point(run.name, run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch"))
+    first = Point(
+        run.name, names[run.id], run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch")
+    )
     key = str(side.get("sha256") or run.id)
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
 
-def _teacher(entry: Entry) -> list[tuple[str, Point]]:
+def _teacher(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, Point]]:
     side = (entry.measurements or {}).get("teacher") or {}
     if not _is_score(side.get("miou")):
         return []
     run = entry.summary
-    name = f"teacher of {run.name}"
-    first = Point(name, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
+    both = f"teacher of {run.name}", f"teacher of {names[run.id]}"
+    first = Point(*both, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
     key = str(side.get("sha256") or run.teacher_checkpoint)
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
@@ -169,11 +175,10 @@ def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
 def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table a person reads; the front is marked."""
     header = ["", "run", "runtime", "params", "latency", "mIoU", "dominated by"]
-    runs = {point.name: {other.run for other in found.points if other.name == point.name} for point in found.points}
     body = [
         [
             "★" if point.dominated_by is None else "·",
-            point.name if len(runs[point.name]) == 1 else point.run,
+            point.called,
             point.runtime,
             millions(point.parameters),
             milliseconds(point.latency),

@@ -12,10 +12,11 @@ from textual.events import Resize
 from textual.widget import Widget
 
 from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto
+from kdtui.compare.named import called
 from kdtui.compare.render import seed_lines
 from kdtui.store.state import RunSummary
 from kdtui.tui.colours import curve_colour
-from kdtui.tui.compared import Compared, Missing, Teacher, called, teachers
+from kdtui.tui.compared import Compared, Missing, Teacher, teachers
 from kdtui.tui.curves import metric_title, metrics, shown
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.compare_export import Exports

@@ -9,6 +9,7 @@ from dataclasses import replace
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
+from kdtui.compare.named import mark
 from kdtui.compare.pareto import COSTS, Pareto, cells
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.scatter import Dot, Scatter
@@ -114,13 +115,15 @@ class ParetoPage(Container):
         columns += [replace(_COLUMNS[title], drop=0) if title == own else _COLUMNS[title] for title in header[1:]]
         self._lines = {}
         points = found.points if found is not None else ()
-        called = {point.label: f"{_named(point.name, point.role)}, {_short(point.runtime)}" for point in points}
+        called = {point.label: f"{_named(point.called, point.role)}, {_short(point.runtime)}" for point in points}
         for place, line in enumerate(body):
             style = "text-muted" if line[0] != "★" else ""
             star, name, runtime, *numbers, by = line
-            name = _named(name, points[place].role)
-            texts = [_letter(place), star, name, _short(runtime), *numbers, called.get(by, by)]
-            self._lines[str(place)] = [Cell(text, style) for text in texts]
+            point = points[place]
+            who = Cell(_named(name, point.role), style, mark(point.called, point.name))
+            front = [Cell(text, style) for text in (_letter(place), star)]
+            texts = [_short(runtime), *numbers, called.get(by, by)]
+            self._lines[str(place)] = [*front, who, *(Cell(text, style) for text in texts)]
         self.table.set_columns(columns)
         self.table.show(list(self._lines))
         notes = found.notes if found else ()
