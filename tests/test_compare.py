@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.compare import Entry, align, cells, compare, matched, render, settings, to_json
+from kdtui.compare import Entry, align, cells, compare, matched, pareto, render, settings, to_json
+from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
 from kdtui.store.history import Curve
@@ -204,11 +205,20 @@ def test_markdown_and_table_have_a_line_per_run() -> None:
     assert "a\\|b" in lines[3]
 
 
-def test_runs_of_one_name_are_told_apart_by_id() -> None:
-    one, two = entry("1-same"), entry("2-same")
-    runs = [Entry(dataclasses.replace(e.summary, name="same"), e.profile) for e in (one, two)]
-    _, body = cells(compare(runs))
-    assert {line[0] for line in body} == {"1-same", "2-same"}
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 0)])
+def test_runs_of_one_name_are_told_apart_in_the_table_and_in_what_differs(seeds: tuple[int, int]) -> None:
+    ids = ("20260821-143002-same", "20260821-150002-same")
+    runs = [
+        Entry(dataclasses.replace(e.summary, id=run_id, name="same", seed=seed), e.profile)
+        for e, run_id, seed in zip((entry("a", epochs=1), entry("b", epochs=2)), ids, seeds, strict=True)
+    ]
+    wanted = {"same s0", "same s1"} if seeds == (0, 1) else {"same 14:30", "same 15:00"}
+    comparison = compare(runs)
+    assert {line[0] for line in cells(comparison)[1]} == wanted
+    header = next(line for line in render(comparison, "markdown").splitlines() if "what differs" in line)
+    assert all(name in header for name in wanted)
+    sized = [Entry(dataclasses.replace(e.summary, parameters=1), e.profile) for e in runs]
+    assert {line[1] for line in pareto_cells(pareto(sized, "parameters"))[1]} == wanted
 
 
 def test_settings_flattens_tables() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kdtui.compare import COSTS, Entry, cells, compare, pareto
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.pareto import to_json
 from kdtui.errors import UsageError
+from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 
 
@@ -79,6 +81,22 @@ def test_a_teacher_among_the_runs_is_shown_once() -> None:
     teacher = side("t", 50.0, 0.8)
     entries = [entry("student", 0.7, student=side("s", 20.0), teacher=teacher), entry("big", 0.8, student=teacher)]
     assert set(labels(entries, "latency")) == {"student, torch", "big, torch"}
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_teacher_that_was_measured_with_its_student_only_is_one_network(cost: str, order: int) -> None:
+    teacher = side("t", 50.0, 0.8, int8=(9.0, 0.79))
+    big = entry("big", 0.8, 9_000_000)
+    taught = entry("student", 0.7, student=side("s", 20.0), teacher=teacher)
+    best = str(Run(big.summary.path).best)
+    taught = dataclasses.replace(taught, summary=dataclasses.replace(taught.summary, teacher_checkpoint=best))
+    found = pareto([big, taught][::order], cost)
+    assert {point.label for point in found.points} == {"student, torch", "big, torch", "big, onnxruntime int8"}
+    assert {point.latency for point in found.points if point.name == "big"} == {0.05, 0.009}
+    assert found.notes == ()
+    other = dataclasses.replace(big, summary=dataclasses.replace(big.summary, parameters=1))  # trained anew since
+    assert "teacher of student, torch" in {point.label for point in pareto([other, taught][::order], cost).points}
 
 
 def test_parameters_need_no_measurement_and_latency_says_what_it_needs() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.options import Json, RunName, RunsDir, open_store
+from kdtui.errors import StoreError
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -117,12 +118,16 @@ def logs(
 
 
 def _print_from(run: Run, position: int) -> int:
+    from kdtui.store.reading import reading
+
     try:
-        with run.worker_log.open("rb") as file:
+        with reading(run.worker_log) as file:
             file.seek(position)
             written = file.read()
     except FileNotFoundError:
         return position
+    except OSError as error:
+        raise StoreError("The log cannot be read", where=run.worker_log, found=error.strerror) from error
     if written:
         print(_lines(written), end="", flush=True)
     return position + len(written)

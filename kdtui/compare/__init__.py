@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kdtui.compare.align import Aligned, align
 from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, entries_of, matched, settings
+from kdtui.compare.named import called
 from kdtui.compare.pareto import COSTS, Pareto, Point, pareto
 from kdtui.compare.render import FORMATS, cells, render, to_json
 
@@ -21,6 +22,7 @@ __all__ = [
     "Point",
     "Row",
     "align",
+    "called",
     "cells",
     "compare",
     "entries_of",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdtui.compare.measured import measured_apart, measured_columns, measurements_of
+from kdtui.compare.measured import measured_apart, measured_columns, usable_measurements
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
 
@@ -30,22 +30,27 @@ class Entry:
     Attributes:
         profile: Its resolved profile as plain tables.
         measurements: What `kdtui measure` found; None for a run that was not measured.
+        unmeasured: Why its measurements cannot be used, in a sentence; empty when they can, or there are none.
     """
 
     summary: RunSummary
     profile: Mapping[str, Any]
     measurements: Mapping[str, Any] | None = None
+    unmeasured: str = ""
 
 
 def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
     """The runs with all that a comparison needs to know of them, in order.
 
+    Measurements that cannot be used are told in the entry: the run is compared without them.
+
     Raises:
-        StoreError: The profile or the measurements of one of them cannot be read.
+        StoreError: The profile of one of them cannot be read.
     """
     summaries = store.summaries(runs)
     return [
-        Entry(summary, run.profile_table(), measurements_of(run)) for run, summary in zip(runs, summaries, strict=True)
+        Entry(summary, run.profile_table(), *usable_measurements(run))
+        for run, summary in zip(runs, summaries, strict=True)
     ]
 
 
@@ -186,7 +191,7 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
     by_id = {entry.summary.id: entry for entry in entries}
     if baseline is not None and baseline not in by_id:
         raise UsageError("the baseline is not among the compared runs", found=baseline, allowed=", ".join(by_id))
-    notes: list[str] = []
+    notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
     notes += measured_apart(entry.measurements for entry in entries)

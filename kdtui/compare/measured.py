@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,14 +143,23 @@ def measurements_of(run: Run) -> dict[str, Any] | None:
         rows(found)
         conditions(found["setup"])
         noisy(found)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        missing = isinstance(error, KeyError)
         raise StoreError(
             "The run's measurements cannot be used",
             where=run.measurements_path,
-            found=clean(f"{type(error).__name__}: {error}"),
+            found=clean(f"no {error} in them" if missing else f"a value of another kind ({error})"),
             hint=f"`kdtui measure {run.id}` writes them anew",
         ) from error
     return found
+
+
+def usable_measurements(run: Run) -> tuple[dict[str, Any] | None, str]:
+    """A run's measurements, and a sentence where they cannot be used; never raises for a damaged file."""
+    try:
+        return measurements_of(run), ""
+    except StoreError as error:
+        return None, clean(f"{run.id}: {error.what}, {error.found}; {error.hint}")
 
 
 def measured_columns(measurements: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -167,7 +177,8 @@ def measured_columns(measurements: Mapping[str, Any] | None) -> dict[str, Any]:
 def seconds(side: Mapping[str, Any], runtime: str) -> float | None:
     """Median seconds of one image in a runtime; None where it was not timed."""
     times = side.get("latency", {}).get(runtime, {}).get("1")
-    return None if times is None else float(times["median"])
+    found = None if times is None else float(times["median"])
+    return found if found is not None and math.isfinite(found) else None
 
 
 def measured_apart(measurements: Iterable[Mapping[str, Any] | None]) -> list[str]:

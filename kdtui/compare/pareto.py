@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kdtui.compare.comparison import Entry
 from kdtui.compare.measured import measured_apart, seconds
+from kdtui.compare.named import called
 from kdtui.errors import UsageError
+from kdtui.store.run import Run
 from kdtui.wording import millions, milliseconds, number
 
 Cost = Literal["latency", "parameters"]
@@ -22,6 +25,7 @@ class Point:
 
     Attributes:
         name: The run, or the teacher of one.
+        called: The same in a way that no other of them is called, by :func:`kdtui.compare.named.called`.
         run: Id of the run that it was measured in.
         role: ``student`` or ``teacher``.
         runtime: ``torch``, or ``onnxruntime`` and the precision of an export.
@@ -30,6 +34,7 @@ class Point:
     """
 
     name: str
+    called: str
     run: str
     role: str
     runtime: str
@@ -40,8 +45,8 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Name and runtime."""
-        return f"{self.name}, {self.runtime}"
+        """What it is called, and the runtime."""
+        return f"{self.called}, {self.runtime}"
 
     def cost(self, cost: str) -> float | None:
         """What it costs: seconds or parameters."""
@@ -70,16 +75,18 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     if cost not in COSTS:
         raise UsageError("mIoU cannot be set against that", found=cost, allowed=", ".join(COSTS))
     found: dict[tuple[str, str], Point] = {}
-    notes: list[str] = []
+    notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
+    names = called(entry.summary for entry in entries)
+    measured = _measured_as_teachers(entries)
     for entry in entries:
-        _add(found, _student(entry))
+        _add(found, _student(entry, names, measured.get(entry.summary.id, {})))
     for entry in entries:
-        _add(found, _teacher(entry))
+        _add(found, _teacher(entry, names))
     points = [point for point in found.values() if point.cost(cost) is not None]
     shown = {point.run for point in points if point.role == "student"}
     for entry in entries:
-        if entry.summary.id not in shown:
+        if entry.summary.id not in shown and not (entry.unmeasured and entry.summary.best_miou is not None):
             missing = "score" if entry.summary.best_miou is None else cost
             mend = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
             notes.append(f"{entry.summary.id} has no {missing}{mend}")
@@ -95,25 +102,44 @@ def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]
         found.setdefault((weights, point.runtime), point)
 
 
-def _student(entry: Entry) -> list[tuple[str, Point]]:
+def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
+    """What was measured of runs beside their students only, by run id: they were not measured themselves.
+
+    Such a run has no hash of its own to know the teacher by, only the place of its best checkpoint. With another number
+    of parameters it is another network by now.
+    """
+    unmeasured = {str(Run(entry.summary.path).best): entry.summary for entry in entries if entry.measurements is None}
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        side = (entry.measurements or {}).get("teacher")
+        run = unmeasured.get(entry.summary.teacher_checkpoint or "")
+        if side and run is not None and run.parameters in (None, side.get("parameters")):
+            found.setdefault(run.id, side)
+    return found
+
+
+def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
+    """The run and its exports; ``lent`` is what was measured of it where it has no measurements of its own."""
     run = entry.summary
     if run.best_miou is None:
         return []
-    side = (entry.measurements or {}).get("student", {})
+    side = (entry.measurements or {}).get("student", lent)
     parameters = run.parameters or side.get("parameters")
-    first = Point(run.name, run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch"))
+    first = Point(
+        run.name, names[run.id], run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch")
+    )
     key = str(side.get("sha256") or run.id)
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
 
-def _teacher(entry: Entry) -> list[tuple[str, Point]]:
+def _teacher(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, Point]]:
     side = (entry.measurements or {}).get("teacher") or {}
-    if side.get("miou") is None:
+    if not _is_score(side.get("miou")):
         return []
     run = entry.summary
-    name = f"teacher of {run.name}"
-    first = Point(name, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
-    key = str(side.get("sha256"))
+    both = f"teacher of {run.name}", f"teacher of {names[run.id]}"
+    first = Point(*both, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
+    key = str(side.get("sha256") or run.teacher_checkpoint)
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
 
@@ -121,11 +147,16 @@ def _exports(side: Mapping[str, Any], first: Point) -> list[Point]:
     points = []
     for precision, file in side.get("onnx", {}).items():
         runtime = f"onnxruntime {precision}"
-        if file.get("miou") is not None:
+        if _is_score(file.get("miou")):
             points.append(
                 dataclasses.replace(first, runtime=runtime, miou=file["miou"], latency=seconds(side, runtime))
             )
     return points
+
+
+def _is_score(value: float | None) -> bool:
+    """Whether it is known; no order holds for a NaN."""
+    return value is not None and math.isfinite(value)
 
 
 def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
@@ -144,11 +175,10 @@ def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
 def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table a person reads; the front is marked."""
     header = ["", "run", "runtime", "params", "latency", "mIoU", "dominated by"]
-    runs = {point.name: {other.run for other in found.points if other.name == point.name} for point in found.points}
     body = [
         [
             "★" if point.dominated_by is None else "·",
-            point.name if len(runs[point.name]) == 1 else point.run,
+            point.called,
             point.runtime,
             millions(point.parameters),
             milliseconds(point.latency),

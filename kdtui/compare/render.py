@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
+from kdtui.compare.named import called
 from kdtui.wording import giga, millions, milliseconds, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
@@ -25,12 +26,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _name(row: Row, comparison: Comparison) -> str:
-    return row.name if [other.name for other in comparison.rows].count(row.name) == 1 else row.id
-
-
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table a person reads."""
+    names = called(comparison.rows)
     bases = {row.baseline for row in comparison.rows}
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
     header = ["run", "encoder", "params", "T", "α", "epoch", "mIoU"]
@@ -41,7 +39,7 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     for row in comparison.rows:
         delta = "baseline" if row.id in bases else signed(row.delta_baseline)
         line = [
-            _name(row, comparison) + ("" if row.state == "FINISHED" else f" ({row.state})"),
+            names[row.id] + ("" if row.state == "FINISHED" else f" ({row.state})"),
             row.encoder or "-",
             millions(row.parameters),
             number(row.temperature, 1),
@@ -82,7 +80,7 @@ def _markdown(comparison: Comparison) -> str:
     header, body = cells(comparison)
     lines = [line(header), line(["---"] * len(header)), *(line(row) for row in body)]
     if comparison.differing:
-        names = [_name(row, comparison) for row in comparison.rows]
+        names = list(called(comparison.rows).values())
         lines += ["", line(["what differs", *names]), line(["---"] * (len(names) + 1))]
         lines += [
             line([f"`{key}`", *(value_text(value) for value in values)]) for key, values in comparison.differing.items()

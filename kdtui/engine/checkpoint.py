@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kdtui.errors import CheckpointError
+from kdtui.store.reading import reading
 
 FORMAT = "kdtui.student/1"
 # How file systems without hard links, or with too many of one file, say so.
@@ -162,7 +163,7 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise CheckpointError("this is a folder, not a checkpoint file", where=path, hint=f"ls {path}")
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             head = file.read(4)
     except FileNotFoundError as error:
         raise CheckpointError("there is no such checkpoint", where=path, hint=_nearest(path)) from error

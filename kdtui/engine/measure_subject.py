@@ -19,6 +19,7 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.errors import KdtuiError
 from kdtui.profile import Teacher
 from kdtui.store.exports import export_path, report_of
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 
 
@@ -126,7 +127,7 @@ def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     for precision in exports.PRECISIONS:
         path = export_path(checkpoint, precision)
         try:
-            report = json.loads(report_of(path).read_bytes())
+            report = json.loads(read_file(report_of(path)))
             exports.from_json(report["options"])
             if report["bytes"] == path.stat().st_size:
                 found[precision] = (path, report)

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from kdtui import events
+from kdtui.store.reading import appending
 from kdtui.store.run import EventLog, Run
 
 
@@ -80,5 +81,5 @@ class Report:
         self._log.append(event)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
         self._run.logs.mkdir(exist_ok=True)
-        with self._run.training_log.open("a", encoding="utf-8") as log:
-            log.write(f"{stamp} {line}\n")
+        with appending(self._run.training_log) as log:
+            log.write(f"{stamp} {line}\n".encode())

@@ -22,6 +22,7 @@ from kdtui.launch.alive import hostname, lives
 from kdtui.launch.command import ENGINE, engine_command
 from kdtui.launch.slots import SLOTS, capacity
 from kdtui.store.names import printable
+from kdtui.store.reading import appending, open_file, reading
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.scan import scan
 from kdtui.store.state import State
@@ -85,7 +86,7 @@ class LocalLauncher:
         run.logs.mkdir(exist_ok=True)
         reader, writer = os.pipe()
         try:
-            with run.worker_log.open("ab") as log:
+            with appending(run.worker_log) as log:
                 begin = log.tell()
                 descriptors = {"lock": lock, "ready": writer}
                 argv = [
@@ -111,7 +112,9 @@ class LocalLauncher:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()  # it forks itself away at once; the child is nobody's zombie
         except OSError as error:
-            raise LaunchError("The supervisor could not be started", found=error.strerror) from error
+            raise LaunchError(
+                "The supervisor could not be started", where=error.filename, found=error.strerror
+            ) from error
         finally:
             os.close(reader)
             if writer >= 0:
@@ -211,9 +214,9 @@ def _lock(run: Run) -> int:
         LaunchError: Someone holds it.
     """
     try:
-        descriptor = os.open(run.beat_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_file(run.beat_path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise LaunchError("The run folder cannot be written", where=run.path, found=error.strerror) from error
+        raise LaunchError("The run folder cannot be written", where=run.beat_path, found=error.strerror) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -274,7 +277,7 @@ def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
 
 
 def _tail(path: Path, begin: int) -> str:
-    with path.open("rb") as file:
+    with reading(path) as file:
         file.seek(max(begin, path.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").strip().splitlines()[-12:]
     return "\n    ".join(printable(line) for line in lines)

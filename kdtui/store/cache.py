@@ -10,6 +10,7 @@ from typing import Any
 
 from kdtui.errors import StoreError
 from kdtui.store.digest import VERSION, Digest, digest, digest_from_json
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run, write_atomically
 
 QUIET = 30.0
@@ -82,7 +83,7 @@ class SummaryCache:
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(read_file(path))
     except (OSError, ValueError):  # absent or damaged: a cache is never needed
         return {}
     runs = body.get("runs") if isinstance(body, dict) and body.get("version") == VERSION else None

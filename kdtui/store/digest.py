@@ -10,6 +10,7 @@ from typing import Any
 from kdtui.errors import StoreError
 from kdtui.events import Failed, Stopped
 from kdtui.store.names import printable
+from kdtui.store.reading import brief, reading
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run
 from kdtui.store.scan import Scan, scan
 from kdtui.store.state import RunSummary
@@ -127,32 +128,32 @@ def _read(run: Run) -> _Files:
     try:
         files.profile = run.profile_table()
     except StoreError as error:
-        files.problems.append(error.what)
+        files.problems.append(brief(error))
     try:
         files.manifest = run.manifest()
     except StoreError as error:
-        files.problems.append(error.what)
+        files.problems.append(brief(error))
     try:
         files.notes = run.notes()
     except StoreError as error:
-        files.problems.append(error.what)
+        files.problems.append(brief(error))
     try:
         files.record = run.launch_record()
     except StoreError as error:
-        files.problems.append(error.what)
+        files.problems.append(brief(error))
     try:
         files.scan = scan(run.events_path)
         if files.scan.last_event is None and _has_lines(run.events_path):
             files.problems.append("events.jsonl holds no event that can be read")
     except StoreError as error:
-        files.problems.append(error.what)
+        files.problems.append(brief(error))
     return files
 
 
 def _has_lines(path: Path) -> bool:
     """Whether a file without events has something that should be one: a first line that is whole."""
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             return b"\n" in file.read(4096) or file.tell() == 4096
     except OSError:  # not there yet
         return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import StoreError
 from kdtui.store.names import printable
+from kdtui.store.reading import read_file
 from kdtui.store.records import (
     LaunchRecord,
     Manifest,
@@ -118,14 +119,15 @@ class Run:
         if _absent(self.measurements_path):
             return None
         try:
-            found = json.loads(self.measurements_path.read_bytes())
+            found = json.loads(read_file(self.measurements_path))
             if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
                 raise ValueError("no measurements of a student")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
                 "The run's measurements cannot be used",
                 where=self.measurements_path,
-                found=printable(str(error)),
+                found=printable(str(why)),
                 hint=f"`kdtui measure {printable(self.id)}` writes them anew",
             ) from error
         return found
@@ -158,8 +160,17 @@ class Run:
             raise StoreError("The stop file could not be made", where=self.stop_path, found=error.strerror) from error
 
     def clear_stop(self) -> None:
-        """Forget that someone asked."""
-        self.stop_path.unlink(missing_ok=True)
+        """Forget that someone asked.
+
+        Raises:
+            StoreError: What stands there cannot be taken away.
+        """
+        try:
+            self.stop_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                "The stop file cannot be taken away", where=self.stop_path, found=error.strerror
+            ) from error
 
     def stop_requested(self) -> bool:
         """Whether someone asked."""
@@ -204,7 +215,7 @@ def _absent(path: Path) -> bool:
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:
     try:
-        return parse(path.read_bytes())
+        return parse(read_file(path))
     except OSError as error:
         raise StoreError(
             f"{path.name} cannot be read",

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, decode
+from kdtui.store.reading import open_file
 
 TAIL = 64 * 1024
 HEAD = 16 * 1024  # `queued` and `started` of the first attempt
@@ -47,7 +48,7 @@ def scan(path: Path) -> Scan:
         StoreError: The file cannot be read; a missing file is an empty scan.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_file(path)
     except FileNotFoundError:
         return Scan()
     except OSError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.store.cache import SummaryCache
 from kdtui.store.names import check_name, is_safe, printable
+from kdtui.store.reading import reading
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import Alive, RunSummary, State, cannot_tell
 from kdtui.store.summary import number_the_queue, summarize
@@ -230,7 +231,7 @@ class RunStore:
             # Never launched, or no lock to be had there: the look below decides alone. Opened without making it: a
             # fresh beat would say that a supervisor lives.
             with contextlib.suppress(OSError):
-                file = stack.enter_context(run.beat_path.open("rb"))
+                file = stack.enter_context(reading(run.beat_path))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:

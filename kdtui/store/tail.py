@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, decode
+from kdtui.store.reading import reading
 
 
 class Tail:
@@ -38,7 +39,7 @@ class Tail:
             StoreError: The file is there and cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            with reading(self.path) as file:
                 return self._gained(file.fileno(), limit)
         except FileNotFoundError:
             if self._inode is not None:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from kdtui.errors import StoreError
+from kdtui.store.reading import reading
 from kdtui.wording import clean
 
 FIRST = 64 * 1024
@@ -50,7 +51,7 @@ class TextTail:
             StoreError: The file is there and cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            with reading(self.path) as file:
                 data = self._gained(file.fileno())
         except FileNotFoundError:
             self._inode = None

@@ -10,6 +10,7 @@ from typing import Self
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, encode
+from kdtui.store.reading import open_file
 
 
 def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
@@ -48,7 +49,7 @@ class EventLog:
         self._torn = False
         try:
             # Read and write: the last byte decides whether the last line is whole.
-            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            self._fd = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.fstat(self._fd).st_size
             self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
         except OSError as error:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kdtui.compare import Comparison, Entry, Row, cells
 from kdtui.compare.measured import seconds
+from kdtui.compare.named import mark
 from kdtui.compare.render import value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
@@ -121,15 +122,6 @@ class Missing(NamedTuple):
     reason: str
 
 
-def called(rows: Sequence[RunSummary]) -> dict[str, str]:
-    """A short name for each run that no other of them has: the name, with the seed where it takes that, or the id."""
-    names = {row.id: row.name for row in rows}
-    for name in (lambda row: f"{row.name} s{row.seed}", lambda row: row.id):
-        often = Counter(names.values())
-        names = {row.id: name(row) if often[names[row.id]] > 1 else names[row.id] for row in rows}
-    return names
-
-
 def best_and_worst(rows: Sequence[Row], read: Callable[[Row], float | None], better: int) -> dict[str, str]:
     """Sign of each run that is the best or the worst of a column; a value that most of them have is neither."""
     values = {row.id: better * value for row in rows if (value := read(row)) is not None}
@@ -202,8 +194,9 @@ class Compared:
         lines: dict[str, list[Cell]] = {}
         for row, texts in zip(self.rows, self._texts, strict=True):
             state = self._summaries[row.id].state
+            short = self.named[row.id]
             rest = [self._cell(row.id, title, text) for title, text in list(zip(self.header, texts, strict=True))[1:]]
-            lines[row.id] = [Cell(state.glyph, STATE_STYLES[state]), Cell(self.named[row.id]), *rest]
+            lines[row.id] = [Cell(state.glyph, STATE_STYLES[state]), Cell(short, keep=mark(short, row.name)), *rest]
         for run_id, missing in self.missing.items():
             blank = [Cell("")] * (len(self.header) - 1)
             lines[run_id] = [Cell(_MISSING, "error"), Cell(f"{missing.word}: {self.named[run_id]}", "error"), *blank]

@@ -214,5 +214,7 @@ def _with_quartiles(times: Mapping[str, float] | None) -> str:
 def _three(seconds: float) -> str:
     """Seconds as milliseconds, three digits."""
     value = seconds * 1e3
+    if not math.isfinite(value):  # JSON has no such number, and Python reads it all the same
+        return "-"
     places = 2 if value <= 0 else min(3, max(0, 2 - math.floor(math.log10(value))))
     return f"{value:.{places}f}"

@@ -18,6 +18,7 @@ import kdtui
 from kdtui.errors import CheckpointError, KdtuiError, ModelError, StoreError
 from kdtui.launch import plan as planning
 from kdtui.launch.choices import owner
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -239,7 +240,7 @@ def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
 
 def _load(file: Path) -> dict[Key, Inspected]:
     try:
-        body = json.loads(file.read_bytes())
+        body = json.loads(read_file(file))
     except (OSError, ValueError):  # absent or damaged: a cache is never needed
         return {}
     if not isinstance(body, dict) or body.get("version") != kdtui.__version__:

@@ -63,7 +63,11 @@ KEYS: tuple[Key, ...] = (
     Key("runs", "c", "c", "compare", "compare", "Compare the marked runs.", "kdtui compare RUN…"),
     Key("runs", "n", "n", "new_run", "new", "Set up a new run.", "kdtui train PROFILE"),
     Key("runs", "N", "N", "clone", "", "Set up a new run like the one under the cursor."),
-    Key("runs", "x", "x", "stop", "stop", "Ask the run, or the marked ones, to save and end.", "kdtui stop RUN"),
+    Key(
+        *("runs", "x", "x", "stop", "stop"),
+        "Ask the run, or the marked ones, to save and end; hidden ones after a question.",
+        "kdtui stop RUN",
+    ),
     Key("runs", "X", "X", "kill", "", "End the run's processes at once, after a question.", "kdtui stop --kill RUN"),
     Key("runs", "R", "R", "resume", "resume", "Go on with the run, with more epochs if wanted.", "kdtui resume RUN"),
     Key("runs", "e", "e", "export_onnx", "export", "Export the run, or the marked ones, as ONNX.", "kdtui export RUN"),

@@ -107,6 +107,26 @@ def test_foreign_text_is_shown_without_its_escapes_and_markup_unparsed(kdtui: Kd
     assert "[bold]markup[/bold]" in kdtui("logs", "one").out
 
 
+def test_a_pipe_in_the_place_of_a_file_stops_no_command(process: Kdtui, store: RunStore) -> None:
+    """As a person starts them: one that waits would never end."""
+    one, other = make(store, "one"), make(store, "other")
+    for path in (one.manifest_path, one.launch_path, one.events_path, one.measurements_path, one.worker_log):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    told = "cannot be read: it is a pipe, not a file"
+    for command in (["runs"], ["show", one.id], ["watch", one.id, "--once"]):
+        done = process(*command)
+        assert done.code == 0
+        for name in ("run.json", "launch.json", "events.jsonl"):
+            assert f"{name} {told}" in done.out
+    for command, path in ((["watch", one.id], one.events_path), (["logs", one.id], one.worker_log)):
+        done = process(*command)
+        assert done.code == 3
+        assert str(path) in done.err and "it is a pipe, not a file" in done.err
+    assert process("remove", one.id, "--yes").code == 0
+    assert store.runs() == [other]
+
+
 def test_watch_once_returns_at_once_and_watch_ends_with_the_run(kdtui: Kdtui, store: RunStore) -> None:
     run = make(store, "one")
     assert "NEVER LAUNCHED" in kdtui("watch", "one", "--once").out

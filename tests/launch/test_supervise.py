@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.launch.processes import (
     slot_is_held,
     trains,
 )
+from tests.waiting import in_time
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -166,10 +168,27 @@ def test_events_that_cannot_be_written_are_told_before_anything_starts(
     with pytest.raises(StoreError, match="cannot be read"):
         launcher.launch(run)
     run.events_path.rmdir()
-    run.events_path.symlink_to("/dev/full")  # a disk that takes nothing
-    with pytest.raises(LaunchError, match="No space left"):
-        launcher.launch(run)
+    run.events_path.write_bytes(b"\n" * 100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a disk that takes nothing more
+    try:
+        with pytest.raises(LaunchError, match="File too large"):
+            launcher.launch(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert record_of(run).ranks == ()
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "beat", "logs/worker.txt"])
+def test_a_pipe_in_the_place_of_a_file_is_told_and_nothing_starts(
+    store: RunStore, launcher: LocalLauncher, name: str
+) -> None:
+    run = make(store)
+    os.mkfifo(run.path / name)
+    with pytest.raises((LaunchError, StoreError)) as caught:
+        in_time(lambda: launcher.launch(run))
+    assert name in caught.value.message and "it is a pipe, not a file" in caught.value.message
+    assert run.launch_record() is None
 
 
 def test_a_living_run_is_not_launched_twice(store: RunStore, launcher: LocalLauncher) -> None:

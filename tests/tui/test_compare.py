@@ -99,6 +99,22 @@ async def test_seeds_of_one_profile_are_drawn_together(scene: Scene) -> None:
         assert all(f"b0-alone s{seed}" in text(on.app) for seed in range(3))
 
 
+@pytest.mark.parametrize(("seeds", "ends"), [((0, 1), (" s0", " s1")), ((0, 0), (" 14:30", " 14:40"))])
+async def test_runs_of_one_long_name_are_told_apart_at_80_columns(
+    scene: Scene, seeds: tuple[int, int], ends: tuple[str, str]
+) -> None:
+    pair = [
+        scene.finished("distill-b0-slim-from-b3-wide", seed=seed, best=0.6 + i / 100) for i, seed in enumerate(seeds)
+    ]
+    async with opened(scene, pair, (80, 24)) as on:
+        told = [line[0] for line in cells(on.expected())[1]]
+        assert sorted(told) == [f"distill-b0-slim-from-b3-wide{end}" for end in ends]
+        await until(on.pilot, lambda: all(any(f"…{end} " in line for line in lines(on.app)) for end in ends))
+        await on.pilot.press("5", "p")
+        await shows(on.pilot, "mIoU by parameters")
+        await until(on.pilot, lambda: all(any(f"…{end} " in line[36:] for line in lines(on.app)) for end in ends))
+
+
 async def test_a_key_chooses_the_baseline_and_takes_it_back(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         matched = on.expected()

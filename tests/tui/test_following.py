@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_is_told_once_and_heals(scene: Scene, seen: S
     run.events_path.mkdir()
     told = [message for _ in range(3) for message in seen.look()]
     assert [type(message) for message in told] == [HistoryBroken]
-    assert "directory" in told[0].reason.lower()  # type: ignore[attr-defined]
+    assert "it is a folder" in told[0].reason  # type: ignore[attr-defined]
     run.events_path.rmdir()
     aside.rename(run.events_path)
     told = [message for _ in range(3) for message in seen.look()]

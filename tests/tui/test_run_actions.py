@@ -20,7 +20,7 @@ from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt
 from kdtui.tui.screens.run_actions import horizon
 from tests.tui.home import go_to, names, screen, status, write
-from tests.tui.scenes import Scene, cockpit, settled, shows, until
+from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 
 ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
 
@@ -42,6 +42,69 @@ async def test_stop_asks_the_chosen_live_runs(crowd: Scene) -> None:
         assert sum(run.stop_requested() for run in runs.values()) == 3
         await pilot.press("up")
         assert "asked to stop" not in status(pilot)
+
+
+async def test_stop_asks_before_it_stops_what_the_filter_hides(crowd: Scene) -> None:
+    app = cockpit(crowd)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        runs = {run.id: run for run in crowd.store.runs()}
+        live = [key for key, row in app.board.rows.items() if row.state in LIVE]
+        seen, *others = live
+        for key in live:
+            await go_to(pilot, key)
+            await pilot.press("space")
+        await pilot.press("slash")
+        await write(pilot, f"id:{seen}")
+        await pilot.press("enter")
+        await until(pilot, lambda: names(pilot) == [app.board.rows[seen].name])
+
+        def asked() -> list[str]:
+            return [key for key in live if runs[key].stop_requested()]
+
+        for key in ("n", "escape", "q"):
+            await pilot.press("x")
+            await shows(pilot, f"Stop {len(live)} marked runs?", f"hides {len(others)} of them", "kdtui stop", "y yes")
+            assert all(app.board.rows[other].name in text(app) for other in others)
+            await pilot.press("x", "enter", key)
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert asked() == [] and names(pilot) == [app.board.rows[seen].name]
+        await pilot.press("x", "y")
+        await shows(pilot, f"{len(live)} runs: asked to stop")
+        assert asked() == live
+
+
+async def test_stop_asks_for_the_one_marked_run_that_is_hidden_by_its_name(scene: Scene) -> None:
+    hidden, seen = scene.running("b0", epochs=2), scene.running("b1", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await go_to(pilot, hidden.id)
+        await pilot.press("space", "slash")
+        await write(pilot, "name:b1")
+        await pilot.press("enter", "x")
+        await shows(pilot, "Stop b0?", "the filter hides it", f"kdtui stop {hidden.id}")
+        assert not hidden.stop_requested()
+        await pilot.press("y")
+        await shows(pilot, "b0: asked to stop")
+        assert hidden.stop_requested() and not seen.stop_requested()
+
+
+async def test_what_can_be_seen_is_stopped_without_a_question_whatever_else_is_marked(crowd: Scene) -> None:
+    app = cockpit(crowd)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        rows = app.board.rows
+        live = next(key for key, row in rows.items() if row.state in LIVE)
+        over = next(key for key, row in rows.items() if row.state not in LIVE)
+        for key in (live, over):
+            await go_to(pilot, key)
+            await pilot.press("space")
+        await pilot.press("slash")
+        await write(pilot, f"id:{live}")  # it hides the one that is over, which is not to be stopped
+        await pilot.press("enter", "x")
+        await shows(pilot, f"{rows[live].name}: asked to stop")
+        assert app.run_of(live).stop_requested()
 
 
 async def test_kill_asks_first(scene: Scene) -> None:

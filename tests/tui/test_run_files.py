@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from kdtui.tui.screens.run.pictures import PARTS, Gallery, Wish, class_colours, 
 from kdtui.tui.screens.run.sources import LOGS, FilesRead, FilesSource, LogRead, LogsSource
 from tests.tui.pictures import draw_epoch, picture
 from tests.tui.scenes import PARAMETERS, Scene
+from tests.waiting import in_time
 
 
 def cost(encoder: str) -> catalog.Cost:
@@ -281,6 +283,17 @@ def test_a_half_written_picture_says_so(scene: Scene, data: bytes) -> None:
     broken = look(run, Wish(room=Room(78, 17)))
     assert "picture cannot be read" in broken.trouble
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
+
+
+@pytest.mark.parametrize("name", ["profile.toml", "measurements.json", "picture"])
+def test_a_pipe_in_the_place_of_what_a_run_shows_says_so(scene: Scene, name: str) -> None:
+    run = scene.finished("b0")
+    draw_epoch(run, 1, 1)
+    path = next(run.visualization(1).iterdir()) if name == "picture" else run.path / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    files, gallery = in_time(lambda: (read_files(run, Known()), look(run, Wish(room=Room(78, 17)))))
+    assert "it is a pipe, not a file" in files.trouble + files.measured.trouble + gallery.trouble
 
 
 def test_a_truncated_picture_says_so(scene: Scene) -> None:

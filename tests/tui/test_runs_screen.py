@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from textual.widgets import Input
 
 from kdtui.tui.widgets.line_chart import LineChart
@@ -225,11 +227,11 @@ async def test_a_damaged_folder_and_half_written_events_are_shown_as_such(scene:
         scene.advance(run, 1)
         await shows(pilot, " 3/20 ")
         aside = run.events_path.rename(run.path / "aside")
-        run.events_path.mkdir()
+        os.mkfifo(run.events_path)
         await pilot.press("home")
-        await shows(pilot, "events.jsonl cannot be read")
-        await until(pilot, lambda: "cannot be read" in chart(pilot))
-        run.events_path.rmdir()
+        await shows(pilot, "events.jsonl cannot be read: it is a pipe")
+        await until(pilot, lambda: "it is a pipe" in chart(pilot))
+        run.events_path.unlink()
         aside.rename(run.events_path)
         await shows(pilot, "▶ b0-half", " 3/20 ")
         await until(pilot, lambda: "cannot be read" not in chart(pilot))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kdtui.errors import UsageError
 from kdtui.store.records import Notes
@@ -12,6 +12,9 @@ from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt
 from kdtui.wording import clean
+
+_NAMED = 6
+"""Runs that a question names; the others are counted."""
 
 
 class RunActions(CockpitScreen):
@@ -26,6 +29,11 @@ class RunActions(CockpitScreen):
     def chosen(self) -> list[str]:
         """The runs that an action for several is for."""
         return [] if self.run_id is None else [self.run_id]
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Those of :attr:`chosen` that cannot be seen here."""
+        return frozenset()
 
     @property
     def row(self) -> RunSummary | None:
@@ -74,13 +82,29 @@ class RunActions(CockpitScreen):
             self.cockpit.new_run(clone=self.run_id)
 
     def action_stop(self) -> None:
-        """Ask the chosen live runs to save and end."""
+        """Ask the chosen live runs to save and end; after a question if one of them cannot be seen here."""
         rows = self.cockpit.board.rows
         live = [key for key in self.chosen if key in rows and rows[key].state in LIVE]
-        if live:
+        hidden = [key for key in live if key in self.hidden]
+        if not live:
+            self.cockpit.say("nothing to stop: no chosen run lives", error=True)
+        elif not hidden:
             self.cockpit.stop_runs(live)
         else:
-            self.cockpit.say("nothing to stop: no chosen run lives", error=True)
+            self._ask(self._about_hidden(live, hidden), lambda: self.cockpit.stop_runs(live))
+
+    def _about_hidden(self, live: Sequence[str], hidden: Sequence[str]) -> Confirm:
+        from kdtui.compare import called
+
+        names = called([self.cockpit.board.rows[key] for key in live])
+        command = shlex.join(["kdtui", "stop", *live])
+        if len(live) == 1:
+            return Confirm(f"Stop {names[live[0]]}?", "It is marked, and the filter hides it.", command)
+        told = ", ".join(names[key] for key in hidden[:_NAMED])
+        more = f" and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else ""
+        return Confirm(
+            f"Stop {len(live)} marked runs?", f"The filter hides {len(hidden)} of them: {told}{more}.", command
+        )
 
     def action_kill(self) -> None:
         """End the run's processes, after a question."""

@@ -109,6 +109,11 @@ class RunsScreen(ChartKeys, RunActions):
         """The marked runs, or the one under the cursor."""
         return list(self.board.marked) or ([] if self.run_id is None else [self.run_id])
 
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The marked runs that the filter keeps out of the table."""
+        return frozenset(self.board.marked) - frozenset(self._keys)
+
     # what changed
 
     def board_changed(self, ids: frozenset[str]) -> None:

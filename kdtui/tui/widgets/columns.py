@@ -25,10 +25,12 @@ class Cell:
         text: May be foreign: control characters are taken out, markup is not read, a line break is a space.
         style: Name of a theme variable without `$`, such as `success` or `text-muted`, or a colour such as `#56b4e9`;
             empty for the table's own.
+        keep: The end of the text that is still shown where the rest is cut; empty where the end goes first.
     """
 
     text: str
     style: str = ""
+    keep: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,15 @@ def plain(cell: Cell) -> Cell:
 
 
 @lru_cache(4096)
-def fit(text: str, width: int, right: bool = False) -> str:
+def fit(text: str, width: int, right: bool = False, keep: str = "") -> str:
     """``text`` in exactly ``width`` terminal columns: cut with `…`, or filled with spaces.
 
-    A letter of two columns that would be cut in half gives way as a whole; combining marks stay with their letter.
+    A letter of two columns that would be cut in half gives way as a whole; combining marks stay with their letter. The
+    end ``keep`` stays where there is room for it and a letter of what comes before.
     """
     wide = cell_len(text)
+    if wide > width and keep and text.endswith(keep) and width >= cell_len(keep) + 2:
+        return fit(text.removesuffix(keep), width - cell_len(keep)) + keep
     if wide > width:
         kept, wide = "", 0
         for start, end, size in split_graphemes(text)[0]:

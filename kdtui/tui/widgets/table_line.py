@@ -73,7 +73,7 @@ def strip(
     texts: list[tuple[str, Style]] = []
     for (slot, cell), end in zip(pieces, ends, strict=True):
         right = slot.column >= 0 and columns[slot.column].right
-        text = fit(cell.text, slot.width, right) + " " * (end - slot.x - slot.width)
+        text = fit(cell.text, slot.width, right, cell.keep) + " " * (end - slot.x - slot.width)
         own = style(cell.style) if over is None else over
         if texts and (texts[-1][1] == own or not text.strip()):
             texts[-1] = (texts[-1][0] + text, texts[-1][1])

@@ -33,6 +33,20 @@ def test_only_a_text_that_does_not_fit_is_cut_and_says_so(text: str, width: int)
         assert sign and not rest.strip() and clean.startswith(kept)
 
 
+@given(TEXTS, TEXTS, st.integers(0, 24), st.booleans())
+def test_the_end_that_is_to_be_kept_is_seen_where_there_is_room_for_it(
+    text: str, keep: str, width: int, right: bool
+) -> None:
+    begin, end = plain(Cell(text)).text, " " + plain(Cell(keep)).text
+    fitted = fit(begin + end, width, right, end)
+    assert cell_len(fitted) == width
+    if cell_len(begin + end) > width >= cell_len(end) + 2:
+        kept, sign, rest = fitted.removesuffix(end).partition("…")
+        assert fitted.endswith(end) and sign and not rest.strip() and begin.startswith(kept)
+    else:
+        assert fitted == fit(begin + end, width, right)
+
+
 @given(st.integers(0, 150), st.lists(st.integers(0, 40), min_size=4, max_size=4))
 def test_columns_never_overlap_or_leave_the_room(room: int, wanted: list[int]) -> None:
     slots = lay_out(COLUMNS, wanted, room, start=2)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdtui.compare.measured import measurements_of
+from kdtui.compare.measured import usable_measurements
 from kdtui.errors import StoreError
+from kdtui.store.reading import brief
 from kdtui.store.run import Run
 
 
@@ -19,7 +20,7 @@ class Folders:
         profiles: As plain tables.
         troubles: Why a run's profile cannot be read.
         measurements: Of the runs that were measured.
-        unmeasured: Why a run's measurements cannot be used.
+        unmeasured: Why a run's measurements cannot be used, in a sentence.
     """
 
     profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -35,12 +36,10 @@ def read_folders(runs: Iterable[Run]) -> Folders:
         try:
             found.profiles[run.id] = run.profile_table()
         except StoreError as error:
-            found.troubles[run.id] = error.what
-        try:
-            measured = measurements_of(run)
-        except StoreError as error:
-            found.unmeasured[run.id] = f"{error.what}: {error.found}"
-        else:
-            if measured is not None:
-                found.measurements[run.id] = measured
+            found.troubles[run.id] = brief(error)
+        measured, trouble = usable_measurements(run)
+        if measured is not None:
+            found.measurements[run.id] = measured
+        if trouble:
+            found.unmeasured[run.id] = trouble
     return found

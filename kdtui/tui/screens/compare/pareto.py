@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
+from kdtui.compare.named import mark
 from kdtui.compare.pareto import COSTS, Pareto, cells
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.scatter import Dot, Scatter
@@ -52,7 +53,7 @@ class ParetoPage(Container):
         self.cost: str = COSTS[0]
         self._found: Mapping[str, Pareto] = {}
         self._colours: Mapping[str, str] = {}
-        self._troubles: Sequence[str] = ()
+        self._troubles: Collection[str] = ()
         self._lines: dict[str, list[Cell]] = {}
         self.scatter = Scatter(id="scatter")
         self.table = Table((), lambda key: self._lines[key], id="points")
@@ -65,13 +66,13 @@ class ParetoPage(Container):
             yield self.table
         yield self._notes
 
-    def show(self, found: Mapping[str, Pareto], colours: Mapping[str, str], troubles: Sequence[str]) -> None:
+    def show(self, found: Mapping[str, Pareto], colours: Mapping[str, str], troubles: Collection[str]) -> None:
         """Show these points.
 
         Args:
             found: What :func:`kdtui.compare.pareto` says of each cost.
             colours: Of the runs, by id; a teacher has none.
-            troubles: Measurements that cannot be read, a sentence each.
+            troubles: The notes among theirs that tell of something broken.
         """
         self._found, self._colours, self._troubles = found, colours, troubles
         self._fill()
@@ -114,17 +115,19 @@ class ParetoPage(Container):
         columns += [replace(_COLUMNS[title], drop=0) if title == own else _COLUMNS[title] for title in header[1:]]
         self._lines = {}
         points = found.points if found is not None else ()
-        called = {point.label: f"{_named(point.name, point.role)}, {_short(point.runtime)}" for point in points}
+        called = {point.label: f"{_named(point.called, point.role)}, {_short(point.runtime)}" for point in points}
         for place, line in enumerate(body):
             style = "text-muted" if line[0] != "★" else ""
             star, name, runtime, *numbers, by = line
-            name = _named(name, points[place].role)
-            texts = [_letter(place), star, name, _short(runtime), *numbers, called.get(by, by)]
-            self._lines[str(place)] = [Cell(text, style) for text in texts]
+            point = points[place]
+            who = Cell(_named(name, point.role), style, mark(point.called, point.name))
+            front = [Cell(text, style) for text in (_letter(place), star)]
+            texts = [_short(runtime), *numbers, called.get(by, by)]
+            self._lines[str(place)] = [*front, who, *(Cell(text, style) for text in texts)]
         self.table.set_columns(columns)
         self.table.show(list(self._lines))
-        notes = [((text, "bad"),) for text in self._troubles]
-        self._notes.show([*notes, *(((f"· {text}", "muted"),) for text in (found.notes if found else ()))])
+        notes = found.notes if found else ()
+        self._notes.show([((f"· {text}", "bad" if text in self._troubles else "muted"),) for text in notes])
         self._draw()
 
     def _draw(self) -> None:

@@ -12,10 +12,11 @@ from textual.events import Resize
 from textual.widget import Widget
 
 from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto
+from kdtui.compare.named import called
 from kdtui.compare.render import seed_lines
 from kdtui.store.state import RunSummary
 from kdtui.tui.colours import curve_colour
-from kdtui.tui.compared import Compared, Missing, Teacher, called, teachers
+from kdtui.tui.compared import Compared, Missing, Teacher, teachers
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.compare.curves import Curves
 from kdtui.tui.screens.compare.folders import Folders, read_folders
@@ -147,6 +148,7 @@ class CompareScreen(Paging, Writing, RunActions):
                 replace(board.rows[run_id], **_STILL),
                 self._folders.profiles[run_id],
                 self._folders.measurements.get(run_id),
+                self._folders.unmeasured.get(run_id, ""),
             )
             for run_id in self._ids
             if run_id in board.rows and run_id in self._folders.profiles
@@ -215,7 +217,7 @@ class CompareScreen(Paging, Writing, RunActions):
         self._seeds.show([((line, "strong"),) for line in seeds])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(compared, letters, self._names, self._notes(seeds), against)
-        self.room.pareto.show(self._fronts, colours, self._unmeasured())
+        self.room.pareto.show(self._fronts, colours, {entry.unmeasured for entry in self._entries})
         self._look()
         self._draw()
         self.say(*self.cockpit.said)
@@ -231,13 +233,11 @@ class CompareScreen(Paging, Writing, RunActions):
         lines: list[TextLine] = [
             ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
         ]
-        lines += [((line, "bad"),) for line in self._unmeasured()]
         lines += [((line, "strong"),) for line in seeds]
-        lines += [((f"· {note}", ""),) for note in (() if compared.comparison is None else compared.comparison.notes)]
+        notes = () if compared.comparison is None else compared.comparison.notes
+        unmeasured = {entry.unmeasured for entry in self._entries}
+        lines += [((f"· {note}", "bad" if note in unmeasured else ""),) for note in notes]
         return [*lines, ((_LEGEND, "muted"),)]
-
-    def _unmeasured(self) -> list[str]:
-        return [f"{self._compared.named[run_id]}: {why}" for run_id, why in self._folders.unmeasured.items()]
 
     def _look(self) -> None:
         """The pages with a column for each run show the one under the cursor."""

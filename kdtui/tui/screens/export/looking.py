@@ -13,6 +13,7 @@ from kdtui.errors import KdtuiError
 from kdtui.exports import PRECISIONS, suffix
 from kdtui.launch.exporting import Order, order
 from kdtui.store.exports import report_of
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.exported import Lying, Read, Seen
@@ -94,7 +95,7 @@ def _precision(path: Path) -> str:
 def _report(path: Path) -> Mapping[str, Any]:
     """The report beside it; nothing where there is none that can be read: the file itself is still shown."""
     try:
-        found = json.loads(report_of(path).read_bytes())
+        found = json.loads(read_file(report_of(path)))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from kdtui.errors import StoreError, UsageError
 from kdtui.launch.choices import owner
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.tui.compression import Measured, Size, read_measured
 
@@ -79,7 +80,7 @@ def read_files(run: Run, known: Known) -> RunFiles:
 def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
     try:
         table = run.profile_table()
-        return table, run.profile_path.read_text(encoding="utf-8"), ""
+        return table, read_file(run.profile_path).decode(errors="replace"), ""
     except StoreError as error:
         return {}, "", f"{error.what}: {error.found}"
     except OSError as error:  # removed between the two looks

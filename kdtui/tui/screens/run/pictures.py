@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from textual.geometry import Size
 
 from kdtui.errors import StoreError
+from kdtui.store.reading import reading
 from kdtui.store.run import Run
 from kdtui.tui.widgets.half_blocks import Drawn, Pixel, Tile, draw
 
@@ -104,7 +105,7 @@ def _opened(path: Path) -> Image:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with reading(path) as file, Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to say "broken"
         raise StoreError("The picture cannot be read", where=path, found=str(error)) from error

@@ -1,0 +1,87 @@
+"""Short names of runs that stand beside each other: no two are called alike."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+_ID = re.compile(r"\d{4}(?P<month>\d\d)(?P<day>\d\d)-(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)-(?P<rest>.+)")
+
+
+class Named(Protocol):
+    """A run, as far as its name goes."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def seed(self) -> int | None: ...  # noqa: D102
+
+
+class _Stamp(NamedTuple):
+    """What an id says beside the name: the day, the time, and which of those of one second it is."""
+
+    day: str
+    minute: str
+    second: str
+    number: str
+
+
+def called(runs: Iterable[Named]) -> dict[str, str]:
+    """A short name for each run that no other of them has, by id.
+
+    The name alone where it is the only one; else with what is its own, the seed or the part of the id that differs:
+    ``b0 s1``, ``b0 14:30``, ``b0 08-21``; and the whole id where not even that helps. A name that has to be cut is cut
+    before its :func:`mark`.
+    """
+    groups: dict[str, list[Named]] = {}
+    for run in runs:
+        groups.setdefault(run.name, []).append(run)
+    names: dict[str, str] = {}
+    for name, group in groups.items():
+        if len(group) == 1:
+            names[group[0].id] = name
+            continue
+        often = Counter(run.seed for run in group)
+        rest = [run for run in group if run.seed is None or often[run.seed] > 1]
+        names |= {run.id: f"{name} s{run.seed}" for run in group if run.seed is not None and often[run.seed] == 1}
+        names |= {run.id: f"{name} {part}" if part else run.id for run, part in zip(rest, _parts(rest), strict=True)}
+    twice = Counter(names.values())  # a name that a person wrote into a manifest may look like one of these
+    return {run_id: name if twice[name] == 1 else run_id for run_id, name in names.items()}
+
+
+def mark(short: str, name: str) -> str:
+    """The end of a short name that tells it apart from others of that name; empty for the name itself and for an id."""
+    return short.removeprefix(name) if short.startswith(f"{name} ") else ""
+
+
+def _parts(runs: Sequence[Named]) -> list[str]:
+    """The shortest part of their ids that differs in all of them; empty texts where there is none."""
+    stamps = [stamp for run in runs if (stamp := _stamp(run)) is not None]
+    if not stamps or len(stamps) < len(runs):
+        return [""] * len(runs)
+    days = [stamp.day for stamp in stamps]
+    seconds = [f"{stamp.day} {stamp.second}" for stamp in stamps]
+    counts = [f"#{stamp.number}" for stamp in stamps]
+    if len(set(seconds)) == 1:
+        choices = [counts]
+    elif len(set(days)) == 1:
+        choices = [[stamp.minute for stamp in stamps], [stamp.second for stamp in stamps]]
+    else:
+        choices = [days, [f"{stamp.day} {stamp.minute}" for stamp in stamps], seconds]
+    # A counter begins anew every second.
+    choices.append([" ".join(both) for both in zip(choices[-1], counts, strict=True)])
+    return next((texts for texts in choices if len(set(texts)) == len(runs)), [""] * len(runs))
+
+
+def _stamp(run: Named) -> _Stamp | None:
+    match = _ID.fullmatch(run.id)
+    if match is None:
+        return None
+    count = match["rest"].removeprefix(run.name).removeprefix("-")
+    minute = f"{match['hour']}:{match['minute']}"
+    day = f"{match['month']}-{match['day']}"
+    return _Stamp(day, minute, f"{minute}:{match['second']}", count if count.isdecimal() else "1")

@@ -1,0 +1,87 @@
+"""Whatever stands in one run's measurements: the runs are compared, and it is told or can be shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kdtui.compare import COSTS, FORMATS, cells, compare, entries_of, pareto, render
+from kdtui.compare.pareto import cells as pareto_cells
+from kdtui.store.run import Run
+from kdtui.tui.compression import Size, compression, read_measured, remarks
+from tests.tui.scenes import Scene
+
+STRANGE: tuple[Any, ...] = (None, "x", [], {}, True, 0, -1, float("inf"), float("nan"), 10**400)
+
+
+@pytest.fixture
+def run(scene: Scene) -> Run:
+    found = scene.finished("b0", teacher=scene.finished("b3", best=0.76), best=0.7)
+    scene.measured(found)
+    return found
+
+
+@pytest.fixture
+def other(scene: Scene) -> Run:
+    found = scene.finished("other", best=0.6)
+    scene.measured(found)
+    return found
+
+
+def places(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield place
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from places(value, (*place, key))
+
+
+def damaged(whole: Any) -> Iterator[Any]:
+    """The same with one value another, or missing."""
+    yield from STRANGE
+    for place in places(whole):
+        for value in (*STRANGE, STRANGE) if place else ():
+            found = node = copy.deepcopy(whole)
+            for key in place[:-1]:
+                node = node[key]
+            if value is STRANGE:
+                del node[place[-1]]
+            else:
+                node[place[-1]] = value
+            yield found
+
+
+def test_one_runs_measurements_never_end_a_comparison(scene: Scene, run: Run, other: Run) -> None:
+    whole = json.loads(run.measurements_path.read_bytes())
+    sound = entries_of(scene.store, [run, other])
+    refused = 0
+    for body in damaged(whole):
+        run.measurements_path.write_text(json.dumps(body))
+        entries = entries_of(scene.store, [run, other])
+        assert entries[1] == sound[1]
+        comparison = compare(entries)
+        assert len(cells(comparison)[1]) == 2
+        assert all(render(comparison, form) for form in FORMATS)
+        fronts = [pareto(entries, cost) for cost in COSTS]
+        assert all(other.id in {point.run for point in front.points} and pareto_cells(front) for front in fronts)
+        measured = read_measured(run)
+        assert compression(Size(1, 1, 1), Size(2, 2, 2), measured=measured) is not None
+        remarks(measured)
+        refused += bool(entries[0].unmeasured)
+        assert bool(entries[0].unmeasured) == bool(measured.trouble) == (entries[0].measurements is None)
+        for notes in (comparison.notes, *(front.notes for front in fronts)):
+            assert notes.count(entries[0].unmeasured) == bool(entries[0].unmeasured)
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"{", b"\xff", b"[" * 100_000, b"null", b"1" * 5000], ids=lambda data: repr(data[:4])
+)
+def test_half_a_file_is_told_once(scene: Scene, run: Run, other: Run, written: bytes) -> None:
+    run.measurements_path.write_bytes(written)
+    entries = entries_of(scene.store, [run, other])
+    assert entries[0].unmeasured.startswith(f"{run.id}: The run's measurements cannot be used, ")
+    assert entries[0].unmeasured.endswith("writes them anew")
