@@ -10,6 +10,7 @@ from kdtui.engine.data import build_dataset, check_dataset
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.teacher import load_teacher
+from kdtui.engine.trial import check_teaching, check_trainable
 from kdtui.errors import KdtuiError
 from kdtui.profile import Profile
 
@@ -56,6 +57,7 @@ def _no_gpu() -> str:
 def _student(profile: Profile) -> str:
     classes = _classes(profile)
     network = build_network(profile.student, task=profile.data.task, classes=classes)
+    check_trainable(network, profile)
     counts = count_parameters(network)
     return (
         f"{profile.student.architecture} {profile.student.encoder}: {counts.stored:,} parameters ({counts.used:,} used)"
@@ -69,9 +71,10 @@ def _classes(profile: Profile) -> int:
 def _teacher(profile: Profile) -> str:
     if profile.teacher.checkpoint is None:
         raise no_teacher()
-    _, report = load_teacher(
+    network, report = load_teacher(
         profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=_classes(profile)
     )
+    check_teaching(network, profile)
     return f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
 
 

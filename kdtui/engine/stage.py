@@ -19,6 +19,7 @@ from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.resume import Progress, restore, student_payload
 from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.trial import check_trainable
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.tables import TaskName
@@ -111,6 +112,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
     student = build_network(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    check_trainable(student, profile)
     if channels_last:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
