@@ -12,6 +12,7 @@ from kdtui.cli.console import Exit, emit, out, say
 from kdtui.cli.export import export_best
 from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import UsageError
+from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.wording import giga, span
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A 
 Detach = Annotated[bool, typer.Option("--detach", help="Print the run's id and return; it goes on by itself.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 TotalEpochs = Annotated[
-    int | None, typer.Option("--total-epochs", min=1, help="A new horizon for the schedule.", show_default=False)
+    int | None,
+    typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="A new horizon for the schedule.", show_default=False),
 ]
 
 
