@@ -17,6 +17,7 @@ from kdtui.engine.export.deployed import Size
 from kdtui.engine.models import build_network, stride
 from kdtui.engine.teacher import AnySize, inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
+from kdtui.exports import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.tables import TaskName
 from kdtui.store.run import Run
@@ -155,6 +156,7 @@ def of_checkpoint(
             raise _other_classes(path, f"{dataset.classes} of the profile", report.classes)
     if names and len(names) != report.classes:
         raise _other_classes(path, ", ".join(names), report.classes)
+    check_classes(names, where="--classes" if classes else path)
     return Source(
         network=plain.eval(),
         task=report.task,

@@ -16,7 +16,7 @@ from torch import nn
 
 from kdtui.engine.export import export
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
-from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted
+from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
 from kdtui.exports import ExportOptions
 from kdtui.profile import Teacher
 from kdtui.store.exports import report_of
@@ -161,6 +161,14 @@ class TestForeign:
         with pytest.raises(CheckpointError, match="classes do not fit") as caught:
             of_checkpoint(checkpoint, teacher=Teacher(), classes=("sky", "road"))
         assert caught.value.allowed == "3 names"
+
+    def test_names_in_the_file_are_not_believed_either(self, tmp_path: Path) -> None:
+        path = tmp_path / "theirs.pth"
+        torch.save({"state_dict": unet(classes=3).state_dict(), "classes": ["sky", "sky", "car"]}, path)
+        with pytest.raises(UsageError, match="one name") as caught:
+            of_checkpoint(path, teacher=Teacher())
+        assert caught.value.where == str(path)
+        assert of_checkpoint(path, teacher=Teacher(), classes=("sky", "road", "car")).classes == ("sky", "road", "car")
 
     def test_int8_needs_images(self, checkpoint: Path, tmp_path: Path) -> None:
         found = of_checkpoint(checkpoint, teacher=Teacher())
