@@ -20,6 +20,7 @@ from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, U
 from kdtui.exports import ExportOptions
 from kdtui.profile import Teacher
 from kdtui.store.exports import report_of
+from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from tests.engine.export.asking import ask, floats, logits, pictures
 from tests.engine.export.conftest import Made
@@ -228,7 +229,7 @@ class TestFailure:
         assert "bessel" in (caught.value.found or "")
 
     def test_what_a_killed_export_left_is_taken_away(self, source: Source, former: Path) -> None:
-        left = former.with_name(".export-999999999-1")
+        left = former.with_name(f".export-{hostname()}-999999999-1")
         left.mkdir()
         (left / "fp32.onnx").write_bytes(b"half")
 
