@@ -80,6 +80,11 @@ def check_teaching(network: nn.Module, profile: Profile) -> None:
         ) from error
 
 
+def takes(network: nn.Module, height: int, width: int) -> bool:
+    """Whether a network, in eval, answers one image of this size."""
+    return _failure(network, 1, height, width, training=False) is None
+
+
 def _padded(profile: Profile) -> tuple[int, int]:
     """Height and width as the network gets them."""
     unit = stride(profile.student)

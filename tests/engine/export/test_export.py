@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from kdtui.engine.export import export
+from kdtui.engine.export.deployed import Size
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
+from kdtui.engine.models import build_network, stride
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
 from kdtui.exports import ExportOptions
-from kdtui.profile import Teacher
+from kdtui.profile import Model, Teacher
 from kdtui.store.exports import report_of
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
@@ -126,6 +128,28 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: Source, tmp_path
     with pytest.raises(ExportError, match="static input") as caught:
         export(source, tmp_path / "a.onnx", replace(QUICK, dynamic="none", height=33, width=32))
     assert caught.value.allowed == "multiples of 8"
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "side", "found"),
+    [
+        ("UPerNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
+        ("PSPNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
+        ("DPT", "tu-vit_tiny_patch16_224", 224, "for 224x224 that does not take 240x240"),
+    ],
+)
+def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
+    source: Source, tmp_path: Path, architecture: str, encoder: str, side: int, found: str
+) -> None:
+    model = Model(architecture=architecture, encoder=encoder, encoder_depth=4, decoder_channels=16)
+    network = build_network(model, task="hierarchical", classes=3).eval()
+    one_size = replace(source, network=network, stride=stride(model), size=Size(side, side))
+    for options in (ExportOptions(), ExportOptions(dynamic="size", precision="int8")):
+        with pytest.raises(ExportError, match="one size only") as caught:
+            export(one_size, tmp_path / "a.onnx", options)
+        assert found in (caught.value.found or "")
+        assert "kdtui export RUN --dynamic batch" in (caught.value.hint or "")
     assert left_in(tmp_path) == []
 
 
