@@ -225,7 +225,7 @@ def _carry_out(
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
 
-    planned = plan(profiles, store)
+    planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
     if dry_run and as_json:
         emit(planned.to_json())
     else:
@@ -294,8 +294,9 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
         work = "" if run.macs is None else f", {giga(run.macs)} MACs"
         smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
+        count = f"{run.epochs} epochs" + (f" after {run.epochs_done} that are done" if run.epochs_done else "")
         time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
-        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {run.epochs} epochs{time}")
+        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {count}{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")
         for check in run.checks:

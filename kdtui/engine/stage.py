@@ -120,7 +120,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     start_path = _start(run, record)
     start = None if start_path is None else checkpoint.load(start_path)
     if start is not None:
-        _load_student(student, start, start_path)
+        load_start(student, start, start_path)
         if start_path is not None and start_path != run.last and fabric.global_rank == 0:
             _adopt_best(run, start, start_path)
     elif fabric.global_rank == 0:
@@ -217,7 +217,12 @@ def _adopt_best(run: Run, start: dict[str, Any], path: Path) -> None:
             return
 
 
-def _load_student(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+def load_start(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+    """Give the student the weights of the state that it goes on from, strictly.
+
+    Raises:
+        CheckpointError: It is no state of kdtui, or one of another network.
+    """
     if start.get("format") != checkpoint.FORMAT:
         raise CheckpointError(
             "this is no checkpoint of kdtui, so there is nothing to resume",
