@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 from kdtui.events import Event, Exited, Finished, Measured, Queued, Started, encode
-from kdtui.launch.alive import hostname
 from kdtui.profile import Distillation, Model, Profile, dump
-from kdtui.store.identity import own_identity
+from kdtui.store.identity import hostname, own_identity
 from kdtui.store.run import LaunchRecord, Run
 
 STEPS = 20

@@ -241,6 +241,35 @@ def checked(options: ExportOptions) -> ExportOptions:
     return options
 
 
+def check_classes(names: Sequence[str], *, where: object = "--classes") -> None:
+    """Whether names of classes can tell classes apart, in a report and on a terminal.
+
+    Args:
+        names: In the order of the classes.
+        where: Where they stand.
+
+    Raises:
+        UsageError: One is empty, stands twice, or holds what no terminal shows.
+    """
+    # repr: such a name may hold what it is refused for
+    empty = [f"name {place} of {len(names)}" for place, name in enumerate(names, 1) if not name.strip()]
+    twice = [repr(name) for name in dict.fromkeys(names) if names.count(name) > 1]
+    strange = [repr(name) for name in dict.fromkeys(names) if not name.isprintable()]
+    for what, found in (
+        ("a class has no name", empty),
+        ("two classes have one name", twice),
+        ("a class has a name that cannot be shown", strange),
+    ):
+        if found:
+            raise UsageError(
+                what,
+                where=where,
+                found=", ".join(found),
+                allowed="a name of its own for every class, without control characters",
+                hint="--classes NAME,NAME,… names them in their order",
+            )
+
+
 def from_json(table: Mapping[str, Any]) -> ExportOptions:
     """Options as :meth:`ExportOptions.to_json` wrote them; what is left out has its default.
 

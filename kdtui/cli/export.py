@@ -103,7 +103,7 @@ def export(
         keep_float=keep_float,
         limit=limit,
     )
-    names = tuple(name.strip() for name in classes.split(",")) if classes else ()
+    names = () if classes is None else tuple(name.strip() for name in classes.split(","))
     foreign = Foreign(task, architecture, encoder, names, profile)
     orders = [
         order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder)

@@ -12,6 +12,7 @@ from kdtui.cli.console import Exit, emit, out, say
 from kdtui.cli.export import export_best
 from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import UsageError
+from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.wording import giga, span
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A 
 Detach = Annotated[bool, typer.Option("--detach", help="Print the run's id and return; it goes on by itself.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 TotalEpochs = Annotated[
-    int | None, typer.Option("--total-epochs", min=1, help="A new horizon for the schedule.", show_default=False)
+    int | None,
+    typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="A new horizon for the schedule.", show_default=False),
 ]
 
 
@@ -223,7 +225,7 @@ def _carry_out(
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
 
-    planned = plan(profiles, store)
+    planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
     if dry_run and as_json:
         emit(planned.to_json())
     else:
@@ -292,8 +294,9 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
         work = "" if run.macs is None else f", {giga(run.macs)} MACs"
         smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
+        count = f"{run.epochs} epochs" + (f" after {run.epochs_done} that are done" if run.epochs_done else "")
         time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
-        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {run.epochs} epochs{time}")
+        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {count}{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")
         for check in run.checks:

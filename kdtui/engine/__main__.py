@@ -120,7 +120,9 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.check import check
 
-    return {"checks": check(_profile(options.profile))}
+    return {
+        "checks": check(_profile(options.profile), resume_from=options.resume_from, total_epochs=options.total_epochs)
+    }
 
 
 def _doctor(options: argparse.Namespace) -> dict[str, Any]:
@@ -213,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
 
     check = verbs.add_parser("check", help="would this profile train: data, student, teacher")
     check.add_argument("profile")
+    check.add_argument("--resume-from", type=Path, help="the checkpoint that a new run would start from")
+    check.add_argument("--total-epochs", type=int, help="another horizon than the profile's")
     check.set_defaults(verb=_check)
 
     export = verbs.add_parser("export", help="write a checkpoint as ONNX, verified")

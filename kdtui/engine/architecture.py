@@ -104,6 +104,18 @@ def read_decoder(architecture: str, state: Mapping[str, Tensor]) -> Decoder:
     return Decoder(architecture, channels, state[head].shape[0], arguments | _options(architecture, state))
 
 
+def full_size(architecture: str, depth: int) -> dict[str, int]:
+    """What makes a network answer in the size it was asked, where smp's own default holds for one depth alone.
+
+    PSPNet reads the deepest stage, and FPN the third from there; what is enlarged of it follows the depth.
+    """
+    if architecture == "PSPNet":
+        return {"upsampling": 2**depth}
+    if architecture == "FPN":
+        return {"upsampling": 2 ** (depth - 3)}
+    return {}
+
+
 def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequence[int] | None) -> list[int]:
     """Encoder depths that the decoder's shapes allow, the likeliest first.
 

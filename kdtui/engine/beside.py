@@ -19,6 +19,7 @@ from kdtui.engine.stage import Stage, reduced
 from kdtui.engine.task import FrozenTeacher
 from kdtui.engine.teacher import TeacherReport, load_teacher
 from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
+from kdtui.engine.trial import check_teaching
 from kdtui.errors import TeacherError
 
 Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
@@ -97,6 +98,7 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
     network, report = load_teacher(
         profile.teacher.checkpoint, teacher=profile.teacher, task=stage.task, classes=len(stage.classes)
     )
+    check_teaching(network, profile)
     network.to(fabric.device)
     if stage.channels_last:
         network = lay_out_channels_last(network)

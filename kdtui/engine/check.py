@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from kdtui.engine import checkpoint
 from kdtui.engine.beside import no_teacher
 from kdtui.engine.data import build_dataset, check_dataset
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
+from kdtui.engine.stage import load_start
 from kdtui.engine.teacher import load_teacher
-from kdtui.errors import KdtuiError
+from kdtui.engine.trial import check_teaching, check_trainable
+from kdtui.errors import CheckpointError, KdtuiError
 from kdtui.profile import Profile
 
 
-def check(profile: Profile) -> list[dict[str, Any]]:
-    """Data of both splits, the student, the precision and the teacher; nothing is trained.
+def check(
+    profile: Profile, *, resume_from: Path | None = None, total_epochs: int | None = None
+) -> list[dict[str, Any]]:
+    """Data of both splits, the student, the state it goes on from, the precision and the teacher; nothing is trained.
+
+    Args:
+        profile: What would be trained.
+        resume_from: The checkpoint of ours that a new run would start from.
+        total_epochs: Its horizon instead of the profile's.
 
     Returns:
-        ``{"name", "ok", "message", "hint"}`` each.
+        ``{"name", "ok", "message", "hint"}`` each; that of the state has its ``epochs_done`` too.
     """
     import torch
 
@@ -33,7 +44,12 @@ def check(profile: Profile) -> list[dict[str, Any]]:
         looks.append(("device", _no_gpu))
     if profile.distillation.enabled:
         looks.append(("teacher", lambda: _teacher(profile)))
-    return [_look(name, answer) for name, answer in looks]
+    answers = [_look(name, answer) for name, answer in looks]
+    if resume_from is not None:
+        done: list[int] = []
+        look = _look("resume", lambda: _resume(profile, resume_from, total_epochs, done))
+        answers.append(look | ({"epochs_done": done[0]} if done else {}))
+    return answers
 
 
 def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:
@@ -56,10 +72,30 @@ def _no_gpu() -> str:
 def _student(profile: Profile) -> str:
     classes = _classes(profile)
     network = build_network(profile.student, task=profile.data.task, classes=classes)
+    check_trainable(network, profile)
     counts = count_parameters(network)
     return (
         f"{profile.student.architecture} {profile.student.encoder}: {counts.stored:,} parameters ({counts.used:,} used)"
     )
+
+
+def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
+    """What the state has behind it, which is added to ``done``."""
+    network = build_network(profile.student, task=profile.data.task, classes=_classes(profile))
+    start = checkpoint.load(path)
+    load_start(network, start, path)
+    epochs_done = (start.get("resume") or {}).get("epochs_done", 0)  # without that part it is weights alone
+    done.append(epochs_done)
+    horizon = total_epochs or profile.training.epochs
+    if epochs_done >= horizon:
+        raise CheckpointError(
+            "nothing is left to train: this state has all its epochs behind it",
+            where=path,
+            found=f"{epochs_done} epochs done",
+            allowed=f"a state with less than {horizon}, or a further horizon",
+            hint=f"--total-epochs {epochs_done + profile.training.epochs}",
+        )
+    return f"{epochs_done} of {horizon} epochs are done" if epochs_done else f"weights alone; {horizon} epochs to do"
 
 
 def _classes(profile: Profile) -> int:
@@ -69,9 +105,10 @@ def _classes(profile: Profile) -> int:
 def _teacher(profile: Profile) -> str:
     if profile.teacher.checkpoint is None:
         raise no_teacher()
-    _, report = load_teacher(
+    network, report = load_teacher(
         profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=_classes(profile)
     )
+    check_teaching(network, profile)
     return f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
 
 

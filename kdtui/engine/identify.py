@@ -14,7 +14,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
-from kdtui.engine.architecture import ARCHITECTURES, DEPTHS, Decoder, architecture_of, depths, read_decoder
+from kdtui.engine.architecture import ARCHITECTURES, DEPTHS, Decoder, architecture_of, depths, full_size, read_decoder
 from kdtui.engine.checkpoint import differences
 from kdtui.engine.containers import Contents
 from kdtui.engine.encoder_table import RGB, Match, Shapes, find_encoders, resembling
@@ -235,6 +235,6 @@ def _build(decoder: Decoder, encoder: str, depth: int, in_channels: int) -> nn.M
             encoder_depth=depth,
             in_channels=in_channels,
             classes=decoder.out_channels,
-            **decoder.arguments,
+            **(full_size(decoder.architecture, depth) | decoder.arguments),
         )
     return network

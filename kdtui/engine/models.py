@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdtui.engine.architecture import full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.tables import TaskName
@@ -49,11 +50,12 @@ _WIDTH = {
     "DPT": "decoder_fusion_channels",
 }
 _HIERARCHICAL_CHANNELS = 4
-# Pixels a side of the image that finds unused parameters: PAN pools four times behind its encoder, a DPT's vision
-# transformer has one size.
-_PROBE = {"PAN": 128, "DPT": 224}
+# Pixels a side of the image that finds unused parameters: PAN pools four times behind its encoder.
+_PROBE = {"PAN": 128}
 _SMALLEST_PROBE = 64
 _HUB_SECONDS = 2.0
+# What torch, timm and smp raise in a forward pass that cannot be.
+UNWORKABLE = (RuntimeError, ValueError, AssertionError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def create(model: Model, *, channels: int) -> nn.Module:
         "encoder_depth": model.encoder_depth,
         "classes": channels,
         **_decoder_width(model),
+        **full_size(model.architecture, model.encoder_depth),
     }
     if weights is not None:
         _do_without_an_unreachable_hub()
@@ -144,6 +147,8 @@ def create(model: Model, *, channels: int) -> nn.Module:
             warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
             # timm chooses among its weights itself; smp asks it for them all the same.
             warnings.filterwarnings("ignore", message="For 'tu-'")
+            # A decoder upon a stage without channels: refused below, in words.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _unbuildable(model, error) from error
@@ -156,17 +161,36 @@ def freeze_unused(network: nn.Module) -> None:
     smp's ``timm-efficientnet-*`` keep ``encoder.conv_head`` and ``encoder.bn2``: no Unet output uses them, DDP crashes
     on them at its second step, and honest statistics count them apart. Found by one backward pass, so that it holds for
     every encoder.
+
+    Raises:
+        ModelError: Its encoder and its decoder do not work with each other.
     """
     training = network.training
     network.eval()
-    side = _PROBE.get(type(network).__name__, _SMALLEST_PROBE)
-    with torch.enable_grad():
-        network(torch.zeros(1, 3, side, side)).sum().backward()
+    height, width = only_size(network) or (_PROBE.get(type(network).__name__, _SMALLEST_PROBE),) * 2
+    try:
+        with torch.enable_grad():
+            network(torch.zeros(1, 3, height, width)).sum().backward()
+    except UNWORKABLE as error:
+        raise ModelError(
+            f"{type(network).__name__} does not work with this encoder at this depth",
+            found=f"{type(error).__name__}: {one_line(error)}",
+            allowed="another architecture, encoder or student.encoder_depth",
+        ) from error
     for parameter in network.parameters():
         if parameter.grad is None:
             parameter.requires_grad_(False)
         parameter.grad = None
     network.train(training)
+
+
+def only_size(network: nn.Module) -> tuple[int, int] | None:
+    """Height and width that a network was made for where it is for one size, as many vision transformers are."""
+    told = getattr(getattr(getattr(network, "encoder", None), "model", None), "pretrained_cfg", None) or {}
+    if not told.get("fixed_input_size"):
+        return None
+    _, height, width = told["input_size"]
+    return int(height), int(width)
 
 
 def lay_out_channels_last(network: nn.Module) -> nn.Module:
@@ -242,8 +266,13 @@ def _unknown(kind: str, found: str, known: Iterable[str]) -> ModelError:
     )
 
 
+def one_line(error: Exception) -> str:
+    """The words of somebody else's error, fit for a message of ours."""
+    return " ".join(str(error).split())[:300]
+
+
 def _unbuildable(model: Model, error: Exception) -> ModelError:
-    text = " ".join(str(error).split())[:300]
+    text = one_line(error)
     if model.encoder_weights != "none":
         return ModelError(
             f"the {model.encoder_weights} weights of {model.encoder} could not be had",

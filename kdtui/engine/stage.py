@@ -19,6 +19,7 @@ from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.resume import Progress, restore, student_payload
 from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.trial import check_trainable
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.tables import TaskName
@@ -111,6 +112,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
     student = build_network(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    check_trainable(student, profile)
     if channels_last:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
@@ -118,7 +120,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     start_path = _start(run, record)
     start = None if start_path is None else checkpoint.load(start_path)
     if start is not None:
-        _load_student(student, start, start_path)
+        load_start(student, start, start_path)
         if start_path is not None and start_path != run.last and fabric.global_rank == 0:
             _adopt_best(run, start, start_path)
     elif fabric.global_rank == 0:
@@ -215,7 +217,12 @@ def _adopt_best(run: Run, start: dict[str, Any], path: Path) -> None:
             return
 
 
-def _load_student(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+def load_start(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+    """Give the student the weights of the state that it goes on from, strictly.
+
+    Raises:
+        CheckpointError: It is no state of kdtui, or one of another network.
+    """
     if start.get("format") != checkpoint.FORMAT:
         raise CheckpointError(
             "this is no checkpoint of kdtui, so there is nothing to resume",

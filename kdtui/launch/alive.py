@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdtui.store.identity import boot_id, start_ticks
+from kdtui.store.identity import boot_id, hostname, start_ticks
 from kdtui.store.state import Liveness
-
-
-@functools.cache
-def hostname() -> str:
-    """This machine's name, as launch records hold it."""
-    return socket.gethostname() or "localhost"
 
 
 def lives(who: Mapping[str, Any]) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kdtui.errors import Interrupted, UsageError
-from kdtui.launch.alive import hostname
 from kdtui.launch.slots import Slots, Ticket, capacity, slot_folder
+from kdtui.store.identity import hostname
 
 _LOOK = 0.1
 

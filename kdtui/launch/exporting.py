@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import RunNotFound, UsageError
-from kdtui.exports import ExportOptions, checked
+from kdtui.exports import ExportOptions, check_classes, checked
 from kdtui.launch.choices import owner
 from kdtui.launch.converse import Step, converse
 from kdtui.profile.find import expanded
@@ -92,6 +92,8 @@ def order(
         UsageError: It is neither, or the run has no such checkpoint.
     """
     options = checked(options)
+    if foreign is not None:
+        check_classes(foreign.classes)
     path = expanded(text)
     run: Run | None = None
     if path.exists() and not (path / "profile.toml").is_file():

@@ -18,9 +18,10 @@ from typing import Any
 
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
-from kdtui.launch.alive import hostname, lives
+from kdtui.launch.alive import lives
 from kdtui.launch.command import ENGINE, engine_command
 from kdtui.launch.slots import SLOTS, capacity
+from kdtui.store.identity import hostname
 from kdtui.store.names import printable
 from kdtui.store.reading import appending, open_file, reading
 from kdtui.store.run import EventLog, LaunchRecord, Run

@@ -40,6 +40,8 @@ class PlannedRun:
     """One run of a plan.
 
     Attributes:
+        epochs: Those that would be trained.
+        epochs_done: Those that the state it starts from has behind it.
         parameters: Of the student, from the catalog; None for an encoder it does not know.
         macs: Multiply-accumulates of one forward of the student.
         teacher_parameters: From earlier runs with the same teacher; None when unknown.
@@ -51,6 +53,7 @@ class PlannedRun:
     name: str
     encoder: str
     epochs: int
+    epochs_done: int
     distilled: bool
     teacher: str | None
     parameters: int | None
@@ -65,6 +68,24 @@ class PlannedRun:
     def ok(self) -> bool:
         """Whether every check passed."""
         return all(check.ok for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where runs would begin and end, where the profile does not say it.
+
+    Attributes:
+        resume_from: A checkpoint of ours.
+        total_epochs: Another horizon.
+    """
+
+    resume_from: Path | None = None
+    total_epochs: int | None = None
+
+    def flags(self) -> list[str]:
+        """The same, as the engine's ``check`` takes it."""
+        given = {"--resume-from": self.resume_from, "--total-epochs": self.total_epochs}
+        return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
 
 
 @dataclass(frozen=True)
@@ -89,38 +110,56 @@ class Plan:
         return {"ok": self.ok, "eta_seconds": self.eta_seconds, "runs": [asdict(run) for run in self.runs]}
 
 
-def plan(profiles: Sequence[Profile], store: RunStore, *, ask: Ask | None = None, checks: bool = True) -> Plan:
+def plan(
+    profiles: Sequence[Profile],
+    store: RunStore,
+    *,
+    ask: Ask | None = None,
+    checks: bool = True,
+    resume_from: Path | None = None,
+    total_epochs: int | None = None,
+) -> Plan:
     """What running ``profiles`` one after the other would be.
 
     Args:
         profiles: Complete, with absolute paths.
         store: Where the runs would be; its earlier runs tell how long it takes.
         ask: The engine's door.
-        checks: Whether to ask the door too, which takes the seconds that importing torch takes.
+        checks: Whether to ask the door too, which takes the seconds that importing torch takes. What a state has
+            behind it is known to the door alone.
+        resume_from: The checkpoint that the runs would start from.
+        total_epochs: Their horizon instead of the profiles' own.
     """
-    earlier = store.summaries()
-    return Plan(tuple(_planned(profile, store, earlier, ask or command.ask, checks) for profile in profiles))
+    earlier, asked = store.summaries(), (ask or command.ask) if checks else None
+    start = Start(resume_from, total_epochs)
+    return Plan(tuple(_planned(profile, store, earlier, asked, start) for profile in profiles))
 
 
-def _planned(profile: Profile, store: RunStore, earlier: Sequence[RunSummary], ask: Ask, checks: bool) -> PlannedRun:
+def _planned(
+    profile: Profile, store: RunStore, earlier: Sequence[RunSummary], ask: Ask | None, start: Start
+) -> PlannedRun:
     parameters, macs = _cost(profile)
     taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
     teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
     source = _alike(profile, earlier)
     results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints)]
-    if checks:
-        results += engine_checks(profile, ask)
+    done = 0
+    if ask is not None:
+        told, done = engine_checks(profile, ask, start)
+        results += told
+    epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
         name=profile.name,
         encoder=profile.student.encoder,
-        epochs=profile.training.epochs,
+        epochs=epochs,
+        epochs_done=done,
         distilled=profile.distillation.enabled,
         teacher=profile.teacher.checkpoint if taught else None,
         parameters=parameters,
         macs=macs,
         teacher_parameters=teacher_parameters,
         compression=teacher_parameters / parameters if teacher_parameters and parameters else None,
-        eta_seconds=None if source is None else _seconds_per_epoch(source) * profile.training.epochs,
+        eta_seconds=None if source is None else _seconds_per_epoch(source) * epochs,
         eta_from=None if source is None else source.id,
         checks=tuple(results),
     )
@@ -180,6 +219,9 @@ def _alike(profile: Profile, earlier: Sequence[RunSummary]) -> RunSummary | None
         if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.encoder:
             continue
         try:
+            # One that went on from a state counts epochs that it did not train.
+            if Run(run.path).manifest().resume_from is not None:
+                continue
             table = Run(run.path).profile_table()
         except StoreError:  # a damaged folder teaches nothing about time
             continue
@@ -211,18 +253,21 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     return Check("disk", False, text, "free some space, or choose another folder with --runs-dir")
 
 
-def engine_checks(profile: Profile, ask: Ask) -> list[Check]:
-    """What the engine finds out before a run: data, student, precision, teacher."""
+def engine_checks(profile: Profile, ask: Ask, start: Start) -> tuple[list[Check], int]:
+    """What the engine finds out before a run: data, student, precision, teacher, and the state it starts from.
+
+    Returns:
+        The checks, and how many epochs that state has behind it.
+    """
     from kdtui.profile import dump
 
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
         file = Path(folder) / "profile.toml"
         file.write_bytes(dump(profile))
         try:
-            answer = ask("check", str(file))
+            answer = ask("check", str(file), *start.flags())
         except KdtuiError as error:
-            return [Check("engine", False, error.message, error.hint)]
-    return [
-        Check(str(check["name"]), bool(check["ok"]), str(check["message"]), check.get("hint"))
-        for check in answer.get("checks", [])
-    ]
+            return [Check("engine", False, error.message, error.hint)], 0
+    checks = answer.get("checks", [])
+    told = [Check(str(check["name"]), bool(check["ok"]), str(check["message"]), check.get("hint")) for check in checks]
+    return told, sum(int(check.get("epochs_done", 0)) for check in checks)

@@ -24,10 +24,9 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
-from kdtui.launch.alive import hostname
 from kdtui.launch.command import engine_command, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket, slot_folder
-from kdtui.store.identity import identity_of, own_identity
+from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
 
 BEAT = 15.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -16,6 +16,8 @@ from kdtui.profile.resolve import Resolved
 from kdtui.profile.tables import Profile
 
 _WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+_SHOWN = 120  # characters
+_LONGEST_BITS = 256
 _PATTERNS = {
     "name": "letters, digits and . _ + -, the first a letter or digit, 80 at most",
     "tags": "letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
@@ -46,13 +48,21 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = [tag.strip("'") for tag in str(detail["ctx"]["expected_tags"]).split(", ")]
         value = found.get("kind") if isinstance(found, dict) else found
-        return f"found {value!r}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
+        return f"found {_shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"found {found!r}; allowed: a table, [{_spell(path)}]"
+        return f"found {_shown(found)}; allowed: a table, [{_spell(path)}]"
     if kind == "string_pattern_mismatch":
-        return f"found {found!r}; allowed: {_PATTERNS.get(str(path[0]), detail['msg'])}"
+        return f"found {_shown(found)}; allowed: {_PATTERNS.get(str(path[0]), detail['msg'])}"
     spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
-    return f"found {found!r}; allowed: {_allowed(field) or detail['msg']}{spelled}"
+    return f"found {_shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
+
+
+def _shown(found: Any) -> str:
+    """A value in one short line: a number may have hundreds of digits."""
+    if isinstance(found, int) and found.bit_length() > _LONGEST_BITS:
+        return f"a whole number of {found.bit_length()} bits"  # Python itself writes no more than 4300 digits
+    text = repr(found)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
 
 
 def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
@@ -60,12 +70,12 @@ def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
     here = list(model.model_fields)
     close = nearest(key, here)
     if close:
-        return f"unknown key, found {found!r}; did you mean {close[0]}?"
+        return f"unknown key, found {_shown(found)}; did you mean {close[0]}?"
     homes = {name: f"{table}.{name}" for table, below in _tables(Profile) for name in below.model_fields}
     elsewhere = nearest(key, homes)
     if elsewhere and model is Profile:
-        return f"unknown key, found {found!r}; did you mean {homes[elsewhere[0]]}?"
-    return f"unknown key, found {found!r}; allowed: {', '.join(here)}"
+        return f"unknown key, found {_shown(found)}; did you mean {homes[elsewhere[0]]}?"
+    return f"unknown key, found {_shown(found)}; allowed: {', '.join(here)}"
 
 
 def _did_you_mean(found: Any, choices: list[str]) -> str:
@@ -136,7 +146,9 @@ def _type_words(annotation: Any) -> Iterator[str]:
     elif origin is Literal:
         yield "one of " + ", ".join(_choices(annotation))
     elif origin is Annotated:
-        yield from _type_words(get_args(annotation)[0])
+        kind, *metadata = get_args(annotation)
+        limits = [limit for item in metadata for limit in _bounds(getattr(item, "metadata", [item]))]
+        yield from (", ".join([words, *limits]) for words in _type_words(kind))
     elif origin is tuple:
         yield "a list, each " + " or ".join(_type_words(get_args(annotation)[0]))
     elif origin in (Union, types.UnionType):
@@ -151,8 +163,11 @@ def _allowed(field: FieldInfo | None) -> str:
     if field is None:
         return ""
     words = " or ".join(dict.fromkeys(_type_words(field.annotation)))
-    bounds = []
-    for bound in field.metadata:
+    return ", ".join([words, *_bounds(field.metadata)])
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    for bound in metadata:
         for symbol, kind, name in (
             (">", annotated_types.Gt, "gt"),
             (">=", annotated_types.Ge, "ge"),
@@ -160,7 +175,6 @@ def _allowed(field: FieldInfo | None) -> str:
             ("<=", annotated_types.Le, "le"),
         ):
             if isinstance(bound, kind):
-                bounds.append(f"{symbol} {getattr(bound, name)}")
+                yield f"{symbol} {getattr(bound, name)}"
         if isinstance(bound, annotated_types.MinLen) and bound.min_length:
-            bounds.append("not empty")
-    return ", ".join([words, *bounds])
+            yield "not empty"

@@ -9,10 +9,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kdtui.profile.limits import MOST_EPOCHS
+
 # Strict: a bool is no number and "3" is no integer, in a file where both have their own spelling.
 Int = Annotated[int, Field(strict=True)]
 Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Bool = Annotated[bool, Field(strict=True)]
+# Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
+# disk, overflows or never ends.
+_MOST_SAMPLES = 100_000_000
+_MOST_IMAGES = 65_536
+_RARELY = 1_000_000
+Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 # What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
@@ -39,8 +47,8 @@ class DataTable(Table):
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
     augmentation: Literal["none", "light", "heavy"] = "light"
-    views: Int = Field(0, ge=0)
-    train_limit: Int | None = Field(None, ge=1)
+    views: Int = Field(0, ge=0, le=_RARELY)
+    train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
 
 
 class SyntheticData(DataTable):
@@ -54,10 +62,10 @@ class SyntheticData(DataTable):
     """
 
     kind: Literal["synthetic"] = "synthetic"
-    train_samples: Int = Field(1000, ge=1)
-    val_samples: Int = Field(200, ge=1)
-    test_samples: Int = Field(200, ge=1)
-    seed: Int = Field(0, ge=0)
+    train_samples: Int = Field(1000, ge=1, le=_MOST_SAMPLES)
+    val_samples: Int = Field(200, ge=1, le=_MOST_SAMPLES)
+    test_samples: Int = Field(200, ge=1, le=_MOST_SAMPLES)
+    seed: Int = Field(0, ge=0, lt=2**32)
     label_coarseness: Int = Field(1, ge=1, le=64)
     label_noise: Float = Field(0.0, ge=0.0, le=1.0)
 
@@ -90,7 +98,7 @@ class CocoData(DataTable):
     test: CocoSplit | None = None
     category: str = "person"
     padding: Float = Field(0.25, ge=0.0, le=4.0)
-    minimum_size: Int = Field(10, ge=1)
+    minimum_size: Int = Field(10, ge=1, le=100_000)
     holdout: Float = Field(0.15, gt=0.0, lt=1.0)
 
     @property
@@ -126,7 +134,7 @@ class Model(Table):
     encoder: str = "timm-efficientnet-b0"
     encoder_weights: Literal["none", "imagenet"] = "none"
     encoder_depth: Int = Field(5, ge=3, le=5)
-    decoder_channels: Int | tuple[Int, ...] | None = None
+    decoder_channels: Width | tuple[Width, ...] | None = None
 
 
 class Teacher(Table):
@@ -152,9 +160,9 @@ class Distillation(Table):
     enabled: Bool = False
     temperature: Float = Field(4.0, gt=0.0, le=1000.0)
     alpha: Float = Field(0.7, ge=0.0, le=1.0)
-    logits: Float = Field(1.0, ge=0.0)
-    bg_fg: Float = Field(0.3, ge=0.0)
-    target_nontarget: Float = Field(0.3, ge=0.0)
+    logits: Float = Field(1.0, ge=0.0, le=1000.0)
+    bg_fg: Float = Field(0.3, ge=0.0, le=1000.0)
+    target_nontarget: Float = Field(0.3, ge=0.0, le=1000.0)
 
 
 class Training(Table):
@@ -176,23 +184,23 @@ class Training(Table):
         log_every: Optimizer steps between two ``measured`` train events.
     """
 
-    epochs: Int = Field(20, ge=1)
-    batch_size: Int = Field(16, ge=1)
-    micro_batch_size: Int | None = Field(None, ge=1)
-    learning_rate: Float = Field(1e-3, gt=0.0)
-    weight_decay: Float = Field(0.01, ge=0.0)
+    epochs: Int = Field(20, ge=1, le=MOST_EPOCHS)
+    batch_size: Int = Field(16, ge=1, le=_MOST_IMAGES)
+    micro_batch_size: Int | None = Field(None, ge=1, le=_MOST_IMAGES)
+    learning_rate: Float = Field(1e-3, gt=0.0, le=100.0)
+    weight_decay: Float = Field(0.01, ge=0.0, le=100.0)
     warmup: Float = Field(0.05, ge=0.0, lt=1.0)
-    gradient_clip: Float = Field(1.0, ge=0.0)
+    gradient_clip: Float = Field(1.0, ge=0.0, le=1_000_000.0)
     devices: Int = Field(1, ge=1, le=64)
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Bool | Literal["auto"] = "auto"
     workers: Int = Field(0, ge=0, le=64)
     threads: Int = Field(0, ge=0, le=256)
-    early_stopping: Int = Field(0, ge=0)
-    keep_checkpoints: Int = Field(2, ge=1)
-    visualize_every: Int = Field(0, ge=0)
-    log_every: Int = Field(10, ge=1)
+    early_stopping: Int = Field(0, ge=0, le=_RARELY)
+    keep_checkpoints: Int = Field(2, ge=1, le=_RARELY)
+    visualize_every: Int = Field(0, ge=0, le=_RARELY)
+    log_every: Int = Field(10, ge=1, le=_RARELY)
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdtui.exports import REPORT_SUFFIX, suffix
-from kdtui.store.identity import start_ticks
+from kdtui.store.identity import hostname, start_ticks
 
 _WORK = ".export-"
+_DAY = 86400.0
 
 
 def export_path(checkpoint: Path, precision: str) -> Path:
@@ -34,7 +36,7 @@ def work_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     clear_left(target.parent)
-    work = target.parent / f"{_WORK}{os.getpid()}-{start_ticks(os.getpid())}"
+    work = target.parent / f"{_WORK}{hostname()}-{os.getpid()}-{start_ticks(os.getpid())}"
     try:
         work.mkdir()
         yield work
@@ -43,9 +45,24 @@ def work_folder(target: Path) -> Iterator[Path]:
 
 
 def clear_left(folder: Path) -> None:
-    """Take away what exports of processes that are gone left in ``folder``: one that was killed tidies nothing."""
+    """Take away what exports of processes that are gone left in ``folder``: one that was killed tidies nothing.
+
+    The folder may be shared with other hosts, whose processes cannot be seen from here: what one of them left is taken
+    away once nothing was written in it for a day, which is longer than an export takes.
+    """
     for left in folder.glob(f"{_WORK}*"):
-        pid, _, ticks = left.name.removeprefix(_WORK).partition("-")
-        ours = pid.isdecimal() and ticks.isdecimal()  # a folder that only begins so is somebody else's
-        if ours and str(start_ticks(int(pid))) != ticks:
+        # A host's name may hold dashes. Names without a host are those of an older kdtui, on whichever host.
+        *host, pid, ticks = ["", *left.name.removeprefix(_WORK).rsplit("-", 2)][-3:]
+        if not (pid.isdecimal() and ticks.isdecimal()):
+            continue  # a folder that only begins so is somebody else's
+        gone = str(start_ticks(int(pid))) != ticks if host == [hostname()] else _untouched(left)
+        if gone:
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _untouched(folder: Path) -> bool:
+    try:
+        written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:  # it is being taken away, or nobody may look
+        return False
+    return time.time() - written > _DAY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,6 +17,12 @@ class Identity(TypedDict):
     pid: int
     start_ticks: int
     boot_id: str
+
+
+@functools.cache
+def hostname() -> str:
+    """This machine's name, as launch records hold it."""
+    return socket.gethostname() or "localhost"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, checked, option
+from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, check_classes, checked, option
 from kdtui.launch.exporting import Foreign
 from kdtui.profile.find import expanded
 from kdtui.tui.form.fields import plain
@@ -118,6 +118,10 @@ def read(draft: Draft) -> Read:
     foreign = _foreign(draft) if draft.foreign else NOTHING_SAID
     if foreign.task is not None and foreign.task not in TASKS:
         mistakes["task"] = f"found {foreign.task}; allowed: {', '.join(TASKS)}"
+    try:
+        check_classes(foreign.classes)
+    except UsageError as error:
+        mistakes["classes"] = f"{error.what}: {error.found}"
     typed = draft.text(FOLDER).strip()
     folder = expanded(typed) if typed else None
     options: ExportOptions | None = None
@@ -149,7 +153,8 @@ def _fault(error: UsageError) -> str:
 
 def _foreign(draft: Draft) -> Foreign:
     given = {name: draft.text(name).strip() or None for name in FOREIGN if name != "classes"}
-    classes = tuple(name.strip() for name in draft.text("classes").split(",") if name.strip())
+    typed = draft.text("classes").strip()
+    classes = tuple(name.strip() for name in typed.split(",")) if typed else ()
     return Foreign(classes=classes, **given)
 
 

@@ -85,6 +85,23 @@ class TestExport:
         assert "--profile" in row["asked"]
         assert "no validation data" in kdtui("export", "theirs.pth").out
 
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            ("a,b,a", "two classes have one name"),
+            ("a,,b", "a class has no name"),
+            ("", "a class has no name"),
+            ("a,\x1b[31mb", "cannot be shown"),
+        ],
+    )
+    def test_names_that_tell_no_classes_apart(self, kdtui: Kdtui, here: Path, names: str, said: str) -> None:
+        (here / "theirs.pth").write_text("x")
+        done = kdtui("export", "theirs.pth", "--classes", names)
+        assert done.code == 2
+        assert said in done.err
+        assert "\x1b" not in done.err
+        assert not (here / "theirs.onnx").exists()
+
     def test_a_checkpoint_of_a_run_is_that_run_s(self, kdtui: Kdtui, store: RunStore) -> None:
         run = store.find("latest")
         (row,) = kdtui("export", str(run.best), "--json").json

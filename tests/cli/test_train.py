@@ -170,6 +170,32 @@ def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunSt
     assert kdtui("train", "baseline", "demo-baseline", "--resume", "first").code == 2
 
 
+def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui) -> None:
+    kdtui("train", "baseline", "--epochs", "3", "--name", "first")
+    words = ["train", "baseline", "--epochs", "5", "--dry-run"]
+    assert kdtui(*words, "--json").json["runs"][0]["epochs"] == 5
+    again = kdtui(*words, "--resume", "first")
+    assert again.code == 0
+    assert "2 epochs after 3 that are done" in again.out
+    told = kdtui(*words, "--resume", "first", "--total-epochs", "10", "--json").json["runs"][0]
+    assert (told["epochs"], told["epochs_done"]) == (7, 3)
+    assert [check["message"] for check in told["checks"] if check["name"] == "resume"] == ["--total-epochs 10"]
+    longer = kdtui(*words, "--total-epochs", "50", "--json").json["runs"][0]
+    assert (longer["epochs"], longer["epochs_done"]) == (50, 0)
+
+
+def test_a_run_that_went_on_from_a_state_tells_no_time(kdtui: Kdtui) -> None:
+    kdtui("train", "baseline", "--epochs", "1", "--name", "first")
+    kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
+    planned = kdtui("train", "baseline", "--dry-run", "--json").json["runs"][0]
+    assert planned["eta_from"].endswith("first")
+
+
+def test_a_horizon_has_an_end(kdtui: Kdtui) -> None:
+    for command in (["train", "baseline"], ["resume", "latest"]):
+        assert kdtui(*command, "--total-epochs", "1000000000").code == 2
+
+
 def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: RunStore) -> None:
     kdtui("train", "hierarchical-b3", "--epochs", "2", "--name", "big", "--set", "data.height=64")
     done = kdtui("distill", "--teacher", "big", "--student", "resnet18", "-T", "2")

@@ -8,7 +8,7 @@ import pytest
 
 from kdtui import events
 from kdtui.engine.__main__ import main
-from kdtui.profile import dump
+from kdtui.profile import Profile, dump
 from kdtui.store.run import Run
 from tests.engine.runs import curve, events_of, fit, make_run, record, tiny_profile
 
@@ -75,6 +75,29 @@ def test_check_tells_every_look(trained: Run, tmp_path: Path, capfd: pytest.Capt
     path.write_bytes(dump(tiny_profile(teacher__checkpoint=str(trained.best), distillation__enabled=True)))
     _, answer = ask(capfd, "check", path)
     assert all(look["ok"] for look in answer["checks"])
+
+
+def test_check_tells_what_a_state_has_behind_it(
+    trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "more.toml"
+
+    def look(profile: Profile, state: Path, *flags: str) -> dict[str, Any]:
+        path.write_bytes(dump(profile))
+        _, answer = ask(capfd, "check", path, "--resume-from", state, *flags)
+        found: dict[str, Any] = answer["checks"][-1]
+        assert found["name"] == "resume"
+        return found
+
+    more = tiny_profile(training__epochs=5)
+    assert look(more, trained.last)["epochs_done"] == 2
+    assert look(more, trained.untrained)["epochs_done"] == 0
+    done = look(tiny_profile(), trained.last)
+    assert (done["ok"], done["hint"]) == (False, "--total-epochs 4")
+    assert look(tiny_profile(), trained.last, "--total-epochs", "3")["ok"]
+    other = look(tiny_profile(student__decoder_channels=[8, 8, 4]), trained.last)
+    assert not other["ok"]
+    assert "another network" in other["message"]
 
 
 def test_inspect_names_a_checkpoint_of_ours(trained: Run, capfd: pytest.CaptureFixture[str]) -> None:

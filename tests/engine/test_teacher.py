@@ -125,7 +125,8 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("FPN", {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}),
     ("FPN", {"decoder_pyramid_channels": 8, "decoder_segmentation_channels": 32, "decoder_merge_policy": "cat"}),
     ("PSPNet", {"psp_out_channels": 16}),
-    ("PSPNet", {"psp_out_channels": 16, "encoder_depth": 4, "decoder_use_norm": False}),
+    # An answer in another size than the images could teach nothing: smp's own default fits a depth of 3 alone.
+    ("PSPNet", {"psp_out_channels": 16, "encoder_depth": 4, "decoder_use_norm": False, "upsampling": 16}),
     ("PAN", {"decoder_channels": 8}),
     ("PAN", {"decoder_channels": 8, "encoder_depth": 4}),
     ("DeepLabV3", {"decoder_channels": 8}),

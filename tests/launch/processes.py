@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.events import Event
-from kdtui.launch.alive import hostname, lives
+from kdtui.launch.alive import lives
 from kdtui.launch.slots import slot_folder
 from kdtui.profile import Profile, Training
+from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from kdtui.launch.alive import hostname, lives, probe
-from kdtui.store.identity import identity_of, own_identity, start_ticks
+from kdtui.launch.alive import lives, probe
+from kdtui.store.identity import hostname, identity_of, own_identity, start_ticks
 from kdtui.store.state import Liveness
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import Interrupted, UsageError
-from kdtui.launch.alive import hostname
 from kdtui.launch.exclusive import alone
 from kdtui.launch.slots import Ticket, slot_folder
+from kdtui.store.identity import hostname
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,12 @@ class Door:
     def __init__(self, **failing: str) -> None:
         self.failing = failing
         self.asked: list[dict[str, Any]] = []
+        self.flags: tuple[str, ...] = ()
+        self.epochs_done = 0
 
     def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
         assert verb == "check"
+        self.flags = arguments[1:]
         self.asked.append(tomllib.loads(Path(arguments[0]).read_text()))
         names = ("data", "student", "teacher")
         return {
@@ -32,6 +35,7 @@ class Door:
                 {"name": name, "ok": name not in self.failing, "message": self.failing.get(name, "fine"), "hint": None}
                 for name in names
             ]
+            + [{"name": "resume", "ok": True, "message": "fine", "hint": None, "epochs_done": self.epochs_done}]
         }
 
 
@@ -112,6 +116,18 @@ def test_time_comes_from_a_finished_run_of_the_same_work(store: RunStore) -> Non
         other = plan([load("baseline", [setting])], store, checks=False).runs[0]
         assert other.eta_seconds is None
         assert plan([load("baseline"), load("baseline", [setting])], store, checks=False).eta_seconds is None
+
+
+def test_time_is_that_of_the_epochs_that_are_left(store: RunStore, tmp_path: Path) -> None:
+    finished(store, load("baseline", ["training.epochs=10"]), 60.0, 10)
+    door = Door()
+    door.epochs_done = 15
+    state = tmp_path / "last.pth"
+    for total, left in ((None, 5), (40, 25), (10, 0)):
+        planned = plan([load("baseline")], store, ask=door, resume_from=state, total_epochs=total).runs[0]
+        assert (planned.epochs, planned.epochs_done) == (left, 15)
+        assert planned.eta_seconds == pytest.approx(6.0 * left)
+    assert door.flags == ("--resume-from", str(state), "--total-epochs", "10")
 
 
 def test_compression_is_known_when_a_run_of_ours_teaches(store: RunStore) -> None:

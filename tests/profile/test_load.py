@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from kdtui.errors import ProfileError
-from kdtui.profile import CocoData, FolderData, SyntheticData, absolute, amend, load, sources
+from kdtui.profile import CocoData, FolderData, Profile, SyntheticData, absolute, amend, load, sources
+from kdtui.profile.mistakes import _allowed, _models
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +175,15 @@ def test_every_mistake_at_once_with_its_origin(here: Path) -> None:
         ('tags=["a b"]', "tags[0]", "letters"),
         ("seed.x=1", "seed", "whole number"),
         ("training.epochs=five", "training.epochs", "found 'five'"),
+        ("training.epochs=1000000000", "training.epochs", "found 1000000000; allowed: a whole number, >= 1, <= 100000"),
+        (f"training.epochs={10**400}", "training.epochs", "found a whole number of 1329 bits"),
+        (f"training.learning_rate=0x{'f' * 9000}", "training.learning_rate", "<= 100.0"),
+        ("training.learning_rate=1e30", "training.learning_rate", "found 1e+30; allowed: a number, > 0.0, <= 100.0"),
+        ("training.batch_size=1000000000", "training.batch_size", "<= 65536"),
+        ("data.height=1000000", "data.height", "<= 4096"),
+        ("distillation.temperature=1e30", "distillation.temperature", "<= 1000"),
+        ("student.decoder_channels=0", "student.decoder_channels", "a whole number, >= 1, <= 8192"),
+        ("student.decoder_channels=[8, -1]", "student.decoder_channels", "each a whole number, >= 1, <= 8192"),
     ],
 )
 def test_one_mistake(setting: str, key: str, said: str) -> None:
@@ -213,3 +225,20 @@ def test_absolute_anchors_every_path(here: Path, monkeypatch: pytest.MonkeyPatch
         assert Path(split.annotations).is_absolute()
     assert absolute(coco) == coco
     assert absolute(load("baseline")) == load("baseline")
+
+
+def numbers(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Every number of a table and of those below it, with what is said to be allowed."""
+    for name, field in model.model_fields.items():
+        said = _allowed(field)
+        if "number" in said:
+            yield f"{model.__name__}.{name}", said
+        for below in _models(field.annotation):
+            yield from numbers(below)
+
+
+def test_no_number_is_without_an_upper_bound() -> None:
+    table = dict(numbers(Profile))
+    assert len(table) > 30
+    for key, said in table.items():
+        assert said.count("number") == said.count("<"), f"{key}: {said}"

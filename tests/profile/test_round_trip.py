@@ -42,7 +42,7 @@ data: st.SearchStrategy[Data] = st.one_of(
         augmentation=st.sampled_from(["none", "light", "heavy"]),
         train_limit=st.none() | st.integers(1, 10),
         label_noise=shares,
-        train_samples=st.integers(1, 10**12),
+        train_samples=st.integers(1, 10**8),
     ),
     st.builds(CocoData, kind=st.just("coco"), train=splits, val=st.none() | splits, category=text, padding=shares),
     st.builds(FolderData, kind=st.just("folder"), root=some_text),
@@ -64,7 +64,7 @@ profiles = st.builds(
         Distillation, enabled=st.booleans(), temperature=positive(), alpha=shares, logits=positive()
     ),
     training=st.builds(
-        Training, learning_rate=positive(), weight_decay=positive(), channels_last=st.booleans() | st.just("auto")
+        Training, learning_rate=positive(100), weight_decay=positive(100), channels_last=st.booleans() | st.just("auto")
     ),
 )
 

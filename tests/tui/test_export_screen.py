@@ -13,6 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from kdtui.exports import OPTIONS
+from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.exported import FOREIGN
@@ -182,7 +183,7 @@ async def test_a_refusal_stays_on_the_screen_with_its_hint_and_the_former_file_o
 
 
 async def test_cancelled_by_its_key(scene: Scene, run: Run, began: Path) -> None:
-    (run.checkpoints / ".export-1-0").mkdir()  # as an engine that was killed leaves it
+    (run.checkpoints / f".export-{hostname()}-1-0").mkdir()  # as an engine that was killed leaves it
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)

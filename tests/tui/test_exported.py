@@ -46,7 +46,7 @@ DRAFTS = st.builds(
         {},
         optional={line.name: values(line) for line in OPTIONS if line.name not in ("height", "width")}
         | {"file": WORDS, "folder": WORDS, "profile": WORDS, "encoder": WORDS, "architecture": WORDS}
-        | {"task": st.sampled_from(exported.TASKS), "classes": st.lists(WORDS, min_size=1).map(",".join)},
+        | {"task": st.sampled_from(exported.TASKS), "classes": st.lists(WORDS, min_size=1, unique=True).map(",".join)},
     ),
 )
 

@@ -66,7 +66,7 @@ def whole(run: Run) -> object:
 
 def long(scene: Scene) -> Run:
     """A run whose events are more than is read at once; few of them, with a name that takes room."""
-    run = scene.running("long", epochs=1, horizon=10**6)
+    run = scene.running("long", epochs=1, horizon=10**5)
     name = 400 * "n"
     with run.events_path.open("ab") as file:
         for step in range(11, 11 + (BIG + BIG // 2) // 500):

@@ -11,8 +11,9 @@ import pytest
 from textual.widgets import Input
 
 from kdtui.errors import UsageError
-from kdtui.launch.alive import hostname, probe
+from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
+from kdtui.store.identity import hostname
 from kdtui.store.records import Notes
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore

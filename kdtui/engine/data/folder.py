@@ -51,6 +51,10 @@ def read_classes(path: Path) -> Classes:
             raise DataError("a line of the class list cannot be read", where=f"{path}:{number}", found=line, hint=hint)
         value = int(index[0])
         label = " ".join(name)
+        if not label.isprintable():  # it would be obeyed by every terminal that shows it
+            raise DataError(
+                "a class has a name that cannot be shown", where=f"{path}:{number}", found=repr(label), hint=hint
+            )
         taken = value in named or value == ignored or (ignored is not None if ignore else label in named.values())
         if taken:
             raise DataError("the class list says something twice", where=f"{path}:{number}", found=line, hint=hint)

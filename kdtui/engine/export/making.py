@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import kdtui
 from kdtui.engine.data import MEAN, STD
@@ -28,6 +29,7 @@ from kdtui.engine.export.onnx import Exporter, write_onnx
 from kdtui.engine.export.quantize import to_fp16, to_int8
 from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import Verdict, session, verify
+from kdtui.engine.trial import takes
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.exports import ExportOptions
 from kdtui.store.exports import report_of, work_folder
@@ -56,6 +58,8 @@ def export(
     begun = time.monotonic()
     size = Size(options.height, options.width) if options.height else source.size
     _check_size(size, source)
+    if options.dynamic_size:
+        _check_any_size(size, source)
     deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
     with _told(target), work_folder(target) as work:
         progress("exporting", 0, 0)
@@ -97,6 +101,25 @@ def _check_size(size: Size, source: Source) -> None:
             found=str(size),
             allowed=f"multiples of {source.stride}",
             hint="--dynamic all takes images of any size: it pads them and crops the answer",
+        )
+
+
+def _check_any_size(size: Size, source: Source) -> None:
+    """Refuse what would be written, and then answer wrongly or not at all in any size but that of the example."""
+    pools = [module.output_size for module in source.network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    cells = {size if isinstance(size, tuple) else (size, size) for size in pools}
+    fixed = [f"{height}x{width}" for height, width in sorted(cells - {(1, 1)}, key=str)]
+    other = Size(size.height + source.stride, size.width + source.stride)
+    found = f"it pools to {', '.join(fixed)} cells whatever the size, which ONNX cannot" if fixed else None
+    if found is None and not takes(source.network, other.height, other.width):
+        found = f"a network for {size} that does not take {other}"
+    if found is not None:
+        raise ExportError(
+            "this network can be exported for one size only",
+            where="--dynamic",
+            found=found,
+            allowed="batch, none",
+            hint="kdtui export RUN --dynamic batch; --height and --width choose another size than the trained one",
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from kdtui.engine.export.deployed import Size
 from kdtui.engine.models import build_network, stride
 from kdtui.engine.teacher import AnySize, inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
+from kdtui.exports import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.tables import TaskName
 from kdtui.store.run import Run
@@ -36,6 +39,7 @@ class Source:
         size: Of the images it was trained on, padded to the stride.
         profile: Where its data are; None for a foreign checkpoint without any.
         facts: For ``metadata_props``.
+        checkpoint: The file, where it is a run's own and so are its data.
     """
 
     network: nn.Module
@@ -45,6 +49,7 @@ class Source:
     size: Size
     profile: Profile | None
     facts: dict[str, Any]
+    checkpoint: Path | None = None
 
     def validation(self) -> Batches | None:
         """The validation split in order, or None without data."""
@@ -87,7 +92,8 @@ class Source:
     def _split(self, name: str) -> SegmentationDataset:
         assert self.profile is not None
         data = self.profile.data.model_copy(update={"augmentation": "none"})
-        return build_dataset(data, name, stride=self.stride, seed=self.profile.seed)
+        with _mendable(_OTHER_PROFILE if self.checkpoint is None else _out_of_its_run(self.checkpoint)):
+            return build_dataset(data, name, stride=self.stride, seed=self.profile.seed)
 
 
 def of_run(run: Run, path: Path) -> Source:
@@ -126,6 +132,7 @@ def of_run(run: Run, path: Path) -> Source:
             "teacher_sha256": (manifest.teacher or {}).get("sha256"),
             "checkpoint_sha256": checkpoints.sha256_of(path),
         },
+        checkpoint=path,
     )
 
 
@@ -149,12 +156,14 @@ def of_checkpoint(
     plain = network.network if isinstance(network, AnySize) else network
     names = classes or tuple(report.class_names)
     if profile is not None:
-        dataset = build_dataset(profile.data, "val", stride=wanted, seed=profile.seed)
+        with _mendable(_OTHER_PROFILE):
+            dataset = build_dataset(profile.data, "val", stride=wanted, seed=profile.seed)
         names = names or dataset.classes
         if profile.data.task != report.task or len(dataset.classes) != report.classes:
             raise _other_classes(path, f"{dataset.classes} of the profile", report.classes)
     if names and len(names) != report.classes:
         raise _other_classes(path, ", ".join(names), report.classes)
+    check_classes(names, where="--classes" if classes else path)
     return Source(
         network=plain.eval(),
         task=report.task,
@@ -170,6 +179,28 @@ def of_checkpoint(
             "checkpoint_sha256": report.sha256,
         },
     )
+
+
+_OTHER_PROFILE = "--profile NAME says where its data are; kdtui profiles lists them"
+
+
+def _out_of_its_run(checkpoint: Path) -> str:
+    """What exports a run whose data are gone: out of its folder, a checkpoint takes any data of its classes."""
+    return (
+        f"bring the data back, or name others to a copy of the checkpoint: cp {shlex.quote(str(checkpoint))} COPY.pth "
+        "&& kdtui export COPY.pth --profile NAME"
+    )
+
+
+@contextlib.contextmanager
+def _mendable(hint: str) -> Iterator[None]:
+    """Failures of the data with a next step that an export has: theirs is a --set, which it has not."""
+    try:
+        yield
+    except DataError as error:
+        if error.hint is not None and error.hint.startswith("--set "):
+            error.hint = hint
+        raise
 
 
 def _padded(profile: Profile, wanted: int) -> Size:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdtui.errors import StoreError
-from kdtui.launch.alive import hostname
 from kdtui.launch.slots import SLOTS, Capacity
+from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from kdtui.errors import UsageError
+from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.store.records import Notes
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.tui.screens.base import CockpitScreen
@@ -196,10 +197,6 @@ class RunActions(CockpitScreen):
         """Copy the run's id."""
         if self.run_id is not None:
             self.cockpit.copy_text(self.run_id, self.run_id)
-
-
-MOST_EPOCHS = 10**6
-"""Nobody means more."""
 
 
 def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:

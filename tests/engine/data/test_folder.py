@@ -240,3 +240,9 @@ def test_samples_are_read_once(tmp_path: Path) -> None:
     first = dataset[0, 0]
     (tmp_path / "images/val/0.png").unlink()
     assert torch.equal(dataset[0, 0].image, first.image)
+
+
+def test_a_class_name_that_a_terminal_would_obey_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be shown") as caught:
+        build_dataset(label_folder(tmp_path, classes="0 sky\n1 \x1b[31mroad\n"), "val")
+    assert "\x1b" not in str(caught.value)

@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 from kdtui.engine.export import export
+from kdtui.engine.export.deployed import Size
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
-from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted
+from kdtui.engine.models import build_network, stride
+from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
 from kdtui.exports import ExportOptions
-from kdtui.profile import Teacher
+from kdtui.profile import Model, Teacher
 from kdtui.store.exports import report_of
+from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from tests.engine.export.asking import ask, floats, logits, pictures
 from tests.engine.export.conftest import Made
@@ -128,6 +131,28 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: Source, tmp_path
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "side", "found"),
+    [
+        ("UPerNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
+        ("PSPNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
+        ("DPT", "tu-vit_tiny_patch16_224", 224, "for 224x224 that does not take 240x240"),
+    ],
+)
+def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
+    source: Source, tmp_path: Path, architecture: str, encoder: str, side: int, found: str
+) -> None:
+    model = Model(architecture=architecture, encoder=encoder, encoder_depth=4, decoder_channels=16)
+    network = build_network(model, task="hierarchical", classes=3).eval()
+    one_size = replace(source, network=network, stride=stride(model), size=Size(side, side))
+    for options in (ExportOptions(), ExportOptions(dynamic="size", precision="int8")):
+        with pytest.raises(ExportError, match="one size only") as caught:
+            export(one_size, tmp_path / "a.onnx", options)
+        assert found in (caught.value.found or "")
+        assert "kdtui export RUN --dynamic batch" in (caught.value.hint or "")
+    assert left_in(tmp_path) == []
+
+
 def test_the_untrained_student(run: Run, tmp_path: Path) -> None:
     report = export(of_run(run, run.untrained), tmp_path / "a.onnx", QUICK)
     assert report["verified"]["validation"]["miou"] < 0.9
@@ -161,6 +186,14 @@ class TestForeign:
         with pytest.raises(CheckpointError, match="classes do not fit") as caught:
             of_checkpoint(checkpoint, teacher=Teacher(), classes=("sky", "road"))
         assert caught.value.allowed == "3 names"
+
+    def test_names_in_the_file_are_not_believed_either(self, tmp_path: Path) -> None:
+        path = tmp_path / "theirs.pth"
+        torch.save({"state_dict": unet(classes=3).state_dict(), "classes": ["sky", "sky", "car"]}, path)
+        with pytest.raises(UsageError, match="one name") as caught:
+            of_checkpoint(path, teacher=Teacher())
+        assert caught.value.where == str(path)
+        assert of_checkpoint(path, teacher=Teacher(), classes=("sky", "road", "car")).classes == ("sky", "road", "car")
 
     def test_int8_needs_images(self, checkpoint: Path, tmp_path: Path) -> None:
         found = of_checkpoint(checkpoint, teacher=Teacher())
@@ -220,7 +253,7 @@ class TestFailure:
         assert "bessel" in (caught.value.found or "")
 
     def test_what_a_killed_export_left_is_taken_away(self, source: Source, former: Path) -> None:
-        left = former.with_name(".export-999999999-1")
+        left = former.with_name(f".export-{hostname()}-999999999-1")
         left.mkdir()
         (left / "fp32.onnx").write_bytes(b"half")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kdtui.launch.alive import hostname
 from kdtui.launch.slots import Capacity
 from kdtui.profile import Profile, amend
+from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.form.queue import place

@@ -27,7 +27,17 @@ def place(source: str, store: RunStore) -> str:
 
 def look(read: Read, store: RunStore) -> list[Seen]:
     """What is there of each source, and what the draft would make of it."""
-    return [_seen(source, read, store) for source in read.sources]
+    return [_seen_or_told(source, read, store) for source in read.sources]
+
+
+def _seen_or_told(source: str, read: Read, store: RunStore) -> Seen:
+    """A source that nobody may look at has nothing but its trouble: what lies at another must not stand for it."""
+    try:
+        return _seen(source, read, store)
+    except KdtuiError as error:
+        return Seen(source, trouble=_sentence(error))
+    except OSError as error:
+        return Seen(source, trouble=error.strerror or str(error))
 
 
 def _seen(source: str, read: Read, store: RunStore) -> Seen:

@@ -14,6 +14,7 @@ from textual.events import DescendantFocus
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from kdtui.errors import KdtuiError
 from kdtui.tui.export_jobs import CANCELLED, FAILED, Job, outcome, progress, summary
 from kdtui.tui.exported import Draft, Read, Seen, about, outlook, read, there
 from kdtui.tui.keys import keys_of
@@ -141,7 +142,11 @@ class ExportScreen(CockpitScreen):
                 self._there.show(there(seen))
                 self._show_standing()
 
-        self._looks.ask(lambda: look(wanted, store), then, self.cockpit.say_error)
+        def failed(error: KdtuiError) -> None:
+            then([])  # what stands there belongs to what was typed before
+            self.cockpit.say_error(error)
+
+        self._looks.ask(lambda: look(wanted, store), then, failed)
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Others export as well, and runs get further checkpoints."""

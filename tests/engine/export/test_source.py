@@ -1,0 +1,69 @@
+"""What is exported when the data are not where they were: the next step is one that an export has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from kdtui.cli.app import app
+from kdtui.engine.export import export
+from kdtui.engine.export.source import of_checkpoint, of_run
+from kdtui.errors import DataError, ExportError, KdtuiError
+from kdtui.exports import ExportOptions
+from kdtui.profile import Profile, Teacher
+from kdtui.store.run import Run
+from tests.engine.data.makers import label_folder
+from tests.engine.runs import fit, make_run
+
+QUICK = ExportOptions(opset=17)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Trained on a folder that is gone since; what it held lies in ``elsewhere``."""
+    data = label_folder(tmp_path / "data", height=32, width=32).model_dump(exclude_none=True)
+    run = make_run(tmp_path / "runs", data=data, training__epochs=1, training__batch_size=2)
+    assert fit(run) == "finished"
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    return run
+
+
+def elsewhere(run: Run, tmp_path: Path) -> Profile:
+    data = run.profile().data.model_copy(update={"root": str(tmp_path / "elsewhere")})
+    return run.profile().model_copy(update={"data": data})
+
+
+def options_in(error: KdtuiError) -> set[str]:
+    return set(re.findall(r"--[a-z-]+", error.hint or ""))
+
+
+def test_the_data_of_a_run_that_are_gone(run: Run, tmp_path: Path) -> None:
+    command = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
+    has = {name for parameter in command.params for name in parameter.opts}
+    source = of_run(run, run.best)
+    with pytest.raises(DataError, match="does not exist") as caught:
+        export(source, tmp_path / "a.onnx", QUICK)
+    assert options_in(caught.value) == {"--profile"}
+    with pytest.raises(ExportError, match="training images") as missed:
+        list(source.calibration(2))
+    assert options_in(missed.value) == {"--profile"}
+    assert "--profile" in has
+    assert "--set" not in has
+    # What the hint says is what works.
+    copied, _ = (part.split() for part in (caught.value.hint or "").split(": ", 1)[1].split(" && "))
+    assert shlex.split(" ".join(copied))[1] == str(run.best)
+    shutil.copy(run.best, tmp_path / "COPY.pth")
+    again = of_checkpoint(tmp_path / "COPY.pth", teacher=Teacher(), profile=elsewhere(run, tmp_path))
+    assert again.classes == source.classes
+    assert export(again, tmp_path / "a.onnx", QUICK)["verified"]["validation"]["miou"] is not None
+
+
+def test_the_data_of_a_profile_that_are_gone(run: Run) -> None:
+    with pytest.raises(DataError, match="does not exist") as caught:
+        of_checkpoint(run.best, teacher=Teacher(), profile=run.profile())
+    assert options_in(caught.value) == {"--profile"}

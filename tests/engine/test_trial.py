@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdtui.engine.check import check
+from kdtui.engine.models import ARCHITECTURES, build_network, stride
+from kdtui.engine.teacher import load_teacher
+from kdtui.engine.trial import check_teaching, check_trainable
+from kdtui.errors import ModelError, TeacherError
+from kdtui.profile import Model, Profile, SyntheticData, Teacher, Training
+from tests.engine.runs import curve, fit, make_run, tiny_profile
+
+SLIM = {"Unet", "UnetPlusPlus", "MAnet"}
+
+
+def student(architecture: str, depth: int) -> Model:
+    if architecture == "DPT":
+        return Model(architecture="DPT", encoder="tu-vit_tiny_patch16_224", encoder_depth=4, decoder_channels=16)
+    staged = architecture in SLIM
+    width = (8,) * depth if staged else None if architecture == "Linknet" else 64
+    return Model(architecture=architecture, encoder="resnet18", encoder_depth=depth, decoder_channels=width)
+
+
+def profile(model: Model, side: int, batch_size: int, micro_batch_size: int | None = None) -> Profile:
+    return Profile(
+        name="trial",
+        data=SyntheticData(height=side, width=side),
+        student=model,
+        training=Training(batch_size=batch_size, micro_batch_size=micro_batch_size),
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("depth", [3, 5])
+def test_what_is_let_through_makes_a_step_and_what_is_refused_cannot(architecture: str, depth: int) -> None:
+    model = student(architecture, depth)
+    network = build_network(model, task="hierarchical", classes=3)
+    let_through = []
+    for side in (stride(model), 2 * stride(model), 224 if architecture == "DPT" else 128):
+        for images in (1, 2):
+            wanted = profile(model, max(16, side), 2, images)
+            padded = -(-wanted.data.height // stride(model)) * stride(model)
+            try:
+                check_trainable(network, wanted)
+                refused = False
+            except ModelError:
+                refused = True
+            network.train()
+            pictures = torch.zeros(images, 3, padded, padded)
+            if refused:
+                with pytest.raises((ValueError, RuntimeError, AssertionError)):
+                    network(pictures)
+                continue
+            answer = network(pictures)
+            assert answer.shape == (images, 4, padded, padded)
+            answer.square().mean().backward()
+            let_through.append((side, images))
+    assert let_through, "nothing that this architecture could be trained with"
+
+
+@pytest.mark.parametrize("depth", [4, 5])
+def test_a_deep_pspnet_trains(tmp_path: Path, depth: int) -> None:
+    table = {"architecture": "PSPNet", "encoder": "resnet18", "encoder_depth": depth, "decoder_channels": 16}
+    run = make_run(tmp_path, student=table, training__epochs=1)
+    assert fit(run) == "finished"
+    assert curve(run, "val", "miou")
+    teacher, _ = load_teacher(run.best, teacher=Teacher(), task="hierarchical", classes=3)
+    assert teacher(torch.zeros(1, 3, 64, 32)).shape == (1, 4, 64, 32)
+
+
+def test_one_image_at_a_time_is_refused_where_a_norm_would_see_one_value(tmp_path: Path) -> None:
+    table = {"architecture": "DeepLabV3", "encoder": "resnet18", "decoder_channels": 16}
+    wrong: dict[str, Any] = {"student": table, "training__batch_size": 6, "training__micro_batch_size": 1}
+    looks = {look["name"]: look for look in check(tiny_profile(**wrong))}
+    assert not looks["student"]["ok"]
+    assert "one image per forward pass" in looks["student"]["message"]
+    assert looks["student"]["hint"] == "--set training.micro_batch_size=2"
+    run = make_run(tmp_path, **wrong)
+    with pytest.raises(ModelError, match="one image per forward pass"):
+        fit(run)
+    mended = {look["name"]: look for look in check(tiny_profile(**wrong | {"training__micro_batch_size": 2}))}
+    assert mended["student"]["ok"]
+
+
+def test_the_batch_is_named_where_there_is_nothing_to_divide() -> None:
+    model = student("UPerNet", 5)
+    network = build_network(model, task="hierarchical", classes=3)
+    wanted = Profile(name="trial", student=model, training=Training(batch_size=3, devices=3))
+    with pytest.raises(ModelError) as caught:
+        check_trainable(network, wanted)
+    assert caught.value.where == "training.batch_size"
+    assert caught.value.hint == "--set training.batch_size=6"
+
+
+@pytest.mark.parametrize(("architecture", "side"), [("PAN", 128), ("DPT", 224)])
+def test_the_hint_of_a_wrong_size_is_one_that_works(architecture: str, side: int) -> None:
+    model = student(architecture, 5)
+    network = build_network(model, task="hierarchical", classes=3)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ModelError, match="does not take images of this size") as caught:
+        check_trainable(network, profile(model, 64, 2))
+    assert caught.value.hint == f"--set data.height={side} --set data.width={side}"
+    check_trainable(network, profile(model, side, 2))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_teacher_that_takes_other_images_is_refused() -> None:
+    network = build_network(student("PAN", 5), task="hierarchical", classes=3).eval()
+    with pytest.raises(TeacherError, match="does not take images of this size") as caught:
+        check_teaching(network, profile(Model(), 64, 2))
+    assert caught.value.hint == "--set data.height=128 --set data.width=128"
+    check_teaching(network, profile(Model(), 128, 2))
+
+
+def test_an_encoder_of_one_size_can_be_built_into_any_architecture() -> None:
+    swin = Model(encoder="tu-swin_tiny_patch4_window7_224", decoder_channels=(8, 8, 8, 8, 8))
+    network = build_network(swin, task="hierarchical", classes=3)
+    check_trainable(network, profile(swin, 224, 2))
+
+
+def test_an_encoder_that_the_decoder_cannot_use_is_refused_in_words() -> None:
+    with pytest.raises(ModelError, match="FPN does not work with this encoder"):
+        build_network(
+            Model(architecture="FPN", encoder="tu-convnext_atto", encoder_depth=4), task="hierarchical", classes=3
+        )

@@ -1,0 +1,46 @@
+"""What the Export screen says of a file that nobody can look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.tui.screens.export.form import Menu
+from tests.tui.scenes import Scene, cockpit, shows
+from tests.tui.test_export_screen import LARGE, opened, panel
+
+TOO_LONG = "z" * 300
+
+
+async def test_a_file_that_cannot_be_looked_at_has_its_mistake_and_no_other_run_s_checkpoints(scene: Scene) -> None:
+    run = scene.finished("b0-alone", best=0.68)
+    (run.checkpoints / "best_model.onnx").write_text("former")
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot, run.id)
+        await shows(pilot, "best_model.onnx")
+        screen.query_one(Menu).field("file").enter()
+        await pilot.press(*TOO_LONG)
+        await shows(pilot, "File name too long")
+        assert screen.seen[0].trouble == "File name too long"
+        assert (screen.seen[0].checkpoints, screen.seen[0].files) == ((), ())
+        assert "best_model.onnx" not in panel(screen, "there")
+
+
+async def test_names_of_classes_are_checked_while_they_are_typed(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.pth").write_text("x")
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot)
+        await pilot.press(*"theirs.pth")
+        await shows(pilot, "classes")
+        screen.query_one(Menu).field("classes").enter()
+        await pilot.press(*"a,b,a")
+        await shows(pilot, "two classes have one name: 'a'")
+        assert screen.read.options is None
+        await pilot.press("backspace", *"c")
+        await shows(pilot, "--classes a,b,c")
