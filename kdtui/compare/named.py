@@ -49,8 +49,10 @@ def called(runs: Iterable[Named]) -> dict[str, str]:
         rest = [run for run in group if run.seed is None or often[run.seed] > 1]
         names |= {run.id: f"{name} s{run.seed}" for run in group if run.seed is not None and often[run.seed] == 1}
         names |= {run.id: f"{name} {part}" if part else run.id for run, part in zip(rest, _parts(rest), strict=True)}
-    twice = Counter(names.values())  # a name that a person wrote into a manifest may look like one of these
-    return {run_id: name if twice[name] == 1 else run_id for run_id, name in names.items()}
+    # A name that a person wrote into a manifest may look like one of these, or like an id.
+    while twice := [name for name, times in Counter(names.values()).items() if times > 1]:
+        names = {run_id: run_id if name in twice else name for run_id, name in names.items()}
+    return names
 
 
 def mark(short: str, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.events import Paste
 
 from kdtui.tui.screens.export.form import Menu
 from tests.tui.scenes import Scene, cockpit, shows
@@ -21,7 +22,8 @@ async def test_a_file_that_cannot_be_looked_at_has_its_mistake_and_no_other_run_
         screen = await opened(pilot, run.id)
         await shows(pilot, "best_model.onnx")
         screen.query_one(Menu).field("file").enter()
-        await pilot.press(*TOO_LONG)
+        await pilot.pause()
+        app.post_message(Paste(TOO_LONG))
         await shows(pilot, "File name too long")
         assert screen.seen[0].trouble == "File name too long"
         assert (screen.seen[0].checkpoints, screen.seen[0].files) == ((), ())
