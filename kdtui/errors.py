@@ -27,7 +27,7 @@ the engine writes the same two into its ``failed`` event.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class KdtuiError(Exception):
@@ -110,6 +110,11 @@ class LaunchError(KdtuiError):
     """A process that could not be started, reached or ended."""
 
     exit_code = 3
+
+    @classmethod
+    def of(cls, error: OSError) -> Self:
+        """What the operating system said, in the form that every failure has."""
+        return cls(error.strerror or str(error), where=error.filename)
 
 
 class EngineError(KdtuiError):

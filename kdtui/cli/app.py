@@ -38,7 +38,7 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(Exit.OK) from error
         except OSError as error:
-            failure = LaunchError(error.strerror or str(error), where=error.filename)
+            failure = LaunchError.of(error)
             report(failure)
             raise typer.Exit(failure.exit_code) from error
         return result

@@ -53,7 +53,7 @@ class Deeds(App[None]):
             except KdtuiError as error:
                 self.call_from_thread(failed or self.say_error, error)
             except OSError as error:
-                failure = LaunchError(error.strerror or str(error), where=error.filename)
+                failure = LaunchError.of(error)
                 self.call_from_thread(failed or self.say_error, failure)
             else:
                 self.call_from_thread(then, result)

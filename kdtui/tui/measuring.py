@@ -85,7 +85,7 @@ class Measuring:
         except KdtuiError as failure:
             error = failure
         except OSError as failure:
-            error = LaunchError(failure.strerror or str(failure), where=failure.filename)
+            error = LaunchError.of(failure)
         app.call_later(self._ended, error)
 
     def _heard(self, step: Step) -> None:

@@ -20,7 +20,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
-    parser.add_argument("--total-epochs", type=int)
     parser.add_argument("--stop-after-step", type=int, help="somebody asks, from outside")
     parser.add_argument("--stopped-at-step", type=int, help="it has been asked once this step was measured")
     options = parser.parse_args()
@@ -37,9 +36,7 @@ def main() -> None:
     # The rank that does not look asks, so that the answer has to travel.
     if options.stop_after_step is not None and rank == world_size - 1:
         threading.Thread(target=ask, daemon=True).start()
-    launched = dataclasses.replace(
-        record(run, attempt=options.attempt, total_epochs=options.total_epochs), devices=world_size
-    )
+    launched = dataclasses.replace(record(run, attempt=options.attempt), devices=world_size)
     train(run, launched, rank=rank, world_size=world_size)
     leave(0)
 

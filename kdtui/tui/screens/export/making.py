@@ -78,5 +78,5 @@ def _made(job: Job, store: RunStore, tell: Callable[[Job], None], cancelled: Cal
     except KdtuiError as error:
         return replace(job, state=FAILED, error=error)
     except OSError as error:
-        failure = LaunchError(error.strerror or str(error), where=error.filename)
+        failure = LaunchError.of(error)
         return replace(job, state=FAILED, error=failure)

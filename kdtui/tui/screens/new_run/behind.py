@@ -94,7 +94,7 @@ class Behind:
                 except KdtuiError as error:
                     return Launched(tuple(done), error)
                 except OSError as error:
-                    failure = LaunchError(error.strerror or str(error), where=error.filename)
+                    failure = LaunchError.of(error)
                     return Launched(tuple(done), failure)
                 done.append(run.id)
             return Launched(tuple(done))
