@@ -121,7 +121,7 @@ async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(
     async with app.run_test(size=LARGE) as pilot:
         await settled(pilot)
         app.new_run(clone=student.id)
-        await shows(pilot, "one of this teacher's pixels", "0.6240", "0.0310")
+        await shows(pilot, "this teacher's pixel", "0.6240", "0.0310")
         form(app).edit(dataclasses.replace(form(app).draft, teacher="-"))
         form(app).refill()
         await shows(pilot, "an example pixel", "0.9000")

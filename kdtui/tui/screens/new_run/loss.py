@@ -18,7 +18,7 @@ from kdtui.tui.widgets.split_bar import SplitBar
 
 EXAMPLE = (("target", 0.9), ("other", 0.08), ("background", 0.02))
 """One pixel, as a sure teacher may see it: for a teacher of which nothing is known."""
-_MADE_UP, _SEEN = "an example pixel", "one of this teacher's pixels"
+_MADE_UP, _SEEN = "an example pixel", "this teacher's pixel"
 _TEMPERATURE = Scale(0.5, 20.0, 0.1, 1.0, log=True)
 _ALPHA = Scale(0.0, 1.0, 0.01, 0.1)
 
