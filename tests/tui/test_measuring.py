@@ -16,6 +16,7 @@ from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.run import RunScreen
+from tests.tui.home import go_to, write
 from tests.tui.scenes import Scene, cockpit, shows, text, until
 
 
@@ -76,6 +77,25 @@ async def opened(scene: Scene, size: tuple[int, int] = (100, 30)) -> AsyncIterat
         await until(pilot, lambda: app.board.whole)
         yield Open(app, pilot, measure, runs)
         measure.may_end.set()
+
+
+async def test_a_marked_run_that_the_filter_hides_is_measured_after_a_question(scene: Scene) -> None:
+    async with opened(scene) as on:
+        hidden, seen = on.runs[0], on.runs[1]
+        for run in (hidden, seen):
+            await go_to(on.pilot, run.id)
+            await on.press("space")
+        await on.press("slash")
+        await write(on.pilot, "name:b0")
+        await on.press("enter")
+        await on.press("L")
+        await shows(on.pilot, "Measure 2 marked runs?", "hides 1 of them: b3", "kdtui measure")
+        await on.press("n")
+        assert on.measure.asked == []
+        await on.press("L")
+        await on.press("y")
+        await until(on.pilot, lambda: on.measure.asked)
+        assert sorted(on.measure.asked[0]) == sorted([hidden.id, seen.id])
 
 
 async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) -> None:

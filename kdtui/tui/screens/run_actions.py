@@ -69,7 +69,7 @@ class RunActions(CockpitScreen):
             what = "Former measurements stay as they are."
             self._ask(Confirm(f"Give up measuring {measuring.who}?", what), measuring.give_up)
         elif ids:
-            measuring.start(ids)
+            self._unless_hidden("measure", ids, lambda: measuring.start(ids))
         else:
             self.cockpit.say("no run to measure: it needs a best checkpoint", error=True)
 
@@ -86,26 +86,30 @@ class RunActions(CockpitScreen):
         """Ask the chosen live runs to save and end; after a question if one of them cannot be seen here."""
         rows = self.cockpit.board.rows
         live = [key for key in self.chosen if key in rows and rows[key].state in LIVE]
-        hidden = [key for key in live if key in self.hidden]
         if not live:
             self.cockpit.say("nothing to stop: no chosen run lives", error=True)
-        elif not hidden:
-            self.cockpit.stop_runs(live)
         else:
-            self._ask(self._about_hidden(live, hidden), lambda: self.cockpit.stop_runs(live))
+            self._unless_hidden("stop", live, lambda: self.cockpit.stop_runs(live))
 
-    def _about_hidden(self, live: Sequence[str], hidden: Sequence[str]) -> Confirm:
+    def _unless_hidden(self, verb: str, ids: Sequence[str], then: Callable[[], None]) -> None:
+        """Do it to these runs; after a question if one of them cannot be seen here."""
+        hidden = [key for key in ids if key in self.hidden]
+        if hidden:
+            self._ask(self._about_hidden(verb, ids, hidden), then)
+        else:
+            then()
+
+    def _about_hidden(self, verb: str, ids: Sequence[str], hidden: Sequence[str]) -> Confirm:
         from kdtui.compare import called
 
-        names = called([self.cockpit.board.rows[key] for key in live])
-        command = shlex.join(["kdtui", "stop", *live])
-        if len(live) == 1:
-            return Confirm(f"Stop {names[live[0]]}?", "It is marked, and the filter hides it.", command)
+        names = called([self.cockpit.board.rows[key] for key in ids])
+        command = shlex.join(["kdtui", verb, *ids])
+        if len(ids) == 1:
+            return Confirm(f"{verb.title()} {names[ids[0]]}?", "It is marked, and the filter hides it.", command)
         told = ", ".join(names[key] for key in hidden[:_NAMED])
         more = f" and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else ""
-        return Confirm(
-            f"Stop {len(live)} marked runs?", f"The filter hides {len(hidden)} of them: {told}{more}.", command
-        )
+        what = f"The filter hides {len(hidden)} of them: {told}{more}."
+        return Confirm(f"{verb.title()} {len(ids)} marked runs?", what, command)
 
     def action_kill(self) -> None:
         """End the run's processes, after a question."""
