@@ -116,12 +116,6 @@ class KeyBar(Widget):
         super().__init__(id=id)
         self._keys = tuple(keys)
 
-    def show(self, keys: Sequence[tuple[str, str, str]]) -> None:
-        """Show other keys."""
-        if tuple(keys) != self._keys:
-            self._keys = tuple(keys)
-            self.refresh()
-
     def _places(self) -> list[tuple[int, int, str, str, str]]:
         """Start, end, and key of what fits; the last ones (help, commands) are dropped last."""
         kept = list(self._keys)
