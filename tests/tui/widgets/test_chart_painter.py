@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from textwrap import dedent
 
 import pytest
 from hypothesis import given, settings
@@ -11,130 +10,7 @@ from rich.cells import cell_len
 
 from kdtui.tui.widgets.chart_painter import Painter
 from kdtui.tui.widgets.series import Picture, ReferenceLine, Series
-
-EPOCHS = list(range(1, 41))
-MIOU = [0.7 * (1 - math.exp(-epoch / 9)) for epoch in EPOCHS]
-SLOWER = [0.62 * (1 - math.exp(-epoch / 14)) for epoch in EPOCHS[:30]]
-LOSS = [1.5 * math.exp(-epoch / 9) + 0.36 for epoch in EPOCHS]
-TEACHER = ReferenceLine(0.754, "teacher")
-
-
-def curve(ys: list[float], letter: str = "A", label: str = "b0-from-b3", dash: int = 0, **more: object) -> Series:
-    xs = list(range(1, len(ys) + 1))
-    return replace(Series(letter, letter, label, xs, ys, "cyan", dash), **more)  # type: ignore[arg-type]
-
-
-def text(picture: Picture, width: int = 78, height: int = 8) -> str:
-    return Painter().paint(picture, width, height).text()
-
-
-def plot(dump: str) -> str:
-    """Only the braille of a dump."""
-    return "\n".join("".join(char if "⠀" < char <= "⣿" else " " for char in row) for row in dump.splitlines())
-
-
-def looks_like(dump: str, expected: str) -> None:
-    assert dump.splitlines() == [row.rstrip() for row in dedent(expected).strip("\n").splitlines()]
-
-
-def test_a_loss() -> None:
-    looks_like(
-        text(Picture((curve(LOSS),), title="loss", x_label="epoch", x_max=80)),
-        """
-        loss
-         2.0┤⡀                                                     A b0-from-b3   .378
-         1.5┤⠘⢄
-         1.0┤  ⠑⠤⡀
-            │    ⠈⠒⠢⠤⣀
-         0.5┤         ⠉⠉⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⢄⣀⣀⣀⡀A
-         0.0┤
-            └───────────20────────────40───────────60───────────80 epoch
-        """,
-    )
-
-
-def test_two_runs_and_their_teacher() -> None:
-    series = (curve(MIOU), curve(SLOWER, "B", "b1-from-b3", dash=1))
-    looks_like(
-        text(Picture(series, (TEACHER,), title="val mIoU", x_label="epoch", x_max=80, places=4)),
-        """
-        val mIoU
-         0.8┤  teacher .7540  ⠒ ⠒⢀⣒⣀⣒⣀⣒⡀A ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒ ⠒  A b0-from-b3  .6918
-         0.6┤        ⢀⣀⠤⠤⠒⠒⠊⠉⠉⠉⢉⡉B                                 B b1-from-b3  .5473
-         0.4┤    ⢀⠤⠔⠉⠁⣀⡀ ⠔⠒⠂ ⠉⠉⠁
-            │  ⢠⠒⢁⣀⠄ ⠉
-         0.2┤⢀⠖⡁ ⠁
-         0.0┤⠞⠉
-            └───────────20────────────40───────────60───────────80 epoch
-        """,
-    )
-
-
-def test_a_spike_a_gap_and_a_single_point() -> None:
-    ys = [1.0] * 20 + [5.0] + [1.0] * 19 + [math.nan] * 20 + [3.0] + [math.inf] * 10 + [2.0] * 9
-    looks_like(
-        text(Picture((curve(ys),), title="grad norm", x_label="step", x_max=100)),
-        """
-        grad norm
-           5┤          ⢸                                           A b0-from-b3      2
-           4┤          ⢸
-           3┤          ⢸                     ⡀
-            │          ⡇⡇
-           2┤          ⡇⡇                          ⠒⠒⠒⠒⠂A
-           1┤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⡇⣇⣀⣀⣀⣀⣀⣀⣀⣀⣀
-            └─────────20────────40─────────60─────────80────────100 step
-        """,
-    )
-
-
-def test_a_logarithmic_axis() -> None:
-    ys = [10 ** (-epoch / 8) for epoch in EPOCHS]
-    looks_like(
-        text(Picture((curve(ys),), title="lr", x_label="epoch", x_max=40, log_y=True)),
-        """
-        lr                                                                         log
-         1e0┤⠒⠒⠤⠤⠤⣀⣀⡀                                              A b0-from-b3   1e-5
-        1e-1┤       ⠈⠉⠒⠒⠢⠤⠤⢄⣀⣀
-        1e-2┤                 ⠉⠑⠒⠒⠤⠤⠤⣀⣀⡀
-        1e-3┤                          ⠈⠉⠒⠒⠢⠤⠤⢄⡀
-        1e-4┤                                  ⠈⠉⠉⠑⠒⠒⠤⠤⠤⣀
-        1e-5┤                                            ⠉⠉⠉⠒⠒⠢⠤⠤A
-            └───────────10───────────20────────────30───────────40 epoch
-        """,
-    )
-
-
-def test_a_narrow_chart_has_its_values_in_the_title() -> None:
-    looks_like(
-        text(Picture((curve(LOSS), curve(MIOU, "B", "other")), title="loss", x_label="epoch", x_max=40), 40, 7),
-        """
-        loss    A .378  B .692
-         2.0┤⡀
-         1.5┤⠈⠑⠢⢄
-         1.0┤    ⠉⠒⠤⠤⣀⡀
-         0.5┤     ⣀⣀⣀⡠⠬⠭⠵⠶⠒⠒⠶⠶⠶⠶⠶⢖⣒⣒⣒⣒⣒⣒⣒⣒⣒⣊⣉⣉⣉A
-         0.0┤⠤⠔⠒⠊⠉                             B
-            └────────────────20────────────epoch
-        """,
-    )
-
-
-def test_more_curves_than_rows() -> None:
-    series = tuple(curve([0.1 * number] * 9, chr(65 + number), f"run-{number}") for number in range(9))
-    looks_like(
-        text(Picture(series, title="loss", x_label="epoch", x_max=20)),
-        """
-        loss
-         0.8┤⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⡁HI                                A run-0      0
-         0.6┤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠄G                                 B run-1   .100
-         0.4┤⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⣒⡂EF                                C run-2   .200
-            │⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠄D                                 D run-3   .300
-         0.2┤⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠂C                                 E run-4   .400
-         0.0┤⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⣉⡁AB                                +4 more
-            └────────────5─────────────10─────────────15─────────────20 epoch
-        """,
-    )
-
+from tests.tui.widgets.painted import LOSS, SLOWER, curve, plot, text
 
 numbers = st.one_of(
     st.floats(), st.sampled_from([0.0, 1.0, 1e-300, 1e300, -1e300, 5e-324, 1.7e308, math.nan, math.inf, -math.inf])
