@@ -77,7 +77,7 @@ KEYS: tuple[Key, ...] = (
         "L",
         "measure",
         "",
-        "Measure the run, or the marked ones (hidden ones after a question); again: give up.",
+        "Measure it, or the marked ones; hidden ones after a question; again: give up.",
         "kdtui measure RUN",
     ),
     Key("runs", "slash", "/", "filter", "filter", "Filter: student:b0 T>=4 miou>.65.", "kdtui runs --filter …"),
