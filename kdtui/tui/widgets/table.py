@@ -171,10 +171,6 @@ class Table(CursorView):
     def _tell_moved(self) -> None:
         self.post_message(self.Moved(self, self.cursor_key))
 
-    def watch_show_vertical_scrollbar(self) -> None:
-        """The bar takes a column, or gives it back."""
-        self._update()
-
     def on_resize(self) -> None:
         """Widths are laid out anew from what is seen; a cursor that was in sight stays in sight."""
         was_seen = 0 <= self._cursor - self.scroll_offset.y < max(1, self._shown_size.height - 1)

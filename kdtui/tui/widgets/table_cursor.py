@@ -125,3 +125,9 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
         """Other rows are seen: columns get their widths before anything is drawn."""
         self._update()
         super().watch_scroll_y(old_value, new_value)
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """The bar takes a column, or gives it back; one that was hidden has heard of no scrolling."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y
+        self._update()

@@ -103,3 +103,16 @@ async def test_a_click_below_the_rows_does_nothing() -> None:
         app.told.clear()
         await pilot.click("#table", offset=(6, 8))
         assert app.table.cursor_key == "k0" and app.told == []
+
+
+async def test_the_bar_stands_where_the_rows_do() -> None:
+    app = Tabled(some(17))
+    async with app.run_test(size=(80, 7)) as pilot:
+        app.table.show(["k12"])
+        await pilot.pause()
+        assert not app.table.show_vertical_scrollbar
+        app.table.show(list(app.rows))
+        app.table.move_to("k16")  # before there was a bar again
+        await pilot.pause()
+        assert app.table.show_vertical_scrollbar
+        assert app.table.vertical_scrollbar.position == app.table.scroll_y == 11
