@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint
+from kdtui.store.run import Run
 from tests.engine.networks import own_payload, unet
+from tests.engine.runs import fit, make_run
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +31,11 @@ def bare(tmp_path: Path, network: nn.Module) -> Path:
     path = tmp_path / "bare.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def short_teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One epoch on the CPU in fp32."""
+    run = make_run(tmp_path_factory.mktemp("teacher"), training__epochs=1, training__precision="fp32")
+    fit(run)
+    return run

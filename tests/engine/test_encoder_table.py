@@ -19,6 +19,7 @@ def found(name: str, *, depth: int = 5, in_channels: int = 3) -> list[Match]:
     return find_encoders({key: tuple(value.shape) for key, value in state.items()})
 
 
+@pytest.mark.slow
 def test_every_native_encoder_is_recognised_without_a_mistake() -> None:
     assert len(NATIVE) >= 69
     taken_for = {name: [match.name for match in found(name)] for name in NATIVE}

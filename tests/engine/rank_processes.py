@@ -1,0 +1,74 @@
+"""Real processes, one per rank, that talk by gloo, and the runs that two of them train."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kdtui.store.run import Run
+from tests.engine.runs import make_run
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = str(Path(__file__).with_name("train_rank.py"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
+    """``python argv`` once per rank, as the supervisor starts it."""
+    port = str(free_port())
+    processes = []
+    for rank in range(world_size):
+        environment = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *argv],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return processes
+
+
+def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
+    """Run ``python argv`` once per rank; all must end well."""
+    processes, done = start(world_size, *argv), []
+    try:
+        for process in processes:
+            out, error = process.communicate(timeout=timeout)
+            assert process.returncode == 0, error[-3000:]
+            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
+    finally:
+        for process in processes:
+            process.kill()
+    return done
+
+
+def two_ranks(tmp_path: Path, teacher: Run, **changes: Any) -> Run:
+    """A run of a student that two ranks train."""
+    return make_run(
+        tmp_path,
+        training__devices=2,
+        data__val_samples=11,  # uneven: one rank evaluates a sample more
+        teacher__checkpoint=str(teacher.best),
+        distillation__enabled=True,
+        **changes,
+    )

@@ -1,0 +1,53 @@
+"""Two ranks that do not go to the end together: stopped, resumed, or one of them fails. Real gloo processes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdtui.engine import checkpoint
+from kdtui.events import Failed, Stopped
+from kdtui.store.run import Run
+from tests.engine.data.makers import HEIGHT, WIDTH, label_folder
+from tests.engine.rank_processes import TRAIN, ranks, start, two_ranks
+from tests.engine.runs import curve, events_of, make_run, record
+
+
+def test_two_ranks_hear_of_a_stop_together(tmp_path: Path, short_teacher: Run) -> None:
+    run = two_ranks(tmp_path, short_teacher, training__epochs=400)
+    ranks(2, TRAIN, str(run.path), "--stop-after-step", "4")
+    assert isinstance(events_of(run)[-1], Stopped)
+    assert 4 <= checkpoint.load(run.last)["resume"]["step"] < 100
+
+
+def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tmp_path: Path) -> None:
+    data = label_folder(tmp_path / "data", count=4)
+    last = tmp_path / "data" / "masks" / "val" / "3.png"  # in the share of rank 1
+    Image.fromarray(np.full((HEIGHT, WIDTH), 99, np.uint8)).save(last)
+    run = make_run(tmp_path / "runs", data=data.model_dump(), training__batch_size=2, training__devices=2)
+    run.write_launch_record(dataclasses.replace(record(run), devices=2))
+    for process in start(2, "-m", "kdtui.engine", "train", str(run.path)):
+        process.communicate(timeout=120)
+        assert process.returncode == 4
+    (failed,) = [event for event in events_of(run) if isinstance(event, Failed)]
+    assert failed.error == "DataError"
+    assert str(last) in failed.message
+
+
+def test_two_ranks_stopped_between_two_reports_resume_as_if_they_never_had(tmp_path: Path, short_teacher: Run) -> None:
+    settings: dict[str, Any] = {"training__epochs": 3, "training__log_every": 2, "data__train_samples": 32}
+    undisturbed, stopped = (
+        two_ranks(tmp_path / name, short_teacher, **settings) for name in ("undisturbed", "stopped")
+    )
+    ranks(2, TRAIN, str(undisturbed.path))
+    ranks(2, TRAIN, str(stopped.path), "--stopped-at-step", "2")
+    resume = checkpoint.load(stopped.last)["resume"]
+    assert resume["step"] % 2  # in the middle of a window of losses
+    assert resume["window"]
+    ranks(2, TRAIN, str(stopped.path), "--attempt", "2")
+    for split, names in (("train", ("loss", "loss.distill", "gradient_norm")), ("val", ("miou", "agreement"))):
+        assert curve(stopped, split, *names) == curve(undisturbed, split, *names)
