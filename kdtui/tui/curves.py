@@ -58,6 +58,16 @@ def horizon(row: RunSummary | None, history: History) -> float | None:
     return float(epochs * started.steps_per_epoch) if started is not None and epochs else None
 
 
+def axis_end(end: float, reached: float) -> float:
+    """How much of the way to ``end`` is shown: half of it, and half of that, while what is reached fits in there.
+
+    The first epochs of a long run are watched more than any others, and would be a line at the left edge.
+    """
+    while 0 < 2 * reached < end:
+        end /= 2
+    return end
+
+
 def shown(
     metric: str,
     ids: Sequence[str],
@@ -69,7 +79,9 @@ def shown(
 ) -> Shown:
     """Series of one metric: by steps for one run, by images, the fair axis, for several."""
     several = len(ids) > 1
-    series, ends = [], []
+    series: list[Series] = []
+    ends: list[float | None] = []
+    reached = 0
     for index, run_id in enumerate(ids):
         history, row = histories.get(run_id), rows.get(run_id)
         curve = None if history is None else history.curves.get(metric)
@@ -79,6 +91,9 @@ def shown(
         if end is not None and several:
             end *= curve.images[-1] / curve.steps[-1] if curve.steps[-1] else 0.0
         ends.append(end)
+        # Of all curves: the charts of one run share an axis, and the loss is told more often than the rest.
+        each = (other.images if several else other.steps for other in history.curves.values())
+        reached = max(reached, *(xs[-1] for xs in each if len(xs)))
         series.append(
             Series(
                 key=run_id,
@@ -91,7 +106,9 @@ def shown(
             )
         )
     known = [end for end in ends if end]
-    x_max = max(known) if known and len(known) == len(ends) else None
+    x_max = axis_end(max(known), reached) if known and len(known) == len(ends) else None
+    if not several and all(row is not None and row.state not in LIVE for row in map(rows.get, ids)):
+        x_max = float(reached)
     return Shown(tuple(series), _references(metric, ids, rows), "images" if several else "steps", x_max)
 
 

@@ -9,7 +9,7 @@ from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.tail import Tail
 from kdtui.tui.colours import curve_colour, curve_dash
-from kdtui.tui.curves import Shown, horizon, metric_title, metrics, shown
+from kdtui.tui.curves import Shown, axis_end, horizon, metric_title, metrics, shown
 from tests.tui.scenes import STEPS, TEACHER_MIOU, Scene
 
 
@@ -34,15 +34,15 @@ def drawn(scene: Scene) -> Drawn:
     return Drawn(scene, live, stopped, teacher)
 
 
-def test_one_run_is_drawn_by_steps_up_to_its_horizon_while_it_lives(drawn: Drawn) -> None:
+def test_one_run_is_drawn_by_steps_as_far_as_it_came_or_towards_its_horizon_while_it_lives(drawn: Drawn) -> None:
     live, stopped, _ = drawn.ids
     only = drawn.shown("train/loss", live)
     (series,) = only.series
     curve = drawn.histories[live].curves["train/loss"]
     assert (series.xs, series.ys) == (curve.steps, curve.values)
     assert series.xs is curve.steps  # the live list: what is appended is drawn
-    assert (only.x_label, only.x_max) == ("steps", 8 * STEPS)
-    assert drawn.shown("train/loss", stopped).x_max is None
+    assert (only.x_label, only.x_max) == ("steps", 4 * STEPS)  # three of eight epochs: half of the way is shown
+    assert drawn.shown("train/loss", stopped).x_max == drawn.shown("val/miou", stopped).x_max == 4 * STEPS
 
 
 def test_several_runs_are_drawn_by_images_each_in_its_own_way(drawn: Drawn) -> None:
@@ -56,7 +56,23 @@ def test_several_runs_are_drawn_by_images_each_in_its_own_way(drawn: Drawn) -> N
     assert {series.colour for series in light.series}.isdisjoint(series.colour for series in several.series)
     live = drawn.ids[0]
     drawn.rows[drawn.ids[1]] = dataclasses.replace(drawn.rows[live], id=drawn.ids[1])
+    assert drawn.histories[drawn.ids[1]].curves["train/loss"].images[-1] == 8 * STEPS * 16 / 2  # in the middle
     assert drawn.shown("train/loss", *drawn.ids[:2]).x_max == 8 * STEPS * 16
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 8])
+def test_the_charts_of_a_live_run_share_an_axis_that_its_curves_fill_by_half(scene: Scene, epochs: int) -> None:
+    run = scene.running("long", teacher=scene.finished("b3"), epochs=epochs, horizon=64)
+    drawn = Drawn(scene, run)
+    (loss, miou) = (drawn.shown(metric).x_max for metric in ("train/loss", "val/miou"))
+    reached = epochs * STEPS
+    assert loss is not None and loss == miou
+    assert reached <= loss <= 2 * reached
+    assert 64 * STEPS in [loss * 2**halved for halved in range(7)]
+
+
+def test_the_axis_of_a_run_that_has_measured_nothing_yet_is_its_horizon() -> None:
+    assert axis_end(640.0, 0) == 640.0
 
 
 def test_a_run_without_the_curve_keeps_its_colour_free(drawn: Drawn) -> None:
