@@ -41,7 +41,7 @@ def check(
         ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
-        looks.append(("device", _no_gpu))
+        looks.append(("torch", _no_gpu))
     if profile.distillation.enabled:
         looks.append(("teacher", lambda: _teacher(profile)))
     answers = [_look(name, answer) for name, answer in looks]

@@ -20,7 +20,7 @@ from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives
 from kdtui.launch.command import ENGINE, engine_command
-from kdtui.launch.slots import SLOTS, capacity
+from kdtui.launch.slots import SLOTS, place
 from kdtui.store.identity import hostname
 from kdtui.store.names import printable
 from kdtui.store.reading import appending, open_file, reading
@@ -263,18 +263,15 @@ def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
             found=f"{devices!r}, {accelerator!r}",
             allowed="devices >= 1 and accelerator auto, cpu or gpu",
         )
-    here = capacity()
-    device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
-    names = here.names(device)
-    needed = devices if device == "gpu" else 1
-    if len(names) < needed:
+    found = place(accelerator, devices)
+    if found.shortage:
         raise LaunchError(
-            f"The run asks for {needed} {device.upper()}{'s' if needed > 1 else ''}; this machine has {len(names)}",
+            f"The run asks for {found.shortage}",
             where=f"{run.profile_path} (training.devices, training.accelerator)",
-            allowed=f'at most {len(names)}, or accelerator = "cpu"',
+            allowed=f'at most {len(found.names)}, or accelerator = "cpu"',
             hint=f"make the run with --set training.accelerator=cpu, or look at CUDA_VISIBLE_DEVICES and {SLOTS}",
         )
-    return device, devices, names
+    return found.device, devices, found.names
 
 
 def _tail(path: Path, begin: int) -> str:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import KdtuiError, StoreError
+from kdtui.errors import KdtuiError, StoreError, UsageError
 from kdtui.launch import command
+from kdtui.launch.slots import SLOTS, place
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
@@ -146,7 +147,7 @@ def _planned(
     done = 0
     if ask is not None:
         told, done = engine_checks(profile, ask, start)
-        results += told
+        results += [device_check(profile), *told]
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
         name=profile.name,
@@ -251,6 +252,19 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     if free >= needed:
         return Check("disk", True, text)
     return Check("disk", False, text, "free some space, or choose another folder with --runs-dir")
+
+
+def device_check(profile: Profile) -> Check:
+    """Whether this machine has the devices that a run asks for."""
+    try:
+        found = place(profile.training.accelerator, profile.training.devices)
+    except UsageError as error:
+        return Check("device", False, error.message, error.hint)
+    if found.shortage:
+        hint = f"--set training.accelerator=cpu, fewer training.devices, or look at CUDA_VISIBLE_DEVICES and {SLOTS}"
+        return Check("device", False, f"the run asks for {found.shortage}", hint)
+    text = f"{found.needed} of {len(found.names)} GPUs" if found.device == "gpu" else "the CPU"
+    return Check("device", True, text)
 
 
 def engine_checks(profile: Profile, ask: Ask, start: Start) -> tuple[list[Check], int]:

@@ -50,6 +50,45 @@ def capacity() -> Capacity:
     return Capacity(cpus, gpus)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run would run on this machine.
+
+    Attributes:
+        device: ``cpu`` or ``gpu``.
+        names: This machine's slots of that kind.
+        needed: How many of them it takes at once; ranks on the CPU share one.
+    """
+
+    device: str
+    names: tuple[str, ...]
+    needed: int
+
+    @property
+    def shortage(self) -> str:
+        """What this machine will never have; empty where it has enough."""
+        if len(self.names) >= self.needed:
+            return ""
+        return (
+            f"{self.needed} {self.device.upper()}{'s' if self.needed > 1 else ''}; this machine has {len(self.names)}"
+        )
+
+
+def place(accelerator: str, devices: int) -> Place:
+    """Where a run with these settings would run.
+
+    Args:
+        accelerator: ``training.accelerator``: ``auto``, ``cpu`` or ``gpu``.
+        devices: ``training.devices``.
+
+    Raises:
+        UsageError: ``KDTUI_SLOTS`` cannot be read.
+    """
+    here = capacity()
+    device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
+    return Place(device, here.names(device), devices if device == "gpu" else 1)
+
+
 def _wanted(text: str) -> dict[str, int]:
     wanted = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

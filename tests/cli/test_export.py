@@ -150,7 +150,10 @@ class TestMeasure:
         assert kdtui("compare", "alone", "--pareto", "parameters", "--json").json["cost"] == "parameters"
         assert kdtui("compare", "alone", "--pareto", "latency", "--format", "csv").code == 2
 
-    def test_without_a_checkpoint_or_a_device(self, kdtui: Kdtui, store: RunStore) -> None:
+    def test_without_a_checkpoint_or_a_device(
+        self, kdtui: Kdtui, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KDTUI_SLOTS", "gpu:0")
         assert kdtui("measure", "alone", "--device", "gpu").code == 2
         store.find("alone").best.unlink()
         done = kdtui("measure", "alone")

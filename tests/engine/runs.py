@@ -19,7 +19,14 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "data": {"height": 32, "width": 32, "train_samples": 24, "val_samples": 10, "test_samples": 6},
     "student": {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": [8, 8, 8]},
-    "training": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "threads": 1, "log_every": 2},
+    "training": {
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 3e-3,
+        "threads": 1,
+        "log_every": 2,
+        "accelerator": "cpu",  # for all that reads the profile alone; a launch record says it for the training
+    },
 }
 
 

@@ -158,3 +158,33 @@ def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
     assert not short.ok
     assert short.hint is not None
     assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("slots", "accelerator", "devices", "told"),
+    [
+        ("gpu:0", "auto", 1, "the CPU"),
+        ("gpu:0", "auto", 4, "the CPU"),  # ranks on the CPU share its slot
+        ("gpu:2", "auto", 1, "1 of 2 GPUs"),
+        ("gpu:2", "cpu", 1, "the CPU"),
+        ("gpu:2", "auto", 4, "the run asks for 4 GPUs; this machine has 2"),
+        ("gpu:0", "gpu", 1, "the run asks for 1 GPU; this machine has 0"),
+        ("gpu:x", "auto", 1, "KDTUI_SLOTS cannot be read"),
+    ],
+)
+def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, slots: str, accelerator: str, devices: int, told: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("KDTUI_SLOTS", slots)
+    profile = Profile.model_validate({"name": "p", "training": {"accelerator": accelerator, "devices": devices}})
+    planned = plan([profile], store, ask=Door())
+    (check,) = [check for check in planned.runs[0].checks if check.name == "device"]
+    assert check.message.splitlines()[0] == told
+    assert planned.ok is check.ok is told.endswith(("CPU", "GPUs"))
+    assert bool(check.hint) is not check.ok
+
+
+def test_a_plan_without_checks_does_not_count_devices(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDTUI_SLOTS", "gpu:x")  # counting would fail, and where there are GPUs it takes a process
+    assert plan([Profile.model_validate({"name": "p"})], store, checks=False).ok

@@ -135,7 +135,7 @@ async def test_checks_alone_start_nothing_and_several_seeds_are_one_question(sto
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("student", seeds="0,1,2"))
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: "✓ 2 checks passed: disk, data" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "✓ 3 checks passed: disk, device, data" in screen.query_one(Verdict).text)
         assert [verb for verb, *_ in engine.asked] == ["check"]
         await pilot.press("ctrl+g")
         await until(pilot, lambda: len(engine.asked) == 2)

@@ -106,7 +106,7 @@ def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunSto
         second.wait_for("1■")
         before = numbers(run)
         second.press("R", "enter")
-        second.wait_for("1▶")
+        second.wait_for(lambda screen: "1▶" in screen or "1✓" in screen)  # a fast machine is through at once
         second.press("q")
         assert second.wait_end() == 0
     assert numbers(run)[: len(before)] == before
