@@ -13,6 +13,7 @@ from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.models import stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.teacher import load_teacher
+from kdtui.engine.trial import check_scorable
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically
 
@@ -32,6 +33,9 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
         "pixel_accuracy", "iou": {class: value}}``.
+
+    Raises:
+        CheckpointError: It is no usable checkpoint, knows other classes, or does not take images of the profile's size.
     """
     if profile.training.threads:
         import torch
@@ -47,6 +51,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     )
     network, report = load_teacher(checkpoint, teacher=overrides, task=data.task, classes=len(dataset.classes))
     network.to(fabric.device).eval()
+    check_scorable(network, profile, checkpoint)
     channels_last = choose_channels_last(profile)
     loader = eval_loader(
         dataset, max(8, profile.training.batch_size), rank=0, world_size=1, workers=profile.training.workers

@@ -5,12 +5,14 @@ Tried on torch's meta device, where shapes are worked out and nothing is compute
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdtui.engine.models import UNWORKABLE, one_line, only_size, stride
-from kdtui.errors import EngineError, ModelError, TeacherError
+from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
 
 # A norm over one value per channel is no norm: torch refuses to train it, and one more image is all it wants.
@@ -54,7 +56,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
         where="data.height, data.width",
         found=_found(error, height, width),
         allowed="what its encoder was made for, or larger images",
-        hint=_other_size(network, _ENOUGH, stride(student), training=True),
+        hint=_options(_other_size(network, _ENOUGH, stride(student), training=True)),
     ) from error
 
 
@@ -68,21 +70,60 @@ def check_teaching(network: nn.Module, profile: Profile) -> None:
     Raises:
         TeacherError: It does not take images of this size, or answers in another one.
     """
-    height, width = _padded(profile)
-    error = _failure(network, 1, height, width, training=False)
-    if error is not None:
+    refusal = _refusal(network, profile)
+    if refusal is not None:
         raise TeacherError(
             "this teacher does not take images of this size",
             where=profile.teacher.checkpoint,
-            found=_found(error, height, width),
+            found=refusal.found,
             allowed="what its encoder was made for, or larger images",
-            hint=_other_size(getattr(network, "network", network), 1, stride(profile.student), training=False),
-        ) from error
+            hint=_options(refusal.other),
+        ) from refusal.error
+
+
+def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> None:
+    """Refuse a network that could not be scored on the profile's images.
+
+    Args:
+        network: Any, in eval and on any device; left as it was.
+        profile: Size of the images.
+        checkpoint: Where it comes from.
+
+    Raises:
+        CheckpointError: It does not take images of this size, or answers in another one.
+    """
+    refusal = _refusal(network, profile)
+    if refusal is not None:
+        raise CheckpointError(
+            "this network does not take images of this size",
+            where=checkpoint,
+            found=refusal.found,
+            allowed="a network that answers each pixel of these images",
+            hint=refusal.other and "--profile with one of data.height = {} and data.width = {}".format(*refusal.other),
+        ) from refusal.error
 
 
 def takes(network: nn.Module, height: int, width: int) -> bool:
     """Whether a network, in eval, answers one image of this size."""
     return _failure(network, 1, height, width, training=False) is None
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a network does not answer about images, in words too, and a size in which it would."""
+
+    error: Exception
+    found: str
+    other: tuple[int, int] | None
+
+
+def _refusal(network: nn.Module, profile: Profile) -> _Refusal | None:
+    height, width = _padded(profile)
+    error = _failure(network, 1, height, width, training=False)
+    if error is None:
+        return None
+    other = _other_size(getattr(network, "network", network), 1, stride(profile.student), training=False)
+    return _Refusal(error, _found(error, height, width), other)
 
 
 def _padded(profile: Profile) -> tuple[int, int]:
@@ -124,10 +165,14 @@ def _found(error: Exception, height: int, width: int) -> str:
     return f"{height}x{width} (padded to the network's stride): {words}"
 
 
-def _other_size(network: nn.Module, images: int, unit: int, *, training: bool) -> str | None:
-    """The options that would make it work, where a size is found."""
+def _other_size(network: nn.Module, images: int, unit: int, *, training: bool) -> tuple[int, int] | None:
+    """A size that would make it work, where one is found."""
     sides = [(side, side) for side in _SIDES if side % unit == 0]
     for height, width in [*filter(None, [only_size(network)]), *sides]:
         if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
-            return f"--set data.height={height} --set data.width={width}"
+            return height, width
     return None
+
+
+def _options(size: tuple[int, int] | None) -> str | None:
+    return size and "--set data.height={} --set data.width={}".format(*size)

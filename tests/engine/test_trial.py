@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 
+from kdtui.engine.assess import assess
 from kdtui.engine.check import check
 from kdtui.engine.models import ARCHITECTURES, build_network, stride
 from kdtui.engine.teacher import load_teacher
-from kdtui.engine.trial import check_teaching, check_trainable
-from kdtui.errors import ModelError, TeacherError
+from kdtui.engine.trial import check_scorable, check_teaching, check_trainable
+from kdtui.errors import CheckpointError, ModelError, TeacherError
 from kdtui.profile import Model, Profile, SyntheticData, Teacher, Training
 from tests.engine.runs import curve, fit, make_run, tiny_profile
 
@@ -121,6 +123,24 @@ def test_a_teacher_that_takes_other_images_is_refused() -> None:
         check_teaching(network, profile(Model(), 64, 2))
     assert caught.value.hint == "--set data.height=128 --set data.width=128"
     check_teaching(network, profile(Model(), 128, 2))
+
+
+def test_a_network_that_takes_other_images_is_not_scored(tmp_path: Path) -> None:
+    network = smp.PSPNet("resnet18", encoder_weights=None, encoder_depth=5, classes=4)  # answers in an eighth of 32
+    network.save_pretrained(str(tmp_path / "psp"))
+    wanted = profile(Model(), 64, 2).model_copy(update={"teacher": Teacher(task="hierarchical")})
+    with pytest.raises(CheckpointError, match="does not take images of this size") as caught:
+        assess(wanted, str(tmp_path / "psp"), "val")
+    assert "it answers in" in (caught.value.found or "")
+
+
+def test_a_network_of_one_size_is_scored_in_that_and_told_for_others(tmp_path: Path) -> None:
+    network = build_network(student("DPT", 5), task="hierarchical", classes=3).eval()
+    with pytest.raises(CheckpointError) as caught:
+        check_scorable(network, profile(Model(), 64, 2), "vit.pth")
+    assert caught.value.where == "vit.pth"
+    assert caught.value.hint == "--profile with one of data.height = 224 and data.width = 224"
+    check_scorable(network, profile(Model(), 224, 2), "vit.pth")
 
 
 def test_an_encoder_of_one_size_can_be_built_into_any_architecture() -> None:
