@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from kdtui.store.text_tail import TextTail
 from tests.store.conftest import Processes, record, training, write
 from tests.waiting import in_time
 
+ENDLESS = "/dev/zero"
+"""A device that never ends."""
 KINDS = ("a pipe", "a socket", "a folder", "a device")
 READ = ("run.json", "profile.toml", "notes.toml", "launch.json", "events.jsonl")
 """What a row of the list is made of."""
@@ -43,16 +46,24 @@ def put(kind: str, path: Path) -> Path:
     elif kind == "a folder":
         path.mkdir()
     else:
-        path.symlink_to("/dev/zero")  # a device that never ends
+        path.symlink_to(ENDLESS)
     return path
 
 
+def opened(folder: Path) -> list[str]:
+    """What this process holds open in a folder; of other folders, threads of earlier tests may."""
+    held = []
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(FileNotFoundError):  # the one of this look, and others' that are closed meanwhile
+            held.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+    return [path for path in held if path.startswith(str(folder)) or path == ENDLESS]
+
+
 @pytest.fixture
-def descriptors() -> Iterator[None]:
+def descriptors(tmp_path: Path) -> Iterator[None]:
     """The test leaves no file open."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     yield
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert opened(tmp_path) == []
 
 
 @pytest.mark.usefixtures("descriptors")
@@ -63,6 +74,12 @@ def test_what_is_no_file_is_not_opened(short: Path, kind: str, flags: int) -> No
     for _ in range(2):
         with pytest.raises(NotAFile, match=f"it is {kind}, not a file"):
             in_time(lambda: open_file(path, flags))
+
+
+def test_an_open_file_is_seen(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb"):
+        assert opened(tmp_path) == [str(tmp_path / "x")]
+    assert opened(tmp_path) == []
 
 
 @pytest.mark.usefixtures("descriptors")
