@@ -5,8 +5,6 @@ Tried on torch's meta device, where shapes are worked out and nothing is compute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,6 +18,9 @@ _ENOUGH = 2
 _ONE_VALUE = "Expected more than 1 value per channel"
 # Sides that a hint may offer, the first that the network takes.
 _SIDES = (32, 64, 96, 128, 192, 224, 256, 384, 448, 512)
+# How either asks for another size.
+_OPTIONS = "--set data.height={} --set data.width={}"
+_PROFILE = "--profile with one of data.height = {} and data.width = {}"
 
 
 def check_trainable(network: nn.Module, profile: Profile) -> None:
@@ -51,12 +52,13 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
             if divisor is None
             else f"--set training.micro_batch_size={divisor}",
         ) from error
+    other = _other_size(network, _ENOUGH, stride(student), training=True)
     raise ModelError(
         f"{student.architecture} {student.encoder} does not take images of this size",
         where="data.height, data.width",
         found=_found(error, height, width),
         allowed="what its encoder was made for, or larger images",
-        hint=_options(_other_size(network, _ENOUGH, stride(student), training=True)),
+        hint=other and _OPTIONS.format(*other),
     ) from error
 
 
@@ -70,15 +72,7 @@ def check_teaching(network: nn.Module, profile: Profile) -> None:
     Raises:
         TeacherError: It does not take images of this size, or answers in another one.
     """
-    refusal = _refusal(network, profile)
-    if refusal is not None:
-        raise TeacherError(
-            "this teacher does not take images of this size",
-            where=profile.teacher.checkpoint,
-            found=refusal.found,
-            allowed="what its encoder was made for, or larger images",
-            hint=_options(refusal.other),
-        ) from refusal.error
+    _check_answer(network, profile, TeacherError, "this teacher", profile.teacher.checkpoint, _OPTIONS)
 
 
 def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> None:
@@ -92,38 +86,29 @@ def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> Non
     Raises:
         CheckpointError: It does not take images of this size, or answers in another one.
     """
-    refusal = _refusal(network, profile)
-    if refusal is not None:
-        raise CheckpointError(
-            "this network does not take images of this size",
-            where=checkpoint,
-            found=refusal.found,
-            allowed="a network that answers each pixel of these images",
-            hint=refusal.other and "--profile with one of data.height = {} and data.width = {}".format(*refusal.other),
-        ) from refusal.error
+    _check_answer(network, profile, CheckpointError, "this network", checkpoint, _PROFILE)
+
+
+def _check_answer(
+    network: nn.Module, profile: Profile, kind: type[CheckpointError], who: str, where: str | None, size_hint: str
+) -> None:
+    height, width = _padded(profile)
+    error = _failure(network, 1, height, width, training=False)
+    if error is None:
+        return
+    other = _other_size(getattr(network, "network", network), 1, stride(profile.student), training=False)
+    raise kind(
+        f"{who} does not take images of this size",
+        where=where,
+        found=_found(error, height, width),
+        allowed="a size that it was made for, and in which it answers each pixel",
+        hint=other and size_hint.format(*other),
+    ) from error
 
 
 def takes(network: nn.Module, height: int, width: int) -> bool:
     """Whether a network, in eval, answers one image of this size."""
     return _failure(network, 1, height, width, training=False) is None
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Why a network does not answer about images, in words too, and a size in which it would."""
-
-    error: Exception
-    found: str
-    other: tuple[int, int] | None
-
-
-def _refusal(network: nn.Module, profile: Profile) -> _Refusal | None:
-    height, width = _padded(profile)
-    error = _failure(network, 1, height, width, training=False)
-    if error is None:
-        return None
-    other = _other_size(getattr(network, "network", network), 1, stride(profile.student), training=False)
-    return _Refusal(error, _found(error, height, width), other)
 
 
 def _padded(profile: Profile) -> tuple[int, int]:
@@ -172,7 +157,3 @@ def _other_size(network: nn.Module, images: int, unit: int, *, training: bool) -
         if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
             return height, width
     return None
-
-
-def _options(size: tuple[int, int] | None) -> str | None:
-    return size and "--set data.height={} --set data.width={}".format(*size)

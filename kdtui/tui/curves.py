@@ -58,12 +58,21 @@ def horizon(row: RunSummary | None, history: History) -> float | None:
     return float(epochs * started.steps_per_epoch) if started is not None and epochs else None
 
 
-def axis_end(end: float, reached: float) -> float:
-    """How much of the way to ``end`` is shown: half of it, and half of that, while what is reached fits in there.
+def axis_end(row: RunSummary | None, history: History) -> float | None:
+    """Steps at the right end of a run's charts, which share it, whatever each of them shows.
 
-    The first epochs of a long run are watched more than any others, and would be a line at the left edge.
+    A run that is over ends where it got. Of one that lives it is the horizon, halved and halved again while what is
+    reached fits in there: the first epochs of a long run are watched more than any others, and would be a line at the
+    left edge.
+
+    Returns:
+        None while the horizon is unknown.
     """
-    while 0 < 2 * reached < end:
+    reached = max((curve.steps[-1] for curve in history.curves.values() if len(curve)), default=0)
+    if row is not None and row.state not in LIVE:
+        return float(reached)
+    end = horizon(row, history)
+    while end is not None and 0 < 2 * reached < end:
         end /= 2
     return end
 
@@ -79,21 +88,16 @@ def shown(
 ) -> Shown:
     """Series of one metric: by steps for one run, by images, the fair axis, for several."""
     several = len(ids) > 1
-    series: list[Series] = []
-    ends: list[float | None] = []
-    reached = 0
+    series, ends = [], []
     for index, run_id in enumerate(ids):
         history, row = histories.get(run_id), rows.get(run_id)
         curve = None if history is None else history.curves.get(metric)
         if history is None or curve is None or not len(curve):
             continue
-        end = horizon(row, history)
+        end = axis_end(row, history)
         if end is not None and several:
             end *= curve.images[-1] / curve.steps[-1] if curve.steps[-1] else 0.0
         ends.append(end)
-        # Of all curves: the charts of one run share an axis, and the loss is told more often than the rest.
-        each = (other.images if several else other.steps for other in history.curves.values())
-        reached = max(reached, *(xs[-1] for xs in each if len(xs)))
         series.append(
             Series(
                 key=run_id,
@@ -106,9 +110,7 @@ def shown(
             )
         )
     known = [end for end in ends if end]
-    x_max = axis_end(max(known), reached) if known and len(known) == len(ends) else None
-    if not several and all(row is not None and row.state not in LIVE for row in map(rows.get, ids)):
-        x_max = float(reached)
+    x_max = max(known) if known and len(known) == len(ends) else None
     return Shown(tuple(series), _references(metric, ids, rows), "images" if several else "steps", x_max)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from textual.app import App
 from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
@@ -140,3 +142,16 @@ async def redrawn(pilot: Pilot[Any]) -> None:
 async def shows(pilot: Pilot[Any], *texts: str) -> None:
     """Wait until the screen shows all these texts."""
     await until(pilot, lambda: all(sought in text(pilot.app) for sought in texts))
+
+
+def child_running(program: Path) -> psutil.Process:
+    """This process's child that runs a program.
+
+    Raises:
+        AssertionError: None does.
+    """
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.ZombieProcess):  # an earlier test's, which nobody has asked for its end yet
+            if str(program) in child.cmdline():
+                return child
+    raise AssertionError(f"nothing runs {program}")

@@ -71,8 +71,12 @@ def test_the_charts_of_a_live_run_share_an_axis_that_its_curves_fill_by_half(sce
     assert 64 * STEPS in [loss * 2**halved for halved in range(7)]
 
 
-def test_the_axis_of_a_run_that_has_measured_nothing_yet_is_its_horizon() -> None:
-    assert axis_end(640.0, 0) == 640.0
+def test_the_axis_of_a_run_that_has_measured_nothing_yet_is_its_horizon(scene: Scene) -> None:
+    run = scene.queued("b0", horizon=64)
+    scene.start(run)
+    row, history = scene.store.summary(run), History(Tail(run.events_path).read())
+    history.curves.clear()
+    assert axis_end(row, history) == horizon(row, history) == 64 * STEPS
 
 
 def test_a_run_without_the_curve_keeps_its_colour_free(drawn: Drawn) -> None:

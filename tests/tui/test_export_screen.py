@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from textual.pilot import Pilot
 
@@ -23,6 +21,7 @@ from kdtui.tui.screens.export import ExportScreen
 from kdtui.tui.screens.export.form import Menu, field_of
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.panel import Panel
+from tests.tui.piloting import child_running
 from tests.tui.scenes import Scene, cockpit, lines, recorded, settled, shows, text, until
 
 ENGINE = Path(__file__).parent.parent / "cli" / "engine.py"
@@ -220,21 +219,13 @@ async def test_leaving_while_it_exports_asks(scene: Scene, run: Run, began: Path
         assert run.exports()[0].read_text() == "former"
 
 
-def running_engine() -> psutil.Process:
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.ZombieProcess):  # an earlier test's, which nobody has asked for its end yet
-            if str(ENGINE) in child.cmdline():
-                return child
-    raise AssertionError("no engine runs")
-
-
 async def test_quitting_ends_the_engine_and_leaves_the_former_file(scene: Scene, run: Run, began: Path) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         await opened(pilot, run.id)
         await pilot.press("ctrl+r")
         await until(pilot, began.exists)
-        engine = running_engine()
+        engine = child_running(ENGINE)
         await pilot.press("ctrl+q")
     engine.wait(10)
     assert run.exports()[0].read_text() == "former"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.tui.colours import curve_colour, curve_dash
-from kdtui.tui.curves import Shown, horizon, metric_title, shown
+from kdtui.tui.curves import Shown, axis_end, metric_title, shown
 from kdtui.tui.panels import loss_views
 from kdtui.tui.widgets.line_chart import Series
 
@@ -55,7 +55,7 @@ def curves_of(view: View, row: RunSummary, history: History, *, dark: bool) -> S
         for index, (name, letter) in enumerate(zip(view.names, letters, strict=True))
         if (curve := history.curves.get(name)) is not None and len(curve)
     ]
-    return Shown(tuple(found), (), "steps", horizon(row, history))
+    return Shown(tuple(found), (), "steps", axis_end(row, history))
 
 
 def _term(name: str) -> str:
