@@ -84,6 +84,7 @@ async def test_its_numbers_are_those_of_the_command(scene: Scene, runs: list[Run
 
 async def test_best_worst_and_the_teacher_stand_out(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs, (140, 36)) as on:
+        await shows(on.pilot, "b0-from-b3", "teacher b3-teacher", "★0.", "▼14.33 M", "▼0.92x")  # it is drawn
         assert "★0." in on.line("b0-from-b3") and "▼0." in on.line("b0-t2")
         assert "▼14.33 M" in on.line("r18-from-b3") and "▼0.92x" in on.line("r18-from-b3")
         assert "★2.10x" not in text(on.app)  # what most of them have is no distinction
