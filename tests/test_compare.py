@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -14,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.compare import Entry, align, cells, compare, matched, pareto, render, settings, to_json
+from kdtui.cli.comparing import print_comparison
+from kdtui.compare import Comparison, Entry, align, called, cells, compare, matched, pareto, render, settings, to_json
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
 from kdtui.store.history import Curve
 from kdtui.store.state import RunSummary, State
+from kdtui.tui.compared import Compared
 
 CREATED = iter(range(10**6))
 
@@ -219,6 +222,55 @@ def test_runs_of_one_name_are_told_apart_in_the_table_and_in_what_differs(seeds:
     assert all(name in header for name in wanted)
     sized = [Entry(dataclasses.replace(e.summary, parameters=1), e.profile) for e in runs]
     assert {line[1] for line in pareto_cells(pareto(sized, "parameters"))[1]} == wanted
+
+
+def columns_of_what_differs(comparison: Comparison, form: str) -> dict[str, str]:
+    """Short name of each run to its value of ``data.views``, as a reader of that form finds it."""
+    named = called(comparison.rows)
+    if form == "json":
+        body = json.loads(render(comparison, "json"))
+        values = body["differing"]["data.views"]
+        return {named[row["id"]]: str(value) for row, value in zip(body["rows"], values, strict=True)}
+    if form == "csv":
+        return {named[row["id"]]: row["data.views"] for row in csv.DictReader(io.StringIO(render(comparison, "csv")))}
+    if form == "markdown":
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render(comparison, "markdown").splitlines()]
+        header = next(line for line in lines if line[:1] == ["what differs"])
+        values = next(line for line in lines if line[:1] == ["`data.views`"])
+        return dict(zip(header[1:], values[1:], strict=True))
+    if form == "cockpit":
+        compared = Compared(comparison, {e.summary.id: e.summary for e in ENTRIES}, named, {})
+        values = [cell.text for cell in compared.differing()["data.views"][1:]]
+        return {named[row.id]: value for row, value in zip(compared.rows, values, strict=True)}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        print_comparison(comparison)
+    words = [line.split() for line in printed.getvalue().splitlines()]
+    numbered = {f"#{line[0]}": " ".join(line[1:3]) for line in words if line and line[0].isdigit()}
+    header = next(line for line in words if line[:2] == ["what", "differs"])[2:]
+    values = next(line for line in words if line[:1] == ["data.views"])[1:]
+    return {numbered[number]: value for number, value in zip(header, values, strict=True)}
+
+
+ENTRIES = [
+    Entry(dataclasses.replace(e.summary, id=f"20260821-14300{n}-{name}", name=name, seed=n), e.profile)
+    for name in ("alone", "taught")
+    for n, e in ((n, entry(name, seed=n, data__views=10 * len(name) + n)) for n in range(3))
+]
+
+
+@given(
+    order=st.permutations(range(len(ENTRIES))),
+    scores=st.lists(st.none() | st.floats(0, 1), min_size=len(ENTRIES), max_size=len(ENTRIES)),
+)
+@pytest.mark.parametrize("form", ["json", "csv", "markdown", "text", "cockpit"])
+def test_what_differs_belongs_to_the_run_of_its_column(form: str, order: list[int], scores: list[float | None]) -> None:
+    entries = [
+        Entry(dataclasses.replace(ENTRIES[place].summary, best_miou=score), ENTRIES[place].profile)
+        for place, score in zip(order, scores, strict=True)
+    ]
+    expected = {f"{e.summary.name} s{e.summary.seed}": str(e.profile["data"]["views"]) for e in ENTRIES}
+    assert columns_of_what_differs(compare(entries), form) == expected
 
 
 def test_settings_flattens_tables() -> None:

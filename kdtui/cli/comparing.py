@@ -147,12 +147,13 @@ def print_comparison(comparison: Comparison) -> None:
     from kdtui.compare.render import seed_lines, value_text
 
     header, body = cells(comparison)
-    table(header, body, right=frozenset(header[2:]))
+    numbers = [str(place) for place in range(1, len(comparison.rows) + 1)]
+    rows = [[number, *line] for number, line in zip(numbers, body, strict=True)]
+    table(["#", *header], rows, right=frozenset(["#", *header[2:]]))
     if comparison.differing:
         out()
-        names = [str(place) for place in range(1, len(comparison.rows) + 1)]
         rows = [[key, *(value_text(value) for value in values)] for key, values in comparison.differing.items()]
-        table(["what differs", *names], rows)
+        table(["what differs", *(f"#{number}" for number in numbers)], rows)
     lines = seed_lines(comparison)
     if lines:
         out()

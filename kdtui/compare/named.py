@@ -31,12 +31,13 @@ class _Stamp(NamedTuple):
 
 
 def called(runs: Iterable[Named]) -> dict[str, str]:
-    """A short name for each run that no other of them has, by id.
+    """A short name for each run that no other of them has, by id, in the order of ``runs``.
 
     The name alone where it is the only one; else with what is its own, the seed or the part of the id that differs:
     ``b0 s1``, ``b0 14:30``, ``b0 08-21``; and the whole id where not even that helps. A name that has to be cut is cut
     before its :func:`mark`.
     """
+    runs = list(runs)
     groups: dict[str, list[Named]] = {}
     for run in runs:
         groups.setdefault(run.name, []).append(run)
@@ -52,7 +53,7 @@ def called(runs: Iterable[Named]) -> dict[str, str]:
     # A name that a person wrote into a manifest may look like one of these, or like an id.
     while twice := [name for name, times in Counter(names.values()).items() if times > 1]:
         names = {run_id: run_id if name in twice else name for run_id, name in names.items()}
-    return names
+    return {run.id: names[run.id] for run in runs}
 
 
 def mark(short: str, name: str) -> str:

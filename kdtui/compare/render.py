@@ -80,7 +80,8 @@ def _markdown(comparison: Comparison) -> str:
     header, body = cells(comparison)
     lines = [line(header), line(["---"] * len(header)), *(line(row) for row in body)]
     if comparison.differing:
-        names = list(called(comparison.rows).values())
+        named = called(comparison.rows)
+        names = [named[row.id] for row in comparison.rows]
         lines += ["", line(["what differs", *names]), line(["---"] * (len(names) + 1))]
         lines += [
             line([f"`{key}`", *(value_text(value) for value in values)]) for key, values in comparison.differing.items()

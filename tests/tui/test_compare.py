@@ -305,6 +305,16 @@ async def test_copy(scene: Scene, runs: list[Run]) -> None:
         assert on.app.clipboard == render(on.expected(), "markdown")
 
 
+async def test_the_copy_names_the_columns_of_interleaved_seeds(scene: Scene) -> None:
+    scores = {("alone", 0): 0.7, ("taught", 0): 0.6, ("alone", 1): 0.5, ("taught", 1): 0.4}
+    seeds = [scene.finished(name, seed=seed, best=score) for (name, seed), score in scores.items()]
+    async with opened(scene, seeds) as on:
+        await on.pilot.press("y")
+        await shows(on.pilot, "comparison as Markdown: copied")
+        assert "| what differs | alone s0 | taught s0 | alone s1 | taught s1 |" in on.app.clipboard
+        assert "| `seed` | 0 | 0 | 1 | 1 |" in on.app.clipboard
+
+
 async def test_open_and_back(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         on.table.move_to(runs[1].id)
