@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kdtui.cli.console import Exit, emit, out, say, table
-from kdtui.cli.options import Json, RunsDir, complete_profile, open_store
+from kdtui.cli.options import Json, RunsDir, Sets, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
 
 
@@ -27,7 +27,7 @@ def profiles(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Complete: parents followed, every default written.")
     ] = False,
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any profile key.")] = None,
+    sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """List the profiles, or show one as it is written or resolved."""

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 import kdtui
 from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, manage, measure, runs, training
 from kdtui.cli.console import Exit, open_streams, report
+from kdtui.cli.options import Command
 from kdtui.errors import KdtuiError, LaunchError
 
 
@@ -73,6 +74,8 @@ def options(
 
 for group in (cockpit, demo, training, runs, manage, comparing, checkpoints, export, measure, about):
     group.register(app)
+for command in app.registered_commands:
+    command.cls = Command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from kdtui.errors import UsageError
 
 if TYPE_CHECKING:
     from kdtui.store.store import RunStore
@@ -16,6 +20,63 @@ RunsDir = Annotated[
     typer.Option("--runs-dir", envvar="KDTUI_RUNS", help="Folder of the runs; default ./runs.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON with stable keys.")]
+
+
+_GIVEN_TWICE = {
+    "--seed": "one run per seed: repeat the command with each --seed; --detach queues the runs",
+    "--filter": "one --filter takes all terms, as in 'T>=4 miou>.65'",
+}
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice: click would keep the last value and drop the others silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line.
+
+        Raises:
+            UsageError: An option that takes one value is given more than once.
+        """
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            counts = Counter(param for param in order if _takes_one_value(param))
+            for param, count in counts.items():
+                if count > 1:
+                    name = max(param.opts, key=len)
+                    raise UsageError(
+                        f"{name} is given {count} times and takes one value",
+                        found=" ".join(args),
+                        hint=_GIVEN_TWICE.get(name, f"give {name} once"),
+                    )
+        return super().parse_args(ctx, args)
+
+
+def _takes_one_value(param: Any) -> bool:
+    return param.param_type_name == "option" and not (param.multiple or param.is_flag or param.count)
+
+
+def _each_key_once(sets: list[str] | None) -> list[str] | None:
+    """Refuse ``--set`` with the same key twice.
+
+    Raises:
+        UsageError: Two of them set one key.
+    """
+    values: dict[str, list[str]] = {}
+    for text in sets or []:
+        key, _, value = text.partition("=")
+        values.setdefault(".".join(part.strip() for part in key.split(".")), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            raise UsageError(f"--set gives {key} {len(given)} values", found=", ".join(given), hint="keep one of them")
+    return sets
+
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any profile key, as in training.epochs=5.", callback=_each_key_once
+    ),
+]
 
 
 def open_store(runs_dir: Path | None) -> RunStore:

@@ -41,6 +41,7 @@ class PlannedRun:
     """One run of a plan.
 
     Attributes:
+        seed: Of the training.
         epochs: Those that would be trained.
         epochs_done: Those that the state it starts from has behind it.
         parameters: Of the student, from the catalog; None for an encoder it does not know.
@@ -53,6 +54,7 @@ class PlannedRun:
 
     name: str
     encoder: str
+    seed: int
     epochs: int
     epochs_done: int
     distilled: bool
@@ -152,6 +154,7 @@ def _planned(
     return PlannedRun(
         name=profile.name,
         encoder=profile.student.encoder,
+        seed=profile.seed,
         epochs=epochs,
         epochs_done=done,
         distilled=profile.distillation.enabled,

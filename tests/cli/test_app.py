@@ -83,6 +83,45 @@ def test_bad_usage_ends_with_2_and_makes_nothing(
     assert not (here / "runs").exists()
 
 
+def single_options() -> list[tuple[str, str]]:
+    """Every option of every command that takes one value: command and option."""
+    group = typer.main.get_command(app)
+    return [
+        (name, max(param.opts, key=len))
+        for name, command in sorted(group.commands.items())  # type: ignore[attr-defined]
+        for param in command.params
+        if param.param_type_name == "option" and not param.multiple and not param.is_flag
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), single_options())
+def test_an_option_of_one_value_is_refused_when_given_twice(
+    kdtui: Kdtui, here: Path, command: str, option: str
+) -> None:
+    done = kdtui(command, option, "1", f"{option}=2")
+    assert done.code == 2
+    assert f"{option} is given 2 times" in done.err
+    assert done.out == ""
+    assert not (here / "runs").exists()
+
+
+def test_two_seeds_are_refused_with_the_command_that_trains_both(kdtui: Kdtui) -> None:
+    done = kdtui("train", "baseline", "--seed", "0", "--seed", "1")
+    assert done.code == 2
+    assert "--detach" in done.err
+    assert kdtui("runs", "--filter", "a", "--filter", "b").code == 2
+    assert kdtui("train", "baseline", "-T", "1", "--temperature", "2").code == 2
+    assert kdtui("runs", "--json", "--json").code == 0
+
+
+@pytest.mark.parametrize("command", [["train", "baseline"], ["profiles", "baseline"], ["distill"]])
+def test_one_key_set_twice_is_refused(kdtui: Kdtui, command: list[str]) -> None:
+    done = kdtui(*command, "--set", "training.epochs=1", "--set", " training . epochs=2")
+    assert done.code == 2
+    assert "training.epochs" in done.err
+    assert "1, 2" in done.err
+
+
 def test_every_mistake_of_a_profile_is_told(process: Kdtui, here: Path) -> None:
     (here / "mine.toml").write_text("sede = 1\n[training]\nepochs = 0\n[distillation]\ntempurature = 2\n")
     done = process("train", "mine.toml", "--dry-run")
