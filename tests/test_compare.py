@@ -234,7 +234,8 @@ def columns_of_what_differs(comparison: Comparison, form: str) -> dict[str, str]
     if form == "csv":
         return {named[row["id"]]: row["data.views"] for row in csv.DictReader(io.StringIO(render(comparison, "csv")))}
     if form == "markdown":
-        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render(comparison, "markdown").splitlines()]
+        written = render(comparison, "markdown").splitlines()
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written]
         header = next(line for line in lines if line[:1] == ["what differs"])
         values = next(line for line in lines if line[:1] == ["`data.views`"])
         return dict(zip(header[1:], values[1:], strict=True))

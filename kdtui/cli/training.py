@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import Exit, emit, out, say
+from kdtui.cli.console import Exit, emit, out, report, say
 from kdtui.cli.export import export_best
-from kdtui.cli.options import Json, RunName, RunsDir, complete_encoder, complete_profile, complete_run, open_store
-from kdtui.errors import UsageError
+from kdtui.cli.options import (
+    Json,
+    RunName,
+    RunsDir,
+    Sets,
+    complete_encoder,
+    complete_profile,
+    complete_run,
+    open_store,
+)
+from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.wording import giga, span
 
@@ -31,11 +40,11 @@ Epochs = Annotated[int | None, typer.Option("--epochs", help="training.epochs.",
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="training.batch_size.", show_default=False)]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training.", show_default=False)]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run.", show_default=False)]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any profile key, as in training.epochs=5.")
-]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag for the run; repeatable.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the run's id and return; it goes on by itself.")]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="Start the next profile even when a run fails or is stopped.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 TotalEpochs = Annotated[
     int | None,
@@ -93,10 +102,11 @@ def train(
         typer.Option("--export-onnx", help="Afterwards export each run's best checkpoint as fp32 ONNX, verified."),
     ] = False,
     detach: Detach = False,
+    keep_going: KeepGoing = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Train one or more profiles, one after the other."""
+    """Train one or more profiles, one after the other; the first that fails or is stopped ends the command."""
     from kdtui.launch.choices import Shorthands, find_teacher, prepare, resume_point
 
     store = open_store(runs_dir)
@@ -117,6 +127,19 @@ def train(
         from kdtui.cli.comparing import evaluate_newest
         from kdtui.profile import load
 
+        unused = {
+            "--resume": resume_from,
+            "--total-epochs": total_epochs,
+            "--dry-run": dry_run,
+            "--detach": detach,
+            "--tag": tag,
+        }
+        for flag, value in unused.items():
+            if value:
+                raise UsageError(
+                    f"{flag} needs a training, and --skip-training leaves it out", hint=f"leave out {flag}"
+                )
+
         # Nothing is trained, so nobody has to say again who taught these runs.
         newest = evaluate_newest(store, [load(profile, own_sets).name for profile in profiles], as_json=as_json)
         if export_onnx:
@@ -132,6 +155,7 @@ def train(
         total_epochs=total_epochs,
         dry_run=dry_run,
         detach=detach,
+        keep_going=keep_going,
         as_json=as_json,
         then=(lambda runs: export_best(store, runs, quiet=as_json)) if export_onnx else None,
     )
@@ -217,6 +241,7 @@ def _carry_out(
     total_epochs: int | None = None,
     dry_run: bool,
     detach: bool,
+    keep_going: bool = False,
     as_json: bool,
     then: Callable[[Sequence[Run]], None] | None = None,
 ) -> None:
@@ -234,26 +259,53 @@ def _carry_out(
         raise typer.Exit(Exit.ENGINE)
     if dry_run:
         return
-    codes, runs = [], []
-    for profile in profiles:
-        run = start(store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs, origin="kdtui train")
-        runs.append(run)
-        if not as_json:
-            out(run.id)
-        if detach:
-            continue  # the queue of the slots keeps their order
-        codes.append(attend(store, [run]))
-        if codes[-1] == Exit.INTERRUPTED:
+    code = Exit.OK
+    runs: list[Run] = []
+    finished: list[Run] = []
+    for place, profile in enumerate(profiles):
+        ended, interrupted = Exit.OK, False
+        try:
+            run = start(
+                store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs, origin="kdtui train"
+            )
+        except KdtuiError as error:  # the runs before it are still to be reported
+            report(error)
+            ended = Exit(error.exit_code)
+        else:
+            runs.append(run)
+            if not as_json:
+                out(run.id)
+            if not detach:  # a detached run waits in the queue of the slots, which keeps their order
+                ended, interrupted = _attend(store, [run])
+                finished += [run] if ended is Exit.OK else []
+        code = max(code, ended)
+        if interrupted or (ended is not Exit.OK and not keep_going):
+            _report_not_started(profiles[place + 1 :])
             break
     if as_json:
         emit([run_json(summary) for summary in store.summaries(runs)])
     if then is not None:
-        then([run for run, code in zip(runs, codes, strict=False) if code is Exit.OK])
-    finish(max(codes, default=Exit.OK))
+        then(finished)
+    finish(code)
+
+
+def _report_not_started(profiles: Sequence[Profile]) -> None:
+    if profiles:
+        say(f"not started: {', '.join(profile.name for profile in profiles)}")
+        say("  next: train them with another command; --keep-going goes on after a run that fails or is stopped")
 
 
 def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
-    """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them."""
+    """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them.
+
+    Returns:
+        ``OK`` when every run finished, ``ENGINE`` when one failed or is lost, ``INTERRUPTED`` when one was stopped.
+    """
+    return _attend(store, runs)[0]
+
+
+def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
+    """The exit code of :func:`attend`, and whether Ctrl-C was pressed here."""
     from kdtui.cli.follow import follow
     from kdtui.launch.launcher import launcher_for
     from kdtui.store.state import LIVE, State
@@ -272,13 +324,18 @@ def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
     if asked:
         for summary in summaries:
             say(f"kdtui resume {summary.id} continues it")
-        return Exit.INTERRUPTED
+        return Exit.INTERRUPTED, True
     for summary in summaries:
         if summary.state in (State.FAILED, State.LOST):
             if summary.hint:
                 say(f"  next: {summary.hint}")
             say(f"kdtui logs {summary.id} shows what it wrote")
-    return Exit.ENGINE if any(s.state in (State.FAILED, State.LOST) for s in summaries) else Exit.OK
+        elif summary.state is State.STOPPED:
+            say(f"kdtui resume {summary.id} continues it")
+    states = {summary.state for summary in summaries}
+    if states & {State.FAILED, State.LOST}:
+        return Exit.ENGINE, False
+    return (Exit.INTERRUPTED if State.STOPPED in states else Exit.OK), False
 
 
 def finish(code: Exit) -> None:
@@ -296,7 +353,7 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
         count = f"{run.epochs} epochs" + (f" after {run.epochs_done} that are done" if run.epochs_done else "")
         time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
-        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, {count}{time}")
+        write(f"{run.name}: {run.encoder}{size}{work}{smaller}, seed {run.seed}, {count}{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")
         for check in run.checks:

@@ -1,7 +1,8 @@
 """An engine without torch that answers every verb the command line asks for.
 
 What it does follows from the profile: a run called ``fails…`` fails, one called ``slow…`` takes its time
-and ``slower…`` even more, ``unfit…``
+and ``slower…`` even more, ``stops…`` finds a stop
+file as if another command had made it, ``unfit…``
 does not pass its checks; the mIoU grows with the epoch, and a distilled student ends 0.02 higher.
 """
 
@@ -81,6 +82,8 @@ def train(folder: str) -> dict[str, Any]:
             run.best.write_text(json.dumps({"step": step}))
             say(Saved(step, "best", "checkpoints/best_model.pth", "val/miou", miou))
         run.last.write_text(json.dumps({"step": step}))
+        if name.startswith("stops"):
+            run.request_stop()
         if run.stop_requested():
             say(Stopped(step, epoch))
             return {"word": "stopped"}

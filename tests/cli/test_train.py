@@ -53,13 +53,44 @@ def test_several_profiles_run_one_after_the_other(kdtui: Kdtui, store: RunStore)
     assert ended <= began
 
 
-def test_a_failed_run_ends_with_4_and_the_others_still_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+@pytest.mark.parametrize(("name", "code", "state"), [("fails", 4, State.FAILED), ("stops", 130, State.STOPPED)])
+def test_a_run_that_does_not_finish_ends_the_command(
+    kdtui: Kdtui, store: RunStore, here: Path, name: str, code: int, state: State
+) -> None:
+    (here / f"{name}.toml").write_text('extends = "baseline"\n')
+    done = kdtui("train", f"{name}.toml", "baseline", "demo-baseline", "--epochs", "1")
+    assert done.code == code
+    assert "not started: baseline, demo-baseline" in done.err
+    assert "--keep-going" in done.err
+    assert [row.state for row in store.summaries()] == [state]
+    done = kdtui("train", f"{name}.toml", "baseline", "--epochs", "1", "--keep-going")
+    assert done.code == code
+    assert "not started" not in done.err
+    assert [row.state for row in store.summaries()] == [state, state, State.FINISHED]
+    assert kdtui("train", f"{name}.toml", "--epochs", "1").code == code
+
+
+def test_a_failed_run_says_why_and_what_comes_next(kdtui: Kdtui, here: Path) -> None:
     (here / "fails.toml").write_text('extends = "baseline"\n')
-    done = kdtui("train", "fails.toml", "baseline", "--epochs", "1")
+    done = kdtui("train", "fails.toml", "--epochs", "1")
     assert done.code == 4
     assert "on purpose" in done.err
     assert "train something else" in done.err
-    assert [row.state for row in store.summaries()] == [State.FAILED, State.FINISHED]
+
+
+def test_only_a_run_that_finished_is_exported(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    (here / "stops.toml").write_text('extends = "baseline"\n')
+    words = ["stops.toml", "demo-baseline", "--epochs", "2", "--keep-going", "--export-onnx"]
+    assert kdtui("train", *words).code == 130
+    stopped, finished = store.runs()
+    assert (stopped.exports(), len(finished.exports())) == ([], 1)
+
+
+def test_skip_training_refuses_what_needs_a_training(kdtui: Kdtui) -> None:
+    for flag in (["--dry-run"], ["--detach"], ["--total-epochs", "3"], ["--resume", "latest"], ["--tag", "a"]):
+        done = kdtui("train", "baseline", "--skip-training", *flag)
+        assert done.code == 2
+        assert flag[0] in done.err
 
 
 def test_the_shorthands_reach_the_profile_and_set_wins(kdtui: Kdtui, store: RunStore, here: Path) -> None:
@@ -118,12 +149,13 @@ def test_a_check_that_fails_starts_nothing(kdtui: Kdtui, store: RunStore) -> Non
 def test_dry_run_prints_the_plan_and_starts_nothing(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("train", "baseline", "demo-baseline", "--dry-run")
     assert done.code == 0
-    for word in ("baseline: timm-efficientnet-b0", "demo-baseline: resnet18", "ok   disk", "ok   teacher"):
+    for word in ("baseline: timm-efficientnet-b0", "demo-baseline: resnet18", "ok   disk", "ok   teacher", "seed 0"):
         assert word in done.out
     body = kdtui("train", "baseline", "--name", "unfit", "--dry-run", "--json")
     assert body.code == 4
     assert body.json["ok"] is False
     assert body.json["runs"][0]["epochs"] == 20
+    assert kdtui("train", "baseline", "--seed", "7", "--dry-run", "--json").json["runs"][0]["seed"] == 7
     assert store.runs() == []
 
 
