@@ -127,6 +127,28 @@ class Noted(Event):
 
 
 @dataclass(frozen=True)
+class Warned(Event):
+    """Something that is probably wrong with data, teacher or scores, though nothing failed.
+
+    A run writes each pair of code and message once in its whole history.
+
+    Attributes:
+        code: Stable name of the check, such as ``class-without-pixels``.
+        message: What was measured and why it matters, in one sentence.
+        hint: What to do about it.
+    """
+
+    kind: ClassVar[str] = "warning"
+    code: str
+    message: str
+    hint: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        """Code, message and hint."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """All epochs done, or early stopping ended them."""
 
@@ -174,7 +196,8 @@ class Exited(Event):
 
 
 KINDS: Mapping[str, type[Event]] = {
-    kind.kind: kind for kind in (Queued, Started, Measured, Saved, Visualized, Noted, Finished, Stopped, Failed, Exited)
+    kind.kind: kind
+    for kind in (Queued, Started, Measured, Saved, Visualized, Noted, Warned, Finished, Stopped, Failed, Exited)
 }
 _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "int": (int,),

@@ -310,3 +310,14 @@ def test_times_start_at_zero() -> None:
     curve = Curve([1, 2], [4, 8], [100.0, 103.0], [1.0, 2.0])
     assert align({"a": curve}, "times").axis == (0.0, 3.0)
     assert align({"a": curve}, "steps").axis == (1.0, 2.0)
+
+
+def test_a_warning_that_several_runs_share_is_one_note() -> None:
+    warning = {"code": "a", "message": "the labels look wrong", "hint": None}
+    runs = [entry(name) for name in ("one", "two", "three")]
+    warned = [
+        dataclasses.replace(run, summary=dataclasses.replace(run.summary, warnings=(warning,))) for run in runs[:2]
+    ]
+    comparison = compare([*warned, runs[2]])
+    assert "warning in one, two: the labels look wrong" in comparison.notes
+    assert "the labels look wrong" in render(comparison, "markdown")

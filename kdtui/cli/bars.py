@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from kdtui.cli.followed import Followed, ending, started_line
-from kdtui.events import Event, Failed, Measured, Noted, Started
+from kdtui.cli.followed import Followed, ending, started_line, warning_line
+from kdtui.events import Event, Failed, Measured, Noted, Started, Warned
 from kdtui.store.state import LIVE
 from kdtui.wording import clean, number, percent, span
 
@@ -45,6 +45,8 @@ class Bars:
             self._print(followed, started_line(event))
         elif isinstance(event, Noted | Failed):
             self._print(followed, event.message)
+        elif isinstance(event, Warned):
+            self._print(followed, warning_line(event))
 
     def state(self, followed: Followed) -> None:
         """Draw what is known now."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from kdtui.cli.console import say
-from kdtui.cli.followed import Followed, describe, ending, started_line
-from kdtui.events import Event, Failed, Measured, Noted, Queued, Started
+from kdtui.cli.followed import Followed, describe, ending, started_line, warning_line
+from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.tail import Tail
 
@@ -109,6 +109,8 @@ class Lines:
             say(f"{name}: {describe(followed, event)}")
         elif isinstance(event, Noted | Failed):
             say(f"{name}: {event.message}")
+        elif isinstance(event, Warned):
+            say(f"{name}: {warning_line(event)}")
 
     def state(self, followed: Followed) -> None:
         """Write a state that is new and final, or strange."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kdtui.events import Measured, Started
+from kdtui.events import Measured, Started, Warned
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.store.tail import Tail
@@ -61,6 +61,11 @@ def started_line(event: Started) -> str:
     if event.teacher is not None:
         line += f"; teacher mIoU {number(event.teacher.get('miou'))}"
     return line
+
+
+def warning_line(event: Warned) -> str:
+    """A warning with what to do about it."""
+    return f"warning: {event.message}" + (f"\n  next: {event.hint}" if event.hint else "")
 
 
 def ending(summary: RunSummary) -> str:

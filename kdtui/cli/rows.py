@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdtui.wording import number, percent, span
@@ -56,6 +57,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "eta_seconds": run.eta_seconds,
         "error": run.error,
         "hint": run.hint,
+        "warnings": [dict(warning) for warning in run.warnings],
         "path": str(run.path),
     }
 
@@ -81,6 +83,11 @@ def run_row(run: RunSummary) -> list[str]:
     ]
 
 
+def warning_text(warning: Mapping[str, str | None]) -> str:
+    """A warning with what to do about it, on one line."""
+    return f"{warning['message']}" + (f"; {warning['hint']}" if warning["hint"] else "")
+
+
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     """What ``show`` says, label and text; what is unknown is left out."""
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
@@ -97,6 +104,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     lines = [
         ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
         ("next", run.hint),
+        *(("warning", warning_text(warning)) for warning in run.warnings),
         ("epoch", epoch),
         ("student", student),
         ("teacher", teacher),

@@ -361,3 +361,7 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
                 write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
                 if check.hint and not check.ok:
                     write(f"       next: {check.hint}")
+        for warning in run.warnings:
+            write(f"  WARN {warning.message}")
+            if warning.hint:
+                write(f"       next: {warning.hint}")

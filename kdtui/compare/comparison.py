@@ -195,6 +195,7 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
     notes += measured_apart(entry.measurements for entry in entries)
+    notes += _warnings(entries)
     teacher = _teacher(entries)
     ranked = sorted(entries, key=lambda entry: (_descending(entry.summary.best_miou), entry.summary.id))
     rows = tuple(
@@ -250,6 +251,15 @@ def _unequal(entries: Sequence[Entry], chosen: Mapping[str, str]) -> list[str]:
         elif run.epochs != base.epochs:
             told.append(f"{run_id} had a horizon of {run.epochs} epochs, its baseline {base.epochs}: Δ is not matched")
     return told
+
+
+def _warnings(entries: Sequence[Entry]) -> list[str]:
+    """What the runs themselves warned of; a warning that several share is one note."""
+    runs_by_message: dict[str, list[str]] = {}
+    for entry in entries:
+        for warning in entry.summary.warnings:
+            runs_by_message.setdefault(str(warning["message"]), []).append(entry.summary.id)
+    return [f"warning in {', '.join(runs)}: {message}" for message, runs in runs_by_message.items()]
 
 
 def _teacher(entries: Sequence[Entry]) -> Entry | None:

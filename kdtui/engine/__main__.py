@@ -120,9 +120,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.check import check
 
-    return {
-        "checks": check(_profile(options.profile), resume_from=options.resume_from, total_epochs=options.total_epochs)
-    }
+    return check(_profile(options.profile), resume_from=options.resume_from, total_epochs=options.total_epochs)
 
 
 def _doctor(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ from kdtui.engine.beside import no_teacher
 from kdtui.engine.data import build_dataset, check_dataset
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
+from kdtui.engine.sanity import data_warnings
 from kdtui.engine.stage import load_start
 from kdtui.engine.teacher import load_teacher
 from kdtui.engine.trial import check_teaching, check_trainable
 from kdtui.errors import CheckpointError, KdtuiError
+from kdtui.events import Warned
 from kdtui.profile import Profile
 
 
-def check(
-    profile: Profile, *, resume_from: Path | None = None, total_epochs: int | None = None
-) -> list[dict[str, Any]]:
+def check(profile: Profile, *, resume_from: Path | None = None, total_epochs: int | None = None) -> dict[str, Any]:
     """Data of both splits, the student, the state it goes on from, the precision and the teacher; nothing is trained.
 
     Args:
@@ -29,7 +29,8 @@ def check(
         total_epochs: Its horizon instead of the profile's.
 
     Returns:
-        ``{"name", "ok", "message", "hint"}`` each; that of the state has its ``epochs_done`` too.
+        ``checks``, each ``{"name", "ok", "message", "hint"}`` (that of the state has its ``epochs_done`` too), and
+        ``warnings``, each ``{"code", "message", "hint"}``: what is probably wrong although the checks passed.
     """
     import torch
 
@@ -49,7 +50,16 @@ def check(
         done: list[int] = []
         look = _look("resume", lambda: _resume(profile, resume_from, total_epochs, done))
         answers.append(look | ({"epochs_done": done[0]} if done else {}))
-    return answers
+    return {"checks": answers, "warnings": [warning.to_json() for warning in _warnings(profile, answers)]}
+
+
+def _warnings(profile: Profile, answers: Sequence[Mapping[str, Any]]) -> list[Warned]:
+    """What the data themselves give reason to doubt; nothing where they cannot be read, which a check reports."""
+    readable = all(answer["ok"] for answer in answers if answer["name"] in ("training data", "validation data"))
+    if not readable:
+        return []
+    train_set, val_set = (build_dataset(profile.data, split) for split in ("train", "val"))
+    return data_warnings(profile, train_set, val_set)
 
 
 def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_de
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import compose
 from kdtui.engine.report import Report
+from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
 from kdtui.engine.saving import save_state
 from kdtui.engine.stage import Stage, reduced, set_stage
 from kdtui.engine.task import Objective, StepShare
@@ -67,6 +68,7 @@ class Fit:
         )
         self.teacher: TeacherBeside | None = None
         self._looks = 0
+        self._scores: Scores | None = None  # of the last epoch of this attempt
         self._part_names: tuple[str, ...] = ()
 
     def train(self) -> str:
@@ -75,6 +77,7 @@ class Fit:
         try:
             self.load_teacher()
             announce(self.stage, self.report, None if self.teacher is None else self.teacher.described())
+            self._warn_before_training()
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
                 self._train_epoch(progress.epochs_done + 1)
@@ -87,6 +90,9 @@ class Fit:
             epoch = min(progress.step // self.stage.steps_per_epoch + 1, total_epochs)
             self.report.say(events.Stopped(step=progress.step, epoch=epoch))
             return "stopped"
+        if self._scores is not None and progress.best_miou is not None:
+            teacher_scores = None if self.teacher is None else self.teacher.scores
+            self.report.warn(score_warnings(self._scores, progress.best_miou, teacher_scores))
         self.report.say(
             events.Finished(step=progress.step, epoch=progress.epochs_done, reason=reason or "all epochs done")
         )
@@ -101,6 +107,15 @@ class Fit:
             self.teacher = load_beside(
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
             )
+
+    def _warn_before_training(self) -> None:
+        stage = self.stage
+        if not stage.leads:
+            return
+        warnings = [] if self.teacher is None else teacher_warnings(self.teacher.scores)
+        if stage.resumed is None:
+            warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings]
+        self.report.warn(warnings)
 
     # -- an epoch -------------------------------------------------------------------------------------------------
 
@@ -233,7 +248,7 @@ class Fit:
             for buffer in stage.student.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         theirs = None if self.teacher is None else self.teacher.predictions
-        scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
+        scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
         if progress.best_miou is None or scores.miou > progress.best_miou:
             progress.best_miou, progress.best_epoch, progress.best_iou = scores.miou, epoch, scores.iou
         progress.epochs_done = epoch

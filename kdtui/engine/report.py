@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from kdtui import events
 from kdtui.store.reading import appending
 from kdtui.store.run import EventLog, Run
+from kdtui.store.tail import Tail
 
 
 class Report:
@@ -68,6 +69,19 @@ class Report:
         """Write the points a run inherits from the checkpoint it starts from, with their own times."""
         for point in history:
             self.measured(events.Measured(**point))
+
+    def warn(self, warnings: Sequence[events.Warned]) -> None:
+        """Write the warnings that this run has not written before, in whichever attempt."""
+        if self._log is None or not warnings:
+            return
+        written = {
+            (event.code, event.message)
+            for event in Tail(self._run.events_path).read()
+            if isinstance(event, events.Warned)
+        }
+        for warning in warnings:
+            if (warning.code, warning.message) not in written:
+                self.say(warning)
 
     def say(self, event: events.Event) -> None:
         """Any other event, with its fields as text."""

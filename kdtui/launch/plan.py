@@ -37,6 +37,15 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Caution:
+    """Something that is probably wrong with a run that could start; see :class:`kdtui.events.Warned`."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of a plan.
 
@@ -50,6 +59,7 @@ class PlannedRun:
         compression: Parameters of the teacher over parameters of the student.
         eta_seconds: From an earlier run of the same student on the same data; None without one.
         eta_from: That run.
+        warnings: What is probably wrong although every check passed.
     """
 
     name: str
@@ -66,6 +76,7 @@ class PlannedRun:
     eta_seconds: float | None
     eta_from: str | None
     checks: tuple[Check, ...]
+    warnings: tuple[Caution, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -146,10 +157,12 @@ def _planned(
     teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
     source = _alike(profile, earlier)
     results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints)]
+    warnings: tuple[Caution, ...] = ()
     done = 0
     if ask is not None:
-        told, done = engine_checks(profile, ask, start)
-        results += [device_check(profile), *told]
+        checked = engine_checks(profile, ask, start)
+        results += [device_check(profile), *checked.checks]
+        warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
         name=profile.name,
@@ -166,6 +179,7 @@ def _planned(
         eta_seconds=None if source is None else _seconds_per_epoch(source) * epochs,
         eta_from=None if source is None else source.id,
         checks=tuple(results),
+        warnings=warnings,
     )
 
 
@@ -270,12 +284,23 @@ def device_check(profile: Profile) -> Check:
     return Check("device", True, text)
 
 
-def engine_checks(profile: Profile, ask: Ask, start: Start) -> tuple[list[Check], int]:
-    """What the engine finds out before a run: data, student, precision, teacher, and the state it starts from.
+@dataclass(frozen=True)
+class EngineChecks:
+    """What the engine finds out before a run.
 
-    Returns:
-        The checks, and how many epochs that state has behind it.
+    Attributes:
+        checks: Data, student, precision, teacher, and the state it starts from.
+        warnings: What is probably wrong although the checks passed.
+        epochs_done: Those that the state it starts from has behind it.
     """
+
+    checks: tuple[Check, ...]
+    warnings: tuple[Caution, ...] = ()
+    epochs_done: int = 0
+
+
+def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
+    """Ask the engine whether it could train the profile."""
     from kdtui.profile import dump
 
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
@@ -284,7 +309,15 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> tuple[list[Check]
         try:
             answer = ask("check", str(file), *start.flags())
         except KdtuiError as error:
-            return [Check("engine", False, error.message, error.hint)], 0
+            return EngineChecks((Check("engine", False, error.message, error.hint),))
     checks = answer.get("checks", [])
-    told = [Check(str(check["name"]), bool(check["ok"]), str(check["message"]), check.get("hint")) for check in checks]
-    return told, sum(int(check.get("epochs_done", 0)) for check in checks)
+    return EngineChecks(
+        tuple(
+            Check(str(check["name"]), bool(check["ok"]), str(check["message"]), check.get("hint")) for check in checks
+        ),
+        tuple(
+            Caution(str(warning["code"]), str(warning["message"]), warning.get("hint"))
+            for warning in answer.get("warnings", [])
+        ),
+        sum(int(check.get("epochs_done", 0)) for check in checks),
+    )

@@ -230,6 +230,10 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "last_event": found.last_event,
         "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,
         "hint": _hint(found),
+        "warnings": [
+            {key: None if text is None else printable(text) for key, text in event.to_json().items()}
+            for event in found.warnings
+        ],
     }
     told = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
     horizon = next((n for n in [record.total_epochs if record else None, *told] if n is not None), None)

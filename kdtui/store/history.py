@@ -18,6 +18,7 @@ from kdtui.events import (
     Started,
     Stopped,
     Visualized,
+    Warned,
 )
 
 
@@ -55,6 +56,7 @@ class History:
         attempts: Every ``started``.
         word: ``finished``, ``stopped`` or ``failed`` of the current attempt, or None.
         exited: ``exited`` of the current attempt, or None.
+        warnings: What was found to be probably wrong, each once, oldest first.
         waiting: Whether the current attempt wrote ``queued`` and nothing else yet.
     """
 
@@ -64,6 +66,7 @@ class History:
         self.saved: list[Saved] = []
         self.visualized: list[Visualized] = []
         self.notes: list[Noted] = []
+        self.warnings: list[Warned] = []
         self.word: Finished | Stopped | Failed | None = None
         self.exited: Exited | None = None
         self.waiting = False
@@ -105,6 +108,9 @@ class History:
                     self.visualized.append(event)
                 case Noted():
                     self.notes.append(event)
+                case Warned():
+                    if all(event.to_json() != earlier.to_json() for earlier in self.warnings):
+                        self.warnings.append(event)
 
     def _begin(self, attempt: int) -> None:
         if attempt != self.attempt:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import StoreError
-from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, decode
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, Warned, decode
 from kdtui.store.reading import open_file
 
 TAIL = 64 * 1024
@@ -27,6 +27,7 @@ class Scan:
         started: Newest ``started`` of any attempt; ``has_started`` says whether the newest attempt wrote one.
         word: Final word of the newest attempt.
         seconds_per_step: Over the measurements in reach.
+        warnings: Of every attempt, oldest first: those at the beginning of the file and those in its tail.
     """
 
     last_event: float | None = None
@@ -39,6 +40,7 @@ class Scan:
     val: Measured | None = None
     best_iou: Mapping[str, float] = field(default_factory=dict)
     seconds_per_step: float | None = None
+    warnings: list[Warned] = field(default_factory=list)
 
 
 def scan(path: Path) -> Scan:
@@ -57,8 +59,11 @@ def scan(path: Path) -> Scan:
         size = os.fstat(descriptor).st_size
         lines = _backwards(descriptor, size)
         found = _newest(next(lines, []))
-        if found.started is None and size > TAIL:
-            found.started = _first_started(os.pread(descriptor, HEAD, 0))
+        if size > TAIL:
+            head = os.pread(descriptor, HEAD, 0)
+            found.started = found.started or _first_started(head)
+            found.warnings = [*_warnings(head), *found.warnings]
+        found.warnings = list({(event.code, event.message): event for event in found.warnings}.values())
         if found.val is not None and not found.best_iou:
             found.best_iou = _best_before(found.val, lines)
         return found
@@ -111,6 +116,9 @@ def _newest(lines: list[bytes]) -> Scan:
                 last = last or event
             if horizon is None or event.step <= horizon:
                 _take(found, event)
+        elif isinstance(event, Warned):
+            found.warnings.insert(0, event)
+            found.has_started = found.has_started or within
         elif isinstance(event, Queued | Started | Exited):
             if found.attempt is None:
                 found.attempt = event.attempt
@@ -177,6 +185,11 @@ def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str
         if found := _best_among(newest, lines):
             return found
     return {}
+
+
+def _warnings(head: bytes) -> list[Warned]:
+    lines = (line for line in head.split(b"\n") if b'"warning"' in line)
+    return [event for line in lines if isinstance(event := decode(line), Warned)]
 
 
 def _first_started(head: bytes) -> Started | None:

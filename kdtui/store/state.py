@@ -110,6 +110,7 @@ class RunSummary:
         waiting_since: When a run that waits for a slot was launched: the order of the queue.
         place: 1-based place in that queue, once all rows are known.
         error: Class name of the failure.
+        warnings: ``{"code", "message", "hint"}`` of what is probably wrong, oldest first.
     """
 
     id: str
@@ -151,5 +152,6 @@ class RunSummary:
     device: str | None = None
     error: str | None = None
     hint: str | None = None
+    warnings: tuple[Mapping[str, str | None], ...] = ()
     waiting_since: float | None = None
     place: int | None = None

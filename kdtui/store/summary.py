@@ -33,7 +33,7 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
     shown = dict(digest.shown)
     channels = shown.get("decoder_channels")
     shown["decoder_channels"] = tuple(channels) if isinstance(channels, list) else channels
-    shown["tags"] = tuple(shown["tags"])
+    shown["tags"], shown["warnings"] = tuple(shown["tags"]), tuple(shown["warnings"])
     eta = None
     if state is State.RUNNING and digest.steps_left is not None and digest.seconds_per_step is not None:
         eta = digest.steps_left * digest.seconds_per_step

@@ -21,6 +21,8 @@ TextLine = tuple[Span, ...]
 
 EXPECTED = 0.95
 """Share of its teacher that a student is expected to reach."""
+_WARNINGS = 3
+"""Warnings above the pages of a run: more would leave no room for its curves at 80x24."""
 _LABEL = 15
 _WIDE_LABEL = 18
 _LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
@@ -28,7 +30,7 @@ _TERMS = ("loss.base.", "loss.distill.")
 
 
 def failure(row: RunSummary | None, history: History | None, unreadable: str) -> list[TextLine]:
-    """What went wrong, whole, and the next command; empty where nothing did.
+    """What failed, whole, with the next command, and what the run warned of; empty without either.
 
     Args:
         row: The run, or None once its folder is gone.
@@ -54,6 +56,12 @@ def failure(row: RunSummary | None, history: History | None, unreadable: str) ->
         lines.append(((row.detail, "warn"),))
     if unreadable:
         lines.append(((f"its events cannot be read: {unreadable}", "bad"),))
+    for warning in row.warnings[:_WARNINGS]:
+        lines.append((("! ", "warn"), (str(warning["message"]), "warn")))
+        if warning["hint"]:
+            lines.append((("  next: ", "strong"), (warning["hint"], "")))
+    if len(row.warnings) > _WARNINGS:
+        lines.append(((f"  {len(row.warnings) - _WARNINGS} more warnings: kdtui show {row.id}", "muted"),))
     return lines
 
 

@@ -3,7 +3,7 @@
 What it does follows from the profile: a run called ``fails…`` fails, one called ``slow…`` takes its time
 and ``slower…`` even more, ``stops…`` finds a stop
 file as if another command had made it, ``unfit…``
-does not pass its checks; the mIoU grows with the epoch, and a distilled student ends 0.02 higher.
+does not pass its checks, ``doubtful…`` warns; the mIoU grows with the epoch, and a distilled student ends 0.02 higher.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import CheckpointError, EngineError, ExportError, Interrupted, KdtuiError
-from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped
+from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped, Warned
 from kdtui.store.identity import own_identity
 from kdtui.store.run import EventLog, Run
 
@@ -61,6 +61,8 @@ def train(folder: str) -> dict[str, Any]:
             teacher={"parameters": 2_000_000, "miou": 0.8, "iou": {"target": 0.8}} if distilled else None,
         )
     )
+    if name.startswith("doubt"):
+        say(Warned("a", "the labels look wrong", "look at them"))
     if name.startswith("fails"):
         say(Failed("EngineError", "the scripted engine fails on purpose", "train something else"))
         raise EngineError("the scripted engine fails on purpose")
@@ -99,7 +101,8 @@ def check(file: str, *rest: str) -> dict[str, Any]:
         state = json.loads(Path(rest[rest.index("--resume-from") + 1]).read_text())
         done = {"epochs_done": state["step"] // STEPS}
         checks.append({"name": "resume", "ok": True, "message": " ".join(rest[2:]), "hint": None} | done)
-    return {"checks": checks}
+    doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}] if "doubt" in name else []
+    return {"checks": checks, "warnings": doubts}
 
 
 def evaluate(profile: str, checkpoint: str, split: str, *rest: str) -> dict[str, Any]:

@@ -339,3 +339,19 @@ def test_a_teacher_that_nobody_can_look_at_is_told(kdtui: Kdtui) -> None:
     refused = kdtui("train", "baseline", "--teacher-checkpoint", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
     assert refused.code == 2
     assert "cannot be looked at" in refused.err
+
+
+def test_warnings_are_in_the_plan_the_progress_and_the_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    (here / "doubtful.toml").write_text('extends = "baseline"\n')
+    planned = kdtui("train", "doubtful.toml", "--dry-run")
+    assert planned.code == 0
+    assert "WARN the labels look wrong" in planned.out
+    assert "next: look at them" in planned.out
+    done = kdtui("train", "doubtful.toml", "--epochs", "1")
+    assert done.code == 0
+    assert "warning: the labels look wrong" in done.err
+    (run,) = kdtui("runs", "--json").json
+    assert run["warnings"] == [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}]
+    assert "the labels look wrong; look at them" in kdtui("show", "latest").out
+    compared = kdtui("compare", "latest")
+    assert "the labels look wrong" in compared.err

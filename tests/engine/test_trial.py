@@ -84,14 +84,14 @@ def test_a_deep_pspnet_trains(tmp_path: Path, depth: int) -> None:
 def test_one_image_at_a_time_is_refused_where_a_norm_would_see_one_value(tmp_path: Path) -> None:
     table = {"architecture": "DeepLabV3", "encoder": "resnet18", "decoder_channels": 16}
     wrong: dict[str, Any] = {"student": table, "training__batch_size": 6, "training__micro_batch_size": 1}
-    looks = {look["name"]: look for look in check(tiny_profile(**wrong))}
+    looks = {look["name"]: look for look in check(tiny_profile(**wrong))["checks"]}
     assert not looks["student"]["ok"]
     assert "one image per forward pass" in looks["student"]["message"]
     assert looks["student"]["hint"] == "--set training.micro_batch_size=2"
     run = make_run(tmp_path, **wrong)
     with pytest.raises(ModelError, match="one image per forward pass"):
         fit(run)
-    mended = {look["name"]: look for look in check(tiny_profile(**wrong | {"training__micro_batch_size": 2}))}
+    mended = {look["name"]: look for look in check(tiny_profile(**wrong | {"training__micro_batch_size": 2}))["checks"]}
     assert mended["student"]["ok"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kdtui import events
 from kdtui.errors import EngineError, UsageError
-from kdtui.launch.plan import disk_check, plan
+from kdtui.launch.plan import Caution, disk_check, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore
@@ -24,6 +24,7 @@ class Door:
         self.asked: list[dict[str, Any]] = []
         self.flags: tuple[str, ...] = ()
         self.epochs_done = 0
+        self.warnings: list[dict[str, Any]] = []
 
     def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
         assert verb == "check"
@@ -35,7 +36,8 @@ class Door:
                 {"name": name, "ok": name not in self.failing, "message": self.failing.get(name, "fine"), "hint": None}
                 for name in names
             ]
-            + [{"name": "resume", "ok": True, "message": "fine", "hint": None, "epochs_done": self.epochs_done}]
+            + [{"name": "resume", "ok": True, "message": "fine", "hint": None, "epochs_done": self.epochs_done}],
+            "warnings": self.warnings,
         }
 
 
@@ -188,3 +190,12 @@ def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts
 def test_a_plan_without_checks_does_not_count_devices(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDTUI_SLOTS", "gpu:x")  # counting would fail, and where there are GPUs it takes a process
     assert plan([Profile.model_validate({"name": "p"})], store, checks=False).ok
+
+
+def test_warnings_do_not_fail_a_plan(store: RunStore) -> None:
+    door = Door()
+    door.warnings = [{"code": "a", "message": "the labels look wrong", "hint": None}]
+    planned = plan([load("baseline")], store, ask=door)
+    assert planned.ok
+    assert planned.runs[0].warnings == (Caution("a", "the labels look wrong"),)
+    assert list(planned.to_json()["runs"][0]["warnings"]) == door.warnings

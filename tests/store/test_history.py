@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from kdtui.events import Exited, Failed, Finished, Noted, Saved, Stopped, Visualized
+from kdtui.events import Exited, Failed, Finished, Noted, Saved, Stopped, Visualized, Warned
 from kdtui.store.history import History
 from tests.store.conftest import queued, started, trained, validated
 
@@ -74,3 +74,9 @@ def test_piecewise_is_the_same_as_at_once() -> None:
         pieces.extend([event])
     assert whole.curves == pieces.curves
     assert (whole.step, whole.epoch, whole.last_event) == (pieces.step, pieces.epoch, pieces.last_event)
+
+
+def test_a_warning_is_kept_once() -> None:
+    warning = Warned("a", "the labels look wrong", "look at them")
+    history = History([started(), warning, trained(1), Warned("a", "the labels look wrong", "look at them")])
+    assert history.warnings == [warning]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kdtui.events import Event, Exited, Failed, Finished, Measured, Stopped
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Stopped, Warned
 from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
 from kdtui.store.history import History
@@ -279,3 +279,17 @@ def test_a_profile_changed_by_hand_shows_only_what_is_of_its_type(run: Run) -> N
 
 def test_scan_of_nothing(tmp_path: Path) -> None:
     assert scan(tmp_path / "none").last_event is None
+
+
+@pytest.mark.parametrize("steps", [3, 3000])
+def test_warnings_of_the_beginning_and_of_the_end_are_in_the_row(store: RunStore, run: Run, steps: int) -> None:
+    first, last = (
+        Warned("a", "labels\x1b[31m look wrong", None, time=101.5),
+        Warned("b", "too good", "compare", time=9e3),
+    )
+    begin, *rest = training(steps)[1:]
+    write(run, [begin, first, *rest, first, last])
+    row = store.summary(run)
+    assert [(warning["code"], warning["hint"]) for warning in row.warnings] == [("a", None), ("b", "compare")]
+    assert "\x1b" not in str(row.warnings[0]["message"])
+    assert RunStore(store.root).summary(run).warnings == row.warnings  # from the cache

@@ -142,6 +142,18 @@ async def test_checks_alone_start_nothing_and_several_seeds_are_one_question(sto
         assert len(store.runs()) == 1
 
 
+async def test_warnings_of_the_checks_are_on_the_form_once(store: RunStore) -> None:
+    doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}]
+    app = cockpit(store, ask=Engine({"check": {**FINE["check"], "warnings": doubts}}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("student", seeds="0,1,2"))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "! the labels look wrong" in screen.query_one(Verdict).text)
+        assert "✓ 3 checks passed" in screen.query_one(Verdict).text
+        assert screen.query_one(Verdict).text.count("the labels look wrong") == 1
+        assert "next: look at them" in screen.query_one(Verdict).text
+
+
 async def test_an_engine_that_cannot_be_asked_is_a_check_that_fails(store: RunStore) -> None:
     app = cockpit(store, ask=Engine({"check": EngineError("no answer", hint="kdtui doctor")}))
     async with app.run_test(size=(80, 24)) as pilot:

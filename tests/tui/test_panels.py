@@ -237,3 +237,10 @@ def test_it_needs_neither_textual_nor_numpy() -> None:
     code = f"import sys, kdtui.tui.panels; print([name for name in {heavy} if name in sys.modules])"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"
+
+
+def test_warnings_are_above_the_pages_and_bounded() -> None:
+    warnings = tuple({"code": str(n), "message": f"warning {n}", "hint": "look" if n == 0 else None} for n in range(5))
+    lines = ["".join(text for text, _ in line) for line in panels.failure(replace(ROW, warnings=warnings), None, "")]
+    assert lines[:3] == ["! warning 0", "  next: look", "! warning 1"]
+    assert lines[-1] == f"  2 more warnings: kdtui show {ROW.id}"

@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 
 from kdtui.errors import KdtuiError
-from kdtui.launch.plan import Check, Plan
+from kdtui.launch.plan import Caution, Check, Plan
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.fields import FIELDS
@@ -149,16 +149,25 @@ def _checks(standing: Standing) -> Lines:
     if plan is None or not standing.tested:
         return [[("not checked yet: ^g checks, and so does a launch", "muted")]]
     failed = [check for run in plan.runs for check in run.checks if not check.ok]
-    if not failed:
-        checks = plan.runs[0].checks
-        return [[("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")]]
-    return [line for check in _distinct(failed) for line in _failed(check)]
+    if failed:
+        return [line for check in _distinct(failed) for line in _failed(check)]
+    checks = plan.runs[0].checks
+    warnings = dict.fromkeys(warning for run in plan.runs for warning in run.warnings)
+    return [
+        [("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")],
+        *(line for warning in warnings for line in _warned(warning)),
+    ]
 
 
 def _failed(check: Check) -> Lines:
     facts = " · ".join(" ".join(line.split()) for line in check.message.splitlines())
     lines: Lines = [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (facts, "bad")]]
     return [*lines, [("  next: ", "muted"), (check.hint, "")]] if check.hint else lines
+
+
+def _warned(warning: Caution) -> Lines:
+    lines: Lines = [[("! ", "warn"), (warning.message, "warn")]]
+    return [*lines, [("  next: ", "muted"), (warning.hint, "")]] if warning.hint else lines
 
 
 def _distinct(checks: Sequence[Check]) -> list[Check]:

@@ -1,0 +1,89 @@
+"""Warnings about teacher and scores: from numbers alone, and in a real run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui.engine.metrics import Scores
+from kdtui.engine.sanity import score_warnings, teacher_warnings
+from kdtui.events import Finished, Started, Warned
+from kdtui.store.run import Run
+from tests.engine.runs import StoppedAt, events_of, fit, make_run
+
+
+def scores(*iou: float | None) -> Scores:
+    occurring = [value for value in iou if value is not None]
+    miou = sum(occurring) / len(occurring)
+    return Scores(miou, {f"class {k}": value for k, value in enumerate(iou)}, dice=miou, pixel_accuracy=miou)
+
+
+@pytest.mark.parametrize(
+    ("iou", "codes"),
+    [
+        ((0.9, 0.8, 0.7), []),
+        ((0.95, 0.0, 0.0), ["teacher-near-chance"]),
+        ((0.1, 0.2, 0.1), ["teacher-near-chance"]),
+        ((0.9, 0.8, 0.001), ["teacher-misses-class"]),
+        ((0.9, 0.8, None), []),
+        ((0.9, None, None), []),
+    ],
+)
+def test_a_teacher_that_does_not_know_the_classes(iou: tuple[float | None, ...], codes: list[str]) -> None:
+    assert [warning.code for warning in teacher_warnings(scores(*iou))] == codes
+
+
+def test_one_class_everywhere_is_never_better_than_chance() -> None:
+    for classes in range(2, 12):
+        for share in (0.2, 0.5, 0.99, 1.0):
+            constant = scores(share, *[0.0] * (classes - 1))
+            assert [warning.code for warning in teacher_warnings(constant)] == ["teacher-near-chance"]
+
+
+def test_final_scores() -> None:
+    assert score_warnings(scores(0.9, 0.7), 0.8, scores(0.9, 0.9)) == []
+    assert score_warnings(scores(0.9, 0.7), 0.8, None) == []
+    above = score_warnings(scores(0.9, 0.7), 0.8, scores(0.5, 0.5))
+    assert [warning.code for warning in above] == ["retention-over-100"]
+    assert "0.8000" in above[0].message
+    missed = score_warnings(scores(0.9, 0.0, None), 0.45, None)
+    assert [warning.code for warning in missed] == ["class-not-learnt"]
+    assert "'class 1'" in missed[0].message
+
+
+def test_many_missed_classes_are_counted() -> None:
+    (warning,) = score_warnings(scores(0.9, *[0.0] * 7), 0.1, None)
+    assert "and 3 more classes" in warning.message
+
+
+@pytest.fixture(scope="module")
+def untrained_teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_run(tmp_path_factory.mktemp("teacher"), name="teacher", training__epochs=1, training__learning_rate=1e-9)
+    assert fit(run) == "finished"
+    return run
+
+
+def warned(run: Run) -> list[Warned]:
+    return [event for event in events_of(run) if isinstance(event, Warned)]
+
+
+def test_a_run_warns_before_its_first_step_and_never_twice(tmp_path: Path, untrained_teacher: Run) -> None:
+    changes: dict[str, Any] = {
+        "distillation__enabled": True,
+        "teacher__checkpoint": str(untrained_teacher.untrained),
+        "training__epochs": 3,
+    }
+    run = make_run(tmp_path, **changes)
+    stopped = StoppedAt(run.path, lambda events: sum(event.kind == "saved" for event in events) > 0)
+    assert fit(stopped) == "stopped"
+    before = warned(run)
+    assert before, "an untrained teacher is near chance, or misses a class"
+    kinds = [event.kind for event in events_of(run)]
+    assert kinds.index("warning") < kinds.index("measured")
+    assert isinstance(events_of(run)[0], Started)
+    assert fit(run, attempt=2) == "finished"
+    messages = [(event.code, event.message) for event in warned(run)]
+    assert len(messages) == len(set(messages))
+    assert isinstance(events_of(run)[-1], Finished)
