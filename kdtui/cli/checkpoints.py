@@ -12,7 +12,6 @@ import typer
 from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
-from kdtui.profile.find import expanded
 from kdtui.wording import mebibytes, millions, number
 
 if TYPE_CHECKING:
@@ -44,23 +43,25 @@ def evaluate(
     runs_dir: RunsDir = None,
 ) -> None:
     """Score a checkpoint on a split of the data."""
-    from kdtui.launch.choices import owner
+    from kdtui.launch.choices import best_of, source
 
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
     store = open_store(runs_dir)
-    path = expanded(what)
-    run = owner(path) if path.is_file() else None
-    if not path.exists():
-        run = _find(what, store)
-        path = run.best
-    if not path.exists():
-        raise UsageError(
-            "this run has no best checkpoint yet",
-            where=path,
-            found=what,
-            hint=f"kdtui show {what} tells how far it came",
-        )
+    try:
+        found = source(what, store)
+    except RunNotFound as error:
+        raise RunNotFound(
+            f"'{what}' is neither a checkpoint nor a run", where=error.where, allowed=error.allowed, hint=error.hint
+        ) from error
+    if found.note:
+        say(found.note)
+    run = found.run
+    if found.path is not None:
+        path = found.path
+    else:
+        assert run is not None
+        path = best_of(run)
     if profile is not None:
         answer = _evaluate_on(profile, path, split)
     elif run is not None:
@@ -80,15 +81,6 @@ def evaluate(
     for key in ("dice", "pixel_accuracy"):
         if isinstance(answer.get(key), float):
             out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
-
-
-def _find(what: str, store: RunStore) -> Run:
-    try:
-        return store.find(what)
-    except RunNotFound as error:
-        raise RunNotFound(
-            f"'{what}' is neither a checkpoint nor a run", where=error.where, allowed=error.allowed, hint=error.hint
-        ) from error
 
 
 def evaluate_run(run: Run, split: str, checkpoint: Path | None = None) -> dict[str, Any]:
@@ -128,14 +120,15 @@ def inspect(
     from kdtui.launch.choices import find_teacher
     from kdtui.launch.command import ask
 
-    path = expanded(checkpoint)
-    if not path.exists():
-        try:
-            path = find_teacher(checkpoint, open_store(runs_dir)).checkpoint
-        except UsageError as error:
-            raise UsageError(
-                f"there is no checkpoint '{checkpoint}'", allowed=error.allowed, hint=error.hint
-            ) from error
+    try:
+        found = find_teacher(checkpoint, open_store(runs_dir))
+    except UsageError as error:
+        if error.found != checkpoint:
+            raise
+        raise UsageError(f"there is no checkpoint '{checkpoint}'", allowed=error.allowed, hint=error.hint) from error
+    if found.note:
+        say(found.note)
+    path = found.checkpoint
     given = {"--task": task, "--architecture": architecture, "--encoder": encoder}
     options = [word for flag, value in given.items() if value is not None for word in (flag, value)]
     answer = ask("inspect", str(path), *options)
@@ -231,6 +224,8 @@ def _teacher_parameters(text: str, store: RunStore) -> int:
     from kdtui.launch.command import ask
 
     chosen = find_teacher(text, store)
+    if chosen.note:
+        say(chosen.note)
     known = None if chosen.run is None else _of_run(chosen.run, store)
     return known if known is not None else int(ask("inspect", str(chosen.checkpoint))["parameters"])
 

@@ -110,6 +110,8 @@ def export(
         for source in dict.fromkeys(sources)
         for wanted in dict.fromkeys(precision or ["fp32"])
     ]
+    for note in dict.fromkeys(wanted.note for wanted in orders if wanted.note):
+        say(note)
     carry_out(orders, as_json=as_json)
 
 

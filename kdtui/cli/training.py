@@ -147,11 +147,14 @@ def train(
         return
     prepared = [prepare(profile, own_sets, teacher) for profile in profiles]
     start = resume_point(resume_from, store) if resume_from else None
+    for chosen in (teacher, start):
+        if chosen is not None and chosen.note:
+            say(chosen.note)
     _carry_out(
         store,
         prepared,
         tags=tag or [],
-        resume_from=start,
+        resume_from=None if start is None else start.checkpoint,
         total_epochs=total_epochs,
         dry_run=dry_run,
         detach=detach,
@@ -199,6 +202,8 @@ def distill(
 
     store = open_store(runs_dir)
     chosen = find_teacher(teacher, store)
+    if chosen.note:
+        say(chosen.note)
     short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name).sets()
     if profile is not None:
         prepared = prepare(profile, [*short, *(sets or [])], chosen)

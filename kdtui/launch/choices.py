@@ -1,8 +1,9 @@
-"""From flags to profiles: shorthands as ``--set``, the teacher that was meant, the point to resume from."""
+"""From words to runs, files and profiles: what RUN|FILE means, the teacher, shorthands as ``--set``."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,78 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a RUN|FILE argument means.
+
+    Attributes:
+        run: The run, or the run that the file belongs to; None for a foreign file.
+        path: The file or folder as it was written; None where a run is meant, by its name or by its folder.
+        note: Why the run was chosen where a file has the same name; empty elsewhere.
+    """
+
+    run: Run | None
+    path: Path | None = None
+    note: str = ""
+
+
+def source(text: str, store: RunStore) -> Source:
+    """What a RUN|FILE argument means.
+
+    A text with a separator is a path. Any other text is a run first, by id, name or prefix, and a path only where no
+    run matches: a folder with a run's name does not hide the run.
+
+    Raises:
+        RunNotFound: Neither a run nor a path.
+        AmbiguousRun: Several runs match.
+        UsageError: The path cannot be looked at.
+    """
+    path = _there(text)
+    if path is not None and is_path(text):
+        return _of_path(path)
+    try:
+        run = store.find(text)
+    except RunNotFound:
+        if path is None:
+            raise
+        return _of_path(path)
+    if path is None or path.resolve() == run.path.resolve():
+        return Source(run)
+    kind = "folder" if path.is_dir() else "file"
+    return Source(run, note=f"'{text}' is a run and a {kind} here; the run is used, ./{text} means the {kind}")
+
+
+def is_path(text: str) -> bool:
+    """Whether a text can be nothing but a path: it has a separator, or begins with ``~``."""
+    return os.sep in text or text.startswith("~") or text in (".", "..")
+
+
+def _there(text: str) -> Path | None:
+    path = expanded(text)
+    try:
+        return path if path.exists() else None
+    except OSError as error:
+        raise UsageError("this path cannot be looked at", found=text, allowed=error.strerror) from error
+
+
+def _of_path(path: Path) -> Source:
+    from kdtui.store.run import Run
+
+    if (path / "profile.toml").is_file():
+        return Source(Run(path.absolute()))
+    return Source(owner(path), path)
+
+
+@dataclass(frozen=True)
 class TeacherChoice:
-    """A teacher: a checkpoint, and the run it came from when it is one of ours."""
+    """A teacher: a checkpoint, and the run it came from when it is one of ours.
+
+    Attributes:
+        note: Why this one was chosen where a run and a file have the same name.
+    """
 
     checkpoint: Path
     run: Run | None = None
+    note: str = ""
 
     def sets(self) -> list[str]:
         """What turns distillation from this teacher on."""
@@ -77,18 +145,8 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     Raises:
         UsageError: It is neither, or a run without a best checkpoint.
     """
-    from kdtui.store.run import Run
-
-    path = expanded(text)
     try:
-        if path.exists():
-            if (path / "profile.toml").is_file():
-                return _best_of(Run(path.absolute()))
-            return TeacherChoice(path.absolute(), owner(path))
-    except OSError as error:
-        raise UsageError("this teacher cannot be looked at", where=text, found=error.strerror) from error
-    try:
-        return _best_of(store.find(text))
+        found = source(text, store)
     except RunNotFound as error:
         raise UsageError(
             "this teacher is neither a file nor a run",
@@ -96,6 +154,10 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
             allowed=_offered(error) or "a checkpoint, a save_pretrained folder, or a run's id, name or unique prefix",
             hint="kdtui teachers lists the checkpoints of this run store",
         ) from error
+    if found.path is not None:
+        return TeacherChoice(found.path.absolute(), found.run)
+    assert found.run is not None
+    return TeacherChoice(best_of(found.run), found.run, found.note)
 
 
 def _offered(error: RunNotFound) -> str | None:
@@ -103,15 +165,20 @@ def _offered(error: RunNotFound) -> str | None:
     return error.allowed if error.found is None else None
 
 
-def _best_of(run: Run) -> TeacherChoice:
+def best_of(run: Run) -> Path:
+    """The best checkpoint of a run.
+
+    Raises:
+        UsageError: It has none yet.
+    """
     if not run.best.is_file():
         raise UsageError(
-            "this run has no best checkpoint to teach with",
+            "this run has no best checkpoint yet",
             where=run.checkpoints,
             found=run.id,
-            hint=f"kdtui show {run.id} tells how far it came",
+            hint=f"kdtui show {run.id} shows its state",
         )
-    return TeacherChoice(run.best, run)
+    return run.best
 
 
 def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Profile:
@@ -168,17 +235,26 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: 
     return ready(absolute(amend(own, [*called, *told, *teacher.sets(), *sets], what=teacher.run.id)))
 
 
-def resume_point(text: str, store: RunStore) -> Path:
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint to start from.
+
+    Attributes:
+        note: Why this one was chosen where a run and a file have the same name.
+    """
+
+    checkpoint: Path
+    note: str = ""
+
+
+def resume_point(text: str, store: RunStore) -> ResumePoint:
     """The checkpoint that ``--resume`` means: a file, or a run's last one.
 
     Raises:
         UsageError: It is neither, or the run has none.
     """
-    path = expanded(text)
-    if path.is_file():
-        return path.absolute()
     try:
-        run = store.find(text)
+        found = source(text, store)
     except RunNotFound as error:
         raise UsageError(
             "this is neither a file nor a run to start from",
@@ -187,9 +263,17 @@ def resume_point(text: str, store: RunStore) -> Path:
             allowed=_offered(error) or "a checkpoint of kdtui, or a run's id, name or unique prefix",
             hint="kdtui runs lists the runs",
         ) from error
+    if found.path is not None:
+        if not found.path.is_file():
+            raise UsageError(
+                "this folder is no run to start from", where="--resume", found=text, hint="kdtui runs lists the runs"
+            )
+        return ResumePoint(found.path.absolute())
+    run = found.run
+    assert run is not None
     for checkpoint in (run.last, run.best):
         if checkpoint.is_file():
-            return checkpoint
+            return ResumePoint(checkpoint, found.note)
     raise UsageError(
         "this run has no checkpoint to start from",
         where=run.checkpoints,

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import RunNotFound, UsageError
 from kdtui.exports import ExportOptions, check_classes, checked
-from kdtui.launch.choices import owner
+from kdtui.launch.choices import source
 from kdtui.launch.converse import Step, converse
-from kdtui.profile.find import expanded
 from kdtui.store.exports import clear_left, export_path
 from kdtui.store.run import Run
 
@@ -57,6 +56,7 @@ class Order:
         checkpoint: The weights.
         run: Whose student it is, or None for a foreign checkpoint.
         target: The ONNX file.
+        note: Why this source was chosen where a run and a file have the same name.
     """
 
     checkpoint: Path
@@ -64,6 +64,7 @@ class Order:
     target: Path
     options: ExportOptions
     foreign: Foreign = Foreign()
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -94,13 +95,17 @@ def order(
     options = checked(options)
     if foreign is not None:
         check_classes(foreign.classes)
-    path = expanded(text)
-    run: Run | None = None
-    if path.exists() and not (path / "profile.toml").is_file():
-        checkpoint = path.absolute()
-        run = owner(checkpoint)
+    try:
+        found = source(text, store)
+    except RunNotFound as error:
+        raise RunNotFound(
+            f"'{text}' is neither a run nor a checkpoint", where=error.where, allowed=error.allowed, hint=error.hint
+        ) from error
+    run = found.run
+    if found.path is not None:
+        checkpoint = found.path.absolute()
     else:
-        run = Run(path.absolute()) if path.exists() else _find(text, store)
+        assert run is not None
         checkpoint = run.checkpoint(options.checkpoint)
         if not checkpoint.is_file():
             there = [name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file()]
@@ -110,7 +115,7 @@ def order(
                 where=run.checkpoints,
                 found=options.checkpoint,
                 allowed=", ".join(there) or "none yet",
-                hint=f"kdtui show {run.id} tells how far it came",
+                hint=f"kdtui show {run.id} shows its state",
             )
     target = export_path(checkpoint, options.precision)
     if folder is not None:
@@ -122,16 +127,7 @@ def order(
             where=run.id,
             hint="leave --classes, --task, --profile and the like to foreign checkpoints",
         )
-    return Order(checkpoint, run, target, options, foreign or Foreign())
-
-
-def _find(text: str, store: RunStore) -> Run:
-    try:
-        return store.find(text)
-    except RunNotFound as error:
-        raise RunNotFound(
-            f"'{text}' is neither a run nor a checkpoint", where=error.where, allowed=error.allowed, hint=error.hint
-        ) from error
+    return Order(checkpoint, run, target, options, foreign or Foreign(), found.note)
 
 
 def export(

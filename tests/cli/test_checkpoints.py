@@ -23,6 +23,25 @@ def test_evaluate_a_run_keeps_the_answer(kdtui: Kdtui, store: RunStore) -> None:
     assert run.evaluation("test").is_file()
 
 
+def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    kdtui("train", "baseline", "--epochs", "1", "--name", "city")
+    (here / "city").mkdir()
+    best = str(store.find("city").best)
+    evaluated = kdtui("evaluate", "city", "--json")
+    assert evaluated.json["checkpoint"] == best
+    others = [
+        ["inspect", "city"],
+        ["export", "city"],
+        ["encoders", "resnet18", "--teacher", "city"],
+        ["train", "demo-baseline", "--resume", "city", "--dry-run"],
+        ["train", "demo-baseline", "--teacher-checkpoint", "city", "--dry-run"],
+        ["distill", "--teacher", "city", "--student", "resnet18", "--dry-run"],
+    ]
+    for done in [evaluated, *(kdtui(*words) for words in others)]:
+        assert done.code == 0, done.err
+        assert "'city' is a run and a folder here; the run is used" in done.err
+
+
 def test_evaluate_a_file_needs_a_profile(kdtui: Kdtui, here: Path) -> None:
     (here / "a.pth").write_text("x")
     done = kdtui("evaluate", "a.pth")

@@ -1,0 +1,113 @@
+"""What RUN|FILE means: a run by its name, a file by its path, and what is said where both have one name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
+from kdtui.exports import ExportOptions
+from kdtui.launch.choices import find_teacher, is_path, resume_point, source
+from kdtui.launch.exporting import order
+from kdtui.profile import load
+from kdtui.store.run import Run
+from kdtui.store.store import RunStore
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
+    monkeypatch.chdir(tmp_path)
+    return RunStore(tmp_path / "runs")
+
+
+def trained(store: RunStore, name: str = "city") -> Run:
+    run = store.create(load("baseline", [f"name={name}"]))
+    run.best.write_text("weights")
+    run.last.write_text("state")
+    return run
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_run_is_not_hidden_by_a_file_of_its_name(store: RunStore, folder: bool) -> None:
+    run, beside = trained(store), Path("city")
+    if folder:
+        beside.mkdir()
+    else:
+        beside.write_text("x")
+    for text in ("city", run.id, run.id[:15], "latest"):
+        found = source(text, store)
+        assert (found.run, found.path) == (run, None)
+    assert "./city means the" in source("city", store).note
+    assert source("latest", store).note == ""
+    for written in ("./city", str(beside.absolute()), f"{beside.parent.absolute()}/./city"):
+        found = source(written, store)
+        assert (found.run, found.path, found.note) == (None, Path(written), "")
+
+
+def test_every_verb_asks_the_same_question(store: RunStore) -> None:
+    run = trained(store)
+    Path("city").mkdir()
+    teacher, point, export = (
+        find_teacher("city", store),
+        resume_point("city", store),
+        order("city", store, ExportOptions()),
+    )
+    assert (teacher.run, teacher.checkpoint) == (run, run.best)
+    assert point.checkpoint == run.last
+    assert (export.run, export.checkpoint) == (run, run.best)
+    assert teacher.note == point.note == export.note != ""
+    Path("city").rmdir()
+    Path("city").write_text("weights of somebody else")
+    teacher, point, export = (
+        find_teacher("./city", store),
+        resume_point("./city", store),
+        order("./city", store, ExportOptions()),
+    )
+    assert teacher.checkpoint == point.checkpoint == export.checkpoint == Path("city").absolute()
+    assert teacher.run is export.run is None
+
+
+def test_a_file_without_a_separator_is_found_where_no_run_has_its_name(store: RunStore) -> None:
+    trained(store)
+    Path("teacher.pth").write_text("x")
+    assert source("teacher.pth", store).path == Path("teacher.pth")
+    with pytest.raises(RunNotFound):
+        source("nothing", store)
+    with pytest.raises(RunNotFound):
+        source("./nothing", store)
+
+
+def test_several_runs_of_a_name_are_ambiguous_whatever_lies_here(store: RunStore) -> None:
+    trained(store)
+    trained(store)
+    Path("city").mkdir()
+    with pytest.raises(AmbiguousRun):
+        source("city", store)
+
+
+def test_a_runs_folder_and_its_checkpoints_belong_to_the_run(store: RunStore) -> None:
+    run = trained(store)
+    for text in (f"runs/{run.id}", str(run.path)):
+        assert source(text, store) == source(run.id, store)
+        assert find_teacher(text, store).checkpoint == run.best
+        assert resume_point(text, store).checkpoint == run.last
+    assert source(str(run.best), store).run == run
+    # From inside the store, the run's name is also its folder's: no ambiguity.
+    assert RunStore(run.path.parent).find(run.id) == run
+
+
+def test_a_run_named_inside_its_own_store_is_one_thing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(store)
+    monkeypatch.chdir(store.root)
+    assert source(run.id, store).note == ""
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused(store: RunStore) -> None:
+    with pytest.raises(UsageError, match="cannot be looked at"):
+        source("/" + "t" * 300, store)
+
+
+@pytest.mark.parametrize(("text", "path"), [("a", False), ("a.pth", False), ("./a", True), ("~/a", True), ("..", True)])
+def test_a_path_has_a_separator(text: str, path: bool) -> None:
+    assert is_path(text) is path
