@@ -82,10 +82,11 @@ class Bars:
         val: Measured | None = followed.history.last_val
         parts = []
         if val is not None:
-            parts = [f"mIoU {number(val.scalars.get('miou'))}", f"best {number(val.scalars.get('best_miou'))}"]
+            parts = [f"mIoU {number(val.scalars.get('best_miou'))}", f"last {number(val.scalars.get('miou'))}"]
         if started is not None and started.teacher is not None:
-            share = val.scalars.get("retention") if val else None
-            parts.append(f"teacher {number(started.teacher.get('miou'))} {percent(share)}")
+            teacher, best = started.teacher.get("miou"), None if val is None else val.scalars.get("best_miou")
+            share = best / teacher if best is not None and teacher else None
+            parts.append(f"teacher {number(teacher)} {percent(share)}")
         if summary is not None and summary.state in LIVE:
             parts.append(f"eta {span(summary.eta_seconds)}")
         return "  ".join(parts)

@@ -10,12 +10,15 @@ from kdtui.wording import number, percent, span
 if TYPE_CHECKING:
     from kdtui.store.state import RunSummary
 
-RUN_HEADER = ("", "run", "state", "student", "T", "α", "epoch", "loss", "mIoU", "best", "%tchr", "eta", "")
-RUN_RIGHT = frozenset({"T", "α", "epoch", "loss", "mIoU", "best", "%tchr", "eta"})
+RUN_HEADER = ("", "run", "state", "student", "T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta", "")
+RUN_RIGHT = frozenset({"T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta"})
 
 
 def run_json(run: RunSummary) -> dict[str, Any]:
-    """The object of ``runs --json``; scripts may rely on its keys."""
+    """The object of ``runs --json``; scripts may rely on its keys.
+
+    ``miou``, ``retention`` and ``agreement`` are of the last validation, ``best`` is of the best one.
+    """
     teacher = None
     if run.teacher_checkpoint is not None or run.teacher_miou is not None:
         teacher = {
@@ -63,7 +66,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
 
 
 def run_row(run: RunSummary) -> list[str]:
-    """The cells below :data:`RUN_HEADER`."""
+    """The cells below :data:`RUN_HEADER`: mIoU and %tchr of the best validation, and the last mIoU."""
     epoch = "-" if run.epoch is None else f"{run.epoch}/{run.epochs if run.epochs is not None else '?'}"
     eta = span(run.eta_seconds) if run.eta_seconds is not None else "-"
     return [
@@ -73,11 +76,12 @@ def run_row(run: RunSummary) -> list[str]:
         run.encoder or "-",
         number(run.temperature, 1),
         number(run.alpha, 2),
+        "-" if run.seed is None else str(run.seed),
         epoch,
         number(run.loss, 3),
-        number(run.miou),
         number(run.best_miou),
-        percent(run.retention),
+        number(run.miou),
+        percent(run.best_retention),
         eta,
         run.detail,
     ]
@@ -110,10 +114,10 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("teacher", teacher),
         ("distillation", f"T {run.temperature}, α {run.alpha}" if run.distilled else None),
         ("loss", None if run.loss is None else number(run.loss)),
-        ("mIoU", None if run.miou is None else number(run.miou)),
         ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
         *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),
-        ("retention", None if run.retention is None else percent(run.retention)),
+        ("retention", None if run.best_retention is None else f"{percent(run.best_retention)} at the best mIoU"),
+        ("last mIoU", None if run.miou is None else number(run.miou)),
         ("agreement", None if run.agreement is None else percent(run.agreement)),
         ("speed", None if run.images_per_second is None else f"{run.images_per_second:.1f} images/s"),
         ("eta", None if run.eta_seconds is None else span(run.eta_seconds)),

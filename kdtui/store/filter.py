@@ -29,11 +29,12 @@ _NUMBERS: Mapping[str, Callable[[RunSummary], float | None]] = {
     "T": lambda run: run.temperature,
     "alpha": lambda run: run.alpha,
     "miou": lambda run: run.best_miou,
+    "last": lambda run: run.miou,
     "loss": lambda run: run.loss,
     "epoch": lambda run: run.epoch,
     "epochs": lambda run: run.epochs,
     "seed": lambda run: run.seed,
-    "retention": lambda run: run.retention,
+    "retention": lambda run: run.best_retention,
     "agreement": lambda run: run.agreement,
     "params": lambda run: run.parameters,
 }
@@ -76,7 +77,8 @@ def parse(expression: str) -> Predicate:
     """The predicate behind an expression; terms stand side by side and all have to hold.
 
     ``field:text`` means contains, ``field=text`` is, ``T>=4`` compares, ``-`` or ``!`` in front negates, and a bare
-    word looks in id, name, student and tags. A run without the value matches no comparison.
+    word looks in id, name, student and tags. ``miou`` and ``retention`` are of the best validation, ``last`` is the
+    mIoU of the last one. A run without the value matches no comparison.
 
     Raises:
         FilterError: A term that cannot be read; fields and operators are named.

@@ -102,6 +102,8 @@ class RunSummary:
         detail: Why it waits or failed, how long it is silent, what of its folder is broken; often empty.
         epoch: Epochs begun; ``epochs`` is the horizon.
         loss: Last training loss.
+        miou: Of the last validation.
+        best_miou: Of the best validation: what lists rank by and what the filter calls ``miou``.
         best_iou: Class to IoU at the best epoch.
         teacher_pixel: Class to probability at T = 1, as the teacher sees one pixel.
         retention: Student mIoU over teacher mIoU, at the last validation.
@@ -155,3 +157,10 @@ class RunSummary:
     warnings: tuple[Mapping[str, str | None], ...] = ()
     waiting_since: float | None = None
     place: int | None = None
+
+    @property
+    def best_retention(self) -> float | None:
+        """Best mIoU over teacher mIoU; the last retention where the teacher's mIoU is not known."""
+        if self.best_miou is None or not self.teacher_miou:
+            return self.retention
+        return self.best_miou / self.teacher_miou

@@ -161,7 +161,7 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def scores(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Validation: mIoU now and best, beside the teacher's."""
+    """Validation: best mIoU and last, beside the teacher's."""
     if row.miou is None and row.teacher_miou is None:
         return []
     teacher = row.teacher_miou
@@ -169,16 +169,18 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
     best = val.get("best_epoch")
     at = f"epoch {best:.0f}" if best else ""
     lines: list[TextLine] = [
-        _pair("mIoU", number(row.miou), "strong"),
-        (*_pair("best mIoU", f"{number(row.best_miou):<9}"), (at, "muted")),
+        (*_pair("best mIoU", f"{number(row.best_miou):<9}", "strong"), (at, "muted")),
+        _pair("last mIoU", number(row.miou)),
     ]
     if teacher is not None:
         reached = row.best_miou is not None and row.best_miou >= EXPECTED * teacher
-        share = None if row.best_miou is None else row.best_miou / teacher if teacher else None
         tone = "" if row.best_miou is None else "good" if reached else "warn"
         lines += [
             (*_pair("teacher", f"{teacher:<9.4f}"), (f"{EXPECTED:.0%} is {EXPECTED * teacher:.4f}", "muted")),
-            (*_pair("retention", f"{percent(row.retention):<9}"), (f"best {percent(share)}", tone)),
+            (
+                *_pair("retention", f"{percent(row.best_retention):<9}", tone),
+                (f"last {percent(row.retention)}", "muted"),
+            ),
         ]
     if row.agreement is not None:
         lines.append(_pair("agreement", percent(row.agreement)))
@@ -249,8 +251,8 @@ def newest(row: RunSummary, history: History | None) -> str:
     words = []
     if "loss" in scalars:
         words.append(f"loss {_loss(scalars['loss'])}")
-    if row.retention is not None:
-        words.append(f"{percent(row.retention)} of teacher")
+    if row.best_retention is not None:
+        words.append(f"best {percent(row.best_retention)} of teacher")
     if (rate := scalars.get("lr")) is not None:
         words.append(f"lr {rate:.2g}")
     if row.images_per_second is not None:

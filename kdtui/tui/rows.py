@@ -22,7 +22,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("epoch", "ep", 6, 9, right=True),
     Column("loss", "loss", 5, 8, right=True),
     Column("miou", "mIoU", 6, 7, right=True),
-    Column("best", "best", 6, 7, right=True, drop=7),
+    Column("last", "last", 6, 7, right=True, drop=7),
     Column("retention", "%tchr", 6, 7, right=True, drop=3),
     Column("compression", "smaller", 7, 7, right=True, drop=6),
     Column("eta", "eta", 9, 60),
@@ -38,15 +38,15 @@ _SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "bar": lambda row: _done(row),
     "epoch": lambda row: row.epoch,
     "loss": lambda row: row.loss,
-    "miou": lambda row: row.miou,
-    "best": lambda row: row.best_miou,
-    "retention": lambda row: row.retention,
+    "miou": lambda row: row.best_miou,
+    "last": lambda row: row.miou,
+    "retention": lambda row: row.best_retention,
     "compression": lambda row: compression(row),
     "eta": lambda row: row.eta_seconds,
 }
-SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "best", "retention")
+SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "last", "retention")
 """Columns that the sort key goes through; a click sorts by any."""
-BEST_FIRST = frozenset({"miou", "best", "retention", "epoch", "bar", "compression"})
+BEST_FIRST = frozenset({"miou", "last", "retention", "epoch", "bar", "compression"})
 """Columns whose largest value comes first."""
 
 
@@ -55,7 +55,7 @@ def cells(row: RunSummary, *, best: bool) -> list[Cell]:
 
     Args:
         row: The run.
-        best: Whether its mIoU is the best that is shown.
+        best: Whether its best mIoU is the highest that is shown.
     """
     epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
     return [
@@ -68,9 +68,9 @@ def cells(row: RunSummary, *, best: bool) -> list[Cell]:
         Cell(_bar(row, 10), STATE_STYLES[row.state]),
         Cell(epochs),
         Cell(number(row.loss, 3)),
-        Cell(("★" if best else "") + number(row.miou), "text-success" if best else ""),
-        Cell(number(row.best_miou)),
-        Cell(percent(row.retention)),
+        Cell(("★" if best else "") + number(row.best_miou), "text-success" if best else ""),
+        Cell(number(row.miou)),
+        Cell(percent(row.best_retention)),
         Cell(ratio(compression(row))),
         _last(row),
     ]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kdtui.events import Finished, Measured
 from kdtui.profile import load
-from kdtui.store.run import Run
+from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
 
@@ -55,6 +56,25 @@ def test_filter_narrows_the_list(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("runs", "--filter", "studnt:resnet")
     assert done.code == 2
     assert "did you mean student" in done.err
+
+
+def test_miou_is_the_best_wherever_it_stands_and_the_last_is_called_so(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "fallen")
+    with EventLog(run.events_path) as log:
+        for epoch, miou in enumerate((0.6, 0.2), start=1):
+            scores = {"miou": miou, "best_miou": 0.6, "retention": miou / 0.8}
+            log.append(Measured("val", epoch, epoch, epoch, scores, epochs=2))
+        log.append(Finished(2, 2))
+    (listed,) = kdtui("runs", "--filter", "miou>.5", "--json").json
+    assert (listed["miou"], listed["best"]["miou"]) == (0.2, 0.6)
+    assert kdtui("runs", "--filter", "miou<.5", "--json").json == []
+    header, row = (line.split() for line in kdtui("runs").out.splitlines())
+    cells = dict(zip(reversed(header), reversed(row), strict=False))
+    assert (cells["mIoU"], cells["last"], cells["seed"]) == ("0.6000", "0.2000", "0")
+    shown = kdtui("show", "fallen").out
+    assert "best mIoU  0.6000" in shown
+    assert "last mIoU  0.2000" in shown
+    assert "seed       0" in shown
 
 
 def test_show_tells_the_summary_and_the_resolved_profile(kdtui: Kdtui, store: RunStore) -> None:

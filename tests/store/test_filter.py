@@ -109,6 +109,13 @@ def test_a_value_that_is_not_there_matches_no_comparison() -> None:
         assert not parse(f"T{operator}4")(but(temperature=None))
 
 
+def test_miou_and_retention_are_the_best_and_last_is_the_last() -> None:
+    run = but(miou=0.2, best_miou=0.6, retention=0.25, teacher_miou=0.8)
+    assert parse("miou>.5 best>.5 last<.3 retention>70%")(run)
+    assert not parse("last>.3")(run)
+    assert not parse("retention<70%")(run)
+
+
 def test_zero_is_a_value() -> None:
     assert parse("alpha=0")(but(alpha=0.0))
     assert parse("miou<=0")(but(best_miou=0.0))

@@ -130,14 +130,15 @@ def test_scores_stand_beside_the_teachers_and_the_expected_share() -> None:
     found = words(panels.scores(ROW, History([started(), validated(10)])))
     assert found["best mIoU"] == ["0.6600", "epoch", "1"]
     assert found["teacher"] == ["0.7500", "95%", "is", f"{0.95 * 0.75:.4f}"]
-    assert found["retention"] == ["80.0%", "best", "88.0%"]
+    assert found["last mIoU"] == ["0.6000"]
+    assert found["retention"] == ["88.0%", "last", "80.0%"]
     assert found["Dice"] == ["0.7000"]
 
 
 def test_whether_the_expected_share_is_reached_is_a_tone() -> None:
     def tone(best: float) -> str:
         lines = panels.scores(replace(ROW, best_miou=best), None)
-        return next(tone for line in lines for part, tone in line if part.startswith("best ") and "%" in part)
+        return next(tone for (label, _), (_, tone), *_ in lines if label.startswith("retention"))
 
     assert (tone(0.72), tone(0.70)) == ("good", "warn")
 
@@ -204,8 +205,8 @@ def test_every_attempt_has_a_line_and_the_end_another() -> None:
 
 def test_one_line_says_what_the_curves_do_not() -> None:
     line = panels.newest(ROW, History([started(), trained(10)]))
-    assert line == "loss 0.1000 · 80.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
-    assert panels.newest(replace(ROW, retention=None, images_per_second=None), None) == ""
+    assert line == "loss 0.1000 · best 88.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
+    assert panels.newest(replace(ROW, retention=None, teacher_miou=None, images_per_second=None), None) == ""
 
 
 def test_the_upper_chart_begins_with_the_losses_and_goes_through_every_training_curve_once_by_itself() -> None:

@@ -52,7 +52,9 @@ def test_numbers_stand_in_their_columns(rows: dict[str, RunSummary]) -> None:
     assert (row["student"], row["temperature"], row["alpha"], row["epoch"]) == ("effnet-b0", "4.0", "0.70", "41/80")
     assert row["compression"] == "2.10x"
     assert row["bar"].count("█") == 5 and len(row["bar"]) == 10
-    assert row["miou"] == f"{rows['b0-t4'].miou:.4f}"
+    assert row["miou"] == f"{rows['b0-t4'].best_miou:.4f}"
+    fallen = dataclasses.replace(rows["b0-t4"], miou=0.2, best_miou=0.6, teacher_miou=0.8)
+    assert [shown(fallen)[column] for column in ("miou", "last", "retention")] == ["0.6000", "0.2000", "75.0%"]
     assert shown(rows["b0-t4"], best=True)["miou"].startswith("★")
     alone = shown(rows["b0-alone"])
     assert (alone["temperature"], alone["alpha"], alone["retention"], alone["compression"]) == ("-", "-", "-", "-")
@@ -77,7 +79,7 @@ def test_every_column_sorts_and_runs_without_a_value_come_last(column: str, rows
     assert up[: len(first)] == first or column in ("eta", "bar")
     if column in BEST_FIRST:
         values = [value for name in down if (value := shown(rows[name])[column].rstrip("x%")) not in ("-", "")]
-        if column in ("miou", "best", "retention", "compression"):
+        if column in ("miou", "last", "retention", "compression"):
             assert [float(value) for value in values] == sorted(map(float, values), reverse=True)
 
 

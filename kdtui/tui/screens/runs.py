@@ -155,7 +155,7 @@ class RunsScreen(ChartKeys, RunActions):
         return "no runs yet: n sets one up, or `kdtui demo` trains three in a few minutes"
 
     def _best_of(self, keys: Sequence[str]) -> str | None:
-        scored = [(row.miou, key) for key in keys if (row := self.board.rows[key]).miou is not None]
+        scored = [(row.best_miou, key) for key in keys if (row := self.board.rows[key]).best_miou is not None]
         return max(scored)[1] if len(scored) > 1 else None
 
     def _cells(self, key: str) -> Sequence[Cell]:
