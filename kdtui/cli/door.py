@@ -3,15 +3,16 @@
 The cockpit is opened without importing the command line: that is a third of its first paint.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from collections.abc import Sequence
+
+from kdtui.processes import forget_working_folder
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Open the cockpit, or run a command."""
+    # Before any other import, of which the first may be a file of the working folder.
+    forget_working_folder()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words and _terminal():
         from kdtui.cli.opening import open_cockpit

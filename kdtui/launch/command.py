@@ -7,16 +7,23 @@ import os
 import shlex
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdtui import errors
+from kdtui import errors, processes
 from kdtui.errors import EngineError, KdtuiError, LaunchError
 from kdtui.store.names import printable
 
 ENGINE = "KDTUI_ENGINE"
 """Environment variable with another command for the engine: one in another environment, for example."""
+
+_RANK_VARIABLES = frozenset(
+    [
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT"),
+    ]
+)
 
 
 def engine_command(verb: str, *arguments: str) -> list[str]:
@@ -27,7 +34,7 @@ def engine_command(verb: str, *arguments: str) -> list[str]:
     """
     own = os.environ.get(ENGINE)
     if not own:
-        return [sys.executable, "-m", "kdtui.engine", verb, *arguments]
+        return processes.python("-m", "kdtui.engine", verb, *arguments)
     try:
         words = shlex.split(own)
     except ValueError as error:
@@ -49,6 +56,21 @@ def free_port() -> int:
         port = listener.getsockname()[1]
     assert isinstance(port, int)
     return port
+
+
+def engine_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of an engine process.
+
+    Rank variables of a job that this process is part of, as ``torchrun`` sets them, are not passed on: the engine
+    would wait for the other processes of that job.
+
+    Args:
+        changes: Variables to set, as they are.
+    """
+    variables = processes.environment()
+    for name in [name for name in variables if name in _RANK_VARIABLES or name.startswith("TORCHELASTIC_")]:
+        del variables[name]
+    return variables | dict(changes or {})
 
 
 def rank_environment(
@@ -88,7 +110,14 @@ def ask(verb: str, *arguments: str, timeout: float | None = None) -> dict[str, A
     """
     argv = engine_command(verb, *arguments)
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env=engine_environment(),
+        )
     except OSError as error:
         raise cannot_start(argv, error) from error
     except subprocess.TimeoutExpired as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdtui.errors import Interrupted
-from kdtui.launch.command import cannot_start, engine_command, read_answer
+from kdtui.launch.command import cannot_start, engine_command, engine_environment, read_answer
 
 PATIENCE = 10.0
 """Seconds that a verb has to tidy up once it is given up: a call into a library returns before it is interrupted."""
@@ -69,7 +69,7 @@ def converse(
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **(environment or {})},
+                env=engine_environment(environment),
                 pass_fds=tuple(descriptors),
                 # Ctrl-C reaches the face alone, which then asks.
                 process_group=0,

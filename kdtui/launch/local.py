@@ -10,12 +10,12 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives
@@ -52,7 +52,7 @@ class LocalLauncher:
         """
         device, devices, names = _devices(run)
         program = engine_command("train", str(run.path))[0]
-        if shutil.which(program) is None:
+        if processes.program(program) is None:
             raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
         try:
             lock = _lock(run)
@@ -90,19 +90,16 @@ class LocalLauncher:
             with appending(run.worker_log) as log:
                 begin = log.tell()
                 descriptors = {"lock": lock, "ready": writer}
-                argv = [
-                    sys.executable,
-                    "-m",
-                    "kdtui.launch.supervise",
-                    str(run.path),
-                    json.dumps({**order, **descriptors}),
-                ]
+                argv = processes.python(
+                    "-m", "kdtui.launch.supervise", str(run.path), json.dumps({**order, **descriptors})
+                )
                 process = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     pass_fds=(lock, writer),
+                    env=processes.environment(),
                     start_new_session=True,
                 )
             os.close(writer)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdtui import processes
 from kdtui.errors import LaunchError, UsageError
 from kdtui.store.names import printable
 
@@ -117,7 +118,13 @@ def visible_gpus() -> tuple[str, ...] | None:
         return tuple(usable)
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
+            ["nvidia-smi", "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env=processes.environment(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -24,7 +24,7 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
-from kdtui.launch.command import engine_command, free_port, rank_environment
+from kdtui.launch.command import engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket, slot_folder
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
@@ -119,7 +119,7 @@ class Supervisor:
                 process = subprocess.Popen(
                     self.record.argv,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **own},
+                    env=engine_environment(own),
                     pass_fds=(self.lock, *slots.descriptors),
                     process_group=0,  # so that loader workers can be ended with their rank
                 )

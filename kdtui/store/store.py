@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdtui import processes
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.store.cache import SummaryCache
 from kdtui.store.names import check_name, is_safe, printable
@@ -279,14 +280,18 @@ def _created(run: Run) -> tuple[int, str]:
 
 
 def _git_commit() -> str | None:
+    # Settings of a repository name programs: none of them is started, and nothing is fetched.
+    quiet = ["-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.alternateRefsCommand="]
+    variables = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+            ["git", *quiet, "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             timeout=5,
             check=False,
             stdin=subprocess.DEVNULL,
+            env=processes.environment(variables),
         )
     except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the manifest says None
         return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from kdtui import processes
 from kdtui.errors import StoreError
 from kdtui.store.writing import write_atomically
 from kdtui.wording import clean
@@ -40,7 +40,7 @@ def _to_file(text: str, file: Path) -> str:
 
 
 def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
-    if os.environ.get("TMUX") and (tmux := shutil.which("tmux")):
+    if os.environ.get("TMUX") and (tmux := processes.program("tmux")):
         try:
             subprocess.run(
                 [tmux, "load-buffer", "-w", "-"],
@@ -49,6 +49,7 @@ def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
                 stderr=subprocess.DEVNULL,
                 timeout=2.0,
                 check=True,
+                env=processes.environment(),
             )
         except (OSError, subprocess.SubprocessError):  # an old tmux knows no -w: the terminal is asked as elsewhere
             pass

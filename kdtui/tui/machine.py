@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from kdtui import processes
 from kdtui.tui.messages import MachineRead
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Machine:
     def __init__(self, period: float, moving: Callable[[], bool]) -> None:
         self.period = max(period, GPU_PERIOD)
         self._moving = moving
-        self._smi = shutil.which("nvidia-smi")
+        self._smi = processes.program("nvidia-smi")
         self._said: list[str] = []
         self._again = 0.0
 
@@ -54,6 +54,7 @@ class Machine:
                 text=True,
                 timeout=GPU_PERIOD,
                 check=True,
+                env=processes.environment(),
             )
         except (OSError, subprocess.SubprocessError):
             # A driver that hangs or broke: asked again after a minute, for each try may cost the whole timeout.

@@ -15,7 +15,7 @@ from kdtui.store.store import RunStore
 
 def test_the_door_is_another_process_of_this_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KDTUI_ENGINE")
-    assert engine_command("train", "r") == [sys.executable, "-m", "kdtui.engine", "train", "r"]
+    assert engine_command("train", "r") == [sys.executable, "-P", "-m", "kdtui.engine", "train", "r"]
     monkeypatch.setenv("KDTUI_ENGINE", "conda run 'my env' python")
     assert engine_command("train", "r") == ["conda", "run", "my env", "python", "train", "r"]
     monkeypatch.setenv("KDTUI_ENGINE", "'open")
