@@ -308,6 +308,8 @@ def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
     if answer["exporter_note"]:
         lines.append(f"  not dynamo: {answer['exporter_note']}")
     lines.append(f"  {' -> '.join([shapes[0], ', '.join(shapes[1:])])}")
+    if answer.get("note"):
+        lines.append(f"  {answer['note']}")
     for name, difference in verified["outputs"].items():
         apart = ""
         if difference["max"] is not None:

@@ -75,6 +75,27 @@ def test_best_first_and_runs_without_a_score_last() -> None:
     assert [row.rank for row in comparison.rows] == [1, 2, 3, None]
 
 
+def with_iou(run: str, iou: dict[str, float], **keys: Any) -> Entry:
+    made = entry(run, **keys)
+    return Entry(dataclasses.replace(made.summary, best_iou=iou), made.profile)
+
+
+def test_runs_of_different_classes_are_not_ranked_in_silence() -> None:
+    street, people = with_iou("a", {"sky": 0.5, "road": 0.5}), with_iou("b", {"person": 0.9}, data__kind="coco")
+    for notes in (compare([street, people]).notes, pareto([street, people], "parameters").notes):
+        note = next(note for note in notes if "different classes" in note)
+        assert "a: road, sky" in note and "b: person" in note
+    alike = compare([street, with_iou("c", {"road": 0.4, "sky": 0.4}, data__kind="coco")])
+    assert not any("different classes" in note for note in alike.notes)
+
+
+def test_a_class_that_only_one_run_predicts_is_no_other_class() -> None:
+    runs = [with_iou("a", {"sky": 0.5, "road": 0.5}), with_iou("b", {"sky": 0.5, "road": 0.5, "pole": 0.0})]
+    assert not any("different classes" in note for note in compare(runs).notes)
+    changed = [*runs, with_iou("c", {"sky": 0.5, "lamp": 0.5})]
+    assert any("different classes" in note for note in compare(changed).notes)
+
+
 def test_the_matched_baseline_is_found_and_delta_has_its_sign() -> None:
     runs = [entry("other", 0.9, training__epochs=4), entry("alone", 0.5), entry("taught", 0.48, distilled=True)]
     comparison = compare(runs)

@@ -75,6 +75,8 @@ def evaluate(
     if as_json:
         emit(answer)
         return
+    if answer.get("note"):
+        say(str(answer["note"]))
     out(f"{split}  mIoU {number(answer.get('miou'))}  over {answer.get('samples', '?')} samples")
     for name, value in (answer.get("iou") or {}).items():
         out(f"  IoU {name}  {number(value)}")

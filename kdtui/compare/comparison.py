@@ -194,6 +194,7 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
+    notes += classes_apart(entries)
     notes += measured_apart(entry.measurements for entry in entries)
     notes += _warnings(entries)
     teacher = _teacher(entries)
@@ -260,6 +261,30 @@ def _warnings(entries: Sequence[Entry]) -> list[str]:
         for warning in entry.summary.warnings:
             runs_by_message.setdefault(str(warning["message"]), []).append(entry.summary.id)
     return [f"warning in {', '.join(runs)}: {message}" for message, runs in runs_by_message.items()]
+
+
+def classes_apart(entries: Sequence[Entry]) -> list[str]:
+    """What a ranking does not show: runs whose mIoU is the mean over different classes, in one sentence."""
+    scored = [entry for entry in entries if entry.summary.best_iou]
+    same_data: dict[str, list[frozenset[str]]] = {}
+    for entry in scored:
+        same_data.setdefault(_validation(entry), []).append(frozenset(entry.summary.best_iou))
+    groups: dict[frozenset[str], list[str]] = {}
+    for entry in scored:
+        # A class without a pixel has no score until a run predicts it: on the same data that is no other class.
+        all_sets = same_data[_validation(entry)]
+        most = max(all_sets, key=len)
+        own = frozenset(entry.summary.best_iou)
+        groups.setdefault(most if frozenset.union(*all_sets) == most else own, []).append(entry.summary.id)
+    if len(groups) < 2:
+        return []
+    common = frozenset.intersection(*groups)
+    told = [f"{', '.join(ids)}: {_some(sorted(names - common))}" for names, ids in groups.items()]
+    return [f"these runs have different classes, so their mIoU cannot be compared; not in all: {'; '.join(told)}"]
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return (", ".join(names[:most]) or "none") + (f", … ({len(names)})" if len(names) > most else "")
 
 
 def _teacher(entries: Sequence[Entry]) -> Entry | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kdtui.compare.comparison import Entry
+from kdtui.compare.comparison import Entry, classes_apart
 from kdtui.compare.measured import measured_apart, seconds
 from kdtui.compare.named import called
 from kdtui.errors import UsageError
@@ -90,6 +90,7 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
             missing = "score" if entry.summary.best_miou is None else cost
             mend = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
             notes.append(f"{entry.summary.id} has no {missing}{mend}")
+    notes += classes_apart(entries)
     if cost == "latency":
         notes += measured_apart(entry.measurements for entry in entries)
     marked = [dataclasses.replace(point, dominated_by=_dominator(point, points, cost)) for point in points]

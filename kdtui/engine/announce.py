@@ -57,6 +57,13 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
         report.say(events.Noted(words))
 
 
+def note_once(stage: Stage, report: Report, words: str) -> None:
+    """Write a note that holds for the whole run, unless an earlier attempt has written it."""
+    told = Tail(stage.run.events_path).read()
+    if not any(isinstance(event, events.Noted) and event.message == words for event in told):
+        report.say(events.Noted(words))
+
+
 def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:
     words = []
     former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]

@@ -12,10 +12,16 @@ from kdtui.engine.data import build_dataset, eval_loader
 from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.models import stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
-from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher import Hints, load_teacher, reordered
 from kdtui.engine.trial import check_scorable
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically
+
+_HINTS = Hints(
+    task="if its four channels are background | person and target | other, a profile says so: "
+    'teacher.task = "hierarchical"; then --profile FILE',
+    names="evaluate it on data with its classes: --profile NAME",
+)
 
 
 def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = None) -> dict[str, Any]:
@@ -32,7 +38,8 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
-        "pixel_accuracy", "iou": {class: value}}``.
+        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or what was done about the order of the
+        classes.
 
     Raises:
         CheckpointError: It is no usable checkpoint, knows other classes, or does not take images of the profile's size.
@@ -46,10 +53,20 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     fabric = Fabric(accelerator=fabric.device.type, devices=1, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     dataset = build_dataset(data, split, stride=stride(profile.student), seed=profile.seed)
+    told = profile.teacher
+    # Names of the classes are said of the teacher alone: any other file names its own, or has those of the data.
+    own = told.checkpoint is not None and Path(told.checkpoint).absolute() == Path(checkpoint).absolute()
     overrides = Teacher(
-        task=profile.teacher.task, architecture=profile.teacher.architecture, encoder=profile.teacher.encoder
+        task=told.task, architecture=told.architecture, encoder=told.encoder, classes=told.classes if own else None
     )
-    network, report = load_teacher(checkpoint, teacher=overrides, task=data.task, classes=len(dataset.classes))
+    network, report = load_teacher(
+        checkpoint,
+        teacher=overrides,
+        task=data.task,
+        classes=len(dataset.classes),
+        names=dataset.classes,
+        hints=_HINTS,
+    )
     network.to(fabric.device).eval()
     check_scorable(network, profile, checkpoint)
     channels_last = choose_channels_last(profile)
@@ -75,6 +92,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         "dice": scores.dice,
         "pixel_accuracy": scores.pixel_accuracy,
         "iou": scores.iou,
+        "note": reordered(report, dataset.classes),
     }
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from kdtui.engine.models import lay_out_channels_last, stride
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.stage import Stage, reduced
 from kdtui.engine.task import FrozenTeacher
-from kdtui.engine.teacher import TeacherReport, load_teacher
+from kdtui.engine.teacher import TeacherReport, load_teacher, reordered
 from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
 from kdtui.engine.trial import check_teaching
 from kdtui.errors import TeacherError
@@ -32,6 +32,7 @@ class TeacherBeside:
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
+        note: What was done about the order of its classes; None where it was the run's.
     """
 
     frozen: FrozenTeacher
@@ -39,6 +40,7 @@ class TeacherBeside:
     scores: Scores
     predictions: np.ndarray
     pixel: Mapping[str, float]
+    note: str | None = None
 
     def described(self) -> dict[str, Any]:
         """The ``teacher`` of the ``started`` event."""
@@ -96,8 +98,13 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
     if profile.teacher.checkpoint is None:
         raise no_teacher()
     network, report = load_teacher(
-        profile.teacher.checkpoint, teacher=profile.teacher, task=stage.task, classes=len(stage.classes)
+        profile.teacher.checkpoint,
+        teacher=profile.teacher,
+        task=stage.task,
+        classes=len(stage.classes),
+        names=stage.classes,
     )
+    note = reordered(report, stage.classes)
     check_teaching(network, profile)
     network.to(fabric.device)
     if stage.channels_last:
@@ -109,7 +116,7 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         fingerprint=data_fingerprint(profile.data, "val"),
         # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
-        f"{report.architecture} {report.encoder}",
+        f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
@@ -123,4 +130,4 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         shape = (sum(map(len, batches.plan)), height, width)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
     first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
-    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes))
+    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes), note)

@@ -13,7 +13,7 @@ from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
 from kdtui.engine.stage import load_start
-from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher import load_teacher, reordered
 from kdtui.engine.trial import check_teaching, check_trainable
 from kdtui.errors import CheckpointError, KdtuiError
 from kdtui.events import Warned
@@ -80,7 +80,7 @@ def _no_gpu() -> str:
 
 
 def _student(profile: Profile) -> str:
-    classes = _classes(profile)
+    classes = len(_classes(profile))
     network = build_network(profile.student, task=profile.data.task, classes=classes)
     check_trainable(network, profile)
     counts = count_parameters(network)
@@ -91,9 +91,10 @@ def _student(profile: Profile) -> str:
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
     """What the state has behind it, which is added to ``done``."""
-    network = build_network(profile.student, task=profile.data.task, classes=_classes(profile))
+    classes = _classes(profile)
+    network = build_network(profile.student, task=profile.data.task, classes=len(classes))
     start = checkpoint.load(path)
-    load_start(network, start, path)
+    load_start(network, start, path, classes)
     epochs_done = (start.get("resume") or {}).get("epochs_done", 0)  # without that part it is weights alone
     done.append(epochs_done)
     horizon = total_epochs or profile.training.epochs
@@ -108,18 +109,21 @@ def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[i
     return f"{epochs_done} of {horizon} epochs are done" if epochs_done else f"weights alone; {horizon} epochs to do"
 
 
-def _classes(profile: Profile) -> int:
-    return len(build_dataset(profile.data, "val", stride=stride(profile.student), seed=profile.seed).classes)
+def _classes(profile: Profile) -> tuple[str, ...]:
+    return build_dataset(profile.data, "val", stride=stride(profile.student), seed=profile.seed).classes
 
 
 def _teacher(profile: Profile) -> str:
     if profile.teacher.checkpoint is None:
         raise no_teacher()
+    names = _classes(profile)
     network, report = load_teacher(
-        profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=_classes(profile)
+        profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=len(names), names=names
     )
     check_teaching(network, profile)
-    return f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    told = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    note = reordered(report, names)
+    return told if note is None else f"{told}\n{note}"
 
 
 def doctor() -> dict[str, Any]:

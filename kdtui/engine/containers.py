@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdtui.engine import checkpoint
+from kdtui.engine.class_names import named_classes
 from kdtui.errors import CheckpointError
 from kdtui.profile.find import expanded
 
@@ -53,6 +54,7 @@ class Contents:
         prefix: What stood before every key.
         ignored: Keys that are no part of the network (loss functions, normalisation buffers).
         metadata: Plain values from beside the tensors.
+        names: Every list of class names in the file, the likeliest first.
         file: The file that was read.
     """
 
@@ -62,6 +64,7 @@ class Contents:
     prefix: str
     ignored: tuple[str, ...]
     metadata: dict[str, Any]
+    names: tuple[tuple[str, ...], ...]
     file: Path
 
 
@@ -88,6 +91,7 @@ def open_checkpoint(path: str | Path) -> Contents:
         prefix=prefix,
         ignored=tuple(key for key in tensors if not key.startswith(parts)),
         metadata=metadata | _plain(content, skip=set(places), scalars="bare" not in places),
+        names=tuple(named_classes(metadata | dict(content))),
         file=file,
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdtui import events
-from kdtui.engine.announce import announce
+from kdtui.engine.announce import announce, note_once
 from kdtui.engine.beside import TeacherBeside, load_beside
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
 from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device
@@ -77,6 +77,8 @@ class Fit:
         try:
             self.load_teacher()
             announce(self.stage, self.report, None if self.teacher is None else self.teacher.described())
+            if self.teacher is not None and self.teacher.note is not None:
+                note_once(self.stage, self.report, self.teacher.note)
             self._warn_before_training()
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:

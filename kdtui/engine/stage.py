@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from kdtui.engine import checkpoint
+from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
@@ -120,7 +122,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     start_path = _start(run, record)
     start = None if start_path is None else checkpoint.load(start_path)
     if start is not None:
-        load_start(student, start, start_path)
+        load_start(student, start, start_path, val_set.classes)
         if start_path is not None and start_path != run.last and fabric.global_rank == 0:
             _adopt_best(run, start, start_path)
     elif fabric.global_rank == 0:
@@ -217,17 +219,30 @@ def _adopt_best(run: Run, start: dict[str, Any], path: Path) -> None:
             return
 
 
-def load_start(student: nn.Module, start: dict[str, Any], path: Path | None) -> None:
+def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, classes: Sequence[str]) -> None:
     """Give the student the weights of the state that it goes on from, strictly.
 
     Raises:
-        CheckpointError: It is no state of kdtui, or one of another network.
+        CheckpointError: It is no state of kdtui, one of another network, or one of other classes.
     """
     if start.get("format") != checkpoint.FORMAT:
         raise CheckpointError(
             "this is no checkpoint of kdtui, so there is nothing to resume",
             where=path,
             hint="a foreign checkpoint can be a teacher: --teacher-checkpoint FILE",
+        )
+    names = start.get("classes", list(classes))
+    # Not reordered as a teacher is: the optimizer's state and the scores so far belong to this order too.
+    order = class_order([str(name) for name in names], classes)
+    if order != list(range(len(classes))):
+        raise CheckpointError(
+            "this checkpoint has other classes than the data"
+            if order is None
+            else "this checkpoint has the same classes in another order than the data",
+            where=path,
+            found=listed(names),
+            allowed=listed(classes),
+            hint="train on data with the classes of the checkpoint, in its order (for a folder: classes.txt)",
         )
     checkpoint.load_student(student, start["student"], where=path)
 

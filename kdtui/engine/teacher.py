@@ -6,6 +6,7 @@ encoders that no tensor tells apart. Loading is strict: a teacher with missing w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from kdtui.engine import models
 from kdtui.engine.checkpoint import FORMAT, sha256_of
+from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
 from kdtui.engine.encoder_table import RGB
 from kdtui.engine.identify import Identity, identify
@@ -24,6 +26,24 @@ from kdtui.profile.tables import TaskName, Teacher
 
 _HIERARCHICAL_CHANNELS = 4
 _HIERARCHICAL_CLASSES = 3
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Next steps of the verb that loads the network.
+
+    Attributes:
+        task: Four channels where the run is hierarchical.
+        names: Classes of other names than those of the run.
+    """
+
+    task: str = "if its four channels are background | person and target | other: --set teacher.task=hierarchical"
+    names: str = (
+        "if only the names differ, name its classes in the order of its output: --set 'teacher.classes=[\"NAME\", …]'"
+    )
+
+
+_TEACHING = Hints()
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,7 @@ class TeacherReport:
         prefix: What stood before its keys.
         sha256: Of the file.
         candidates: Every place of the file that holds a network; the first is the one used.
+        class_names: Names of the classes in the order of the output; empty where the file does not name them.
         ignored_keys: Keys that are no part of the network.
     """
 
@@ -105,23 +126,42 @@ def inspect(
 
 
 def load_teacher(
-    path: str | Path, *, teacher: Teacher, task: TaskName, classes: int
+    path: str | Path,
+    *,
+    teacher: Teacher,
+    task: TaskName,
+    classes: int,
+    names: Sequence[str] = (),
+    hints: Hints = _TEACHING,
 ) -> tuple[nn.Module, TeacherReport]:
     """The network of a checkpoint, in eval and frozen, if it fits the run.
+
+    A network that knows the same classes in another order gets its output channels in the order of ``names``;
+    :func:`reordered` says so.
 
     Args:
         path: A file, a ``save_pretrained`` folder or a run folder.
         teacher: What the profile says of it.
         task: The run's task.
         classes: Number of classes of the run.
+        names: Their names in the run's order; by default the file's names are not compared.
+        hints: Next steps of the verb that asks.
 
     Raises:
         CheckpointError: Not readable, or no network of smp.
         TeacherError: Weights that do not fit, another task or other classes than the run's.
     """
-    network, report = _open(path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder)
+    network, report = _open(
+        path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder, names=teacher.classes
+    )
     if report.task != task or report.classes != classes:
-        raise _other_classes(report, task, classes)
+        raise _other_classes(report, task, classes, hints.task)
+    if names and report.class_names:
+        order = class_order(report.class_names, names)
+        if order is None:
+            raise _other_names(report, names, hints.names)
+        if order != list(range(len(names))):
+            _reorder(network, report, names, order)
     if report.in_channels != RGB:
         raise TeacherError(
             "this teacher does not look at RGB images",
@@ -143,8 +183,51 @@ def load_teacher(
     return network.eval().requires_grad_(False), report
 
 
+def reordered(report: TeacherReport, names: Sequence[str]) -> str | None:
+    """What :func:`load_teacher` did about the order of the classes; None where it had nothing to do.
+
+    Args:
+        report: Of the file.
+        names: The run's classes in order.
+    """
+    order = class_order(report.class_names, names) if names and report.class_names else None
+    if order is None or order == list(range(len(names))):
+        return None
+    return (
+        "the checkpoint has the same classes in another order; its output channels were reordered by name: "
+        f"{listed(report.class_names)} -> {listed(names)}"
+    )
+
+
+def _reorder(network: nn.Module, report: TeacherReport, names: Sequence[str], order: list[int]) -> None:
+    """Permute the output channels of ``network``, so that class ``i`` is the file's class ``order[i]``."""
+    channels = order
+    if report.task == "hierarchical":
+        if order[0] != 0:
+            # Its first decision is background or not: no permutation of channels makes another class the background.
+            raise TeacherError(
+                "this network has another background class than the data",
+                where=report.path,
+                found=listed(report.class_names),
+                allowed=f"{listed(names)}; the last two in any order",
+                hint="take a checkpoint of the same classes: kdtui teachers",
+            )
+        channels = [0, 1, *(1 + channel for channel in order[1:])]
+    head = network.segmentation_head
+    assert isinstance(head, nn.Module)
+    last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
+    for tensor in (last.weight, last.bias):
+        if tensor is not None:
+            tensor.data = tensor.data[channels].clone()
+
+
 def _open(
-    path: str | Path, *, task: str | None, architecture: str | None, encoder: str | None
+    path: str | Path,
+    *,
+    task: str | None,
+    architecture: str | None,
+    encoder: str | None,
+    names: Sequence[str] | None = None,
 ) -> tuple[nn.Module, TeacherReport]:
     contents = open_checkpoint(path)
     identity = identify(contents, architecture=architecture, encoder=encoder)
@@ -152,7 +235,14 @@ def _open(
     counts = _count(identity)
     network = identity.network
     network.load_state_dict(as_tensors(identity.state))
-    names = contents.metadata.get("classes")
+    if names is not None and len(names) != classes:
+        raise TeacherError(
+            "teacher.classes does not fit this network",
+            where=contents.file,
+            found=f"{len(names)} names: {listed(names)}",
+            allowed=f"{classes} names",
+            hint="kdtui inspect CHECKPOINT shows its classes",
+        )
     report = TeacherReport(
         path=str(contents.file),
         architecture=identity.decoder.architecture,
@@ -168,7 +258,7 @@ def _open(
         container=contents.container,
         prefix=contents.prefix,
         candidates=list(contents.candidates),
-        class_names=[str(item) for item in names] if isinstance(names, list) else [],
+        class_names=list(names or next((found for found in contents.names if len(found) == classes), ())),
         ignored_keys=list(contents.ignored),
         metadata=contents.metadata,
         bytes=contents.file.stat().st_size,
@@ -202,10 +292,21 @@ def _task(contents: Contents, channels: int, given: str | None) -> tuple[TaskNam
     return "hierarchical", _HIERARCHICAL_CLASSES
 
 
-def _other_classes(report: TeacherReport, task: TaskName, classes: int) -> CheckpointError:
+def _other_names(report: TeacherReport, names: Sequence[str], hint: str) -> CheckpointError:
+    missing = [name for name in names if name not in report.class_names]
+    return TeacherError(
+        "this network has classes of other names than the data",
+        where=report.path,
+        found=listed(report.class_names),
+        allowed=f"{listed(names)}, in any order" + (f"; not in the file: {listed(missing)}" if missing else ""),
+        hint=hint,
+    )
+
+
+def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hint: str) -> CheckpointError:
     hint = "take a teacher of the same classes: kdtui teachers"
     if task == "hierarchical" and report.out_channels == _HIERARCHICAL_CHANNELS:
-        hint = "if its four channels are background | person and target | other: --set teacher.task=hierarchical"
+        hint = task_hint
     return TeacherError(
         "this teacher knows other classes than the run",
         where=report.path,

@@ -138,12 +138,18 @@ class Model(Table):
 
 
 class Teacher(Table):
-    """Where the teacher comes from. All but ``checkpoint`` is inferred from the file unless given here."""
+    """Where the teacher comes from. All but ``checkpoint`` is inferred from the file unless given here.
+
+    Attributes:
+        classes: Names of the teacher's classes in the order of its output; default: the names in the file, else those
+            of the data.
+    """
 
     checkpoint: str | None = None
     task: TaskName | None = None
     architecture: str | None = None
     encoder: str | None = None
+    classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=256)
 
 
 class Distillation(Table):

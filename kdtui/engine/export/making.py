@@ -60,6 +60,7 @@ def export(
     _check_size(size, source)
     if options.dynamic_size:
         _check_any_size(size, source)
+    note = source.note()
     deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
     with _told(target), work_folder(target) as work:
         progress("exporting", 0, 0)
@@ -72,6 +73,7 @@ def export(
         # The score of the very file belongs into it, and is known only now.
         _add(made, {"miou": verdict.miou})
         report = _report(made, target, source, options, size, exporter, verdict)
+        report["note"] = note
         report["seconds"] = round(time.monotonic() - begun, 1)
         told = work / "report.json"
         told.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
@@ -213,7 +215,7 @@ def _verified(
     deployed: Deployed, path: Path, source: Source, options: ExportOptions, size: Size, progress: Progress
 ) -> Verdict:
     batches = source.validation()
-    total = sum(map(len, batches.plan)) if batches is not None else 0
+    total = batches.images if batches is not None else 0
     samples = source.samples()
     if tuple(samples.shape[-2:]) != (size.height, size.width):
         samples = torch.nn.functional.interpolate(samples, (size.height, size.width), mode="bilinear")

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kdtui.engine import checkpoint as checkpoints
-from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader
+from kdtui.engine.class_names import class_order, listed
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.export.deployed import Size
 from kdtui.engine.models import build_network, stride
 from kdtui.engine.teacher import AnySize, inspect, load_teacher
@@ -27,6 +28,26 @@ from kdtui.store.run import Run
 _FOREIGN_STRIDE = 32
 _FOREIGN_SIZE = Size(256, 256)
 _SAMPLES = 4
+
+
+class Relabelled:
+    """Batches whose labels are those of the network, which may know the classes of the data in another order.
+
+    Args:
+        batches: Of the data.
+        order: The network's class for each class of the data.
+    """
+
+    def __init__(self, batches: Batches, order: list[int]) -> None:
+        self.images = sum(map(len, batches.plan))
+        self._batches = batches
+        self._same = order == list(range(len(order)))
+        self._labels = torch.full((IGNORE_INDEX + 1,), IGNORE_INDEX)
+        self._labels[: len(order)] = torch.tensor(order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            yield batch if self._same else Batch(batch.images, self._labels[batch.masks])
 
 
 @dataclass(frozen=True)
@@ -51,12 +72,44 @@ class Source:
     facts: dict[str, Any]
     checkpoint: Path | None = None
 
-    def validation(self) -> Batches | None:
+    def validation(self) -> Relabelled | None:
         """The validation split in order, or None without data."""
         if self.profile is None:
             return None
         dataset = self._split("val")
-        return eval_loader(dataset, max(8, self.profile.training.batch_size), workers=0)
+        batches = eval_loader(dataset, max(8, self.profile.training.batch_size), workers=0)
+        return Relabelled(batches, self._order(dataset.classes))
+
+    def note(self) -> str | None:
+        """What is done about classes that the data have in another order than the network; None where they agree.
+
+        Raises:
+            CheckpointError: The data have other classes.
+        """
+        if self.profile is None:
+            return None
+        theirs = self._split("val").classes
+        if self._order(theirs) == list(range(len(theirs))):
+            return None
+        return (
+            "the data have the classes of the network in another order; their labels were matched by name: "
+            f"{listed(theirs)} -> {listed(self.classes)}"
+        )
+
+    def _order(self, theirs: tuple[str, ...]) -> list[int]:
+        """The network's class for each class of the data."""
+        order = class_order(self.classes, theirs)
+        if order is None:
+            raise CheckpointError(
+                "the data have other classes than this network",
+                where=self.checkpoint or (self.profile and self.profile.name),
+                found=listed(theirs),
+                allowed=f"{listed(self.classes)}, in any order",
+                hint="--classes NAME,NAME,… names the classes of the checkpoint in the order of its output"
+                if self.checkpoint is None
+                else "give the data the classes that the run was trained with",
+            )
+        return order
 
     def calibration(self, count: int) -> Iterator[Tensor]:
         """Normalised training images f32 [1,3,H,W], spread evenly over the split, without augmentation.

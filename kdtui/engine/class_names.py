@@ -1,0 +1,74 @@
+"""Names of classes: where checkpoint files keep them, and how those of two sources are matched."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kdtui.wording import clean
+
+# Keys under which people's files name their classes, and the tables beside the weights in which they are looked for.
+_KEYS = ("classes", "class_names", "CLASSES", "names", "label_names", "id2label")
+_TABLES = ("meta", "config", "hyper_parameters", "hparams", "args", "dataset_meta")
+_MOST_CLASSES = 4096
+_MOST_CHARACTERS = 1024
+_SHOWN = 20  # names that a message spells out
+_SHOWN_CHARACTERS = 60
+# What libraries write where nobody has named anything.
+_PLACEHOLDER = re.compile(r"(class|label)?[ _-]?\d+", re.IGNORECASE)
+
+
+def named_classes(content: Mapping[Any, Any], *, levels: int = 2) -> Iterator[tuple[str, ...]]:
+    """Every list of class names beside the weights of a checkpoint, in the order in which they are believed.
+
+    Args:
+        content: The file's dict.
+        levels: How deep tables inside tables are looked into.
+    """
+    for key in _KEYS:
+        names = _as_names(content.get(key))
+        if names is not None:
+            yield names
+    for key in _TABLES if levels else ():
+        inner = content.get(key)
+        table = vars(inner) if isinstance(inner, argparse.Namespace) else inner
+        if isinstance(table, Mapping):
+            yield from named_classes(table, levels=levels - 1)
+
+
+def _as_names(value: Any) -> tuple[str, ...] | None:
+    """A list of distinct names, or a table from 0, 1, … to names; None for anything else."""
+    if isinstance(value, Mapping):
+        numbered = {str(key): name for key, name in list(value.items())[: _MOST_CLASSES + 1]}
+        value = [numbered.get(str(number)) for number in range(len(numbered))]
+    if not isinstance(value, list | tuple) or not 1 < len(value) <= _MOST_CLASSES:
+        return None
+    names = [name for name in value if isinstance(name, str) and 0 < len(name.strip()) <= _MOST_CHARACTERS]
+    if len(names) != len(value) or all(_PLACEHOLDER.fullmatch(name.strip()) for name in names):
+        return None
+    return tuple(names) if len(set(names)) == len(names) else None
+
+
+def class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+    """Where each of our classes is among theirs; None where one of ours is not, or some of theirs are left over.
+
+    Case, spaces, dashes and underscores do not tell classes apart, unless two classes differ in nothing else.
+    """
+    if set(theirs) != set(ours):
+        theirs, ours = [_plain(name) for name in theirs], [_plain(name) for name in ours]
+    if set(theirs) != set(ours) or len(set(theirs)) != len(theirs) or len(theirs) != len(ours):
+        return None
+    places = {name: place for place, name in enumerate(theirs)}
+    return [places[name] for name in ours]
+
+
+def listed(names: Sequence[object]) -> str:
+    """Names for a message: the first few, each cut to a length."""
+    shown = ", ".join(clean(name)[:_SHOWN_CHARACTERS] for name in names[:_SHOWN])
+    return shown + (f", … ({len(names)} names)" if len(names) > _SHOWN else "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
