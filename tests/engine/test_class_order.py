@@ -147,7 +147,7 @@ def test_check_says_that_the_teacher_is_reordered(tmp_path: Path, trained: Run) 
     profile = profile_of(
         folder_of(tmp_path, ROAD_FIRST), distillation={"enabled": True}, teacher={"checkpoint": str(trained.best)}
     )
-    teacher = next(line for line in check(profile) if line["name"] == "teacher")
+    teacher = next(line for line in check(profile)["checks"] if line["name"] == "teacher")
     assert teacher["ok"] and "reordered by name" in teacher["message"]
 
 
