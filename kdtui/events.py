@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 VERSION = 1
+_TIMES = (0.0, 253_402_300_800.0)
+"""Unix times that an event may have: up to the end of the year 9999, the last that a date can show."""
 
 
 def now() -> float:
@@ -241,14 +243,15 @@ def encode(event: Event) -> bytes:
 def decode(line: bytes | str) -> Event | None:
     """The event on a line; None for a line that is not whole, of an unknown kind, or of other types."""
     try:
-        body = json.loads(line)
+        body = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
         return None
     kind = body.get("kind")
     event = KINDS.get(kind) if isinstance(kind, str) else None
-    if event is None or not isinstance(body.get("time"), int | float):
+    time = body.get("time")
+    if event is None or not isinstance(time, int | float) or not _TIMES[0] <= time < _TIMES[1]:
         return None
     known: dict[str, Any] = {}
     for name, types in _FIELDS[event.kind].items():
@@ -270,6 +273,10 @@ def _numbers(scalars: Mapping[str, Any]) -> bool:
     return all(value is None or (isinstance(value, int | float) and not _huge(value)) for value in scalars.values())
 
 
+def _no_number(constant: str) -> None:
+    """What Python writes for a value that is not finite, and JSON does not know: no value."""
+
+
 def _huge(value: Any) -> bool:
-    """Whether it is an integer that no counter reaches and no float can hold."""
-    return isinstance(value, int) and abs(value) >= 2**63
+    """Whether it is an integer that no counter reaches, or a literal that no float can hold."""
+    return (isinstance(value, int) and abs(value) >= 2**63) or value in (math.inf, -math.inf)

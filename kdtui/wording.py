@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from unicodedata import combining, east_asian_width
 
 
@@ -60,7 +61,7 @@ def mebibytes(value: float | None) -> str:
 
 def span(seconds: float | None) -> str:
     """A duration in at most two units, or a dash."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not 0 <= seconds < math.inf:
         return "-"
     whole = round(seconds)
     if whole < 60:
@@ -70,3 +71,13 @@ def span(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def moment(when: float | None) -> str:
+    """A Unix time to the minute, without the date or the year where they are today's; a dash for no time."""
+    if when is None or not 0 <= when < 253_402_300_800:  # the end of the year 9999, the last that a date can show
+        return "-"
+    local, now = time.localtime(when), time.localtime()
+    if local[:3] == now[:3]:
+        return time.strftime("%H:%M", local)
+    return time.strftime("%m-%d %H:%M" if local[0] == now[0] else "%Y-%m-%d", local)

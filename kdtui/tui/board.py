@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kdtui.store.history import History
 from kdtui.store.listing import Look
@@ -43,7 +44,9 @@ class Board:
         """Take in a look; the ids whose rows are other now."""
         moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
         added = look.changed.keys() - self.rows.keys()
-        self.rows.update(look.changed)
+        # A folder's name is the key of a run everywhere; the id in its row is that name made printable.
+        rows = {run_id: row if row.id == run_id else replace(row, id=run_id) for run_id, row in look.changed.items()}
+        self.rows.update(rows)
         for run_id in look.gone:
             self.rows.pop(run_id, None)
             self.histories.pop(run_id, None)

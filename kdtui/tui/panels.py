@@ -7,14 +7,13 @@ Nothing here knows Textual. A line is a sequence of ``(text, tone)``, a tone bei
 from __future__ import annotations
 
 import math
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 
 from kdtui.events import Failed, Started
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
-from kdtui.wording import number, percent, span
+from kdtui.wording import moment, number, percent, span
 
 Span = tuple[str, str]
 TextLine = tuple[Span, ...]
@@ -72,11 +71,16 @@ def progress(row: RunSummary, history: History | None) -> tuple[float | None, st
     epochs = row.epochs
     share = None
     if started is not None and epochs and started.steps_per_epoch and step is not None:
-        share = min(1.0, step / (epochs * started.steps_per_epoch))
+        share = _within(step, epochs * started.steps_per_epoch)
     elif row.epoch is not None and epochs:
-        share = min(1.0, row.epoch / epochs)
+        share = _within(row.epoch, epochs)
     left = f" eta {span(row.eta_seconds)}" if row.eta_seconds is not None else ""
     return share, f"{_epochs(row, '/')}{left}" if left else f"epoch {_epochs(row, '/')}"
+
+
+def _within(done: int, whole: int) -> float:
+    """The share that is done, in [0, 1] whatever a file says."""
+    return min(1.0, max(0.0, done / whole))
 
 
 def _epochs(row: RunSummary, of: str) -> str:
@@ -216,7 +220,7 @@ def remarks(row: RunSummary, history: History | None) -> list[TextLine]:
     if row.notes:
         lines.append(((row.notes, ""),))
     for noted in history.notes[-8:] if history is not None else ():
-        lines.append(((f"{_clock(noted.time)} ", "muted"), (noted.message, "warn")))
+        lines.append(((f"{moment(noted.time)} ", "muted"), (noted.message, "warn")))
     return lines
 
 
@@ -230,11 +234,11 @@ def attempts(row: RunSummary, history: History | None) -> list[TextLine]:
         lines.append(
             (
                 (f"{started.attempt} ", "strong"),
-                (f"{_clock(started.time)} ", "muted"),
+                (f"{moment(started.time)} ", "muted"),
                 (f"{origin} to epoch {started.epochs}, {_where(started)}", ""),
             )
         )
-    ended = "" if row.last_event is None or row.state is State.RUNNING else f" {_clock(row.last_event)}"
+    ended = "" if row.last_event is None or row.state is State.RUNNING else f" {moment(row.last_event)}"
     detail = f": {row.detail}" if row.detail and row.state is not State.FAILED else ""
     lines.append(((f"{row.state.glyph} {row.state.word.lower()}", "strong"), (f"{ended}{detail}", "")))
     return lines
@@ -264,13 +268,6 @@ def newest(row: RunSummary, history: History | None) -> str:
 
 def _pair(label: str, text: str, tone: str = "") -> TextLine:
     return (f"{label:{_LABEL}}", "muted"), (text, tone)
-
-
-def _clock(when: float) -> str:
-    """The day too, once it is another one."""
-    moment = time.localtime(when)
-    today = time.localtime()[:3] == moment[:3]
-    return time.strftime("%H:%M" if today else "%d.%m. %H:%M", moment)
 
 
 def loss_views(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -111,7 +111,7 @@ def _bar(row: RunSummary, wide: int) -> str:
     share = _done(row)
     if share is None:
         return ""
-    eighths = round(min(1.0, share) * wide * 8)
+    eighths = round(min(1.0, max(0.0, share)) * wide * 8)
     part = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
     return ("█" * (eighths // 8) + part).ljust(wide, "·")
 

@@ -13,19 +13,30 @@ from kdtui.tui.widgets.panel import Panel
 
 ROWS = 4
 """Classes with a bar of their own; of more, the least probable share one."""
-_WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"), (math.inf, "nearly uniform"))
+_WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"))
+_FLAT = "nearly uniform"
+
+
+def normalised(values: Sequence[float]) -> list[float]:
+    """``values`` as a distribution; empty where they are none: one is negative or not finite, or all are zero."""
+    highest = max(values, default=0.0)
+    if not (0 < highest < math.inf and all(value >= 0 for value in values)):
+        return []
+    shares = [value / highest for value in values]  # the sum of the values themselves may be infinite
+    return [share / sum(shares) for share in shares]
 
 
 def softened(probabilities: Sequence[float], temperature: float) -> list[float]:
     """``softmax(z / T)`` of the logits that give ``probabilities`` at T = 1: ``p^(1/T)``, normalised.
 
     Args:
-        probabilities: In [0, 1], one above 0.
-        temperature: Above 0.
+        probabilities: A distribution.
+        temperature: Above 0, finite.
     """
-    logs = [math.log(p) / temperature if p > 0 else -math.inf for p in probabilities]
+    logs = [math.log(p) if p > 0 else -math.inf for p in probabilities]
     highest = max(logs)
-    weights = [math.exp(value - highest) for value in logs]
+    # The difference first: a logarithm over a temperature near zero is infinite, and infinity less itself is no number.
+    weights = [math.exp((value - highest) / temperature) for value in logs]
     return [weight / sum(weights) for weight in weights]
 
 
@@ -66,13 +77,13 @@ class Distribution(Vertical):
             classes: Name and probability at T = 1 of each class.
             temperature: T; anything but a number above 0 is none.
         """
-        if temperature is None or temperature <= 0 or not classes:
+        before = normalised([p for _, p in classes])
+        if temperature is None or not 0 < temperature < math.inf or not before:
             self._bars.show([])
             self._words.show([])
             return
-        before = [p for _, p in classes]
         after = softened(before, temperature)
-        rows = [(name, now, then) for (name, then), now in zip(classes, after, strict=True)]
+        rows = [(name, now, then) for (name, _), now, then in zip(classes, after, before, strict=True)]
         if len(rows) > ROWS:
             rows = _most_probable(rows)
         self._bars.show([Bar(name, now, mark=then) for name, now, then in rows])
@@ -92,7 +103,7 @@ def in_words(before: Sequence[float], after: Sequence[float]) -> str:
 
     def said(probabilities: Sequence[float]) -> tuple[str, str]:
         bits = entropy(probabilities)
-        return f"{bits:.2f}", next(word for bound, word in _WORDS if bits <= bound * most)
+        return f"{bits:.2f}", next((word for bound, word in _WORDS if bits <= bound * most), _FLAT)
 
     (old, old_word), (new, new_word) = said(before), said(after)
     if old == new:
