@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 
 def pytest_collection_finish() -> None:
@@ -9,3 +14,16 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+@pytest.fixture(scope="session")
+def slot_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders for device queues, one for each test."""
+    base = tmp_path_factory.mktemp("slots")
+    return (base / str(number) for number in itertools.count())
+
+
+@pytest.fixture(autouse=True)
+def own_device_queue(slot_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests, and several runs of the suite, do not queue behind each other or behind trainings of this machine."""
+    monkeypatch.setenv("KDTUI_SLOT_DIR", str(next(slot_folders)))

@@ -32,12 +32,13 @@ def _open(runs_dir: Path | None) -> int:
             hint="`kdtui runs`, `kdtui watch latest` and every other command work without it",
         )
     from kdtui.launch.alive import probe
+    from kdtui.launch.device_queue import places
     from kdtui.store.store import RunStore
     from kdtui.tui.terminal import over_ssh
 
     if over_ssh():
         os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)
-    store = RunStore(runs_dir, alive=probe)
+    store = RunStore(runs_dir, alive=probe, places=places)
     try:
         folder = store.root.is_dir() or not store.root.exists()
     except OSError as error:

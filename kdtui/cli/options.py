@@ -82,9 +82,10 @@ Sets = Annotated[
 def open_store(runs_dir: Path | None) -> RunStore:
     """The run store, looking at real processes."""
     from kdtui.launch.alive import probe
+    from kdtui.launch.device_queue import places
     from kdtui.store.store import RunStore
 
-    return RunStore(runs_dir, alive=probe)
+    return RunStore(runs_dir, alive=probe, places=places)
 
 
 def complete_run(incomplete: str) -> list[str]:

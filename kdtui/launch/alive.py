@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdtui.store.identity import boot_id, hostname, start_ticks
+from kdtui.store.identity import boot_id, hostname, process_state, start_ticks
 from kdtui.store.state import Liveness
 
 
 def lives(who: Mapping[str, Any]) -> bool:
     """Whether this very process of this machine still runs."""
     pid, ticks = who.get("pid"), who.get("start_ticks")
-    if not isinstance(pid, int) or pid <= 0 or not ticks or who.get("boot_id") != boot_id():
+    if not isinstance(pid, int) or not 0 < pid < 2**31 or not ticks or who.get("boot_id") != boot_id():
         return False
     return bool(start_ticks(pid) == ticks)
+
+
+def is_suspended(who: Mapping[str, Any]) -> bool:
+    """Whether this very process of this machine is stopped, as by Ctrl-Z or SIGSTOP."""
+    return lives(who) and process_state(who["pid"]) == "T"
 
 
 def probe(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
     """Whether any of ``identities`` lives; unknown for another host, whose processes cannot be seen from here.
 
-    Without a host (its record is lost) the boot tells whether it was this machine.
+    Without a host (its record is lost) the boot tells whether it was this machine. A run is suspended when a rank is,
+    or its supervisor before there are ranks: a supervisor that is stopped later keeps no rank from training.
     """
     here = host == hostname() if host else any(who.get("boot_id") == boot_id() for who in identities)
     if not here:
         return Liveness.UNKNOWN
-    return Liveness.ALIVE if any(lives(who) for who in identities) else Liveness.DEAD
+    living = [place for place, who in enumerate(identities) if lives(who)]
+    if not living:
+        return Liveness.DEAD
+    decisive = [place for place in living if place > 0] or living
+    return Liveness.SUSPENDED if any(is_suspended(identities[place]) for place in decisive) else Liveness.ALIVE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from kdtui.launch.command import cannot_start, engine_command, engine_environmen
 PATIENCE = 10.0
 """Seconds that a verb has to tidy up once it is given up: a call into a library returns before it is interrupted."""
 _LOOK = 0.1
+_PIPE = 1 << 20
 _KEPT = 1 << 16  # bytes of what it wrote on stderr: enough for a traceback
 
 
@@ -45,6 +47,7 @@ def converse(
     cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
+    started: Callable[[int], None] = lambda pid: None,
 ) -> dict[str, Any]:
     """Run the door, tell what it says on the way, and return its one JSON object.
 
@@ -55,6 +58,7 @@ def converse(
         cancelled: Asked ten times a second; once it is true the verb is told to give up.
         environment: Laid over this process's own.
         descriptors: Handed to the process, as locks that must live as long as it does.
+        started: Called with the process's id once it has the descriptors.
 
     Raises:
         Interrupted: It was given up.
@@ -77,7 +81,9 @@ def converse(
         except OSError as error:
             raise cannot_start(argv, error) from error
         with process:
+            _widen(process)
             try:
+                started(process.pid)
                 told = _listen(process, heard, cancelled)
             finally:
                 # A face that was interrupted, or raised while it drew: nobody waits any more.
@@ -87,6 +93,13 @@ def converse(
             raise Interrupted("cancelled")
         answer.seek(0)
         return read_answer(verb, argv, process.returncode, answer.read(), told)
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Give its progress room: an engine whose face is suspended would wait in the middle until somebody reads."""
+    assert process.stderr is not None
+    with contextlib.suppress(OSError, AttributeError):  # above the user's share of pipes; not Linux
+        fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> bytes:

@@ -1,4 +1,4 @@
-"""A device for one alone: every slot of it, so that no training of this store runs beside a measurement."""
+"""A device for one alone: every slot of it, so that no training of this machine runs beside a measurement."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kdtui.errors import Interrupted, UsageError
+from kdtui.launch.device_queue import cpu_names
+from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import Slots, Ticket, capacity, slot_folder
 from kdtui.store.identity import hostname
 
@@ -20,37 +22,38 @@ def alone(
     root: Path,
     device: str,
     *,
-    waiting: Callable[[], None] = lambda: None,
+    waiting: Callable[[str], None] = lambda reason: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Slots]:
-    """Hold every slot of a device of this host.
+    """Hold every slot of a device of this machine.
 
-    Stands in the same line as runs do: it waits for those that run, and runs that come later wait for it. Processes
-    that inherit the slots' descriptors keep the device when this one is killed.
+    Queues as runs do: it waits for those that run, and runs that come later wait for it. Processes that inherit the
+    slots' descriptors keep the device when this one is killed.
 
     Args:
         root: The run store.
         device: ``cpu`` or ``gpu``.
-        waiting: Called once when the device is not free at once.
+        waiting: Called when the device is not free at once, with who holds it or is first, and when that changes.
         cancelled: Asked while it waits.
 
     Raises:
         UsageError: This machine has no such device.
         Interrupted: It was given up while it waited.
+        LaunchError: The folder of the queue cannot be used.
     """
-    folder = slot_folder(root, hostname())
-    names = _every_slot(folder, device)
+    names = _every_slot(root, device)
     if not names:
         raise UsageError("this machine has no such device", where="--device", found=device, allowed="cpu")
-    ticket = Ticket(folder, device, time.time(), f"measure-{os.getpid()}")
-    told = False
+    title = f"kdtui measure (pid {os.getpid()})"
+    ticket = Ticket(root, device, names, time.time(), f"measure-{os.getpid()}", what=title)
+    reason: str | None = None
     try:
-        while (slots := ticket.look(names, len(names))) is None:
+        while (slots := ticket.look(len(names))) is None:
             if cancelled():
                 raise Interrupted("given up while waiting for the device; nothing was measured")
-            if not told:
-                told = True
-                waiting()
+            if (now := ticket.place().reason) != reason:
+                reason = now
+                waiting(reason)
             time.sleep(_LOOK)
     finally:
         ticket.leave()
@@ -60,8 +63,17 @@ def alone(
         slots.release()
 
 
-def _every_slot(folder: Path, device: str) -> tuple[str, ...]:
-    """Slots of the device as this process counts them, and those that another one with another count has made."""
+def _every_slot(root: Path, device: str) -> tuple[str, ...]:
+    """Slots of the device as this process counts them, and those that others with another count have made.
+
+    Of GPUs those that this process or the run store uses: others of the machine compute on their own.
+    """
     own = capacity().names(device)
-    made = [path.name.removeprefix(f"{device}-") for path in sorted(folder.glob(f"{device}-*"))]
-    return (*own, *(name for name in made if name not in own)) if own else ()
+    if not own:
+        return ()
+    made = [path.name.removeprefix(f"{device}-") for path in sorted(slot_folder(root, hostname()).glob(f"{device}-*"))]
+    if device == "cpu":
+        folder = machine_folder()
+        made += cpu_names(folder)
+        folder.close()
+    return tuple(dict.fromkeys((*own, *made)))

@@ -20,6 +20,7 @@ from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives
 from kdtui.launch.command import ENGINE, engine_command
+from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
 from kdtui.store.identity import hostname
 from kdtui.store.names import printable
@@ -54,6 +55,7 @@ class LocalLauncher:
         program = engine_command("train", str(run.path))[0]
         if processes.program(program) is None:
             raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
+        machine_folder().close()  # where it cannot be used, nothing is started that would fail there
         try:
             lock = _lock(run)
         except LaunchError as error:

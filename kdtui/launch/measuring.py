@@ -12,6 +12,7 @@ from kdtui.errors import UsageError
 from kdtui.launch.converse import Step, converse
 from kdtui.launch.exclusive import alone
 from kdtui.measurement import MeasureOptions
+from kdtui.store.identity import identity_of
 from kdtui.store.run import Run
 
 
@@ -48,9 +49,17 @@ def measure(
                 found=run.id,
                 hint=f"kdtui show {run.id} tells how far it came",
             )
-    with alone(
-        root, how.device, waiting=lambda: heard(Step(f"waiting for the {how.device}")), cancelled=cancelled
-    ) as slots:
+
+    def waiting(reason: str) -> None:
+        heard(Step(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
+
+    with alone(root, how.device, waiting=waiting, cancelled=cancelled) as slots:
+
+        def started(pid: int) -> None:
+            # The engine holds the slots now. This process would keep them from others if it were suspended.
+            slots.used_by([identity_of(pid)])
+            slots.release()
+
         environment = {
             "OMP_NUM_THREADS": str(how.threads),
             "CUDA_VISIBLE_DEVICES": slots.names[0] if how.device == "gpu" else "",
@@ -64,6 +73,7 @@ def measure(
             cancelled=cancelled,
             environment=environment,
             descriptors=slots.descriptors,
+            started=started,
         )
     found: dict[str, Any] = answer["runs"]
     return found

@@ -1,26 +1,41 @@
 """Device slots: the queue without a daemon. A slot is an ``flock``; the kernel frees it when its last holder is gone.
 
-Below ``runs/.slots/<host>/``: ``queue`` is held while someone looks, ``<device>-<n>`` while a run uses a device,
-``waiting/<time>-<device>-<id>`` by a supervisor that waits. Descriptors of slots are handed to the ranks, those of
-tickets are not.
+All run stores and users of one machine share its devices, so they queue in one folder (:mod:`shared_folder`):
+``<device>-<key>`` is locked while a process uses that device, ``<time>-<device>-…`` by each process that waits. Both
+say in JSON who that is, which is shown and never obeyed. A waiter that is suspended, or has not looked for a minute,
+keeps its ticket and is passed over. Nothing is locked while a process looks: one that is suspended then blocks nobody.
+
+Supervisors of older versions queue below ``runs/.slots/<host>/`` of their run store only: its slots are taken as well,
+and its tickets count. Descriptors of slots are inherited by the ranks, those of tickets are not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import secrets
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from kdtui import processes
-from kdtui.errors import LaunchError, UsageError
+from kdtui.errors import LaunchError, StoreError, UsageError
+from kdtui.launch.alive import is_suspended
+from kdtui.launch.device_queue import BEAT, Claim, Queue, device_keys, older, read_entry
+from kdtui.launch.shared_folder import is_held, machine_folder, read_json, try_lock, write_text
+from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.names import printable
+from kdtui.store.reading import open_file
+from kdtui.store.run import Run
+from kdtui.store.state import QueuePlace
 
 SLOTS = "KDTUI_SLOTS"
 """``cpu:2,gpu:1``: how many runs share the CPU, and how many GPUs may be used."""
+MOST = 256
+"""Slots of one kind."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +109,12 @@ def _wanted(text: str) -> dict[str, int]:
     wanted = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         device, colon, count = part.partition(":")
-        if device not in ("cpu", "gpu") or not colon or not count.isdecimal() or (device == "cpu" and int(count) < 1):
+        fits = count.isascii() and count.isdecimal() and len(count) <= len(str(MOST)) and int(count) <= MOST
+        if device not in ("cpu", "gpu") or not colon or not fits or (device == "cpu" and int(count) < 1):
             raise UsageError(
                 f"{SLOTS} cannot be read",
-                found=printable(part),
-                allowed="cpu:N with N >= 1 and gpu:N, separated by a comma",
+                found=printable(part)[:80],
+                allowed=f"cpu:N with N from 1 to {MOST} and gpu:N up to {MOST}, separated by a comma",
                 hint=f"for example {SLOTS}=cpu:2,gpu:1",
             )
         wanted[device] = int(count)
@@ -133,121 +149,208 @@ def visible_gpus() -> tuple[str, ...] | None:
     return tuple(str(n) for n, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU ")))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Slots:
     """Taken slots; held until :meth:`release` and every process that inherited ``descriptors`` is gone."""
 
     names: tuple[str, ...]
     descriptors: tuple[int, ...]
+    claim: Claim = field(default_factory=Claim)
+
+    def used_by(self, processes: Sequence[Mapping[str, Any]]) -> None:
+        """Say which processes hold the slots now."""
+        text = replace(self.claim, processes=tuple(processes)).encode()
+        for descriptor in self.descriptors[: len(self.names)]:
+            write_text(descriptor, text)
 
     def release(self) -> None:
-        """Close this process's descriptors."""
-        for descriptor in self.descriptors:
+        """Close this process's descriptors, once."""
+        descriptors, self.descriptors = self.descriptors, ()
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
 class Ticket:
-    """A place in the line of one host and kind of device; first come, first served.
+    """A place in the queue of this machine for one kind of device; first come, first served.
 
     Args:
-        folder: ``runs/.slots/<host>``.
+        root: The run store.
         device: ``cpu`` or ``gpu``.
-        created: Time of the launch: the order of the line.
-        run_id: Tells launches of the same moment apart.
+        names: The slots that would do, as :class:`Place` names them.
+        created: Time of the launch: the order of the queue.
+        run_id: The run, or what else is done with the device.
+        what: What is shown to others that wait; default the run's id.
+
+    Raises:
+        LaunchError: The folder of the queue cannot be used.
     """
 
-    def __init__(self, folder: Path, device: str, created: float, run_id: str) -> None:
-        self._folder = folder
+    def __init__(
+        self, root: Path, device: str, names: Sequence[str], created: float, run_id: str, *, what: str | None = None
+    ) -> None:
+        keys = device_keys(device, names)
+        self._keys = dict(zip(names, keys, strict=True))
         self._device = device
-        self._waiting = folder / "waiting"
-        self._path = self._waiting / f"{created:020.6f}-{device}-{run_id}"
-        self._waiting.mkdir(parents=True, exist_ok=True)
-        # The ticket must be locked before anyone can see it free: a free ticket is a dead waiter's.
-        with _queue(folder, wait=True):
-            self._fd: int | None = _lock(self._path)
+        self._claim = Claim(what or run_id, os.path.realpath(root), run_id, tuple(keys), (own_identity(),))
+        text = self._claim.encode()
+        self._shared = machine_folder()
+        self._name = f"{created:020.6f}-{device}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._fd: int | None = self._shared.publish(self._name, text)
+        self._beaten = time.monotonic()
+        self._old = _OldQueue(root, device, f"{created:020.6f}-{device}-{run_id}", text)
 
-    def look(self, names: tuple[str, ...], count: int) -> Slots | None:
-        """Take ``count`` of ``names`` if they are free and nobody older waits; all of them in one look, or none."""
-        with _queue(self._folder, wait=False) as mine:
-            if not mine or self._older_waits():
-                return None
-            return _take(self._folder, self._device, names, count)
+    def look(self, count: int) -> Slots | None:
+        """Take ``count`` slots if they are free and no older ticket waits for any of them; all in one look, or none.
+
+        Raises:
+            LaunchError: The folder of the queue cannot be used.
+        """
+        self._beat()
+        if self._older_waits() or self._old.older_waits():
+            return None
+        return self._take(count)
+
+    def place(self) -> QueuePlace:
+        """Where this ticket is in the queue, and what it waits for."""
+        queue = Queue.read(self._shared)
+        return next((queue.place(waiter) for waiter in queue.waiters if waiter.name == self._name), QueuePlace(0))
 
     def leave(self) -> None:
-        """Give the place up."""
+        """Release the ticket."""
         if self._fd is not None:
-            self._path.unlink(missing_ok=True)
+            self._shared.unlink(self._name)
+            os.close(self._fd)
+            self._old.leave()
+            self._shared.close()
+            self._fd = None
+
+    def _beat(self) -> None:
+        if self._fd is not None and time.monotonic() - self._beaten > BEAT:
+            self._beaten = time.monotonic()
+            os.utime(self._fd)
+
+    def _older_waits(self) -> bool:
+        wanted = set(self._claim.keys)
+        for name in older(self._shared.names(), self._name, self._device):
+            waiter = read_entry(self._shared, name)
+            if waiter is None:
+                self._shared.unlink(name)  # its process is gone: the lock was free
+            elif wanted & set(waiter.claim.keys) and not waiter.passed_over:
+                return True
+        return False
+
+    def _take(self, count: int) -> Slots | None:
+        names: list[str] = []
+        shared: list[int] = []
+        old: list[int] = []
+        for name, key in self._keys.items():
+            if len(names) == count:
+                break
+            if (descriptor := self._shared.lock(key)) is None:
+                continue
+            shared.append(descriptor)
+            if (locked := self._old.lock(name)) is None:
+                os.close(shared.pop())
+                continue
+            old += locked
+            names.append(name)
+        slots = Slots(tuple(names), (*shared, *old), self._claim)
+        if len(names) == count:
+            slots.used_by(self._claim.processes)
+            return slots
+        slots.release()
+        return None
+
+
+class _OldQueue:
+    """The queue of one run store, in which supervisors of older versions wait.
+
+    Where this user may not write there, its slots are still locked, and the ticket is left out.
+    """
+
+    def __init__(self, root: Path, device: str, name: str, text: bytes) -> None:
+        self._root, self._device, self._name = root, device, name
+        self._folder = slot_folder(root, hostname())
+        self._waiting = self._folder / "waiting"
+        self._fd: int | None = None
+        try:
+            self._waiting.mkdir(parents=True, exist_ok=True)
+            # Locked before its name can be seen: older versions remove a ticket that is not.
+            aside = self._waiting / f".new-{os.getpid()}-{secrets.token_hex(4)}"
+            descriptor = open_file(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            if try_lock(descriptor):
+                self._fd = descriptor
+                write_text(descriptor, text)
+                aside.rename(self._waiting / name)
+        except PermissionError:
+            return
+        except OSError as error:
+            raise _unusable(self._waiting, error) from error
+
+    def older_waits(self) -> bool:
+        """Whether a supervisor of an older version, which no ticket of the machine's folder stands for, is first."""
+        for path in sorted(self._waiting.glob(f"*-{self._device}-*")):
+            if path.name >= self._name:
+                return False
+            try:
+                descriptor = open_file(path)
+            except OSError:  # gone meanwhile
+                continue
+            try:
+                if not is_held(descriptor):
+                    path.unlink(missing_ok=True)
+                # A ticket that says who waits has another one in the machine's folder, which counts.
+                elif read_json(descriptor) is None and not self._suspended(path.name):
+                    return True
+            except PermissionError:  # a dead ticket of another user: it does no harm
+                continue
+            finally:
+                os.close(descriptor)
+        return False
+
+    def _suspended(self, name: str) -> bool:
+        run_id = name.split(f"-{self._device}-", 1)[1]
+        if (measuring := run_id.removeprefix("measure-")).isdecimal():
+            return is_suspended(identity_of(int(measuring)))
+        try:
+            record = Run(self._root / run_id).launch_record()
+        except StoreError:  # damaged: nothing says so
+            return False
+        return record is not None and is_suspended(record.identity)
+
+    def lock(self, name: str) -> tuple[int, ...] | None:
+        """The descriptor of a slot's lock, or None where it is held; none where this user cannot make the file."""
+        path = self._folder / f"{self._device}-{name.replace('/', '_')}"
+        try:
+            try:
+                descriptor = open_file(path, os.O_RDWR)
+            except FileNotFoundError:
+                descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+            except PermissionError:  # a lock needs no more than reading
+                descriptor = open_file(path)
+            return (descriptor,) if try_lock(descriptor) else None
+        except PermissionError:
+            return ()
+        except OSError as error:
+            raise _unusable(path, error) from error
+
+    def leave(self) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                (self._waiting / self._name).unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
 
-    def _older_waits(self) -> bool:
-        for path in sorted(self._waiting.glob(f"*-{self._device}-*")):
-            if path.name >= self._path.name:
-                return False
-            descriptor = _lock(path)
-            if descriptor is None:
-                return True
-            path.unlink(missing_ok=True)  # its supervisor died: the lock was free
-            os.close(descriptor)
-        return False
+
+def _unusable(path: Path, error: OSError) -> LaunchError:
+    return LaunchError(
+        "A device slot of this run store cannot be locked",
+        where=path,
+        found=error.strerror,
+        hint="choose another place with --runs-dir or KDTUI_RUNS",
+    )
 
 
 def slot_folder(root: Path, host: str) -> Path:
-    """Where the slots of ``host`` lie in the store at ``root``."""
+    """Where older versions keep the slots of ``host`` in the store at ``root``."""
     return root / ".slots" / "".join(c if c.isalnum() or c in "-._" else "_" for c in host).lstrip(".")
-
-
-def _take(folder: Path, device: str, names: tuple[str, ...], count: int) -> Slots | None:
-    taken: list[tuple[str, int]] = []
-    for name in names:
-        if len(taken) == count:
-            break
-        descriptor = _lock(folder / f"{device}-{name.replace('/', '_')}")
-        if descriptor is not None:
-            taken.append((name, descriptor))
-    slots = Slots(tuple(name for name, _ in taken), tuple(descriptor for _, descriptor in taken))
-    if len(taken) == count:
-        return slots
-    slots.release()
-    return None
-
-
-def _lock(path: Path) -> int | None:
-    """A locked descriptor of ``path``, or None when someone else holds it.
-
-    Raises:
-        LaunchError: The file cannot be opened or locked.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise LaunchError("A slot cannot be opened", where=path, found=error.strerror) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError as error:
-        os.close(descriptor)
-        raise LaunchError(
-            "This file system has no locks, which the queue needs",
-            where=path,
-            found=error.strerror,
-            hint="choose another place with --runs-dir or KDTUI_RUNS",
-        ) from error
-    return descriptor
-
-
-@contextlib.contextmanager
-def _queue(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """The right to look; False when someone else has it and ``wait`` is False."""
-    descriptor = os.open(folder / "queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

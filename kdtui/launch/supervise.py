@@ -25,7 +25,7 @@ from typing import Any
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
 from kdtui.launch.command import engine_command, engine_environment, free_port, rank_environment
-from kdtui.launch.slots import Slots, Ticket, slot_folder
+from kdtui.launch.slots import Slots, Ticket
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
 
@@ -81,6 +81,9 @@ class Supervisor:
                 self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
                 return
             ranks = self._start(slots)
+            # The ranks hold the slots now. This process would keep them from others if it were suspended.
+            slots.used_by(self.record.ranks)
+            slots.release()
         except (KdtuiError, OSError) as error:
             # No rank lives, so this is the only writer, and the only one who knows why.
             self._say(_failed(error), Exited(self.attempt, 3))
@@ -92,12 +95,11 @@ class Supervisor:
 
     def _wait_for_slots(self) -> Slots | None:
         """The slots, or None when the run was stopped before it got them."""
-        folder = slot_folder(self.run.path.parent, self.record.host)
-        ticket = Ticket(folder, self.record.device, self.record.created, self.run.id)
+        ticket = Ticket(self.run.path.parent, self.record.device, self.slot_names, self.record.created, self.run.id)
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
             while not (self._stop_asked or self.run.stop_requested()):
-                slots = ticket.look(self.slot_names, count)
+                slots = ticket.look(count)
                 if slots is not None:
                     return slots
                 self._sleep(LOOK)

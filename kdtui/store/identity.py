@@ -38,13 +38,27 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int | None:
     """When ``pid`` started, in clock ticks since boot; None when it is gone or only waits to be reaped."""
+    fields = _stat(pid)
+    if fields is None:
+        return None if (PROC / "self").exists() else _start_without_proc(pid)
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def process_state(pid: int) -> str | None:
+    """The letter of a process's state, ``T`` for one that is stopped; None when it is gone or cannot be seen."""
+    fields = _stat(pid)
+    if fields is not None:
+        return fields[0].decode()
+    return None if (PROC / "self").exists() else _state_without_proc(pid)
+
+
+def _stat(pid: int) -> list[bytes] | None:
     try:
         stat = (PROC / str(pid) / "stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None if (PROC / "self").exists() else _start_without_proc(pid)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or hidden by `hidepid`
+        return None
     # The program's name stands in parentheses and may hold anything; the rest follows the last ')'.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def _start_without_proc(pid: int) -> int | None:
@@ -54,6 +68,15 @@ def _start_without_proc(pid: int) -> int | None:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
     except psutil.NoSuchProcess:
+        return None
+
+
+def _state_without_proc(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return "T" if psutil.Process(pid).status() == psutil.STATUS_STOPPED else "R"
+    except psutil.Error:
         return None
 
 

@@ -41,12 +41,35 @@ class Liveness(Enum):
     """Whether any process of a run lives; another host's processes cannot be seen."""
 
     ALIVE = "alive"
+    SUSPENDED = "suspended"
     DEAD = "dead"
     UNKNOWN = "unknown"
 
 
 Alive = Callable[[str, Sequence[Mapping[str, Any]]], Liveness]
 """``(host, identities) -> Liveness``; identities are ``{"pid", "start_ticks", "boot_id"}``."""
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """Where a waiting run is in the device queue of its machine.
+
+    Attributes:
+        number: 1-based; 0 for one that is passed over.
+        reason: What of another run store, or suspended, is in front of it, or why it is passed over; often empty.
+    """
+
+    number: int
+    reason: str = ""
+
+
+Places = Callable[[Path], Mapping[str, QueuePlace]]
+"""``(root) -> {run id: QueuePlace}`` of the runs of a store that wait on this machine."""
+
+
+def no_places(root: Path) -> Mapping[str, QueuePlace]:
+    """The places of a store that was given no way to look at the machine's queue."""
+    return {}
 
 
 def cannot_tell(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
@@ -89,7 +112,7 @@ def derive(facts: Facts) -> State:
     if facts.word is not None:
         return _WORDS[facts.word]
     recent = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
-    if facts.alive is Liveness.ALIVE or (facts.alive is Liveness.UNKNOWN and recent):
+    if facts.alive in (Liveness.ALIVE, Liveness.SUSPENDED) or (facts.alive is Liveness.UNKNOWN and recent):
         return State.RUNNING if facts.started else State.QUEUED
     return State.LOST
 
@@ -109,7 +132,8 @@ class RunSummary:
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None when not distilling, as ``temperature``.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
-        waiting_since: When a run that waits for a slot was launched: the order of the queue.
+        waiting_since: When a run that waits for a slot was launched: the order of the queue. None for one that is
+            passed over.
         place: 1-based place in that queue, once all rows are known.
         error: Class name of the failure.
         warnings: ``{"code", "message", "hint"}`` of what is probably wrong, oldest first.

@@ -21,8 +21,8 @@ from kdtui.store.cache import SummaryCache
 from kdtui.store.names import check_name, is_safe, printable
 from kdtui.store.reading import reading
 from kdtui.store.run import Notes, Run
-from kdtui.store.state import Alive, RunSummary, State, cannot_tell
-from kdtui.store.summary import number_the_queue, summarize
+from kdtui.store.state import Alive, Places, RunSummary, State, cannot_tell, no_places
+from kdtui.store.summary import number_the_queue, placed, summarize
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -37,16 +37,18 @@ class RunStore:
     Args:
         root: The folder; default ``$KDTUI_RUNS``, else ``runs`` here.
         alive: Looks at processes. The store knows files only, so it is given this.
+        places: Looks at the device queue of this machine, which is not the store's alone.
     """
 
-    def __init__(self, root: Path | str | None = None, alive: Alive = cannot_tell) -> None:
+    def __init__(self, root: Path | str | None = None, alive: Alive = cannot_tell, places: Places = no_places) -> None:
         self.root = Path(root or os.environ.get("KDTUI_RUNS") or "runs").absolute()
         self._alive = alive
+        self._places = places
         self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
 
     def for_thread(self) -> RunStore:
         """The same folder with a cache of its own: a cache belongs to one thread."""
-        return RunStore(self.root, self._alive)
+        return RunStore(self.root, self._alive, self._places)
 
     def create(
         self,
@@ -204,7 +206,7 @@ class RunStore:
         return sorted(rows, key=lambda row: (row.created or 0.0, row.id))
 
     def look_at(self, runs: Iterable[Run]) -> list[RunSummary]:
-        """The rows of ``runs`` in their order, places in the queue left out; nothing is written."""
+        """The rows of ``runs`` in their order, with their places in the queue of this machine; nothing is written."""
         now = time.time()
         rows = []
         for run in runs:
@@ -213,6 +215,9 @@ class RunStore:
                 # Its last word may have been written between the look at the file and the look at the processes.
                 row = summarize(run, self._cache.digest(run), self._alive, now)
             rows.append(row)
+        if any(row.waiting_since is not None for row in rows):
+            places = self._places(self.root)
+            rows = [row if row.waiting_since is None else placed(row, places) for row in rows]
         return rows
 
     def keep(self, whole: Iterable[Run] | None = None) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from kdtui.store.digest import Digest
 from kdtui.store.names import printable
 from kdtui.store.run import Run
-from kdtui.store.state import Alive, Facts, Liveness, RunSummary, State, derive
+from kdtui.store.state import Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
 
 SILENT = 120.0
 """Seconds without an event after which a running run is shown as silent."""
@@ -34,6 +34,7 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
     channels = shown.get("decoder_channels")
     shown["decoder_channels"] = tuple(channels) if isinstance(channels, list) else channels
     shown["tags"], shown["warnings"] = tuple(shown["tags"]), tuple(shown["warnings"])
+    waits = state is State.QUEUED and not digest.spawned and liveness is not Liveness.SUSPENDED
     eta = None
     if state is State.RUNNING and digest.steps_left is not None and digest.seconds_per_step is not None:
         eta = digest.steps_left * digest.seconds_per_step
@@ -43,13 +44,26 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
         state=state,
         detail="; ".join(detail for detail in details if detail),
         eta_seconds=eta,
-        waiting_since=digest.queue_key if state is State.QUEUED and not digest.spawned else None,
+        waiting_since=digest.queue_key if waits else None,
         **shown,
     )
 
 
+def placed(row: RunSummary, places: Mapping[str, QueuePlace]) -> RunSummary:
+    """A waiting row with its place in the queue of this machine; unchanged where that is not known."""
+    place = places.get(row.path.name)
+    if place is None:
+        return row
+    if place.number == 0:
+        return replace(row, detail=place.reason, waiting_since=None)
+    words = [f"{row.detail}, number {place.number} in line", place.reason]
+    return replace(row, detail="; ".join(filter(None, words)), place=place.number)
+
+
 def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
     """The waiting ones of ``rows`` by id, each told its place: one line per host and kind of device.
+
+    Of another host, and of supervisors of an older version, the queue is what the rows say.
 
     Args:
         rows: All rows of a store, as :func:`summarize` made them.
@@ -60,6 +74,9 @@ def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
     for _, run_id, row in waiting:
         line = (row.host, row.device)
         places[line] = places.get(line, 0) + 1
+        if row.place is not None:
+            numbered[run_id] = row
+            continue
         detail = f"{row.detail}, number {places[line]} in line"
         numbered[run_id] = replace(row, detail=detail, place=places[line])
     return numbered
@@ -67,8 +84,13 @@ def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
 
 def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, heard: float | None) -> str:
     host = printable(digest.host) or "unknown"
+    suspended = liveness is Liveness.SUSPENDED
+    if state is State.QUEUED and suspended:
+        return "suspended" if digest.spawned else "suspended, passed over"
     if state is State.QUEUED:
         return "starting" if digest.spawned else f"waits for a {printable(digest.device) or 'device'} slot"
+    if state is State.RUNNING and suspended:
+        return "suspended"
     if state is State.RUNNING:
         return f"silent {_span(silent)}" if silent is not None and silent >= SILENT else ""
     if state is State.LOST and liveness is Liveness.UNKNOWN:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.launch.alive import probe
+from kdtui.launch.device_queue import places
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.store import RunStore
 from tests.launch.processes import end_everything
@@ -24,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    store = RunStore(tmp_path / "runs", alive=probe)
+    store = RunStore(tmp_path / "runs", alive=probe, places=places)
     yield store
     end_everything(store)
 

@@ -23,11 +23,11 @@ def folder(root: Path) -> Path:
 
 def test_nobody_gets_a_slot_beside_it_and_everybody_afterwards(tmp_path: Path) -> None:
     told: list[bool] = []
-    with alone(tmp_path, "cpu", waiting=lambda: told.append(True)) as slots:
+    with alone(tmp_path, "cpu", waiting=lambda reason: told.append(True)) as slots:
         assert len(slots.names) == 2
-        other = Ticket(folder(tmp_path), "cpu", 1.0, "other")
-        assert other.look(("0", "1"), 1) is None
-    taken = other.look(("0", "1"), 2)
+        other = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "other")
+        assert other.look(1) is None
+    taken = other.look(2)
     assert taken is not None
     taken.release()
     other.leave()
@@ -35,8 +35,8 @@ def test_nobody_gets_a_slot_beside_it_and_everybody_afterwards(tmp_path: Path) -
 
 
 def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
-    running = Ticket(folder(tmp_path), "cpu", 1.0, "running")
-    held = running.look(("0", "1"), 1)
+    running = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "running")
+    held = running.look(1)
     running.leave()
     assert held is not None
     looks: list[bool] = []
@@ -48,7 +48,7 @@ def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
     told: list[bool] = []
     with (
         pytest.raises(Interrupted),
-        alone(tmp_path, "cpu", waiting=lambda: told.append(True), cancelled=cancelled),
+        alone(tmp_path, "cpu", waiting=lambda reason: told.append(True), cancelled=cancelled),
     ):
         pass
     assert told == [True]
@@ -57,15 +57,15 @@ def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
 
 
 def test_whoever_came_first_goes_first(tmp_path: Path) -> None:
-    older = Ticket(folder(tmp_path), "cpu", 1.0, "older")
+    older = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "older")
     with pytest.raises(Interrupted), alone(tmp_path, "cpu", cancelled=lambda: True):
         pass
     older.leave()
 
 
 def test_slots_that_another_process_counts_are_taken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticket = Ticket(folder(tmp_path), "cpu", 1.0, "training")
-    held = ticket.look(("0", "1"), 2)
+    ticket = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "training")
+    held = ticket.look(2)
     ticket.leave()
     assert held is not None
     held.release()

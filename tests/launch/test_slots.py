@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,13 @@ from kdtui.errors import UsageError
 from kdtui.events import Started
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.slots import Capacity, Ticket, capacity, slot_folder
-from kdtui.launch.supervise import LOOK
+from kdtui.store.identity import hostname
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.launch.processes import (
     events,
     eventually,
     gone,
-    is_locked,
     kill,
     kinds,
     make,
@@ -50,7 +50,22 @@ class TestCapacity:
         assert capacity() == found
 
     @pytest.mark.parametrize(
-        "slots", ["2", "cpu", "cpu:", "cpu:x", "cpu:-1", "cpu:0", "tpu:1", "cpu:2;gpu:1", "cpu:1.5"]
+        "slots",
+        [
+            "cpu:9999999999",
+            "gpu:257",
+            "cpu:" + "1" * 5000,
+            "cpu:٣",
+            "2",
+            "cpu",
+            "cpu:",
+            "cpu:x",
+            "cpu:-1",
+            "cpu:0",
+            "tpu:1",
+            "cpu:2;gpu:1",
+            "cpu:1.5",
+        ],
     )
     def test_what_cannot_be_read_is_told(self, monkeypatch: pytest.MonkeyPatch, slots: str) -> None:
         monkeypatch.setenv("KDTUI_SLOTS", slots)
@@ -88,64 +103,75 @@ class TestCapacity:
         assert capacity().gpu == ("0", "1")
 
 
+def waiting(root: Path) -> list[Path]:
+    """Tickets, in the machine's folder and in the store's."""
+    machine = [path for path in Path(os.environ["KDTUI_SLOT_DIR"]).iterdir() if path.name[0].isdigit()]
+    return machine + list((slot_folder(root, hostname()) / "waiting").iterdir())
+
+
 class TestTicket:
     def test_the_older_goes_first_and_others_wait(self, tmp_path: Path) -> None:
-        young = Ticket(tmp_path, "cpu", 2.0, "young")
-        old = Ticket(tmp_path, "cpu", 1.0, "old")
-        other = Ticket(tmp_path, "gpu", 3.0, "other")
-        assert young.look(("0",), 1) is None
-        elsewhere = other.look(("0",), 1)
+        young = Ticket(tmp_path, "cpu", ["0"], 2.0, "young")
+        old = Ticket(tmp_path, "cpu", ["0"], 1.0, "old")
+        other = Ticket(tmp_path, "gpu", ["0"], 3.0, "other")
+        assert young.look(1) is None
+        elsewhere = other.look(1)
         assert elsewhere is not None
-        slots = old.look(("0",), 1)
+        slots = old.look(1)
         assert slots is not None
         old.leave()
-        assert young.look(("0",), 1) is None
+        assert young.look(1) is None
         slots.release()
-        again = young.look(("0",), 1)
+        again = young.look(1)
         assert again is not None
         for taken in (again, elsewhere):
             taken.release()
         for ticket in (young, other):
             ticket.leave()
-        assert list((tmp_path / "waiting").iterdir()) == []
+        assert waiting(tmp_path) == []
 
     def test_several_slots_are_taken_in_one_look_or_not_at_all(self, tmp_path: Path) -> None:
-        one = Ticket(tmp_path, "gpu", 1.0, "one")
-        taken = one.look(("0", "1", "2"), 1)
+        names = ["0", "1", "2"]
+        one = Ticket(tmp_path, "gpu", names, 1.0, "one")
+        taken = one.look(1)
         one.leave()
         assert taken is not None
-        three = Ticket(tmp_path, "gpu", 2.0, "three")
-        assert three.look(("0", "1", "2"), 3) is None
-        assert [is_locked(tmp_path / f"gpu-{n}") for n in range(3)] == [True, False, False]
+        three = Ticket(tmp_path, "gpu", names, 2.0, "three")
+        assert three.look(3) is None
+        assert [slot_is_held(RunStore(tmp_path), f"gpu-{n}") for n in range(3)] == [True, False, False]
         taken.release()
-        all_three = three.look(("0", "1", "2"), 3)
+        all_three = three.look(3)
         assert all_three is not None
         assert all_three.names == ("0", "1", "2")
         all_three.release()
         three.leave()
 
-    def test_nobody_looks_while_another_does(self, tmp_path: Path) -> None:
-        import fcntl
+    def test_an_older_ticket_for_other_devices_is_passed(self, tmp_path: Path) -> None:
+        holder = Ticket(tmp_path, "gpu", ["0"], 1.0, "holder")
+        held = holder.look(1)
+        holder.leave()
+        older, younger = (Ticket(tmp_path, "gpu", [name], float(name) + 2, "r") for name in ("0", "1"))
+        assert older.look(1) is None
+        taken = younger.look(1)
+        assert taken is not None and held is not None
+        for slots in (held, taken):
+            slots.release()
+        for ticket in (older, younger):
+            ticket.leave()
 
-        ticket = Ticket(tmp_path, "cpu", 1.0, "r")
-        with (tmp_path / "queue").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            assert ticket.look(("0",), 1) is None
-        slots = ticket.look(("0",), 1)
+    def test_a_dead_waiters_ticket_is_removed(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, os; from pathlib import Path; from kdtui.launch.slots import Ticket;"
+            "Ticket(Path(sys.argv[1]), 'cpu', ['0'], 0.5, 'dead'); os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+        assert len(waiting(tmp_path)) == 2
+        ticket = Ticket(tmp_path, "cpu", ["0"], 1.0, "r")
+        slots = ticket.look(1)
         assert slots is not None
         slots.release()
         ticket.leave()
-
-    def test_a_dead_waiters_ticket_is_thrown_away(self, tmp_path: Path) -> None:
-        (tmp_path / "waiting").mkdir()
-        dead = tmp_path / "waiting" / f"{0.5:020.6f}-cpu-dead"
-        dead.touch()
-        ticket = Ticket(tmp_path, "cpu", 1.0, "r")
-        slots = ticket.look(("0",), 1)
-        assert slots is not None
-        assert not dead.exists()
-        slots.release()
-        ticket.leave()
+        assert waiting(tmp_path) == []
 
     def test_a_hosts_name_is_no_way_out(self, tmp_path: Path) -> None:
         assert slot_folder(tmp_path, "../../x y").parent == tmp_path / ".slots"
@@ -251,17 +277,45 @@ def test_a_waiting_run_never_passes_an_older_one_that_wants_more(
     reaches(store, small, State.RUNNING)
 
 
-def test_nobody_passes_an_older_run_that_is_held_up(store: RunStore, launcher: LocalLauncher) -> None:
-    first, old, young = (make(store, {"*": [{"wait_for": "go"}]}, name=name) for name in ("first", "old", "young"))
-    for run in (first, old, young):
+def test_a_suspended_waiter_is_passed_over_and_takes_its_place_again(store: RunStore, launcher: LocalLauncher) -> None:
+    names = ("first", "old", "young", "last")
+    first, old, young, last = runs = [make(store, {"*": [{"wait_for": "go"}]}, name=name) for name in names]
+    for run in runs:
         launcher.launch(run)
     reaches(store, first, State.RUNNING)
     os.kill(record_of(old).pid, signal.SIGSTOP)
+    eventually(lambda: [row.place for row in store.summaries()] == [None, None, 1, 2], "passed over")
+    rows = store.summaries()
+    assert rows[1].detail == "suspended, passed over"
+    assert rows[2].detail == f"waits for a cpu slot, number 1 in line; {old.id} is suspended and passed over"
     (first.path / "go").touch()
-    gone(record_of(first))
-    time.sleep(5 * LOOK)  # several looks of the younger at a free slot
-    assert not slot_is_held(store)
-    assert [store.summary(run).state for run in (old, young)] == [State.QUEUED, State.QUEUED]
+    reaches(store, young, State.RUNNING)
+    assert store.summary(old).state is State.QUEUED
     os.kill(record_of(old).pid, signal.SIGCONT)
+    eventually(lambda: store.summary(old).place == 1, "its place")
+    (young.path / "go").touch()
     reaches(store, old, State.RUNNING)
-    assert store.summary(young).state is State.QUEUED
+    assert store.summary(last).state is State.QUEUED
+
+
+def test_who_holds_a_device_and_is_suspended_is_named(store: RunStore, launcher: LocalLauncher) -> None:
+    first, second = (make(store, {"*": [{"steps": 1}, {"wait_for": "go"}]}, name=name) for name in ("a", "b"))
+    for run in (first, second):
+        launcher.launch(run)
+    trains(store, first)
+    os.kill(record_of(first).ranks[0]["pid"], signal.SIGSTOP)
+    row = eventually(lambda: (row := store.summary(first)).detail == "suspended" and row, "suspended")
+    assert row.state is State.RUNNING
+    assert store.summary(second).detail == f"waits for a cpu slot, number 1 in line; held by {first.id}, suspended"
+
+
+def test_a_suspended_supervisor_does_not_keep_the_slot_of_ranks_that_ended(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    first, second = (make(store, {"*": [{"steps": 1}, {"wait_for": "go"}]}, name=name) for name in ("a", "b"))
+    for run in (first, second):
+        launcher.launch(run)
+    trains(store, first)
+    os.kill(record_of(first).pid, signal.SIGSTOP)
+    (first.path / "go").touch()
+    trains(store, second)

@@ -35,7 +35,7 @@ def test_without_a_word_the_processes_decide(facts: Facts) -> None:
     state = derive(facts)
     if facts.alive is Liveness.DEAD:
         assert state is State.LOST
-    elif facts.alive is Liveness.ALIVE:
+    elif facts.alive in (Liveness.ALIVE, Liveness.SUSPENDED):
         assert state is (State.RUNNING if facts.started else State.QUEUED)
     else:
         heard = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
