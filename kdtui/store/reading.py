@@ -60,20 +60,44 @@ def _not_a_file(mode: int, path: Path) -> NotAFile:
     return NotAFile(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file", str(path))
 
 
-def read_file(path: Path) -> bytes:
+class TooLarge(OSError):
+    """A file with more bytes than its reader takes; ``strerror`` names both sizes."""
+
+
+def read_file(path: Path, *, most: int | None = None) -> bytes:
     """All bytes of a regular file.
 
+    Args:
+        path: The file, or a link to it.
+        most: Largest number of bytes that is read; the size is checked before the first byte.
+
     Raises:
+        TooLarge: It has more than ``most`` bytes.
         OSError: As :func:`open_file`, or it cannot be read.
     """
     descriptor = open_file(path)
     try:
-        pieces = []
+        size = os.fstat(descriptor).st_size
+        if most is not None and size > most:
+            raise TooLarge(errno.EFBIG, f"it has {byte_count(size)}, at most {byte_count(most)} are read", str(path))
+        pieces, left = [], most
         while piece := os.read(descriptor, 1 << 16):
             pieces.append(piece)
+            if left is not None and (left := left - len(piece)) < 0:  # it grew while it was read
+                raise TooLarge(errno.EFBIG, f"it has more than {byte_count(most)}", str(path))
         return b"".join(pieces)
     finally:
         os.close(descriptor)
+
+
+def byte_count(size: int | None) -> str:
+    """A number of bytes with the unit that keeps it short."""
+    amount = float(size or 0)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if amount >= 10 or unit == "bytes" else f"{amount:.1f} {unit}"
 
 
 def reading(path: Path) -> BinaryIO:

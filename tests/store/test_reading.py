@@ -12,7 +12,7 @@ import pytest
 
 from kdtui.errors import StoreError
 from kdtui.profile import Profile
-from kdtui.store.reading import NotAFile, appending, open_file, read_file, reading
+from kdtui.store.reading import NotAFile, TooLarge, appending, open_file, read_file, reading
 from kdtui.store.run import EventLog, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
@@ -155,3 +155,17 @@ def test_a_stop_that_cannot_be_taken_away_is_told(run: Run) -> None:
     run.stop_path.mkdir()
     with pytest.raises(StoreError, match="cannot be taken away"):
         run.clear_stop()
+
+
+def test_a_file_larger_than_its_bound_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * 1000)
+    assert len(read_file(path, most=1000)) == 1000
+    os.truncate(path, 2**40)
+    with pytest.raises(TooLarge, match="it has 1024 GiB, at most 1000 bytes are read"):
+        read_file(path, most=1000)
+
+
+def test_a_file_that_has_no_size_is_bounded_while_it_is_read() -> None:
+    with pytest.raises(TooLarge, match="more than 4 bytes"):
+        read_file(Path("/proc/self/maps"), most=4)
