@@ -41,6 +41,8 @@ def data_fingerprint(data: Data, split: str) -> str:
     else:
         stamps = []
     description = data.model_dump(mode="json", exclude=_TRAINING_ONLY)
+    if description.get("value_range", ...) is None:  # as what was kept before there was such a key
+        del description["value_range"]
     return json.dumps([description, split, stamps], sort_keys=True)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kdtui.profile.limits import MOST_EPOCHS
 
@@ -20,6 +20,7 @@ Bool = Annotated[bool, Field(strict=True)]
 _MOST_SAMPLES = 100_000_000
 _MOST_IMAGES = 65_536
 _RARELY = 1_000_000
+PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 # What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
@@ -75,6 +76,25 @@ class SyntheticData(DataTable):
         return "hierarchical"
 
 
+class ImageData(DataTable):
+    """What data of image files have.
+
+    Attributes:
+        value_range: The values in the image files that become black and white, such as [0, 4095] for 12 bits in 16-bit
+            files (a list of two). Default: 8-bit values as they are, the upper byte of 16-bit ones.
+    """
+
+    value_range: tuple[PixelValue, ...] | None = None
+
+    @field_validator("value_range")
+    @classmethod
+    def _two_that_rise(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not (len(value) == 2 and value[0] < value[1]):
+            found = ", ".join(f"{number:g}" for number in value[:4])
+            raise ValueError(f"found [{found}]; allowed: two rising numbers, [LOWEST, HIGHEST]")
+        return value
+
+
 class CocoSplit(Table):
     """One split: the folder of images and the instance JSON."""
 
@@ -82,7 +102,7 @@ class CocoSplit(Table):
     annotations: str = Field(min_length=1)
 
 
-class CocoData(DataTable):
+class CocoData(ImageData):
     """COCO instances, one sample per person crop; always hierarchical.
 
     Attributes:
@@ -107,7 +127,7 @@ class CocoData(DataTable):
         return "hierarchical"
 
 
-class FolderData(DataTable):
+class FolderData(ImageData):
     """``images/{split}``, ``masks/{split}`` and ``classes.txt`` below ``root``; always semantic."""
 
     kind: Literal["folder"]

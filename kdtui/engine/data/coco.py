@@ -14,12 +14,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdtui.engine.data.instances import Instance, Instances, Picture, owned_pixels, read_instances
-from kdtui.engine.data.pictures import as_rgb, open_picture, resized, upright
+from kdtui.engine.data.instances import (
+    ImageId,
+    Instance,
+    Instances,
+    Picture,
+    owned_pixels,
+    read_instances,
+)
+from kdtui.engine.data.pictures import as_rgb, eight_bit, extent, open_picture, resized, upright
 from kdtui.engine.data.protocol import (
     HIERARCHICAL_CLASSES,
     IGNORE_INDEX,
     Augmentation,
+    Look,
+    Note,
     Pixels,
     SegmentationDataset,
     limited,
@@ -33,7 +42,7 @@ _TARGET, _OTHER = 1, 2
 Box = tuple[int, int, int, int]
 
 
-def held_out(image_id: int | str, share: float) -> bool:
+def held_out(image_id: ImageId, share: float) -> bool:
     """Whether an image belongs to the validation part of a training file; decided by its id alone."""
     return seed_of(image_id) / 2**63 < share
 
@@ -78,13 +87,13 @@ class PersonCrops(SegmentationDataset):
         self._padding = data.padding
         self._category = data.category
         self._folder, self._instances = _split(data, split)
-        found = [
-            instance
-            for instance in self._instances.all
-            if not instance.crowd and min(instance.box[2:]) >= data.minimum_size
-        ]
+        people = [instance for instance in self._instances.all if not instance.crowd]
+        found = [instance for instance in people if min(instance.box[2:]) >= data.minimum_size]
         if data.val is None and split in ("train", "val"):
-            found = [i for i in found if held_out(i.image_id, data.holdout) == (split == "val")]
+            people, found = (
+                [i for i in instances if held_out(i.image_id, data.holdout) == (split == "val")]
+                for instances in (people, found)
+            )
         if not found:
             raise DataError(
                 f"the {split} split has no {data.category} to crop",
@@ -93,14 +102,16 @@ class PersonCrops(SegmentationDataset):
                 hint=f"lower data.minimum_size ({data.minimum_size})"
                 + (f" or change data.holdout ({data.holdout})" if data.val is None else ""),
             )
-        for instance in found:
-            left, top, right, bottom = crop_box(instance, self._instances.pictures[instance.image_id], data.padding)
-            if right <= left or bottom <= top:
-                raise DataError(
-                    "the box of an annotation lies outside its image",
-                    where=instance.source,
-                    found=list(instance.box),
-                )
+        self._small, self._large = len(people) - len(found), len(found)
+        self._minimum_size = data.minimum_size
+        self._value_range = data.value_range
+        outside = [i for i in found if _is_empty(crop_box(i, self._instances.pictures[i.image_id], data.padding))]
+        if outside:
+            raise DataError(
+                "the box of an annotation lies outside its image",
+                where=outside[0].source,
+                found=list(outside[0].box) if len(outside) == 1 else f"{len(outside)} of {len(found)} boxes",
+            )
         self._targets = [found[i] for i in limited(len(found), data.train_limit if split == "train" else None, 0)]
         super().__init__(
             data,
@@ -118,9 +129,38 @@ class PersonCrops(SegmentationDataset):
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
-        image = as_rgb(self._oriented(picture)).crop(box)
+        image = as_rgb(self._oriented(picture), self._folder / picture.file_name, self._value_range).crop(box)
         labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
         return resized(image, labels, height, width)
+
+    def look(self, index: int) -> Look:
+        """The crop at its own size."""
+        target = self._targets[index]
+        picture = self._instances.pictures[target.image_id]
+        box = crop_box(target, picture, self._padding)
+        stored, path = self._oriented(picture), self._folder / picture.file_name
+        labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
+        image = as_rgb(stored, path, self._value_range).crop(box)
+        return Look(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
+
+    def notes(self) -> list[Note]:
+        """What is odd about the annotations, and which of them are left out."""
+        notes = list(self._instances.notes)
+        if self._small > self._large:
+            notes.append(
+                Note(
+                    "boxes-left-out",
+                    f"{self._small} of {self._small + self._large} boxes of the {self.split} split are left out: "
+                    f"a side under {self._minimum_size} pixels",
+                    "--set data.minimum_size=N makes crops of smaller ones",
+                )
+            )
+        return notes
+
+    def files(self) -> list[Path]:
+        """Every image that a crop is cut from, once."""
+        names = {self._instances.pictures[target.image_id].file_name: None for target in self._targets}
+        return [self._folder / name for name in names]
 
     def _oriented(self, picture: Picture) -> Image.Image:
         path = self._folder / picture.file_name
@@ -141,12 +181,18 @@ class PersonCrops(SegmentationDataset):
     def describe(self) -> str:
         """Number of crops and images."""
         images = len({target.image_id for target in self._targets})
-        return f"{len(self)} {self._category} crops from {images} images"
+        small = f", {self._small} boxes under {self._minimum_size} px left out" if self._small else ""
+        return f"{len(self)} {self._category} crops from {images} images{small}"
 
     def name(self, index: int) -> str:
         """Image file and annotation id."""
         target = self._targets[index]
         return f"{self._instances.pictures[target.image_id].file_name} annotation {target.id}"
+
+
+def _is_empty(box: Box) -> bool:
+    left, top, right, bottom = box
+    return right <= left or bottom <= top
 
 
 def _split(data: CocoData, split: str) -> tuple[Path, Instances]:

@@ -1,72 +1,273 @@
-"""Reading image files as RGB, whatever they hold, and saying which one cannot be read."""
+"""Reading image files as RGB, whatever they hold, and saying which one cannot be read.
+
+A picture is decoded by one of five decoders that run in this process, whatever the file's name says: Pillow's full list
+would start other programs (Ghostscript for PostScript). Its size is bounded before a pixel is decoded.
+"""
 
 from __future__ import annotations
 
 import struct
+import warnings
+import zlib
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from kdtui.engine.data.protocol import Pixels
+from kdtui.engine.data.protocol import Extent, Pixels
 from kdtui.errors import DataError
+from kdtui.store.reading import byte_count, reading
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MOST_PIXELS = 2**27
+"""Largest picture in pixels: 134 million take half a gigabyte as RGB."""
+MOST_BYTES = 2**30
+"""Largest picture file."""
+
+# What Pillow raises on damaged or hostile files, seen by changing bytes of whole ones.
+PICTURE_ERRORS = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+_OTHER_CONTENT = (
+    (b"%!PS", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"%PDF", "PDF"),
+    (b"GIF8", "GIF"),
+    (b"8BPS", "Photoshop"),
+    (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the image"),
+    (b"<", "text in HTML, SVG or XML"),
+)
+_HEAD = 32  # bytes
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_COLOURS = ("RGB", "RGBA", "RGBX", "LA", "CMYK")
+_ALPHA = ("RGBA", "LA", "PA")
+_CUT_TO_A_BYTE = "cut_to_a_byte"
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The decoded file, as stored (not turned, not converted)."""
+    """The decoded file, as stored (not turned, not converted).
+
+    Raises:
+        DataError: It is no picture of :data:`FORMATS`, is damaged or too large, or holds several frames.
+    """
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with reading(path) as file, warnings.catch_warnings():
+            # Pillow warns of damage that it then reads past, and of sizes that are refused below.
+            warnings.simplefilter("ignore")
+            return _decoded(file, path)
     except FileNotFoundError:
         raise DataError("an image is missing", where=path, hint="is the folder of images the right one?") from None
+    except PICTURE_ERRORS as error:
+        raise DataError("an image cannot be read", where=path, found=brief(error)) from None
+
+
+def _decoded(file: BinaryIO, path: Path) -> Image.Image:
+    head, size = file.read(_HEAD), file.seek(0, 2)
+    file.seek(0)
+    if size > MOST_BYTES:
+        raise DataError(
+            "an image file is too large",
+            where=path,
+            found=byte_count(size),
+            allowed=f"at most {byte_count(MOST_BYTES)}",
+        )
+    try:
+        picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise DataError("an image cannot be read", where=path, found="no known image format") from None
-    # What the decoders of png, jpeg and tiff raise on damaged files.
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError("an image cannot be read", where=path, found=error) from None
+        raise DataError(
+            "an image is of no format that kdtui reads", where=path, found=_content(head), allowed=", ".join(FORMATS)
+        ) from None
+    except Image.DecompressionBombError:
+        raise DataError("an image is too large", where=path, allowed=f"at most {MOST_PIXELS:,} pixels") from None
+    with picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise DataError(
+                "an image is too large",
+                where=path,
+                found=f"{picture.width}x{picture.height} = {picture.width * picture.height:,} pixels",
+                allowed=f"at most {MOST_PIXELS:,} pixels",
+                hint="cut it into tiles or make it smaller: the network sees at most 4096x4096",
+            )
+        if _frames(picture):
+            raise DataError(
+                "an image holds several frames",
+                where=path,
+                found=f"{picture.format} with two frames or more",
+                allowed="one picture per file",
+                hint="save each frame as a file of its own",
+            )
+        sixteen = any(_sixteen_bit_colour(picture.mode, tile[3]) for tile in picture.tile)
+        picture.load()
+        picture.info[_CUT_TO_A_BYTE] = sixteen
     return picture
 
 
+def _sixteen_bit_colour(mode: str, arguments: object) -> bool:
+    """Whether a decoder reads 16 bits per channel, of which a colour picture keeps the upper byte."""
+    layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return mode in _COLOURS and isinstance(layout, str) and ";16" in layout and not layout.startswith("BGR")
+
+
+def _frames(picture: Image.Image) -> bool:
+    """Whether a file holds several pictures of one size: smaller ones are thumbnails, those of an MPO other views."""
+    if not getattr(picture, "is_animated", False) or picture.format == "MPO":
+        return False
+    if picture.format != "TIFF":
+        return True
+    first = picture.size
+    picture.seek(1)
+    second = picture.size
+    picture.seek(0)
+    return second == first
+
+
+def _content(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    if head[4:8] == b"ftyp":
+        return f"{head[8:12].decode('ascii', 'replace')} (HEIC, AVIF or video)"
+    return next((name for magic, name in _OTHER_CONTENT if head.startswith(magic)), "no known image format")
+
+
+def brief(error: BaseException) -> str:
+    """An exception of a library in one short line."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return (text or type(error).__name__)[:200]
+
+
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation means it to be seen."""
-    return ImageOps.exif_transpose(picture)
+    """The picture as its EXIF orientation means it to be seen; as stored where the EXIF cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except PICTURE_ERRORS:  # the pixels are whole: it is the orientation that is not known
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB; 16-bit values keep their upper byte, transparency is left out."""
+def as_rgb(picture: Image.Image, path: Path, value_range: tuple[float, ...] | None = None) -> Image.Image:
+    """Any mode as 8-bit RGB, transparency left out.
+
+    Args:
+        picture: As :func:`open_picture` returns it.
+        path: Its file, for messages.
+        value_range: The values in the file that become 0 and 255. Without it 8-bit values stay as they are, and 16-bit
+            ones keep their upper byte.
+
+    Raises:
+        DataError: The mode has no meaning in RGB, or the values cannot be scaled.
+    """
+    if value_range is not None:
+        return _scaled(picture, path, value_range[0], value_range[1])
     if picture.mode == "RGB":
         return picture
     if picture.mode in _SIXTEEN_BIT:
-        values = np.asarray(picture).astype(np.int64)
+        values = np.asarray(picture)
         # Mode I also carries 8-bit values and, from some PNGs, 16-bit ones.
         grey = values >> 8 if picture.mode != "I" or values.max(initial=0) > 255 else values
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # straight to RGB, pillow warns
-    return picture.convert("RGB")
+    try:
+        return picture.convert("RGB")
+    except PICTURE_ERRORS as error:
+        raise DataError(
+            "an image cannot be turned into RGB", where=path, found=f"mode {picture.mode}: {brief(error)}"
+        ) from None
 
 
-def as_labels(picture: Image.Image, path: Path) -> NDArray[np.int64]:
-    """A mask's values: grey levels, palette indices, or the first channel where all colour channels agree."""
+def _scaled(picture: Image.Image, path: Path, low: float, high: float) -> Image.Image:
+    if picture.info.get(_CUT_TO_A_BYTE):
+        raise DataError(
+            "16-bit colour images cannot be scaled: only their upper byte is read",
+            where=path,
+            allowed="16 or 32 bits in grey images, 8 bits in colour images",
+            hint="save them with 8 bits per channel, and leave data.value_range out",
+        )
+    grey = picture.mode in (*_SIXTEEN_BIT, "F")
+    values = np.asarray(picture if grey else as_rgb(picture, path))
+    span = high - low
+    if values.dtype.itemsize > 2:
+        scaled = np.nan_to_num((values.astype(np.float64) - low) / span).clip(0, 1)
+        return Image.fromarray(np.round(scaled * 255).astype(np.uint8)).convert("RGB")
+    steps = np.arange(256**values.dtype.itemsize)
+    table = np.round(((steps - low) / span).clip(0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(table[values]).convert("RGB")
+
+
+def extent(picture: Image.Image, path: Path) -> Extent:
+    """The range of values in a picture as stored."""
+    grey = picture.mode in (*_SIXTEEN_BIT, "F")
+    values = np.asarray(picture if grey else as_rgb(picture, path))
+    # Mode I is read as 8 bits while no value is larger, as in `as_rgb`.
+    byte = picture.mode == "F" or (values.max(initial=0) <= 255 if picture.mode == "I" else not grey)
+    finite = values[np.isfinite(values)] if picture.mode == "F" else values
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    return Extent(low, high, 255.0 if byte else 65535.0, bool(picture.info.get(_CUT_TO_A_BYTE)))
+
+
+def eight_bit(image: Image.Image) -> tuple[int, int]:
+    """Lowest and highest value of an RGB image."""
+    values = np.asarray(image)
+    return int(values.min(initial=255)), int(values.max(initial=0))
+
+
+def as_labels(picture: Image.Image, path: Path) -> NDArray[np.integer]:
+    """A mask's values: grey levels, palette indices, or the first channel where all colour channels agree.
+
+    Raises:
+        DataError: It holds colours or fractions, or its alpha channel alone says anything.
+    """
     values = np.asarray(picture)
     if picture.mode == "1":
-        return cast("NDArray[np.int64]", values.astype(np.int64))
+        return values.astype(np.uint8)
     if values.ndim == 2 and np.issubdtype(values.dtype, np.integer):
-        return cast("NDArray[np.int64]", values.astype(np.int64))
-    if values.ndim == 3 and picture.mode in ("RGB", "RGBA", "LA"):
-        colours = values[..., :3] if picture.mode != "LA" else values[..., :1]
+        return values
+    if picture.mode == "F" and (values == np.round(values)).all():  # also false for nan
+        return values.clip(-(2**31), 2**31 - 1).astype(np.int64)
+    if picture.mode in _ALPHA and _constant(values[..., :-1]) and not _constant(values[..., -1:]):
+        raise DataError(
+            "a mask has one class everywhere, but its alpha channel has not",
+            where=path,
+            found=f"mode {picture.mode}, colour {values[0, 0, :-1].tolist()}, alpha {values[..., -1].min()} to "
+            f"{values[..., -1].max()}",
+            allowed="one channel of class numbers (grey or palette)",
+            hint="if the alpha channel is the mask, save that channel as a grey PNG",
+        )
+    if values.ndim == 3 and picture.mode in ("RGB", *_ALPHA):
+        colours = values[..., : 3 if picture.mode in ("RGB", "RGBA") else 1]
         if (colours == colours[..., :1]).all():
-            return cast("NDArray[np.int64]", colours[..., 0].astype(np.int64))
+            return np.ascontiguousarray(colours[..., 0])
     raise DataError(
-        "a mask holds colours instead of class numbers",
+        "a mask holds fractions instead of class numbers"
+        if picture.mode == "F"
+        else "a mask holds colours instead of class numbers",
         where=path,
         found=f"mode {picture.mode}",
         allowed="one channel of class numbers (grey or palette)",
     )
+
+
+def _constant(values: NDArray[np.uint8]) -> bool:
+    return bool((values == values[:1, :1]).all())
 
 
 def resized(image: Image.Image, labels: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:

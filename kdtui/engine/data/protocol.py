@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,56 @@ class Batch(NamedTuple):
 
     images: Tensor
     masks: Tensor
+
+
+class Note(NamedTuple):
+    """Something about the files of a split that is probably wrong, and no reason to stop.
+
+    Attributes:
+        code: A stable name of the kind.
+        message: What it is, with its numbers.
+        hint: What can be done about it.
+    """
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Extent(NamedTuple):
+    """Lowest and highest value of a picture as its file holds them, and the highest that such a file may hold.
+
+    Attributes:
+        cut_to_a_byte: Whether only the upper byte of 16-bit colours was read.
+    """
+
+    low: float
+    high: float
+    full: float
+    cut_to_a_byte: bool
+
+
+class Look(NamedTuple):
+    """A sample as its files hold it.
+
+    Attributes:
+        stored: Values of the image before they become 8 bits.
+        seen: Lowest and highest value of the 8-bit image.
+        labels: Classes at the file's own size, ignored pixels IGNORE_INDEX.
+        pixels: Pixels that were decoded, which is what it cost.
+    """
+
+    stored: Extent
+    seen: tuple[int, int]
+    labels: Pixels
+    pixels: int
+
+
+def named(names: Sequence[object], total: int | None = None, *, shown: int = 5) -> str:
+    """The first of some names, cut to a line, and how many more there are."""
+    total = len(names) if total is None else total
+    texts = [text if len(text := str(name)) <= 60 else text[:59] + "…" for name in names[:shown]]
+    return ", ".join(texts) + (f" and {total - len(texts)} more" if total > len(texts) else "")
 
 
 def seed_of(*parts: object) -> int:
@@ -112,6 +163,20 @@ class SegmentationDataset(ABC):
     @abstractmethod
     def describe(self) -> str:
         """What this split holds, in a few words."""
+
+    def look(self, index: int) -> Look:
+        """Sample ``index`` as its files hold it, for a survey; the cache is left alone."""
+        image, labels = self.render(index, self.height, self.width)
+        low, high = int(image.min()), int(image.max())
+        return Look(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
+
+    def notes(self) -> list[Note]:
+        """What is odd about the files of this split."""
+        return []
+
+    def files(self) -> list[Path]:
+        """The image files behind the samples, each once; none where samples are drawn."""
+        return []
 
     def name(self, index: int) -> str:
         """A name for sample ``index`` that a person can find it by."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from kdtui.engine.data import IGNORE_INDEX, SegmentationDataset, build_dataset
 from kdtui.engine.data.coco import held_out
-from kdtui.engine.data.instances import expand
+from kdtui.engine.data.instances import MOST_BYTES, expand
 from kdtui.errors import DataError
 from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, picture, rectangle
 
@@ -266,3 +267,193 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
 def test_nobody_to_crop_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="minimum_size"):
         built(tmp_path, LEFT, minimum_size=50)
+
+
+@pytest.mark.parametrize("segmentation", [[], None, [[1, 2, 3, 4]], "missing"])
+def test_annotations_of_boxes_alone_are_refused_and_counted(tmp_path: Path, segmentation: Any) -> None:
+    boxes = [annotation(number, (10, 5, 20, 30), segmentation=segmentation) for number in range(12)]
+    if segmentation == "missing":
+        for box in boxes:
+            del box["segmentation"]
+    with pytest.raises(DataError, match=r"12 of 12 annotations of 'person' have no mask[\s\S]*instances\.json"):
+        built(tmp_path, *boxes)
+
+
+def test_some_annotations_without_mask_are_counted_in_a_note(tmp_path: Path) -> None:
+    dataset = built(tmp_path, LEFT, annotation(4, (30, 5, 20, 30), segmentation=[]), RIGHT)
+    (note,) = dataset.notes()
+    assert note.code == "annotations-without-mask" and "1 of 3 annotations" in note.message and "4" in note.message
+
+
+def test_run_lengths_inside_a_list_are_read(tmp_path: Path) -> None:
+    runs = {"size": [HEIGHT, WIDTH], "counts": counts(10, 5, 20, 30)}
+    packed = coco_mask.frPyObjects(runs, HEIGHT, WIDTH)["counts"].decode()
+    left, right = counts(10, 5, 10, 30), rectangle(20, 5, 10, 30)
+    for segmentation in (
+        [runs],
+        [{"size": [HEIGHT, WIDTH], "counts": packed}],
+        {"size": [float(HEIGHT), str(WIDTH)], "counts": [float(run) for run in runs["counts"]]},
+        [{"size": [HEIGHT, WIDTH], "counts": left}, *right],
+        rectangle(10, 5, 20, 30)[0],
+    ):
+        crop = labels(
+            built(tmp_path, annotation(1, (10, 5, 20, 30), segmentation=segmentation), padding=0.25), 0, 40, 30
+        )
+        assert (crop == 1).sum() == 600 and (crop[5:35, 5:25] == 1).all()
+
+
+def test_two_images_of_one_id_are_refused_with_both_files(tmp_path: Path) -> None:
+    content = instances(LEFT)
+    content["images"].append({**content["images"][0]})
+    assert len(build_dataset(coco(tmp_path, content), "val")) == 1  # the same entry twice says nothing else
+    content["images"].append({**content["images"][0], "file_name": "eight.png"})
+    with pytest.raises(DataError, match=r"1 of 3 images: an id that another image has[\s\S]*seven\.png and eight\.png"):
+        build_dataset(coco(tmp_path, content), "val")
+
+
+def test_flaws_are_counted_and_reported_at_once(tmp_path: Path) -> None:
+    flawed = [annotation(number, (0, 0, 20, 20), bbox=[1, 2, 3]) for number in range(10, 17)]
+    with pytest.raises(DataError) as caught:
+        built(
+            tmp_path,
+            LEFT,
+            *flawed,
+            annotation(9, (0, 0, 20, 20), image_id=8),
+            annotation(5, (0, 0, 9, 9), iscrowd="no"),
+        )
+    message = caught.value.message
+    for part in (
+        "7 of 10 annotations: 'bbox' is not the four numbers x, y, width, height",
+        "annotation 10, annotation 11, annotation 12 and 4 more",
+        "1 of 10 annotations: an image_id that no image has (annotation 9: image_id 8)",
+        "'iscrowd' is a text where a number belongs (annotation 5: 'no')",
+    ):
+        assert part in message
+    assert "minimum_size" not in str(caught.value)
+
+
+def test_numbers_written_as_text_or_fractions_are_read(tmp_path: Path) -> None:
+    text = annotation(1, (10, 5, 20, 30), category_id="1", iscrowd="0", image_id="7", bbox=["10", "5", "20.0", 30])
+    crowd = CROWD | {"category_id": 1.0, "iscrowd": "1", "image_id": 7.0}
+    content = instances(text, crowd)
+    content["images"][0] |= {"width": str(WIDTH), "height": float(HEIGHT)}
+    content["categories"][0]["id"] = "1"
+    dataset = build_dataset(coco(tmp_path, content), "val")
+    assert [dataset.name(i) for i in range(len(dataset))] == ["seven.png annotation 1"]
+    assert (labels(dataset, 0, 30, 20) == 1).all()
+
+
+def test_ids_that_are_texts_stay_texts(tmp_path: Path) -> None:
+    content = instances(annotation(1, (0, 0, 20, 20), image_id="007"), annotation(2, (0, 0, 20, 20), image_id="7"))
+    content["images"] = [
+        {**content["images"][0], "id": "007"},
+        {**content["images"][0], "id": "7", "file_name": "b.png"},
+    ]
+    dataset = build_dataset(coco(tmp_path, content), "val")
+    assert [dataset.name(i) for i in (0, 1)] == ["seven.png annotation 1", "b.png annotation 2"]
+    content["annotations"].append(annotation(3, (0, 0, 20, 20), image_id=7))
+    with pytest.raises(DataError, match="annotation 3: image_id 7"):  # either of the two could be meant
+        build_dataset(coco(tmp_path, content), "val")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("images.0.width", float("inf")),
+        ("images.0.width", float("nan")),
+        ("images.0.width", 10**400),
+        ("images.0.width", 10_000_000),
+        ("images.0.height", [40]),
+        ("images.0.height", True),
+        ("images.0.id", [7]),
+        ("images.0.id", {"a": 7}),
+        ("images.0.id", None),
+        ("images.0.id", 10**40),
+        ("images.0.file_name", ["seven.png"]),
+        ("images.0.file_name", ""),
+        ("images.0", 7),
+        ("annotations.0.id", [1]),
+        ("annotations.0.image_id", [7]),
+        ("annotations.0.image_id", {}),
+        ("annotations.0.category_id", [1]),
+        ("annotations.0.category_id", float("nan")),
+        ("annotations.0.bbox", {"x": 1}),
+        ("annotations.0.bbox", [0, 0, "wide", 4]),
+        ("annotations.0.bbox", [1e300, 0, 4, 4]),
+        ("annotations.0.iscrowd", [0]),
+        ("annotations.0", [1]),
+        ("categories.0.id", [1]),
+        ("categories.0.id", None),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_place(tmp_path: Path, place: str, value: Any) -> None:
+    content = copy.deepcopy(instances(LEFT))
+    *way, last = place.split(".")
+    part: Any = content
+    for step in way:
+        part = part[int(step) if step.isdigit() else step]
+    part[int(last) if last.isdigit() else last] = value
+    with pytest.raises(DataError) as caught:
+        build_dataset(coco(tmp_path, content), "val")
+    group, key = place.split(".")[0], place.split(".")[-1]
+    assert f"1 of {len(content[group])} {group}" in caught.value.message
+    assert "instances.json" in caught.value.message and len(caught.value.message) < 600
+    assert key in caught.value.message or key.isdigit() or "size outside" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"images": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        ('{"images": [' + "9" * 5000 + '], "annotations": [], "categories": []}', "thousands of digits"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+    ],
+)
+def test_hostile_json_is_one_message(tmp_path: Path, text: str, named: str) -> None:
+    data = coco(tmp_path, instances(LEFT))
+    (tmp_path / "instances.json").write_text(text)
+    with pytest.raises(DataError, match=r"instances\.json") as caught:
+        build_dataset(data, "val")
+    assert named in caught.value.message and len(caught.value.message) < 500
+
+
+def test_annotations_are_bounded_and_must_be_a_file(tmp_path: Path) -> None:
+    data = coco(tmp_path, instances(LEFT))
+    path = tmp_path / "instances.json"
+    os.truncate(path + 1)
+    with pytest.raises(DataError, match=r"instances\.json[\s\S]*1\.0 GiB"):
+        build_dataset(data, "val")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"instances\.json[\s\S]*a pipe"):
+        build_dataset(data, "val")
+
+
+def test_a_run_length_of_endless_digits_and_an_outline_of_endless_length_are_refused(tmp_path: Path) -> None:
+    endless = {"size": [HEIGHT, WIDTH], "counts": "o" * 100_000}
+    with pytest.raises(DataError, match=r"annotation 1[\s\S]*digits"):
+        built(tmp_path, annotation(1, (10, 5, 20, 30), segmentation=endless)).render(0, 30, 20)
+    zigzag = [[0.0, 0.0, 200.0, 200.0] * 30_000]
+    with pytest.raises(DataError, match=r"annotation 1[\s\S]*outline"):
+        built(tmp_path, annotation(1, (10, 5, 20, 30), segmentation=zigzag)).render(0, 30, 20)
+
+
+def test_ids_and_files_that_occur_twice_are_noted(tmp_path: Path) -> None:
+    content = instances(LEFT, RIGHT | {"id": 1}, annotation(8, (0, 0, 20, 20), image_id=70))
+    content["images"].append({**content["images"][0], "id": 70})
+    notes = {note.code: note.message for note in build_dataset(coco(tmp_path, content), "val").notes()}
+    assert "1 ids" in notes["repeated-annotation-ids"]
+    assert "seven.png" in notes["images-listed-twice"]
+
+
+def test_most_boxes_left_out_is_noted(tmp_path: Path) -> None:
+    small = [annotation(number, (number, 0, 4, 30)) for number in range(10, 13)]
+    dataset = built(tmp_path, LEFT, *small, minimum_size=5)
+    assert dataset.describe() == "1 person crops from 1 images, 3 boxes under 5 px left out"
+    assert [note.code for note in dataset.notes()] == ["boxes-left-out"]
+
+
+def test_a_value_range_scales_the_crops(tmp_path: Path) -> None:
+    dark = Image.fromarray((np.asarray(picture()) // 16).astype(np.uint8))
+    seen, _ = built(tmp_path, LEFT, image=dark, value_range=[0, 15]).render(0, 30, 20)
+    assert np.abs(seen.astype(int) - np.asarray(picture())[5:35, 10:30]).max() <= 17

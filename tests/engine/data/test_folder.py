@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,96 @@ def test_a_class_name_that_a_terminal_would_obey_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="cannot be shown") as caught:
         build_dataset(label_folder(tmp_path, classes="0 sky\n1 \x1b[31mroad\n"), "val")
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_mask_of_0_and_255_is_offered_what_keeps_the_foreground(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, classes="0 background\n1 foreground\n", count=1)
+    for values, line in (({0, 255}, "'255 foreground'"), ({0, 128}, "'128 foreground'"), ({255}, "'255 foreground'")):
+        mask = np.resize(np.array(sorted(values), np.uint8), (HEIGHT, WIDTH))
+        Image.fromarray(mask).save(tmp_path / "masks/val/0.png")
+        with pytest.raises(DataError) as caught:
+            build_dataset(data, "val")[0, 0]
+        assert caught.value.hint is not None and line in caught.value.hint and "'0 background'" in caught.value.hint
+        assert "ignore_index" not in caught.value.hint
+
+
+def test_a_value_of_255_beside_the_classes_is_offered_to_be_ignored(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, classes="0 background\n1 foreground\n", count=1)
+    Image.fromarray(np.resize(np.array([0, 1, 255], np.uint8), (HEIGHT, WIDTH))).save(tmp_path / "masks/val/0.png")
+    with pytest.raises(DataError) as caught:
+        build_dataset(data, "val")[0, 0]
+    assert caught.value.hint is not None and "'ignore_index 255 void'" in caught.value.hint
+
+
+def test_a_jpeg_mask_is_known_by_its_content(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=1)
+    Image.effect_noise((WIDTH, HEIGHT), 90).save(tmp_path / "masks/val/0.png", "JPEG")
+    with pytest.raises(DataError) as caught:
+        build_dataset(data, "val")[0, 0]
+    assert caught.value.hint == "save masks as PNG: JPEG changes the values"
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".BMP", ".WebP", ".TIF", ".jpeg"])
+def test_images_of_every_ending_beside_png_are_read(tmp_path: Path, suffix: str) -> None:
+    data = label_folder(tmp_path, count=1)
+    picture().save(tmp_path / f"images/val/1{suffix}")
+    Image.fromarray(labels()).save(tmp_path / f"masks/val/1{'.bmp' if suffix == '.BMP' else '.png'}")
+    dataset = build_dataset(data, "val")
+    assert len(dataset) == 2 and dataset.notes() == []
+    assert dataset.render(1, HEIGHT, WIDTH)[0].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_files_that_are_skipped_are_counted_by_their_ending(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=2)
+    for name in ("3.gif", "4.gif", "notes.txt", ".DS_Store", "Thumbs.db"):
+        (tmp_path / "images/val" / name).write_bytes(b"")
+    (tmp_path / "images/val/more").mkdir()
+    Image.fromarray(labels()).save(tmp_path / "masks/val/9.png")
+    notes = {note.code: note for note in build_dataset(data, "val").notes()}
+    assert notes["skipped-files"].message.startswith("4 entries of images/val are skipped: 2 .gif")
+    assert "1 .txt" in notes["skipped-files"].message and "1 without ending" in notes["skipped-files"].message
+    assert notes["masks-without-image"].message == "1 of 3 masks of the val split have no image: 9.png"
+    assert build_dataset(data, "train").notes() == []
+
+
+def test_masks_of_a_kind_that_is_not_read_are_named_where_images_have_none(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=2)
+    for number in range(2):
+        (tmp_path / f"masks/val/{number}.png").rename(tmp_path / f"masks/val/{number}.gif")
+    (tmp_path / "masks/val/other.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 2 images[\s\S]*without image: other\.png; skipped: 2 \.gif"):
+        build_dataset(data, "val")
+
+
+def test_the_class_list_is_bounded_and_must_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    for text, named in (
+        ("0 sky\n" + "9" * 5000 + " road\n", "too large a number"),
+        ("0 sky\n4294967296 road\n", "too large a number"),
+        ("0 sky\n1 " + "x" * 5000 + "\n", "cannot be shown"),
+        ("0 sky\n1 road\n" + "#" * 2**20, r"1\.0 MiB"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=named) as caught:
+            read_classes(path)
+        assert len(str(caught.value)) < 900
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"classes\.txt[\s\S]*a pipe"):
+        read_classes(path)
+
+
+def test_a_root_that_cannot_be_a_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        build_dataset(label_folder_data(tmp_path / "a\0b"), "val")
+
+
+def test_a_value_range_scales_the_images(tmp_path: Path) -> None:
+    data = label_folder(tmp_path, count=1, value_range=[0, 4095])
+    (tmp_path / "images/val/0.png").unlink()
+    twelve = np.linspace(0, 4095, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    Image.fromarray(twelve).save(tmp_path / "images/val/0.tiff")
+    seen, _ = build_dataset(data, "val").render(0, HEIGHT, WIDTH)
+    assert seen.min() == 0 and seen.max() == 255
+    dark, _ = build_dataset(label_folder_data(tmp_path), "val").render(0, HEIGHT, WIDTH)
+    assert dark.max() == 15
