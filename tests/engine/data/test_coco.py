@@ -420,7 +420,7 @@ def test_hostile_json_is_one_message(tmp_path: Path, text: str, named: str) -> N
 def test_annotations_are_bounded_and_must_be_a_file(tmp_path: Path) -> None:
     data = coco(tmp_path, instances(LEFT))
     path = tmp_path / "instances.json"
-    os.truncate(path + 1)
+    os.truncate(path, MOST_BYTES + 1)
     with pytest.raises(DataError, match=r"instances\.json[\s\S]*1\.0 GiB"):
         build_dataset(data, "val")
     path.unlink()
