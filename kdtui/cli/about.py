@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kdtui.cli.console import Exit, emit, out, say, table
-from kdtui.cli.options import Json, RunsDir, Sets, complete_profile, open_store
+from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
 
 
@@ -28,6 +28,7 @@ def profiles(
         bool, typer.Option("--resolved", help="Complete: parents followed, every default written.")
     ] = False,
     sets: Sets = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List the profiles, or show one as it is written or resolved."""
@@ -54,7 +55,7 @@ def profiles(
             rows = [
                 [file.name, "shipped" if file.shipped else str(file.path.parent), file.description] for file in found
             ]
-            table(["profile", "from", ""], rows)
+            table(["profile", "from", ""], rows, wrap=("",), drop=("from",), wide=wide)
         return
     if resolved or sets or as_json:
         from kdtui.profile import dump, load
@@ -77,9 +78,9 @@ def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
     else:
         for check in checks:
-            out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['message']}")
+            out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['message']}", prose=True)
             if check.get("hint") and not check["ok"]:
-                out(f"     next: {check['hint']}")
+                out(f"     next: {check['hint']}", prose=True)
     if not all(check["ok"] for check in checks):
         raise typer.Exit(Exit.ENGINE)
 

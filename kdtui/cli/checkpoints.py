@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui.cli.console import emit, out, say, table
-from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.cli.console import emit, fields, out, say, table
+from kdtui.cli.options import Json, RunsDir, Wide, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.wording import mebibytes, millions, number
 
@@ -137,10 +137,7 @@ def inspect(
     if as_json:
         emit(answer)
         return
-    wide = max((len(key) for key in answer), default=0)
-    for key, value in answer.items():
-        if value not in (None, {}, [], ""):
-            out(f"{key.replace('_', ' '):<{wide}}  {_text(value)}")
+    fields([(key.replace("_", " "), _text(value)) for key, value in answer.items() if value not in (None, {}, [], "")])
 
 
 def _text(value: Any) -> str:
@@ -153,6 +150,7 @@ def teachers(
     folders: Annotated[
         list[Path] | None, typer.Argument(metavar="[FOLDER]", help="Folders to look for checkpoints in.")
     ] = None,
+    wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -179,6 +177,9 @@ def teachers(
             ["teacher", "architecture", "encoder", "params", "mIoU", "size"],
             cells,
             right=frozenset({"params", "mIoU", "size"}),
+            wrap=("teacher",),
+            drop=("size", "architecture", "params"),
+            wide=wide,
         )
         if any(row.run is None for row in rows):
             say("kdtui inspect CHECKPOINT tells what is in a file")
@@ -194,6 +195,7 @@ def encoders(
             "--teacher", metavar="CKPT|RUN", help="Show the compression against it.", autocompletion=complete_run
         ),
     ] = None,
+    wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -217,7 +219,7 @@ def encoders(
         for row in rows
     ]
     header = ["encoder", "params", "MACs", *([] if parameters is None else ["smaller"])]
-    table(header, cells, right=frozenset(header[1:]))
+    table(header, cells, right=frozenset(header[1:]), wrap=("encoder",), wide=wide)
     say("Unet with its default decoder, four channels, 256 x 256")
 
 

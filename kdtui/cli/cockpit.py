@@ -7,7 +7,7 @@ import sys
 import typer
 
 from kdtui.cli.console import emit, table
-from kdtui.cli.options import Json, RunsDir
+from kdtui.cli.options import Json, RunsDir, Wide
 from kdtui.errors import UsageError
 
 
@@ -30,7 +30,7 @@ def cockpit(runs_dir: RunsDir = None) -> None:
         raise typer.Exit(code)
 
 
-def keys(as_json: Json = False) -> None:
+def keys(wide: Wide = False, as_json: Json = False) -> None:
     """List the keys of the cockpit."""
     from kdtui.tui.keys import as_json as rows
 
@@ -39,4 +39,10 @@ def keys(as_json: Json = False) -> None:
         emit(listed)
         return
     cells = [[row["screen"], row["key"], row["help"], row["command"]] for row in listed]
-    table(["screen", "key", "what it does", "command"], cells)
+    table(
+        ["screen", "key", "what it does", "command"],
+        cells,
+        wrap=("what it does", "command"),
+        drop=("command",),
+        wide=wide,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import emit, out, say, table
-from kdtui.cli.options import Json, RunNames, RunsDir, complete_run, open_store
+from kdtui.cli.console import columns, emit, out, say, table
+from kdtui.cli.layout import blocks
+from kdtui.cli.options import Json, RunNames, RunsDir, Wide, complete_run, open_store
 from kdtui.errors import StoreError, UsageError
 from kdtui.wording import clean
 
@@ -66,6 +68,7 @@ def compare_runs(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to this file.", show_default=False)
     ] = None,
+    wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -76,13 +79,13 @@ def compare_runs(
     if base is not None and base not in found:
         found.append(base)
     if pareto is not None:
-        _pareto(store, found, pareto, Format.json if as_json else form, output)
+        _pareto(store, found, pareto, Format.json if as_json else form, output, wide=wide)
         return
     comparison = comparison_of(store, found, None if base is None else base.id)
-    write_comparison(comparison, Format.json if as_json else form, output)
+    write_comparison(comparison, Format.json if as_json else form, output, wide=wide)
 
 
-def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, output: Path | None) -> None:
+def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, output: Path | None, *, wide: bool) -> None:
     from kdtui.compare import entries_of, pareto
     from kdtui.compare.pareto import cells as pareto_cells
     from kdtui.compare.pareto import to_json
@@ -97,7 +100,15 @@ def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, outp
         return
     header, body = pareto_cells(found)
     dominated = frozenset(place for place, point in enumerate(found.points) if point.dominated_by is not None)
-    table(header, body, right=frozenset({"params", "latency", "mIoU"}), dim=dominated)
+    table(
+        header,
+        body,
+        right=frozenset({"params", "latency", "mIoU"}),
+        dim=dominated,
+        wrap=("run", "dominated by"),
+        drop=("params", "runtime"),
+        wide=wide,
+    )
     for sentence in found.notes:
         say(sentence)
 
@@ -122,7 +133,7 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     return comparison
 
 
-def write_comparison(comparison: Comparison, form: Format, output: Path | None = None) -> None:
+def write_comparison(comparison: Comparison, form: Format, output: Path | None = None, *, wide: bool = False) -> None:
     """The comparison on stdout, or in a file."""
     from kdtui.compare import render
     from kdtui.store.run import write_atomically
@@ -136,31 +147,54 @@ def write_comparison(comparison: Comparison, form: Format, output: Path | None =
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is Format.table:
-        print_comparison(comparison)
+        print_comparison(comparison, wide=wide)
     else:
         print(clean(render(comparison, form)), end="")
 
 
-def print_comparison(comparison: Comparison) -> None:
+_DROP = ("MACs", "epoch", "encoder", "params", "α", "T", "smaller", "latency", "faster", "retention")
+"""Columns that a narrow terminal does without, the first one first; IoU of single classes go before them."""
+
+
+def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
     """The comparison for a reader: the table, what differs, seeds, notes."""
     from kdtui.compare import cells
-    from kdtui.compare.render import seed_lines, value_text
+    from kdtui.compare.render import seed_lines
 
     header, body = cells(comparison)
-    numbers = [str(place) for place in range(1, len(comparison.rows) + 1)]
-    rows = [[number, *line] for number, line in zip(numbers, body, strict=True)]
-    table(["#", *header], rows, right=frozenset(["#", *header[2:]]))
+    rows = [[str(place), *line] for place, line in enumerate(body, start=1)]
+    classes = [title for title in reversed(header) if title.startswith("IoU ")]
+    table(
+        ["#", *header],
+        rows,
+        right=frozenset(["#", *header[2:]]),
+        drop=(*classes, *_DROP),
+        wide=wide,
+    )
     if comparison.differing:
-        out()
-        rows = [[key, *(value_text(value) for value in values)] for key, values in comparison.differing.items()]
-        table(["what differs", *(f"#{number}" for number in numbers)], rows)
+        _print_differing(comparison, wide=wide)
     lines = seed_lines(comparison)
     if lines:
         out()
     for line in lines:
-        out(line)
+        out(line, prose=True)
     for sentence in comparison.notes:
         say(sentence)
+
+
+def _print_differing(comparison: Comparison, *, wide: bool) -> None:
+    """What differs, a column for each run by its number; a terminal gets as many tables as the columns need."""
+    from kdtui.compare.render import value_text
+
+    header = ["what differs", *(f"#{place}" for place in range(1, len(comparison.rows) + 1))]
+    rows = [
+        [clean(key), *(clean(value_text(value)) for value in values)] for key, values in comparison.differing.items()
+    ]
+    room = None if wide else columns(sys.stdout)
+    for group in [list(range(len(header)))] if room is None else blocks(header, rows, room):
+        out()
+        titles = [header[place] for place in group]
+        table(titles, [[row[place] for place in group] for row in rows], wrap=titles, wide=wide)
 
 
 def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> list[Run]:

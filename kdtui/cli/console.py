@@ -6,12 +6,14 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from kdtui.cli.layout import lay_out, paragraph, words
 from kdtui.errors import KdtuiError
 from kdtui.wording import clean, width
 
@@ -43,25 +45,34 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def is_utf8(stream: Any) -> bool:
-    """Whether a stream can write every letter."""
-    return str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
+def columns(stream: Any) -> int | None:
+    """Width of the terminal behind a stream; None for a file or a pipe, which get every character on one line."""
+    return max(20, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
-def out(text: object = "") -> None:
-    """One piece of data on stdout, at once: whoever reads a pipe waits for it."""
-    print(clean(text), flush=True)
+def out(text: object = "", *, prose: bool = False) -> None:
+    """One piece of data on stdout, at once: whoever reads a pipe waits for it.
+
+    Args:
+        text: What to write.
+        prose: Whether a terminal may wrap it at its words.
+    """
+    print(_fitted(clean(text), sys.stdout) if prose else clean(text), flush=True)
 
 
 def say(text: object = "") -> None:
-    """One piece of talk on stderr."""
-    print(clean(text), file=sys.stderr, flush=True)
+    """One piece of talk on stderr, wrapped at its words on a terminal."""
+    print(_fitted(clean(text), sys.stderr), file=sys.stderr, flush=True)
+
+
+def _fitted(text: str, stream: Any) -> str:
+    room = columns(stream)
+    return text if room is None else paragraph(text, room)
 
 
 def emit(value: Any) -> None:
-    """JSON on stdout."""
-    ascii_only = not is_utf8(sys.stdout)  # a name with an escape is still that name; one with a "?" is another
-    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=ascii_only, allow_nan=False))
+    """JSON on stdout, in ASCII: a terminal obeys no escape in a name, and the name is still that name."""
+    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -75,21 +86,29 @@ def _finite(value: Any) -> Any:
 
 def report(error: KdtuiError) -> None:
     """A failure on stderr: what, where, found, allowed, and the next step."""
-    say(f"{_coloured('error', '31', sys.stderr)}: {clean(error.message)}" if _colours(sys.stderr) else _plain(error))
+    text = _fitted(clean(f"error: {error.message}"), sys.stderr)
+    if _colours(sys.stderr):
+        text = f"\x1b[31merror\x1b[0m{text.removeprefix('error')}"
+    print(text, file=sys.stderr, flush=True)
     if error.hint:
         say(f"  next: {error.hint}")
-
-
-def _plain(error: KdtuiError) -> str:
-    return f"error: {error.message}"
 
 
 def _colours(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
 
 
-def _coloured(text: str, code: str, stream: Any) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if _colours(stream) else text
+def fields(pairs: Sequence[tuple[str, object]], *, indent: int = 0) -> None:
+    """Labels and texts in two columns on stdout; a terminal gets the texts wrapped in their own column."""
+    widest = max((width(clean(label)) for label, _ in pairs), default=0)
+    start, room = indent + widest + 2, columns(sys.stdout)
+    for label, text in pairs:
+        first = f"{' ' * indent}{clean(label)}".ljust(start)
+        for line in clean(text).split("\n"):
+            for piece in [line] if room is None else words(line, max(20, room - start)):
+                print(f"{first}{piece}".rstrip())
+                first = " " * start
+    sys.stdout.flush()
 
 
 def table(
@@ -98,25 +117,39 @@ def table(
     *,
     right: frozenset[str] = frozenset(),
     dim: frozenset[int] = frozenset(),
+    wrap: Collection[str] = (),
+    drop: Sequence[str] = (),
+    below: bool = False,
+    wide: bool = False,
 ) -> None:
-    """Aligned columns on stdout; ``right`` names the columns of numbers, ``dim`` the rows in the background.
+    """Aligned columns on stdout that fit its terminal, see :func:`kdtui.cli.layout.lay_out`.
 
     Written by hand because a list of a thousand runs has to appear at once: rich's table takes half a second for it.
-    Nothing is cut, so a pipe gets every character.
+    A pipe gets every column, each row on one line.
+
+    Args:
+        header: Headings.
+        rows: Cells.
+        right: Headings of the columns of numbers.
+        dim: Rows in the background.
+        wrap: Headings of columns whose words may go on another line.
+        drop: Headings that may be left out in a narrow terminal, the first one first.
+        below: Whether the last column may go below its row.
+        wide: Every column, each row on one line, in a terminal too.
     """
-    lines = [[clean(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in [header, *rows]]
-    widths = [max(width(line[i]) for line in lines) for i in range(len(header))]
+    lines = [[" ".join(clean(cell).replace("\t", " ").split("\n")) for cell in row] for row in [header, *rows]]
+    room = None if wide else columns(sys.stdout)
+    layout = lay_out(lines[0], lines[1:], room=room, right=right, wrap=wrap, drop=drop, below=below)
     colours = _colours(sys.stdout)
-    for number, line in enumerate(lines):
-        parts = []
-        for cell, heading, wide in zip(line, header, widths, strict=True):
-            space = " " * (wide - width(cell))
-            parts.append(space + cell if heading in right else cell + space)
-        text = "  ".join(parts).rstrip()
-        if colours and number == 0:
+    last = None
+    for row, text in layout.lines:
+        if colours and row < 0:
             text = f"\x1b[1m{text}\x1b[0m"
-        elif colours and number - 1 in dim:
+        elif colours and row in dim:
             text = f"\x1b[2m{text}\x1b[0m"
-        elif colours and text[:1] in _STATE_COLOURS:
+        elif colours and row != last and text[:1] in _STATE_COLOURS:
             text = f"\x1b[{_STATE_COLOURS[text[0]]}m{text[0]}\x1b[0m{text[1:]}"
         print(text)
+        last = row
+    if layout.left_out:
+        say(f"columns left out: {', '.join(layout.left_out)}; --wide shows them")

@@ -150,7 +150,7 @@ def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) ->
         made.append({"path": str(wanted.target)} | answer)
         if not as_json and not quiet:
             for line in lines_of(answer, wanted.target):
-                out(line)
+                out(line, prose=True)
     if as_json and not quiet:
         emit(made)
     if code is not Exit.OK:

@@ -10,7 +10,7 @@ import typer
 
 from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
-from kdtui.cli.options import Json, RunNames, RunsDir, open_store
+from kdtui.cli.options import Json, RunNames, RunsDir, Wide, open_store
 from kdtui.errors import Interrupted
 from kdtui.measurement import MeasureOptions
 from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, ratio
@@ -43,6 +43,7 @@ def measure(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="One table of all networks, for a README, instead of one for each run.")
     ] = False,
+    wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -65,19 +66,20 @@ def measure(
     for place, answer in enumerate(answers.values()):
         if place:
             out()
-        show(answer)
+        show(answer, wide=wide)
 
 
-def show(answer: Mapping[str, Any]) -> None:
+def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
     """One run's measurements: teacher, student, ratio, and how they were made."""
     from kdtui.compare.measured import NOISY, conditions, noisy, rows
 
     out(answer["run"])
     lines = rows(answer)
     if answer["teacher"] is None:
-        table(["", "student"], [[name, student] for name, _, student, _ in lines], right=frozenset({"student"}))
+        header, lines = ["", "student"], [[name, student] for name, _, student, _ in lines]
     else:
-        table(["", "teacher", "student", "ratio"], lines, right=frozenset({"teacher", "student", "ratio"}))
+        header = ["", "teacher", "student", "ratio"]
+    table(header, lines, right=frozenset(header[1:]), wrap=("teacher", "student"), wide=wide)
     say(f"{conditions(answer['setup'])}; in brackets the first to the third quartile")
     if noisy(answer):
         say(NOISY)

@@ -79,6 +79,11 @@ Sets = Annotated[
 ]
 
 
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column, however wide the terminal is; a pipe always gets them.")
+]
+
+
 def open_store(runs_dir: Path | None) -> RunStore:
     """The run store, looking at real processes."""
     from kdtui.launch.alive import probe

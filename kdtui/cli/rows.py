@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 RUN_HEADER = ("", "run", "state", "student", "T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta", "")
 RUN_RIGHT = frozenset({"T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta"})
 
+RUN_DROP = ("last", "loss", "α", "T", "student", "eta", "%tchr", "seed", "epoch", "state")
+"""Columns that a narrow terminal does without, the first one first."""
+
 
 def run_json(run: RunSummary) -> dict[str, Any]:
     """The object of ``runs --json``; scripts may rely on its keys.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import emit, out, say, table
-from kdtui.cli.options import Json, RunName, RunsDir, open_store
+from kdtui.cli.console import emit, fields, out, say, table
+from kdtui.cli.options import Json, RunName, RunsDir, Wide, open_store
 from kdtui.errors import StoreError
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def list_runs(
             "--filter", metavar="EXPR", help="As in 'student:b0 T>=4 miou>.65 state:failed'.", show_default=False
         ),
     ] = "",
+    wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """List the runs, oldest first."""
-    from kdtui.cli.rows import RUN_HEADER, RUN_RIGHT, run_json, run_row
+    from kdtui.cli.rows import RUN_DROP, RUN_HEADER, RUN_RIGHT, run_json, run_row
     from kdtui.store.filter import parse
 
     wanted = parse(expression)
@@ -45,7 +46,8 @@ def list_runs(
     if as_json:
         emit([run_json(run) for run in found])
     elif found:
-        table(RUN_HEADER, [run_row(run) for run in found], right=RUN_RIGHT)
+        rows = [run_row(run) for run in found]
+        table(RUN_HEADER, rows, right=RUN_RIGHT, drop=RUN_DROP, below=True, wide=wide)
     else:
         say(f"no runs in {store.root}" + (" match" if expression else "; kdtui train PROFILE makes one"))
 
@@ -68,10 +70,7 @@ def print_run(summary: RunSummary) -> None:
     from kdtui.cli.rows import run_lines
 
     out(summary.id)
-    lines = run_lines(summary)
-    wide = max(len(label) for label, _ in lines)
-    for label, text in lines:
-        out(f"  {label:<{wide}}  {text}")
+    fields(run_lines(summary), indent=2)
 
 
 def watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -351,7 +352,7 @@ def finish(code: Exit) -> None:
 
 def show_plan(planned: Plan, *, to_stdout: bool) -> None:
     """The plan for a reader: data when it was asked for, talk otherwise."""
-    write = out if to_stdout else say
+    write = partial(out, prose=True) if to_stdout else say
     for run in planned.runs:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
         work = "" if run.macs is None else f", {giga(run.macs)} MACs"
