@@ -119,8 +119,10 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.check import check
+    from kdtui.store.run import Run
 
-    return check(_profile(options.profile), resume_from=options.resume_from, total_epochs=options.total_epochs)
+    run = None if options.run is None else Run(options.run)
+    return check(_profile(options.profile), resume_from=options.resume_from, run=run, total_epochs=options.total_epochs)
 
 
 def _doctor(options: argparse.Namespace) -> dict[str, Any]:
@@ -214,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="would this profile train: data, student, teacher")
     check.add_argument("profile")
     check.add_argument("--resume-from", type=Path, help="the checkpoint that a new run would start from")
+    check.add_argument("--run", type=Path, help="the run that would be resumed")
     check.add_argument("--total-epochs", type=int, help="another horizon than the profile's")
     check.set_defaults(verb=_check)
 

@@ -51,8 +51,11 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
     )
     if stage.resumed is None:
         return
-    if not any(isinstance(event, events.Measured) for event in Tail(stage.run.events_path).read()):
-        report.replay(stage.progress.history)
+    # All of them in a new run; those of a line that was lost in an old one.
+    written = {
+        (event.split, event.step) for event in Tail(stage.run.events_path).read() if isinstance(event, events.Measured)
+    }
+    report.replay([point for point in stage.progress.history if (point["split"], point["step"]) not in written])
     for words in _changes(stage, stage.resumed):
         report.say(events.Noted(words))
 

@@ -13,23 +13,29 @@ from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
 from kdtui.engine.stage import load_start
+from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
 from kdtui.engine.teacher import load_teacher, reordered
 from kdtui.engine.trial import check_teaching, check_trainable
 from kdtui.errors import CheckpointError, KdtuiError
 from kdtui.events import Warned
 from kdtui.profile import Profile
+from kdtui.store.run import Run
 
 
-def check(profile: Profile, *, resume_from: Path | None = None, total_epochs: int | None = None) -> dict[str, Any]:
+def check(
+    profile: Profile, *, resume_from: Path | None = None, run: Run | None = None, total_epochs: int | None = None
+) -> dict[str, Any]:
     """Data of both splits, the student, the state it goes on from, the precision and the teacher; nothing is trained.
 
     Args:
         profile: What would be trained.
         resume_from: The checkpoint of ours that a new run would start from.
+        run: The run that would be resumed.
         total_epochs: Its horizon instead of the profile's.
 
     Returns:
-        ``checks``, each ``{"name", "ok", "message", "hint"}`` (that of the state has its ``epochs_done`` too), and
+        ``checks``, each ``{"name", "ok", "message", "hint"}`` (that of the state has its ``epochs_done`` too, one that
+        failed the class of its ``error``), and
         ``warnings``, each ``{"code", "message", "hint"}``: what is probably wrong although the checks passed.
     """
     import torch
@@ -45,12 +51,18 @@ def check(profile: Profile, *, resume_from: Path | None = None, total_epochs: in
         looks.append(("torch", _no_gpu))
     if profile.distillation.enabled:
         looks.append(("teacher", lambda: _teacher(profile)))
-    answers = [_look(name, answer) for name, answer in looks]
+    done: list[int] = []
+    warnings: list[Warned] = []
     if resume_from is not None:
-        done: list[int] = []
-        look = _look("resume", lambda: _resume(profile, resume_from, total_epochs, done))
-        answers.append(look | ({"epochs_done": done[0]} if done else {}))
-    return {"checks": answers, "warnings": [warning.to_json() for warning in _warnings(profile, answers)]}
+        looks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
+    elif run is not None:
+        # First, as nothing else matters where the run has no state to go on from.
+        looks.insert(0, ("resume", lambda: _go_on(profile, run, total_epochs, done, warnings)))
+    answers = [
+        _look(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {}) for name, answer in looks
+    ]
+    warnings += _warnings(profile, answers)
+    return {"checks": answers, "warnings": [warning.to_json() for warning in warnings]}
 
 
 def _warnings(profile: Profile, answers: Sequence[Mapping[str, Any]]) -> list[Warned]:
@@ -66,7 +78,8 @@ def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:
     try:
         return {"name": name, "ok": True, "message": answer(), "hint": None}
     except KdtuiError as error:
-        return {"name": name, "ok": False, "message": error.message, "hint": error.hint}
+        failed = {"name": name, "ok": False, "message": error.message, "hint": error.hint}
+        return failed | {"error": type(error).__name__}
 
 
 def _no_gpu() -> str:
@@ -95,9 +108,14 @@ def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[i
     network = build_network(profile.student, task=profile.data.task, classes=len(classes))
     start = checkpoint.load(path)
     load_start(network, start, path, classes)
-    epochs_done = (start.get("resume") or {}).get("epochs_done", 0)  # without that part it is weights alone
-    done.append(epochs_done)
+    check_owner(path, start)
+    state = start.get("resume")
     horizon = total_epochs or profile.training.epochs
+    if state is None:
+        done.append(0)
+        return f"weights alone, without the state of the training; {horizon} epochs to do"
+    epochs_done = state["epochs_done"]
+    done.append(epochs_done)
     if epochs_done >= horizon:
         raise CheckpointError(
             "nothing is left to train: this state has all its epochs behind it",
@@ -106,7 +124,29 @@ def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[i
             allowed=f"a state with less than {horizon}, or a further horizon",
             hint=f"--total-epochs {epochs_done + profile.training.epochs}",
         )
-    return f"{epochs_done} of {horizon} epochs are done" if epochs_done else f"weights alone; {horizon} epochs to do"
+    return f"{epochs_done} of {horizon} epochs are done"
+
+
+def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int], warnings: list[Warned]) -> str:
+    """Where a run would go on from; what is wrong with its checkpoints is added to ``warnings``."""
+    start = find_start(run)
+    if start.path is None:
+        done.append(0)
+        return "no checkpoint was saved yet: training begins again with epoch 1"
+    classes = _classes(profile)
+    network = build_network(profile.student, task=profile.data.task, classes=len(classes))
+    content = checkpoint.load(start.path)
+    load_start(network, content, start.path, classes)
+    state = content.get("resume")
+    best = None if state is None else find_best(run, start, content)
+    warnings += start_warnings(start, best, state)
+    if state is None:
+        done.append(0)
+        return f"weights alone of {start.path}; {total_epochs or profile.training.epochs} epochs to do"
+    done.append(state["epochs_done"])
+    if total_epochs is not None:
+        check_horizon(run.id, total_epochs, state["epochs_done"])
+    return f"goes on from {start.path.name}, after epoch {state['epochs_done']} (step {state['step']})"
 
 
 def _classes(profile: Profile) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ class Fit:
         stage = self.stage
         if not stage.leads:
             return
-        warnings = [] if self.teacher is None else teacher_warnings(self.teacher.scores)
+        warnings = [*stage.warnings, *([] if self.teacher is None else teacher_warnings(self.teacher.scores))]
         if stage.resumed is None:
             warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings]
         self.report.warn(warnings)
@@ -251,7 +251,8 @@ class Fit:
                 torch.distributed.broadcast(buffer, src=0)
         theirs = None if self.teacher is None else self.teacher.predictions
         scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
-        if progress.best_miou is None or scores.miou > progress.best_miou:
+        improved = progress.best_miou is None or scores.miou > progress.best_miou
+        if improved:
             progress.best_miou, progress.best_epoch, progress.best_iou = scores.miou, epoch, scores.iou
         progress.epochs_done = epoch
         scalars = scores.scalars() | {"best_miou": progress.best_miou, "best_epoch": float(progress.best_epoch)}
@@ -261,7 +262,7 @@ class Fit:
         progress.history += [kept for kept in (progress.train_point, vars(point).copy()) if kept]
         self.report.measured(point)
         targets = [(stage.run.epoch_checkpoint(epoch), "epoch")]
-        if progress.best_epoch == epoch:
+        if improved:
             targets.append((stage.run.best, "best"))
         # Last of all: a run killed before it repeats the epoch, one killed after it must find its best weights.
         targets.append((stage.run.last, "last"))

@@ -14,13 +14,15 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
+from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
-from kdtui.engine.resume import Progress, restore, student_payload
+from kdtui.engine.resume import Progress, restore, student_payload, weights_alone
 from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
 from kdtui.engine.trial import check_trainable
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
@@ -39,6 +41,7 @@ class Stage:
         progress: Where to go on from.
         resumed: The ``resume`` part of the checkpoint that was loaded, or None.
         total_epochs: The horizon of this attempt.
+        warnings: What is wrong with the checkpoints that it goes on from.
     """
 
     run: Run
@@ -57,6 +60,7 @@ class Stage:
     progress: Progress
     resumed: dict[str, Any] | None
     total_epochs: int
+    warnings: tuple[events.Warned, ...] = ()
 
     @property
     def task(self) -> TaskName:
@@ -119,13 +123,16 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
 
-    start_path = _start(run, record)
-    start = None if start_path is None else checkpoint.load(start_path)
+    leads = fabric.global_rank == 0
+    # Rank 0 looks at the files and all ranks go on from what it chose.
+    begin = fabric.broadcast(find_start(run) if leads else StartPoint(None))
+    start = None if begin.path is None else checkpoint.load(begin.path)
+    best: Best | None = None
     if start is not None:
-        load_start(student, start, start_path, val_set.classes)
-        if start_path is not None and start_path != run.last and fabric.global_rank == 0:
-            _adopt_best(run, start, start_path)
-    elif fabric.global_rank == 0:
+        load_start(student, start, begin.path, val_set.classes)
+        if start.get("resume") is not None:
+            best = fabric.broadcast(find_best(run, begin, start) if leads else None)
+    elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
     # fp16's scaler would unscale inside a fused step, after the gradients were clipped.
     optimizer = torch.optim.AdamW(
@@ -136,12 +143,18 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     progress, total_epochs = Progress(), record.total_epochs or settings.epochs
     resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
     if resumed is not None:
+        assert best is not None
         progress = restore(fabric, resumed, optimizer)
-        if record.total_epochs is None and start_path == run.last:
+        progress.best_miou, progress.best_epoch, progress.best_iou = best.miou, best.epoch, dict(best.iou)
+        if begin.own and record.total_epochs is None:
             total_epochs = resumed["total_epochs"]
+        if begin.own and record.total_epochs is not None:
+            check_horizon(run.id, record.total_epochs, progress.epochs_done)
         if resumed["steps_per_epoch"] != steps:
             # Another batch size or data: steps are counted in epochs of this run, from the last whole one.
             progress.step, progress.window = progress.epochs_done * steps, []
+        if leads and best.source is not None:
+            _write_best(run, best)
     return Stage(
         run=run,
         record=record,
@@ -161,6 +174,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
         progress=progress,
         resumed=resumed,
         total_epochs=total_epochs,
+        warnings=start_warnings(begin, best, resumed),
     )
 
 
@@ -196,27 +210,11 @@ def _derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _start(run: Run, record: LaunchRecord) -> Path | None:
-    """Our own last state on a further attempt, else the state that a new run was told to start from."""
-    if record.attempt > 1 and run.last.exists():
-        return run.last
-    source = run.manifest().resume_from
-    return Path(source) if source else None
-
-
-def _adopt_best(run: Run, start: dict[str, Any], path: Path) -> None:
-    """Keep the weights behind the best score that this new run inherits: it may never beat it."""
-    resumed = start.get("resume")
-    if resumed is None or resumed["best_miou"] is None:
-        return
-    beside = path.with_name(run.best.name)
-    candidates = [start, *([checkpoint.load(beside)] if beside.is_file() else [])]
-    # The score stands in every later state too; the weights that earned it are those of its epoch's end.
-    earned = resumed["best_epoch"] * resumed["steps_per_epoch"], resumed["best_miou"]
-    for candidate in candidates:
-        if (candidate.get("step"), candidate.get("best")) == earned:
-            checkpoint.save(run.best, candidate | {"run": run.id})
-            return
+def _write_best(run: Run, best: Best) -> None:
+    """Keep the weights behind the best score of a state: a run may never beat it."""
+    assert best.source is not None
+    content = checkpoint.load(best.source)
+    checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.miou})
 
 
 def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, classes: Sequence[str]) -> None:

@@ -109,7 +109,7 @@ def order(
         checkpoint = run.checkpoint(options.checkpoint)
         if not checkpoint.is_file():
             there = [name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file()]
-            there += [str(int(file.stem.rsplit("_", 1)[1])) for file in run.epoch_checkpoints()]
+            there += [str(epoch) for epoch in run.epochs_on_disk()]
             raise UsageError(
                 "this run has no such checkpoint",
                 where=run.checkpoints,

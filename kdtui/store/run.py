@@ -69,7 +69,15 @@ class Run:
 
     def epoch_checkpoints(self) -> list[Path]:
         """The epoch checkpoints that are on disk, oldest first."""
-        return sorted(self.checkpoints.glob("checkpoint_epoch_*.pth"))
+        return [self.epoch_checkpoint(epoch) for epoch in self.epochs_on_disk()]
+
+    def epochs_on_disk(self) -> list[int]:
+        """The epochs whose checkpoints are on disk, oldest first."""
+        numbers = [
+            path.stem.removeprefix("checkpoint_epoch_") for path in self.checkpoints.glob("checkpoint_epoch_*.pth")
+        ]
+        epochs = sorted(int(number) for number in numbers if number.isascii() and number.isdecimal())
+        return [epoch for epoch in epochs if self.epoch_checkpoint(epoch).exists()]
 
     def checkpoint(self, name: str) -> Path:
         """The checkpoint called ``best``, ``last``, ``untrained`` or by the number of its epoch."""

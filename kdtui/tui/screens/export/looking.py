@@ -76,7 +76,7 @@ def _sentence(error: KdtuiError) -> str:
 
 def _checkpoints(run: Run) -> Iterator[str]:
     yield from (name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file())
-    yield from (str(int(file.stem.rsplit("_", 1)[1])) for file in run.epoch_checkpoints())
+    yield from (str(epoch) for epoch in run.epochs_on_disk())
 
 
 def _lying(path: Path, wanted: str | None, folder: Path | None) -> Lying:
