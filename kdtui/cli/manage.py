@@ -52,6 +52,7 @@ def remove(
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete runs with their checkpoints; runs that live are refused."""
+    from kdtui.cli.console import report
     from kdtui.launch.start import once_over
     from kdtui.store.state import LIVE
 
@@ -66,9 +67,17 @@ def remove(
         say("\n".join(f"  {run.id}" for run in found))
         if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
             raise Interrupted("nothing was removed")
+    code = Exit.OK
     for run in found:
-        once_over(store, run, partial(store.remove, run))
-        say(f"removed {run.id}")
+        try:
+            once_over(store, run, partial(store.remove, run))
+        except KdtuiError as error:  # the others are still to be removed
+            report(error)
+            code = max(code, Exit(error.exit_code))
+        else:
+            say(f"removed {run.id}")
+    if code is not Exit.OK:
+        raise typer.Exit(code)
 
 
 def note(

@@ -20,6 +20,7 @@ from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.store.cache import SummaryCache
 from kdtui.store.names import check_name, is_safe, printable
 from kdtui.store.reading import reading
+from kdtui.store.removing import check_removable, delete
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import Alive, Places, RunSummary, State, cannot_tell, no_places
 from kdtui.store.summary import number_the_queue, placed, summarize
@@ -231,7 +232,7 @@ class RunStore:
 
         Raises:
             UsageError: A process of it may live.
-            StoreError: It could not be deleted.
+            StoreError: It could not be deleted; what is left of it is still listed.
         """
         with contextlib.ExitStack() as stack:
             # Never launched, or no lock to be had there: the look below decides alone. Opened without making it: a
@@ -244,12 +245,8 @@ class RunStore:
                     raise _still_lives(run) from error
             if self.summary(run).state in (State.QUEUED, State.RUNNING):
                 raise _still_lives(run)
-            gone = self.root / f".gone-{run.id}-{os.getpid()}"
-            try:
-                run.path.rename(gone)
-                shutil.rmtree(gone)
-            except OSError as error:
-                raise StoreError("The run could not be removed", where=run.path, found=error.strerror) from error
+            check_removable(run)
+            delete(run, self.root / f".gone-{run.id}-{os.getpid()}")
 
     def _cannot_make(self, path: Path, error: OSError) -> StoreError:
         return StoreError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeVar
 
 from textual.app import App
@@ -122,16 +123,26 @@ class Deeds(App[None]):
         """Delete runs with their files."""
         from kdtui.launch.start import once_over
 
-        def work() -> int:
-            store = self.store.for_thread()
+        def work() -> list[KdtuiError]:
+            store, errors = self.store.for_thread(), list[KdtuiError]()
             for run_id in ids:
                 run = self.run_of(run_id)
-                once_over(store, run, lambda run=run: store.remove(run))  # type: ignore[misc]
-            return len(ids)
+                try:
+                    once_over(store, run, partial(store.remove, run))
+                except KdtuiError as error:  # the others are still to be removed
+                    errors.append(error)
+            return errors
 
-        def then(count: int) -> None:
+        def then(errors: list[KdtuiError]) -> None:
             self.watcher.nudge()
-            self.say(f"{count} run{'s' if count > 1 else ''} removed", twin("remove", *ids))
+            count = len(ids) - len(errors)
+            if errors and len(ids) > 1:
+                first = " ".join(errors[0].what.split())
+                self.say(f"{count} of {len(ids)} runs removed · {first} · {errors[0].where}", error=True)
+            elif errors:
+                self.say_error(errors[0])
+            else:
+                self.say(f"{count} run{'s' if count > 1 else ''} removed", twin("remove", *ids))
 
         self.do(work, then)
 

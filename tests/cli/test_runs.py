@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.events import Finished, Measured
-from kdtui.profile import load
+from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
@@ -176,6 +176,17 @@ def test_stop_looks_every_name_up_first(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("stop", "slower")
     assert done.code == 2
     assert "does not live" in done.err
+
+
+def test_remove_reports_each_run_and_goes_on_after_one_that_cannot_be_removed(kdtui: Kdtui, store: RunStore) -> None:
+    first, second, third = (store.create(Profile(name=name)) for name in ("one", "two", "three"))
+    second.path.rename(store.root / "elsewhere")
+    second.path.symlink_to(store.root / "elsewhere")
+    done = kdtui("remove", first.id, second.id, third.id, "--yes")
+    assert done.code == 3
+    assert f"removed {first.id}" in done.err and f"removed {third.id}" in done.err
+    assert "it is a link" in done.err and str(second.path) in done.err
+    assert not first.path.exists() and not third.path.exists() and second.path.exists()
 
 
 def test_remove_asks_unless_told(kdtui: Kdtui, store: RunStore) -> None:

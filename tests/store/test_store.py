@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,6 +168,21 @@ def test_folders_with_names_of_their_own_are_found(store: RunStore) -> None:
         store.find("abc")
 
 
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user who may not do everything: root deletes whatever its mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(folder) / "runs"
+        finally:
+            if root:
+                os.seteuid(0)
+
+
 class TestRemove:
     def test_it_is_gone(self, store: RunStore) -> None:
         run = store.create(PROFILE)
@@ -199,6 +219,55 @@ class TestRemove:
         write(run, [started_event()])
         store.remove(run)
         assert not run.path.exists()
+
+    @pytest.mark.parametrize("mode", [0o555, 0o000])
+    def test_a_folder_that_cannot_be_emptied_is_refused_before_anything_goes(
+        self, unprivileged: Path, mode: int
+    ) -> None:
+        store = RunStore(unprivileged)
+        run = store.create(PROFILE)
+        (run.checkpoints / "last.pth").touch()
+        run.checkpoints.chmod(mode)
+        with pytest.raises(StoreError, match="nothing was deleted") as caught:
+            store.remove(run)
+        run.checkpoints.chmod(0o755)
+        assert caught.value.where == str(run.checkpoints)
+        assert f"mode {mode:o}" in str(caught.value.found)
+        assert [found.id for found in store.runs()] == [run.id]
+        assert (run.checkpoints / "last.pth").exists()
+        store.remove(run)
+        assert not run.path.exists()
+
+    def test_what_could_not_be_deleted_is_still_listed_with_the_next_step(
+        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = store.create(PROFILE)
+        rmtree = shutil.rmtree
+
+        def immutable(path: Path) -> None:  # as of a file with chattr +i, which no look beforehand sees
+            if path.name == "evaluations":
+                raise OSError(errno.EPERM, "Operation not permitted", str(path / "val.json"))
+            rmtree(path)
+
+        monkeypatch.setattr(shutil, "rmtree", immutable)
+        with pytest.raises(StoreError, match="removed in part") as caught:
+            store.remove(run)
+        assert caught.value.where == str(run.evaluations / "val.json")
+        [row] = store.summaries()
+        assert (row.id, row.state.word) == (run.id, "FAILED")
+        assert row.detail == "removed in part: some of its files could not be deleted"
+        assert f"kdtui remove {run.id}" in (row.hint or "")
+        monkeypatch.undo()
+        store.remove(run)
+        assert store.runs() == []
+
+    def test_a_link_to_a_folder_elsewhere_is_kept(self, store: RunStore, tmp_path: Path) -> None:
+        run = store.create(PROFILE)
+        run.path.rename(tmp_path / "elsewhere")
+        run.path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(StoreError, match="a link"):
+            store.remove(run)
+        assert (tmp_path / "elsewhere" / "checkpoints").is_dir()
 
     def test_one_that_is_not_there_is_told(self, store: RunStore) -> None:
         store.root.mkdir()

@@ -1,0 +1,107 @@
+"""Deleting a run folder: it is gone, or it is still listed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from kdtui.errors import StoreError
+from kdtui.events import Failed
+from kdtui.store.names import printable
+from kdtui.store.run import Run
+from kdtui.store.writing import EventLog
+
+
+def check_removable(run: Run) -> None:
+    """Refuse a run folder with a sub-folder that this user cannot empty, before anything of it is deleted.
+
+    Raises:
+        StoreError: There is one.
+    """
+    if run.path.is_symlink():
+        raise StoreError(
+            "The run cannot be removed: it is a link to a folder elsewhere",
+            where=printable(str(run.path)),
+            found=printable(os.readlink(run.path)),  # noqa: PTH115 (shown as it is)
+            hint="delete that folder, then the link",
+        )
+
+    def refuse(folder: str) -> None:
+        raise StoreError(
+            "The run cannot be removed: one of its folders cannot be emptied; nothing was deleted",
+            where=printable(folder),
+            found=_owner(Path(folder)),
+            hint=f"`chmod -R u+rwx` or `sudo chown -R {os.geteuid()}` it, then `kdtui remove {printable(run.id)}`",
+        )
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            refuse(str(error.filename))
+
+    for folder, folders, files in os.walk(run.path, onerror=unreadable):
+        if (folders or files) and not _may_write(folder):
+            refuse(folder)
+
+
+def delete(run: Run, aside: Path) -> None:
+    """Delete a run folder, out of sight; where that fails, what is left of it is listed again.
+
+    The small files that say what the run is go last.
+
+    Args:
+        run: One without processes; its lock is held.
+        aside: A free name beside it.
+
+    Raises:
+        StoreError: Not everything could be deleted.
+    """
+    try:
+        run.path.rename(aside)
+    except OSError as error:
+        raise StoreError("The run could not be removed", where=run.path, found=error.strerror) from error
+    try:
+        for entry in sorted(aside.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise _put_back(run, aside, error) from error
+
+
+def _put_back(run: Run, aside: Path, error: OSError) -> StoreError:
+    stuck = Path(str(error.filename or aside))
+    if stuck.is_relative_to(aside):
+        stuck = run.path / stuck.relative_to(aside)
+    failure = StoreError(
+        "The run is removed in part; some of its files could not be deleted",
+        where=printable(str(stuck)),
+        found=error.strerror,
+        hint=f"make that folder writable, then `kdtui remove {printable(run.id)}`",
+    )
+    try:
+        aside.rename(run.path)
+    except OSError:
+        failure.where = str(aside)
+        failure.hint = f"make that folder writable, then delete it: rm -r {aside}"
+        return failure
+    with contextlib.suppress(StoreError), EventLog(run.events_path) as log:  # without it the row lacks its reason
+        log.append(Failed("StoreError", "removed in part: some of its files could not be deleted", failure.hint))
+    return failure
+
+
+def _may_write(folder: str) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def _owner(path: Path) -> str:
+    try:
+        status = path.stat()
+        return f"owner {path.owner()}, mode {stat.S_IMODE(status.st_mode):o}"
+    except KeyError:  # a number without a name
+        return f"owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o}"
+    except OSError as error:
+        return str(error.strerror)
