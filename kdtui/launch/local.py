@@ -25,7 +25,7 @@ from kdtui.launch.slots import SLOTS, place
 from kdtui.store.identity import hostname
 from kdtui.store.names import printable
 from kdtui.store.reading import appending, open_file, reading
-from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
@@ -154,6 +154,16 @@ class LocalLauncher:
                 where=run.id,
                 found=row.host,
                 hint=f"run `kdtui stop --kill {run.id}` there, or ask it to stop without --kill",
+            )
+        theirs = False
+        with contextlib.suppress(FileNotFoundError):  # its record is lost
+            theirs = os.geteuid() not in (0, run.launch_path.stat().st_uid)
+        if theirs:
+            raise LaunchError(
+                "A run of another user cannot be killed",
+                where=run.id,
+                found=f"its processes belong to {owner(run.launch_path)}",
+                hint=f"`kdtui stop {run.id}` asks it to save and end",
             )
         _kill(run)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from kdtui.errors import StoreError
 from kdtui.events import Failed
 from kdtui.store.names import printable
-from kdtui.store.run import Run
+from kdtui.store.run import Run, owner
 from kdtui.store.writing import EventLog
 
 
@@ -99,9 +99,6 @@ def _may_write(folder: str) -> bool:
 
 def _owner(path: Path) -> str:
     try:
-        status = path.stat()
-        return f"owner {path.owner()}, mode {stat.S_IMODE(status.st_mode):o}"
-    except KeyError:  # a number without a name
-        return f"owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o}"
+        return f"owner {owner(path)}, mode {stat.S_IMODE(path.stat().st_mode):o}"
     except OSError as error:
         return str(error.strerror)

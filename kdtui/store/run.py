@@ -165,7 +165,14 @@ class Run:
         try:
             self.stop_path.touch()
         except OSError as error:
-            raise StoreError("The stop file could not be made", where=self.stop_path, found=error.strerror) from error
+            raise StoreError(
+                "The stop file could not be made",
+                where=self.stop_path,
+                found=f"{error.strerror}; the folder belongs to {owner(self.path)}",
+                hint="ask that user to stop the run, or for write permission in its folder"
+                if isinstance(error, PermissionError)
+                else None,
+            ) from error
 
     def clear_stop(self) -> None:
         """Forget that someone asked.
@@ -211,6 +218,16 @@ class Run:
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("The run's profile cannot be used", where=self.profile_path, found=mistakes) from error
+
+
+def owner(path: Path) -> str:
+    """The user whom a file belongs to, by name where there is one."""
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
+    except OSError as error:
+        return error.strerror or "nobody who is known"
 
 
 def _absent(path: Path) -> bool:

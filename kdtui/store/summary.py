@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from kdtui.store.digest import Digest
 from kdtui.store.names import printable
+from kdtui.store.reading import reading
 from kdtui.store.run import Run
 from kdtui.store.state import Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
 
@@ -19,6 +22,8 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
     """The row of ``run``."""
     over = digest.word is not None or not digest.launched
     liveness = Liveness.UNKNOWN if over else alive(digest.host, digest.identities)
+    if liveness is Liveness.DEAD and _of_another_user(run.launch_path):
+        liveness = _ask_the_lock(run)
     last_event = digest.shown["last_event"]
     silent = None if last_event is None else max(0.0, now - last_event)
     heard = silent
@@ -107,6 +112,28 @@ def _span(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} d"
+
+
+def _of_another_user(path: Path) -> bool:
+    """Whether another user launched the run: such processes may be hidden (``hidepid``) and look gone."""
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def _ask_the_lock(run: Run) -> Liveness:
+    """Whether a process holds the run's lock, as supervisor and ranks do; unknown where it may not be opened."""
+    try:
+        with reading(run.beat_path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Liveness.ALIVE
+    except FileNotFoundError:
+        return Liveness.DEAD
+    except OSError:
+        return Liveness.UNKNOWN
+    return Liveness.DEAD
 
 
 def _modified(path: Path) -> float | None:

@@ -128,3 +128,20 @@ def test_a_run_of_another_host_is_not_killed_from_here(store: RunStore, launcher
     launcher.stop(run)
     reaches(store, run, State.STOPPED)
     run.write_launch_record(record)
+
+
+def test_a_run_of_another_user_is_asked_and_not_killed(
+    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    record = trains(store, run)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(LaunchError, match="another user") as caught:
+        launcher.stop(run, kill=True)
+    assert caught.value.hint == f"`kdtui stop {run.id}` asks it to save and end"
+    assert all(map(lives, everyone(record).values()))
+    launcher.stop(run)
+    monkeypatch.undo()
+    reaches(store, run, State.STOPPED)

@@ -310,3 +310,13 @@ def test_a_link_that_leads_to_itself_hides_no_other_run(store: RunStore) -> None
     (store.root / "20260101-000000-loop").symlink_to("20260101-000000-loop")
     assert store.runs() == [run]
     assert store.find("latest") == run
+
+
+def test_a_stop_file_that_may_not_be_made_names_the_user_to_ask(unprivileged: Path) -> None:
+    run = RunStore(unprivileged).create(PROFILE)
+    run.path.chmod(0o555)
+    with pytest.raises(StoreError, match="stop file") as caught:
+        run.request_stop()
+    run.path.chmod(0o755)
+    assert caught.value.found == f"Permission denied; the folder belongs to {run.path.owner()}"
+    assert "ask that user" in (caught.value.hint or "")

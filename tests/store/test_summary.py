@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,24 @@ def test_a_word_written_while_the_processes_were_looked_at_is_seen(run: Run) -> 
         return Liveness.DEAD
 
     assert RunStore(run.path.parent, alive=ends_meanwhile).summary(run).state is State.FINISHED
+
+
+def test_another_users_processes_that_cannot_be_seen_are_judged_by_the_runs_lock(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.write_launch_record(record())
+    write(run, [queued(), started()])
+    run.touch_beat()
+    me = os.geteuid()
+    with run.beat_path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert look(run).state is State.LOST  # one's own processes are never hidden
+        monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+        assert look(run).state is State.RUNNING
+    row = look(run)
+    assert (row.state, row.detail) == (State.LOST, "its processes are gone without a last word")
+    run.beat_path.unlink()
+    assert look(run).state is State.LOST
 
 
 def test_another_host_is_judged_by_its_signs_of_life(run: Run) -> None:
