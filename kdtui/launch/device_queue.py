@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from kdtui.store.state import QueuePlace
 
 BEAT = 1.0
 """Seconds between two signs that a waiter gives."""
-STALE = 60.0
+STALE = 30.0
 """Seconds without a sign after which a waiter is passed over: a frozen container, a process that cannot be seen."""
 
 _TICKET = re.compile(r"\d{13}\.\d{6}-(cpu|gpu)-[0-9]{1,20}-[0-9a-f]{8}")
@@ -46,6 +46,7 @@ class Claim:
         run: The run's id.
         keys: The files of the slots that it waits for.
         processes: ``{"pid", "start_ticks", "boot_id"}`` of those that wait or use the device.
+        user: Whose processes these are; None where it is not said.
     """
 
     what: str = ""
@@ -53,6 +54,7 @@ class Claim:
     run: str = ""
     keys: tuple[str, ...] = ()
     processes: tuple[Mapping[str, Any], ...] = ()
+    user: int | None = None
 
     def encode(self) -> bytes:
         """One JSON object."""
@@ -64,15 +66,14 @@ class Claim:
         if body is None:
             return cls()
         what, store, run = (body.get(key) for key in ("what", "store", "run"))
-        keys, processes = (body.get(key) for key in ("keys", "processes"))
+        keys, processes, user = (body.get(key) for key in ("keys", "processes", "user"))
         return cls(
             printable(what)[:120] if isinstance(what, str) else "",
             store[:_MOST_TEXT] if isinstance(store, str) else "",
             run[:_MOST_TEXT] if isinstance(run, str) else "",
-            tuple(key for key in keys[:_MOST_KEYS] if isinstance(key, str)) if isinstance(keys, list) else (),
-            tuple(who for who in processes[:_MOST_KEYS] if isinstance(who, dict))
-            if isinstance(processes, list)
-            else (),
+            tuple(key for key in _listed(keys) if isinstance(key, str)),
+            tuple(who for who in _listed(processes) if isinstance(who, dict)),
+            user if type(user) is int and 0 <= user < 2**32 else None,
         )
 
     @property
@@ -88,13 +89,11 @@ class Entry:
     Attributes:
         name: Of the file: the order of the queue, or the slot.
         claim: What its owner says.
-        user: Owner of the file.
         silent: Seconds since it was written or touched.
     """
 
     name: str
     claim: Claim
-    user: int
     silent: float
 
     @property
@@ -102,15 +101,15 @@ class Entry:
         """Why this waiter is passed over; empty where it is not."""
         if self.claim.suspended:
             return "suspended"
-        return f"without a sign for {self.silent / 60:.0f} min" if self.silent > STALE else ""
+        return f"without a sign for {self.silent:.0f} s" if self.silent > STALE else ""
 
     def title(self, seen_from: Claim) -> str:
         """Who it is, for a reader in another run store."""
         text = self.claim.what or "a process"
         if self.claim.store and self.claim.store != seen_from.store:
             text += f" in {printable(self.claim.store)[:200]}"
-        if self.user != os.geteuid():
-            text += f" of user {_user(self.user)}"
+        if self.claim.user not in (None, seen_from.user):
+            text += f" of user {_user(self.claim.user)}"
         return text
 
 
@@ -168,7 +167,10 @@ def read_entry(folder: SharedFolder, name: str) -> Entry | None:
             return None
         status = os.fstat(descriptor)
         silent = max(0.0, time.time() - status.st_mtime)
-        return Entry(name, Claim.of(read_json(descriptor)), status.st_uid, silent)
+        claim = Claim.of(read_json(descriptor))
+        if _TICKET.fullmatch(name):  # made by who waits; the file of a slot, by who was there first
+            claim = replace(claim, user=status.st_uid)
+        return Entry(name, claim, silent)
     finally:
         os.close(descriptor)
 
@@ -259,11 +261,11 @@ def _gpu_uuids() -> tuple[str, ...]:
 
 
 @functools.cache
-def _user(number: int) -> str:
+def _user(number: int | None) -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(number).pw_name
+        return pwd.getpwuid(number or 0).pw_name
     except KeyError:  # of a container, or removed
         return str(number)
 

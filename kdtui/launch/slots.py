@@ -2,7 +2,7 @@
 
 All run stores and users of one machine share its devices, so they queue in one folder (:mod:`shared_folder`):
 ``<device>-<key>`` is locked while a process uses that device, ``<time>-<device>-…`` by each process that waits. Both
-say in JSON who that is, which is shown and never obeyed. A waiter that is suspended, or has not looked for a minute,
+say in JSON who that is, which is shown and never obeyed. A waiter that is suspended, or has not looked for a while,
 keeps its ticket and is passed over. Nothing is locked while a process looks: one that is suspended then blocks nobody.
 
 Supervisors of older versions queue below ``runs/.slots/<host>/`` of their run store only: its slots are taken as well,
@@ -191,7 +191,9 @@ class Ticket:
         keys = device_keys(device, names)
         self._keys = dict(zip(names, keys, strict=True))
         self._device = device
-        self._claim = Claim(what or run_id, os.path.realpath(root), run_id, tuple(keys), (own_identity(),))
+        self._claim = Claim(
+            what or run_id, os.path.realpath(root), run_id, tuple(keys), (own_identity(),), os.geteuid()
+        )
         text = self._claim.encode()
         self._shared = machine_folder()
         self._name = f"{created:020.6f}-{device}-{os.getpid()}-{secrets.token_hex(4)}"

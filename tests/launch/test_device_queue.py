@@ -100,7 +100,8 @@ def test_runs_of_two_stores_share_one_queue(store: RunStore, launcher: LocalLaun
     launcher.launch(later)
     reaches(store, mine, State.RUNNING)
     eventually(lambda: store.summary(later).place == 2, "two places")
-    assert other.summary(theirs).detail == f"waits for a cpu slot, number 1 in line; held by {mine.id} in {store.root}"
+    words = f"waits for a cpu slot, number 1 in line; held by {mine.id} in {store.root}"
+    eventually(lambda: other.summary(theirs).detail == words, words)
     assert store.summary(later).detail == f"waits for a cpu slot, number 2 in line; behind {theirs.id} in {other.root}"
     (mine.path / "go").touch()
     reaches(other, theirs, State.RUNNING)

@@ -306,7 +306,8 @@ def test_who_holds_a_device_and_is_suspended_is_named(store: RunStore, launcher:
     os.kill(record_of(first).ranks[0]["pid"], signal.SIGSTOP)
     row = eventually(lambda: (row := store.summary(first)).detail == "suspended" and row, "suspended")
     assert row.state is State.RUNNING
-    assert store.summary(second).detail == f"waits for a cpu slot, number 1 in line; held by {first.id}, suspended"
+    words = f"waits for a cpu slot, number 1 in line; held by {first.id}, suspended"
+    eventually(lambda: store.summary(second).detail == words, words)
 
 
 def test_a_suspended_supervisor_does_not_keep_the_slot_of_ranks_that_ended(
