@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kdtui.engine import checkpoint
 from kdtui.engine.beside import no_teacher
-from kdtui.engine.data import build_dataset, check_dataset
+from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
@@ -41,9 +41,10 @@ def check(
     import torch
 
     use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
+    splits: dict[str, tuple[SegmentationDataset, Survey]] = {}
     looks: list[tuple[str, Callable[[], str]]] = [
-        ("training data", lambda: check_dataset(profile.data, "train")),
-        ("validation data", lambda: check_dataset(profile.data, "val")),
+        ("training data", lambda: _data(profile, "train", splits)),
+        ("validation data", lambda: _data(profile, "val", splits)),
         ("student", lambda: _student(profile)),
         ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
     ]
@@ -61,17 +62,20 @@ def check(
     answers = [
         _look(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {}) for name, answer in looks
     ]
-    warnings += _warnings(profile, answers)
+    if len(splits) == 2:  # what cannot be read is reported by a check
+        (train_set, train), (val_set, val) = splits["train"], splits["val"]
+        warnings += data_warnings(profile, train_set, val_set, (train, val))
     return {"checks": answers, "warnings": [warning.to_json() for warning in warnings]}
 
 
-def _warnings(profile: Profile, answers: Sequence[Mapping[str, Any]]) -> list[Warned]:
-    """What the data themselves give reason to doubt; nothing where they cannot be read, which a check reports."""
-    readable = all(answer["ok"] for answer in answers if answer["name"] in ("training data", "validation data"))
-    if not readable:
-        return []
-    train_set, val_set = (build_dataset(profile.data, split) for split in ("train", "val"))
-    return data_warnings(profile, train_set, val_set)
+def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:
+    """What a split holds, which is added to ``splits``."""
+    dataset = build_dataset(profile.data, split)
+    looked_at = survey(dataset)
+    if split == "train":
+        steps_per_epoch(dataset, profile.training)
+    splits[split] = dataset, looked_at
+    return f"{dataset.describe()}; {looked_at.described()}"
 
 
 def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:

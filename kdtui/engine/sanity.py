@@ -5,24 +5,210 @@ Each is reported once, before the first step where that is possible, and never p
 
 from __future__ import annotations
 
-from kdtui.engine.data import SegmentationDataset
+import math
+
+from kdtui.engine.data import HIERARCHICAL_CLASSES, SegmentationDataset, Survey, survey
+from kdtui.engine.data.protocol import named
+from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
 from kdtui.events import Warned
 from kdtui.profile import Profile
 
 _NEVER = 0.01
 """IoU below which a class counts as never predicted: a few pixels by chance stay below it."""
+_NARROW = 64
+"""Levels of 256 that all images together use at least: photographs use nearly all."""
+_TOPS = (1, 255, 1023, 4095, 16383, 65535)
+"""Highest values of common depths: fractions, 8, 10, 12, 14 and 16 bits."""
+_MOSTLY = 0.5
+_RARE = 0.001
+"""Share of the training pixels below which a class is rare."""
+_LEFT_OUT = 0.25
+"""Share of the training samples that may be left out of each epoch because they do not fill a batch."""
 
 
-def data_warnings(profile: Profile, train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[Warned]:
+def data_warnings(
+    profile: Profile,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    surveys: tuple[Survey, Survey] | None = None,
+) -> list[Warned]:
     """What a bounded sample of both splits gives reason to doubt.
 
     Args:
         profile: Says how the samples are used.
         train_set: Training split.
         val_set: Validation split.
+        surveys: Of both, where they were made already.
+
+    Raises:
+        DataError: A sample cannot be used.
     """
-    return []
+    train, val = surveys or (survey(train_set), survey(val_set))
+    value_range = getattr(profile.data, "value_range", None)
+    warnings = [Warned(*note) for note in dict.fromkeys([*train_set.notes(), *val_set.notes()])]
+    for part in (train, val):
+        warnings += [*_values(part, value_range), *_labels(part)]
+    return [*warnings, *_classes(train, val), *_overlapping(train_set, val_set), *_left_out(profile, train)]
+
+
+def _values(part: Survey, value_range: tuple[float, ...] | None) -> list[Warned]:
+    """Images that use a small part of the values, or none of it."""
+    warnings = []
+    (low, high), stored = part.seen, part.stored
+    if high - low < _NARROW and len(part.flat_images) < part.checked:
+        top = next((top for top in _TOPS if stored.high <= top), stored.high)
+        if stored.cut_to_a_byte:
+            hint = "in 16-bit colour files only the upper byte is read: save them with 8 bits per channel"
+        elif value_range is not None:
+            hint = f"data.value_range does not match the files, which hold {stored.low:g} to {stored.high:g}"
+        else:
+            hint = f"--set data.value_range=[{min(0, stored.low):g},{top:g}] scales them" + (
+                ", with 1 as white" if top == 1 else ""
+            )
+        warnings.append(
+            Warned(
+                "narrow-value-range",
+                f"{part.split} images use only {low} to {high} of 0 to 255: their files hold {stored.low:g} to "
+                f"{stored.high:g}{_sampled(part)}",
+                hint,
+            )
+        )
+    if value_range is None and stored.high > stored.full:
+        warnings.append(
+            Warned(
+                "values-cut",
+                f"{part.split} images hold values up to {stored.high:g}, cut at {stored.full:g}{_sampled(part)}",
+                f"--set data.value_range=[{min(0, stored.low):g},{stored.high:g}] scales them",
+            )
+        )
+    if value_range is not None and len(part.depths) > 1:
+        warnings.append(
+            Warned(
+                "mixed-depths",
+                f"some {part.split} images have 8 bits and some 16: one data.value_range does not fit both",
+                "save all images with the same depth",
+            )
+        )
+    if part.flat_images:
+        warnings.append(
+            Warned(
+                "images-of-one-value",
+                f"{len(part.flat_images)} {part.split} images hold a single value: {named(part.flat_images)}"
+                f"{_sampled(part)}",
+                "look at these files: they may be damaged, or their values outside the range that is read",
+            )
+        )
+    return warnings
+
+
+def _labels(part: Survey) -> list[Warned]:
+    """Masks that say little: all ignored, mostly ignored, of one class."""
+    warnings = []
+    if part.void_masks:
+        warnings.append(
+            Warned(
+                "void-masks",
+                f"{len(part.void_masks)} {part.split} masks ignore every pixel: {named(part.void_masks)}"
+                f"{_sampled(part)}",
+                "nothing can be learnt or scored there: compare the mask's values with ignore_index in classes.txt",
+            )
+        )
+    ignored = part.ignored / max(1, part.ignored + sum(part.pixels))
+    if _MOSTLY < ignored < 1:
+        warnings.append(
+            Warned(
+                "mostly-ignored",
+                f"{ignored:.0%} of the {part.split} pixels are ignored{_sampled(part)}",
+                "is the ignored value a class? classes.txt then needs it as 'INDEX NAME', not as ignore_index",
+            )
+        )
+    single, counted = len(part.one_class_masks), part.checked - len(part.void_masks)
+    if single > _MOSTLY * counted:
+        warnings.append(
+            Warned(
+                "one-class-masks",
+                f"{single} of {counted} {part.split} masks hold one class only{_sampled(part)}",
+                "look at these masks: their classes may be in values or in a channel that is not read",
+            )
+        )
+    return warnings
+
+
+def _classes(train: Survey, val: Survey) -> list[Warned]:
+    """Classes that a split does not have, or hardly."""
+    warnings = []
+    missing = [name for label, name in enumerate(train.classes) if not train.pixels[label]]
+    if missing and sum(train.pixels):
+        hint = "compare classes.txt with the values in the masks"
+        if train.ignored:
+            hint += "; a value under ignore_index is never learnt"
+        warnings.append(
+            Warned(
+                "class-without-pixels",
+                f"no training pixel is {_listed(missing)}{_sampled(train)}",
+                "the student cannot learn it" if train.classes == HIERARCHICAL_CLASSES else hint,
+            )
+        )
+    unscored = [name for label, name in enumerate(val.classes) if not val.pixels[label] and train.pixels[label]]
+    if unscored and sum(val.pixels):
+        warnings.append(
+            Warned(
+                "class-not-in-validation",
+                f"no validation pixel is {_listed(unscored)}{_sampled(val)}",
+                "the validation mIoU does not measure it: move images with it into the validation split",
+            )
+        )
+    rare = [
+        f"{name} ({train.share(label):.2%})"
+        for label, name in enumerate(train.classes)
+        if 0 < train.share(label) < _RARE
+    ]
+    if rare:
+        warnings.append(
+            Warned(
+                "rare-classes",
+                f"under {_RARE:.1%} of the training pixels: {named(rare)}{_sampled(train)}",
+                "their IoU moves much from run to run: compare several seeds, or train on larger images",
+            )
+        )
+    return warnings
+
+
+def _overlapping(train_set: SegmentationDataset, val_set: SegmentationDataset) -> list[Warned]:
+    common = overlap(train_set, val_set)
+    if not common.names:
+        return []
+    return [
+        Warned(
+            "validation-in-training",
+            f"{len(common.names)} of {common.checked} validation images are training images: {named(common.names)}",
+            "scores on images that were trained on say nothing about new ones: separate the splits",
+        )
+    ]
+
+
+def _left_out(profile: Profile, train: Survey) -> list[Warned]:
+    batch = profile.training.batch_size
+    left_out = train.total % batch
+    if train.total < batch or left_out <= _LEFT_OUT * train.total:
+        return []
+    return [
+        Warned(
+            "partial-batch",
+            f"each epoch leaves out {left_out} of {train.total} training samples: they do not fill a batch of {batch}",
+            f"--set training.batch_size={math.gcd(train.total, batch)} leaves out none"
+            if math.gcd(train.total, batch) % profile.training.devices == 0
+            and profile.training.micro_batch_size is None
+            and math.gcd(train.total, batch) > 1
+            else "a smaller training.batch_size leaves out fewer",
+        )
+    ]
+
+
+def _sampled(part: Survey) -> str:
+    """How many samples that is true of, where they are not all of the split."""
+    return "" if part.checked == part.total else f" ({part.checked} of {part.total:,} samples checked)"
 
 
 def teacher_warnings(scores: Scores) -> list[Warned]:

@@ -16,6 +16,7 @@ from kdtui.engine.data.protocol import (
     Sample,
     SegmentationDataset,
 )
+from kdtui.engine.data.survey import Survey, survey
 from kdtui.engine.data.synthetic import SyntheticPeople
 from kdtui.errors import DataError
 from kdtui.profile import CocoData, Data, FolderData
@@ -30,14 +31,13 @@ __all__ = [
     "Batches",
     "Sample",
     "SegmentationDataset",
+    "Survey",
     "build_dataset",
-    "check_dataset",
     "eval_loader",
     "steps_per_epoch",
+    "survey",
     "train_loader",
 ]
-
-_CHECKED = 8  # samples that a pre-flight reads: enough to find a wrong folder or class list, quick on any disk
 
 
 def build_dataset(data: Data, split: str, *, stride: int = 32, seed: int = 0) -> SegmentationDataset:
@@ -59,16 +59,3 @@ def build_dataset(data: Data, split: str, *, stride: int = 32, seed: int = 0) ->
     if isinstance(data, CocoData):
         return PersonCrops(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
     return SyntheticPeople(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
-
-
-def check_dataset(data: Data, split: str) -> str:
-    """Read a few samples spread over the split, and say in a few words what it holds.
-
-    Raises:
-        DataError: The split cannot be used.
-    """
-    dataset = build_dataset(data, split)
-    count = min(_CHECKED, len(dataset))
-    for position in range(count):
-        dataset[position * (len(dataset) - 1) // max(1, count - 1), 0]
-    return dataset.describe()

@@ -126,9 +126,20 @@ def steps_per_epoch(dataset: SegmentationDataset, training: Training) -> int:
         raise DataError(
             "the training split has fewer samples than one batch",
             found=f"{len(dataset)} samples, batch_size {training.batch_size}",
-            hint=f"--set training.batch_size={max(1, len(dataset))} or less",
+            hint=_smaller_batch(len(dataset), training),
         )
     return steps
+
+
+def _smaller_batch(samples: int, training: Training) -> str:
+    """The options of the largest batch that the samples fill, for as many devices as there are."""
+    devices = min(training.devices, samples)
+    options = [f"--set training.batch_size={samples // devices * devices}"]
+    if devices < training.devices:
+        options.append(f"--set training.devices={devices}")
+    if training.micro_batch_size is not None and samples // devices % training.micro_batch_size:
+        options.append("--set training.micro_batch_size=1")
+    return " ".join(options)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:

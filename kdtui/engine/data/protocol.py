@@ -128,6 +128,9 @@ class SegmentationDataset(ABC):
             zooms in finds real pixels.
     """
 
+    surveyed = 64
+    """Samples that a survey looks at, at most."""
+
     def __init__(
         self,
         data: Data,

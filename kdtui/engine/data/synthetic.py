@@ -151,6 +151,8 @@ def draw_crop(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
 class SyntheticPeople(SegmentationDataset):
     """Crops around one of several drawn people."""
 
+    surveyed = 16  # no file can be wrong, and drawing takes longer than reading
+
     def __init__(
         self,
         data: SyntheticData,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdtui.engine.data import IGNORE_INDEX, build_dataset, check_dataset
+from kdtui.engine.data import IGNORE_INDEX, build_dataset, survey
 from kdtui.engine.data.folder import read_classes
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
@@ -228,12 +228,12 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         build_dataset(data, "val")
 
 
-def test_the_check_reads_some_and_says_what_is_there(tmp_path: Path) -> None:
+def test_the_survey_looks_at_some_and_says_what_is_there(tmp_path: Path) -> None:
     data = label_folder(tmp_path, count=20)
-    assert check_dataset(data, "val") == "20 images, 3 classes"
+    assert survey(build_dataset(data, "val")).described() == "all 20 checked, values 0 to 177"
     (tmp_path / "images/val/0.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"0\.png"):
-        check_dataset(data, "val")
+        survey(build_dataset(data, "val"))
 
 
 def test_samples_are_read_once(tmp_path: Path) -> None:

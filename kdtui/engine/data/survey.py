@@ -1,0 +1,218 @@
+"""A bounded look at the samples of a split before a training: which values its images and labels hold.
+
+What is looked at depends on the number of samples alone, and draws from no generator of the training. The sample cache
+is neither read nor filled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdtui.engine.data.protocol import IGNORE_INDEX, Extent, Look, SegmentationDataset, seed_of
+from kdtui.errors import DataError
+from kdtui.store.reading import reading
+
+MOST_PIXELS = 200_000_000
+"""Pixels of images and masks that are decoded for it, at most: a few seconds; eight samples in any case."""
+
+_LEAST = 8
+_MOST_FILES = 50_000
+_MOST_COMPARED = 16
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the samples that were looked at hold.
+
+    Attributes:
+        split: Of the data.
+        total: Samples of the split.
+        checked: Samples that were looked at.
+        classes: Names by label.
+        stored: Extremes of the images' values as their files hold them.
+        depths: Highest values that the files may hold: 255 for 8 bits, 65535 for 16.
+        seen: Lowest and highest value of the images in 8 bits.
+        pixels: Number of pixels of each class.
+        ignored: Number of pixels that do not count.
+        flat_images: Samples whose image has one value only.
+        void_masks: Samples without a pixel that counts.
+        one_class_masks: Samples whose pixels are all of one class.
+    """
+
+    split: str
+    total: int
+    checked: int
+    classes: tuple[str, ...]
+    stored: Extent
+    depths: frozenset[float]
+    seen: tuple[int, int]
+    pixels: tuple[int, ...]
+    ignored: int
+    flat_images: tuple[str, ...]
+    void_masks: tuple[str, ...]
+    one_class_masks: tuple[str, ...]
+
+    def share(self, label: int) -> float:
+        """Share of the pixels that count which are of this class."""
+        return self.pixels[label] / max(1, sum(self.pixels))
+
+    def described(self) -> str:
+        """How many were looked at, and the values of their images."""
+        count = f"all {self.total}" if self.checked == self.total else f"{self.checked} of {self.total:,}"
+        values = f"values {self.stored.low:g} to {self.stored.high:g}"
+        return f"{count} checked, {values}" + (" in 16-bit files" if 65535.0 in self.depths else "")
+
+
+def sample(total: int, most: int) -> list[int]:
+    """Up to ``most`` indices spread over ``total``: one from each of as many stretches of one length."""
+    if total <= most:
+        return list(range(total))
+    rng = np.random.default_rng(seed_of("survey", total))
+    edges = [total * part // most for part in range(most + 1)]
+    return [int(rng.integers(first, last)) for first, last in itertools.pairwise(edges)]
+
+
+def survey(dataset: SegmentationDataset) -> Survey:
+    """Look at samples spread over a split.
+
+    Raises:
+        DataError: Samples cannot be used: the first of them, and how many there are.
+    """
+    looks, errors = [], []
+    for index, look in _looks(dataset):
+        if isinstance(look, DataError):
+            errors.append(look)
+        else:
+            looks.append((dataset.name(index), look))
+    if errors:
+        raise _counted(errors, len(errors) + len(looks), len(dataset))
+    counts = np.zeros(256, dtype=np.int64)
+    flat: list[str] = []
+    void: list[str] = []
+    single: list[str] = []
+    for name, look in looks:
+        own = np.bincount(look.labels.ravel(), minlength=256)
+        counts += own
+        present = np.count_nonzero(own[:IGNORE_INDEX])
+        if present < 2:
+            (single if present else void).append(name)
+        if look.stored.low == look.stored.high:
+            flat.append(name)
+    stored = [look.stored for _, look in looks]
+    return Survey(
+        split=dataset.split,
+        total=len(dataset),
+        checked=len(looks),
+        classes=dataset.classes,
+        stored=Extent(
+            min(extent.low for extent in stored),
+            max(extent.high for extent in stored),
+            max(extent.full for extent in stored),
+            any(extent.cut_to_a_byte for extent in stored),
+        ),
+        depths=frozenset(extent.full for extent in stored),
+        seen=(min(look.seen[0] for _, look in looks), max(look.seen[1] for _, look in looks)),
+        pixels=tuple(counts[: len(dataset.classes)].tolist()),
+        ignored=int(counts[IGNORE_INDEX]),
+        flat_images=tuple(flat),
+        void_masks=tuple(void),
+        one_class_masks=tuple(single),
+    )
+
+
+def _looks(dataset: SegmentationDataset) -> Iterator[tuple[int, Look | DataError]]:
+    chosen = sample(len(dataset), dataset.surveyed)
+    if len(chosen) > _LEAST:  # where the pixels end it early, what was read is still spread over the split
+        order = np.random.default_rng(seed_of("survey", "order", len(dataset))).permutation(len(chosen))
+        chosen = [chosen[position] for position in order]
+    pixels = 0
+    for done, index in enumerate(chosen):
+        if done >= _LEAST and pixels > MOST_PIXELS:
+            return
+        try:
+            look = dataset.look(index)
+        except DataError as error:
+            yield index, error
+        else:
+            pixels += look.pixels
+            yield index, look
+
+
+def _counted(errors: list[DataError], checked: int, total: int) -> DataError:
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    return DataError(
+        f"{first.what} (the first of {len(errors)} unusable among {checked} of {total:,} samples)",
+        where=first.where,
+        found=first.found,
+        allowed=first.allowed,
+        hint=first.hint,
+    )
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Validation images that are training images.
+
+    Attributes:
+        names: Their file names.
+        checked: Validation images that were compared.
+    """
+
+    names: tuple[str, ...]
+    checked: int
+
+
+def overlap(train_set: SegmentationDataset, val_set: SegmentationDataset) -> Overlap:
+    """Validation images that are training images: by path all of them, by content those that are looked at."""
+    train, val = train_set.files()[:_MOST_FILES], val_set.files()
+    by_path = {*train} & {*val}
+    if by_path:
+        return Overlap(tuple(sorted(path.name for path in by_path)), len(val))
+    chosen = [val[index] for index in sample(len(val), val_set.surveyed)]
+    if not (train and chosen):
+        return Overlap((), len(chosen))
+    by_size: dict[int, list[Path]] = {}
+    for path in train:
+        by_size.setdefault(_size(path), []).append(path)
+    digests: dict[Path, bytes] = {}
+
+    def digest(path: Path) -> bytes:
+        if path not in digests:
+            digests[path] = _digest(path)
+        return digests[path]
+
+    names = []
+    for path in chosen:
+        # Uncompressed images all have one size: the likely ones first, and not all of them.
+        alike = sorted(by_size.get(_size(path), []), key=lambda other: other.name != path.name)[:_MOST_COMPARED]
+        if any(digest(other) == digest(path) for other in alike):
+            names.append(path.name)
+    return Overlap(tuple(names), len(chosen))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it is named where it is read
+        return -1
+
+
+def _digest(path: Path) -> bytes:
+    """A digest of a file's bytes; of one that cannot be read, a digest of its path, which is no other file's."""
+    digest = hashlib.blake2b()
+    try:
+        with reading(path) as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    except OSError:
+        return str(path).encode()
+    return digest.digest()
