@@ -14,7 +14,7 @@ from kdtui.profile.find import SHIPPED, names, nearest
 Key = tuple[str, ...]
 
 # These describe the file they stand in, so a child does not take them over from its parent.
-_NOT_INHERITED = ("name", "description")
+_NOT_INHERITED = ("name", "description", "tags")
 # A table without its `kind` is of this one, and a child that names another replaces it.
 DEFAULT_KINDS = {"data": "synthetic"}
 

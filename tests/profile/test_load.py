@@ -54,9 +54,9 @@ def test_an_unknown_profile_offers_the_nearest(name: str) -> None:
 
 
 def test_name_and_description_are_the_files_own(here: Path) -> None:
-    write(here / "parent.toml", 'name = "parent-name"\ndescription = "of the parent"\ntags = ["kept"]\nseed = 3\n')
+    write(here / "parent.toml", 'name = "parent-name"\ndescription = "of the parent"\ntags = ["parent"]\nseed = 3\n')
     child = load(write(here / "child.toml", 'extends = "parent"\n'))
-    assert (child.name, child.description, child.tags, child.seed) == ("child", "", ("kept",), 3)
+    assert (child.name, child.description, child.tags, child.seed) == ("child", "", (), 3)
 
 
 def test_tables_merge_and_arrays_replace(here: Path) -> None:
