@@ -12,6 +12,7 @@ import typer
 from kdtui.cli.console import Exit, emit, out, say, table
 from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
+from kdtui.profile.find import SHIPPED, ProfileFile
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +34,7 @@ def profiles(
 ) -> None:
     """List the profiles, or show one as it is written or resolved."""
     from kdtui.profile.find import listing, locate
+    from kdtui.profile.resolve import read_text
 
     if name is None:
         if resolved or sets:
@@ -47,14 +49,13 @@ def profiles(
                         "shipped": file.shipped,
                         "description": file.description,
                         "extends": file.extends,
+                        "hides": [str(path) for path in file.hides],
                     }
                     for file in found
                 ]
             )
         else:
-            rows = [
-                [file.name, "shipped" if file.shipped else str(file.path.parent), file.description] for file in found
-            ]
+            rows = [[file.name, "shipped" if file.shipped else _from(file.path), _described(file)] for file in found]
             table(["profile", "from", ""], rows, wrap=("",), drop=("from",), wide=wide)
         return
     if resolved or sets or as_json:
@@ -67,8 +68,22 @@ def profiles(
             out(dump(profile).decode().rstrip("\n"))
         return
     path = locate(name)
+    text = read_text(path)
     say(str(path))
-    out(path.read_text(encoding="utf-8").rstrip("\n"))
+    out(text.rstrip("\n"))
+
+
+def _from(path: Path) -> str:
+    """The folder of a profile as a person would type it."""
+    folder, here = path.parent, Path.cwd()
+    if not folder.is_relative_to(here):
+        return str(folder)
+    return "." if folder == here else f"./{folder.relative_to(here)}"
+
+
+def _described(file: ProfileFile) -> str:
+    hidden = ["the shipped one" if path.parent == SHIPPED else str(path) for path in file.hides]
+    return f"{file.description} (hides {', '.join(hidden)})".strip() if hidden else file.description
 
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from kdtui.errors import ProfileError
 from kdtui.profile.find import expanded, locate
 from kdtui.profile.mistakes import mistakes
-from kdtui.profile.resolve import Resolved, read_sets, resolve
+from kdtui.profile.resolve import Resolved, read_sets, resolve, shorter, unusable
 from kdtui.profile.tables import CocoData, FolderData, Profile
 
 
 def load(name_or_path: str | Path, sets: Sequence[str] = ()) -> Profile:
     """The profile behind a name or path, with ``sets`` (``a.b=c``) laid on top.
 
-    A name is looked up in ``./profiles``, then among the shipped ones.
+    A name is looked up in ``.``, in ``./profiles``, then among the shipped ones.
 
     Raises:
         ProfileError: No such profile, or every mistake in it at once.
@@ -50,10 +50,15 @@ def sources(name_or_path: str | Path) -> list[Path]:
 def _validate(resolved: Resolved, *, what: str) -> Profile:
     found = list(resolved.mistakes)
     profile: Profile | None = None
-    try:
-        profile = Profile.model_validate(resolved.table)
-    except ValidationError as error:
-        found += mistakes(error, resolved)
+    impossible = unusable(resolved.table)
+    found += [
+        f"{shorter('.'.join(key)) or what} ({shorter(resolved.origin(key))}): found {why}" for key, why in impossible
+    ]
+    if not impossible:
+        try:
+            profile = Profile.model_validate(resolved.table)
+        except ValidationError as error:
+            found += mistakes(error, resolved)
     if profile is None or found:
         count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
         raise ProfileError(

@@ -12,12 +12,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from kdtui.profile.find import nearest
-from kdtui.profile.resolve import Resolved
+from kdtui.profile.resolve import Resolved, shorter, shown
 from kdtui.profile.tables import Profile
 
 _WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
-_SHOWN = 120  # characters
-_LONGEST_BITS = 256
 _PATTERNS = {
     "name": "letters, digits and . _ + -, the first a letter or digit, 80 at most",
     "tags": "letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
@@ -33,7 +31,9 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
             path = [*path, "kind"]
         key = _spell(path)
         # The branches of a union each complain about the same key; once is enough.
-        lines.setdefault(key, f"{key} ({resolved.origin([str(p) for p in path])}): {_say(detail, path, model, field)}")
+        lines.setdefault(
+            key, f"{key} ({shorter(resolved.origin([str(p) for p in path]))}): {_say(detail, path, model, field)}"
+        )
     return list(lines.values())
 
 
@@ -48,21 +48,13 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = [tag.strip("'") for tag in str(detail["ctx"]["expected_tags"]).split(", ")]
         value = found.get("kind") if isinstance(found, dict) else found
-        return f"found {_shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
+        return f"found {shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"found {_shown(found)}; allowed: a table, [{_spell(path)}]"
+        return f"found {shown(found)}; allowed: a table, [{_spell(path)}]"
     if kind == "string_pattern_mismatch":
-        return f"found {_shown(found)}; allowed: {_PATTERNS.get(str(path[0]), detail['msg'])}"
+        return f"found {shown(found)}; allowed: {_PATTERNS.get(str(path[0]), detail['msg'])}"
     spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
-    return f"found {_shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
-
-
-def _shown(found: Any) -> str:
-    """A value in one short line: a number may have hundreds of digits."""
-    if isinstance(found, int) and found.bit_length() > _LONGEST_BITS:
-        return f"a whole number of {found.bit_length()} bits"  # Python itself writes no more than 4300 digits
-    text = repr(found)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
+    return f"found {shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
 
 
 def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
@@ -70,12 +62,12 @@ def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
     here = list(model.model_fields)
     close = nearest(key, here)
     if close:
-        return f"unknown key, found {_shown(found)}; did you mean {close[0]}?"
+        return f"unknown key, found {shown(found)}; did you mean {close[0]}?"
     homes = {name: f"{table}.{name}" for table, below in _tables(Profile) for name in below.model_fields}
     elsewhere = nearest(key, homes)
     if elsewhere and model is Profile:
-        return f"unknown key, found {_shown(found)}; did you mean {homes[elsewhere[0]]}?"
-    return f"unknown key, found {_shown(found)}; allowed: {', '.join(here)}"
+        return f"unknown key, found {shown(found)}; did you mean {homes[elsewhere[0]]}?"
+    return f"unknown key, found {shown(found)}; allowed: {', '.join(here)}"
 
 
 def _did_you_mean(found: Any, choices: list[str]) -> str:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import ProfileError
-from kdtui.profile.find import SHIPPED, names, nearest
+from kdtui.profile.find import DEEPEST, SHIPPED, nearest, parse_tables, read_bounded
+from kdtui.wording import clean
 
 Key = tuple[str, ...]
 
 # These describe the file they stand in, so a child does not take them over from its parent.
 _NOT_INHERITED = ("name", "description", "tags")
+_SHOWN = 120  # characters
+_LONGEST_BITS = 256
 # A table without its `kind` is of this one, and a child that names another replaces it.
 DEFAULT_KINDS = {"data": "synthetic"}
 
@@ -79,22 +82,73 @@ def _mark(table: dict[str, Any], origin: str, path: Key = ()) -> dict[Key, str]:
     return marks
 
 
+def shown(value: Any) -> str:
+    """A value in one short line, whatever a file or the command line holds."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_BITS:
+        return f"a whole number of {value.bit_length()} bits"  # Python itself writes no more than 4300 digits
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # such a number in a list, or a list in a list in a list …
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
+
+
+def shorter(text: str) -> str:
+    """A key or an origin in one short line."""
+    text = clean(text)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
+
+
+def unusable(value: Any, path: Key = ()) -> list[tuple[Key, str]]:
+    """Keys whose value cannot be kept, and what is wrong with it: no file or path can hold it."""
+    if isinstance(value, dict):
+        keys = [(path, f"{why} in a key") for key in value if (why := _why_not(key))]
+        return keys + [line for key, below in value.items() for line in unusable(below, (*path, key))]
+    if path[-1:] == ("kind",) and not isinstance(value, str):  # pydantic would write the number into its message
+        return [(path, shown(value))]
+    items = value if isinstance(value, list) else [value]
+    return [(path, why) for why in dict.fromkeys(_why_not(item) for item in items) if why]
+
+
+def _why_not(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    if "\0" in value:
+        return "a NUL, which ends a path"
+    return "bytes that are not UTF-8" if any("\ud800" <= letter <= "\udfff" for letter in value) else ""
+
+
+def read_text(file: Path) -> str:
+    """The text of a profile.
+
+    Raises:
+        ProfileError: It cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        return read_bounded(file)
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{file} is not UTF-8 text", where=file, hint="save it as UTF-8") from error
+    except ValueError as error:
+        raise ProfileError(f"{file} cannot be a profile: {error}", where=file) from error
+    except OSError as error:
+        raise ProfileError(f"{file} cannot be read: {error.strerror}", where=file) from error
+
+
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a file.
 
     Raises:
         ProfileError: It cannot be read or is no TOML; file and line are named.
     """
+    text = read_text(file)
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return parse_tables(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(
             f"{file} is not TOML: {error}", where=file, hint="text stands in quotes, tables start with [name]"
         ) from error
-    except UnicodeDecodeError as error:
-        raise ProfileError(f"{file} is not UTF-8 text", where=file) from error
-    except OSError as error:
-        raise ProfileError(f"{file} cannot be read: {error.strerror}", where=file) from error
+    except ValueError as error:
+        raise ProfileError(f"{file} cannot be a profile: {error}", where=file) from error
 
 
 def _parent(file: Path, parent: str, chain: list[Path]) -> Path:
@@ -106,7 +160,7 @@ def _parent(file: Path, parent: str, chain: list[Path]) -> Path:
     others = [candidate for candidate in found if candidate.resolve() != file.resolve()]
     if not found:
         beside = [path.stem for path in file.parent.glob("*.toml") if path != file]
-        offered = nearest(stem, {*beside, *names()})
+        offered = nearest(stem, {*beside, *(path.stem for path in SHIPPED.glob("*.toml"))})
         raise ProfileError(
             f"{file} extends '{parent}', which is neither beside it nor shipped"
             + ("" if not offered else f"; did you mean {' or '.join(offered)}?"),
@@ -131,7 +185,8 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
     while "extends" in layers[-1]:
         parent = layers[-1].pop("extends")
         if not isinstance(parent, str):
-            resolved.mistakes.append(f"extends ({chain[-1]}): found {parent!r}; allowed: one profile's name in quotes")
+            found = shown(parent)
+            resolved.mistakes.append(f"extends ({chain[-1]}): found {found}; allowed: one profile's name in quotes")
             break
         chain.append(_parent(chain[-1], parent, chain))
         layers.append(read_toml(chain[-1]))
@@ -163,20 +218,20 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str], list
     for text in sets:
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
-        if not equals or not all(path):
-            mistakes.append(f"--set {text!r}: allowed: KEY=VALUE, as in training.epochs=5")
+        if not equals or not all(path) or len(path) > DEEPEST:
+            mistakes.append(f"--set {shown(clean(text))}: allowed: KEY=VALUE, as in training.epochs=5")
             continue
         layer: dict[str, Any] = {path[-1]: read_value(value)}
         for part in reversed(path[:-1]):
             layer = {part: layer}
-        together.merge(layer, _mark(layer, f"--set {text}"))
+        together.merge(layer, _mark(layer, f"--set {shorter(text)}"))
     return together.table, together.origins, mistakes
 
 
 def read_value(text: str) -> Any:
     """A TOML value where it is one, else the text itself: ``5`` is a number, ``b0`` and ``"5"`` are text."""
     try:
-        table = tomllib.loads(f"value = {text.strip()}")
-    except tomllib.TOMLDecodeError:
+        table = parse_tables(f"value = {text.strip()}")
+    except ValueError:
         return text.strip()
     return table["value"] if set(table) == {"value"} else text.strip()

@@ -60,10 +60,10 @@ def test_name_and_description_are_the_files_own(here: Path) -> None:
 
 
 def test_tables_merge_and_arrays_replace(here: Path) -> None:
-    write(here / "a.toml", 'tags = ["x", "y"]\n[training]\nepochs = 3\nbatch_size = 4\n')
-    write(here / "b.toml", 'extends = "a"\ntags = ["z"]\n[training]\nepochs = 5\n')
+    write(here / "a.toml", "[student]\ndecoder_channels = [9, 8, 7, 6, 5]\n[training]\nepochs = 3\nbatch_size = 4\n")
+    write(here / "b.toml", 'extends = "a"\n[student]\ndecoder_channels = [5]\n[training]\nepochs = 5\n')
     profile = load(write(here / "c.toml", 'extends = "b.toml"\n[training]\nlearning_rate = 2\n'))
-    assert profile.tags == ("z",)
+    assert profile.student.decoder_channels == (5,)
     assert (profile.training.epochs, profile.training.batch_size, profile.training.learning_rate) == (5, 4, 2.0)
 
 

@@ -23,8 +23,9 @@ from kdtui.profile import (
     load,
 )
 
-text = st.text(max_size=20)
-some_text = st.text(min_size=1, max_size=20)
+letters = st.characters(codec="utf-8", exclude_characters="\0")  # a NUL ends a path, and is refused
+text = st.text(letters, max_size=20)
+some_text = st.text(letters, min_size=1, max_size=20)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True)
 tags = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:+=-]{0,10}", fullmatch=True)
 
