@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import StoreError
+from kdtui.profile.find import parse_tables
 from kdtui.store.names import printable
 from kdtui.store.reading import read_file
 from kdtui.store.records import (
@@ -148,7 +148,7 @@ class Run:
         """
         if _absent(self.notes_path):
             return Notes()
-        return _read(self.notes_path, lambda data: notes_from_toml(tomllib.loads(data.decode())))
+        return _read(self.notes_path, lambda data: notes_from_toml(parse_tables(data.decode())))
 
     def write_notes(self, notes: Notes) -> None:
         """Replace ``notes.toml``."""
@@ -201,7 +201,7 @@ class Run:
         Raises:
             StoreError: It is missing or damaged.
         """
-        return _read(self.profile_path, lambda data: tomllib.loads(data.decode()))
+        return _read(self.profile_path, lambda data: parse_tables(data.decode()))
 
     def profile(self) -> Profile:
         """The validated profile.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kdtui.cli.options import complete_profile
 from kdtui.profile import load
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
@@ -40,6 +41,24 @@ def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, store: Ru
     for done in [evaluated, *(kdtui(*words) for words in others)]:
         assert done.code == 0, done.err
         assert "'city' is a run and a folder here; the run is used" in done.err
+
+
+def test_own_profiles_are_listed_completed_and_trained_by_name(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    (here / "mycity.toml").write_text('extends = "demo-baseline"\ndescription = "my city"\n')
+    (here / "profiles").mkdir()
+    (here / "profiles" / "baseline.toml").write_text('extends = "baseline"\n[training]\nepochs = 1\n')
+    listed = {row["name"]: row for row in kdtui("profiles", "--json").json}
+    assert (listed["mycity"]["description"], listed["mycity"]["shipped"]) == ("my city", False)
+    lines = kdtui("profiles").out.splitlines()
+    assert any(line.split()[:2] == ["mycity", "."] for line in lines)
+    assert any(line.split()[:2] == ["baseline", "./profiles"] and "hides the shipped one" in line for line in lines)
+    assert complete_profile("my") == ["mycity"]
+    assert kdtui("train", "mycity", "--epochs", "1").code == 0
+    assert store.find("latest").manifest().name == "mycity"
+    (here / "latin.toml").write_bytes(b'name = "\xe9"')
+    done = kdtui("profiles", "latin")
+    assert done.code == 2
+    assert "is not UTF-8 text" in done.err
 
 
 def test_evaluate_a_file_needs_a_profile(kdtui: Kdtui, here: Path) -> None:

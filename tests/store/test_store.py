@@ -37,6 +37,14 @@ def test_a_made_run_is_whole(store: RunStore) -> None:
     assert all(folder.is_dir() for folder in (run.checkpoints, run.logs, run.visualizations, run.evaluations))
 
 
+def test_a_table_that_would_take_all_memory_is_damage(store: RunStore) -> None:
+    run = store.create(Profile(name="one"))
+    run.notes_path.write_text("a" + ".a" * 100_000 + " = 1")
+    assert "notes.toml is damaged" in store.summary(run).detail
+    with pytest.raises(StoreError, match="more than 32 parts"):
+        run.notes()
+
+
 def test_ids_of_one_moment_end_in_a_counter(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdtui.store.store.time.strftime", lambda *_: "20260102-030405")
     runs = [store.create(PROFILE) for _ in range(12)]
