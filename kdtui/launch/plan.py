@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kdtui.errors import KdtuiError, StoreError, UsageError
 from kdtui.launch import command
 from kdtui.launch.slots import SLOTS, place
+from kdtui.profile.find import expanded
+from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
@@ -23,6 +25,7 @@ Ask = Callable[..., dict[str, Any]]
 
 # A float32 student, AdamW's two moments and the copy that is written before it replaces the former one.
 _BYTES_PER_PARAMETER = 12
+_MOST_CLASS_LIST = 2**20  # bytes, as the engine reads it
 _SPARE_BYTES = 200 * 2**20
 
 
@@ -207,10 +210,10 @@ def out_channels(profile: Profile) -> int | None:
     if profile.data.task == "hierarchical" or root is None:
         return 4
     try:
-        lines = (Path(root) / "classes.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = read_file(expanded(root) / "classes.txt", most=_MOST_CLASS_LIST).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError):  # ValueError: not UTF-8, or a path that no file can have
         return None
-    return sum(line.split(maxsplit=1)[0].isdigit() for line in lines if line.strip()) or None
+    return sum(line.split(maxsplit=1)[0].isdecimal() for line in lines if line.strip()) or None
 
 
 def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from kdtui import events
 from kdtui.errors import EngineError, UsageError
-from kdtui.launch.plan import Caution, disk_check, plan
+from kdtui.launch.plan import Caution, disk_check, out_channels, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore
@@ -199,3 +200,19 @@ def test_warnings_do_not_fail_a_plan(store: RunStore) -> None:
     assert planned.ok
     assert planned.runs[0].warnings == (Caution("a", "the labels look wrong"),)
     assert list(planned.to_json()["runs"][0]["warnings"]) == door.warnings
+
+
+def test_classes_of_a_folder_are_counted_without_waiting_for_what_is_no_file(tmp_path: Path) -> None:
+    def channels(root: Path) -> int | None:
+        data = {"kind": "folder", "root": str(root)}
+        return out_channels(Profile.model_validate({"name": "x", "data": data}))
+
+    path = tmp_path / "classes.txt"
+    path.write_bytes("\ufeff0 sky\n1 road\n\nignore_index 11 void\n".encode())
+    assert channels(tmp_path) == 2
+    assert channels(tmp_path / "a\0b") is None
+    os.truncate(path, 2**40)
+    assert channels(tmp_path) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert channels(tmp_path) is None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PARTS = ("image", "truth", "teacher", "student", "disagreement")
 """What a picture shows from left to right; without a teacher its part is left out."""
+_MOST_PIXELS = 5 * 4096 * 4100
+"""Pixels of the largest picture that the engine writes: five parts of the largest images."""
 _GAP = 2  # white columns between two parts, as kdtui.engine.visualize writes them
 _EPOCH = re.compile(r"epoch_(\d+)")
 
@@ -105,7 +107,10 @@ def _opened(path: Path) -> Image:
     from PIL import Image
 
     try:
-        with reading(path) as file, Image.open(file) as image:
+        # No other format: the decoders of some start programs.
+        with reading(path) as file, Image.open(file, formats=["PNG"]) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, at most {_MOST_PIXELS:,} in all are read")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to say "broken"
         raise StoreError("The picture cannot be read", where=path, found=str(error)) from error
