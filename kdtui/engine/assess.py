@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
 from kdtui.engine.data import build_dataset, eval_loader
+from kdtui.engine.data.workers import check_workers
 from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.models import stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.teacher import Hints, load_teacher, reordered
 from kdtui.engine.trial import check_scorable
+from kdtui.errors import EngineError
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically
 
@@ -70,9 +73,16 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     network.to(fabric.device).eval()
     check_scorable(network, profile, checkpoint)
     channels_last = choose_channels_last(profile)
-    loader = eval_loader(
-        dataset, max(8, profile.training.batch_size), rank=0, world_size=1, workers=profile.training.workers
-    )
+    # One device here, whatever the profile trains on. Too little shared memory costs time, and no more.
+    settings = profile.training.model_copy(update={"devices": 1, "micro_batch_size": None})
+    workers = settings.workers
+    if workers:
+        try:
+            check_workers((dataset, dataset), settings)
+        except EngineError as error:
+            print(error.message, file=sys.stderr, flush=True)
+            workers = 0
+    loader = eval_loader(dataset, max(8, settings.batch_size), workers=workers)
     scores = evaluate(
         predictor(network, fabric, task=data.task, channels_last=channels_last),
         loader,

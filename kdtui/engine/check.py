@@ -9,6 +9,7 @@ from typing import Any
 from kdtui.engine import checkpoint
 from kdtui.engine.beside import no_teacher
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
+from kdtui.engine.data.workers import check_workers
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
@@ -64,6 +65,8 @@ def check(
     ]
     if len(splits) == 2:  # what cannot be read is reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
+        if profile.training.workers:
+            answers.append(_look("workers", lambda: check_workers((train_set, val_set), profile.training)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
     return {"checks": answers, "warnings": [warning.to_json() for warning in warnings]}
 

@@ -132,6 +132,7 @@ class Fit:
             start_step=done,
             rank=stage.fabric.global_rank,
             world_size=stage.fabric.world_size,
+            waiting=stage.while_waiting,
         )
         stage.module.train()
         micro_batches = iter(batches)

@@ -18,6 +18,8 @@ from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
+from kdtui.engine.data.workers import check_workers
+from kdtui.engine.evaluate import StopAsked
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.resume import Progress, restore, student_payload, weights_alone
@@ -28,6 +30,9 @@ from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.tables import TaskName
 from kdtui.store.run import LaunchRecord, Run
+
+_STOP_PATIENCE = 30.0
+"""Seconds that one of several ranks, asked to stop, waits for a batch."""
 
 
 @dataclass
@@ -93,7 +98,30 @@ class Stage:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             workers=settings.workers,
+            waiting=self.while_waiting,
         )
+
+    def while_waiting(self, seconds: float) -> None:
+        """Heed a request to stop while no batch comes.
+
+        Args:
+            seconds: Without a batch so far.
+
+        Raises:
+            StopAsked: The run was asked to stop.
+            EngineError: It was, and this rank cannot agree with the others on a step to stop at.
+        """
+        if not self.run.stop_requested():
+            return
+        if self.fabric.world_size == 1:
+            raise StopAsked
+        # The others wait in a collective for this rank: they hear of a stop at the next step, if there is one.
+        if seconds >= _STOP_PATIENCE:
+            raise EngineError(
+                f"stopped: no batch came for {seconds:.0f} s, so the ranks could not end at the same step",
+                where="training.workers",
+                hint=f"`kdtui resume {self.run.id}` goes on from the last checkpoint",
+            )
 
 
 def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
@@ -114,6 +142,8 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
     train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
     val_set = build_dataset(profile.data, "val", stride=network_stride, seed=profile.seed)
     steps = steps_per_epoch(train_set, settings)
+    if settings.workers:
+        check_workers((train_set, val_set), settings)
 
     # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))

@@ -8,11 +8,15 @@ divided changes nothing about which samples a step sees, and a step number is al
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 import numpy as np
@@ -20,10 +24,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset, seed_of
-from kdtui.errors import DataError, KdtuiError
+from kdtui.engine.data.workers import PREFETCH, death, out_of_shared_memory, stalled
+from kdtui.errors import DataError, EngineError, KdtuiError
 from kdtui.profile import Training
 
 Key = tuple[int, int]
+Waiting = Callable[[float], None]
+POLL = 1.0
+"""Seconds between two looks at what else happens while a batch is waited for."""
+_DYING = 30.0
+PATIENCE = 300.0
+"""Seconds without a batch after which the loading processes are given up."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -44,13 +55,27 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
 
 
 def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
-    """One batch, or the first failure among its samples."""
+    """One batch, or the first failure among its samples.
+
+    A loading process moves the batch into shared memory here. Left to its queue, a failure to do so would be printed
+    there, and the batch would never arrive.
+    """
     whole: list[Sample] = []
     for sample in samples:
         if isinstance(sample, KdtuiError):
             return sample
         whole.append(sample)
-    return Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
+    batch = Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
+    if torch.utils.data.get_worker_info() is not None:
+        try:
+            for tensor in batch:
+                tensor.share_memory_()
+        except RuntimeError as error:
+            known = out_of_shared_memory(error)
+            if known is None:
+                raise
+            return known
+    return batch
 
 
 def _end_when_asked_by(parent: int) -> None:
@@ -91,16 +116,29 @@ class Batches:
         dataset: Where the samples come from.
         plan: The keys of every batch.
         workers: Loading processes; 0 loads in this one.
+        waiting: Called once a second while no batch comes from them, with the seconds so far; may raise.
+        patience: Seconds after which they are given up.
     """
 
-    def __init__(self, dataset: SegmentationDataset, plan: list[list[Key]], *, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        plan: list[list[Key]],
+        *,
+        workers: int,
+        waiting: Waiting = lambda seconds: None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.plan = plan
+        self._waiting, self._patience = waiting, patience
         workers = min(workers, len(plan))
         self._loader: DataLoader[Any] = DataLoader(
             _Carrying(dataset),
             batch_sampler=plan,
             collate_fn=_collate,
             num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            timeout=POLL if workers else 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_Worker() if workers else None,
             # Forked workers share the cache of rendered samples.
@@ -112,11 +150,81 @@ class Batches:
     def __len__(self) -> int:
         return len(self.plan)
 
+    def _started(self) -> tuple[Iterator[Any], list[BaseProcess]]:
+        """A pass over the loader, and its processes."""
+        others = set(multiprocessing.active_children())
+        handler = signal.getsignal(signal.SIGCHLD)
+        batches = iter(self._loader)
+        # Torch's handler raises for a dead worker in the middle of anything, a checkpoint that is written too. The
+        # next wait for a batch tells of it as well.
+        if signal.getsignal(signal.SIGCHLD) is not handler and handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+        return batches, [child for child in multiprocessing.active_children() if child not in others]
+
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, KdtuiError):
-                raise batch
-            yield cast(Batch, batch)
+        if not self._loader.num_workers:
+            for batch in self._loader:
+                yield _whole(batch)
+            return
+        batches, workers = self._started()
+        # Taking a batch over may block for ever in the middle of it, where its worker is suspended.
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as receiver:
+            while (batch := self._received(receiver, batches, workers)) is not None:
+                yield _whole(batch)
+
+    def _received(
+        self, receiver: ThreadPoolExecutor, batches: Iterator[Any], workers: list[BaseProcess]
+    ) -> Batch | KdtuiError | None:
+        """The next batch, or None after the last; heeds deaths, stalls and :attr:`_waiting` until it has come."""
+        waited = 0.0
+        coming = receiver.submit(next, batches, None)
+        while True:
+            try:
+                if wait([coming], POLL).done:
+                    received: Batch | KdtuiError | None = coming.result()
+                    return received
+            except (RuntimeError, OSError, EOFError) as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    # Its end of a connection is gone a moment before the process is.
+                    raise _death(workers, wait_for_it=isinstance(error, OSError | EOFError)) or error from None
+                coming = receiver.submit(next, batches, None)
+                continue
+            waited += POLL
+            try:
+                dead = _death(workers)
+                if dead is not None:
+                    raise dead
+                self._waiting(waited)
+                if waited >= self._patience:
+                    raise stalled(waited)
+            except BaseException:
+                _kill(workers)
+                raise
+
+
+def _whole(batch: Any) -> Batch:
+    if isinstance(batch, KdtuiError):
+        raise batch
+    return cast(Batch, batch)
+
+
+def _death(workers: list[BaseProcess], *, wait_for_it: bool = False) -> EngineError | None:
+    """What ended the first loading process that has ended; None while all of them are running."""
+    if wait_for_it:
+        multiprocessing.connection.wait([worker.sentinel for worker in workers], _DYING)
+    for worker in workers:
+        worker.join(0)
+        if worker.exitcode is not None:
+            return death(worker.exitcode)
+    return None
+
+
+def _kill(workers: list[BaseProcess]) -> None:
+    """End loading processes that may not be able to end themselves: this one could not end before them."""
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(POLL)
 
 
 def steps_per_epoch(dataset: SegmentationDataset, training: Training) -> int:
@@ -156,6 +264,7 @@ def train_loader(
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    waiting: Waiting = lambda seconds: None,
 ) -> Batches:
     """This rank's micro-batches of ``epoch``, in the order of the optimizer steps.
 
@@ -167,6 +276,7 @@ def train_loader(
         start_step: Steps of this epoch that are already done.
         rank: This process.
         world_size: Number of processes; ``training.batch_size`` is over all of them.
+        waiting: See :class:`Batches`.
     """
     steps = steps_per_epoch(dataset, training)
     order = epoch_order(len(dataset), seed=seed, epoch=epoch)
@@ -178,11 +288,17 @@ def train_loader(
         first = step * training.batch_size + rank * size
         own = [(index, view) for index in order[first : first + size]]
         plan += [own[at : at + micro] for at in range(0, size, micro)]
-    return Batches(dataset, plan, workers=training.workers)
+    return Batches(dataset, plan, workers=training.workers, waiting=waiting)
 
 
 def eval_loader(
-    dataset: SegmentationDataset, batch_size: int, *, rank: int = 0, world_size: int = 1, workers: int = 0
+    dataset: SegmentationDataset,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    waiting: Waiting = lambda seconds: None,
 ) -> Batches:
     """This rank's share of the split, in order; every sample on exactly one rank, once.
 
@@ -190,4 +306,5 @@ def eval_loader(
     """
     first, last = (len(dataset) * r // world_size for r in (rank, rank + 1))
     keys = [(index, 0) for index in range(first, last)]
-    return Batches(dataset, [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)], workers=workers)
+    plan = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
+    return Batches(dataset, plan, workers=workers, waiting=waiting)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def people(split: str = "train", **changes: object) -> SegmentationDataset:
     return build_dataset(DATA.model_copy(update=changes), split)
 
 
-def indices(dataset: SegmentationDataset, training: Training, **place: int) -> list[list[int]]:
+def indices(dataset: SegmentationDataset, training: Training, **place: Any) -> list[list[int]]:
     loader = train_loader(dataset, training, **{"seed": 0, "epoch": 1, **place})
     return [[index for index, _ in batch] for batch in loader.plan]
 

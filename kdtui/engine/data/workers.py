@@ -1,0 +1,115 @@
+"""Loading processes: the shared memory that they hand batches over in, and what is said when one of them fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from kdtui.engine.data.protocol import SegmentationDataset
+from kdtui.errors import EngineError
+from kdtui.profile import Training
+
+SHARED_MEMORY = Path("/dev/shm")
+PREFETCH = 2
+"""Batches that each loading process prepares ahead."""
+
+_NO_WORKERS = "`kdtui train` with --set training.workers=0 loads in the training process"
+
+
+def available_memory() -> int | None:
+    """Free bytes of the shared memory; None on a system that has none to run out of."""
+    if not SHARED_MEMORY.is_dir():
+        return None
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_bavail * found.f_frsize
+
+
+def check_workers(
+    datasets: tuple[SegmentationDataset, SegmentationDataset],
+    training: Training,
+    *,
+    available: Callable[[], int | None] = available_memory,
+) -> str:
+    """Whether the batches of all loading processes fit into the shared memory.
+
+    Args:
+        datasets: Training and validation split; the training batches are smaller where gradients accumulate.
+        training: Batch sizes, workers and devices; every rank is on this machine.
+        available: Free bytes of the shared memory.
+
+    Raises:
+        EngineError: They do not fit.
+    """
+    train_set, val_set = datasets
+    size = training.batch_size // training.devices
+    micro = training.micro_batch_size or size
+    ahead = PREFETCH * training.workers
+    needed = training.devices * max(
+        _bytes(train_set, micro * ahead + size, training.devices),
+        _bytes(val_set, max(micro, 8) * (ahead + 1), training.devices),
+    )
+    free = available()
+    text = f"{training.workers} loading processes per device, {_mib(needed)} of shared memory"
+    if free is None or needed <= free:
+        return text
+    raise EngineError(
+        "the loading processes need more shared memory than there is",
+        where=SHARED_MEMORY,
+        found=f"{_mib(free)} free",
+        allowed=f"at least {_mib(needed)} for training.workers = {training.workers}",
+        hint=f"{_NO_WORKERS}; or a larger /dev/shm (docker run --shm-size={_mib(2 * needed).split()[0]}m)",
+    )
+
+
+def out_of_shared_memory(error: RuntimeError) -> EngineError | None:
+    """Torch's failure to share a batch as an error of ours; None for any other failure."""
+    if "shared memory" not in str(error):
+        return None
+    return EngineError(
+        "a loading process ran out of shared memory",
+        where=SHARED_MEMORY,
+        found=_free(),
+        hint=f"{_NO_WORKERS}; or free some of /dev/shm, or make it larger (docker run --shm-size=1g)",
+    )
+
+
+def death(exit_code: int) -> EngineError:
+    """A loading process that ended before its work was done.
+
+    Args:
+        exit_code: Of the process; negative for the signal that ended it.
+    """
+    if -exit_code == signal.SIGBUS:
+        found = f"SIGBUS: {SHARED_MEMORY} is full or too small ({_free()})"
+    elif -exit_code == signal.SIGKILL:
+        found = "SIGKILL: most often the machine, or the container, ran out of memory"
+    else:
+        found = f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
+    return EngineError("a loading process ended", where="training.workers", found=found, hint=_NO_WORKERS)
+
+
+def stalled(seconds: float) -> EngineError:
+    """No batch for so long that none is expected any more."""
+    return EngineError(
+        f"no batch came from the loading processes for {seconds:.0f} s",
+        where="training.workers",
+        allowed="a batch at least that often",
+        hint=f"look at the disk or network that the data are on; {_NO_WORKERS}",
+    )
+
+
+def _bytes(dataset: SegmentationDataset, samples: int, devices: int) -> int:
+    """Bytes of so many samples on one device; no more are there at once than it has in a pass."""
+    sample = dataset[0, 0]
+    return (sample.image.nbytes + sample.mask.nbytes) * min(samples, -(-len(dataset) // devices))
+
+
+def _free() -> str:
+    free = available_memory()
+    return "none" if free is None else f"{_mib(free)} free"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

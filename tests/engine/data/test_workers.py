@@ -1,0 +1,183 @@
+"""Loading processes that run out of shared memory, die or stall: real ones, forked by the test's own process."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kdtui import events
+from kdtui.engine.__main__ import main
+from kdtui.engine.check import check
+from kdtui.engine.data import Batches, SegmentationDataset, build_dataset
+from kdtui.engine.data.loading import Waiting
+from kdtui.engine.data.protocol import Pixels
+from kdtui.engine.data.workers import check_workers, out_of_shared_memory
+from kdtui.engine.evaluate import StopAsked
+from kdtui.engine.stage import Stage
+from kdtui.errors import EngineError
+from kdtui.profile import SyntheticData, Training
+from kdtui.store.run import Run
+from tests.engine.runs import events_of, fit, make_run, record, tiny_profile
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork, /proc and /dev/shm are Linux's own")
+
+DATA = SyntheticData(height=32, width=64, train_samples=400, val_samples=40)
+SAMPLE = 32 * 64 * (3 * 4 + 8)
+
+
+def splits() -> tuple[SegmentationDataset, SegmentationDataset]:
+    return build_dataset(DATA, "train"), build_dataset(DATA, "val")
+
+
+class Hurt(SegmentationDataset):
+    """A dataset whose loading process sends itself a signal at sample 3."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(DATA, "val", classes=("a", "b"), count=8, stride=32, seed=0, augmentation=None, oversize=1.0)
+        self._number = number
+
+    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
+        if index == 3 and multiprocessing.parent_process() is not None:
+            faulthandler.disable()  # pytest's own, which would print a trace
+            os.kill(os.getpid(), self._number)
+        return np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+
+    def describe(self) -> str:
+        return "hurt"
+
+
+def batches(dataset: SegmentationDataset, *, waiting: Waiting = lambda seconds: None, patience: float = 60) -> Batches:
+    return Batches(dataset, [[(index, 0)] for index in range(8)], workers=1, waiting=waiting, patience=patience)
+
+
+@pytest.mark.parametrize(
+    ("training", "samples"),
+    [
+        # Two batches ahead per worker and the samples of the step in hand.
+        (Training(batch_size=16, workers=2), 16 * 4 + 16),
+        (Training(batch_size=32, workers=2, micro_batch_size=8), 8 * 4 + 32),
+        (Training(batch_size=16, workers=2, devices=2), 2 * (8 * 4 + 8)),
+        # Validation batches have 8 images at least.
+        (Training(batch_size=4, workers=1, micro_batch_size=1), 8 * 2 + 8),
+        # No more than the whole split.
+        (Training(batch_size=16, workers=64), 400),
+    ],
+)
+def test_shared_memory_is_compared_with_what_the_batches_need(training: Training, samples: int) -> None:
+    needed = samples * SAMPLE
+    assert f"{needed / 2**20:.0f} MiB" in check_workers(splits(), training, available=lambda: needed)
+    assert check_workers(splits(), training, available=lambda: None)
+    with pytest.raises(EngineError, match="more shared memory") as caught:
+        check_workers(splits(), training, available=lambda: needed - 1)
+    assert "training.workers=0" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGBUS, "/dev/shm"), (signal.SIGKILL, "out of memory")])
+def test_a_loading_process_that_dies_is_an_error_with_its_reason(number: int, reason: str) -> None:
+    with pytest.raises(EngineError, match="a loading process ended") as caught:
+        list(batches(Hurt(number)))
+    assert reason in str(caught.value.found)
+
+
+def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
+    waits: list[float] = []
+    with pytest.raises(EngineError, match="no batch came"):
+        list(batches(Hurt(signal.SIGSTOP), waiting=waits.append, patience=2))
+    assert waits == [1, 2]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_stop_is_heard_while_a_batch_is_waited_for() -> None:
+    def stop(seconds: float) -> None:
+        raise StopAsked
+
+    with pytest.raises(StopAsked):
+        list(batches(Hurt(signal.SIGSTOP), waiting=stop))
+    assert multiprocessing.active_children() == []
+
+
+def test_other_failures_of_torch_are_not_about_shared_memory() -> None:
+    assert out_of_shared_memory(RuntimeError("stack expects each tensor to be equal size")) is None
+    known = out_of_shared_memory(RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space"))
+    assert known is not None and known.where == "/dev/shm"
+
+
+class StoppedWhileItWaits(Run):
+    """A run that suspends its loading processes when it looks for a stop, and is asked to stop at the next look.
+
+    A step of it needs more batches than are loaded ahead, so that the next look is one of a run that waits.
+    """
+
+    suspended = False
+
+    def stop_requested(self) -> bool:
+        asked, children = self.suspended, multiprocessing.active_children()
+        for child in children:
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGSTOP)
+        self.suspended = bool(children)
+        return asked
+
+
+def test_a_run_that_waits_for_its_loading_processes_can_be_stopped(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__workers=1, training__micro_batch_size=1)
+    assert fit(StoppedWhileItWaits(run.path)) == "stopped"
+    assert isinstance(events_of(run)[-1], events.Stopped)
+    assert run.last.exists()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_run_whose_loading_process_dies_fails_with_the_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path, training__workers=1, training__epochs=10_000)
+    run.write_launch_record(record(run))
+    over = threading.Event()
+
+    def hurt() -> None:
+        while not over.wait(0.01):
+            for child in multiprocessing.active_children():
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=hurt)
+    thread.start()
+    try:
+        assert main(["train", str(run.path)]) == EngineError.exit_code
+    finally:
+        over.set()
+        thread.join()
+    failed = events_of(run)[-1]
+    assert isinstance(failed, events.Failed)
+    assert "a loading process ended" in failed.message and "SIGKILL" in failed.message
+    assert failed.hint is not None and "training.workers=0" in failed.hint
+
+
+def test_the_pre_flight_names_the_shared_memory(tmp_path: Path) -> None:
+    def workers(**changes: Any) -> list[dict[str, Any]]:
+        return [look for look in check(tiny_profile(**changes))["checks"] if look["name"] == "workers"]
+
+    assert workers() == []
+    (fits,) = workers(training__workers=2)
+    assert fits["ok"] and "2 loading processes" in fits["message"]
+
+
+def test_one_of_several_ranks_that_waits_after_a_stop_fails_after_a_while(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    rank: Any = SimpleNamespace(run=run, fabric=SimpleNamespace(world_size=2))
+    Stage.while_waiting(rank, 1000.0)
+    run.request_stop()
+    Stage.while_waiting(rank, 1.0)
+    with pytest.raises(EngineError, match="could not end at the same step") as caught:
+        Stage.while_waiting(rank, 30.0)
+    assert run.id in str(caught.value.hint)
