@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from kdtui.engine.data import build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.models import stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
+from kdtui.engine.ranks import make_fabric
 from kdtui.engine.teacher import Hints, load_teacher, reordered
 from kdtui.engine.trial import check_scorable
 from kdtui.errors import EngineError
@@ -51,9 +50,9 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         import torch
 
         torch.set_num_threads(profile.training.threads)
-    fabric = Fabric(accelerator="auto" if profile.training.accelerator != "cpu" else "cpu", devices=1)
+    fabric = make_fabric(accelerator="auto" if profile.training.accelerator != "cpu" else "cpu")
     precision = choose_precision(profile, fabric.device.type)
-    fabric = Fabric(accelerator=fabric.device.type, devices=1, precision=fabric_precision(precision))
+    fabric = make_fabric(accelerator=fabric.device.type, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     dataset = build_dataset(data, split, stride=stride(profile.student), seed=profile.seed)
     told = profile.teacher

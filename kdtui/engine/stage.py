@@ -22,6 +22,7 @@ from kdtui.engine.data.workers import check_workers
 from kdtui.engine.evaluate import StopAsked
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
+from kdtui.engine.ranks import make_fabric
 from kdtui.engine.resume import Progress, restore, student_payload, weights_alone
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
@@ -219,10 +220,9 @@ def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
         )
     if profile.training.threads:
         torch.set_num_threads(profile.training.threads)
-    fabric = Fabric(
+    fabric = make_fabric(
         accelerator=device_type,
-        devices=world_size,
-        strategy="ddp" if world_size > 1 else "auto",
+        world_size=world_size,
         precision=fabric_precision(choose_precision(profile, device_type)),
     )
     fabric.launch()

@@ -13,6 +13,29 @@ from kdtui.store.run import Run
 from tests.engine.runs import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
+JOBS = {
+    # The second of two processes of somebody else's job, in the words of every system that Fabric or torch may know.
+    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+    **{"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NODELIST": "node[1-2]"},
+    **{
+        "LSB_JOBID": "7",
+        "LSB_DJOB_RANKFILE": "/nowhere",
+        "LSB_HOSTS": "node1 node2",
+        "LSB_AFFINITY_HOSTFILE": "/nowhere",
+    },
+    **{"JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_LOCAL_RANK": "1"},
+    **{"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMI_SIZE": "2", "PMI_RANK": "1"},
+    **{"KUBERNETES_PORT": "tcp://127.0.0.1:443", "GROUP_RANK": "1", "NODE_RANK": "1"},
+    **{"TORCHELASTIC_RUN_ID": "7", "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1"},
+    **{
+        "LT_DEVICES": "4",
+        "LT_STRATEGY": "ddp_spawn",
+        "LT_NUM_NODES": "2",
+        "LT_PRECISION": "16-mixed",
+        "LT_CLI_USED": "1",
+    },
+}
+"""Variables of batch systems and launchers, none of which is about a run of kdtui."""
 TRAIN = str(Path(__file__).with_name("train_rank.py"))
 
 

@@ -14,8 +14,8 @@ from kdtui.engine import checkpoint
 from kdtui.events import Started
 from kdtui.store.run import Run
 from tests.engine.first_gradients import keep_first_gradients
-from tests.engine.rank_processes import ranks, two_ranks
-from tests.engine.runs import curve, events_of, make_run, record
+from tests.engine.rank_processes import JOBS, ranks, two_ranks
+from tests.engine.runs import curve, events_of, fit, make_run, record
 
 # The engine's door in a process whose interpreter never ends: what destroying a process group can come to.
 ENDLESS_DOOR = """
@@ -55,7 +55,11 @@ def test_gradients_do_not_depend_on_micro_batches_or_ranks(tmp_path: Path, short
             torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
 
 
-def test_two_ranks_train_evaluate_and_write_once(tmp_path: Path, short_teacher: Run) -> None:
+def test_two_ranks_train_evaluate_and_write_once(
+    tmp_path: Path, short_teacher: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in JOBS.items():
+        monkeypatch.setenv(name, value)
     run = two_ranks(tmp_path, short_teacher)
     run.write_launch_record(dataclasses.replace(record(run), devices=2))
     ended = ranks(2, "-c", ENDLESS_DOOR, "train", str(run.path))
@@ -72,3 +76,17 @@ def test_two_ranks_train_evaluate_and_write_once(tmp_path: Path, short_teacher: 
 
     alone = assess(run.profile(), str(run.last), "val")
     assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
+
+
+def test_one_rank_inside_somebody_elses_job_trains_and_evaluates_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**JOBS, "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    run = make_run(tmp_path, training__epochs=1, training__precision="fp32")
+    assert fit(run) == "finished"
+    for name, value in JOBS.items():
+        monkeypatch.setenv(name, value)
+    from kdtui.engine.assess import assess
+
+    assert assess(run.profile(), str(run.last), "val")["precision"] == "fp32"

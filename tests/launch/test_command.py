@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 import pytest
 
 from kdtui.errors import EngineError, KdtuiError, LaunchError, TeacherError
-from kdtui.launch.command import ask, engine_command, free_port, rank_environment
+from kdtui.launch.command import ask, engine_command, engine_environment, free_port, rank_environment
+from kdtui.launch.converse import converse
 from kdtui.launch.launcher import launcher_for
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import Profile
@@ -67,6 +69,18 @@ def test_ranks_differ_only_in_their_number() -> None:
     assert {key for key in first if first[key] != second[key]} == {"RANK", "LOCAL_RANK"}
     assert first["CUDA_VISIBLE_DEVICES"] == "3,4"
     assert int(first["OMP_NUM_THREADS"]) >= 1
+
+
+def test_an_engine_is_no_rank_of_the_job_that_this_process_is_part_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "LT_DEVICES"):
+        monkeypatch.setenv(name, "2")
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-c", code]))
+    for answer in (ask("any"), converse("any")):
+        assert not [
+            name for name in answer if "RANK" in name or "WORLD" in name or name.startswith(("MASTER", "TORCHEL"))
+        ]
+    assert engine_environment(rank_environment(1, 2, port=7))["RANK"] == "1"
 
 
 def test_the_launcher_of_a_profile(store: RunStore) -> None:

@@ -1,0 +1,86 @@
+"""The ranks of a run, as Lightning Fabric sees them: those that kdtui started, and no others."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import ClusterEnvironment
+
+
+class KdtuiEnvironment(ClusterEnvironment):
+    """One process per rank on this machine, started by kdtui with ``RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``.
+
+    Without it Fabric takes the job of a batch system, of ``mpirun`` or of ``torchrun`` that this process is part of
+    for its own, and waits for the other processes of that job.
+
+    Args:
+        world_size: Number of ranks; of several, this one's number is in ``RANK``.
+    """
+
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+        self._rank = int(os.environ["RANK"]) if world_size > 1 else 0
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Fabric never starts a process."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """All ranks are on this machine."""
+        return os.environ.get("MASTER_ADDR", "127.0.0.1")
+
+    @property
+    def main_port(self) -> int:
+        """A port that was free when the ranks were started."""
+        return int(os.environ["MASTER_PORT"])
+
+    @staticmethod
+    def detect() -> bool:
+        """It is chosen, never detected."""
+        return False
+
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self._world_size
+
+    def set_world_size(self, size: int) -> None:
+        """Fabric's own count, which is the same."""
+
+    def global_rank(self) -> int:
+        """This rank."""
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Fabric's own count, which is the same."""
+
+    def local_rank(self) -> int:
+        """This rank: there is one machine."""
+        return self._rank
+
+    def node_rank(self) -> int:
+        """There is one machine."""
+        return 0
+
+
+def make_fabric(*, accelerator: str, world_size: int = 1, precision: Any = None) -> Fabric:
+    """Fabric over the ranks that kdtui started.
+
+    Args:
+        accelerator: ``cpu``, ``cuda`` or ``auto``.
+        world_size: Number of ranks.
+        precision: As Fabric names it.
+    """
+    # Settings of Fabric's own launcher replace arguments; torch looks for a store that `torchrun` would serve.
+    for name in [name for name in os.environ if name.startswith(("LT_", "TORCHELASTIC_"))]:
+        del os.environ[name]
+    return Fabric(
+        accelerator=accelerator,
+        devices=world_size,
+        strategy="ddp" if world_size > 1 else "auto",
+        precision=precision,
+        plugins=[KdtuiEnvironment(world_size)],
+    )
