@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import ClusterEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 
 class KdtuiEnvironment(ClusterEnvironment):
