@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 VERSION = 1
-_TIMES = (0.0, 253_402_300_800.0)
+TIMES = (0.0, 253_402_300_800.0)
 """Unix times that an event may have: up to the end of the year 9999, the last that a date can show."""
 
 
@@ -220,6 +220,14 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 }
 
 
+_COUNTERS: Mapping[str, int] = {
+    **dict.fromkeys(("step", "images", "resumed_step", "steps_per_epoch"), 10**15),
+    **dict.fromkeys(("epoch", "epochs"), 10**9),
+    **dict.fromkeys(("attempt", "threads", "world_size"), 10**6),
+}
+"""Fields that count from 0, with a number that none of them reaches."""
+
+
 def _finite(value: Any) -> Any:
     """``value`` with every non-finite float replaced by None, whatever it is nested in."""
     if isinstance(value, float):
@@ -251,7 +259,7 @@ def decode(line: bytes | str) -> Event | None:
     kind = body.get("kind")
     event = KINDS.get(kind) if isinstance(kind, str) else None
     time = body.get("time")
-    if event is None or not isinstance(time, int | float) or not _TIMES[0] <= time < _TIMES[1]:
+    if event is None or not isinstance(time, int | float) or not TIMES[0] <= time < TIMES[1]:
         return None
     known: dict[str, Any] = {}
     for name, types in _FIELDS[event.kind].items():
@@ -259,6 +267,8 @@ def decode(line: bytes | str) -> Event | None:
             continue
         value = body[name]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types) or _huge(value):
+            return None
+        if type(value) is int and name in _COUNTERS and not 0 <= value <= _COUNTERS[name]:
             return None
         known[name] = tuple(value) if isinstance(value, list) else value
     if not _numbers(known.get("scalars", {})) or not all(isinstance(rank, dict) for rank in known.get("ranks", ())):

@@ -12,6 +12,7 @@ from kdtui.errors import StoreError
 from kdtui.store.digest import VERSION, Digest, digest, digest_from_json
 from kdtui.store.reading import read_file
 from kdtui.store.run import Run, write_atomically
+from kdtui.store.values import MOST_BYTES, parse_json
 
 QUIET = 30.0
 """Seconds without a change after which a digest is worth a place on disk."""
@@ -76,14 +77,14 @@ class SummaryCache:
         if not isinstance(entry, dict) or entry.get("key") != key:
             return None
         try:
-            return digest_from_json(entry["digest"])
-        except (KeyError, TypeError, AttributeError):  # written by another version: read the run's own files
+            return digest_from_json(entry.get("digest"))
+        except ValueError:  # of another version, or changed: read the run's own files
             return None
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        body = json.loads(read_file(path))
+        body = parse_json(read_file(path, most=MOST_BYTES))
     except (OSError, ValueError):  # absent or damaged: a cache is never needed
         return {}
     runs = body.get("runs") if isinstance(body, dict) and body.get("version") == VERSION else None

@@ -13,7 +13,8 @@ from kdtui.store.names import printable
 from kdtui.store.reading import brief, reading
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run
 from kdtui.store.scan import Scan, scan
-from kdtui.store.state import RunSummary
+from kdtui.store.state import WORDS, RunSummary
+from kdtui.store.values import fits, is_number, is_time, is_whole
 
 VERSION = 1
 
@@ -50,17 +51,29 @@ class Digest:
         return dict(vars(self))  # asdict would copy every value of a thousand digests
 
 
-def digest_from_json(body: Mapping[str, Any]) -> Digest:
+def digest_from_json(body: object) -> Digest:
     """What :meth:`Digest.to_json` made.
 
     Raises:
-        KeyError: Another version made it.
+        ValueError: Another version made it, or somebody changed it.
     """
-    if body["shown"].keys() != _SHOWN:
-        raise KeyError("shown")
+    shown = body.get("shown") if isinstance(body, dict) else None
+    if (
+        not isinstance(body, dict)
+        or not isinstance(shown, dict)
+        or shown.keys() != _SHOWN
+        or not fits(RunSummary, shown)
+    ):
+        raise ValueError("shown")
+    if body.keys() != _FIELDS or not fits(Digest, body) or body["word"] not in (None, *WORDS):
+        raise ValueError("a field")
+    times = (*(shown[name] for name in ("created", "started", "last_event")), body["queue_key"])
+    if not all(time is None or is_time(time) for time in times):
+        raise ValueError("a time")
     return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
 
 
+_FIELDS = {f.name for f in fields(Digest)}
 _SHOWN = {f.name for f in fields(RunSummary)} - {
     *("id", "path", "state", "detail", "eta_seconds", "waiting_since", "place")  # these follow from the moment
 }
@@ -171,7 +184,7 @@ def _text(table: Mapping[str, Any], key: str) -> str | None:
 
 def _number(table: Mapping[str, Any], key: str) -> Any:
     value = table.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if is_number(value) else None
 
 
 def _probabilities(pixel: Any) -> dict[str, float]:
@@ -183,7 +196,7 @@ def _probabilities(pixel: Any) -> dict[str, float]:
 
 def _channels(student: Mapping[str, Any]) -> Any:
     value = student.get("decoder_channels")
-    whole = isinstance(value, list) and all(isinstance(width, int) for width in value)
+    whole = isinstance(value, list) and all(is_whole(width) for width in value)
     return value if whole else _number(student, "decoder_channels")
 
 
@@ -217,7 +230,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "loss": train.get("loss"),
         "miou": val.get("miou"),
         "best_miou": val.get("best_miou"),
-        "best_iou": dict(found.best_iou),
+        "best_iou": {printable(name): value for name, value in found.best_iou.items()},
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),

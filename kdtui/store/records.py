@@ -6,9 +6,11 @@ The builders raise ``ValueError`` or ``TypeError``; :class:`kdtui.store.run.Run`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from kdtui.store.values import fits, is_time
 
 T = TypeVar("T")
 
@@ -81,26 +83,16 @@ class Notes:
 def record_from_json(body: Any) -> LaunchRecord:
     """The record in ``launch.json``."""
     record = _build(LaunchRecord, body)
-    numbers = (record.attempt, record.pid, record.devices, record.created)
-    named = isinstance(record.host, str) and isinstance(record.device, str)
-    if (
-        not named
-        or not isinstance(record.total_epochs, int | None)
-        or not all(isinstance(number, int | float) for number in numbers)
-    ):
-        raise ValueError("a field is of the wrong type")
-    if not isinstance(record.ranks, list) or not all(isinstance(rank, dict) for rank in record.ranks):
-        raise ValueError("ranks is a list of objects")
+    if not is_time(record.created):
+        raise ValueError("created is no time")
     return dataclasses.replace(record, argv=tuple(record.argv), ranks=tuple(record.ranks))
 
 
 def manifest_from_json(body: Any) -> Manifest:
     """The manifest in ``run.json``."""
     manifest = _build(Manifest, body)
-    if not isinstance(manifest.name, str) or not isinstance(manifest.created_ns, int):
-        raise ValueError("name is a text, created_ns a whole number")
-    if not isinstance(manifest.teacher, dict | None) or not isinstance(manifest.resume_from, str | None):
-        raise ValueError("teacher is an object, resume_from a text, or null")
+    if not is_time(manifest.created_ns / 1e9):
+        raise ValueError("created_ns is no time")
     return manifest
 
 
@@ -112,9 +104,13 @@ def notes_from_toml(table: Mapping[str, Any]) -> Notes:
     return Notes(tuple(tags), text)
 
 
-def _build(kind: Callable[..., T], body: Any) -> T:
+def _build(kind: type[T], body: Any) -> T:
     """A record from its JSON object; unknown keys are skipped, so that an older kdtui reads a newer folder."""
     if not isinstance(body, dict):
         raise ValueError("not a JSON object")
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: value for key, value in body.items() if key in known})
+    values = {key: value for key, value in body.items() if key in known}
+    for key, value in values.items():
+        if not fits(kind, {key: value}):
+            raise ValueError(f"{key} has another type than it should: {str(value)[:80]}")
+    return kind(**values)

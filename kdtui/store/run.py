@@ -20,6 +20,7 @@ from kdtui.store.records import (
     notes_from_toml,
     record_from_json,
 )
+from kdtui.store.values import MOST_BYTES, parse_json
 from kdtui.store.writing import EventLog, write_atomically
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Run:
         Raises:
             StoreError: ``run.json`` is missing or damaged.
         """
-        return _read(self.manifest_path, lambda data: manifest_from_json(json.loads(data)))
+        return _read(self.manifest_path, lambda data: manifest_from_json(parse_json(data)))
 
     def launch_record(self) -> LaunchRecord | None:
         """The record of the current attempt, or None for a run that was never launched.
@@ -112,7 +113,7 @@ class Run:
         """
         if _absent(self.launch_path):
             return None
-        return _read(self.launch_path, lambda data: record_from_json(json.loads(data)))
+        return _read(self.launch_path, lambda data: record_from_json(parse_json(data)))
 
     def write_launch_record(self, record: LaunchRecord) -> None:
         """Replace ``launch.json``."""
@@ -127,7 +128,7 @@ class Run:
         if _absent(self.measurements_path):
             return None
         try:
-            found = json.loads(read_file(self.measurements_path))
+            found = parse_json(read_file(self.measurements_path, most=MOST_BYTES))
             if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
                 raise ValueError("no measurements of a student")
         except (OSError, ValueError, RecursionError) as error:
@@ -240,7 +241,7 @@ def _absent(path: Path) -> bool:
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:
     try:
-        return parse(read_file(path))
+        return parse(read_file(path, most=MOST_BYTES))
     except OSError as error:
         raise StoreError(
             f"{path.name} cannot be read",

@@ -96,7 +96,7 @@ class Facts:
     silent: float | None = None
 
 
-_WORDS = {
+WORDS = {
     "finished": State.FINISHED,
     "stopped": State.STOPPED,
     "failed": State.FAILED,
@@ -110,7 +110,7 @@ def derive(facts: Facts) -> State:
     if not facts.launched:
         return State.NEVER_LAUNCHED
     if facts.word is not None:
-        return _WORDS[facts.word]
+        return WORDS[facts.word]
     recent = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
     if facts.alive in (Liveness.ALIVE, Liveness.SUSPENDED) or (facts.alive is Liveness.UNKNOWN and recent):
         return State.RUNNING if facts.started else State.QUEUED

@@ -22,6 +22,7 @@ from kdtui.store.reading import read_file
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
+from kdtui.store.values import MOST_BYTES, parse_json
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -240,7 +241,7 @@ def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
 
 def _load(file: Path) -> dict[Key, Inspected]:
     try:
-        body = json.loads(read_file(file))
+        body = parse_json(read_file(file, most=MOST_BYTES))
     except (OSError, ValueError):  # absent or damaged: a cache is never needed
         return {}
     if not isinstance(body, dict) or body.get("version") != kdtui.__version__:

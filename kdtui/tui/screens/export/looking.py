@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from kdtui.store.exports import report_of
 from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
+from kdtui.store.values import MOST_BYTES, parse_json
 from kdtui.tui.exported import Lying, Read, Seen
 
 
@@ -105,7 +105,7 @@ def _precision(path: Path) -> str:
 def _report(path: Path) -> Mapping[str, Any]:
     """The report beside it; nothing where there is none that can be read: the file itself is still shown."""
     try:
-        found = json.loads(read_file(report_of(path)))
+        found = parse_json(read_file(report_of(path), most=MOST_BYTES))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
