@@ -37,7 +37,8 @@ def check(
     Returns:
         ``checks``, each ``{"name", "ok", "message", "hint"}`` (that of the state has its ``epochs_done`` too, one that
         failed the class of its ``error``), and
-        ``warnings``, each ``{"code", "message", "hint"}``: what is probably wrong although the checks passed.
+        ``warnings``, each ``{"code", "message", "hint"}``: what is probably wrong although the checks passed; and
+        ``gpus``, how many torch can use.
     """
     import torch
 
@@ -68,7 +69,11 @@ def check(
         if profile.training.workers:
             answers.append(_look("workers", lambda: check_workers((train_set, val_set), profile.training)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
-    return {"checks": answers, "warnings": [warning.to_json() for warning in warnings]}
+    return {
+        "checks": answers,
+        "warnings": [warning.to_json() for warning in warnings],
+        "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+    }
 
 
 def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:

@@ -164,7 +164,7 @@ def _planned(
     done = 0
     if ask is not None:
         checked = engine_checks(profile, ask, start)
-        results += [device_check(profile), *checked.checks]
+        results += [device_check(profile, torch_gpus=checked.gpus), *checked.checks]
         warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
@@ -274,15 +274,23 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     return Check("disk", False, text, "free some space, or choose another folder with --runs-dir")
 
 
-def device_check(profile: Profile) -> Check:
-    """Whether this machine has the devices that a run asks for."""
+def device_check(profile: Profile, *, torch_gpus: int | None = None) -> Check:
+    """Whether this machine has the devices that a run asks for.
+
+    Args:
+        profile: The run's.
+        torch_gpus: GPUs that the engine's torch can use; None where it was not asked.
+    """
     try:
         found = place(profile.training.accelerator, profile.training.devices)
     except UsageError as error:
         return Check("device", False, error.message, error.hint)
+    hint = f"--set training.accelerator=cpu, fewer training.devices, or look at CUDA_VISIBLE_DEVICES and {SLOTS}"
     if found.shortage:
-        hint = f"--set training.accelerator=cpu, fewer training.devices, or look at CUDA_VISIBLE_DEVICES and {SLOTS}"
         return Check("device", False, f"the run asks for {found.shortage}", hint)
+    if found.device == "gpu" and torch_gpus is not None and torch_gpus < found.needed:
+        text = f"the run would use {found.needed} GPUs; torch can use {torch_gpus}"
+        return Check("device", False, text, f"{hint}; `kdtui doctor` shows what torch can use")
     text = f"{found.needed} of {len(found.names)} GPUs" if found.device == "gpu" else "the CPU"
     return Check("device", True, text)
 
@@ -295,11 +303,13 @@ class EngineChecks:
         checks: Data, student, precision, teacher, and the state it starts from.
         warnings: What is probably wrong although the checks passed.
         epochs_done: Those that the state it starts from has behind it.
+        gpus: How many torch can use; None where the engine could not be asked.
     """
 
     checks: tuple[Check, ...]
     warnings: tuple[Caution, ...] = ()
     epochs_done: int = 0
+    gpus: int | None = None
 
 
 def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
@@ -323,4 +333,5 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
             for warning in answer.get("warnings", [])
         ),
         sum(int(check.get("epochs_done", 0)) for check in checks),
+        answer.get("gpus"),
     )

@@ -14,17 +14,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.launch.alive import is_suspended
 from kdtui.launch.device_queue import BEAT, Claim, Queue, device_keys, older, read_entry
+from kdtui.launch.gpus import chosen_gpus, installed_gpus, numbers
 from kdtui.launch.shared_folder import is_held, machine_folder, read_json, try_lock, write_text
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.names import printable
@@ -61,7 +60,7 @@ def capacity() -> Capacity:
     if "gpu" not in wanted:
         return Capacity(cpus, visible_gpus() or ())
     seen = visible_gpus() if wanted["gpu"] else ()
-    # Where nothing can count the GPUs (no nvidia-smi) the user's word does.
+    # Where nothing can count the GPUs the user's word does; the engine's check counts them by torch.
     gpus = tuple(str(n) for n in range(wanted["gpu"])) if seen is None else seen[: wanted["gpu"]]
     return Capacity(cpus, gpus)
 
@@ -122,31 +121,11 @@ def _wanted(text: str) -> dict[str, int]:
 
 
 def visible_gpus() -> tuple[str, ...] | None:
-    """GPUs that CUDA would show, counted without torch; None when neither nvidia-smi nor the environment tells."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """GPUs that CUDA would show, counted without torch; None where nothing can count them."""
+    chosen, installed = os.environ.get("CUDA_VISIBLE_DEVICES"), installed_gpus()
     if chosen is not None:
-        names = [name.strip() for name in chosen.split(",")]
-        usable = []
-        for name in names:  # CUDA stops at the first name that is none, as "-1"
-            if not name or name.startswith("-"):
-                break
-            usable.append(name)
-        return tuple(usable)
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            env=processes.environment(),
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if listed.returncode != 0:
-        return ()
-    return tuple(str(n) for n, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU ")))
+        return chosen_gpus(chosen, installed)
+    return None if installed is None else numbers(installed)
 
 
 @dataclass

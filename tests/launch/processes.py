@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kdtui.events import Event
 from kdtui.launch.alive import lives
 from kdtui.launch.slots import slot_folder
@@ -31,6 +33,17 @@ def make(store: RunStore, script: Script | None = None, *, name: str = "r", devi
     if script is not None:
         (run.path / "script.json").write_text(json.dumps(script))
     return run
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path, count: int, mig: str = "") -> None:
+    """Let this machine have GPUs with the UUIDs GPU-a0000, GPU-a0001…, the last with a part of this UUID."""
+    program = folder / "driver" / "nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    lines = [f"echo 'GPU {n}: NVIDIA H200 (UUID: GPU-a{n:04d})'" for n in range(count)]
+    lines += [f"echo '  MIG 1g.18gb     Device  0: (UUID: {mig})'"] if mig else []
+    program.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
 def eventually(condition: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:

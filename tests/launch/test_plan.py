@@ -15,6 +15,7 @@ from kdtui.launch.plan import Caution, disk_check, out_channels, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore
+from tests.launch.processes import with_gpus
 
 
 class Door:
@@ -26,6 +27,7 @@ class Door:
         self.flags: tuple[str, ...] = ()
         self.epochs_done = 0
         self.warnings: list[dict[str, Any]] = []
+        self.gpus: int | None = None
 
     def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
         assert verb == "check"
@@ -39,6 +41,7 @@ class Door:
             ]
             + [{"name": "resume", "ok": True, "message": "fine", "hint": None, "epochs_done": self.epochs_done}],
             "warnings": self.warnings,
+            "gpus": self.gpus,
         }
 
 
@@ -176,8 +179,15 @@ def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
     ],
 )
 def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch, slots: str, accelerator: str, devices: int, told: str
+    store: RunStore,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    slots: str,
+    accelerator: str,
+    devices: int,
+    told: str,
 ) -> None:
+    with_gpus(monkeypatch, tmp_path, 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("KDTUI_SLOTS", slots)
     profile = Profile.model_validate({"name": "p", "training": {"accelerator": accelerator, "devices": devices}})
@@ -186,6 +196,21 @@ def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts
     assert check.message.splitlines()[0] == told
     assert planned.ok is check.ok is told.endswith(("CPU", "GPUs"))
     assert bool(check.hint) is not check.ok
+
+
+@pytest.mark.parametrize(("gpus", "ok"), [(0, False), (1, False), (2, True), (None, True)])
+def test_gpus_that_torch_cannot_use_are_reported_before_the_start(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int | None, ok: bool
+) -> None:
+    with_gpus(monkeypatch, tmp_path, 2)
+    monkeypatch.setenv("KDTUI_SLOTS", "")
+    door = Door()
+    door.gpus = gpus
+    planned = plan([Profile.model_validate({"name": "p", "training": {"devices": 2}})], store, ask=door)
+    (check,) = [check for check in planned.runs[0].checks if check.name == "device"]
+    assert planned.ok is check.ok is ok
+    if not ok:
+        assert f"torch can use {gpus}" in check.message
 
 
 def test_a_plan_without_checks_does_not_count_devices(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from kdtui.errors import UsageError
 from kdtui.events import Started
+from kdtui.launch.gpus import chosen_gpus, installed_gpus
 from kdtui.launch.local import LocalLauncher
-from kdtui.launch.slots import Capacity, Ticket, capacity, slot_folder
+from kdtui.launch.slots import Capacity, Ticket, capacity, slot_folder, visible_gpus
 from kdtui.store.identity import hostname
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
@@ -26,6 +27,7 @@ from tests.launch.processes import (
     record_of,
     slot_is_held,
     trains,
+    with_gpus,
 )
 
 
@@ -38,16 +40,47 @@ class TestCapacity:
             ("cpu:2,gpu:1", "3,4", Capacity(("0", "1"), ("3",))),
             (" gpu:9 ", "3,4", Capacity(("0",), ("3", "4"))),
             ("gpu:0", "3,4", Capacity(("0",), ())),
-            ("", "3, 4", Capacity(("0",), ("3", "4"))),
-            ("", "-1", Capacity(("0",), ())),
-            ("", "2,-1,3", Capacity(("0",), ("2",))),
-            ("", "GPU-8932f937-d72c", Capacity(("0",), ("GPU-8932f937-d72c",))),
         ],
     )
-    def test_what_is_offered(self, monkeypatch: pytest.MonkeyPatch, slots: str, visible: str, found: Capacity) -> None:
+    def test_what_is_offered(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slots: str, visible: str, found: Capacity
+    ) -> None:
+        with_gpus(monkeypatch, tmp_path, 5)
         monkeypatch.setenv("KDTUI_SLOTS", slots)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert capacity() == found
+
+    @pytest.mark.parametrize(
+        ("visible", "found"),
+        [
+            ("3, 4", ("3", "4")),
+            ("-1", ()),
+            ("2,-1,3", ("2",)),
+            ("1,5,2", ("1",)),  # CUDA stops at the first GPU that there is not
+            ("1gpu2,+2", ("1", "2")),
+            ("1,1", ()),
+            ("99999999999", ()),
+            ("no such device", ()),
+            (",0", ()),
+            ("GPU-a0003", ("GPU-a0003",)),
+            ("GPU-a0003,GPU-a0001", ("GPU-a0003", "GPU-a0001")),
+            ("GPU-b", ()),
+            ("GPU-", ()),
+            ("GPU-a000", ()),  # the beginning of several
+            ("GPU-a0003,1", ("GPU-a0003",)),
+            ("MIG-f7", ("MIG-f7",)),
+            ("MIG-GPU-a0004/1/0", ("MIG-GPU-a0004/1/0",)),
+            ("MIG-GPU-a0009/1/0", ()),
+        ],
+    )
+    def test_cuda_visible_devices_names_gpus_that_the_driver_has(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str, found: tuple[str, ...]
+    ) -> None:
+        with_gpus(monkeypatch, tmp_path, 5, mig="MIG-f7a1")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert visible_gpus() == found
+        with_gpus(monkeypatch, tmp_path, 0)
+        assert visible_gpus() == ()
 
     @pytest.mark.parametrize(
         "slots",
@@ -93,14 +126,17 @@ class TestCapacity:
         monkeypatch.setenv("KDTUI_SLOTS", "")
         assert capacity().gpu == found
 
-    def test_without_anything_to_count_them_the_users_word_does(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_without_nvidia_smi_the_driver_is_asked(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setenv("KDTUI_SLOTS", "")
-        assert capacity().gpu == ()
-        monkeypatch.setenv("KDTUI_SLOTS", "gpu:2")
-        assert capacity().gpu == ("0", "1")
+        driver, other = tmp_path / "gpus", tmp_path / "kfd"
+        assert installed_gpus(driver, [other]) == ()
+        other.touch()
+        assert installed_gpus(driver, [other]) is None  # GPUs that cannot be counted: each name is believed
+        assert chosen_gpus("0,3", None) == ("0", "3")
+        for number in range(2):
+            (driver / str(number)).mkdir(parents=True)
+            (driver / str(number) / "information").write_text(f"Model: \t H200\nGPU UUID: \t GPU-a{number}\n")
+        assert installed_gpus(driver, [other]) == ("GPU-a0", "GPU-a1")
 
 
 def waiting(root: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from tests.launch.processes import (
     record_of,
     slot_is_held,
     trains,
+    with_gpus,
 )
 from tests.waiting import in_time
 
@@ -233,9 +234,11 @@ def test_a_half_line_of_a_killed_rank_is_mended_by_the_next_writer(store: RunSto
 
 
 def test_a_launch_on_devices_that_are_not_here(
-    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from kdtui.profile import Profile, Training
+
+    with_gpus(monkeypatch, tmp_path, 8)
 
     run = store.create(Profile(name="g", training=Training(devices=2, accelerator="gpu")))
     with pytest.raises(LaunchError, match="2 GPUs; this machine has 0"):
