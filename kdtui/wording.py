@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 from unicodedata import combining, east_asian_width
+
+_MOST_BITS = 256  # Python writes no integer of more than 4300 digits
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` as JSON can hold it, whatever it is nested in: no NaN, no infinity, no integer without end."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    return [jsonable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written to a file; bytes of the command line or of a file's name may be none."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def clean(text: object) -> str:

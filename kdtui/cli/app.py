@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -19,15 +20,35 @@ from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, mana
 from kdtui.cli.console import Exit, open_streams, report
 from kdtui.cli.options import Command
 from kdtui.errors import KdtuiError, LaunchError
+from kdtui.wording import clean
+
+# The class of all errors of the command line's parser, which typer has under no public name.
+_ParserError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """Take what a terminal would obey out of the parser's messages: they repeat words of the command line."""
+    try:
+        yield
+    except _ParserError as error:
+        error.message = clean(error.message)
+        raise
 
 
 class Commands(TyperGroup):
     """The group that turns what a command raises into talk on stderr and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command."""
+        with _clean_errors():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; no traceback for what a person or a machine can cause."""
         try:
-            result = super().invoke(ctx)
+            with _clean_errors():
+                result = super().invoke(ctx)
             sys.stdout.flush()  # a reader that left early shows here, not at the interpreter's end
         except KdtuiError as error:
             report(error)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from kdtui.cli.followed import Followed, ending, started_line, warning_line
+from kdtui.cli.followed import Followed, ending, started_line, teacher_miou, warning_line
 from kdtui.events import Event, Failed, Measured, Noted, Started, Warned
 from kdtui.store.state import LIVE
 from kdtui.wording import clean, number, percent, span
@@ -84,7 +84,7 @@ class Bars:
         if val is not None:
             parts = [f"mIoU {number(val.scalars.get('best_miou'))}", f"last {number(val.scalars.get('miou'))}"]
         if started is not None and started.teacher is not None:
-            teacher, best = started.teacher.get("miou"), None if val is None else val.scalars.get("best_miou")
+            teacher, best = teacher_miou(started), None if val is None else val.scalars.get("best_miou")
             share = best / teacher if best is not None and teacher else None
             parts.append(f"teacher {number(teacher)} {percent(share)}")
         if summary is not None and summary.state in LIVE:

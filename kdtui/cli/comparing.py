@@ -15,7 +15,7 @@ from kdtui.cli.console import columns, emit, out, say, table
 from kdtui.cli.layout import blocks
 from kdtui.cli.options import Json, RunNames, RunsDir, Wide, complete_run, open_store
 from kdtui.errors import StoreError, UsageError
-from kdtui.wording import clean
+from kdtui.wording import clean, jsonable
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
@@ -124,7 +124,7 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     order = {row.id: place for place, row in enumerate(comparison.rows)}
     ranked = sorted((entry.summary for entry in entries), key=lambda summary: order[summary.id])
     rows = [run_json(summary) for summary in ranked]
-    listed = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    listed = json.dumps(jsonable(rows), indent=2, allow_nan=False) + "\n"
     try:
         write_atomically(store.root / "experiment_runs.json", listed.encode())
         write_atomically(store.root / "experiment_comparison.csv", render(comparison, "csv").encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import shutil
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 from kdtui.cli.layout import lay_out, paragraph, words
 from kdtui.errors import KdtuiError
-from kdtui.wording import clean, width
+from kdtui.wording import clean, jsonable, width
 
 _STATE_COLOURS = {"▶": "36", "✓": "32", "✗": "31", "■": "33", "…": "34", "?": "35"}
 
@@ -72,16 +71,7 @@ def _fitted(text: str, stream: Any) -> str:
 
 def emit(value: Any) -> None:
     """JSON on stdout, in ASCII: a terminal obeys no escape in a name, and the name is still that name."""
-    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with NaN and infinities as None, whatever they are nested in: NaN is not JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+    print(json.dumps(jsonable(value), indent=2, default=str, allow_nan=False))
 
 
 def report(error: KdtuiError) -> None:

@@ -13,6 +13,7 @@ from kdtui.cli.console import Exit, emit, out, report, say
 from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import Interrupted, KdtuiError
 from kdtui.exports import PRECISIONS, ExportOptions, lines_of, option
+from kdtui.wording import clean
 
 if TYPE_CHECKING:
     from kdtui.launch.converse import Step
@@ -166,7 +167,7 @@ def teller() -> Callable[[Step], None]:
         nonlocal last
         if terminal:
             count = f" {step.done}/{step.total}" if step.total else ""
-            sys.stderr.write(f"\r\x1b[K  {step.words}{count}" if step.words != "keeping" else "\r\x1b[K")
+            sys.stderr.write(f"\r\x1b[K  {clean(step.words)}{count}" if step.words != "keeping" else "\r\x1b[K")
             sys.stderr.flush()
         elif step.words != last:
             say(f"  {step.words}")

@@ -30,12 +30,18 @@ class Followed:
         return clean(self.summary.name if self.summary else self.run.id)
 
 
+def teacher_miou(started: Started | None) -> float | None:
+    """The teacher's mIoU, where the event has a number there."""
+    value = None if started is None or started.teacher is None else started.teacher.get("miou")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def describe(followed: Followed, measured: Measured) -> str:
     """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
     history = followed.history
     started = history.started
     epochs = started.epochs if started else measured.epochs
-    teacher = started.teacher.get("miou") if started and started.teacher else None
+    teacher = teacher_miou(started)
     scalars = measured.scalars
     if measured.split != "val":
         parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
@@ -59,7 +65,7 @@ def started_line(event: Started) -> str:
     if event.resumed_step:
         line += f", from step {event.resumed_step}"
     if event.teacher is not None:
-        line += f"; teacher mIoU {number(event.teacher.get('miou'))}"
+        line += f"; teacher mIoU {number(teacher_miou(event))}"
     return line
 
 

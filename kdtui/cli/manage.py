@@ -12,6 +12,7 @@ import typer
 from kdtui.cli.console import Exit, say
 from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted, KdtuiError, UsageError
+from kdtui.wording import clean, is_utf8
 
 
 def register(app: typer.Typer) -> None:
@@ -87,4 +88,6 @@ def note(
 ) -> None:
     """Write a note on a run."""
     found = open_store(runs_dir).find(run)
+    if not is_utf8(text):
+        raise UsageError("the note is not UTF-8 text", found=clean(text)[:80], hint="write it in a UTF-8 terminal")
     found.write_notes(dataclasses.replace(found.notes(), text=text))

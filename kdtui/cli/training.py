@@ -253,9 +253,11 @@ def _carry_out(
 ) -> None:
     """Check everything, then run one profile after the other, and do ``then`` with those that ended well."""
     from kdtui.cli.rows import run_json
+    from kdtui.launch.choices import check_tags
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
 
+    check_tags(tags)
     planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
     if dry_run and as_json:
         emit(planned.to_json())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kdtui.compare.measured import measured_apart, measured_columns, usable_measurements
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
+from kdtui.wording import jsonable
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -149,7 +150,10 @@ def settings(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> dict
 
 def _same(value: Any) -> str:
     """A text that is equal for equal values only: ``False == 0`` in Python, not here."""
-    return json.dumps(value, sort_keys=True, default=str)
+    try:
+        return json.dumps(value, sort_keys=True, default=str)
+    except ValueError:  # an integer of thousands of digits
+        return json.dumps(jsonable(value), sort_keys=True, default=str)
 
 
 def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:

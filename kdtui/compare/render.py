@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
 from kdtui.compare.named import called
-from kdtui.wording import giga, millions, milliseconds, number, percent, ratio, signed
+from kdtui.wording import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -70,12 +70,12 @@ def value_text(value: Any) -> str:
     """A setting as it is written in a profile; ``-`` where the profile has no such key."""
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if isinstance(value, str) else json.dumps(jsonable(value), default=str)
 
 
 def _markdown(comparison: Comparison) -> str:
     def line(values: list[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+        return "| " + " | ".join(" ".join(value.split("\n")).replace("|", "\\|") for value in values) + " |"
 
     header, body = cells(comparison)
     lines = [line(header), line(["---"] * len(header)), *(line(row) for row in body)]
@@ -116,5 +116,5 @@ def _field(value: Any) -> str:
 def render(comparison: Comparison, form: str) -> str:
     """The comparison as ``json``, ``csv`` or ``markdown``, newline at the end."""
     if form == "json":
-        return json.dumps(to_json(comparison), indent=2, default=str) + "\n"
-    return _csv(comparison) if form == "csv" else _markdown(comparison)
+        return json.dumps(jsonable(to_json(comparison)), indent=2, default=str, allow_nan=False) + "\n"
+    return clean(_csv(comparison) if form == "csv" else _markdown(comparison))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,32 @@ from typing import TYPE_CHECKING
 
 from kdtui.errors import RunNotFound, UsageError
 from kdtui.profile.find import expanded
+from kdtui.wording import clean, is_utf8
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
+
+
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}")
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Refuse what a profile could not hold as a tag.
+
+    Raises:
+        UsageError: One of them is no tag.
+    """
+    for tag in tags:
+        if _TAG.fullmatch(tag) is None:
+            raise UsageError(
+                "this is no tag",
+                where="--tag",
+                found=clean(tag)[:80],
+                allowed="letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
+                hint="kdtui note RUN TEXT keeps any words",
+            )
 
 
 @dataclass(frozen=True)
@@ -155,6 +177,10 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
             hint="kdtui teachers lists the checkpoints of this run store",
         ) from error
     if found.path is not None:
+        if not is_utf8(str(found.path.absolute())):
+            raise UsageError(
+                "the teacher's path is not UTF-8, and a profile holds UTF-8 text", found=clean(text), hint="rename it"
+            )
         return TeacherChoice(found.path.absolute(), found.run)
     assert found.run is not None
     return TeacherChoice(best_of(found.run), found.run, found.note)

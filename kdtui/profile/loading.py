@@ -68,8 +68,18 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
 
 
 def dump(profile: Profile) -> bytes:
-    """The profile as complete TOML: ``load`` of it is equal to it, and it extends nothing."""
-    return tomli_w.dumps(profile.model_dump(exclude_none=True)).encode()
+    """The profile as complete TOML: ``load`` of it is equal to it, and it extends nothing.
+
+    Raises:
+        ProfileError: A path in it is not UTF-8.
+    """
+    text = tomli_w.dumps(profile.model_dump(exclude_none=True))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ProfileError(
+            "a path of the profile is not UTF-8 text", where=profile.name, hint="rename the folder that holds it"
+        ) from error
 
 
 def absolute(profile: Profile) -> Profile:

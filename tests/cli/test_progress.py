@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from kdtui import events
 from kdtui.cli.bars import Bars
-from kdtui.cli.followed import Followed, describe
+from kdtui.cli.followed import Followed, describe, started_line
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.tail import Tail
@@ -51,6 +53,14 @@ def test_bars_show_epochs_steps_losses_scores_the_teachers_line_and_eta() -> Non
 
 def test_an_epoch_that_just_ended_is_drawn_full() -> None:
     assert "5/5" in drawn(followed(STARTED, VAL))
+
+
+@pytest.mark.parametrize("miou", ["0.8", None, [], True, {"a": 1}])
+def test_a_teacher_score_that_is_no_number_is_a_dash(miou: Any) -> None:
+    begun = dataclasses.replace(STARTED, teacher={"parameters": 2, "miou": miou})
+    assert "teacher -" in drawn(followed(begun, VAL))
+    assert "epoch 1/4" in describe(followed(begun), VAL)
+    assert "teacher mIoU -" in started_line(begun)
 
 
 def test_bars_survive_gaps_and_runs_that_never_started() -> None:
