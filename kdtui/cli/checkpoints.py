@@ -137,7 +137,16 @@ def inspect(
     if as_json:
         emit(answer)
         return
-    fields([(key.replace("_", " "), _text(value)) for key, value in answer.items() if value not in (None, {}, [], "")])
+    rows = [
+        (key.replace("_", " "), _counts(value) if key == "places" else _text(value))
+        for key, value in answer.items()
+        if value not in (None, {}, [], "")
+    ]
+    fields(rows)
+
+
+def _counts(places: dict[str, int]) -> str:
+    return ", ".join(f"{place} ({count:,} tensors)" for place, count in places.items())
 
 
 def _text(value: Any) -> str:

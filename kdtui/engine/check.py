@@ -174,6 +174,9 @@ def _teacher(profile: Profile) -> str:
     )
     check_teaching(network, profile)
     told = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    if len(report.candidates) > 1:
+        used, *others = report.candidates
+        told += f"; the file has several networks: {used} is used, not {', '.join(others)}"
     note = reordered(report, names)
     return told if note is None else f"{told}\n{note}"
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import errno
 import hashlib
 import os
-import pickle
-import re
 import shutil
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kdtui.engine import torch_file
+from kdtui.engine.file_kinds import refuse_other_kinds
+from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
 from kdtui.store.reading import reading
 
@@ -26,6 +24,7 @@ FORMAT = "kdtui.student/1"
 # How file systems without hard links, or with too many of one file, say so.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _NAMED = 4  # keys a message spells out
+_KEY = 120  # characters of a key
 
 
 def save(path: Path, payload: Mapping[str, Any]) -> None:
@@ -87,23 +86,7 @@ def load(path: str | Path) -> dict[str, Any]:
         CheckpointError: Missing, a folder, empty, text, truncated, or holding what only code could make.
     """
     path = Path(path)
-    _check_file(path)
-    try:
-        # timm writes its command line as a Namespace: harmless, and allowed by name.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            # A bare pickle of a newer protocol: it is refused or read, and says enough by that.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            "this checkpoint is damaged: it ends too early or was overwritten",
-            where=path,
-            found=f"{path.stat().st_size:,} bytes, {_first_line(error)}",
-            allowed="a whole file written by torch.save, or .safetensors",
-            hint="copy it again, or take another checkpoint: kdtui teachers",
-        ) from error
+    content = load_any(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             "this file holds no state dict",
@@ -115,12 +98,67 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def load_any(path: Path) -> Any:
+    """Read a checkpoint as :func:`load` does, whatever object is in it.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+    """
+    _check_file(path)
+    return torch_file.read(path)
+
+
+def check_dense(state: Mapping[str, Tensor], *, where: object) -> None:
+    """Refuse tensors that are no plain weights, or of more values than the file has.
+
+    Raises:
+        CheckpointError: One is quantised, sparse, nested, complex, without values, or spread over its storage.
+    """
+    kinds: dict[str, list[str]] = {}
+    for key, value in state.items():
+        kind = _unusual(value)
+        if kind is not None:
+            kinds.setdefault(kind, []).append(key)
+    if kinds:
+        raise CheckpointError(
+            "these weights are not plain tensors",
+            where=where,
+            found="; ".join(f"{len(keys)} {kind}: {shown_keys(keys)}" for kind, keys in kinds.items()),
+            allowed="dense tensors with their values",
+            hint="in the program that made the file: save the weights of the plain network, "
+            "torch.save(model.state_dict(), FILE)",
+        )
+
+
+def _unusual(value: Tensor) -> str | None:
+    if value.is_meta:
+        return "without values (on the meta device)"
+    if value.is_quantized:
+        return "quantised"
+    if value.is_nested:
+        return "nested"
+    if value.layout is not torch.strided:
+        return "sparse"
+    if value.is_complex():
+        return "complex"
+    # A stride of zero repeats one value: made dense, it is as large as the file says.
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "of more values than are stored"
+    return None
+
+
+def shown_keys(keys: Sequence[str]) -> str:
+    """The first few keys for a message, each cut to a length."""
+    return ", ".join(shortened(key, _KEY) for key in keys[:_NAMED]) + (" …" if len(keys) > _NAMED else "")
+
+
 def load_student(network: nn.Module, state: Mapping[str, Tensor], *, where: object) -> None:
     """Strict load of a student's own weights.
 
     Raises:
         CheckpointError: Names what is missing, unexpected or of another shape.
     """
+    check_dense(state, where=where)
     problems = differences(network, state)
     if problems:
         raise CheckpointError(
@@ -146,11 +184,7 @@ def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         "unexpected": [key for key in state if key not in wanted],
         "of another shape": shapes,
     }
-    return [
-        f"{len(keys)} {sort}: {', '.join(keys[:_NAMED])}{' …' if len(keys) > _NAMED else ''}"
-        for sort, keys in sorts.items()
-        if keys
-    ]
+    return [f"{len(keys)} {sort}: {shown_keys(keys)}" for sort, keys in sorts.items() if keys]
 
 
 def sha256_of(path: Path) -> str:
@@ -164,7 +198,7 @@ def _check_file(path: Path) -> None:
         raise CheckpointError("this is a folder, not a checkpoint file", where=path, hint=f"ls {path}")
     try:
         with reading(path) as file:
-            head = file.read(4)
+            head = file.read(32)
     except FileNotFoundError as error:
         raise CheckpointError("there is no such checkpoint", where=path, hint=_nearest(path)) from error
     except OSError as error:
@@ -173,12 +207,13 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(
             "this checkpoint is empty", where=path, found="0 bytes", allowed="a file written by torch.save"
         )
+    refuse_other_kinds(path)
     # A zip (torch >= 1.6) or a pickle of protocol 2 and up.
     if head[:2] != b"PK" and head[:1] != b"\x80":
         raise CheckpointError(
             "this is no checkpoint file",
             where=path,
-            found=f"it begins with {head!r}",
+            found=f"it begins with {head[:16]!r}",
             allowed="a file written by torch.save, or .safetensors",
         )
 
@@ -192,26 +227,9 @@ def _nearest(path: Path) -> str:
     return "kdtui teachers"
 
 
-def _refused(path: Path, error: Exception) -> CheckpointError:
-    # Torch begins with the advice to load it with weights_only=False, which is just what must not be done.
-    told = re.search(r"(GLOBAL [\w.]+)", str(error)) or re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-    return CheckpointError(
-        "this checkpoint wants to run code when it is loaded, and was refused",
-        where=path,
-        found=told[1][:200] if told else _first_line(error),
-        allowed="tensors, numbers, texts, lists and dicts (torch.load with weights_only=True)",
-        hint="where you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
 def _unwritten(path: Path, error: Exception) -> CheckpointError:
     free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
-    reason = error.strerror if isinstance(error, OSError) else _first_line(error)
+    reason = error.strerror if isinstance(error, OSError) else first_line(error)
     return CheckpointError(
         "a checkpoint could not be written; the former one survives",
         where=path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,33 +14,38 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kdtui.engine import checkpoint
+from kdtui.engine import checkpoint, plain_data
 from kdtui.engine.class_names import named_classes
+from kdtui.engine.shards import INDEX, WEIGHTS, read_json, refuse_unread_folder, shards_of, weights_in
+from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
 from kdtui.profile.find import expanded
+from kdtui.store.reading import reading
 
-# Where a checkpoint holds several networks, the first of these is the one that was meant to be used.
-_ORDER = ("state_dict_ema", "model_ema", "student", "model_state_dict", "state_dict", "model", "net")
-# Stripped from the front only: an inner `encoder.model.` belongs to the timm encoders.
-_PREFIXES = (
-    "pretrained_unet.model.",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "unet.",
-    "student.",
-    "ema_model.",
-)
-_FRONT = re.compile(rf"((?:{'|'.join(re.escape(prefix) for prefix in _PREFIXES)})*)(?:encoder|decoder)\.")
+# Where a checkpoint holds several networks, the first of these is the one that was meant to be used; averaged weights
+# go before those they were averaged from, whatever they are called.
+_AVERAGED = ("state_dict_ema", "model_ema")
+_ORDER = ("student", "model_state_dict", "state_dict", "model", "net", "bare")
+_AVERAGED_NAME = re.compile(r"(.*_)?(ema|swa|averaged|avg)(_.*|\d*)")
+# Whatever stands before the first `encoder.` or `decoder.` is the prefix; an inner `encoder.model.` belongs to the timm
+# encoders.
+_FRONT = re.compile(r"((?:[^.]*\.)*?)(encoder|decoder)\.")
+# How far into a file dicts of tensors are looked for.
+_MOST_LEVELS = 4
+_MOST_CONTAINERS = 20_000
 # What a network of segmentation-models-pytorch consists of.
 _PARTS = ("encoder.", "decoder.", "segmentation_head.")
 _FOLDER_WEIGHTS = "model.safetensors"
 _FOLDER_CONFIG = "config.json"
-_NAMED = 4  # keys a message spells out
+_MOST_HEADER = 100_000_000  # bytes that safetensors itself allows
+_LISTED = 6  # dicts of tensors that a message spells out
 # What `inspect` repeats of the words beside the tensors.
 _METADATA_ENTRIES = 64
 _METADATA_CHARACTERS = 4000
+_METADATA_VALUES = 2000
+_METADATA_LEVELS = 8
+_METADATA_NUMBER = 1 << 63
+_NAME = 200  # characters of a key
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,25 @@ class Contents:
         state: The network's own state dict, with plain smp keys.
         container: Where it was: ``bare``, ``state_dict``, ``student``, ``save_pretrained`` …
         candidates: Every place in the file that holds a network, in the order of choice.
+        places: Every place in the file that holds tensors, with their number.
         prefix: What stood before every key.
         ignored: Keys that are no part of the network (loss functions, normalisation buffers).
         metadata: Plain values from beside the tensors.
         names: Every list of class names in the file, the likeliest first.
-        file: The file that was read.
+        file: The file that was read; the index of a checkpoint in several.
+        parts: All files that were read.
     """
 
     state: dict[str, Tensor]
     container: str
     candidates: tuple[str, ...]
+    places: dict[str, int]
     prefix: str
     ignored: tuple[str, ...]
     metadata: dict[str, Any]
     names: tuple[tuple[str, ...], ...]
     file: Path
+    parts: tuple[Path, ...]
 
 
 def open_checkpoint(path: str | Path) -> Contents:
@@ -76,24 +85,66 @@ def open_checkpoint(path: str | Path) -> Contents:
     """
     path = expanded(path)
     file, container, metadata = _resolve(path)
-    content: Mapping[str, Any] = _safetensors(file) if _is_safetensors(file) else checkpoint.load(file)
+    content, parts = _read(file)
     places = _places(content)
-    networks = [(place, prefix) for place in places for prefix in _fronts(_tensors(content, place))]
+    networks = [(place, prefix) for place in _in_order(places) for prefix in _fronts(places[place])]
     if not networks:
         raise _no_network(file, content, places)
     place, prefix = networks[0]
-    tensors = _tensors(content, place)
-    parts = tuple(prefix + part for part in _PARTS)
+    tensors = places[place]
+    inside = tuple(prefix + part for part in _PARTS)
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(inside)}
+    checkpoint.check_dense(state, where=file)
     return Contents(
-        state={key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(parts)},
+        state=_with_counters(state),
         container=container or place,
-        candidates=tuple(dict.fromkeys(place for place, _ in networks)),
+        candidates=_named(networks),
+        places=_counted(places, {place for place, _ in networks}),
         prefix=prefix,
-        ignored=tuple(key for key in tensors if not key.startswith(parts)),
+        ignored=tuple(shortened(key, _NAME) for key in tensors if not key.startswith(inside)),
         metadata=metadata | _plain(content, skip=set(places), scalars="bare" not in places),
         names=tuple(named_classes(metadata | dict(content))),
         file=file,
+        parts=parts,
     )
+
+
+def _read(file: Path) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
+    """What is in a file, or in the files that an index names; a list counts as a dict of numbers."""
+    if file.name.endswith(INDEX):
+        shards = shards_of(file)
+        merged: dict[str, Any] = {}
+        for shard in shards:
+            merged |= _one(shard)
+        return merged, (file, *shards)
+    return _one(file), (file,)
+
+
+def _one(file: Path) -> Mapping[str, Any]:
+    if _is_safetensors(file):
+        return _safetensors(file)
+    content = checkpoint.load_any(file)
+    if isinstance(content, list | tuple):
+        content = {str(number): item for number, item in enumerate(content)}
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            "this file holds no state dict",
+            where=file,
+            found=type(content).__name__,
+            allowed="a dict of tensors, or one that contains it",
+            hint="save it again with torch.save(model.state_dict(), FILE)",
+        )
+    return content
+
+
+def _with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the counters of batch norms, which torch before 0.4.1 did not have and no inference reads."""
+    counter = "num_batches_tracked"
+    if any(key.endswith(counter) for key in state):
+        return state
+    mark = "running_var"
+    added = {key.removesuffix(mark) + counter: torch.tensor(0) for key in state if key.endswith("." + mark)}
+    return state | added
 
 
 def as_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,17 +160,17 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
         raise CheckpointError("this is no file", where=path, found="a pipe or a device", allowed="a file or a folder")
     if not path.is_dir():
         return path, None, {}
-    if (path / _FOLDER_WEIGHTS).is_file():
-        return path / _FOLDER_WEIGHTS, "save_pretrained", _config(path / _FOLDER_CONFIG)
-    for name in ("best_model.pth", "last.pth"):
-        for folder in (path / "checkpoints", path):
-            if (folder / name).is_file():
-                return folder / name, None, {}
+    weights = weights_in(path)
+    if weights is not None:
+        whole = weights.name == _FOLDER_WEIGHTS
+        return weights, "save_pretrained" if whole else None, _config(path / _FOLDER_CONFIG)
+    refuse_unread_folder(path)
     raise CheckpointError(
         "there is no checkpoint in this folder",
         where=path,
-        found=", ".join(sorted(child.name for child in path.iterdir())[:6]) or "an empty folder",
-        allowed=f"{_FOLDER_CONFIG} + {_FOLDER_WEIGHTS} of save_pretrained, or a run with checkpoints/best_model.pth",
+        found=", ".join(shortened(name, _NAME) for name in sorted(child.name for child in path.iterdir())[:_LISTED])
+        or "an empty folder",
+        allowed=f"{', '.join(WEIGHTS)}, or a run with checkpoints/best_model.pth",
         hint=f"kdtui teachers {path}",
     )
 
@@ -127,26 +178,38 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError("the config of this model cannot be read", where=path, found=error) from error
+    config = read_json(path, "the config of this model cannot be read")
     return {"config": config}
 
 
 def _is_safetensors(path: Path) -> bool:
     """By its ending or, under another name, by its head: eight bytes of length, then JSON."""
-    if path.suffix == ".safetensors":
-        return True
     try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
+        with reading(path) as file:
+            head = file.read(9)
     except OSError:
-        return False  # checkpoint.load says what is wrong
+        return False  # checkpoint.load_any says what is wrong
+    return head[8:] == b"{" or (path.suffix == ".safetensors" and head[:2] != b"PK" and head[:1] != b"\x80")
+
+
+def _check_header(path: Path) -> None:
+    """The length of the header before it is read: a file may claim any."""
+    with reading(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    most = min(_MOST_HEADER, max(0, path.stat().st_size - 8))
+    if length > most:
+        raise CheckpointError(
+            "this is no whole safetensors file",
+            where=path,
+            found=f"a header of {length:,} bytes in a file of {path.stat().st_size:,}",
+            allowed=f"at most {most:,} bytes",
+            hint="copy it again, or take another checkpoint: kdtui teachers",
+        )
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
             tensors: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return {**tensors, "safetensors": file.metadata() or {}}
@@ -156,45 +219,101 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "this is no whole safetensors file",
             where=path,
-            found=error,
+            found=first_line(error),
             allowed="a file written by safetensors",
             hint="copy it again, or take another checkpoint: kdtui teachers",
         ) from error
 
 
-def _places(content: Mapping[str, Any]) -> list[str]:
-    """Where in the file tensors are, in the order of choice."""
-    return [place for place in (*_ORDER, "bare") if _tensors(content, place)]
+def _places(content: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Every dict of tensors in the file by its place, ``bare`` for the file itself, in the order of the file."""
+    found: dict[str, dict[str, Tensor]] = {}
+    waiting: list[tuple[str, Any, int]] = [("", content, 0)]
+    seen: set[int] = set()
+    for place, value, level in waiting:
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if not isinstance(value, Mapping | list | tuple) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+            if tensors:
+                found[place or "bare"] = tensors
+            items = list(value.items())
+        else:
+            items = [(str(number), item) for number, item in enumerate(value)]
+        if level < _MOST_LEVELS:
+            below = [
+                (f"{place}.{key}" if place else str(key), item, level + 1)
+                for key, item in items
+                if isinstance(item, Mapping | list | tuple | argparse.Namespace)
+            ]
+            waiting += below[: max(0, _MOST_CONTAINERS - len(waiting))]
+    return found
 
 
-def _tensors(content: Mapping[str, Any], place: str) -> dict[str, Tensor]:
-    tensors = content if place == "bare" else content.get(place)
-    if not isinstance(tensors, Mapping):
-        return {}
-    return {key: value for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Tensor)}
+def _in_order(places: Iterable[str]) -> list[str]:
+    """Places in the order of choice: averaged weights, the names people use, then any other as the file has them."""
+
+    def rank(place: str) -> tuple[int, int]:
+        if place in _AVERAGED:
+            return 0, _AVERAGED.index(place)
+        if any(_AVERAGED_NAME.fullmatch(part) for part in place.split(".")):
+            return 1, 0
+        return (2, _ORDER.index(place)) if place in _ORDER else (3, place.count("."))
+
+    return sorted(places, key=rank)
+
+
+def _named(networks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Places of networks; with the prefix where one dict holds several."""
+    several = {
+        place for number, (place, _) in enumerate(networks) if place in [other for other, _ in networks[:number]]
+    }
+    return tuple(
+        shortened(f"{place}: {prefix or 'no prefix'}" if place in several else place, _NAME)
+        for place, prefix in networks
+    )
+
+
+def _counted(places: Mapping[str, Mapping[str, Tensor]], networks: set[str]) -> dict[str, int]:
+    """How many tensors are where; without the states that an optimizer numbers."""
+    shown = [place for place in places if place in networks or not any(part.isdigit() for part in place.split("."))]
+    return {shortened(place, _NAME): len(places[place]) for place in shown[:_METADATA_ENTRIES]}
 
 
 def _fronts(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Every prefix below which a whole network stands, an averaged one first."""
+    """Every prefix below which a whole network stands: an averaged one first, then a student."""
     found: dict[str, set[str]] = {}
     for key in tensors:
         match = _FRONT.match(key)
         if match is not None:
-            found.setdefault(match[1], set()).add(key[match.end(1) :].partition(".")[0])
+            found.setdefault(match[1], set()).add(match[2])
     whole = [prefix for prefix, parts in found.items() if parts == {"encoder", "decoder"}]
-    return sorted(whole, key=lambda prefix: "ema_model." not in prefix)
+
+    def rank(prefix: str) -> int:
+        parts = prefix.split(".")
+        return 0 if any(map(_AVERAGED_NAME.fullmatch, parts)) else 1 if "student" in parts else 2
+
+    return sorted(whole, key=rank)
 
 
-def _no_network(file: Path, content: Mapping[str, Any], places: list[str]) -> CheckpointError:
-    keys = [str(key) for key in (_tensors(content, places[0]) if places else content)]
-    shown = ", ".join(keys[:_NAMED]) + (" …" if len(keys) > _NAMED else "")
+def _no_network(file: Path, content: Mapping[str, Any], places: Mapping[str, Mapping[str, Tensor]]) -> CheckpointError:
+    listed = [
+        f"{shortened(place, _NAME)}: {len(tensors)} tensors ({checkpoint.shown_keys(list(tensors))})"
+        for place, tensors in list(places.items())[:_LISTED]
+    ]
+    if len(places) > _LISTED:
+        listed.append(f"… {len(places)} dicts of tensors in all")
+    keys = [str(key) for key in content]
+    entries = f"no tensors; {len(keys)} entries: {checkpoint.shown_keys(keys)}" if keys else "an empty dict"
     return CheckpointError(
         "there is no network of segmentation-models-pytorch in this file",
         where=file,
-        found=f"{len(keys)} {'tensors' if places else 'entries'}: {shown}" if keys else "an empty dict",
-        allowed=f"keys {', '.join(part + '…' for part in _PARTS)} after any of {' '.join(sorted(_PREFIXES))}, "
-        f"bare or under one of {', '.join(_ORDER)}",
-        hint="of a network made with that library: torch.save(network.state_dict(), FILE)",
+        found="; ".join(listed) or entries,
+        allowed=f"keys {', '.join(part + '…' for part in _PARTS)} after any prefix, in any dict of the file",
+        hint="of a network made with that library: torch.save(model.state_dict(), FILE)",
     )
 
 
@@ -204,13 +323,36 @@ def _plain(content: Mapping[str, Any], *, skip: set[str], scalars: bool) -> dict
     for key, item in content.items():
         if key in skip or key == "resume" or len(plain) == _METADATA_ENTRIES:
             continue
-        value = vars(item) if isinstance(item, argparse.Namespace) else item
-        if isinstance(value, Tensor) and scalars and value.numel() == 1:
+        value = item
+        if isinstance(value, Tensor):
+            if not scalars or value.numel() != 1 or value.is_meta or value.is_quantized:
+                continue
             value = value.item()
+        budget = [_METADATA_VALUES]
         try:
+            value = _as_json(value, budget, _METADATA_LEVELS)
             length = len(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError):
             continue
         if length <= _METADATA_CHARACTERS and value not in ({}, None):
-            plain[str(key)] = value
+            plain[shortened(key, _NAME)] = value
     return plain
+
+
+def _as_json(value: Any, budget: list[int], levels: int) -> Any:
+    """Plain containers of a value; a list that holds itself, or one list a million times, ends at a bound.
+
+    Raises:
+        ValueError: It is too deep, too long, or no data.
+    """
+    budget[0] -= 1
+    value = plain_data.as_plain(value)
+    if budget[0] < 0 or levels < 0 or isinstance(value, Tensor):
+        raise ValueError("more than is repeated")
+    if isinstance(value, Mapping):
+        return {shortened(key, _NAME): _as_json(item, budget, levels - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item, budget, levels - 1) for item in value]
+    if isinstance(value, int) and abs(value) > _METADATA_NUMBER:
+        raise ValueError("a number that JSON readers cut")
+    return value

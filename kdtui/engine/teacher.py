@@ -6,6 +6,7 @@ encoders that no tensor tells apart. Loading is strict: a teacher with missing w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class TeacherReport:
         prefix: What stood before its keys.
         sha256: Of the file.
         candidates: Every place of the file that holds a network; the first is the one used.
+        places: Every place of the file that holds tensors, with their number.
         class_names: Names of the classes in the order of the output; empty where the file does not name them.
         ignored_keys: Keys that are no part of the network.
     """
@@ -76,6 +78,7 @@ class TeacherReport:
     container: str
     prefix: str
     candidates: list[str]
+    places: dict[str, int]
     class_names: list[str]
     ignored_keys: list[str]
     metadata: dict[str, Any]
@@ -258,13 +261,20 @@ def _open(
         container=contents.container,
         prefix=contents.prefix,
         candidates=list(contents.candidates),
+        places=contents.places,
         class_names=list(names or next((found for found in contents.names if len(found) == classes), ())),
         ignored_keys=list(contents.ignored),
         metadata=contents.metadata,
-        bytes=contents.file.stat().st_size,
-        sha256=sha256_of(contents.file),
+        bytes=sum(part.stat().st_size for part in contents.parts),
+        sha256=_sha256(contents.parts),
     )
     return network, report
+
+
+def _sha256(parts: Sequence[Path]) -> str:
+    """Hash of a file, or of the hashes of several."""
+    hashes = [sha256_of(part) for part in parts]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def _count(identity: Identity) -> models.Parameters:

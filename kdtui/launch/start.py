@@ -80,7 +80,8 @@ def teacher_record(profile: Profile) -> dict[str, Any] | None:
         return None
     path = Path(checkpoint)
     if path.is_dir():
-        path = path / "model.safetensors"
+        named = [path / name for name in ("model.safetensors", "pytorch_model.bin")]
+        path = next((file for file in named if file.is_file()), path)
     run = owner(Path(checkpoint))
     return {
         "checkpoint": checkpoint,

@@ -33,7 +33,12 @@ Key = tuple[str, int, int, tuple[str, ...]]
 
 MOST = 500
 """Answers that are kept on disk, the newest."""
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ PREFIXES = (
     "module._orig_mod.",
     "model.module.",
     "pretrained_unet.model.module.",
+    "network.",
+    "backbone.",
+    "seg_model.",
+    "_forward_module.",
+    "module.model.",
+    "a.b.c.",
 )
 
 
@@ -51,6 +57,13 @@ CONTAINERS: dict[str, Callable[[State], dict[str, Any]]] = {
     "state_dict_ema": lambda state: {"state_dict_ema": state, "state_dict": network(9.0)},
     "model_ema": lambda state: {"model_ema": state, "model": network(9.0)},
     "net": lambda state: {"net": state, "acc": 93.1},
+    "ema": lambda state: {"ema": state, "model": network(9.0)},
+    "model_state": lambda state: {"model_state": state, "optimizer_state": {"state": {0: {"step": torch.ones(1)}}}},
+    "module": lambda state: {"module": state, "global_step": 3},
+    "params_ema": lambda state: {"params": network(9.0), "params_ema": state},
+    "ema.state_dict": lambda state: {"ema": {"state_dict": state, "decay": 0.9}},
+    "trainer.best.weights": lambda state: {"trainer": {"best": {"weights": state, "miou": 0.5}}},
+    "0": lambda state: [state, {"epoch": 3}],  # type: ignore[dict-item, return-value]
 }
 
 
@@ -89,6 +102,123 @@ def test_the_order_of_choice_and_the_candidates(tmp_path: Path) -> None:
     contents = open_checkpoint(tmp_path / "a.pth")
     assert contents.candidates == ("model_ema", "state_dict", "model")
     assert contents.state["segmentation_head.0.weight"][0, 0] == 3
+
+
+def test_what_no_list_names_comes_last_in_the_order_of_the_file(tmp_path: Path) -> None:
+    several = {"teacher": network(1.0), "deep": {"er": network(2.0)}, "net": network(3.0), "other": network(4.0)}
+    torch.save(several, tmp_path / "a.pth")
+    contents = open_checkpoint(tmp_path / "a.pth")
+    assert contents.candidates == ("net", "teacher", "other", "deep.er")
+    assert contents.places == dict.fromkeys(contents.candidates, 3)
+
+
+def test_a_student_beside_its_teacher_in_one_dict_is_the_one_that_is_read(tmp_path: Path) -> None:
+    both = prefixed("teacher.", network(1.0)) | prefixed("student.", network(2.0))
+    torch.save({"state_dict": both}, tmp_path / "a.pth")
+    contents = open_checkpoint(tmp_path / "a.pth")
+    assert contents.prefix == "student."
+    assert contents.candidates == ("state_dict: student.", "state_dict: teacher.")
+
+
+def test_every_dict_of_tensors_is_counted_where_none_is_a_network(tmp_path: Path) -> None:
+    torch.save(
+        {"generator": {"up.weight": torch.ones(1), "up.bias": torch.ones(1)}, "meta": {"epoch": 1}}, tmp_path / "a"
+    )
+    with pytest.raises(CheckpointError, match="no network") as refused:
+        open_checkpoint(tmp_path / "a")
+    assert "generator: 2 tensors (up.weight, up.bias)" in str(refused.value.found)
+
+
+def test_counters_that_old_versions_of_torch_did_not_write_are_filled_in(tmp_path: Path) -> None:
+    norm = {"encoder.bn.running_var": torch.ones(2), "encoder.bn.weight": torch.ones(2)}
+    torch.save(network() | norm, tmp_path / "old.pth")
+    assert open_checkpoint(tmp_path / "old.pth").state["encoder.bn.num_batches_tracked"] == 0
+    torch.save(network() | norm | {"encoder.a.num_batches_tracked": torch.tensor(3)}, tmp_path / "new.pth")
+    assert "encoder.bn.num_batches_tracked" not in open_checkpoint(tmp_path / "new.pth").state
+
+
+# Folders
+
+
+def parts(state: State) -> list[State]:
+    return [dict([item]) for item in state.items()]
+
+
+def write_shards(folder: Path, ending: str) -> dict[str, Any]:
+    """The network in one file per tensor, and what the index says of it."""
+    stem = "model" if ending == "safetensors" else "pytorch_model"
+    table: dict[str, str] = {}
+    for number, part in enumerate(parts(network(1.0)), 1):
+        name = f"{stem}-{number:05}-of-00003.{ending}"
+        (save_file if ending == "safetensors" else torch.save)(part, folder / name)
+        table |= dict.fromkeys(part, name)
+    return {"metadata": {"total_size": 72}, "weight_map": table}
+
+
+def index_of(folder: Path, ending: str) -> Path:
+    return folder / ("model.safetensors.index.json" if ending == "safetensors" else "pytorch_model.bin.index.json")
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_weights_in_several_files_are_read_through_their_index(tmp_path: Path, ending: str) -> None:
+    index = index_of(tmp_path, ending)
+    index.write_text(json.dumps(write_shards(tmp_path, ending)))
+    for path in (tmp_path, index):
+        contents = open_checkpoint(path)
+        assert contents.state.keys() == network().keys()
+        assert len(contents.parts) == 4
+
+
+def test_a_folder_with_pytorch_model_bin(tmp_path: Path) -> None:
+    torch.save(network(1.0), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"encoder_name": "resnet18"}')
+    contents = open_checkpoint(tmp_path)
+    assert contents.file.name == "pytorch_model.bin"
+    assert contents.metadata["config"] == {"encoder_name": "resnet18"}
+
+
+@pytest.mark.parametrize(
+    ("index", "named"),
+    [
+        ({"weight_map": {"a": "../secret.safetensors"}}, "outside its folder"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "outside its folder"),
+        ({"weight_map": {"a": ".."}}, "outside its folder"),
+        ({"weight_map": {"a": "missing.safetensors"}}, "missing"),
+        ({"weight_map": {}}, "names no files"),
+        ({"weight_map": {"a": 3}}, "names no files"),
+        ({"weight_map": {str(number): str(number) for number in range(2000)}}, "names no files"),
+        ([], "names no files"),
+        ("nope", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+    ],
+)
+def test_an_index_is_not_trusted(tmp_path: Path, index: Any, named: str) -> None:
+    save_file(network(), tmp_path / "secret.safetensors")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors.index.json").write_text(index if isinstance(index, str) else json.dumps(index))
+    with pytest.raises(CheckpointError, match=named):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "step"),
+    [
+        ([".metadata", "__0_0.distcp"], "DCP", "dcp_to_torch"),
+        (["latest", "zero_to_fp32.py"], "DeepSpeed", "deepspeed.utils.zero_to_fp32"),
+        (["saved_model.pb"], "TensorFlow", "PyTorch"),
+    ],
+)
+def test_folders_of_other_programs_are_named_with_the_conversion(
+    tmp_path: Path, files: list[str], kind: str, step: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError) as refused:
+        open_checkpoint(tmp_path)
+    assert kind in str(refused.value.found) and step in str(refused.value.hint)
+    # A script that lies in the folder came with it.
+    assert f"{tmp_path}/zero_to_fp32.py" not in str(refused.value.hint)
 
 
 def test_tensors_that_are_no_network_are_no_candidate(tmp_path: Path) -> None:

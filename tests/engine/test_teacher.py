@@ -31,7 +31,7 @@ def test_our_own_checkpoint_teaches_what_it_learnt(own: Path, network: nn.Module
 
 
 def test_the_tensors_alone_say_all_but_the_task(own: Path, bare: Path) -> None:
-    words = {"path", "container", "candidates", "class_names", "metadata", "bytes", "sha256"}
+    words = {"path", "container", "candidates", "places", "class_names", "metadata", "bytes", "sha256"}
     told, inferred = (
         {key: value for key, value in report.to_json().items() if key not in words}
         for report in (inspect(own), inspect(bare, task="hierarchical"))
@@ -59,7 +59,7 @@ def test_the_report_is_json_with_the_promised_keys(own: Path) -> None:
     promised = {
         *("architecture", "encoder", "classes", "out_channels", "task", "in_channels", "parameters", "parameters_used"),
         *("container", "prefix", "sha256", "decoder_channels", "encoder_depth", "candidates", "class_names"),
-        *("metadata", "ignored_keys", "bytes", "path"),
+        *("metadata", "ignored_keys", "bytes", "path", "places"),
     }
     report = inspect(own).to_json()
     assert report.keys() == promised
@@ -69,6 +69,25 @@ def test_the_report_is_json_with_the_promised_keys(own: Path) -> None:
 
 
 # Other people's
+
+
+def test_a_network_of_old_torch_and_one_in_several_files(tmp_path: Path, network: nn.Module) -> None:
+    state = network.state_dict()
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    loaded, _ = load_teacher(tmp_path / "old.pth", teacher=Teacher(), task="semantic", classes=4)
+    assert same_answers(loaded, network)
+    table: dict[str, str] = {}
+    for number, half in enumerate((list(state)[:50], list(state)[50:])):
+        name = f"pytorch_model-{number}.bin"
+        torch.save({key: state[key] for key in half}, tmp_path / name)
+        table |= dict.fromkeys(half, name)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": table}))
+    loaded, report = load_teacher(tmp_path, teacher=Teacher(), task="semantic", classes=4)
+    assert same_answers(loaded, network)
+    hashed = report.sha256
+    torch.save({key: state[key] + 1 for key in list(state)[50:]}, tmp_path / "pytorch_model-1.bin")
+    assert inspect(tmp_path).sha256 != hashed
 
 
 FAMILIES = (

@@ -12,7 +12,13 @@ from kdtui.profile.find import expanded
 
 MOST = 500
 """Entries of one folder that are offered."""
-_SAVED = ("model.safetensors", "pytorch_model.bin", "profile.toml")
+_SAVED = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "profile.toml",
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,127 @@
+"""Folders of checkpoints: weights in one file, or in several that an index names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kdtui.engine.torch_file import shortened
+from kdtui.errors import CheckpointError
+from kdtui.store.reading import reading
+
+INDEX = ".index.json"
+# What Hugging Face libraries write into a folder, in the order of choice.
+WEIGHTS = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+)
+_MOST_JSON = 64 << 20
+_MOST_SHARDS = 1000
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The weights of a folder, or their index; None where there are none, or only those of a run."""
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    for name in ("best_model.pth", "last.pth"):
+        for below in (folder / "checkpoints", folder):
+            if (below / name).is_file():
+                return below / name
+    return None
+
+
+def shards_of(index: Path) -> tuple[Path, ...]:
+    """The files that an index names, each beside it.
+
+    Raises:
+        CheckpointError: The index cannot be read, or names a file that is missing or outside its folder.
+    """
+    content = read_json(index, "the index of this checkpoint cannot be read")
+    weights = content.get("weight_map") if isinstance(content, dict) else None
+    names = list(dict.fromkeys(weights.values())) if isinstance(weights, dict) and _all_texts(weights) else []
+    if not 0 < len(names) <= _MOST_SHARDS:
+        raise CheckpointError(
+            "the index of this checkpoint names no files",
+            where=index,
+            found=f"{len(names)} files in weight_map",
+            allowed=f"weight_map: a table from tensors to 1 to {_MOST_SHARDS} files",
+        )
+    for name in names:
+        # The index is not trusted: what it names is in its folder, or is not opened.
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise CheckpointError(
+                "the index of this checkpoint names a file outside its folder",
+                where=index,
+                found=shortened(name),
+                allowed="names of files beside the index",
+            )
+        if not (index.parent / name).is_file():
+            raise CheckpointError(
+                "a file of this checkpoint is missing",
+                where=index,
+                found=f"no {shortened(name)}",
+                allowed=f"all {len(names)} files that the index names",
+                hint="copy the whole folder",
+            )
+    return tuple(index.parent / name for name in names)
+
+
+def _all_texts(table: dict[Any, Any]) -> bool:
+    return all(isinstance(value, str) for value in table.values())
+
+
+def read_json(path: Path, what: str) -> Any:
+    """JSON of a foreign folder, bounded before it is read.
+
+    Args:
+        path: The file.
+        what: What is wrong where it cannot be read.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    try:
+        with reading(path) as file:
+            text = file.read(_MOST_JSON + 1)
+        if len(text) > _MOST_JSON:
+            raise CheckpointError(what, where=path, found="more than 64 MiB", allowed="at most 64 MiB of JSON")
+        return json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(what, where=path, found=shortened(error)) from error
+
+
+def refuse_unread_folder(folder: Path) -> None:
+    """Refuse the folders of sharded trainings and of other libraries by name.
+
+    Raises:
+        CheckpointError: It is one; the hint converts it.
+    """
+    names = {child.name for child in folder.iterdir()}
+    found, hint = "", ""
+    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
+        found = "a distributed checkpoint of PyTorch (DCP)"
+        hint = (
+            "on the machine that trained it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            f"{folder} FILE"
+        )
+    elif "zero_to_fp32.py" in names or "latest" in names or any("_model_states.pt" in name for name in names):
+        found = "a checkpoint of DeepSpeed"
+        hint = f"on the machine that trained it: python -m deepspeed.utils.zero_to_fp32 {folder} FOLDER"
+    elif "saved_model.pb" in names or any(name.endswith(".ckpt.index") for name in names):
+        found, hint = "a model of TensorFlow", "kdtui reads PyTorch weights: take a PyTorch version of this model"
+    elif {"tf_model.h5", "flax_model.msgpack"} & names:
+        found, hint = "weights of TensorFlow or Flax", "take the folder with model.safetensors of this model"
+    if found:
+        raise CheckpointError(
+            "this folder is not read as it is",
+            where=folder,
+            found=found,
+            allowed=", ".join(WEIGHTS[:4]),
+            hint=hint,
+        )
