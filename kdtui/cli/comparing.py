@@ -74,7 +74,7 @@ def compare_runs(
 ) -> None:
     """Compare runs; also keeps experiment_runs.json and experiment_comparison.csv in the run store."""
     store = open_store(runs_dir)
-    found = list(dict.fromkeys(store.find(run) for run in runs))
+    found = store.find_all(runs)
     base = None if baseline is None else store.find(baseline)
     if base is not None and base not in found:
         found.append(base)

@@ -33,7 +33,7 @@ def stop(
 
     store = open_store(runs_dir)
     # Every name is looked up first: a typo in the third stops none of them.
-    found = [store.find(run) for run in runs]
+    found = store.find_all(runs)
     code = Exit.OK
     for run in found:
         try:
@@ -58,8 +58,8 @@ def remove(
     from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)
-    found = list(dict.fromkeys(store.find(run) for run in runs))
-    living = [run.id for run in found if store.summary(run).state in LIVE]
+    found = store.find_all(runs)
+    living = [row.path.name for row in store.summaries(found) if row.state in LIVE]
     if living:
         raise UsageError("a run that lives cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
     if not yes:

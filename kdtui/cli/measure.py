@@ -51,7 +51,7 @@ def measure(
     from kdtui.launch.measuring import measure
 
     store = open_store(runs_dir)
-    found = list(dict.fromkeys(store.find(run) for run in runs))
+    found = store.find_all(runs)
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
     try:
         answers = measure(store.root, found, how, heard=teller())

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 _ID = re.compile(r"\d{8}-\d{6}-.+")
+_SETTLED = 2_000_000_000
+"""Nanoseconds after a change within which a folder may change again and keep its time."""
 _PACKAGES = ("kdtui", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy")
 
 
@@ -45,6 +47,7 @@ class RunStore:
         self.root = Path(root or os.environ.get("KDTUI_RUNS") or "runs").absolute()
         self._alive = alive
         self._places = places
+        self._listing: tuple[int, list[Run]] | None = None
         self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
 
     def for_thread(self) -> RunStore:
@@ -149,20 +152,42 @@ class RunStore:
             RunNotFound: None answers; the nearest are offered.
             AmbiguousRun: Several do; they are listed.
         """
-        if not is_safe(text):
-            raise RunNotFound(
-                "No run can be called that",
-                found=printable(text),
-                allowed="an id, a name, the beginning of an id, or 'latest'",
-                hint="`kdtui runs` lists them",
-            )
-        runs = self.runs()
+        return self.find_all([text])[0]
+
+    def find_all(self, texts: Iterable[str]) -> list[Run]:
+        """The runs that the texts name, in their order and each once, as :meth:`find`; the folder is listed once."""
+        listed: dict[str, Run] | None = None
+        found: dict[Run, None] = {}
+        for text in texts:
+            if not is_safe(text):
+                raise RunNotFound(
+                    "No run can be called that",
+                    found=printable(text),
+                    allowed="an id, a name, the beginning of an id, or 'latest'",
+                    hint="`kdtui runs` lists them",
+                )
+            if listed is None:
+                listed = {run.id: run for run in self._listed()}
+            found[listed.get(text) or self._match(text, list(listed.values()))] = None
+        return list(found)
+
+    def _listed(self) -> list[Run]:
+        """All runs; listed again only where the folder changed, or may have changed unseen a moment ago."""
+        try:
+            stamp = self.root.stat().st_mtime_ns
+        except OSError:  # absent: the listing itself says whether that is wrong
+            return self.runs()
+        if self._listing is None or self._listing[0] != stamp or time.time_ns() - stamp < _SETTLED:
+            self._listing = stamp, self.runs()
+        return self._listing[1]
+
+    def _match(self, text: str, runs: list[Run]) -> Run:
+        """The run of a name, of the beginning of an id, or the latest one."""
         if text == "latest" and runs:
             stamped = [run for run in runs if _ID.match(run.id)] or runs
             second = max(run.id[:15] for run in stamped)
             return max((run for run in stamped if run.id[:15] == second), key=_created)
-        by_id = [run for run in runs if run.id == text]
-        by_name = by_id or [run for run in runs if _may_be_called(run.id, text) and self._name(run) == text]
+        by_name = [run for run in runs if _may_be_called(run.id, text) and self._name(run) == text]
         matches = by_name or [run for run in runs if run.id.startswith(text)]
         if len(matches) == 1:
             return matches[0]

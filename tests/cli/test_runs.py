@@ -266,3 +266,23 @@ def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, here: Path) -> 
     assert chosen["baseline"].endswith("demo-teacher")
     assert len(chosen["rows"]) == 3
     assert kdtui("compare", "demo-baseline", "nothing").code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["compare"], ["stop"], ["remove", "--yes"], ["measure"], ["export"]], ids=lambda words: words[0]
+)
+def test_the_store_is_listed_once_for_many_runs(
+    kdtui: Kdtui, store: RunStore, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [store.create(Profile(name=f"r{number}")) for number in range(5)]
+    os.utime(store.root, (0, 0))
+    listings: list[Path] = []
+    listed = RunStore.runs
+
+    def counted(self: RunStore) -> list[Run]:
+        listings.append(self.root)
+        return listed(self)
+
+    monkeypatch.setattr(RunStore, "runs", counted)
+    kdtui(*words, *(run.id for run in runs))
+    assert listings == [store.root]

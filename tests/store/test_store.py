@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -328,3 +329,24 @@ def test_a_stop_file_that_may_not_be_made_names_the_user_to_ask(unprivileged: Pa
     run.path.chmod(0o755)
     assert caught.value.found == f"Permission denied; the folder belongs to {run.path.owner()}"
     assert "ask that user" in (caught.value.hint or "")
+
+
+def test_many_names_are_looked_up_with_one_listing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [store.create(Profile(name=f"r{number}")) for number in range(6)]
+    listings: list[Path] = []
+    scandir = os.scandir
+
+    def counted(path: Path) -> Any:
+        listings.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    names = ["latest", *(run.id for run in runs), *(f"r{number}" for number in range(6)), runs[2].id[:-1] + "2"]
+    assert store.find_all(names) == [runs[5], *runs[:5]]
+    assert listings == [store.root]
+    os.utime(store.root, (0, 0))  # a folder that did not change for a while is not listed for each name
+    for run in runs:
+        assert store.find(run.id) == run
+    assert len(listings) == 2
+    runs[0].path.rename(store.root / "other")
+    assert store.find("other").id == "other"
