@@ -142,7 +142,7 @@ def _classes(train: Survey, val: Survey) -> list[Warned]:
     if missing and sum(train.pixels):
         hint = "compare classes.txt with the values in the masks"
         if train.ignored:
-            hint += "; a value under ignore_index is never learnt"
+            hint += "; if the ignored value is this class, name it there as 'INDEX NAME'"
         warnings.append(
             Warned(
                 "class-without-pixels",

@@ -150,7 +150,7 @@ def _counted(errors: list[DataError], checked: int, total: int) -> DataError:
     if len(errors) == 1:
         return first
     return DataError(
-        f"{first.what} (the first of {len(errors)} unusable among {checked} of {total:,} samples)",
+        f"{first.what} ({len(errors)} of {checked} checked samples cannot be used, of {total:,} in all)",
         where=first.where,
         found=first.found,
         allowed=first.allowed,
