@@ -81,7 +81,8 @@ class ImageData(DataTable):
 
     Attributes:
         value_range: The values in the image files that become black and white, such as [0, 4095] for 12 bits in 16-bit
-            files (a list of two). Default: 8-bit values as they are, the upper byte of 16-bit ones.
+            files (a list of two); an exported network takes images that are scaled so. Default: 8-bit values as they
+            are, the upper byte of 16-bit ones.
     """
 
     value_range: tuple[PixelValue, ...] | None = None

@@ -202,7 +202,7 @@ def _split(data: CocoData, split: str) -> tuple[Path, Instances]:
             "the profile names no test split",
             where="data.test",
             allowed="data.test.images and data.test.annotations",
-            hint="add them to the profile, or use --split val",
+            hint="add them to the profile, or `kdtui evaluate RUN --split val`",
         )
     folder = expanded(part.images)
     if not folder.is_dir():

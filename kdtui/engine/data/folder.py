@@ -154,7 +154,7 @@ def _pairs(root: Path, split: str) -> Pairs:
                 f"the folder of the {split} {folder.parent.name} is missing",
                 where=folder,
                 found=f"splits there: {named(beside) or 'none'}",
-                hint=f"kdtui expects images/{{{','.join(SPLITS)}}} and masks/{{{','.join(SPLITS)}}} below data.root",
+                hint=f"data.root holds images/{{{','.join(SPLITS)}}} and masks/{{{','.join(SPLITS)}}}",
             )
     pictures, labels = _files(images), _files(masks)
     if not pictures.pictures:
@@ -182,7 +182,7 @@ def _pairs(root: Path, split: str) -> Pairs:
         Note(
             "skipped-files",
             f"{len(listing.skipped)} entries of {folder.parent.name}/{split} are skipped: {listing.skipped_kinds()}",
-            f"kdtui reads files ending in {', '.join(SUFFIXES)}, directly in that folder",
+            f"only files ending in {', '.join(SUFFIXES)}, directly in that folder, are read",
         )
         for folder, listing in ((images, pictures), (masks, labels))
         if listing.skipped

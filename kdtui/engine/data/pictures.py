@@ -92,7 +92,7 @@ def _decoded(file: BinaryIO, path: Path) -> Image.Image:
         picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         raise DataError(
-            "an image is of no format that kdtui reads", where=path, found=_content(head), allowed=", ".join(FORMATS)
+            "an image has a format that is not read", where=path, found=_content(head), allowed=", ".join(FORMATS)
         ) from None
     except Image.DecompressionBombError:
         raise DataError("an image is too large", where=path, allowed=f"at most {MOST_PIXELS:,} pixels") from None

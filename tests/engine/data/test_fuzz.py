@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_any_damage_to_a_picture(
         damaged[place : place + old] = new
     path = tmp_path / "a.png"
     path.write_bytes(damaged[:cut])
-    for use in (as_rgb, lambda *it: as_rgb(*it, (0, 4095)), extent, as_labels):
+    for use in (as_rgb, partial(as_rgb, value_range=(0, 4095)), extent, as_labels):
         try:
             use(upright(open_picture(path)), path)
         except DataError as error:
