@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdtui.cli.console import emit, fields, out, say, table
-from kdtui.cli.options import Json, RunsDir, Wide, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.cli.options import (
+    Json,
+    MovedSets,
+    RunsDir,
+    Wide,
+    complete_encoder,
+    complete_profile,
+    complete_run,
+    open_store,
+)
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.wording import mebibytes, millions, number
 
@@ -39,6 +49,7 @@ def evaluate(
         typer.Option("--profile", help="Data to evaluate on; default: the run's own.", autocompletion=complete_profile),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    sets: MovedSets = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -63,9 +74,9 @@ def evaluate(
         assert run is not None
         path = best_of(run)
     if profile is not None:
-        answer = _evaluate_on(profile, path, split)
+        answer = _evaluate_on(profile, path, split, sets or [])
     elif run is not None:
-        answer = evaluate_run(run, split, path)
+        answer = evaluate_run(run, split, path, sets or [])
     else:
         raise UsageError(
             "this checkpoint is no run of ours, so its data are not known",
@@ -85,22 +96,35 @@ def evaluate(
             out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
 
 
-def evaluate_run(run: Run, split: str, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Score a run's checkpoint on its own data; its best one is also kept in ``evaluations/``."""
+def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """Score a run's checkpoint on its own data; its best one is also kept in ``evaluations/``.
+
+    Args:
+        run: The run.
+        split: ``train``, ``val`` or ``test``.
+        checkpoint: Another one than the best.
+        sets: ``--set`` texts: where the data are now, kept in the run once they were read there.
+    """
     from kdtui.launch.command import ask
+    from kdtui.launch.moved import check_places, moved, profile_file
 
     path = checkpoint or run.best
     keep = ["--out", str(run.evaluation(split))] if path.absolute() == run.best.absolute() else []
-    return ask("evaluate", str(run.profile_path), str(path), split, *keep)
+    now = moved(run, sets)
+    check_places(run, now.profile, "evaluate", [split])
+    with profile_file(run, now) as file:
+        answer = ask("evaluate", str(file), str(path), split, *keep)
+    now.record(run)
+    return answer
 
 
-def _evaluate_on(profile: str, checkpoint: Path, split: str) -> dict[str, Any]:
+def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]) -> dict[str, Any]:
     from kdtui.launch.command import ask
     from kdtui.profile import absolute, dump, load
 
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
         file = Path(folder) / "profile.toml"
-        file.write_bytes(dump(absolute(load(profile))))
+        file.write_bytes(dump(absolute(load(profile, sets))))
         return ask("evaluate", str(file), str(checkpoint), split)
 
 

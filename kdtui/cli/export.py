@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdtui.cli.console import Exit, emit, out, report, say
-from kdtui.cli.options import Json, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.cli.options import Json, MovedSets, RunsDir, complete_encoder, complete_profile, complete_run, open_store
 from kdtui.errors import Interrupted, KdtuiError
 from kdtui.exports import PRECISIONS, ExportOptions, lines_of, option
 from kdtui.wording import clean
@@ -63,6 +63,7 @@ def export(
         Path | None,
         typer.Option("--to", metavar="FOLDER", help="Where the files go; default: beside the checkpoint."),
     ] = None,
+    sets: MovedSets = None,
     classes: Annotated[
         str | None,
         typer.Option("--classes", metavar="NAME,…", help="Foreign checkpoint: names of its classes, in their order."),
@@ -107,7 +108,7 @@ def export(
     names = () if classes is None else tuple(name.strip() for name in classes.split(","))
     foreign = Foreign(task, architecture, encoder, names, profile)
     orders = [
-        order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder)
+        order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder, sets=sets or [])
         for source in dict.fromkeys(sources)
         for wanted in dict.fromkeys(precision or ["fp32"])
     ]

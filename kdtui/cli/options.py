@@ -79,6 +79,17 @@ Sets = Annotated[
 ]
 
 
+MovedSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Where the run's files are now, as in data.root=FOLDER; the run keeps it.",
+        callback=_each_key_once,
+    ),
+]
+
+
 Wide = Annotated[
     bool, typer.Option("--wide", help="Every column, however wide the terminal is; a pipe always gets them.")
 ]

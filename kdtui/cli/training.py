@@ -13,6 +13,7 @@ from kdtui.cli.console import Exit, emit, out, report, say
 from kdtui.cli.export import export_best
 from kdtui.cli.options import (
     Json,
+    MovedSets,
     RunName,
     RunsDir,
     Sets,
@@ -216,6 +217,8 @@ def distill(
 def resume(
     run: RunName,
     total_epochs: TotalEpochs = None,
+    sets: MovedSets = None,
+    dry_run: DryRun = False,
     detach: Detach = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -231,7 +234,14 @@ def resume(
             where=found.id,
             hint=f"kdtui resume {found.id} --total-epochs N gives it a new horizon",
         )
-    start.resume(store, found, total_epochs=total_epochs)
+    going = start.resume(store, found, total_epochs=total_epochs, sets=sets or [], dry_run=dry_run)
+    if dry_run:
+        for name, message in going.checks:
+            out(f"ok   {name}: {message}")
+    for warning in going.warnings:
+        (out if dry_run else say)(f"WARN {warning}")
+    if dry_run:
+        return
     if detach:
         out(found.id)
         return

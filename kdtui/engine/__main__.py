@@ -142,7 +142,8 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 
     wanted = exports.from_json(json.loads(options.options))
     if options.run is not None:
-        what = source.of_run(Run(Path(options.run)), Path(options.checkpoint))
+        now = None if options.profile is None else _profile(options.profile)
+        what = source.of_run(Run(Path(options.run)), Path(options.checkpoint), now)
     else:
         overrides = Teacher(task=options.task, architecture=options.architecture, encoder=options.encoder)
         what = source.of_checkpoint(

@@ -13,6 +13,7 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.stage import Stage
 from kdtui.store.identity import own_identity
+from kdtui.store.records import flat
 from kdtui.store.tail import Tail
 
 
@@ -49,6 +50,7 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
             teacher=teacher,
         )
     )
+    _say_overrides(stage, report)
     if stage.resumed is None:
         return
     # All of them in a new run; those of a line that was lost in an old one.
@@ -65,6 +67,17 @@ def note_once(stage: Stage, report: Report, words: str) -> None:
     told = Tail(stage.run.events_path).read()
     if not any(isinstance(event, events.Noted) and event.message == words for event in told):
         report.say(events.Noted(words))
+
+
+def _say_overrides(stage: Stage, report: Report) -> None:
+    """What was set after the run was made, each value once in the run's history."""
+    lines = [f"set after the run was made: {key} = {value}" for key, value in flat(stage.run.overrides())]
+    if not lines or not stage.leads:
+        return
+    said = {event.message for event in Tail(stage.run.events_path).read() if isinstance(event, events.Noted)}
+    for line in lines:
+        if line not in said:
+            report.say(events.Noted(line))
 
 
 def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:

@@ -145,12 +145,12 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
         )
     report = answer.get("error")
     if isinstance(report, Mapping):
-        raise _reported(report)
+        raise reported(report)
     return answer
 
 
-def _reported(report: Mapping[str, Any]) -> KdtuiError:
-    """The error that the engine described, as the class of its name."""
+def reported(report: Mapping[str, Any]) -> KdtuiError:
+    """The error that the engine described, as the class of its name; one of a check that failed, too."""
     kind = getattr(errors, str(report.get("error")), EngineError)
     if not (isinstance(kind, type) and issubclass(kind, KdtuiError)):
         kind = EngineError

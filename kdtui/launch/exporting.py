@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kdtui.errors import RunNotFound, UsageError
 from kdtui.exports import ExportOptions, check_classes, checked
 from kdtui.launch.choices import source
 from kdtui.launch.converse import Step, converse
+from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.store.exports import clear_left, export_path
 from kdtui.store.run import Run
 
@@ -57,6 +59,7 @@ class Order:
         run: Whose student it is, or None for a foreign checkpoint.
         target: The ONNX file.
         note: Why this source was chosen where a run and a file have the same name.
+        sets: ``--set`` texts: where the run's data are now, kept in the run once the export is made.
     """
 
     checkpoint: Path
@@ -65,6 +68,7 @@ class Order:
     options: ExportOptions
     foreign: Foreign = Foreign()
     note: str = ""
+    sets: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -79,6 +83,7 @@ def order(
     *,
     foreign: Foreign | None = None,
     folder: Path | None = None,
+    sets: Sequence[str] = (),
 ) -> Order:
     """The export that is meant by a run's id, name or prefix, or by a checkpoint.
 
@@ -88,6 +93,7 @@ def order(
         options: What is wanted.
         foreign: What is said of a checkpoint that is no run's.
         folder: Where the file goes instead of beside the checkpoint.
+        sets: Where the run's data are now.
 
     Raises:
         UsageError: It is neither, or the run has no such checkpoint.
@@ -127,7 +133,14 @@ def order(
             where=run.id,
             hint="leave --classes, --task, --profile and the like to foreign checkpoints",
         )
-    return Order(checkpoint, run, target, options, foreign or Foreign(), found.note)
+    if sets and run is None:
+        raise UsageError(
+            "--set is for runs, and this is a checkpoint of none",
+            where=checkpoint,
+            found=", ".join(sets),
+            hint="--profile NAME says where its data are",
+        )
+    return Order(checkpoint, run, target, options, foreign or Foreign(), found.note, tuple(sets))
 
 
 def export(
@@ -150,16 +163,25 @@ def export(
         Interrupted: It was given up.
         KdtuiError: Whatever else the engine reported.
     """
-    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))
         words = ["--options", json.dumps(wanted.options.to_json())]
+        now: Moved | None = None
         if wanted.run is not None:
-            words += ["--run", str(wanted.run.path)]
+            now = moved(wanted.run, wanted.sets)
+            splits = ["val", *(["train"] if wanted.options.precision.startswith("int8") else [])]
+            check_places(wanted.run, now.profile, "export", splits)
+            file = stack.enter_context(profile_file(wanted.run, now))
+            words += ["--run", str(wanted.run.path), *(["--profile", str(file)] if now.changes else [])]
         else:
             words += _foreign(wanted.foreign, Path(folder))
         try:
-            return converse(
+            answer = converse(
                 "export", str(wanted.checkpoint), str(wanted.target), *words, heard=heard, cancelled=cancelled
             )
+            if wanted.run is not None and now is not None:
+                now.record(wanted.run)
+            return answer
         finally:
             clear_left(wanted.target.parent)  # an engine that had to be killed tidied nothing
 

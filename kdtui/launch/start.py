@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import LaunchError, UsageError
 from kdtui.launch.choices import owner
+from kdtui.launch.command import ask, reported
 from kdtui.launch.launcher import launcher_for
+from kdtui.launch.moved import Moved, check_places, moved, profile_file
+from kdtui.store.state import LIVE
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -42,19 +46,78 @@ def start(
     return run
 
 
-def resume(store: RunStore, run: Run, *, total_epochs: int | None = None) -> None:
-    """Launch the next attempt of a run in its own folder.
+def resume(
+    store: RunStore,
+    run: Run,
+    *,
+    total_epochs: int | None = None,
+    sets: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Going:
+    """Launch the next attempt of a run in its own folder, once it is sure that it can go on.
+
+    Args:
+        store: Its store.
+        run: The run.
+        total_epochs: Another horizon.
+        sets: ``--set`` texts: where its files are now, kept for every later attempt.
+        dry_run: Only look.
 
     Raises:
-        KdtuiError: It lives, or could not be started.
+        KdtuiError: It is running, cannot go on, or could not be started; nothing of it was changed.
     """
     target = str(run.profile_table().get("launch", {}).get("target", "local"))
     launcher = launcher_for(target, store)
+    now = moved(run, sets)
+    going = Going()
 
     def launch() -> None:
         launcher.launch(run, total_epochs=total_epochs)
 
-    once_over(store, run, launch)
+    if store.summary(run).state not in LIVE:
+        check_places(run, now.profile, "resume", ("train", "val"), teacher=True)
+        going = _checked(run, now, total_epochs)
+    elif dry_run or sets:
+        raise UsageError("this run is running", where=run.id, hint=f"kdtui stop {run.id} first")
+    if not dry_run:
+        now.record(run)
+        once_over(store, run, launch)
+    return going
+
+
+@dataclass(frozen=True)
+class Going:
+    """How a run goes on.
+
+    Attributes:
+        checks: What was looked at, and what was found; all of it well.
+        warnings: What is not as it was left, as a checkpoint that is missing.
+    """
+
+    checks: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _checked(run: Run, now: Moved, total_epochs: int | None) -> Going:
+    """What the engine says of the next attempt.
+
+    Raises:
+        KdtuiError: The first thing that keeps it from going on.
+    """
+    horizon = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
+    with profile_file(run, now) as file:
+        answer = ask("check", str(file), "--run", str(run.path), *horizon)
+    checks = answer.get("checks", [])
+    for check in checks:
+        if not check["ok"]:
+            error = reported(check)
+            if error.hint is not None and error.hint.startswith("--set "):
+                error.hint = f"in a new run: kdtui train {run.profile_path} {error.hint}"
+            raise error
+    return Going(
+        tuple((str(check["name"]), str(check["message"])) for check in checks),
+        tuple(str(warning["message"]) for warning in answer.get("warnings", [])),
+    )
 
 
 def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:

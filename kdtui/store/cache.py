@@ -16,7 +16,7 @@ from kdtui.store.values import MOST_BYTES, parse_json
 
 QUIET = 30.0
 """Seconds without a change after which a digest is worth a place on disk."""
-_FILES = ("events.jsonl", "launch.json", "notes.toml", "run.json", "profile.toml")
+_FILES = ("events.jsonl", "launch.json", "notes.toml", "run.json", "profile.toml", "overrides.toml")
 
 Key = list[int]
 

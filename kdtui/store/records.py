@@ -114,3 +114,12 @@ def _build(kind: type[T], body: Any) -> T:
         if not fits(kind, {key: value}):
             raise ValueError(f"{key} has another type than it should: {str(value)[:80]}")
     return kind(**values)
+
+
+def flat(table: Mapping[str, Any], front: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys of nested tables and their values, in order."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        nested = isinstance(value, Mapping) and len(value) > 0
+        pairs += flat(value, f"{front}{key}.") if nested else [(front + key, value)]
+    return pairs

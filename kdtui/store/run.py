@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +38,7 @@ class Run:
         self.path = Path(path)
         self.id = self.path.name
         self.profile_path = self.path / "profile.toml"
+        self.overrides_path = self.path / "overrides.toml"
         self.manifest_path = self.path / "run.json"
         self.notes_path = self.path / "notes.toml"
         self.launch_path = self.path / "launch.json"
@@ -197,12 +198,36 @@ class Run:
         self.beat_path.touch()
 
     def profile_table(self) -> dict[str, Any]:
-        """``profile.toml`` as plain tables, without pydantic.
+        """``profile.toml`` as plain tables, without pydantic, and what was said later of where its files are.
 
         Raises:
             StoreError: It is missing or damaged.
         """
-        return _read(self.profile_path, lambda data: parse_tables(data.decode()))
+        table = _read(self.profile_path, lambda data: parse_tables(data.decode()))
+        _lay_over(table, self.overrides())
+        return table
+
+    def overrides(self) -> dict[str, Any]:
+        """``overrides.toml``: keys of the profile that were set after the run was made; empty without any.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        if _absent(self.overrides_path):
+            return {}
+        return _read(
+            self.overrides_path,
+            lambda data: parse_tables(data.decode()),
+            hint="delete that file: the run then looks for its files where profile.toml says",
+        )
+
+    def write_overrides(self, changes: Mapping[str, Any]) -> None:
+        """Add keys to ``overrides.toml``, or replace them in it."""
+        import tomli_w
+
+        table = self.overrides()
+        _lay_over(table, changes)
+        write_atomically(self.overrides_path, tomli_w.dumps(table).encode())
 
     def profile(self) -> Profile:
         """The validated profile.
@@ -239,7 +264,16 @@ def _absent(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, parse: Callable[[bytes], T]) -> T:
+def _lay_over(table: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        below = table.get(key)
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            _lay_over(below, value)
+        else:
+            table[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _read(path: Path, parse: Callable[[bytes], T], *, hint: str | None = None) -> T:
     try:
         return parse(read_file(path, most=MOST_BYTES))
     except OSError as error:
@@ -247,7 +281,7 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T:
             f"{path.name} cannot be read",
             where=path,
             found=error.strerror,
-            hint=f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
+            hint=hint or f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
         ) from error
     # JSON, TOML and UTF-8 errors are ValueErrors; TypeError: a key is missing; RecursionError: a million brackets.
     except (ValueError, TypeError, RecursionError) as error:
@@ -255,5 +289,5 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T:
             f"{path.name} is damaged",
             where=path,
             found=printable(str(error)),
-            hint=f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
+            hint=hint or f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -105,19 +105,21 @@ class Deeds(App[None]):
 
         self.do(work, then)
 
-    def resume_run(self, run_id: str, total_epochs: int | None = None) -> None:
-        """Launch the next attempt of a run."""
-        from kdtui.launch.start import resume
+    def resume_run(self, run_id: str, total_epochs: int | None = None, sets: Sequence[str] = ()) -> None:
+        """Launch the next attempt of a run; ``sets`` say where its files are now."""
+        from kdtui.launch.start import Going, resume
 
         run = self.run_of(run_id)
         flag = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
+        flag += [word for text in sets for word in ("--set", text)]
 
-        def then(_: None) -> None:
+        def then(going: Going) -> None:
             self.watcher.nudge([run_id])
-            self.say(f"{self.name_of(run_id)}: launched again", twin("resume", run_id, *flag, "--detach"))
+            said = " · ".join(["launched again", *going.warnings])
+            self.say(f"{self.name_of(run_id)}: {said}", twin("resume", run_id, *flag, "--detach"))
 
-        self.say(f"{self.name_of(run_id)}: launching")
-        self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs), then)
+        self.say(f"{self.name_of(run_id)}: looking at its checkpoints and data")
+        self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs, sets=sets), then)
 
     def remove_runs(self, ids: Collection[str]) -> None:
         """Delete runs with their files."""

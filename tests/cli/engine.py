@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import CheckpointError, EngineError, ExportError, Interrupted, KdtuiError
+from kdtui.errors import CheckpointError, DataError, EngineError, ExportError, Interrupted, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped, Warned
 from kdtui.store.identity import own_identity
 from kdtui.store.run import EventLog, Run
@@ -101,11 +101,26 @@ def check(file: str, *rest: str) -> dict[str, Any]:
         state = json.loads(Path(rest[rest.index("--resume-from") + 1]).read_text())
         done = {"epochs_done": state["step"] // STEPS}
         checks.append({"name": "resume", "ok": True, "message": " ".join(rest[2:]), "hint": None} | done)
+    if "--run" in rest:
+        checks = [*go_on(Run(Path(rest[rest.index("--run") + 1])), rest), *checks]
     doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}] if "doubt" in name else []
+    if name.startswith("lost") and "--run" in rest:
+        doubts.append({"code": "checkpoint-passed-over", "message": "last.pth is missing", "hint": None})
     return {"checks": checks, "warnings": doubts}
 
 
+def go_on(run: Run, rest: tuple[str, ...]) -> list[dict[str, Any]]:
+    done = json.loads(run.last.read_text())["step"] // STEPS if run.last.exists() else 0
+    if "--total-epochs" in rest and int(rest[rest.index("--total-epochs") + 1]) <= done:
+        words = {"message": f"{done} epochs are trained already", "hint": "a larger --total-epochs"}
+        return [{"name": "resume", "ok": False, "error": "UsageError", **words}]
+    return [{"name": "resume", "ok": True, "message": f"goes on after epoch {done}", "hint": None}]
+
+
 def evaluate(profile: str, checkpoint: str, split: str, *rest: str) -> dict[str, Any]:
+    root = tomllib.loads(Path(profile).read_text())["data"].get("root")
+    if root is not None and not Path(root).is_dir():
+        raise DataError("the data folder does not exist", where=root)
     answer = {"split": split, "samples": 7, "checkpoint": checkpoint, "miou": 0.5, "iou": {"target": 0.4}, "dice": 0.6}
     if rest:
         Path(rest[1]).write_text(json.dumps(answer))

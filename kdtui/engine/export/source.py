@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,17 +144,22 @@ class Source:
     def _split(self, name: str) -> SegmentationDataset:
         assert self.profile is not None
         data = self.profile.data.model_copy(update={"augmentation": "none"})
-        with _mendable(_OTHER_PROFILE if self.checkpoint is None else _out_of_its_run(self.checkpoint)):
+        with _mendable(_OTHER_PROFILE if self.checkpoint is None else f"kdtui export {self.facts['run']} "):
             return build_dataset(data, name, stride=self.stride, seed=self.profile.seed)
 
 
-def of_run(run: Run, path: Path) -> Source:
+def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     """The student of a run from its own profile, loaded strictly; adapters are no part of it.
+
+    Args:
+        run: The run.
+        path: One of its checkpoints.
+        profile: Its profile with other places of its data.
 
     Raises:
         CheckpointError: Not readable, not of this run's student, or with weights that are not finite.
     """
-    profile = run.profile()
+    profile = profile or run.profile()
     content = checkpoints.load(path)
     if content.get("format") != checkpoints.FORMAT:
         raise CheckpointError("this is no checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
@@ -237,22 +241,18 @@ def of_checkpoint(
 _OTHER_PROFILE = "--profile NAME says where its data are; kdtui profiles lists them"
 
 
-def _out_of_its_run(checkpoint: Path) -> str:
-    """What exports a run whose data are gone: out of its folder, a checkpoint takes any data of its classes."""
-    return (
-        f"bring the data back, or name others to a copy of the checkpoint: cp {shlex.quote(str(checkpoint))} COPY.pth "
-        "&& kdtui export COPY.pth --profile NAME"
-    )
-
-
 @contextlib.contextmanager
 def _mendable(hint: str) -> Iterator[None]:
-    """Failures of the data with a next step that an export has: theirs is a --set, which it has not."""
+    """Failures of the data with a next step that an export has.
+
+    Args:
+        hint: The whole step, or the command that the option of a failure is one of.
+    """
     try:
         yield
     except DataError as error:
         if error.hint is not None and error.hint.startswith("--set "):
-            error.hint = hint
+            error.hint = hint + error.hint if hint.endswith(" ") else hint
         raise
 
 

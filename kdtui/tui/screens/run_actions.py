@@ -153,7 +153,8 @@ class RunActions(CockpitScreen):
 
         def answered(text: str | None) -> None:
             if text is not None:
-                self.cockpit.resume_run(run_id, horizon(text))
+                epochs, sets = horizon_and_places(text)
+                self.cockpit.resume_run(run_id, horizon(epochs), *([sets] if sets else []))
 
         now = "unknown" if row.epochs is None else str(row.epochs)
         finished = row.state is State.FINISHED
@@ -161,8 +162,8 @@ class RunActions(CockpitScreen):
         prompt = Prompt(
             f"Resume {row.name} up to which epoch?",
             detail=f"{keeps} Another horizon moves the learning rate; the run says by how much.",
-            check=lambda text: horizon(text, done=row.epoch or 0, finished=finished),
-            command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N]",
+            check=lambda text: horizon(horizon_and_places(text)[0], done=row.epoch or 0, finished=finished),
+            command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N] [--set data.root=FOLDER]",
         )
         self.app.push_screen(prompt, answered)
 
@@ -201,6 +202,19 @@ class RunActions(CockpitScreen):
         """Copy the run's id."""
         if self.run_id is not None:
             self.cockpit.copy_text(self.run_id, self.run_id)
+
+
+def horizon_and_places(text: str) -> tuple[str, list[str]]:
+    """The number that was typed, and the ``KEY=VALUE`` words that say where a run's files are now.
+
+    Raises:
+        UsageError: A quote that is not closed.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError("a quote is not closed", found=text) from error
+    return " ".join(word for word in words if "=" not in word), [word for word in words if "=" in word]
 
 
 def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:

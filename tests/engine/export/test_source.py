@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from kdtui.engine.export import export
 from kdtui.engine.export.source import of_checkpoint, of_run
 from kdtui.errors import DataError, ExportError, KdtuiError
 from kdtui.exports import ExportOptions
+from kdtui.launch.moved import moved
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import Run
 from tests.engine.data.makers import label_folder
@@ -48,17 +48,15 @@ def test_the_data_of_a_run_that_are_gone(run: Run, tmp_path: Path) -> None:
     source = of_run(run, run.best)
     with pytest.raises(DataError, match="does not exist") as caught:
         export(source, tmp_path / "a.onnx", QUICK)
-    assert options_in(caught.value) == {"--profile"}
+    assert options_in(caught.value) == {"--set"}
     with pytest.raises(ExportError, match="training images") as missed:
         list(source.calibration(2))
-    assert options_in(missed.value) == {"--profile"}
-    assert "--profile" in has
-    assert "--set" not in has
+    assert options_in(missed.value) == {"--set"}
+    assert "--set" in has
     # What the hint says is what works.
-    copied, _ = (part.split() for part in (caught.value.hint or "").split(": ", 1)[1].split(" && "))
-    assert shlex.split(" ".join(copied))[1] == str(run.best)
-    shutil.copy(run.best, tmp_path / "COPY.pth")
-    again = of_checkpoint(tmp_path / "COPY.pth", teacher=Teacher(), profile=elsewhere(run, tmp_path))
+    assert caught.value.hint == f"kdtui export {run.id} --set data.root=FOLDER"
+    now = moved(run, [f"data.root={tmp_path / 'elsewhere'}"])
+    again = of_run(run, run.best, now.profile)
     assert again.classes == source.classes
     assert export(again, tmp_path / "a.onnx", QUICK)["verified"]["validation"]["miou"] is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,7 @@ class Scribe(KdtuiApp):
     def stop_runs(self, ids: Any, *, kill: bool = False) -> None:
         self.asked.append(("stop", *ids, kill))
 
-    def resume_run(self, run_id: str, total_epochs: int | None = None) -> None:
+    def resume_run(self, run_id: str, total_epochs: int | None = None, sets: Sequence[str] = ()) -> None:
         self.asked.append(("resume", run_id, total_epochs))
 
     def compare(self, ids: Any) -> None:

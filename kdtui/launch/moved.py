@@ -1,0 +1,166 @@
+"""Where the files of a run are now: what ``--set`` may say of a run that exists, and where that is kept.
+
+``profile.toml`` is written once. What is said later stands in ``overrides.toml`` beside it, and every reader of the
+run's profile finds it laid on top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdtui.errors import DataError, UsageError
+from kdtui.store.records import flat
+
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
+    from kdtui.store.run import Run
+
+SETTABLE = (
+    "data.root",
+    *(f"data.{split}.{part}" for split in ("train", "val", "test") for part in ("images", "annotations")),
+    "teacher.checkpoint",
+    *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator")),
+)
+"""Keys that say where a run's files are and what computes it; none of them changes what is trained."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A run's profile as it holds now.
+
+    Attributes:
+        profile: Complete, with absolute paths.
+        changes: What ``--set`` says, as tables; empty without any.
+    """
+
+    profile: Profile
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self, run: Run) -> None:
+        """Keep the changes in the run's folder, for every later reader of its profile."""
+        if self.changes:
+            run.write_overrides(self.changes)
+
+
+def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
+    """The profile of a run with ``--set`` texts laid on top.
+
+    Raises:
+        UsageError: A key that would change what is trained, or another teacher.
+        ProfileError: A value that the key cannot have.
+    """
+    from kdtui.profile import absolute, amend
+    from kdtui.profile.resolve import read_sets
+
+    profile = run.profile()
+    if not sets:
+        return Moved(profile)
+    table, _, _ = read_sets(sets)
+    keys = [key for key, _ in flat(table)]
+    for key in keys:
+        _check_key(run, profile, key)
+    changed = absolute(amend(profile, sets, what=run.id))
+    if "teacher.checkpoint" in keys:
+        _check_teacher(run, changed)
+    tables = changed.model_dump(mode="json")
+    changes: dict[str, Any] = {}
+    for key in keys:
+        *parents, last = key.split(".")
+        source, target = tables, changes
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    return Moved(changed, changes)
+
+
+@contextlib.contextmanager
+def profile_file(run: Run, now: Moved) -> Iterator[Path]:
+    """A file with the profile as it holds now: the run's own where nothing was set."""
+    from kdtui.profile import dump
+
+    if not now.changes and not run.overrides():
+        yield run.profile_path
+        return
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        file = Path(folder) / "profile.toml"
+        file.write_bytes(dump(now.profile))
+        yield file
+
+
+def check_places(run: Run, profile: Profile, verb: str, splits: Sequence[str], *, teacher: bool = False) -> None:
+    """Refuse what needs files that are not where the profile says, before the engine is asked.
+
+    Args:
+        run: The run.
+        profile: As it holds now.
+        verb: The command whose option says where they are.
+        splits: Those that are read.
+        teacher: Whether the teacher is read too.
+
+    Raises:
+        DataError: A file or folder is missing.
+    """
+    for key, path in _places(profile, splits, teacher=teacher):
+        if not Path(path).exists():
+            what = "teacher's checkpoint is" if key == "teacher.checkpoint" else "run's data are"
+            kind = "FILE" if key.endswith((".annotations", ".checkpoint")) else "FOLDER"
+            raise DataError(
+                f"the {what} not where the run says",
+                where=key,
+                found=path,
+                hint=f"bring it back, or say where it is now: kdtui {verb} {run.id} --set {key}={kind}",
+            )
+
+
+def _places(profile: Profile, splits: Sequence[str], *, teacher: bool) -> Iterator[tuple[str, str]]:
+    data = profile.data
+    root = getattr(data, "root", None)
+    if root is not None:
+        yield "data.root", root
+    for name in splits:
+        # A split that the data lack is held out of the training images.
+        split, key = getattr(data, name, None), f"data.{name}"
+        if split is None:
+            split, key = getattr(data, "train", None), "data.train"
+        if split is not None:
+            yield f"{key}.annotations", split.annotations
+            yield f"{key}.images", split.images
+    if teacher and profile.distillation.enabled and profile.teacher.checkpoint is not None:
+        yield "teacher.checkpoint", profile.teacher.checkpoint
+
+
+def _check_key(run: Run, profile: Profile, key: str) -> None:
+    own = [name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True)) if name in SETTABLE]
+    if key not in own:
+        raise UsageError(
+            f"{key} cannot be set for a run that exists: it would change what is trained",
+            where="--set",
+            found=key,
+            allowed=", ".join(own),
+            hint=f"kdtui train {run.profile_path} --set {key}=VALUE trains a new run",
+        )
+
+
+def _check_teacher(run: Run, profile: Profile) -> None:
+    known = (run.manifest().teacher or {}).get("sha256")
+    path = Path(profile.teacher.checkpoint or "")
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if known is None or not path.is_file():
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != known:
+        raise UsageError(
+            "this is another teacher than the one that the run was made with",
+            where=f"--set teacher.checkpoint={path}",
+            found=f"sha256 {found[:12]}…",
+            allowed=f"a copy of its own teacher, sha256 {str(known)[:12]}…",
+            hint=f"kdtui train {run.profile_path} --teacher {path} trains a new run",
+        )

@@ -1,0 +1,150 @@
+"""Runs whose data or teacher were moved: refused before anything changes; `--set` says where they are now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.store.run import Run
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
+from tests.cli.conftest import Kdtui
+from tests.launch.processes import gone, record_of
+
+
+@pytest.fixture
+def data(here: Path) -> Path:
+    folder = here / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(kdtui: Kdtui, store: RunStore, data: Path) -> Run:
+    """A finished run whose data were moved away."""
+    words = ["--set", "data.kind=folder", "--set", f"data.root={data}", "--set", "data.augmentation=light"]
+    assert kdtui("train", "baseline", "--name", "mine", "--epochs", "1", *words).code == 0
+    data.rename(data.with_name("elsewhere"))
+    run = store.find("mine")
+    gone(record_of(run))  # its supervisor writes one more word
+    return run
+
+
+VERBS = {
+    "resume": ["resume", "mine", "--total-epochs", "2"],
+    "evaluate": ["evaluate", "mine"],
+    "export": ["export", "mine"],
+}
+
+
+def snapshot(run: Run) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_run_whose_data_are_gone_is_refused_unchanged_and_told_the_option(
+    kdtui: Kdtui, store: RunStore, run: Run, data: Path, verb: str
+) -> None:
+    before = snapshot(run)
+    refused = kdtui(*VERBS[verb])
+    assert refused.code == 4
+    assert "data are not where the run says" in refused.err
+    assert str(data) in refused.err
+    assert f"kdtui {verb} {run.id} --set data.root=FOLDER" in refused.err
+    assert snapshot(run) == before
+    assert store.summary(run).state is State.FINISHED
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_the_data_are_now_is_said_once_and_kept(
+    kdtui: Kdtui, store: RunStore, run: Run, data: Path, verb: str
+) -> None:
+    profile = run.profile_path.read_bytes()
+    done = kdtui(*VERBS[verb], "--set", "data.root=elsewhere")
+    assert done.code == 0, done.err
+    assert run.profile_path.read_bytes() == profile
+    assert run.overrides() == {"data": {"root": str(data.with_name("elsewhere"))}}
+    assert run.profile_table()["data"]["root"] == str(data.with_name("elsewhere"))
+    for words in VERBS.values():
+        if words[0] != "resume" or verb != "resume":
+            assert kdtui(*words).code == 0
+    assert kdtui("show", "mine", "--json").json["profile"]["data"]["root"] == str(data.with_name("elsewhere"))
+
+
+def test_a_place_that_is_wrong_is_not_kept(kdtui: Kdtui, run: Run) -> None:
+    for words in VERBS.values():
+        refused = kdtui(*words, "--set", "data.root=nowhere")
+        assert refused.code == 4
+        assert "nowhere" in refused.err
+    assert run.overrides() == {}
+
+
+@pytest.mark.parametrize(
+    "setting", ["data.height=64", "seed=3", "training.batch_size=2", "data.val.images=x", "distillation.alpha=0.1"]
+)
+def test_what_is_trained_cannot_be_set_for_a_run_that_exists(kdtui: Kdtui, run: Run, setting: str) -> None:
+    key = setting.partition("=")[0]
+    for words in VERBS.values():
+        refused = kdtui(*words, "--set", setting)
+        assert refused.code == 2
+        assert f"{key} cannot be set for a run that exists" in refused.err
+        assert "data.root, " in refused.err
+    assert run.overrides() == {}
+
+
+def test_another_teacher_is_refused_and_a_copy_of_the_same_is_kept(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+    teacher, copy, other = here / "teacher.pth", here / "copy.pth", here / "other.pth"
+    teacher.write_text("weights")
+    copy.write_text("weights")
+    other.write_text("other weights")
+    assert (
+        kdtui(
+            "train", "distill-b0-from-b3", "--name", "pupil", "--epochs", "1", "--teacher-checkpoint", str(teacher)
+        ).code
+        == 0
+    )
+    teacher.unlink()
+    resume = ["resume", "pupil", "--total-epochs", "2"]
+    gone = kdtui(*resume)
+    assert gone.code == 4
+    assert "--set teacher.checkpoint=FILE" in gone.err
+    refused = kdtui(*resume, "--set", f"teacher.checkpoint={other}")
+    assert refused.code == 2
+    assert "another teacher" in refused.err
+    assert store.summary(store.find("pupil")).state is State.FINISHED
+    assert kdtui(*resume, "--set", "teacher.checkpoint=copy.pth").code == 0
+    assert store.find("pupil").profile().teacher.checkpoint == str(copy)
+
+
+def test_damaged_overrides_are_one_message(kdtui: Kdtui, run: Run) -> None:
+    run.overrides_path.write_text("[data\n")
+    refused = kdtui("evaluate", "mine")
+    assert refused.code == 3
+    assert "overrides.toml is damaged" in refused.err
+    assert "delete that file" in refused.err
+
+
+def test_a_horizon_behind_the_run_is_refused_before_it_changes(kdtui: Kdtui, store: RunStore) -> None:
+    assert kdtui("train", "baseline", "--name", "done", "--epochs", "2").code == 0
+    run = store.find("done")
+    gone(record_of(run))
+    before = snapshot(run)
+    for words in ([], ["--dry-run"], ["--detach"]):
+        refused = kdtui("resume", "done", "--total-epochs", "2", *words)
+        assert refused.code == 2
+        assert "2 epochs are trained already" in refused.err
+    assert snapshot(run) == before
+    assert store.summary(run).state is State.FINISHED
+
+
+def test_a_dry_run_shows_where_a_run_would_go_on(kdtui: Kdtui, store: RunStore) -> None:
+    assert kdtui("train", "baseline", "--name", "lost", "--epochs", "1").code == 0
+    gone(record_of(store.find("lost")))
+    before = snapshot(store.find("lost"))
+    looked = kdtui("resume", "lost", "--total-epochs", "2", "--dry-run")
+    assert looked.code == 0
+    assert "resume: goes on after epoch 1" in looked.out
+    assert "WARN last.pth is missing" in looked.out
+    assert snapshot(store.find("lost")) == before
+    assert "WARN last.pth is missing" in kdtui("resume", "lost", "--total-epochs", "2").err
