@@ -18,6 +18,7 @@ from kdtui.engine import torch_file
 from kdtui.engine.file_kinds import refuse_other_kinds
 from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
+from kdtui.store.aside import aside
 from kdtui.store.reading import reading
 
 FORMAT = "kdtui.student/1"
@@ -33,16 +34,16 @@ def save(path: Path, payload: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: It could not be written; the former file survives.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    written = aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        with written.open("wb") as file:
             torch.save(dict(payload), file)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        written.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
-        aside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
         raise _unwritten(path, error) from error
 
 
@@ -54,22 +55,21 @@ def same_as(source: Path, target: Path) -> None:
     Raises:
         CheckpointError: Neither could be made; the former file survives.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    linked = aside(target)
     try:
-        aside.unlink(missing_ok=True)
         try:
-            os.link(source, aside)
+            os.link(source, linked)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            shutil.copyfile(source, aside)
+            shutil.copyfile(source, linked)
         # Two names of one file: a rename would leave both, so the old name goes when it already is that file.
         if target.exists() and target.samefile(source):
-            aside.unlink()
+            linked.unlink()
             return
-        aside.replace(target)
+        linked.replace(target)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        linked.unlink(missing_ok=True)
         raise _unwritten(target, error) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from kdtui.engine.metrics import Scores
 from kdtui.profile import CocoData, Data, FolderData
+from kdtui.store.aside import aside
 from kdtui.store.run import write_atomically
 
 # What touches the training split alone leaves the validation set, and so the teacher's answer, as it is.
@@ -85,20 +85,20 @@ class TeacherCache:
             last: Whether this rank writes the scores, which make the entry valid.
         """
         self._predictions.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._predictions.with_name(f".{self._predictions.name}.{os.getpid()}")
+        written = aside(self._predictions)
         try:
             if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
                 predictions = np.zeros(shape, np.uint8)
                 scores = ask(predictions)
-                with aside.open("wb") as file:
+                with written.open("wb") as file:
                     np.save(file, predictions)
             else:
-                predictions = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
+                predictions = np.lib.format.open_memmap(written, mode="w+", dtype=np.uint8, shape=shape)
                 scores = ask(predictions)
                 predictions.flush()
-            aside.replace(self._predictions)
+            written.replace(self._predictions)
         finally:
-            aside.unlink(missing_ok=True)
+            written.unlink(missing_ok=True)
         if last:
             write_atomically(self._scores, json.dumps(asdict(scores)).encode())
         return scores, predictions

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui import processes
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
+from kdtui.store.aside import GONE, NEW, OWNER, mark, remove_left_in_store
 from kdtui.store.cache import SummaryCache
 from kdtui.store.names import check_name, is_safe, printable
 from kdtui.store.reading import reading
@@ -75,6 +76,7 @@ class RunStore:
         created = time.time_ns()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            remove_left_in_store(self.root)
             aside, path = self._reserve(time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), profile.name)
         except OSError as error:
             raise self._cannot_make(self.root, error) from error
@@ -90,12 +92,15 @@ class RunStore:
                 "resume_from": resume_from,
                 "origin": origin,
             }
+            owner = draft.path / f"{OWNER}{mark()}"
+            owner.touch()
             draft.profile_path.write_bytes(dump(absolute(profile)))
             draft.manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             draft.write_notes(Notes(tuple(dict.fromkeys((*profile.tags, *tags)))))
             for folder in (draft.checkpoints, draft.logs, draft.visualizations, draft.evaluations):
                 folder.mkdir()
             aside.rename(path)
+            (path / owner.name).unlink()
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise self._cannot_make(path, error) from error
@@ -112,7 +117,7 @@ class RunStore:
         count = 1
         while True:
             path = self.root / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")
-            aside = self.root / f".new-{path.name}"
+            aside = self.root / f"{NEW}{path.name}"
             count += 1
             try:
                 aside.mkdir()
@@ -271,7 +276,7 @@ class RunStore:
             if self.summary(run).state in (State.QUEUED, State.RUNNING):
                 raise _still_lives(run)
             check_removable(run)
-            delete(run, self.root / f".gone-{run.id}-{os.getpid()}")
+            delete(run, self.root / f"{GONE}{run.id}-{mark()}")
 
     def _cannot_make(self, path: Path, error: OSError) -> StoreError:
         return StoreError(

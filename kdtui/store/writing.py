@@ -10,6 +10,7 @@ from typing import Self
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, encode
+from kdtui.store.aside import aside
 from kdtui.store.reading import open_file
 
 
@@ -19,17 +20,17 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
     Raises:
         StoreError: The file could not be written; the former one survives.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    written = aside(path)
     try:
-        with aside.open("wb") as file:
+        with written.open("wb") as file:
             file.write(data)
             if fsync:
                 file.flush()
                 os.fsync(file.fileno())
-        aside.replace(path)
+        written.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):  # a read-only disk has no file to take away, and says so here again
-            aside.unlink(missing_ok=True)
+            written.unlink(missing_ok=True)
         raise StoreError(
             "A file could not be written; the former one is unchanged",
             where=path,
