@@ -13,6 +13,10 @@ from kdtui.cli.console import Exit, emit, out, say, table
 from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
+from kdtui.store.names import printable
+from kdtui.wording import mebibytes
+
+_NAMED = 5  # files that a check names; the others are counted
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +92,7 @@ def _described(file: ProfileFile) -> str:
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Check this machine: Python, disk, the run store, the shipped profiles, torch and one step of training."""
-    checks = [_python(), _store(runs_dir), _profiles(), *_engine()]
+    checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_engine()]
     if as_json:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
     else:
@@ -120,6 +124,33 @@ def _store(runs_dir: Path | None) -> dict[str, Any]:
     return _check(
         "run store", free > 1, f"{store.root}: {count} runs, {free:.1f} GiB free", "free some space, or use --runs-dir"
     )
+
+
+def _kept(runs_dir: Path | None) -> dict[str, Any]:
+    """What the checkpoints of the store take, and what killed processes left in it."""
+    from kdtui.store.aside import left_in_store
+    from kdtui.store.checkpoint_files import disk_usage
+
+    store = open_store(runs_dir)
+    try:
+        checkpoints = sum(map(disk_usage, store.runs()))
+    except KdtuiError as error:
+        return _check("checkpoints", False, error.message, error.hint)
+    lines = [f"{mebibytes(checkpoints)} in all runs"]
+    left = left_in_store(store.root)
+    parts = (
+        ([one for one in left if one.ownerless], "left by killed processes; the next training removes them"),
+        (
+            [one for one in left if not one.ownerless],
+            "being written, or of another host and removed once untouched for a day",
+        ),
+    )
+    for found, words in parts:
+        if found:
+            count = "1 file or folder" if len(found) == 1 else f"{len(found)} files or folders"
+            lines.append(f"{count} ({mebibytes(sum(one.bytes for one in found))}) {words}")
+            lines += [f"  {printable(str(one.path))}" for one in found[:_NAMED]]
+    return _check("checkpoints", True, "\n".join(lines))
 
 
 def _profiles() -> dict[str, Any]:

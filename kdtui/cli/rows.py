@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kdtui.wording import number, percent, span
+from kdtui.store.checkpoint_files import disk_usage
+from kdtui.store.run import Run
+from kdtui.wording import mebibytes, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.state import RunSummary
@@ -108,6 +110,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
             teacher += f", mIoU {run.teacher_miou:.4f}"
         if run.teacher_parameters is not None:
             teacher += f", {run.teacher_parameters:,} parameters"
+    kept = disk_usage(Run(run.path))
     lines = [
         ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
         ("next", run.hint),
@@ -127,6 +130,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("seed", None if run.seed is None else str(run.seed)),
         ("tags", ", ".join(run.tags) or None),
         ("notes", run.notes or None),
+        ("checkpoints", mebibytes(kept) if kept else None),
         ("folder", str(run.path)),
     ]
     return [(label, text) for label, text in lines if text is not None]

@@ -55,12 +55,13 @@ def list_runs(
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Show one run: its state, scores, student, teacher, and with --json its resolved profile."""
     from kdtui.cli.rows import run_json
+    from kdtui.store.checkpoint_files import disk_usage
 
     store = open_store(runs_dir)
     found = store.find(run)
     summary = store.summary(found)
     if as_json:
-        emit({**run_json(summary), "profile": found.profile_table()})
+        emit({**run_json(summary), "checkpoint_bytes": disk_usage(found), "profile": found.profile_table()})
         return
     print_run(summary)
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Ask = Callable[..., dict[str, Any]]
 
-# A float32 student, AdamW's two moments and the copy that is written before it replaces the former one.
-_BYTES_PER_PARAMETER = 12
+# In float32: a state with AdamW's two moments, and the weights alone.
+_STATE_BYTES, _WEIGHT_BYTES = 12, 4
 _MOST_CLASS_LIST = 2**20  # bytes, as the engine reads it
 _SPARE_BYTES = 200 * 2**20
 
@@ -266,8 +266,10 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     """Whether the checkpoints of a run fit on the disk of the store."""
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    # Each kept epoch, best and last, and one that is being written.
-    needed = _SPARE_BYTES + (parameters or 30_000_000) * _BYTES_PER_PARAMETER * (keep + 3)
+    # A state for each kept epoch, that of a stop between two and one that is being written; the weights of the best
+    # epoch, those that replace them, and the untrained ones.
+    per_parameter = _STATE_BYTES * (keep + 2) + _WEIGHT_BYTES * 3
+    needed = _SPARE_BYTES + (parameters or 30_000_000) * per_parameter
     text = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
     if free >= needed:
         return Check("disk", True, text)

@@ -105,7 +105,7 @@ def check(file: str, *rest: str) -> dict[str, Any]:
         checks = [*go_on(Run(Path(rest[rest.index("--run") + 1])), rest), *checks]
     doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}] if "doubt" in name else []
     if name.startswith("lost") and "--run" in rest:
-        doubts.append({"code": "checkpoint-passed-over", "message": "last.pth is missing", "hint": None})
+        doubts.append({"code": "checkpoint-passed-over", "message": "last.pth is missing", "hint": "copy it back"})
     return {"checks": checks, "warnings": doubts}
 
 

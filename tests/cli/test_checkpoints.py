@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from kdtui.cli.options import complete_profile
 from kdtui.profile import load
+from kdtui.store.aside import mark
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
 
@@ -155,3 +157,18 @@ def test_doctor_tells_what_is_wrong(kdtui: Kdtui, here: Path, monkeypatch: pytes
     body = kdtui("doctor", "--json")
     assert body.code == 4
     assert {check["name"] for check in body.json["checks"] if not check["ok"]} == {"profiles", "torch"}
+
+
+def test_doctor_shows_the_size_of_checkpoints_and_what_killed_processes_left(kdtui: Kdtui, store: RunStore) -> None:
+    assert kdtui("train", "baseline", "--name", "a", "--epochs", "1").code == 0
+    run = store.find("a")
+    (run.checkpoints / "last.pth").write_bytes(b"x" * 3 * 2**20)
+    assert "MiB in all runs" in kdtui("doctor").out
+    host_and_pid, _, boot = mark().rsplit("-", 2)
+    left = run.checkpoints / f".last.pth.{host_and_pid}-1-{boot}.tmp"
+    left.write_bytes(b"x" * 2 * 2**20)
+    told = kdtui("doctor").out
+    assert "1 file or folder (2.0 MiB) left by killed processes" in told
+    assert left.name in told
+    assert re.search(r"checkpoints +3\.0 MiB", kdtui("show", "a").out)
+    assert kdtui("show", "a", "--json").json["checkpoint_bytes"] >= 3 * 2**20
