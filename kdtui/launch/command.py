@@ -42,6 +42,17 @@ def engine_command(verb: str, *arguments: str) -> list[str]:
     return [*words, verb, *arguments]
 
 
+def check_program() -> None:
+    """Refuse an engine whose program is not on this machine.
+
+    Raises:
+        LaunchError: It is missing.
+    """
+    program = engine_command("train")[0]
+    if processes.program(program) is None:
+        raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
+
+
 def cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):

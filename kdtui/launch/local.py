@@ -19,7 +19,7 @@ from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives
-from kdtui.launch.command import ENGINE, engine_command
+from kdtui.launch.command import check_program
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
 from kdtui.store.identity import hostname
@@ -52,9 +52,7 @@ class LocalLauncher:
             LaunchError: The run lives, asks for devices that are not here, or its supervisor did not come up.
         """
         device, devices, names = _devices(run)
-        program = engine_command("train", str(run.path))[0]
-        if processes.program(program) is None:
-            raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
+        check_program()
         machine_folder().close()  # where it cannot be used, nothing is started that would fail there
         try:
             lock = _lock(run)

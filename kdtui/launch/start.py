@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import LaunchError, UsageError
 from kdtui.launch.choices import owner
-from kdtui.launch.command import ask, reported
+from kdtui.launch.command import ask, check_program, reported
 from kdtui.launch.launcher import launcher_for
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.store.state import LIVE
@@ -75,6 +75,7 @@ def resume(
         launcher.launch(run, total_epochs=total_epochs)
 
     if store.summary(run).state not in LIVE:
+        check_program()
         check_places(run, now.profile, "resume", ("train", "val"), teacher=True)
         going = _checked(run, now, total_epochs)
     elif dry_run or sets:

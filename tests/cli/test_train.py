@@ -184,11 +184,12 @@ def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> N
         time.sleep(0.02)
     kdtui("stop", run)
     wait_for(store, run, State.STOPPED)
-    done = kdtui("resume", "slow", "--total-epochs", "2")
+    epochs = json.loads(store.find(run).last.read_text())["step"] // 2 + 1
+    done = kdtui("resume", "slow", "--total-epochs", str(epochs))
     assert done.code == 0, done.err
     assert "from step" in done.err
     summary = store.summary(store.find(run))
-    assert (summary.state, summary.attempt, summary.epochs) == (State.FINISHED, 2, 2)
+    assert (summary.state, summary.attempt, summary.epochs) == (State.FINISHED, 2, epochs)
     assert len(store.runs()) == 1
 
 
