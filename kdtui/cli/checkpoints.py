@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 
 from kdtui.cli.console import emit, fields, out, say, table
 from kdtui.cli.options import (
+    Filter,
     Json,
     MovedSets,
     RunsDir,
@@ -38,12 +39,15 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    what: Annotated[
-        str,
+    sources: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="RUN|CHECKPOINT", help="A run's best checkpoint, or a file.", autocompletion=complete_run
+            metavar="[RUN|CHECKPOINT]",
+            help="Best checkpoints of runs (all runs of a name), or files; none with --filter.",
+            autocompletion=complete_run,
         ),
-    ],
+    ] = None,
+    expression: Filter = "",
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="Data to evaluate on; default: the run's own.", autocompletion=complete_profile),
@@ -53,39 +57,58 @@ def evaluate(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Score a checkpoint on a split of the data."""
-    from kdtui.launch.choices import best_of, source
+    """Score checkpoints on a split of the data."""
+    from kdtui.launch.choices import expand
 
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
     store = open_store(runs_dir)
+    # Every one is looked up first: a typo in the third evaluates none of them.
+    subjects = [
+        _subject(text, store, profile is not None) for text in dict.fromkeys(expand(sources or [], store, expression))
+    ]
+    answers = []
+    for run, path in subjects:
+        if profile is not None:
+            answer = _evaluate_on(profile, path, split, sets or [])
+        else:
+            assert run is not None
+            answer = evaluate_run(run, split, path, sets or [])
+        answers.append({"run": None if run is None else run.id, **answer} if len(subjects) > 1 else answer)
+        if as_json:
+            continue
+        if len(subjects) > 1:
+            out(str(path) if run is None else run.id)
+        _print_scores(answer, split)
+    if as_json:
+        emit(answers if len(subjects) > 1 else answers[0])
+
+
+def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Path]:
+    """The run, where there is one, and the checkpoint of a RUN|CHECKPOINT argument."""
+    from kdtui.launch.choices import best_of, source
+
     try:
-        found = source(what, store)
+        found = source(text, store)
     except RunNotFound as error:
         raise RunNotFound(
-            f"'{what}' is neither a checkpoint nor a run", where=error.where, allowed=error.allowed, hint=error.hint
+            f"'{text}' is neither a checkpoint nor a run", where=error.where, allowed=error.allowed, hint=error.hint
         ) from error
     if found.note:
         say(found.note)
-    run = found.run
-    if found.path is not None:
-        path = found.path
-    else:
-        assert run is not None
-        path = best_of(run)
-    if profile is not None:
-        answer = _evaluate_on(profile, path, split, sets or [])
-    elif run is not None:
-        answer = evaluate_run(run, split, path, sets or [])
-    else:
+    if found.path is None:
+        assert found.run is not None
+        return found.run, best_of(found.run)
+    if found.run is None and not has_data:
         raise UsageError(
             "this checkpoint is no run of ours, so its data are not known",
-            where=path,
+            where=found.path,
             hint="--profile NAME says what to evaluate on",
         )
-    if as_json:
-        emit(answer)
-        return
+    return found.run, found.path
+
+
+def _print_scores(answer: Mapping[str, Any], split: str) -> None:
     if answer.get("note"):
         say(str(answer["note"]))
     out(f"{split}  mIoU {number(answer.get('miou'))}  over {answer.get('samples', '?')} samples")

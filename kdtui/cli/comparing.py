@@ -13,7 +13,7 @@ import typer
 
 from kdtui.cli.console import columns, emit, out, say, table
 from kdtui.cli.layout import blocks
-from kdtui.cli.options import Json, RunNames, RunsDir, Wide, complete_run, open_store
+from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, complete_run, one_form, open_store
 from kdtui.errors import StoreError, UsageError
 from kdtui.wording import clean, jsonable
 
@@ -45,7 +45,8 @@ def register(app: typer.Typer) -> None:
 
 
 def compare_runs(
-    runs: RunNames,
+    runs: ChosenRuns = None,
+    expression: Filter = "",
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +57,9 @@ def compare_runs(
             show_default=False,
         ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="How to write it; default table.", show_default=False)
+    ] = None,
     pareto: Annotated[
         Cost | None,
         typer.Option(
@@ -66,23 +69,26 @@ def compare_runs(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it to this file.", show_default=False)
+        Path | None, typer.Option("--to", "-o", "--output", help="Write it to this file.", show_default=False)
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Compare runs; also keeps experiment_runs.json and experiment_comparison.csv in the run store."""
+    form = one_form(form, Format.json if as_json else None, Format.table)
+    from kdtui.launch.choices import expand
+
     store = open_store(runs_dir)
-    found = store.find_all(runs)
+    found = store.find_all(expand(runs or [], store, expression))
     base = None if baseline is None else store.find(baseline)
     if base is not None and base not in found:
         found.append(base)
     if pareto is not None:
-        _pareto(store, found, pareto, Format.json if as_json else form, output, wide=wide)
+        _pareto(store, found, pareto, form, output, wide=wide)
         return
     comparison = comparison_of(store, found, None if base is None else base.id)
-    write_comparison(comparison, Format.json if as_json else form, output, wide=wide)
+    write_comparison(comparison, form, output, wide=wide)
 
 
 def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, output: Path | None, *, wide: bool) -> None:
@@ -91,9 +97,7 @@ def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, outp
     from kdtui.compare.pareto import to_json
 
     if output is not None or form not in (Format.table, Format.json):
-        raise UsageError(
-            "--pareto is written as a table or as JSON", allowed="--format table, --format json, no --output"
-        )
+        raise UsageError("--pareto is written as a table or as JSON", allowed="--format table, --format json, no --to")
     found = pareto(entries_of(store, runs), cost.value)
     if form is Format.json:
         emit(to_json(found))
@@ -141,9 +145,9 @@ def write_comparison(comparison: Comparison, form: Format, output: Path | None =
     if output is not None:
         text = render(comparison, Format.markdown if form is Format.table else form)
         if not output.parent.is_dir():
-            raise UsageError("the folder of --output does not exist", where=output.parent, hint="make it first")
+            raise UsageError("the folder of --to does not exist", where=output.parent, hint="make it first")
         if output.is_dir():
-            raise UsageError("--output is a folder", where=output, allowed="a file", hint="name a file in it")
+            raise UsageError("--to is a folder", where=output, allowed="a file", hint="name a file in it")
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is Format.table:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdtui.cli.console import Exit, emit, out, report, say
-from kdtui.cli.options import Json, MovedSets, RunsDir, complete_encoder, complete_profile, complete_run, open_store
+from kdtui.cli.options import (
+    Filter,
+    Json,
+    MovedSets,
+    RunsDir,
+    complete_encoder,
+    complete_profile,
+    complete_run,
+    open_store,
+)
 from kdtui.errors import Interrupted, KdtuiError
 from kdtui.exports import PRECISIONS, ExportOptions, lines_of, option
 from kdtui.wording import clean
@@ -34,9 +43,14 @@ def _said(name: str) -> str:
 
 def export(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN|CHECKPOINT", help="Runs, or checkpoint files.", autocompletion=complete_run),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN|CHECKPOINT]",
+            help="Runs (all runs of a name), or checkpoint files; none with --filter.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    expression: Filter = "",
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,7 +75,7 @@ def export(
     limit: Annotated[float, typer.Option("--limit", help=_said("limit"))] = 1.0,
     folder: Annotated[
         Path | None,
-        typer.Option("--to", metavar="FOLDER", help="Where the files go; default: beside the checkpoint."),
+        typer.Option("--to", "-o", metavar="FOLDER", help="Where the files go; default: beside the checkpoint."),
     ] = None,
     sets: MovedSets = None,
     classes: Annotated[
@@ -87,6 +101,7 @@ def export(
     runs_dir: RunsDir = None,
 ) -> None:
     """Write checkpoints as ONNX, verified against torch on the validation images before the file exists."""
+    from kdtui.launch.choices import expand
     from kdtui.launch.exporting import Foreign, order, with_precision
 
     store = open_store(runs_dir)
@@ -109,7 +124,7 @@ def export(
     foreign = Foreign(task, architecture, encoder, names, profile)
     orders = [
         order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder, sets=sets or [])
-        for source in dict.fromkeys(sources)
+        for source in dict.fromkeys(expand(sources or [], store, expression))
         for wanted in dict.fromkeys(precision or ["fp32"])
     ]
     for note in dict.fromkeys(wanted.note for wanted in orders if wanted.note):

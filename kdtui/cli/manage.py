@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kdtui.cli.console import Exit, say
-from kdtui.cli.options import RunName, RunNames, RunsDir, open_store
+from kdtui.cli.options import ChosenRuns, Filter, RunName, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted, KdtuiError, UsageError
 from kdtui.wording import clean, is_utf8
 
@@ -23,17 +23,23 @@ def register(app: typer.Typer) -> None:
 
 
 def stop(
-    runs: RunNames,
+    runs: ChosenRuns = None,
+    expression: Filter = "",
     kill: Annotated[bool, typer.Option("--kill", help="End all its processes at once; nothing is saved.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Ask runs to save their state and end."""
     from kdtui.cli.console import report
+    from kdtui.launch.choices import expand
     from kdtui.launch.launcher import launcher_for
+    from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)
     # Every name is looked up first: a typo in the third stops none of them.
-    found = store.find_all(runs)
+    chosen = expand(runs or [], store, expression)
+    found = store.find_all(chosen)
+    if expression or len(chosen) > len(runs or []):  # of the runs of a name or a filter those that can be stopped
+        found = [run for run, row in zip(found, store.summaries(found), strict=True) if row.state in LIVE] or found
     code = Exit.OK
     for run in found:
         try:

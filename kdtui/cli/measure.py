@@ -10,7 +10,7 @@ import typer
 
 from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
-from kdtui.cli.options import Json, RunNames, RunsDir, Wide, open_store
+from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, one_form, open_store
 from kdtui.errors import Interrupted
 from kdtui.measurement import MeasureOptions
 from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, ratio
@@ -23,6 +23,14 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+class Format(StrEnum):
+    """How measurements are written."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
 _USUAL = MeasureOptions()
 
 
@@ -32,7 +40,8 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
-    runs: RunNames,
+    runs: ChosenRuns = None,
+    expression: Filter = "",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images of the larger call.")] = _USUAL.batch,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = _USUAL.repeats,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = _USUAL.warmup,
@@ -40,27 +49,34 @@ def measure(
         int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")
     ] = _USUAL.threads,
     device: Annotated[Device, typer.Option("--device", help="Where latency is measured.")] = Device.cpu,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="One table of all networks, for a README, instead of one for each run.")
-    ] = False,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="How to write it; default table. markdown: one table of all networks.", show_default=False
+        ),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Measure size and latency of students beside their teachers, with the device to itself."""
+    from kdtui.launch.choices import expand
     from kdtui.launch.measuring import measure
 
+    written = one_form(form, Format.markdown if markdown else None, Format.table)
+    written = one_form(written if form or markdown else None, Format.json if as_json else None, Format.table)
     store = open_store(runs_dir)
-    found = store.find_all(runs)
+    found = store.find_all(expand(runs or [], store, expression))
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
     try:
         answers = measure(store.root, found, how, heard=teller())
     except KeyboardInterrupt as error:
         raise Interrupted("cancelled; nothing was measured") from error
-    if as_json:
+    if written is Format.json:
         emit(answers)
         return
-    if markdown:
+    if written is Format.markdown:
         print(clean(as_markdown(answers)))
         return
     for place, answer in enumerate(answers.values()):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -22,6 +24,7 @@ RunsDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Write JSON with stable keys.")]
 
 
+_ID = re.compile(r"\d{8}-\d{6}-(?P<name>.+?)(-\d+)?")
 _GIVEN_TWICE = {
     "--seed": "one run per seed: repeat the command with each --seed; --detach queues the runs",
     "--filter": "one --filter takes all terms, as in 'T>=4 miou>.65'",
@@ -42,7 +45,7 @@ class Command(TyperCommand):
             counts = Counter(param for param in order if _takes_one_value(param))
             for param, count in counts.items():
                 if count > 1:
-                    name = max(param.opts, key=len)
+                    name = next((flag for flag in param.opts if flag.startswith("--")), param.opts[0])
                     raise UsageError(
                         f"{name} is given {count} times and takes one value",
                         found=" ".join(args),
@@ -95,6 +98,20 @@ Wide = Annotated[
 ]
 
 
+_Form = TypeVar("_Form", bound=StrEnum)
+
+
+def one_form(chosen: _Form | None, flag: _Form | None, usual: _Form) -> _Form:
+    """The format that ``--format`` and a flag of its own, as ``--json``, mean together.
+
+    Raises:
+        UsageError: They mean two.
+    """
+    if chosen is not None and flag is not None and chosen is not flag:
+        raise UsageError(f"--format {chosen} and --{flag} exclude each other", hint="keep one of them")
+    return chosen or flag or usual
+
+
 def open_store(runs_dir: Path | None) -> RunStore:
     """The run store, looking at real processes."""
     from kdtui.launch.alive import probe
@@ -105,7 +122,7 @@ def open_store(runs_dir: Path | None) -> RunStore:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Run ids that begin like this, ``latest`` and names; the folders alone are read."""
+    """``latest``, names and ids of runs that begin like this, newest first; the folders alone are read."""
     from kdtui.errors import StoreError
     from kdtui.store.names import printable
     from kdtui.store.store import RunStore
@@ -114,7 +131,15 @@ def complete_run(incomplete: str) -> list[str]:
         ids = [printable(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
     except StoreError:  # Tab has no place to tell it; the command itself will
         ids = []
-    return [word for word in ["latest", *reversed(ids)] if word.startswith(incomplete)]
+    ids.reverse()
+    names = dict.fromkeys(_name_in(run_id) for run_id in ids)
+    return [word for word in dict.fromkeys(["latest", *names, *ids]) if word and word.startswith(incomplete)]
+
+
+def _name_in(run_id: str) -> str:
+    """The name in an id, without the counter of runs made in one second, which a name may end in too."""
+    match = _ID.fullmatch(run_id)
+    return "" if match is None else match["name"]
 
 
 def complete_profile(incomplete: str) -> list[str]:
@@ -131,6 +156,10 @@ def complete_encoder(incomplete: str) -> list[str]:
     return [encoder.name for encoder in encoders() if encoder.name.startswith(incomplete)]
 
 
+Filter = Annotated[
+    str,
+    typer.Option("--filter", metavar="EXPR", help="Runs that match, as in 'student:b0 T>=4'.", show_default=False),
+]
 RunName = Annotated[
     str,
     typer.Argument(
@@ -141,5 +170,13 @@ RunNames = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN", help="Exact ids, 'latest', exact names, or unique id prefixes.", autocompletion=complete_run
+    ),
+]
+ChosenRuns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="Ids, 'latest', names (all runs of a name), or unique id prefixes; none with --filter.",
+        autocompletion=complete_run,
     ),
 ]

@@ -40,6 +40,9 @@ Alpha = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="training.epochs.", show_default=False)]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="training.batch_size.", show_default=False)]
+LearningRate = Annotated[
+    float | None, typer.Option("--lr", "--learning-rate", help="training.learning_rate.", show_default=False)
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training.", show_default=False)]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run.", show_default=False)]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag for the run; repeatable.")]
@@ -69,6 +72,7 @@ def train(
     teacher_checkpoint: Annotated[
         str | None,
         typer.Option(
+            "--teacher",
             "--teacher-checkpoint",
             metavar="CKPT|RUN",
             help="Distil from this checkpoint, or from the best one of a run.",
@@ -84,6 +88,7 @@ def train(
     ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
     seed: Seed = None,
     name: Name = None,
     tag: Tags = None,
@@ -123,7 +128,7 @@ def train(
             hint="kdtui export RUN exports it once it is finished",
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
-    short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name)
+    short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name, learning_rate)
     own_sets = [*short.sets(), *(sets or [])]
     if skip_training:
         from kdtui.cli.comparing import evaluate_newest
@@ -170,7 +175,11 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            "--teacher", metavar="CKPT|RUN", help="The teacher: a checkpoint or a run.", autocompletion=complete_run
+            "--teacher",
+            "--teacher-checkpoint",
+            metavar="CKPT|RUN",
+            help="The teacher: a checkpoint or a run.",
+            autocompletion=complete_run,
         ),
     ],
     student: Annotated[
@@ -190,6 +199,7 @@ def distill(
     alpha: Alpha = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
     seed: Seed = None,
     name: Name = None,
     tag: Tags = None,
@@ -206,7 +216,7 @@ def distill(
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
-    short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name).sets()
+    short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name, learning_rate).sets()
     if profile is not None:
         prepared = prepare(profile, [*short, *(sets or [])], chosen)
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdtui.errors import RunNotFound, UsageError
+from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import expanded
 from kdtui.wording import clean, is_utf8
 
@@ -102,6 +102,60 @@ def _of_path(path: Path) -> Source:
     return Source(owner(path), path)
 
 
+def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[str]:
+    """RUN arguments of which each means one run or one file: a name of several runs stands for all of them.
+
+    Args:
+        texts: As written; none with an ``expression`` means every run.
+        store: Where runs are looked for.
+        expression: A filter that every run has to match.
+
+    Raises:
+        UsageError: Nothing is named, or nothing matches.
+        AmbiguousRun: Several runs begin with a text that is no name.
+        FilterError: The filter cannot be read.
+    """
+    from kdtui.store.filter import parse
+
+    if not texts and not expression:
+        raise UsageError("no run is named", hint="name a run, or choose runs with --filter EXPR")
+    matches = parse(expression)
+    rows = store.summaries() if expression else []
+    matching = {row.path.name for row in rows if matches(row)}
+    if expression and not texts:
+        chosen = [row.path.name for row in rows if row.path.name in matching]
+    else:
+        chosen = _each_run(texts, store)
+        if expression:
+            chosen = [one for one in chosen if not is_path(one) and store.find(one).id in matching]
+    if not chosen:
+        raise UsageError(
+            "no run matches the filter", found=expression, hint="kdtui runs --filter EXPR lists those that do"
+        )
+    return chosen
+
+
+def _each_run(texts: Sequence[str], store: RunStore) -> list[str]:
+    try:
+        store.find_all(texts)
+    except (AmbiguousRun, RunNotFound):
+        return [one for text in texts for one in _each(text, store)]
+    return list(texts)
+
+
+def _each(text: str, store: RunStore) -> list[str]:
+    try:
+        store.find(text)
+    except AmbiguousRun:
+        named = [row.path.name for row in store.summaries() if row.name == text]
+        if not named:  # the beginning of several ids
+            raise
+        return named
+    except RunNotFound:  # a file, or what the command itself reports
+        pass
+    return [text]
+
+
 @dataclass(frozen=True)
 class TeacherChoice:
     """A teacher: a checkpoint, and the run it came from when it is one of ours.
@@ -130,6 +184,7 @@ class Shorthands:
     batch_size: int | None = None
     seed: int | None = None
     name: str | None = None
+    learning_rate: float | None = None
 
     def sets(self) -> list[str]:
         """The same as ``--set`` texts."""
@@ -139,6 +194,7 @@ class Shorthands:
             "student.encoder": self.student_encoder,
             "training.epochs": self.epochs,
             "training.batch_size": self.batch_size,
+            "training.learning_rate": self.learning_rate,
             "seed": self.seed,
             "name": self.name,
         }
@@ -229,7 +285,7 @@ def ready(profile: Profile) -> Profile:
             f"profile '{profile.name}' distils but names no teacher",
             where="teacher.checkpoint",
             allowed="a checkpoint or a run",
-            hint="--teacher-checkpoint CKPT|RUN, or --set distillation.enabled=false to train the student alone",
+            hint="--teacher CKPT|RUN, or --set distillation.enabled=false to train the student alone",
         )
     return profile
 

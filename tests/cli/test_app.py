@@ -87,7 +87,7 @@ def single_options() -> list[tuple[str, str]]:
     """Every option of every command that takes one value: command and option."""
     group = typer.main.get_command(app)
     return [
-        (name, max(param.opts, key=len))
+        (name, next(flag for flag in param.opts if flag.startswith("--")))
         for name, command in sorted(group.commands.items())  # type: ignore[attr-defined]
         for param in command.params
         if param.param_type_name == "option" and not param.multiple and not param.is_flag
@@ -141,7 +141,8 @@ def test_a_failure_of_the_machine_is_no_traceback(kdtui: Kdtui, store: RunStore,
 
 def test_completion_offers_runs_profiles_and_encoders(store: RunStore) -> None:
     run = store.create(load("baseline", ["name=one"]))
-    assert complete_run("") == ["latest", run.id]
+    assert complete_run("") == ["latest", "one", run.id]
+    assert complete_run("o") == ["one"]
     assert complete_run(run.id[:5]) == [run.id]
     assert complete_run("zzz") == []
     assert "baseline" in complete_profile("base")

@@ -135,7 +135,7 @@ def test_paths_in_the_runs_profile_are_absolute(kdtui: Kdtui, store: RunStore, h
 def test_distilling_without_a_teacher_is_refused_before_anything_is_made(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("train", "baseline", "distill-b0-from-b3", "--epochs", "1")
     assert done.code == 2
-    assert "--teacher-checkpoint" in done.err
+    assert "--teacher CKPT|RUN" in done.err
     assert store.runs() == []
 
 
