@@ -86,7 +86,8 @@ class History:
     def extend(self, events: Iterable[Event]) -> None:
         """Take in what came next."""
         for event in events:
-            self.last_event = event.time
+            if not (isinstance(event, Exited) and self.word is not None):
+                self.last_event = event.time
             match event:
                 case Measured():
                     self._measure(event)

@@ -133,6 +133,8 @@ def _newest(lines: list[bytes]) -> Scan:
                 within = False
         elif within:
             _speak(found, event)
+    if found.word is not None and found.exited is not None:
+        found.last_event = found.word.time  # the training ended there; its processes ended some time later
     earliest = decode(first) if first is not None else None
     if isinstance(earliest, Measured) and last is not None and last.step > earliest.step:
         found.seconds_per_step = (last.time - earliest.time) / (last.step - earliest.step)

@@ -4,12 +4,13 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kdtui.events import Event, Exited, Failed, Finished, Measured, Stopped, Warned
+from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Stopped, Warned
 from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
 from kdtui.store.history import History
@@ -56,6 +57,16 @@ def test_the_tail_tells_what_the_whole_file_tells(run: Run, steps: int) -> None:
     assert (row.parameters, row.teacher_miou, row.teacher_parameters) == (100, 0.8, 300)
     assert row.started == 101.0
     assert row.last_event == whole.last_event
+
+
+def test_a_run_ended_when_its_training_did_however_long_its_processes_took(run: Run) -> None:
+    events = [queued(), started(), replace(Finished(5, 1), time=200.0)]
+    for last in ((), (replace(Exited(1, 0), time=205.0),)):
+        run.events_path.unlink(missing_ok=True)
+        write(run, [*events, *last])
+        assert look(run).last_event == History(Tail(run.events_path).read()).last_event == 200.0
+    write(run, [replace(Queued(2, "cpu"), time=300.0)])
+    assert look(run).last_event == History(Tail(run.events_path).read()).last_event == 300.0
 
 
 def test_the_end_is_found_at_every_size_of_the_file(run: Run) -> None:
