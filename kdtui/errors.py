@@ -23,11 +23,17 @@
 An error says five things, each on its own line when present: what is wrong, where, what was found, what is
 allowed, and (``hint``) the next command. Faces print :attr:`KdtuiError.message` and :attr:`KdtuiError.hint`;
 the engine writes the same two into its ``failed`` event.
+
+A hint names whole commands, or options that each command has in which the error can occur. ``--set KEY=VALUE`` may
+stand in any hint: faces without that option show it as an entry of the profile, see :func:`hint_for_profiles`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Self
+
+_SETTING = re.compile(r"(kdtui [^`;]*)|--set (\S+=[^\s;,`]+)")  # not within a whole command
 
 
 class KdtuiError(Exception):
@@ -67,6 +73,11 @@ class KdtuiError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  next: {self.hint}"
+
+
+def hint_for_profiles(hint: str) -> str:
+    """A hint for a place without ``--set``: what it would set is named as an entry of the profile."""
+    return _SETTING.sub(lambda match: match[1] or f"{match[2]} in the profile", hint)
 
 
 class UsageError(KdtuiError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdtui.cli.console import Exit, emit, out, say, table
+from kdtui.cli.console import Exit, emit, next_step, out, say, table
 from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
@@ -99,7 +99,7 @@ def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
         for check in checks:
             out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['message']}", prose=True)
             if check.get("hint") and not check["ok"]:
-                out(f"     next: {check['hint']}", prose=True)
+                out(f"     next: {next_step(check['hint'])}", prose=True)
     if not all(check["ok"] for check in checks):
         raise typer.Exit(Exit.ENGINE)
 

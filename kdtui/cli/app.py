@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import kdtui
 from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, manage, measure, runs, training
-from kdtui.cli.console import Exit, open_streams, report
+from kdtui.cli.console import Exit, open_streams, report, running
 from kdtui.cli.options import Command
 from kdtui.errors import KdtuiError, LaunchError
 from kdtui.wording import clean
@@ -43,6 +43,12 @@ class Commands(TyperGroup):
         """Parse the options before the command."""
         with _clean_errors():
             return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; hints are worded for its options."""
+        name, command, rest = super().resolve_command(ctx, args)
+        running(word for parameter in (command.params if command else ()) for word in parameter.opts)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; no traceback for what a person or a machine can cause."""

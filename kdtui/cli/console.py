@@ -7,16 +7,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from kdtui.cli.layout import lay_out, paragraph, words
-from kdtui.errors import KdtuiError
+from kdtui.errors import KdtuiError, hint_for_profiles
 from kdtui.wording import clean, jsonable, width
 
 _STATE_COLOURS = {"▶": "36", "✓": "32", "✗": "31", "■": "33", "…": "34", "?": "35"}
+
+_running: ContextVar[frozenset[str]] = ContextVar("options of the command that runs", default=frozenset())
 
 
 class Exit(IntEnum):
@@ -81,7 +84,17 @@ def report(error: KdtuiError) -> None:
         text = f"\x1b[31merror\x1b[0m{text.removeprefix('error')}"
     print(text, file=sys.stderr, flush=True)
     if error.hint:
-        say(f"  next: {error.hint}")
+        say(f"  next: {next_step(error.hint)}")
+
+
+def next_step(hint: str) -> str:
+    """A hint in the words of the command that runs now."""
+    return hint if "--set" in _running.get() else hint_for_profiles(hint)
+
+
+def running(options: Iterable[str]) -> None:
+    """Take note of the options that the command has which runs from now on."""
+    _running.set(frozenset(options))
 
 
 def _colours(stream: Any) -> bool:

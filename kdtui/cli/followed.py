@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kdtui.cli.console import next_step
 from kdtui.events import Measured, Started, Warned
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
@@ -71,7 +72,7 @@ def started_line(event: Started) -> str:
 
 def warning_line(event: Warned) -> str:
     """A warning with what to do about it."""
-    return f"warning: {event.message}" + (f"\n  next: {event.hint}" if event.hint else "")
+    return f"warning: {event.message}" + (f"\n  next: {next_step(event.hint)}" if event.hint else "")
 
 
 def ending(summary: RunSummary) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kdtui.cli.console import next_step
 from kdtui.store.checkpoint_files import disk_usage
 from kdtui.store.run import Run
 from kdtui.wording import mebibytes, number, percent, span
@@ -94,7 +95,7 @@ def run_row(run: RunSummary) -> list[str]:
 
 def warning_text(warning: Mapping[str, str | None]) -> str:
     """A warning with what to do about it, on one line."""
-    return f"{warning['message']}" + (f"; {warning['hint']}" if warning["hint"] else "")
+    return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
 
 
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
@@ -113,7 +114,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     kept = disk_usage(Run(run.path))
     lines = [
         ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
-        ("next", run.hint),
+        ("next", run.hint and next_step(run.hint)),
         *(("warning", warning_text(warning)) for warning in run.warnings),
         ("epoch", epoch),
         ("student", student),

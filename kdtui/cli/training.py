@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import Exit, emit, out, report, say
+from kdtui.cli.console import Exit, emit, next_step, out, report, say
 from kdtui.cli.export import export_best
 from kdtui.cli.options import (
     Json,
@@ -356,7 +356,7 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
     for summary in summaries:
         if summary.state in (State.FAILED, State.LOST):
             if summary.hint:
-                say(f"  next: {summary.hint}")
+                say(f"  next: {next_step(summary.hint)}")
             say(f"kdtui logs {summary.id} shows what it wrote")
         elif summary.state is State.STOPPED:
             say(f"kdtui resume {summary.id} continues it")
@@ -388,8 +388,8 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
             if to_stdout or not check.ok:
                 write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
                 if check.hint and not check.ok:
-                    write(f"       next: {check.hint}")
+                    write(f"       next: {next_step(check.hint)}")
         for warning in run.warnings:
             write(f"  WARN {warning.message}")
             if warning.hint:
-                write(f"       next: {warning.hint}")
+                write(f"       next: {next_step(warning.hint)}")

@@ -80,7 +80,7 @@ def no_teacher() -> TeacherError:
         "distillation is on, but there is no teacher",
         where="teacher.checkpoint",
         allowed="a checkpoint, or distillation.enabled = false",
-        hint="--teacher-checkpoint FILE|RUN; kdtui teachers lists some",
+        hint="`kdtui train PROFILE --teacher-checkpoint FILE|RUN`; `kdtui teachers` lists some",
     )
 
 

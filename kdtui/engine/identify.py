@@ -21,7 +21,7 @@ from kdtui.engine.encoder_table import RGB, Match, Shapes, find_encoders, resemb
 from kdtui.errors import TeacherError
 
 _ENCODER = "encoder."
-_DECIDE = "say what it is: --encoder NAME, --architecture NAME (teacher.encoder, teacher.architecture in a profile)"
+_DECIDE = "teacher.encoder and teacher.architecture in a profile; try: `kdtui inspect FILE --encoder NAME`"
 # Settings that change what a network computes without a trace in its tensors; a config beside them tells.
 _TRACELESS = (
     "decoder_interpolation",
@@ -118,7 +118,9 @@ def _decoder(contents: Contents, given: str | None) -> Decoder:
             where=contents.file,
             found=given or f"decoder keys {', '.join(keys[:3])} …",
             allowed=", ".join(ARCHITECTURES),
-            hint=f"did you mean {nearest[0]}?" if nearest else "say it: --architecture NAME",
+            hint=f"did you mean {nearest[0]}?"
+            if nearest
+            else "teacher.architecture in a profile; try: `kdtui inspect FILE --architecture NAME`",
         )
     try:
         decoder = read_decoder(architecture, contents.state)
@@ -182,7 +184,7 @@ def _only_name(contents: Contents, matches: list[Match]) -> str:
         where=contents.file,
         found=", ".join(names) or found + (f", not unlike {', '.join(similar)}" if similar else ""),
         allowed="the name that it was built with",
-        hint=f"say which: --encoder {[*names, *similar, 'tu-NAME'][0]} (teacher.encoder in a profile)",
+        hint=f"teacher.encoder in a profile; try: `kdtui inspect FILE --encoder {[*names, *similar, 'tu-NAME'][0]}`",
     )
 
 

@@ -257,7 +257,7 @@ def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, cla
         raise CheckpointError(
             "this is no checkpoint of kdtui, so there is nothing to resume",
             where=path,
-            hint="a foreign checkpoint can be a teacher: --teacher-checkpoint FILE",
+            hint="a foreign checkpoint can be a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
         )
     names = start.get("classes", list(classes))
     # Not reordered as a teacher is: the optimizer's state and the scores so far belong to this order too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
+from tests.test_hints import options, unknown_options
+from tests.waiting import finished
 
 ENGINE = Path(__file__).with_name("engine.py")
 
@@ -68,6 +71,8 @@ def kdtui() -> Kdtui:
         result = CliRunner().invoke(app, list(arguments), input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
+        for hint in re.findall(r"next: (.*)", result.stderr) if arguments and arguments[0] in options() else ():
+            assert not list(unknown_options(hint, arguments[:1], also="")), hint
         return Done(result.exit_code, result.stdout, result.stderr)
 
     return call
@@ -79,15 +84,15 @@ def process() -> Kdtui:
 
     def call(*arguments: str, **environment: str) -> Done:
         argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", *arguments]
-        done = subprocess.run(
+        started = subprocess.Popen(
             argv,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=60,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        out, err = finished(started)
+        return Done(started.returncode, out, err)
 
     return call

@@ -47,6 +47,9 @@ def _field(kind: str, name: str) -> st.SearchStrategy[Any]:
         return st.lists(hostile.texts, max_size=2).map(tuple)
     if kind == "Mapping[str, float]":
         return st.dictionaries(hostile.texts, hostile.floats, max_size=3)
+    if kind == "tuple[Mapping[str, str | None], ...]":
+        warning = st.fixed_dictionaries({"code": hostile.texts, "message": hostile.texts, "hint": hostile.texts})
+        return st.lists(warning, max_size=2).map(tuple)
     assert kind == "tuple[int, ...] | int | None", kind
     return st.one_of(st.none(), hostile.integers)
 

@@ -102,7 +102,7 @@ def _check_size(size: Size, source: Source) -> None:
             where="--height, --width",
             found=str(size),
             allowed=f"multiples of {source.stride}",
-            hint="--dynamic all takes images of any size: it pads them and crops the answer",
+            hint="`kdtui export RUN --dynamic all` takes images of any size: it pads them and crops the answer",
         )
 
 
@@ -121,7 +121,7 @@ def _check_any_size(size: Size, source: Source) -> None:
             where="--dynamic",
             found=found,
             allowed="batch, none",
-            hint="kdtui export RUN --dynamic batch; --height and --width choose another size than the trained one",
+            hint="`kdtui export RUN --dynamic batch`; for another size `kdtui export RUN --height H --width W`",
         )
 
 
@@ -142,7 +142,7 @@ def _told(target: Path) -> Iterator[None]:
             "the export failed; a former one is unchanged",
             where=target.name,
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:400]}",
-            hint="another --precision or --opset, or without --slim",
+            hint="another precision or opset, not slimmed: `kdtui export RUN --precision fp32 --opset N`",
         ) from error
 
 
@@ -152,7 +152,7 @@ def _unwritten(target: Path, error: OSError) -> ExportError:
         "the export could not be written; a former one is unchanged",
         where=target,
         found=f"{error.strerror or error}; {free / 2**20:,.0f} MiB free",
-        hint="free some space, or choose another place with --to FOLDER",
+        hint="free some space, or `kdtui export RUN --to FOLDER`",
     )
 
 

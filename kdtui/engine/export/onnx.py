@@ -53,7 +53,7 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
             "the exporter wrote another opset than was asked for",
             found=written,
             allowed=options.opset,
-            hint=f"--opset {written}",
+            hint=f"`kdtui export RUN --opset {written}`",
         )
     return exporter
 
@@ -142,9 +142,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _unsupported(reasons: str, options: ExportOptions) -> ExportError:
-    hint = "another --opset, or another encoder"
+    hint = "`kdtui export RUN --opset N`, or another encoder"
     if options.dynamic_size:
-        hint = "a network of one size: --dynamic batch"
+        hint = "a network of one size: `kdtui export RUN --dynamic batch`"
     return ExportError(
         "this network cannot be written as ONNX",
         found=reasons,

@@ -104,7 +104,7 @@ class Source:
                 where=self.checkpoint or (self.profile and self.profile.name),
                 found=listed(theirs),
                 allowed=f"{listed(self.classes)}, in any order",
-                hint="--classes NAME,NAME,… names the classes of the checkpoint in the order of its output"
+                hint="`kdtui export FILE --classes NAME,NAME,…` names its classes in the order of its output"
                 if self.checkpoint is None
                 else "give the data the classes that the run was trained with",
             )
@@ -118,7 +118,9 @@ class Source:
         """
         try:
             if self.profile is None:
-                raise DataError("this checkpoint has no data", hint="--profile NAME says where its data are")
+                raise DataError(
+                    "this checkpoint has no data", hint="`kdtui export FILE --profile NAME` says where its data are"
+                )
             dataset = self._split("train")
         except DataError as error:
             raise ExportError(
@@ -126,7 +128,7 @@ class Source:
                 where=error.where,
                 found=error.what,
                 allowed="a run whose training split is still there, or a checkpoint with --profile NAME",
-                hint=error.hint or "--precision fp32 or fp16 needs none",
+                hint=error.hint or "`kdtui export RUN --precision fp32` or fp16 needs none",
             ) from error
         wanted = min(count, len(dataset))
         for place in range(wanted):
@@ -269,7 +271,7 @@ def _check_finite(network: nn.Module, path: Path) -> None:
             where=path,
             found=f"{len(broken)} tensors: {', '.join(broken[:3])}",
             allowed="finite weights",
-            hint="take an earlier one: --checkpoint EPOCH",
+            hint="take an earlier one: `kdtui export RUN --checkpoint EPOCH`",
         )
 
 
@@ -279,5 +281,5 @@ def _other_classes(path: Path, named: str, found: int) -> CheckpointError:
         where=path,
         found=f"{named}",
         allowed=f"{found} names",
-        hint="--classes NAME,NAME,… names them in their order",
+        hint="`kdtui export FILE --classes NAME,NAME,…` names them in their order",
     )

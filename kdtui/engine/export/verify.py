@@ -127,7 +127,7 @@ class Verifier:
             raise ExportError(
                 "the exported file is not valid ONNX, so it was not kept",
                 found=" ".join(str(error).split())[:400],
-                hint="another --opset, or --precision fp32",
+                hint="`kdtui export RUN --opset N`, or `kdtui export RUN --precision fp32`",
             ) from error
 
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ class Verifier:
                 "onnxruntime cannot run the exported file, so it was not kept",
                 where=f"input {list(taken.shape)}",
                 found=" ".join(str(error).split())[:400],
-                hint="static sizes: --dynamic batch or --dynamic none",
+                hint="static sizes: `kdtui export RUN --dynamic batch`, or none",
             ) from error
 
     def _classes(self, answer: NDArray[Any]) -> NDArray[np.uint8]:
@@ -303,8 +303,8 @@ def _judge(verdict: Verdict, options: ExportOptions) -> None:
         allowed = f"at most {RELATIVE:g} of the scale apart, at least {AGREEMENT:.1%} of the pixels of one class"
     hints = {
         "fp32": "this is a fault of kdtui: please report it with the profile of the run",
-        "fp16": "values beyond fp16's range; --precision fp32, or a higher --limit",
-        "int8": "--keep-float both, more --calibration images, or a higher --limit",
+        "fp16": "values beyond fp16's range: `kdtui export RUN --precision fp32`",
+        "int8": "any of `kdtui export RUN --precision int8 --keep-float both --calibration N --limit POINTS`",
     }
     raise ExportError(
         f"the {options.precision} file does not answer as the network does, so it was not kept",
