@@ -47,7 +47,7 @@ class Engine:
                 log.append(event)
 
     def start(self) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60  # of a supervisor that was killed before it wrote them
         record = self.record
         while len(record.ranks) < record.devices and time.monotonic() < deadline:
             time.sleep(0.01)

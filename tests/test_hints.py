@@ -51,6 +51,7 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
 """Commands that print what a file, or a function of it, raises: all have an option that stands alone in its hints."""
 
 _COMMAND = re.compile(r"(`?)\bkdtui ([a-z][a-z-]*)([^`;,:()\n]*)")
+_OTHER = re.compile(r"\bdocker run [^`;,)\n]*")  # a program that is none of ours
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _SETTING = re.compile(r"--set ([\w.*]+)=")
 _KEY = re.compile(r"\b(?:data|student|teacher|training|distillation|launch)\.[a-z_*]+(?:\.[a-z_*]+)*")
@@ -221,7 +222,7 @@ def wrong_words(text: str, verbs: Iterable[str]) -> Iterator[str]:
 def unknown_options(text: str, verbs: Iterable[str], also: str = "--set") -> Iterator[str]:
     """Options that a text names, and one of the commands that print it does not have."""
     yield from wrong_commands(text)
-    for option in _OPTION.findall(_COMMAND.sub("", text)):
+    for option in _OPTION.findall(_OTHER.sub("", _COMMAND.sub("", text))):
         for verb in verbs:
             if option != also and option not in options()[verb]:
                 yield f"{option} of {verb}"
@@ -259,7 +260,7 @@ def test_files_whose_hints_name_an_option_alone_say_which_commands_print_them() 
         f"{place} ({text!r})"
         for module in modules()
         for place, text in module.hints()
-        if not reached_by(place) and set(_OPTION.findall(_COMMAND.sub("", text))) - {"--set"}
+        if not reached_by(place) and set(_OPTION.findall(_OTHER.sub("", _COMMAND.sub("", text)))) - {"--set"}
     }
     assert not silent, "\n".join(sorted(silent))
 

@@ -13,7 +13,7 @@ import pytest
 from kdtui.exports import OPTIONS
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
-from tests.launch.processes import eventually
+from tests.waiting import eventually, finished
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ class TestExport:
         )
         eventually(began.exists, "the export begins")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = finished(process)
         assert process.returncode == 130
         assert b"unchanged" in err
         assert b"Traceback" not in err

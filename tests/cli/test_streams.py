@@ -14,6 +14,7 @@ from kdtui.profile import load
 from kdtui.store.run import Notes
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
+from tests.waiting import finished
 
 KDTUI = [sys.executable, "-c", "from kdtui.cli.app import main; main()"]
 
@@ -43,8 +44,9 @@ def test_a_terminal_without_the_letters_gets_question_marks_and_json_gets_escape
 def test_closed_streams_change_no_answer(store: RunStore, closed: str, command: str, code: int) -> None:
     store.create(load("baseline"))
     line = f'exec "$@" {command} {closed}'
-    done = subprocess.run(["sh", "-c", line, "sh", *KDTUI], stderr=subprocess.PIPE, check=False, timeout=60)
-    assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+    command_line = subprocess.Popen(["sh", "-c", line, "sh", *KDTUI], stderr=subprocess.PIPE)
+    _, err = finished(command_line)
+    assert (command_line.returncode, b"Traceback" in err) == (code, False)
     assert len(store.runs()) == (2 if command.startswith("train") else 1)
 
 

@@ -15,13 +15,11 @@ import pytest
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
+from tests.waiting import eventually, finished
 
 
 def wait_for(store: RunStore, run: str, *states: State) -> None:
-    deadline = time.monotonic() + 20
-    while store.summary(store.find(run)).state not in states:
-        assert time.monotonic() < deadline, store.summary(store.find(run))
-        time.sleep(0.02)
+    eventually(lambda: store.summary(store.find(run)).state in states, lambda: store.summary(store.find(run)))
 
 
 def test_train_prints_the_id_and_ends_when_the_run_does(kdtui: Kdtui, store: RunStore) -> None:
@@ -180,8 +178,7 @@ def test_detach_returns_while_the_run_goes_on(kdtui: Kdtui, store: RunStore) -> 
 def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> None:
     run = kdtui("train", "baseline", "--epochs", "60", "--name", "slow", "--detach").out.strip()
     wait_for(store, run, State.RUNNING)
-    while not store.find(run).last.exists():
-        time.sleep(0.02)
+    eventually(store.find(run).last.exists, "a checkpoint")
     kdtui("stop", run)
     wait_for(store, run, State.STOPPED)
     epochs = json.loads(store.find(run).last.read_text())["step"] // 2 + 1
@@ -292,7 +289,7 @@ def test_ctrl_c_asks_for_a_clean_stop_and_a_second_one_kills(store: RunStore, pr
         for _ in range(presses):
             os.killpg(command.pid, signal.SIGINT)
             time.sleep(0.03)
-        _, err = command.communicate(timeout=30)
+        _, err = finished(command)
     assert command.returncode == 130, err
     assert "kdtui resume" in err
     summary = store.summary(store.find(run))

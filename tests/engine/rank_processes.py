@@ -11,6 +11,7 @@ from typing import Any
 
 from kdtui.store.run import Run
 from tests.engine.runs import make_run
+from tests.waiting import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = {
@@ -71,12 +72,12 @@ def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
     return processes
 
 
-def ranks(world_size: int, *argv: str, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
+def ranks(world_size: int, *argv: str) -> list[subprocess.CompletedProcess[str]]:
     """Run ``python argv`` once per rank; all must end well."""
     processes, done = start(world_size, *argv), []
     try:
         for process in processes:
-            out, error = process.communicate(timeout=timeout)
+            out, error = finished(process)
             assert process.returncode == 0, error[-3000:]
             done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
     finally:

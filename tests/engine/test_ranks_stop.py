@@ -15,6 +15,7 @@ from kdtui.store.run import Run
 from tests.engine.data.makers import HEIGHT, WIDTH, label_folder
 from tests.engine.rank_processes import TRAIN, ranks, start, two_ranks
 from tests.engine.runs import curve, events_of, make_run, record
+from tests.waiting import finished
 
 
 def test_two_ranks_hear_of_a_stop_together(tmp_path: Path, short_teacher: Run) -> None:
@@ -31,7 +32,7 @@ def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tm
     run = make_run(tmp_path / "runs", data=data.model_dump(), training__batch_size=2, training__devices=2)
     run.write_launch_record(dataclasses.replace(record(run), devices=2))
     for process in start(2, "-m", "kdtui.engine", "train", str(run.path)):
-        process.communicate(timeout=120)
+        finished(process)
         assert process.returncode == 4
     (failed,) = [event for event in events_of(run) if isinstance(event, Failed)]
     assert failed.error == "DataError"

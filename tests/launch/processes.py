@@ -6,8 +6,7 @@ import fcntl
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
+from tests.waiting import eventually as eventually
 
 Script = Mapping[str, list[dict[str, Any]]]
 FOREVER: Script = {"*": [{"steps": 3000, "seconds": 0.02}]}
@@ -46,25 +46,14 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path, count: int, mig: st
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
-def eventually(condition: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-    return found
-
-
 def reaches(store: RunStore, run: Run, *states: State) -> RunSummary:
     def row() -> RunSummary | None:
         found = store.summary(run)
         return found if found.state in states else None
 
-    try:
-        found = eventually(row)
-    except AssertionError as error:
-        raise AssertionError(f"{store.summary(run)} never was {states}; {events(run)}") from error
-    assert isinstance(found, RunSummary)
-    return found
+    reached = eventually(row, lambda: f"{states}; it is {store.summary(run)} after {events(run)}")
+    assert isinstance(reached, RunSummary)
+    return reached
 
 
 def trains(store: RunStore, run: Run, step: int = 1) -> LaunchRecord:

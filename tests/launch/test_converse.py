@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from kdtui.errors import ExportError, Interrupted, LaunchError
 from kdtui.launch import converse as module
 from kdtui.launch.converse import Step, converse, read_step
-from tests.launch.processes import eventually
+from tests.waiting import finished
 
 TALKS = """
 import json, os, signal, sys, time
@@ -109,9 +110,9 @@ def test_a_verb_whose_face_was_killed_gives_up(tmp_path: Path) -> None:
         "os.dup2(writing, 2); os.close(reading)\n"
         "try:\n    tell('words', 0, 0)\nexcept Interrupted:\n    os._exit(7)\n"
     )
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", code])
-    _, status = eventually(lambda: (found := os.waitpid(pid, os.WNOHANG))[0] and found, "the verb ends")
-    assert os.waitstatus_to_exitcode(status) == 7
+    verb = subprocess.Popen([sys.executable, "-c", code])
+    finished(verb)
+    assert verb.returncode == 7
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import (
     FOREVER,
     events,
-    eventually,
     everyone,
     is_locked,
     kill,
@@ -29,6 +28,7 @@ from tests.launch.processes import (
     slot_is_held,
     trains,
 )
+from tests.waiting import eventually
 
 PROGRAM = """
 import sys, time
@@ -99,7 +99,7 @@ def test_the_state_is_true_after_each_kill(
             row = reaches(store, run, State.FAILED)
             assert f"{victim} killed by SIGKILL" in row.detail
             assert not any(map(lives, record.ranks))
-            eventually(lambda: not slot_is_held(store), "slot free", seconds=5)
+            eventually(lambda: not slot_is_held(store), "slot free")
         row = store.summary(run)  # the very next look
         living = [name for name, process in who.items() if lives(process)]
         if told_failed:

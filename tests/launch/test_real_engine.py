@@ -17,7 +17,8 @@ from kdtui.profile import Model, Profile, SyntheticData, Training
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.launch.processes import events, eventually, everyone, gone, kill, reaches, record_of, slot_is_held
+from tests.launch.processes import events, everyone, gone, kill, reaches, record_of, slot_is_held
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 REAL = f"{sys.executable} -m kdtui.engine"
@@ -41,7 +42,7 @@ def make(store: RunStore, *, devices: int, epochs: int) -> Run:
 
 
 def trains(store: RunStore, run: Run, epoch: int) -> None:
-    eventually(lambda: (store.summary(run).epoch or 0) >= epoch, f"epoch {epoch}", seconds=120)
+    eventually(lambda: (store.summary(run).epoch or 0) >= epoch, f"epoch {epoch}")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_killed_in_any_order_the_state_is_true_and_resume_goes_on(
     run = make(store, devices=devices, epochs=100_000)
     launcher.launch(run)
     trains(store, run, 2)
-    eventually(run.last.exists, "a checkpoint", seconds=60)
+    eventually(run.last.exists, "a checkpoint")
     who = everyone(record_of(run))
     assert slot_is_held(store)
     for victim in order:
@@ -67,12 +68,12 @@ def test_killed_in_any_order_the_state_is_true_and_resume_goes_on(
             break
         if "supervisor" not in order[: order.index(victim) + 1]:
             reaches(store, run, State.FAILED)
-    eventually(lambda: not any(map(lives, who.values())), "all gone", seconds=30)
-    eventually(lambda: not slot_is_held(store), "slot free", seconds=5)
+    eventually(lambda: not any(map(lives, who.values())), "all gone")
+    eventually(lambda: not slot_is_held(store), "slot free")
     assert store.summary(run).state in (State.LOST, State.FAILED)
     done = [event.step for event in events(run) if isinstance(event, Measured) and event.split == "val"][-1]
     launcher.launch(run, total_epochs=done // 4 + 2)
-    eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}", seconds=120)
+    eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}")
     resumed = [event for event in events(run) if isinstance(event, Started)][-1]
     assert resumed.attempt == 2
     assert 0 < resumed.resumed_step <= done
@@ -86,13 +87,13 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
         pytest.skip("prlimit is not installed")
     run = make(store, devices=1, epochs=1)
     launcher.launch(run)
-    eventually(lambda: store.summary(run).state is State.FINISHED, "first epoch", seconds=120)
+    eventually(lambda: store.summary(run).state is State.FINISHED, "first epoch")
     gone(record_of(run))
     before = {path.name: path.read_bytes() for path in sorted(run.checkpoints.iterdir())}
     monkeypatch.setenv("KDTUI_ENGINE", shlex.join([prlimit, "--fsize=1000000", *shlex.split(REAL)]))
     assert min(map(len, before.values())) > 1_000_000
     launcher.launch(run, total_epochs=3)
-    eventually(lambda: store.summary(run).state is State.FAILED, f"{events(run)[-3:]}", seconds=120)
+    eventually(lambda: store.summary(run).state is State.FAILED, f"{events(run)[-3:]}")
     (failed,) = [event for event in events(run) if isinstance(event, Failed)]
     assert failed.error == "CheckpointError"
     assert "the former one survives" in failed.message
@@ -100,5 +101,5 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
     gone(record_of(run))
     monkeypatch.setenv("KDTUI_ENGINE", REAL)
     launcher.launch(run, total_epochs=3)
-    eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}", seconds=120)
+    eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}")
     assert Path(run.epoch_checkpoint(3)).exists()

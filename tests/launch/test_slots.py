@@ -18,7 +18,6 @@ from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.launch.processes import (
     events,
-    eventually,
     gone,
     kill,
     kinds,
@@ -29,6 +28,7 @@ from tests.launch.processes import (
     trains,
     with_gpus,
 )
+from tests.waiting import eventually
 
 
 class TestCapacity:

@@ -18,7 +18,6 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import (
     FOREVER,
     events,
-    eventually,
     everyone,
     gone,
     heeds_sigterm,
@@ -31,6 +30,7 @@ from tests.launch.processes import (
     slot_is_held,
     trains,
 )
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("how", ["stop file", "SIGTERM to supervisor", "SIGTERM to rank", "launcher"])

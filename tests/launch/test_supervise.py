@@ -20,7 +20,6 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import (
     FOREVER,
     events,
-    eventually,
     gone,
     is_locked,
     kill,
@@ -32,7 +31,7 @@ from tests.launch.processes import (
     trains,
     with_gpus,
 )
-from tests.waiting import in_time
+from tests.waiting import eventually, in_time
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -127,7 +126,7 @@ def test_what_a_dead_rank_left_behind_does_not_hold_the_slot(store: RunStore, la
     kill(record.ranks[0])
     reaches(store, run, State.FAILED)
     gone(record)
-    eventually(lambda: not slot_is_held(store), "slot free", seconds=5)
+    eventually(lambda: not slot_is_held(store), "slot free")
 
 
 def test_an_engine_that_cannot_be_started_is_told(

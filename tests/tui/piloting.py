@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from textual._context import active_app
 from textual.app import App
 from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from kdtui.errors import KdtuiError
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.messages import MachineRead
 from kdtui.tui.widgets.line_chart import LineChart
+from tests.waiting import Deadline
 
 if TYPE_CHECKING:
     from tests.tui.scenes import Scene
@@ -110,17 +113,49 @@ def text(app: App[Any]) -> str:
     return "\n".join(lines(app))
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
     """Wait until a condition holds.
 
     Raises:
         AssertionError: It never does; the screen is told.
     """
-    deadline = time.monotonic() + seconds
+    deadline = Deadline()
     while not condition():
-        assert time.monotonic() < deadline, f"never so\n{text(pilot.app)}"
+        assert not deadline.passed, f"never so\n{text(pilot.app)}"
         await pilot.pause(0.01)
     await pilot.pause()
+
+
+async def nothing_left() -> None:
+    """Wait until the app has handled and drawn everything it knows of; only timers and threads may still bring more.
+
+    Textual's own wait looks at the processor time, and takes a process that gets none for one that has nothing to do.
+    """
+    loop = asyncio.get_running_loop()
+    app = active_app.get()
+    deadline = Deadline()
+    while not deadline.passed:
+        await asyncio.sleep(0)
+        if loop._ready:  # type: ignore[attr-defined]  # other tasks have something to do
+            continue
+        if app._exit or app._closing:
+            return
+        if app._resize_event is not None:
+            app._check_resize()
+            continue
+        if app._batch_count:  # it draws when the last batch has ended
+            await asyncio.sleep(0.002)
+            continue
+        screen = app.screen_stack[-1] if app.screen_stack else None
+        if screen is None or not (screen.is_current and _to_draw(screen)):
+            return
+        screen._on_timer_update()  # as each frame does
+    raise AssertionError(f"it draws without end\n{text(app)}")
+
+
+def _to_draw(screen: Screen[Any]) -> bool:
+    needed = screen._layout_required, screen._scroll_required, screen._repaint_required, screen._recompose_required
+    return any(needed) or bool(screen._dirty_widgets or screen._callbacks)
 
 
 async def settled(pilot: Pilot[Any]) -> None:

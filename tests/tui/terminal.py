@@ -10,12 +10,13 @@ import select
 import signal
 import struct
 import termios
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import pyte
+
+from tests.waiting import PATIENCE, Deadline, slowness
 
 KEYS = {
     "enter": "\r",
@@ -108,26 +109,25 @@ class Terminal:
         self._stream.feed(_UNKNOWN.sub(b"", piece))
         return True
 
-    def wait_for(self, what: str | Callable[[str], object], seconds: float = 20.0) -> str:
+    def wait_for(self, what: str | Callable[[str], object], seconds: float = PATIENCE) -> str:
         """Read until the screen shows a text, or is as asked; the screen then.
 
         Raises:
             AssertionError: It never was; the screen is told.
         """
         shows: Callable[[str], object] = (lambda screen: what in screen) if isinstance(what, str) else what
-        deadline = time.monotonic() + seconds
+        deadline = Deadline(seconds)
         while not shows(self.text):
-            left = deadline - time.monotonic()
-            assert left > 0, f"never seen: {what}\n{self.text}"
-            if not self.read(min(left, 0.2)) and self.code is not None:
+            assert not deadline.passed, f"never seen: {what}\n{self.text}"
+            if not self.read(0.2) and self.code is not None:
                 raise AssertionError(f"ended with {self.code} before: {what}\n{self.text}")
         return self.text
 
     def settle(self, seconds: float = 0.3) -> str:
-        """Read until it writes nothing for a while; the screen then."""
-        deadline = time.monotonic() + 10 * seconds
-        while time.monotonic() < deadline and self.read(seconds):
-            pass
+        """Read until it writes nothing for a while, longer on a busy machine; the screen then."""
+        for _ in range(100):
+            if not self.read(seconds * slowness()):
+                break
         return self.text
 
     def press(self, *keys: str) -> None:
@@ -148,22 +148,22 @@ class Terminal:
         os.kill(self.pid, signal.SIGKILL)
         self._wait()
 
-    def back_out(self, seconds: float = 60.0) -> int:
+    def back_out(self) -> int:
         """Leave whatever is open, then the program, key by key as somebody does who waits and looks; its exit code."""
-        deadline = time.monotonic() + seconds
+        deadline = Deadline()
         while self.code is None:
-            assert time.monotonic() < deadline, f"cannot be left\n{self.text}"
+            assert not deadline.passed, f"cannot be left\n{self.text}"
             self.settle(0.5)
             for key in ("esc", "q"):
                 if self.code is None:
                     self.press(key)
         return self.code
 
-    def wait_end(self, seconds: float = 30.0) -> int:
+    def wait_end(self) -> int:
         """Its exit code, once it ended by itself."""
-        deadline = time.monotonic() + seconds
+        deadline = Deadline()
         while self.code is None:
-            assert time.monotonic() < deadline, f"does not end\n{self.text}"
+            assert not deadline.passed, f"does not end\n{self.text}"
             self.read(0.1)
         return self.code
 

@@ -22,6 +22,7 @@ from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.small import TooSmall
 from kdtui.tui.widgets.line_chart import LineChart
 from tests.tui.scenes import Recorded, Scene, cockpit, lines, recorded, settled, shows, text, until
+from tests.waiting import in_time
 
 HOSTILE = "[b]x[/b] \x1b[31mred\x1b]0;title\x07\x9b2J\u202eabc\x08\r [@click=app.quit]q[/] $x"
 """What a run may be called, noted or say, and no terminal may obey."""
@@ -268,8 +269,7 @@ async def test_looking_and_leaving_change_no_run(crowd: Scene, key: str) -> None
     assert everything(crowd.store.root) == before
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("kdtui")]
     for thread in threads:  # one of an earlier test may take a moment to end
-        thread.join(10)
-    assert not any(thread.is_alive() for thread in threads)
+        in_time(thread.join)
 
 
 async def test_an_empty_store_says_what_to_do(scene: Scene) -> None:
@@ -311,7 +311,7 @@ async def test_leaving_while_something_is_under_way(scene: Scene) -> None:
     gate, done = threading.Event(), threading.Event()
 
     def work() -> None:
-        gate.wait(10)
+        gate.wait()
         done.set()
 
     async with app.run_test(size=(80, 24)) as pilot:
@@ -320,7 +320,8 @@ async def test_leaving_while_something_is_under_way(scene: Scene) -> None:
         await pilot.press("q")
         gate.set()
         await until(pilot, lambda: not app.is_running)
-    assert done.wait(10) and app.return_code == 0
+    in_time(done.wait)
+    assert app.return_code == 0
 
 
 def test_a_twin_is_ready_for_a_shell() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
 from tests.tui.terminal import Terminal
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +47,8 @@ def scalars(run: Run) -> list[tuple[str, int, dict[str, float | None]]]:
     ]
 
 
-def ended(store: RunStore, run: Run, minutes: float = 5) -> State:
-    deadline = time.monotonic() + minutes * MINUTES
-    while store.summary(run).state in LIVE and time.monotonic() < deadline:
-        time.sleep(0.5)
+def ended(store: RunStore, run: Run) -> State:
+    eventually(lambda: store.summary(run).state not in LIVE, lambda: store.summary(run), seconds=5 * MINUTES, pause=0.5)
     return store.summary(run).state
 
 

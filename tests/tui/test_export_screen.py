@@ -23,6 +23,7 @@ from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.panel import Panel
 from tests.tui.piloting import child_running
 from tests.tui.scenes import Scene, cockpit, lines, recorded, settled, shows, text, until
+from tests.waiting import in_time
 
 ENGINE = Path(__file__).parent.parent / "cli" / "engine.py"
 SMALL, LARGE = (80, 24), (120, 36)
@@ -227,7 +228,7 @@ async def test_quitting_ends_the_engine_and_leaves_the_former_file(scene: Scene,
         await until(pilot, began.exists)
         engine = child_running(ENGINE)
         await pilot.press("ctrl+q")
-    engine.wait(10)
+    in_time(engine.wait)
     assert run.exports()[0].read_text() == "former"
 
 

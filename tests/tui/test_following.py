@@ -15,6 +15,7 @@ from kdtui.tui.board import Board
 from kdtui.tui.following import BIG, KEPT, Follower
 from kdtui.tui.messages import HistoryBroken, HistoryReady, RunAdvanced
 from tests.tui.scenes import STEPS, Scene
+from tests.waiting import eventually
 
 
 class Seen:
@@ -40,11 +41,7 @@ class Seen:
 
     def until_whole(self, run: Run) -> None:
         """Look until the beginning was read as well."""
-        deadline = time.monotonic() + 30
-        while run.id in self.board.partial:
-            assert time.monotonic() < deadline
-            self.look()
-            time.sleep(0.01)
+        eventually(lambda: self.look() is not None and run.id not in self.board.partial, "the beginning is read")
 
 
 @pytest.fixture
@@ -113,10 +110,7 @@ def test_a_file_replaced_while_it_is_filled_leaves_nothing_of_the_former(scene: 
     seen.look()
     other = scene.finished("other", horizon=2)
     other.events_path.replace(run.events_path)
-    deadline = time.monotonic() + 30
-    while facts(seen.board.histories[run.id]) != whole(run):
-        assert time.monotonic() < deadline
-        seen.look()
+    eventually(lambda: seen.look() is not None and facts(seen.board.histories[run.id]) == whole(run), "the new file")
     for _ in range(20):  # nothing that was under way brings the former back
         time.sleep(0.01)
         seen.look()

@@ -18,6 +18,7 @@ from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.run import RunScreen
 from tests.tui.home import go_to, write
 from tests.tui.scenes import Scene, cockpit, shows, text, until
+from tests.waiting import eventually
 
 
 class Measure:
@@ -194,8 +195,5 @@ async def test_quitting_gives_it_up(scene: Scene) -> None:
         await pilot.press("L")
         await until(pilot, lambda: measure.asked)
         await pilot.press("q")
-    ended = threading.Event()
-    for _ in range(1000):
-        if measure.ended or ended.wait(0.01):
-            break
+    eventually(lambda: measure.ended, "the measurement is given up")
     assert measure.ended == 1 and not teacher.measurements_path.exists()

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
 from tests.tui.terminal import Terminal
+from tests.waiting import eventually
 
 ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
 COCKPIT = [sys.executable, "-c", "from kdtui.cli.door import main; main([])"]
@@ -79,17 +79,12 @@ def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
         terminal.wait_for(lambda screen: "> · slow" in screen)  # the newest is under the cursor
         terminal.press("R", "enter")
         terminal.wait_for(lambda screen: "launched again" in screen)
-        deadline = time.monotonic() + 20
-        while store.summary(run).step is None and time.monotonic() < deadline:
-            terminal.read(0.1)
+        eventually(lambda: terminal.read(0.1) and store.summary(run).step is not None, "its first step")
         assert store.summary(run).state is State.RUNNING
         end(terminal)
-    deadline = time.monotonic() + 30
-    while store.summary(run).state in LIVE and time.monotonic() < deadline:
-        time.sleep(0.1)
+    eventually(lambda: store.summary(run).state not in LIVE, "its end")
     assert store.summary(run).state is State.FINISHED
-    while store.summary(undisturbed).state in LIVE and time.monotonic() < deadline:
-        time.sleep(0.1)
+    eventually(lambda: store.summary(undisturbed).state not in LIVE, "the other's end")
     assert numbers(run) == numbers(undisturbed)
 
 
@@ -169,10 +164,8 @@ def test_suspended_and_brought_back_it_draws_everything(store: RunStore, stop: C
         terminal.wait_for(lambda screen: "> · somebody" in screen and "no values yet" in screen and "help" in screen)
         before = below_the_header(terminal.settle(1.0))
         stop(terminal)
-        deadline = time.monotonic() + 20
-        while psutil.Process(terminal.pid).status() != psutil.STATUS_STOPPED:
-            assert time.monotonic() < deadline
-            terminal.settle(0.1)
+        process = psutil.Process(terminal.pid)
+        eventually(lambda: terminal.settle(0.1) and process.status() == psutil.STATUS_STOPPED, "suspended")
         terminal.wipe()
         os.kill(terminal.pid, signal.SIGCONT)
         terminal.wait_for(lambda screen: below_the_header(screen) == before)

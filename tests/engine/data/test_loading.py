@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kdtui.engine.data.loading import epoch_order
 from kdtui.errors import DataError
 from kdtui.profile import SyntheticData, Training
 from tests.engine.data.makers import label_folder
+from tests.waiting import eventually, finished
 
 DATA = SyntheticData(height=32, width=32, train_samples=37, val_samples=11, augmentation="heavy")
 
@@ -163,10 +163,11 @@ LOADING = """
 import sys, time
 from kdtui.engine.data import build_dataset, train_loader
 from kdtui.profile import SyntheticData, Training
+from tests.waiting import eventually, finished
 if __name__ == "__main__":
     data = SyntheticData(height=32, width=32, train_samples=4000)
     batches = iter(train_loader(build_dataset(data, "train"), Training(batch_size=2, workers=2), seed=0, epoch=1))
-    next(batches)
+    next(batches), next(batches)  # one of each worker: both have come up
     print("ready", flush=True)
     for line in sys.stdin:
         print(len([next(batches) for _ in range(300)]), flush=True)
@@ -205,10 +206,7 @@ def test_workers_pass_a_stop_signal_and_die_with_the_process_that_forked_them() 
             os.kill(worker, signal.SIGSTOP)  # so that nothing in them can notice: the kernel must end them
         process.send_signal(signal.SIGKILL)
         process.wait()
-        deadline = time.monotonic() + 20
-        while not all(gone(worker) for worker in workers) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert all(gone(worker) for worker in workers)
+        eventually(lambda: all(gone(worker) for worker in workers), "the workers end")
     finally:
         process.kill()
         for worker in workers:  # one that lived on would hold the pipe open
@@ -218,5 +216,5 @@ def test_workers_pass_a_stop_signal_and_die_with_the_process_that_forked_them() 
 
 
 def test_a_process_that_abandons_its_workers_ends() -> None:
-    done = subprocess.run([sys.executable, "-c", LOADING], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    assert done.returncode == 0 and done.stdout == b"ready\n"
+    process = subprocess.Popen([sys.executable, "-c", LOADING], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert finished(process)[0] == b"ready\n" and process.returncode == 0
