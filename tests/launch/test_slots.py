@@ -291,10 +291,11 @@ def test_a_run_of_many_cpu_ranks_takes_one_slot(
 
 
 def test_a_waiting_run_never_passes_an_older_one_that_wants_more(
-    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from kdtui.profile import Profile, Training
 
+    with_gpus(monkeypatch, tmp_path, 2)
     monkeypatch.setenv("KDTUI_SLOTS", "gpu:2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     runs = []
