@@ -17,7 +17,7 @@ from kdtui.engine.stage import load_start
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
 from kdtui.engine.teacher import load_teacher, reordered
 from kdtui.engine.trial import check_teaching, check_trainable
-from kdtui.errors import CheckpointError, KdtuiError
+from kdtui.errors import CheckpointError, EngineError, KdtuiError
 from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.store.run import Run
@@ -181,23 +181,57 @@ def _teacher(profile: Profile) -> str:
     return told if note is None else f"{told}\n{note}"
 
 
+_STEPS = 8
+_LEARNT = 0.5
+"""Share of the first loss that is left at most after these steps; a twentieth where torch computes as it should."""
+
+
+def learn(*, learning_rate: float = 0.01) -> str:
+    """Train a tiny network to find the bright half of two images.
+
+    Args:
+        learning_rate: Of AdamW.
+
+    Raises:
+        EngineError: Its loss did not fall as it does where torch computes as it should.
+    """
+    import torch
+
+    from kdtui.profile import Model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(
+            Model(encoder="resnet18", encoder_depth=3, decoder_channels=(8, 8, 8)), task="semantic", classes=2
+        )
+        labels = torch.zeros(2, 32, 32, dtype=torch.long)
+        labels[0, :, 16:], labels[1, 16:] = 1, 1
+        images = labels[:, None] + 0.1 * torch.randn(2, 3, 32, 32)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
+    losses: list[float] = []
+    for _ in range(_STEPS + 1):
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    text = f"loss {losses[0]:.3f} before and {losses[-1]:.3f} after {_STEPS} steps of Unet resnet18 on the CPU"
+    if not losses[-1] <= _LEARNT * losses[0]:  # or is no number
+        raise EngineError(
+            "a tiny network does not learn here",
+            found=text,
+            allowed=f"at most {_LEARNT * losses[0]:.3f} after them",
+            hint="install torch again: it does not compute what it should",
+        )
+    return text
+
+
 def doctor() -> dict[str, Any]:
-    """What torch can do here, and one optimizer step of a tiny network to prove it."""
+    """What torch can do here, and a few optimizer steps of a tiny network that must learn from them."""
     import segmentation_models_pytorch as smp
     import timm
     import torch
     import torchvision
-
-    from kdtui.profile import Model
-
-    def step() -> str:
-        network = build_network(
-            Model(encoder="resnet18", decoder_channels=(16, 8, 8, 8, 8)), task="hierarchical", classes=3
-        )
-        loss = network(torch.zeros(2, 3, 64, 64)).square().mean()
-        loss.backward()
-        torch.optim.AdamW([p for p in network.parameters() if p.requires_grad]).step()
-        return f"one step of Unet resnet18 on the CPU, loss {loss.item():.3f}"
 
     def gpus() -> str:
         if not torch.cuda.is_available():
@@ -212,7 +246,7 @@ def doctor() -> dict[str, Any]:
             "timm": timm.__version__,
         },
         "checks": [
-            _look("torch", step),
+            _look("torch", learn),
             _look("gpu", gpus),
             _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated: fp32 is faster"),
         ],

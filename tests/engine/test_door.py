@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from kdtui import events
 from kdtui.engine.__main__ import main
+from kdtui.engine.check import learn
+from kdtui.errors import EngineError
 from kdtui.profile import Profile, dump
 from kdtui.store.run import Run
 from tests.engine.runs import curve, events_of, fit, make_run, record, tiny_profile
@@ -118,8 +121,16 @@ def test_train_writes_why_it_failed(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "batch" in failed.message
 
 
-def test_doctor_takes_a_step(capfd: pytest.CaptureFixture[str]) -> None:
+def test_doctor_learns_in_a_few_steps(capfd: pytest.CaptureFixture[str]) -> None:
     code, answer = ask(capfd, "doctor")
     assert code == 0
     assert all(look["ok"] for look in answer["checks"])
     assert "torch" in answer["versions"]
+    (learnt,) = [look["message"] for look in answer["checks"] if look["name"] == "torch"]
+    first, last = (float(number) for number in re.findall(r"\d\.\d{3}", learnt))
+    assert 0 < last < first / 2
+
+
+def test_a_torch_that_does_not_learn_fails_the_doctor() -> None:
+    with pytest.raises(EngineError, match="does not learn"):
+        learn(learning_rate=0.0)
