@@ -114,11 +114,14 @@ def _python() -> dict[str, Any]:
 
 
 def _store(runs_dir: Path | None) -> dict[str, Any]:
+    from kdtui.store.writable import check_writable
+
     store = open_store(runs_dir)
     existing = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free / 2**30
     try:
         count = len(store.summaries())
+        check_writable(store.root)
     except KdtuiError as error:
         return _check("run store", False, error.message, error.hint)
     return _check(

@@ -17,6 +17,7 @@ from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
+from kdtui.store.writable import check_writable
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -164,7 +165,7 @@ def _planned(
     done = 0
     if ask is not None:
         checked = engine_checks(profile, ask, start)
-        results += [device_check(profile, torch_gpus=checked.gpus), *checked.checks]
+        results += [store_check(store.root), device_check(profile, torch_gpus=checked.gpus), *checked.checks]
         warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
@@ -274,6 +275,15 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     if free >= needed:
         return Check("disk", True, text)
     return Check("disk", False, text, "free some space, or choose another folder with --runs-dir")
+
+
+def store_check(root: Path) -> Check:
+    """Whether a run folder can be made in the store."""
+    try:
+        check_writable(root)
+    except StoreError as error:
+        return Check("run store", False, error.message, error.hint)
+    return Check("run store", True, f"{root} can be written")
 
 
 def device_check(profile: Profile, *, torch_gpus: int | None = None) -> Check:

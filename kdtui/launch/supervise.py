@@ -69,6 +69,10 @@ class Supervisor:
             signal.signal(number, self._asked)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # a handler, so that the wake-up descriptor hears it
+        # Whatever the queue's files may refuse is the launcher's failure, and not one of a run that seems started.
+        self._ticket = Ticket(
+            self.run.path.parent, self.record.device, self.slot_names, self.record.created, self.run.id
+        )
         self.run.write_launch_record(self.record)
         self._beat()
         self._say(Queued(self.attempt, self.record.device))
@@ -95,17 +99,16 @@ class Supervisor:
 
     def _wait_for_slots(self) -> Slots | None:
         """The slots, or None when the run was stopped before it got them."""
-        ticket = Ticket(self.run.path.parent, self.record.device, self.slot_names, self.record.created, self.run.id)
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
             while not (self._stop_asked or self.run.stop_requested()):
-                slots = ticket.look(count)
+                slots = self._ticket.look(count)
                 if slots is not None:
                     return slots
                 self._sleep(LOOK)
             return None
         finally:
-            ticket.leave()
+            self._ticket.leave()
 
     def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]]:
         """Start every rank and record it at once; all or none."""

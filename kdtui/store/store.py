@@ -25,6 +25,7 @@ from kdtui.store.removing import check_removable, delete
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import Alive, Places, RunSummary, State, cannot_tell, no_places
 from kdtui.store.summary import number_the_queue, placed, summarize
+from kdtui.store.writable import not_writable
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -79,7 +80,7 @@ class RunStore:
             remove_left_in_store(self.root)
             aside, path = self._reserve(time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), profile.name)
         except OSError as error:
-            raise self._cannot_make(self.root, error) from error
+            raise not_writable(self.root, error) from error
         try:
             draft = Run(aside)
             manifest = {
@@ -103,7 +104,7 @@ class RunStore:
             (path / owner.name).unlink()
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise self._cannot_make(path, error) from error
+            raise not_writable(self.root, error) from error
         except StoreError:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -277,14 +278,6 @@ class RunStore:
                 raise _still_lives(run)
             check_removable(run)
             delete(run, self.root / f"{GONE}{run.id}-{mark()}")
-
-    def _cannot_make(self, path: Path, error: OSError) -> StoreError:
-        return StoreError(
-            "The run folder could not be made",
-            where=path,
-            found=error.strerror,
-            hint="choose another place with --runs-dir or KDTUI_RUNS",
-        )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
