@@ -64,6 +64,7 @@ def check(
     answers = [
         _look(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {}) for name, answer in looks
     ]
+    answers = _distinct(answers)
     if len(splits) == 2:  # what cannot be read is reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
@@ -74,6 +75,18 @@ def check(
         "warnings": [warning.to_json() for warning in warnings],
         "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
+
+
+def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each failure once: both splits may be in one broken file, and the student's classes come from it too."""
+    messages: set[str] = set()
+    distinct = []
+    for answer in answers:
+        if answer["ok"] or answer["message"] not in messages:
+            distinct.append(answer)
+        if not answer["ok"]:
+            messages.add(answer["message"])
+    return distinct
 
 
 def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:

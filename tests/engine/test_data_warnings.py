@@ -191,3 +191,10 @@ def test_a_batch_larger_than_the_data_is_refused_by_the_check(tmp_path: Path) ->
     assert failed["hint"] == "--set training.batch_size=4" and found["warnings"] == []
     found = check(profile(folder(tmp_path), batch_size=8, micro_batch_size=8))
     assert found["checks"][0]["hint"] == "--set training.batch_size=4 --set training.micro_batch_size=1"
+
+
+def test_a_failure_of_both_splits_and_of_what_needs_them_is_reported_once(tmp_path: Path) -> None:
+    data = folder(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    failed = [line["name"] for line in check(profile(data))["checks"] if not line["ok"]]
+    assert failed == ["training data"]

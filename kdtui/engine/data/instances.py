@@ -378,12 +378,13 @@ def _instance(entry: Any, path: Path, image_of: Callable[[Any], ImageId]) -> Ins
 def _image_finder(pictures: Mapping[ImageId, Picture]) -> Callable[[Any], ImageId]:
     """From an ``image_id`` to the image's own id: as it is written, else as a number written otherwise."""
     plain: dict[ImageId, list[ImageId]] = {}
+    own = {id: id for id in pictures}  # 7.0 finds the key 7, and must become it: the id decides what is held out
     for id in pictures:
         plain.setdefault(_plain(id), []).append(id)
 
     def find(value: Any) -> ImageId:
         written = _identity(value, "image_id")
-        same = [written] if written in pictures else plain.get(_plain(written), [])
+        same = [own[written]] if written in own else plain.get(_plain(written), [])
         if len(same) != 1:
             raise _Unusable(_NO_IMAGE, f"image_id {_shown(value)}")
         return same[0]

@@ -343,6 +343,17 @@ def test_numbers_written_as_text_or_fractions_are_read(tmp_path: Path) -> None:
     assert (labels(dataset, 0, 30, 20) == 1).all()
 
 
+@pytest.mark.parametrize("write", [float, str])
+def test_what_is_held_out_does_not_depend_on_how_an_id_is_written(tmp_path: Path, write: Callable[[int], Any]) -> None:
+    content = instances()
+    content["images"] = [{**content["images"][0], "id": i} for i in range(40)]
+    content["annotations"] = [annotation(i, (0, 0, 20, 20), image_id=i) for i in range(40)]
+    whole = build_dataset(coco(tmp_path, content, val=None), "val")
+    content["annotations"] = [entry | {"image_id": write(entry["image_id"])} for entry in content["annotations"]]
+    again = build_dataset(coco(tmp_path, content, val=None), "val")
+    assert [again.name(i) for i in range(len(again))] == [whole.name(i) for i in range(len(whole))]
+
+
 def test_ids_that_are_texts_stay_texts(tmp_path: Path) -> None:
     content = instances(annotation(1, (0, 0, 20, 20), image_id="007"), annotation(2, (0, 0, 20, 20), image_id="7"))
     content["images"] = [
