@@ -333,8 +333,10 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
     """The checkpoint that ``--resume`` means: a file, or a run's last one.
 
     Raises:
-        UsageError: It is neither, or the run has none.
+        UsageError: It is neither, or the run has none that is whole.
     """
+    from kdtui.store.checkpoint_files import damage
+
     try:
         found = source(text, store)
     except RunNotFound as error:
@@ -353,12 +355,20 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
         return ResumePoint(found.path.absolute())
     run = found.run
     assert run is not None
-    for checkpoint in (run.last, run.best):
-        if checkpoint.is_file():
-            return ResumePoint(checkpoint, found.note)
+    passed_over: list[str] = []
+    for checkpoint in (run.last, *reversed(run.epoch_checkpoints())):
+        problem = damage(checkpoint)
+        if problem is None:
+            said = f"{'; '.join(passed_over)}: --resume starts from {checkpoint.name}" if passed_over else ""
+            return ResumePoint(checkpoint, "; ".join(note for note in (found.note, said) if note))
+        passed_over.append(f"{checkpoint.name} is {problem}")
+    best = damage(run.best)
     raise UsageError(
-        "this run has no checkpoint to start from",
+        "this run has no whole checkpoint to start from",
         where=run.checkpoints,
-        found=run.id,
-        hint=f"kdtui resume {run.id} starts it again from the beginning",
+        found="; ".join([*passed_over, f"{run.best.name} is {best or 'whole, but weights alone'}"]),
+        allowed=f"a whole {run.last.name} or checkpoint_epoch_N.pth",
+        hint=f"kdtui show {run.id} shows its state"
+        if best
+        else f"--resume {run.best} starts from the best weights, without the state of the training",
     )

@@ -190,6 +190,24 @@ def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> N
     assert len(store.runs()) == 1
 
 
+def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_so(
+    kdtui: Kdtui, store: RunStore
+) -> None:
+    kdtui("train", "baseline", "--epochs", "2", "--name", "first")
+    first = store.find("first")
+    first.last.rename(first.epoch_checkpoint(1))
+    first.epoch_checkpoint(2).write_bytes(b"PK cut short")
+    done = kdtui("train", "baseline", "--epochs", "3", "--name", "second", "--resume", "first")
+    assert done.code == 0, done.err
+    assert "last.pth is missing; checkpoint_epoch_0002.pth is cut short" in done.err
+    assert store.find("second").manifest().resume_from == str(first.epoch_checkpoint(1))
+    first.epoch_checkpoint(1).unlink()
+    refused = kdtui("train", "baseline", "--name", "third", "--resume", "first")
+    assert refused.code == 2
+    assert "no whole checkpoint to start from" in refused.err
+    assert f"--resume {first.best}" in refused.err
+
+
 def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunStore) -> None:
     kdtui("train", "baseline", "--epochs", "1", "--name", "first")
     done = kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
