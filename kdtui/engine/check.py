@@ -187,6 +187,8 @@ def _teacher(profile: Profile) -> str:
     )
     check_teaching(network, profile)
     told = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    if Path(profile.teacher.checkpoint).is_dir():
+        told += f", from {Path(report.path).name}"
     if len(report.candidates) > 1:
         used, *others = report.candidates
         told += f"; the file has several networks: {used} is used, not {', '.join(others)}"
