@@ -91,7 +91,7 @@ def _described(file: ProfileFile) -> str:
 
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
-    """Check this machine: Python, disk, the run store, the shipped profiles, torch and one step of training."""
+    """Check this machine: Python, disk, the run store, the shipped profiles, torch and a few steps of training."""
     checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_engine()]
     if as_json:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})

@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--settings", default="{}", help="JSON of kdtui.measurement.MeasureOptions")
     measure.set_defaults(verb=_measure)
 
-    doctor = verbs.add_parser("doctor", help="torch, its devices, and one tiny step")
+    doctor = verbs.add_parser("doctor", help="torch, its devices, and a few tiny steps")
     doctor.set_defaults(verb=_doctor)
     return parser
 

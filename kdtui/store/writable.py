@@ -64,12 +64,13 @@ def not_writable(root: Path, error: OSError) -> StoreError:
         return StoreError("the run store cannot be written", where=folder, found=error.strerror, hint=_ELSEWHERE)
     status = folder.stat()
     owner, group, you = _user(status.st_uid), _group(status.st_gid), _user(os.geteuid())
+    share = f"; or let {owner} share it: chmod g+rwxs {folder}, and umask 002 for all who use it"
     return StoreError(
         "the run store cannot be written",
         where=folder,
         found=f"{error.strerror}: it belongs to {owner}, group {group}, mode {stat.filemode(status.st_mode)}"
         f" ({stat.S_IMODE(status.st_mode):o}); you are {you}",
-        hint=f"{_ELSEWHERE}; or let {owner} share it: chmod g+rwxs {folder}, and umask 002 for all who use it",
+        hint=f"{_ELSEWHERE}{'' if status.st_uid == os.geteuid() else share}",
     )
 
 
