@@ -9,9 +9,9 @@ import typer
 
 from kdtui.cli.console import emit, fields, out, say, table
 from kdtui.cli.options import Json, RunName, RunsDir, Wide, open_store
-from kdtui.errors import StoreError
 
 if TYPE_CHECKING:
+    from kdtui.cli.log_text import LogText
     from kdtui.store.run import Run
     from kdtui.store.state import RunSummary
     from kdtui.store.store import RunStore
@@ -100,44 +100,41 @@ def watch(
 def logs(
     run: RunName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print what its processes wrote instead.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Print what the processes of a run wrote."""
-    from kdtui.store.state import LIVE
+    """Print the training log of a run.
+
+    Where it has none, or ended without reporting a result, the end of what its processes printed follows.
+    """
+    from kdtui.cli.log_text import LogText
+    from kdtui.store.state import LIVE, State
 
     store = open_store(runs_dir)
     found = store.find(run)
-    position = _print_from(found, 0)
-    while follow and store.summary(found).state in LIVE:
+    log = LogText(found.worker_log if raw else found.training_log)
+    summary = store.summary(found)
+    _print_new(log)
+    while follow and summary.state in LIVE:
         time.sleep(0.2)
-        position = _print_from(found, position)
-    if follow:
-        position = _print_from(found, position)
-    if position == 0:
+        summary = store.summary(found)  # before the log: a run seen to be over has written all of it
+        _print_new(log)
+    unexplained = summary.state in (State.FAILED, State.LOST) and summary.error is None
+    if not raw and (log.position == 0 or unexplained):
+        worker = LogText(found.worker_log)
+        worker.skip_to_end()
+        if worker.has_more:
+            missing = "it has no training log yet; " if log.position == 0 else ""
+            say(f"{missing}the end of what its processes printed (all of it: kdtui logs --raw {found.id}):")
+            _print_new(worker)
+            return
+    if log.position == 0:
         say(f"{found.id} has written nothing yet")
 
 
-def _print_from(run: Run, position: int) -> int:
-    from kdtui.store.reading import reading
-
-    try:
-        with reading(run.worker_log) as file:
-            file.seek(position)
-            written = file.read()
-    except FileNotFoundError:
-        return position
-    except OSError as error:
-        raise StoreError("The log cannot be read", where=run.worker_log, found=error.strerror) from error
-    if written:
-        print(_lines(written), end="", flush=True)
-    return position + len(written)
-
-
-def _lines(written: bytes) -> str:
-    from kdtui.wording import clean
-
-    # A progress bar rewrites its line with carriage returns; here every state of it is a line.
-    return clean(written.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n"))
+def _print_new(log: LogText) -> None:
+    for text in log.pieces():
+        print(text, end="", flush=True)
 
 
 def newest_named(store: RunStore, name: str) -> Run | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.events import Finished, Measured
+from kdtui.events import Exited, Failed, Finished, Measured
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
@@ -164,6 +164,54 @@ def test_logs_print_what_the_processes_wrote_and_follow_ends_with_the_run(kdtui:
     assert (done.code, done.out) == (0, "")
     kdtui("train", "baseline", "--name", "slow", "--epochs", "4", "--detach")
     assert "worker of slow" in kdtui("logs", "slow", "-f").out
+
+
+def test_logs_print_the_training_log_and_with_raw_what_the_processes_printed(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one")
+    run.worker_log.write_text("AMP chatter\n")
+    done = kdtui("logs", "one")
+    assert done.out == "AMP chatter\n"
+    assert "no training log yet" in done.err and f"kdtui logs --raw {run.id}" in done.err
+    run.training_log.write_bytes(b"epoch 1\r\n\x1b[32mepoch 2\x1b[0m\rbar\n")
+    done = kdtui("logs", "one")
+    assert (done.out, done.err) == ("epoch 1\nepoch 2\nbar\n", "")
+    assert kdtui("logs", "one", "--raw").out == "AMP chatter\n"
+
+
+def test_logs_of_a_run_that_ended_without_a_word_end_with_what_it_printed(kdtui: Kdtui, store: RunStore) -> None:
+    run = make(store, "one")
+    run.training_log.write_text("epoch 1\n")
+    run.worker_log.write_text("x" * 99 + "\n" + "noise\n" * 10_000 + "Killed: out of memory\n")
+    with EventLog(run.events_path) as log:
+        log.append(Exited(1, -9, "SIGKILL", 0))
+    done = kdtui("logs", "one")
+    assert done.out.startswith("epoch 1\nnoise\n") and done.out.endswith("Killed: out of memory\n")
+    assert len(done.out) < 10_000
+    with EventLog(run.events_path) as log:
+        log.append(Failed("DataError", "no masks"))
+    assert kdtui("logs", "one").out == "epoch 1\n"
+
+
+def test_a_long_log_is_printed_in_pieces_and_no_further_than_somebody_reads(store: RunStore) -> None:
+    run = make(store, "one")
+    with run.training_log.open("wb") as file:
+        for _ in range(16):
+            file.write((b"x" * 99 + b"\n") * 10_000)
+    code = (
+        "import resource, sys; from kdtui.cli.app import app; app(sys.argv[1:], standalone_mode=False);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    short = subprocess.run([sys.executable, "-c", code, "logs", "one", "--raw"], capture_output=True, check=True)
+    whole = subprocess.run([sys.executable, "-c", code, "logs", "one"], capture_output=True, check=True)
+    assert len(whole.stdout) == 16_000_000
+    assert int(whole.stderr.split()[-1]) < int(short.stderr.split()[-1]) + 8 * 1024  # KiB
+    argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "logs", "one"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"x" * 99 + b"\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_stop_looks_every_name_up_first(kdtui: Kdtui, store: RunStore) -> None:
