@@ -98,7 +98,7 @@ def test_output_names_a_file(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     run = store.create(load("baseline"))
     done = kdtui("compare", run.id, "--output", str(here))
     assert done.code == 2
-    assert "--output is a folder" in done.err
+    assert "--to is a folder" in done.err
 
 
 def test_resume_of_a_finished_run_says_that_nothing_is_left(kdtui: Kdtui) -> None:
