@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,23 +152,25 @@ def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) ->
 
     made: list[dict[str, Any]] = []
     code = Exit.OK
-    for wanted in orders:
-        say(f"{wanted.name}: {wanted.target.name}")
-        try:
-            answer = make(wanted, heard=teller())
-        except Interrupted:
-            raise
-        except KeyboardInterrupt as error:
-            raise Interrupted("cancelled; the former file is unchanged") from error
-        except KdtuiError as error:
-            report(error)
-            made.append({"path": str(wanted.target), "error": type(error).__name__, "message": error.message})
-            code = max(code, Exit(error.exit_code))
-            continue
-        made.append({"path": str(wanted.target)} | answer)
-        if not as_json and not quiet:
-            for line in lines_of(answer, wanted.target):
-                out(line, prose=True)
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        shared = Path(folder) if len(orders) > 1 else None
+        for wanted in orders:
+            say(f"{wanted.name}: {wanted.target.name}")
+            try:
+                answer = make(wanted, heard=teller(), shared=shared)
+            except Interrupted:
+                raise
+            except KeyboardInterrupt as error:
+                raise Interrupted("cancelled; the former file is unchanged") from error
+            except KdtuiError as error:
+                report(error)
+                made.append({"path": str(wanted.target), "error": type(error).__name__, "message": error.message})
+                code = max(code, Exit(error.exit_code))
+                continue
+            made.append({"path": str(wanted.target)} | answer)
+            if not as_json and not quiet:
+                for line in lines_of(answer, wanted.target):
+                    out(line, prose=True)
     if as_json and not quiet:
         emit(made)
     if code is not Exit.OK:

@@ -152,7 +152,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
             classes=tuple(json.loads(options.classes)),
             profile=None if options.profile is None else _profile(options.profile),
         )
-    return export(what, Path(options.target), wanted, progress=progress)
+    return export(what, Path(options.target), wanted, progress=progress, shared=options.shared)
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -225,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("checkpoint")
     export.add_argument("target", help="the ONNX file")
     export.add_argument("--options", default="{}", help="JSON of kdtui.exports.ExportOptions")
+    export.add_argument("--shared", type=Path, help="a folder that exports in other precisions share the graph in")
     export.add_argument("--run", help="the run whose student it is")
     export.add_argument("--profile", help="where the data of a foreign checkpoint are")
     export.add_argument("--classes", default="[]", help="JSON list of class names")

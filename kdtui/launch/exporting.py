@@ -148,6 +148,7 @@ def export(
     *,
     heard: Callable[[Step], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Make an export in a process of its own; the report that lies beside the file.
 
@@ -157,6 +158,7 @@ def export(
         wanted: From :func:`order`.
         heard: Called with each step.
         cancelled: Asked ten times a second.
+        shared: A folder of this process alone; exports of one network in several precisions trace it once.
 
     Raises:
         ExportError: The network cannot be exported, or the file does not answer as it does.
@@ -167,6 +169,8 @@ def export(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))
         words = ["--options", json.dumps(wanted.options.to_json())]
         now: Moved | None = None
+        if shared is not None:
+            words += ["--shared", str(shared)]
         if wanted.run is not None:
             now = moved(wanted.run, wanted.sets)
             splits = ["val", *(["train"] if wanted.options.precision.startswith("int8") else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -39,7 +40,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def export(
-    source: Source, target: Path, options: ExportOptions, *, progress: Progress = lambda words, done, all: None
+    source: Source,
+    target: Path,
+    options: ExportOptions,
+    *,
+    progress: Progress = lambda words, done, all: None,
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its report, or nothing.
 
@@ -48,6 +54,7 @@ def export(
         target: The ONNX file; whatever was there survives a failure.
         options: What is wanted.
         progress: Told what happens; may raise to give up.
+        shared: A folder of the caller's own, in which exports of the same network in other precisions find its graph.
 
     Returns:
         The report, as it stands beside the file.
@@ -65,7 +72,7 @@ def export(
     with _told(target), work_folder(target) as work:
         progress("exporting", 0, 0)
         plain = work / "fp32.onnx"
-        exporter = write_onnx(deployed, example(options, size), plain, options)
+        exporter = _traced(deployed, source, plain, options, size, shared)
         made = _converted(source, plain, options, size, progress)
         _finish(made, source, options, size, slim=options.slim)
         progress("verifying", 0, 0)
@@ -79,6 +86,26 @@ def export(
         told.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
         _keep({made: target, told: report_of(target)})
     return report
+
+
+def _traced(
+    deployed: Deployed, source: Source, plain: Path, options: ExportOptions, size: Size, shared: Path | None
+) -> Exporter:
+    """Write the fp32 graph to ``plain``, or copy the one that another precision of this export has traced."""
+    if shared is None:
+        return write_onnx(deployed, example(options, size), plain, options)
+    # Everything that the graph depends on: the weights, the size, and the options that every precision has.
+    own = {"precision": None, "calibration": None, "keep_float": None, "limit": None, "slim": None}
+    facts = [source.facts["checkpoint_sha256"], source.task, str(size), options.to_json() | own]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    graph, note = shared / f"{key}.onnx", shared / f"{key}.json"
+    if note.is_file():
+        shutil.copyfile(graph, plain)
+        return Exporter(**json.loads(note.read_bytes()))
+    exporter = write_onnx(deployed, example(options, size), plain, options)
+    shutil.copyfile(plain, graph)
+    note.write_text(json.dumps(dataclasses.asdict(exporter)))
+    return exporter
 
 
 def _keep(names: Mapping[Path, Path]) -> None:

@@ -100,6 +100,8 @@ def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads or torch.get_num_threads()
     settings.log_severity_level = 3
+    # Threads that wait do not burn a core meanwhile: of two that share one, the other would wait for it.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 

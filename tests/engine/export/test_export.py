@@ -81,6 +81,28 @@ def test_the_file_tells_nothing_of_the_machine(exported: Made, run: Run) -> None
     assert {entry.domain for entry in model.opset_import} == {""}
 
 
+def test_the_format_is_as_old_as_the_operators_allow(exported: Made, source: Source, tmp_path: Path) -> None:
+    assert onnx.load(exported.path).ir_version == 8  # onnxruntime 1.17 reads up to 9
+    for precision in ("fp32", "int8"):
+        options = replace(QUICK, precision=precision, limit=100.0, calibration=2)
+        export(source, tmp_path / "a.onnx", options)
+        assert onnx.load(tmp_path / "a.onnx").ir_version == 8
+
+
+def test_precisions_of_one_command_trace_the_network_once(source: Source, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    first = export(source, tmp_path / "a.onnx", QUICK, shared=shared)
+    (graph,) = shared.glob("*.onnx")
+    traced = graph.stat().st_mtime_ns
+    int8 = replace(QUICK, precision="int8", limit=100.0, calibration=2)
+    second = export(source, tmp_path / "b.onnx", int8, shared=shared)
+    assert (second["exporter"], second["exporter_note"]) == (first["exporter"], first["exporter_note"])
+    assert [file.stat().st_mtime_ns for file in shared.glob("*.onnx")] == [traced]
+    export(source, tmp_path / "c.onnx", replace(QUICK, output="argmax"), shared=shared)
+    assert len(list(shared.glob("*.onnx"))) == 2  # another graph is no precision of this one
+
+
 def test_nothing_lies_beside_the_file_but_its_report(exported: Made) -> None:
     assert left_in(exported.path.parent) == ["best_model.onnx", "best_model.onnx.json"]
 
