@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from kdtui.cli.console import say
 from kdtui.cli.followed import Followed, describe, ending, started_line, warning_line
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
+from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.tail import Tail
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 _POLL = 0.2
+_LAST = 1 << 20
+"""Bytes of the end of a run's events that are read at first, and of what they gained in each look."""
 
 
 class Display(Protocol):
@@ -42,7 +45,7 @@ def follow(
         runs: Launched runs.
         on_interrupt: Called with 1, 2, … at each Ctrl-C; None lets the first one end the following.
     """
-    followed = [Followed(run, Tail(run.events_path)) for run in runs]
+    followed = [_followed(run) for run in runs]
     with _interrupts(on_interrupt is not None) as interrupts, _display() as display:
         told = 0
         while _look(store, followed, display):
@@ -51,6 +54,18 @@ def follow(
                 told += 1
                 on_interrupt(told)
     return [one.summary for one in followed if one.summary is not None]
+
+
+def _followed(run: Run) -> Followed:
+    """A run whose events are read from near the end of a long file; how it started is known in any case."""
+    one = Followed(run, Tail(run.events_path, last=_LAST))
+    try:
+        size = run.events_path.stat().st_size
+    except OSError:  # not there yet, or not to be read, which reading it says
+        size = 0
+    if size > _LAST and (started := scan(run.events_path).started) is not None:
+        one.history.extend([started])
+    return one
 
 
 @contextmanager
@@ -73,7 +88,7 @@ def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bo
     for one, summary in zip(followed, summaries, strict=True):
         one.summary = summary
         # After the summary, so that a run seen to be over has told everything.
-        events = one.tail.read()
+        events = one.tail.read(None if summary.state not in LIVE else _LAST)
         for event in events:
             one.history.extend([event])
             display.event(one, event)

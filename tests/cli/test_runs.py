@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.events import Exited, Failed, Finished, Measured
+from kdtui.events import Exited, Failed, Finished, Measured, Started
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
@@ -334,3 +334,20 @@ def test_the_store_is_listed_once_for_many_runs(
     monkeypatch.setattr(RunStore, "runs", counted)
     kdtui(*words, *(run.id for run in runs))
     assert listings == [store.root]
+
+
+def test_watch_reads_the_end_of_long_events_and_knows_how_the_run_started(
+    kdtui: Kdtui, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(store, "one")
+    monkeypatch.setattr("kdtui.cli.follow._LAST", 2000)
+    with EventLog(run.events_path) as log:
+        log.append(Started(1, (), "cpu", "fp32", 1, 1, 99, 10, 0, {}))
+        for step in range(1, 101):
+            log.append(Measured("val", step * 10, step, step * 40, {"miou": 0.5}))
+        log.append(Finished(1000, 99))
+    done = kdtui("watch", "one")
+    assert done.code == 0
+    lines = [line for line in done.err.splitlines() if "epoch" in line]
+    assert 0 < len(lines) < 40
+    assert "epoch 100/99" in lines[-1]
