@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu check bench format docs install clean
+.PHONY: demo test test-slow test-gpu fuzz check bench format docs install clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -28,6 +28,10 @@ test-slow: install
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
+
+# Every parser of what others wrote, for FUZZ_SECONDS (60) each; what fails is kept in tests/fuzz/corpus.
+fuzz: install
+	$(BIN)/python -m tests.fuzz
 
 check: install
 	$(BIN)/ruff check .

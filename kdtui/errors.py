@@ -36,6 +36,14 @@ from typing import ClassVar, Self
 _SETTING = re.compile(r"(kdtui [^`;]*)|--set (\S+=[^\s;,`]+)")  # not within a whole command
 
 
+_LONGEST = 1500
+
+
+def _bounded(text: str) -> str:
+    """What a message may repeat of an input that has any length: its beginning and its end."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} … {text[-200:]}"
+
+
 class KdtuiError(Exception):
     """A failure with everything a person needs to mend it.
 
@@ -58,11 +66,11 @@ class KdtuiError(Exception):
         allowed: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what = what
-        self.where = None if where is None else str(where)
-        self.found = None if found is None else str(found)
-        self.allowed = None if allowed is None else str(allowed)
-        self.hint = hint
+        self.what = _bounded(what)
+        self.where = None if where is None else _bounded(str(where))
+        self.found = None if found is None else _bounded(str(found))
+        self.allowed = None if allowed is None else _bounded(str(allowed))
+        self.hint = hint and _bounded(hint)
         super().__init__(what)
 
     @property
@@ -91,7 +99,7 @@ class ProfileError(UsageError):
 
     def __init__(self, what: str, *, mistakes: tuple[str, ...] = (), where: object = None, hint: str | None = None):
         super().__init__(what, where=where, hint=hint)
-        self.mistakes = mistakes
+        self.mistakes = tuple(_bounded(mistake) for mistake in mistakes)
 
     @property
     def message(self) -> str:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No time decides a test: a busy machine takes as long as it takes.
+settings.register_profile("kdtui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdtui")
 
 
 def pytest_collection_finish() -> None:

@@ -23,11 +23,12 @@ ROOT = Path(kdtui.__file__).parent
 TRAINING = ("train", "distill", "demo", "resume")
 NETWORKS = (*TRAINING, "evaluate", "export", "measure", "inspect")
 REACHED_BY: Mapping[str, tuple[str, ...]] = {
-    "kdtui/cli/checkpoints.py/evaluate": ("evaluate",),
+    "kdtui/cli/checkpoints.py/_subject": ("evaluate",),
     "kdtui/cli/comparing.py/evaluate_newest": ("train",),
     "kdtui/cli/manage.py/remove": ("remove",),
     "kdtui/engine/check.py/_resume": ("train", "resume"),
     "kdtui/engine/check.py/_go_on": ("train", "resume"),
+    "kdtui/launch/choices.py/expand": ("compare", "evaluate", "export", "measure", "stop"),
     "kdtui/launch/choices.py/ready": ("train",),
     "kdtui/launch/choices.py/recipe": ("distill",),
     "kdtui/launch/exporting.py": ("export",),
@@ -94,7 +95,8 @@ class Module:
     def __init__(self, path: Path) -> None:
         self.name = path.relative_to(ROOT.parent).as_posix()
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(self.tree):
+        self.nodes = list(ast.walk(self.tree))
+        for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 child.parent = node  # type: ignore[attr-defined]
 
@@ -133,7 +135,7 @@ class Module:
 
     def _assigned(self, name: str, again: Any) -> list[str]:
         values = []
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             match node:
                 case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
                     values.append(value)
@@ -142,7 +144,7 @@ class Module:
         return [text for value in values for text in again(value)] or [_UNKNOWN]
 
     def _returned(self, name: str, again: Any) -> list[str]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 return [
                     text for inner in ast.walk(node) if isinstance(inner, ast.Return) for text in again(inner.value)
@@ -151,7 +153,7 @@ class Module:
 
     def hints(self) -> Iterator[tuple[str, str]]:
         """What stands as ``hint`` in calls, and in third place of a warning, with the place of it."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             match node:
                 case ast.Call(func=func, args=args, keywords=keywords):
                     values = [keyword.value for keyword in keywords if keyword.arg == "hint"]
@@ -180,11 +182,12 @@ class Module:
 
     def strings(self) -> Iterator[tuple[int, str]]:
         """Every text of the file, whole where it is put together from parts."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             parent = getattr(node, "parent", None)
-            if isinstance(node, ast.JoinedStr | ast.Constant) and not isinstance(parent, ast.JoinedStr | ast.BinOp):
+            whole = isinstance(node, ast.JoinedStr | ast.Constant) and not isinstance(parent, ast.JoinedStr | ast.BinOp)
+            if whole and "kdtui " in ast.dump(node):
                 for text in self.texts(node):
-                    yield node.lineno, text
+                    yield getattr(node, "lineno", 0), text
 
 
 def _name(func: ast.Name | ast.Attribute) -> str:
@@ -233,7 +236,7 @@ def variables() -> frozenset[str]:
     """Names of environment variables that some file reads."""
     found = set()
     for module in modules():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and _VARIABLE.fullmatch(node.value):
                 found.add(node.value)
     return frozenset(found)

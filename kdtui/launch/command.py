@@ -145,7 +145,7 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
     """
     try:
         answer = json.loads(stdout)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise EngineError(

@@ -144,6 +144,13 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's, or a folder that may not be entered
+        return False
+
+
 def locate(name: str | Path) -> Path:
     """The file behind a name or path.
 
@@ -152,12 +159,12 @@ def locate(name: str | Path) -> Path:
     """
     path = expanded(name)
     looks_like_path = isinstance(name, Path) or path.suffix == ".toml" or len(path.parts) > 1
-    if looks_like_path and path.is_file():
+    if looks_like_path and _is_file(path):
         return path
     if not looks_like_path:
         for folder in folders():
             candidate = folder / f"{name}.toml"
-            if candidate.is_file():
+            if _is_file(candidate):
                 return candidate
     offered = nearest(path.stem, names())
     raise ProfileError(
