@@ -29,6 +29,8 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "kdtui/engine/check.py/_resume": ("train", "resume"),
     "kdtui/engine/check.py/_go_on": ("train", "resume"),
     "kdtui/launch/choices.py/expand": ("compare", "evaluate", "export", "measure", "stop"),
+    "kdtui/launch/choices.py/resume_point": ("train",),
+    "kdtui/store/writable.py": ("train", "distill", "resume", "doctor"),
     "kdtui/launch/choices.py/ready": ("train",),
     "kdtui/launch/choices.py/recipe": ("distill",),
     "kdtui/launch/exporting.py": ("export",),
