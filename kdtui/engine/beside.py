@@ -120,14 +120,14 @@ def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    kept = cache.read()
+    batches = stage.val_batches()
+    height, width = stage.val_set[0, 0].mask.shape
+    shape = (sum(map(len, batches.plan)), height, width)
+    kept = cache.read(shape)
     kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
     # Evaluating is a collective: either every rank has its share kept, or all ask again.
     if kept is None or kept_shares.item() < fabric.world_size:
-        batches = stage.val_batches()
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
-        height, width = stage.val_set[0, 0].mask.shape
-        shape = (sum(map(len, batches.plan)), height, width)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
     first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
     return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes), note)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,13 @@ import numpy as np
 from kdtui.engine.metrics import Scores
 from kdtui.profile import CocoData, Data, FolderData
 from kdtui.store.aside import aside
+from kdtui.store.reading import reading
 from kdtui.store.run import write_atomically
+from kdtui.store.values import fits, parse_json
 
 # What touches the training split alone leaves the validation set, and so the teacher's answer, as it is.
 _TRAINING_ONLY = {"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"}
+_MOST_BYTES = 2**20
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
@@ -65,36 +70,42 @@ class TeacherCache:
         self._scores = folder / f"{key}.of{world_size}.json"
         self._predictions = folder / f"{key}.{rank}of{world_size}.npy"
 
-    def read(self) -> tuple[Scores, np.ndarray] | None:
-        """What was kept; None when it is absent or not whole."""
+    def read(self, shape: tuple[int, int, int]) -> tuple[Scores, np.ndarray] | None:
+        """What was kept; None when it is absent, not whole, not readable, or not what :meth:`write` writes.
+
+        Args:
+            shape: [N,H,W] of this rank's predictions.
+        """
         try:
-            scores = Scores(**json.loads(self._scores.read_text()))
+            with reading(self._scores) as file:
+                body = parse_json(file.read(_MOST_BYTES))
             predictions = np.load(self._predictions, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, EOFError, ValueError, TypeError):
+        except (OSError, EOFError, ValueError):
             return None
-        return scores, predictions
+        names = {f.name for f in fields(Scores)}
+        usable = isinstance(body, dict) and body.keys() == names and fits(Scores, body)
+        if not usable or predictions.dtype != np.uint8 or predictions.shape != shape:
+            return None
+        return Scores(**body), predictions
 
     def write(
         self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], *, last: bool
     ) -> tuple[Scores, np.ndarray]:
-        """Ask the teacher and keep the answer.
+        """Ask the teacher and keep the answer, where the run store has room for it and lets this user write.
 
         Args:
             shape: [N,H,W] of this rank's predictions.
             ask: Fills the array and returns the scores (over all ranks).
             last: Whether this rank writes the scores, which make the entry valid.
         """
-        self._predictions.parent.mkdir(parents=True, exist_ok=True)
         written = aside(self._predictions)
         try:
-            if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
-                predictions = np.zeros(shape, np.uint8)
-                scores = ask(predictions)
-                with written.open("wb") as file:
-                    np.save(file, predictions)
-            else:
-                predictions = np.lib.format.open_memmap(written, mode="w+", dtype=np.uint8, shape=shape)
-                scores = ask(predictions)
+            predictions = self._file(written, shape)
+        except OSError as error:
+            return self._without_file(shape, ask, error)
+        try:
+            scores = ask(predictions)
+            if isinstance(predictions, np.memmap):
                 predictions.flush()
             written.replace(self._predictions)
         finally:
@@ -102,3 +113,26 @@ class TeacherCache:
         if last:
             write_atomically(self._scores, json.dumps(asdict(scores)).encode())
         return scores, predictions
+
+    def _file(self, path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+        """A mapped file of that shape, with its blocks: a full disk is an error here, not a signal in a later write."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
+                with path.open("wb") as file:
+                    np.save(file, np.zeros(shape, np.uint8))
+                return np.zeros(shape, np.uint8)
+            predictions = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return predictions
+
+    def _without_file(
+        self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], error: OSError
+    ) -> tuple[Scores, np.ndarray]:
+        print(f"the teacher's answer is not kept: {self._predictions.parent}: {error.strerror}", file=sys.stderr)
+        predictions = np.zeros(shape, np.uint8)
+        return ask(predictions), predictions

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import select
 import signal
@@ -34,6 +35,7 @@ LOOK = 0.1
 """Seconds between two looks for a slot or a stop file."""
 GRACE = "KDTUI_GRACE"
 """Environment variable: seconds that ranks have to end by themselves after one ended badly; default 2."""
+MOST_GRACE = 3600
 
 
 class Supervisor:
@@ -55,7 +57,7 @@ class Supervisor:
             total_epochs=order["total_epochs"],
             created=order["created"],
         )
-        self.grace = float(os.environ.get(GRACE, "2"))
+        self.grace = _grace()
         self._beaten = float("-inf")
         self._stop_asked = False
         self._wake, self._waker = socket.socketpair()
@@ -190,6 +192,24 @@ class Supervisor:
         with EventLog(self.run.events_path) as log:
             for event in events:
                 log.append(event)
+
+
+def _grace() -> float:
+    """Seconds between the end of one rank and that of the others.
+
+    Raises:
+        LaunchError: ``KDTUI_GRACE`` is no number of seconds.
+    """
+    text = os.environ.get(GRACE, "2")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MOST_GRACE:
+        raise LaunchError(
+            f"{GRACE} is not a number of seconds", found=text, allowed=f"0 to {MOST_GRACE}", hint=f"unset {GRACE}"
+        )
+    return seconds
 
 
 def _failed(error: KdtuiError | OSError) -> Failed:

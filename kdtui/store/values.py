@@ -98,7 +98,7 @@ def _check(annotation: str) -> Fits:
         return _BASIC.get(name, lambda value: False)  # a type that JSON has no form for
     items = [_check(part) for part in _split(inner.removesuffix("]"), ",") if part.strip() != "..."]
     item = items[-1]
-    if name == "Mapping":
+    if name in ("Mapping", "dict"):
         return lambda value: type(value) is dict and all(_text(key) and item(each) for key, each in value.items())
     return lambda value: type(value) in (list, tuple) and all(item(each) for each in value)
 

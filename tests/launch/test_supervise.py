@@ -271,3 +271,12 @@ def test_events_of_an_attempt_carry_it(store: RunStore, launcher: LocalLauncher)
     assert [event.attempt for event in said if isinstance(event, Queued | Started | Exited)] == [1, 1, 1, 2, 2, 2]
     assert [event.step for event in said if isinstance(event, Measured)] == [1, 2]
     assert not any(isinstance(event, Failed) for event in said)
+
+
+@pytest.mark.parametrize("seconds", ["x", "nan", "inf", "-1", "1e9", ""])
+def test_a_grace_that_is_no_number_of_seconds_is_refused_at_the_launch(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("KDTUI_GRACE", seconds)
+    with pytest.raises(LaunchError, match="KDTUI_GRACE is not a number of seconds"):
+        LocalLauncher(store).launch(make(store, {}))

@@ -166,9 +166,14 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     if content.get("format") != checkpoints.FORMAT:
         raise CheckpointError("this is no checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
     student = profile.student.model_copy(update={"encoder_weights": "none"})
-    classes = tuple(str(name) for name in content["classes"])
+    student_state, names = content.get("student"), content.get("classes")
+    if not isinstance(student_state, dict) or not isinstance(names, list | tuple) or not names:
+        raise CheckpointError(
+            "this checkpoint of kdtui has no student or no class names", where=path, hint=f"kdtui inspect {path}"
+        )
+    classes = tuple(str(name) for name in names)
     network = build_network(student, task=profile.data.task, classes=len(classes))
-    checkpoints.load_student(network, content["student"], where=path)
+    checkpoints.load_student(network, student_state, where=path)
     _check_finite(network, path)
     manifest = run.manifest()
     distilled = profile.distillation.enabled
