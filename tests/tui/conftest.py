@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui.piloting import idle
 from tests.tui.scenes import Scene, people
 
 FOREIGN = ("NO_COLOR", "COLORTERM", "TMUX", "SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "KDTUI_RUNS", "KDTUI_ENGINE")
@@ -17,6 +18,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture(autouse=True)
+def waits_for_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presses and pauses end when the app has handled all it could, however little processor time it got."""
+    for name in ("textual.app.wait_for_idle", "textual.pilot.wait_for_idle"):
+        monkeypatch.setattr(name, idle)
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from textual._context import active_app
+from textual._wait import wait_for_idle
 from textual.app import App
 from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
-from textual.screen import Screen
 
 from kdtui.errors import KdtuiError
 from kdtui.store.store import RunStore
@@ -126,36 +125,20 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
     await pilot.pause()
 
 
-async def nothing_left() -> None:
-    """Wait until the app has handled and drawn everything it knows of; only timers and threads may still bring more.
+async def idle(min_sleep: float = 1 / 50, max_sleep: float = 1) -> None:
+    """Textual's own wait, and then until no task is ready and no timer is due.
 
-    Textual's own wait looks at the processor time, and takes a process that gets none for one that has nothing to do.
+    Textual compares processor time with the clock, so it takes a process that gets no processor time on a busy machine
+    for one that has nothing to do.
     """
+    await wait_for_idle(min_sleep, max_sleep)
     loop = asyncio.get_running_loop()
-    app = active_app.get()
     deadline = Deadline()
     while not deadline.passed:
         await asyncio.sleep(0)
-        if loop._ready:  # type: ignore[attr-defined]  # other tasks have something to do
-            continue
-        if app._exit or app._closing:
+        timers = loop._scheduled  # type: ignore[attr-defined]
+        if not loop._ready and not (timers and timers[0]._when <= loop.time()):  # type: ignore[attr-defined]
             return
-        if app._resize_event is not None:
-            app._check_resize()
-            continue
-        if app._batch_count:  # it draws when the last batch has ended
-            await asyncio.sleep(0.002)
-            continue
-        screen = app.screen_stack[-1] if app.screen_stack else None
-        if screen is None or not (screen.is_current and _to_draw(screen)):
-            return
-        screen._on_timer_update()  # as each frame does
-    raise AssertionError(f"it draws without end\n{text(app)}")
-
-
-def _to_draw(screen: Screen[Any]) -> bool:
-    needed = screen._layout_required, screen._scroll_required, screen._repaint_required, screen._recompose_required
-    return any(needed) or bool(screen._dirty_widgets or screen._callbacks)
 
 
 async def settled(pilot: Pilot[Any]) -> None:
