@@ -14,7 +14,7 @@ from typing import Any, AnyStr, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds of an idle machine within which anything that a test waits for happens."""
 _WORK = 0.02
 """Seconds that :func:`_work` takes on an idle machine of today."""
