@@ -256,7 +256,7 @@ def newest(row: RunSummary, history: History | None) -> str:
     if "loss" in scalars:
         words.append(f"loss {_loss(scalars['loss'])}")
     if row.best_retention is not None:
-        words.append(f"best {percent(row.best_retention)} of teacher")
+        words.append(f"{percent(row.best_retention)} of teacher")
     if (rate := scalars.get("lr")) is not None:
         words.append(f"lr {rate:.2g}")
     if row.images_per_second is not None:

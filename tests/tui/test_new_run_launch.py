@@ -135,7 +135,7 @@ async def test_checks_alone_start_nothing_and_several_seeds_are_one_question(sto
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("student", seeds="0,1,2"))
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: "✓ 3 checks passed: disk, device, data" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "✓ 4 checks passed: disk, run store, device, data" in screen.query_one(Verdict).text)
         assert [verb for verb, *_ in engine.asked] == ["check"]
         await pilot.press("ctrl+g")
         await until(pilot, lambda: len(engine.asked) == 2)
@@ -149,7 +149,7 @@ async def test_warnings_of_the_checks_are_on_the_form_once(store: RunStore) -> N
         screen = await opened(pilot, distilled("student", seeds="0,1,2"))
         await pilot.press("ctrl+g")
         await until(pilot, lambda: "! the labels look wrong" in screen.query_one(Verdict).text)
-        assert "✓ 3 checks passed" in screen.query_one(Verdict).text
+        assert "✓ 4 checks passed" in screen.query_one(Verdict).text
         assert screen.query_one(Verdict).text.count("the labels look wrong") == 1
         assert "next: look at them" in screen.query_one(Verdict).text
 

@@ -205,7 +205,7 @@ def test_every_attempt_has_a_line_and_the_end_another() -> None:
 
 def test_one_line_says_what_the_curves_do_not() -> None:
     line = panels.newest(ROW, History([started(), trained(10)]))
-    assert line == "loss 0.1000 · best 88.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
+    assert line == "loss 0.1000 · 88.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
     assert panels.newest(replace(ROW, retention=None, teacher_miou=None, images_per_second=None), None) == ""
 
 
