@@ -46,7 +46,8 @@ def _open(runs_dir: Path | None) -> int:
     if not folder:
         raise UsageError("the run store is no folder", where=store.root, hint="choose another with --runs-dir")
     from kdtui.tui.app import KdtuiApp
+    from kdtui.tui.preferences import preferences_path
 
-    app = KdtuiApp(store)
+    app = KdtuiApp(store, preferences=preferences_path())
     app.run()
     return app.return_code or 0

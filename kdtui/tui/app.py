@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,10 +25,12 @@ from kdtui.tui.machine import Machine
 from kdtui.tui.measuring import Measuring
 from kdtui.tui.messages import HistoryBroken, HistoryReady, MachineRead, RunAdvanced, RunsLooked, SourceFailed
 from kdtui.tui.palette import Everything
+from kdtui.tui.preferences import Preferences, load, save
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.small import TooSmall
 from kdtui.tui.terminal import period
+from kdtui.tui.themes import DARK, LIGHT, THEMES
 from kdtui.tui.watch import RunsSource, Source, Watch, follower
 from kdtui.tui.widgets.line import Line
 
@@ -45,6 +49,7 @@ class KdtuiApp(Deeds):
         machine: What is looked at for the header's right end; None for this machine.
         clock: The time of day as the header says it.
         measure: Measures runs, as :func:`kdtui.launch.measuring.measure`.
+        preferences: The file that keeps the user's choices; None keeps none.
     """
 
     CSS_PATH = str(Path(__file__).with_name("kdtui.tcss"))  # beside this module for subclasses elsewhere as well
@@ -62,9 +67,18 @@ class KdtuiApp(Deeds):
         machine: Source | None = None,
         clock: Callable[[], str] = time_of_day,
         measure: Callable[..., dict[str, Any]] = measure_runs,
+        preferences: Path | None = None,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self._preferences_path, self._preferences_trouble = preferences, ""
+        self.preferences = Preferences()
+        self._writing = threading.Lock()
+        if preferences is not None:
+            self.preferences, self._preferences_trouble = load(preferences)
+        self.theme = LIGHT.name if self.preferences.theme == "light" else DARK.name
         self.store = store
         self.ask = ask
         self.board = Board()
@@ -93,6 +107,8 @@ class KdtuiApp(Deeds):
             asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
         # Whoever had the terminal meanwhile left nothing of the screen; else only what changes is written.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
+        if self._preferences_trouble:
+            self.say(self._preferences_trouble, error=True)
 
     def on_unmount(self) -> None:
         """End looking; nothing that trains is touched."""
@@ -183,6 +199,23 @@ class KdtuiApp(Deeds):
         if count == self._said_count and self.said[0]:
             self.say("")
 
+    def prefer(self, **choices: Any) -> None:
+        """Keep choices, fields of :class:`Preferences`, for the next start. A failure to write them is said once."""
+        before, self.preferences = self.preferences, replace(self.preferences, **choices)
+        path = self._preferences_path
+        if path is None or self.preferences == before:
+            return
+
+        def write() -> None:
+            with self._writing:  # one after the other, and each the newest choices
+                save(path, self.preferences)
+
+        def failed(error: KdtuiError) -> None:
+            self._preferences_path = None
+            self.say_error(error)
+
+        self.do(write, lambda _: None, failed=failed, group="preferences")
+
     def open_run(self, run_id: str) -> None:
         """Show one run."""
         from kdtui.tui.screens.run import RunScreen
@@ -224,7 +257,9 @@ class KdtuiApp(Deeds):
 
     def action_toggle_theme(self) -> None:
         """Dark or light."""
-        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+        light = self.current_theme.dark
+        self.theme = LIGHT.name if light else DARK.name
+        self.prefer(theme="light" if light else "dark")
         self._tell(lambda screen: screen.board_changed(frozenset()))  # curves have colours of their own
 
     def action_help_quit(self) -> None:

@@ -19,7 +19,7 @@ STATE_STYLES = {
 }
 """Theme variable of each state."""
 _DARK = ("#56b4e9", "#e69f00", "#cc79a7", "#39c99b", "#f0e442", "#ff8a5c", "#9aa7ff", "#d0d0d0")
-_LIGHT = ("#0072b2", "#a06a00", "#a0487a", "#00795a", "#7a7200", "#c04a00", "#4250c8", "#404040")
+_LIGHT = ("#006aa6", "#8a5a00", "#99406f", "#00734f", "#6b6400", "#b04300", "#4250c8", "#404040")
 
 
 def curve_colour(index: int, *, dark: bool) -> str:

@@ -28,7 +28,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("eta", "eta", 9, 60),
 )
 
-_SORTS: dict[str, Callable[[RunSummary], Any]] = {
+SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda row: row.name.lower(),
     "state": lambda row: list(State).index(row.state),
     "word": lambda row: list(State).index(row.state),
@@ -120,7 +120,7 @@ def ordered(ids: Sequence[str], rows: dict[str, RunSummary], column: str | None,
     """``ids`` by a column; a run without the value comes last either way. No column leaves the order as it is."""
     if column is None:
         return list(ids)
-    read = _SORTS[column]
+    read = SORTS[column]
     known = [run_id for run_id in ids if read(rows[run_id]) is not None]
     unknown = [run_id for run_id in ids if read(rows[run_id]) is None]
     return sorted(known, key=lambda run_id: read(rows[run_id]), reverse=descending) + unknown

@@ -13,8 +13,9 @@ FOREIGN = ("NO_COLOR", "COLORTERM", "TMUX", "SSH_CONNECTION", "SSH_TTY", "SSH_CL
 
 
 @pytest.fixture(autouse=True)
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the terminal that the tests are started from."""
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the terminal that the tests are started from, nor of what its user chose."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -81,7 +81,10 @@ class RunsScreen(ChartKeys, RunActions):
             yield LineChart(id="chart")
 
     def on_mount(self) -> None:
-        """Keys go to the table."""
+        """Keys go to the table, which is sorted as it was left."""
+        chosen = self.cockpit.preferences
+        self._sort = (chosen.sort or None, chosen.descending)
+        self.table.set_sorted(*self._sort)
         self.table.focus()
 
     @property
@@ -231,6 +234,7 @@ class RunsScreen(ChartKeys, RunActions):
     def _sorted(self) -> None:
         column, descending = self._sort
         self.table.set_sorted(column, descending)
+        self.cockpit.prefer(sort=column or "", descending=descending)
         self.board_changed(frozenset())
         title = next((c.title or c.key for c in COLUMNS if c.key == column), "")
         self.cockpit.say(

@@ -92,9 +92,7 @@ class Line(Widget):
         return segments
 
     def _style(self, part: Part) -> Style:
-        return Style(
-            color=colour_of(self, part.style), bold=part.bold or None, dim=(part.style == "text-muted") or None
-        )
+        return Style(color=colour_of(self, part.style), bold=part.bold or None)
 
 
 class KeyBar(Widget):

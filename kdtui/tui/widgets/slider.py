@@ -147,7 +147,7 @@ class Track(Widget, can_focus=True):
 
     def _colour(self, name: str) -> Style:
         colour = self.app.theme_variables.get(name, "")
-        return Style(color=colour if colour.startswith("#") else None, dim=(name == "text-muted") or None)
+        return Style(color=colour if colour.startswith("#") else None)
 
 
 class Slider(Horizontal):

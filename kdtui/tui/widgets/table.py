@@ -24,6 +24,7 @@ from kdtui.tui.widgets.table_line import GUTTER, TableLine, difference, header, 
 
 __all__ = ["Cell", "Column", "Table"]
 
+_HEADER = Style(bold=True)
 _MARK = "*"
 """Of a marked row that the owner gave no letter."""
 
@@ -39,11 +40,10 @@ class Table(CursorView):
 
     DEFAULT_CSS = """
     Table { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
-    Table > .table--header { color: $text-muted; text-style: bold; }
     Table > .table--cursor { text-style: bold reverse; }
     Table > .table--blurred { text-style: bold; }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--header", "table--cursor", "table--blurred"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor", "table--blurred"}
 
     Moved: TypeAlias = table_messages.Moved
     Opened: TypeAlias = table_messages.Opened
@@ -236,7 +236,7 @@ class Table(CursorView):
         line = self._lines.get(y)
         if y == 0:
             line = header(self._columns, self._slots, self._sorted[0], descending=self._sorted[1])
-            over = self._component("table--header")
+            over = self._style("text-muted") + _HEADER
         elif line is not None and line.under_cursor:
             over = self._component("table--cursor" if self.has_focus else "table--blurred")
         elif line is None:

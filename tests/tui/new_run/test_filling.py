@@ -187,10 +187,10 @@ async def test_it_reads_the_same_without_colours_and_in_either_theme(
             await until(pilot, lambda: "starts now" in text(app))
             return text(app)
 
-    dark = await shown("textual-dark")
-    assert await shown("textual-light") == dark
+    dark = await shown("kdtui-dark")
+    assert await shown("kdtui-light") == dark
     monkeypatch.setenv("NO_COLOR", "1")
-    assert await shown("textual-light") == dark
+    assert await shown("kdtui-light") == dark
 
 
 async def test_an_idle_form_writes_nothing(teachers: Scene) -> None:

@@ -50,7 +50,7 @@ class Field(Labelled):
     DEFAULT_CSS = """
     Field > Horizontal > .label { width: 14; padding: 0 0 0 1; }
     Field.-idle { color: $text-muted; }
-    Field.-idle > Horizontal > .label, Field.-idle > Horizontal > .control { text-style: dim; }
+    Field.-idle > Horizontal > .label, Field.-idle > Horizontal > .control { color: $text-muted; }
     """
 
     class Edited(Message):

@@ -1,0 +1,85 @@
+"""What a person chose last: the theme, the order of the list. Kept in a file of the user's own, and never needed."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from kdtui.errors import StoreError
+from kdtui.store.reading import reading
+from kdtui.store.writing import write_atomically
+from kdtui.tui.rows import SORTS
+
+MOST = 1 << 16
+"""Bytes of the file that are read; it holds a hundred."""
+_ALLOWED = {"theme": ("dark", "light"), "sort": ("", *SORTS), "descending": (False, True)}
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The choices.
+
+    Attributes:
+        theme: ``dark`` or ``light``.
+        sort: Key of the column that the list is sorted by; empty for newest first.
+        descending: Whether the largest comes first.
+    """
+
+    theme: str = "dark"
+    sort: str = ""
+    descending: bool = False
+
+
+def preferences_path(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The file, by the XDG Base Directory Specification; None where the user has no home."""
+    folder = environment.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):  # noqa: PTH117  # a relative one is invalid, and ignored
+        try:
+            folder = str(Path("~/.config").expanduser())
+        except RuntimeError:
+            return None
+    return Path(folder) / "kdtui" / "cockpit.toml"
+
+
+def load(path: Path) -> tuple[Preferences, str]:
+    """The choices in a file, and what of it cannot be used; a file that is not there holds none."""
+    try:
+        with reading(path) as file:
+            body = file.read(MOST + 1)
+        if len(body) > MOST:
+            return Preferences(), f"{path} is ignored: it is larger than {MOST >> 10} KiB"
+        table = tomllib.loads(body.decode("utf-8"))
+    except FileNotFoundError:
+        return Preferences(), ""
+    except OSError as error:
+        return Preferences(), f"{path} is ignored: {error.strerror}"
+    except (ValueError, RecursionError):  # UnicodeDecodeError and TOMLDecodeError are both values that are wrong
+        return Preferences(), f"{path} is ignored: it is not valid TOML"
+    wrong = [name for name, allowed in _ALLOWED.items() if name in table and not _among(table[name], allowed)]
+    chosen = {f.name: table[f.name] for f in fields(Preferences) if f.name in table and f.name not in wrong}
+    return Preferences(**chosen), f"{path}: {', '.join(wrong)} ignored: unknown value" if wrong else ""
+
+
+def _among(value: object, allowed: tuple[object, ...]) -> bool:
+    return any(type(value) is type(each) and value == each for each in allowed)
+
+
+def save(path: Path, preferences: Preferences) -> None:
+    """Replace the file.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    import tomli_w  # only who writes pays for it
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError("The choices are not kept for next time", where=path, found=error.strerror) from error
+    try:
+        write_atomically(path, tomli_w.dumps(asdict(preferences)).encode())
+    except StoreError as error:
+        raise StoreError("The choices are not kept for next time", where=path, found=error.found) from error
