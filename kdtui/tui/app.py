@@ -173,7 +173,8 @@ class KdtuiApp(Deeds):
 
     def show_header(self) -> None:
         """Write the header of the screens that can be seen."""
-        left, right = header_parts(self.store.root, self.board, self._machine, self._clock)
+        doing = f"measuring {self.measuring.who}" if self.measuring.ids else ""
+        left, right = header_parts(self.store.root, self.board, self._machine, self._clock, doing)
         for screen in self.screen_stack:
             for line in screen.query("#header").results(Line):
                 line.show(left, right)

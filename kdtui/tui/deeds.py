@@ -71,9 +71,8 @@ class Deeds(App[None]):
         return Run(self.store.root / run_id)
 
     def name_of(self, run_id: str) -> str:
-        """What a run is called; its id when it is not on the board."""
-        row = self.board.find(run_id)
-        return run_id if row is None else row.name
+        """What a run is called beside others of its name; its id when it is not on the board."""
+        return self.board.names.get(run_id, run_id)
 
     def stop_runs(self, ids: Collection[str], *, kill: bool = False) -> None:
         """Ask runs to save and end, or end them at once."""

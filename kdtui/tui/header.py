@@ -28,9 +28,17 @@ def time_of_day() -> str:
 
 
 def header_parts(
-    root: Path, board: Board, machine: Sequence[str], clock: Callable[[], str] = time_of_day
+    root: Path, board: Board, machine: Sequence[str], clock: Callable[[], str] = time_of_day, doing: str = ""
 ) -> tuple[list[Part], list[Part]]:
-    """Left and right of the header; the time moves only while something lives."""
+    """Left and right of the header; the time moves only while a run is running or queued.
+
+    Args:
+        root: The store.
+        board: What is known of its runs.
+        machine: How busy this machine is.
+        clock: The time of day.
+        doing: What the cockpit itself is doing, whatever screen is in front.
+    """
     left = [Part(" kdtui ", "accent", bold=True), Part(f"{_project(root)}  ", "text-muted")]
     counts = board.counts()
     left += [
@@ -42,6 +50,8 @@ def header_parts(
         left.append(Part(f"{len(board.rows)} of {board.total} read ", "text-muted"))
     if board.trouble:
         left.append(Part("the store cannot be read ", "error", bold=True))
+    if doing:
+        left.append(Part(f"{doing} ", "warning", bold=True))
     right = [Part("  ".join(machine))] if machine else []
     if board.live():
         right.append(Part(f"  {clock()} "))

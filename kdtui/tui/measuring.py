@@ -56,6 +56,7 @@ class Measuring:
     def start(self, ids: Sequence[str]) -> None:
         """Measure these runs together, so that their times can be compared."""
         self.ids = tuple(ids)
+        self._app.show_header()
         self._app.say("")
         self._tell(f"{self.who}: measuring")
         runs = [self._app.run_of(run_id) for run_id in self.ids]
@@ -97,6 +98,7 @@ class Measuring:
         ids, who, twin = self.ids, self.who, self.twin
         self._tell("")
         self.ids, self._worker = (), None
+        self._app.show_header()
         if error is None:
             self._app.say(f"{who}: measured", twin)
             self._app.measured(ids)

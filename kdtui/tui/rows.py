@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kdtui.compare.named import mark
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import number, percent, ratio, span
+from kdtui.wording import moment, number, percent, ratio, span
 
 COLUMNS: tuple[Column, ...] = (
     Column("state", "", 1, 1),
     Column("run", "run", 16, 40, grow=True),
     Column("word", "state", 8, 14, drop=9),
+    Column("seed", "seed", 4, 6, right=True, drop=10),
     Column("student", "student", 9, 22, drop=2),
     Column("temperature", "T", 4, 6, right=True, drop=4),
     Column("alpha", "α", 4, 4, right=True, drop=4),
@@ -25,13 +27,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("last", "last", 6, 7, right=True, drop=7),
     Column("retention", "%tchr", 6, 7, right=True, drop=3),
     Column("compression", "smaller", 7, 7, right=True, drop=6),
+    Column("started", "started", 11, 11, drop=11),
+    Column("took", "took", 6, 7, right=True, drop=12),
+    Column("tags", "tags", 8, 30, drop=13),
     Column("eta", "eta", 9, 60),
 )
+"""Where there is room for all of them; they vanish in the order of their ``drop``, the highest first."""
 
 SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda row: row.name.lower(),
     "state": lambda row: list(State).index(row.state),
     "word": lambda row: list(State).index(row.state),
+    "seed": lambda row: row.seed,
     "student": lambda row: row.encoder,
     "temperature": lambda row: row.temperature,
     "alpha": lambda row: row.alpha,
@@ -42,6 +49,9 @@ SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "last": lambda row: row.miou,
     "retention": lambda row: row.best_retention,
     "compression": lambda row: compression(row),
+    "started": lambda row: row.started,
+    "took": lambda row: _took(row),
+    "tags": lambda row: row.tags or None,
     "eta": lambda row: row.eta_seconds,
 }
 SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "last", "retention")
@@ -50,18 +60,20 @@ BEST_FIRST = frozenset({"miou", "last", "retention", "epoch", "bar", "compressio
 """Columns whose largest value comes first."""
 
 
-def cells(row: RunSummary, *, best: bool) -> list[Cell]:
+def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
     """The cells of :data:`COLUMNS`.
 
     Args:
         row: The run.
+        name: Its short name beside others of its name; without one, its name.
         best: Whether its best mIoU is the highest that is shown.
     """
     epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
     return [
         Cell(row.state.glyph, STATE_STYLES[row.state]),
-        Cell(row.name),
+        Cell(name or row.name, keep=mark(name, row.name)),
         Cell(row.state.word.lower(), STATE_STYLES[row.state]),
+        Cell("-" if row.seed is None else str(row.seed)),
         Cell(short_encoder(row.encoder)),
         Cell(number(row.temperature, 1)),
         Cell(number(row.alpha, 2)),
@@ -72,6 +84,9 @@ def cells(row: RunSummary, *, best: bool) -> list[Cell]:
         Cell(number(row.miou)),
         Cell(percent(row.best_retention)),
         Cell(ratio(compression(row))),
+        Cell(moment(row.started)),
+        Cell(span(_took(row))),
+        Cell(" ".join(f"#{tag}" for tag in row.tags), "text-muted"),
         _last(row),
     ]
 
@@ -100,6 +115,11 @@ def _last(row: RunSummary) -> Cell:
     if row.detail:
         return Cell(row.detail, "text-error" if row.state is State.FAILED else "text-warning")
     return Cell("-", "text-muted")
+
+
+def _took(row: RunSummary) -> float | None:
+    """Seconds of its last attempt, up to its last event."""
+    return None if row.started is None or row.last_event is None else row.last_event - row.started
 
 
 def _done(row: RunSummary) -> float | None:

@@ -31,6 +31,29 @@ def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
     assert board.order == list(board.rows) == ["d", "c", "b", "a"]
 
 
+def test_names_tell_runs_of_one_name_apart_as_they_come_and_go() -> None:
+    def seed(run_id: str, number: int, name: str = "kd") -> RunSummary:
+        return RunSummary(id=run_id, name=name, path=Path(run_id), state=State.FINISHED, seed=number)
+
+    board = Board()
+    board.take(look(seed("a", 0), whole=False))
+    assert board.names == {"a": "kd"}
+    assert board.take(look(seed("b", 1), seed("c", 2), seed("d", 0, "alone"))) == {"a", "b", "c", "d"}
+    assert board.names == {"a": "kd s0", "b": "kd s1", "c": "kd s2", "d": "alone"}
+    assert board.take(look(gone=("a", "b"))) == {"a", "b", "c"}
+    assert board.names == {"c": "kd", "d": "alone"}
+    board.take(look(seed("c", 2, "alone")))
+    assert board.names == {"c": "alone s2", "d": "alone s0"}
+
+
+def test_the_key_of_a_run_is_its_folder_whatever_its_row_says() -> None:
+    board = Board()
+    printable = [RunSummary(id="two spaces", name="x", path=Path(key), state=State.FINISHED) for key in "ab"]
+    board.take(Look({"two  spaces": printable[0], "two spaces": printable[1]}, frozenset(), True, 2))
+    assert {key: row.id for key, row in board.rows.items()} == {key: key for key in ("two  spaces", "two spaces")}
+    assert len(set(board.names.values())) == 2
+
+
 def test_what_is_gone_leaves_nothing_behind() -> None:
     board = Board()
     board.take(look(row("a", created=1.0), row("b", created=2.0)))

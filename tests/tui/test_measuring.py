@@ -17,7 +17,7 @@ from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.run import RunScreen
 from tests.tui.home import go_to, write
-from tests.tui.scenes import Scene, cockpit, shows, text, until
+from tests.tui.scenes import Scene, cockpit, lines, shows, text, until
 from tests.waiting import eventually
 
 
@@ -90,7 +90,7 @@ async def test_a_marked_run_that_the_filter_hides_is_measured_after_a_question(s
         await write(on.pilot, "name:b0")
         await on.press("enter")
         await on.press("L")
-        await shows(on.pilot, "Measure 2 marked runs?", "hides 1 of them: b3", "kdtui measure")
+        await shows(on.pilot, "Measure 2 runs?", "Hidden by the filter: b3", "kdtui measure")
         await on.press("n")
         assert on.measure.asked == []
         await on.press("L")
@@ -127,6 +127,20 @@ async def test_waiting_for_the_device_is_said_on_every_screen_until_it_ends(scen
         await shows(on.pilot, "waiting for the cpu")
 
 
+async def test_what_is_measured_is_in_the_header_of_every_screen(scene: Scene) -> None:
+    async with opened(scene, (130, 30)) as on:
+        on.app.compare([run.id for run in on.runs])
+        await until(on.pilot, lambda: isinstance(on.app.screen, CompareScreen) and on.app.screen.comparison)
+        await on.press("L")
+        await on.press("y")
+        await until(on.pilot, lambda: "measuring 2 runs" in lines(on.app)[0])
+        await on.press("escape")
+        await until(on.pilot, lambda: len(on.app.screen_stack) == 1)
+        assert "measuring 2 runs" in lines(on.app)[0]
+        on.measure.may_end.set()
+        await until(on.pilot, lambda: "measuring" not in lines(on.app)[0])
+
+
 async def test_the_same_key_gives_up_after_a_question(scene: Scene) -> None:
     async with opened(scene) as on:
         await on.press("L")
@@ -148,6 +162,9 @@ async def test_marked_runs_are_measured_together(scene: Scene) -> None:
             on.app.screen.query_one("#runs").move_to(run.id)  # type: ignore[attr-defined]
             await on.press("space")
         await on.press("L")
+        await shows(on.pilot, "Measure 2 runs?", "b3, b0", "kdtui measure")
+        assert on.measure.asked == []
+        await on.press("y")
         await shows(on.pilot, "2 runs: measured")
         assert [set(ids) for ids in on.measure.asked] == [{run.id for run in on.runs[:2]}]
 
@@ -172,6 +189,8 @@ async def test_a_comparison_measures_what_can_be_and_shows_it(scene: Scene) -> N
         assert "latency" not in text(on.app)
         on.measure.may_end.set()
         await on.press("L")
+        await shows(on.pilot, "Measure 2 runs?")
+        await on.press("y")
         await shows(on.pilot, "2 runs: measured", "latency", "50.00 ms", "80.00 ms", "1.60x")
         assert [set(ids) for ids in on.measure.asked] == [{run.id for run in on.runs[:2]}]
 

@@ -96,7 +96,7 @@ def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunSto
         first.kill()
     with Terminal(COCKPIT) as second:
         second.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
-        second.press("x")
+        second.press("x", "y")
         second.wait_for("asked to stop")
         second.wait_for("1■")
         before = numbers(run)

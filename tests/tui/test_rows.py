@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
+from kdtui.tui.widgets.columns import fit
 from tests.tui.scenes import Scene, people
 
 BARE = RunSummary(id="bare", name="bare", path=Path("bare"), state=State.NEVER_LAUNCHED)
@@ -45,6 +46,20 @@ def test_the_last_column_says_when_or_why_not(rows: dict[str, RunSummary]) -> No
     assert last["b0-wide"] == "rank 0 killed by SIGKILL"
     assert last["b0-night"] == "its processes are gone without a last word"
     assert last["b3-teacher"] == last["draft"] == "-"
+
+
+def test_a_wide_terminal_shows_seed_start_duration_and_tags(rows: dict[str, RunSummary]) -> None:
+    row = shown(rows["b3-teacher"])
+    assert (row["seed"], row["took"], row["tags"]) == ("0", "40m01s", "#teacher")
+    assert row["started"].endswith(":30") and row["started"] != "-"
+    bare = shown(BARE)
+    assert (bare["seed"], bare["started"], bare["took"], bare["tags"]) == ("-", "-", "-", "")
+
+
+def test_the_end_of_a_name_that_tells_it_apart_is_kept(rows: dict[str, RunSummary]) -> None:
+    row = dataclasses.replace(rows["b0-alone"], name="a-very-long-name-of-a-profile")
+    cell = cells(row, best=False, name="a-very-long-name-of-a-profile s1")[1]
+    assert fit(cell.text, 16, keep=cell.keep) == "a-very-long-… s1"
 
 
 def test_numbers_stand_in_their_columns(rows: dict[str, RunSummary]) -> None:

@@ -26,7 +26,7 @@ from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
 
 
-async def test_stop_asks_the_chosen_live_runs(crowd: Scene) -> None:
+async def test_stop_asks_and_then_asks_the_chosen_live_runs(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -34,18 +34,26 @@ async def test_stop_asks_the_chosen_live_runs(crowd: Scene) -> None:
         await shows(pilot, "nothing to stop")
         runs = {run.id: run for run in crowd.store.runs()}
         await go_to(pilot, next(key for key in runs if key.endswith("-b0-t4")))
-        await pilot.press("x")
+        for answer in ("n", "escape", "q"):
+            await pilot.press("x")
+            await shows(pilot, "Stop b0-t4?", "kdtui stop 20260821-163000-b0-t4", "y yes")
+            await pilot.press("x", "enter", answer)
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert not any(run.stop_requested() for run in runs.values())
+        await pilot.press("x", "y")
         await shows(pilot, "b0-t4: asked to stop", "kdtui stop 20260821-163000-b0-t4")
         asked = [run.id for run in runs.values() if run.stop_requested()]
         assert asked == ["20260821-163000-b0-t4"]
         await pilot.press("down", "space", "down", "space", "end", "space", "x")
+        await shows(pilot, "Stop 2 runs?", "b0-t2, b0-quiet")
+        await pilot.press("y")
         await shows(pilot, "2 runs: asked to stop", "kdtui stop 20260821-16")
         assert sum(run.stop_requested() for run in runs.values()) == 3
         await pilot.press("up")
         assert "asked to stop" not in status(pilot)
 
 
-async def test_stop_asks_before_it_stops_what_the_filter_hides(crowd: Scene) -> None:
+async def test_stop_names_what_the_filter_hides(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
@@ -59,23 +67,15 @@ async def test_stop_asks_before_it_stops_what_the_filter_hides(crowd: Scene) -> 
         await write(pilot, f"id:{seen}")
         await pilot.press("enter")
         await until(pilot, lambda: names(pilot) == [app.board.rows[seen].name])
-
-        def asked() -> list[str]:
-            return [key for key in live if runs[key].stop_requested()]
-
-        for key in ("n", "escape", "q"):
-            await pilot.press("x")
-            await shows(pilot, f"Stop {len(live)} marked runs?", f"hides {len(others)} of them", "kdtui stop", "y yes")
-            assert all(app.board.rows[other].name in text(app) for other in others)
-            await pilot.press("x", "enter", key)
-            await until(pilot, lambda: len(app.screen_stack) == 1)
-        assert asked() == [] and names(pilot) == [app.board.rows[seen].name]
-        await pilot.press("x", "y")
+        await pilot.press("x")
+        await shows(pilot, f"Stop {len(live)} runs?", "Hidden by the filter", "kdtui stop", "y yes")
+        assert all(app.board.rows[other].name in text(app) for other in others)
+        await pilot.press("y")
         await shows(pilot, f"{len(live)} runs: asked to stop")
-        assert asked() == live
+        assert [key for key in live if runs[key].stop_requested()] == live
 
 
-async def test_stop_asks_for_the_one_marked_run_that_is_hidden_by_its_name(scene: Scene) -> None:
+async def test_stop_names_the_one_marked_run_that_is_hidden(scene: Scene) -> None:
     hidden, seen = scene.running("b0", epochs=2), scene.running("b1", epochs=2)
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -84,28 +84,11 @@ async def test_stop_asks_for_the_one_marked_run_that_is_hidden_by_its_name(scene
         await pilot.press("space", "slash")
         await write(pilot, "name:b1")
         await pilot.press("enter", "x")
-        await shows(pilot, "Stop b0?", "the filter hides it", f"kdtui stop {hidden.id}")
+        await shows(pilot, "Stop b0?", "Hidden by the filter: b0", f"kdtui stop {hidden.id}")
         assert not hidden.stop_requested()
         await pilot.press("y")
         await shows(pilot, "b0: asked to stop")
         assert hidden.stop_requested() and not seen.stop_requested()
-
-
-async def test_what_can_be_seen_is_stopped_without_a_question_whatever_else_is_marked(crowd: Scene) -> None:
-    app = cockpit(crowd)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        rows = app.board.rows
-        live = next(key for key, row in rows.items() if row.state in LIVE)
-        over = next(key for key, row in rows.items() if row.state not in LIVE)
-        for key in (live, over):
-            await go_to(pilot, key)
-            await pilot.press("space")
-        await pilot.press("slash")
-        await write(pilot, f"id:{live}")  # it hides the one that is over, which is not to be stopped
-        await pilot.press("enter", "x")
-        await shows(pilot, f"{rows[live].name}: asked to stop")
-        assert app.run_of(live).stop_requested()
 
 
 async def test_kill_asks_first(scene: Scene) -> None:
@@ -145,7 +128,7 @@ async def test_remove_asks_first_and_refuses_a_living_run(scene: Scene) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("delete")
-        await shows(pilot, "b0-t4 lives; x stops it first")
+        await shows(pilot, "b0-t4 is running or queued; x stops it first")
         await pilot.press("end", "space", "delete")
         await shows(pilot, "Delete b0-alone?", f"kdtui remove {done.id}")
         await pilot.press("n")
@@ -166,7 +149,7 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("R")
-        await shows(pilot, "b0-live lives already")
+        await shows(pilot, "b0-live is running or queued already")
         await pilot.press("down", "R")
         await shows(pilot, "Resume b0-half up to which epoch?", "keeps the horizon of 8")
         for typed in ("3", "²"):
@@ -226,7 +209,7 @@ async def test_resume_launches_and_quitting_leaves_it_alone(scene: Scene, engine
     async with again.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await until(pilot, lambda: (again.board.rows[run.id].step or 0) > step)
-        await pilot.press("x")
+        await pilot.press("x", "y")
         await shows(pilot, "slow: asked to stop")
         await shows(pilot, "■ slow")
     assert engine.summary(run).state is State.STOPPED

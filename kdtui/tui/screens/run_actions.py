@@ -68,8 +68,11 @@ class RunActions(CockpitScreen):
         if measuring.ids:
             what = "Former measurements stay as they are."
             self._ask(Confirm(f"Give up measuring {measuring.who}?", what), measuring.give_up)
+        elif len(ids) > 1 or any(key in self.hidden for key in ids):
+            what = "One after the other, each with the device to itself; L gives up."
+            self._ask(self._about("measure", ids, what), lambda: measuring.start(ids))
         elif ids:
-            self._unless_hidden("measure", ids, lambda: measuring.start(ids))
+            measuring.start(ids)
         else:
             self.cockpit.say("no run to measure: it needs a best checkpoint", error=True)
 
@@ -83,33 +86,27 @@ class RunActions(CockpitScreen):
             self.cockpit.new_run(clone=self.run_id)
 
     def action_stop(self) -> None:
-        """Ask the chosen live runs to save and end; after a question if one of them cannot be seen here."""
+        """Ask the chosen live runs to save and end, after a question."""
         rows = self.cockpit.board.rows
         live = [key for key in self.chosen if key in rows and rows[key].state in LIVE]
-        if not live:
-            self.cockpit.say("nothing to stop: no chosen run lives", error=True)
+        if live:
+            what = "The state is saved; R resumes it later."
+            self._ask(self._about("stop", live, what), lambda: self.cockpit.stop_runs(live))
         else:
-            self._unless_hidden("stop", live, lambda: self.cockpit.stop_runs(live))
+            self.cockpit.say("nothing to stop: no chosen run is running or queued", error=True)
 
-    def _unless_hidden(self, verb: str, ids: Sequence[str], then: Callable[[], None]) -> None:
-        """Do it to these runs; after a question if one of them cannot be seen here."""
+    def _about(self, verb: str, ids: Sequence[str], what: str) -> Confirm:
+        """The question before a verb: which runs, which of them the filter hides, and what it means for them."""
+        names = self.cockpit.board.names
         hidden = [key for key in ids if key in self.hidden]
+        lines = [what]
+        if len(ids) > 1:
+            lines.insert(0, _listed([names.get(key, key) for key in ids if key not in hidden]))
         if hidden:
-            self._ask(self._about_hidden(verb, ids, hidden), then)
-        else:
-            then()
-
-    def _about_hidden(self, verb: str, ids: Sequence[str], hidden: Sequence[str]) -> Confirm:
-        from kdtui.compare import called
-
-        names = called([self.cockpit.board.rows[key] for key in ids])
-        command = shlex.join(["kdtui", verb, *ids])
-        if len(ids) == 1:
-            return Confirm(f"{verb.title()} {names[ids[0]]}?", "It is marked, and the filter hides it.", command)
-        told = ", ".join(names[key] for key in hidden[:_NAMED])
-        more = f" and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else ""
-        what = f"The filter hides {len(hidden)} of them: {told}{more}."
-        return Confirm(f"{verb.title()} {len(ids)} marked runs?", what, command)
+            lines.append(f"Hidden by the filter: {_listed([names.get(key, key) for key in hidden])}")
+        who = names.get(ids[0], ids[0]) if len(ids) == 1 else f"{len(ids)} runs"
+        detail = "\n".join(line for line in lines if line)
+        return Confirm(f"{verb.title()} {who}?", detail, shlex.join(["kdtui", verb, *ids]))
 
     def action_kill(self) -> None:
         """End the run's processes, after a question."""
@@ -117,10 +114,10 @@ class RunActions(CockpitScreen):
         if row is None or run_id is None:
             return
         if row.state not in LIVE:
-            self.cockpit.say(f"nothing to kill: {row.name} is {row.state.word.lower()}", error=True)
+            self.cockpit.say(f"nothing to kill: {self.cockpit.name_of(run_id)} is {row.state.word.lower()}", error=True)
             return
         what = "Its processes end at once; nothing is saved after its last checkpoint."
-        question = Confirm(f"Kill {row.name}?", what, f"kdtui stop --kill {shlex.quote(run_id)}")
+        question = Confirm(f"Kill {self.cockpit.name_of(run_id)}?", what, f"kdtui stop --kill {shlex.quote(run_id)}")
         self._ask(question, lambda: self.cockpit.stop_runs([run_id], kill=True))
 
     def action_remove(self) -> None:
@@ -129,10 +126,11 @@ class RunActions(CockpitScreen):
         if row is None or run_id is None:
             return
         if row.state in LIVE:
-            self.cockpit.say(f"{row.name} lives; x stops it first", f"kdtui stop {shlex.quote(run_id)}", error=True)
+            name, command = self.cockpit.name_of(run_id), f"kdtui stop {shlex.quote(run_id)}"
+            self.cockpit.say(f"{name} is running or queued; x stops it first", command, error=True)
             return
         what = f"{row.path} goes, with every checkpoint in it."
-        question = Confirm(f"Delete {row.name}?", what, f"kdtui remove {shlex.quote(run_id)}")
+        question = Confirm(f"Delete {self.cockpit.name_of(run_id)}?", what, f"kdtui remove {shlex.quote(run_id)}")
         self._ask(question, lambda: self.cockpit.remove_runs([run_id]))
 
     def _ask(self, question: Confirm, then: Callable[[], None]) -> None:
@@ -148,7 +146,8 @@ class RunActions(CockpitScreen):
         if row is None or run_id is None:
             return
         if row.state in LIVE:
-            self.cockpit.say(f"{row.name} lives already", f"kdtui watch {shlex.quote(run_id)}", error=True)
+            name, command = self.cockpit.name_of(run_id), f"kdtui watch {shlex.quote(run_id)}"
+            self.cockpit.say(f"{name} is running or queued already", command, error=True)
             return
 
         def answered(text: str | None) -> None:
@@ -160,7 +159,7 @@ class RunActions(CockpitScreen):
         finished = row.state is State.FINISHED
         keeps = f"It finished {now} epochs; give it more." if finished else f"Empty keeps the horizon of {now}."
         prompt = Prompt(
-            f"Resume {row.name} up to which epoch?",
+            f"Resume {self.cockpit.name_of(run_id)} up to which epoch?",
             detail=f"{keeps} Another horizon moves the learning rate; the run says by how much.",
             check=lambda text: horizon(horizon_and_places(text)[0], done=row.epoch or 0, finished=finished),
             command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N] [--set data.root=FOLDER]",
@@ -215,6 +214,12 @@ def horizon_and_places(text: str) -> tuple[str, list[str]]:
     except ValueError as error:
         raise UsageError("a quote is not closed", found=text) from error
     return " ".join(word for word in words if "=" not in word), [word for word in words if "=" in word]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:

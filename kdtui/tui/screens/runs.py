@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -163,7 +164,9 @@ class RunsScreen(ChartKeys, RunActions):
 
     def _cells(self, key: str) -> Sequence[Cell]:
         row = self.board.find(key)
-        return [Cell("")] * len(COLUMNS) if row is None else cells(row, best=key == self._best)
+        return (
+            [Cell("")] * len(COLUMNS) if row is None else cells(row, best=key == self._best, name=self.board.names[key])
+        )
 
     def history_changed(self, run_id: str) -> None:
         """A curve grew."""
@@ -253,13 +256,17 @@ class RunsScreen(ChartKeys, RunActions):
         ids = self.chosen
         board = self.board
         found = shown(self._metric, ids, board.rows, board.histories, board.letters, dark=self.app.current_theme.dark)
-        who = board.rows[ids[0]].name if len(ids) == 1 and ids[0] in board.rows else f"{len(ids)} runs"
+        who = board.names[ids[0]] if len(ids) == 1 and ids[0] in board.rows else f"{len(ids)} runs"
         notes = [board.broken[key] for key in ids if key in board.broken]
         if any(key in board.partial for key in ids):
             notes.append("the beginning is being read")
         title = " · ".join([f"{metric_title(self._metric)}  {who}" if ids else "", *notes])
         self.chart.show(
-            found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max
+            [replace(one, label=board.names.get(one.key, one.label)) for one in found.series],
+            references=found.references,
+            title=title,
+            x_label=found.x_label,
+            x_max=found.x_max,
         )
 
     def _metrics(self) -> list[str]:

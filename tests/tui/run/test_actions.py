@@ -19,6 +19,9 @@ from tests.tui.scenes import Scene, lines, shows, until
 async def test_stop_and_kill_ask_for_what_they_say(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await pilot.press("x")
+        await shows(pilot, "y yes", f"kdtui stop {student.id}")
+        await pilot.press("y")
+        await until(pilot, lambda: asked(pilot))
         assert asked(pilot) == [("stop", student.id, False)]
         await pilot.press("X")
         await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))

@@ -216,11 +216,11 @@ class RunScreen(ChartKeys, Picturing, Partners):
         failure.show([] if self._page == "numbers" else wrong)
         if self._page == "numbers":
             self.query_one(Numbers).show_failure(wrong)
-        letter = board.letters.get(self._run_id)
+        letter, name = board.letters.get(self._run_id), board.names.get(self._run_id, row.name)
         style = STATE_STYLES[row.state]
         left = [
             Part(f" {row.state.glyph} ", style, bold=True),
-            Part(f"{letter} {row.name}" if letter else row.name, bold=True),
+            Part(f"{letter} {name}" if letter else name, bold=True),
             Part(f"  {row.state.word if here is not None else 'REMOVED'}", style, bold=True),
         ]
         if row.detail and here is not None and row.state in _DETAILED:
