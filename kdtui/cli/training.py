@@ -374,6 +374,8 @@ def finish(code: Exit) -> None:
 
 def show_plan(planned: Plan, *, to_stdout: bool) -> None:
     """The plan for a reader: data when it was asked for, talk otherwise."""
+    from kdtui.launch.plan import merged
+
     write = partial(out, prose=True) if to_stdout else say
     for run in planned.runs:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
@@ -384,7 +386,7 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         write(f"{run.name}: {run.encoder}{size}{work}{smaller}, seed {run.seed}, {count}{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")
-        for check in run.checks:
+        for check in merged(run.checks):
             if to_stdout or not check.ok:
                 write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
                 if check.hint and not check.ok:

@@ -40,6 +40,22 @@ class Check:
     hint: str | None = None
 
 
+def merged(checks: Iterable[Check]) -> list[Check]:
+    """The checks in their order; those that failed with one message are one check with all their names and hints.
+
+    Several checks need the same data, so that one missing folder fails them all.
+    """
+    alike: dict[object, list[Check]] = {}
+    for number, check in enumerate(checks):
+        alike.setdefault(number if check.ok else check.message, []).append(check)
+    found = []
+    for group in alike.values():
+        names = ", ".join(dict.fromkeys(check.name for check in group))
+        hints = " and ".join(dict.fromkeys(check.hint for check in group if check.hint))
+        found.append(Check(names, group[0].ok, group[0].message, hints or None))
+    return found
+
+
 @dataclass(frozen=True)
 class Caution:
     """Something that is probably wrong with a run that could start; see :class:`kdtui.events.Warned`."""

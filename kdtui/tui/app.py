@@ -217,29 +217,34 @@ class KdtuiApp(Deeds):
 
         self.do(write, lambda _: None, failed=failed, group="preferences")
 
+    def go_to(self, screen: CockpitScreen) -> None:
+        """Show another screen; what was said about the former one is over."""
+        self.say("")
+        self.push_screen(screen)
+
     def open_run(self, run_id: str) -> None:
         """Show one run."""
         from kdtui.tui.screens.run import RunScreen
 
-        self.push_screen(RunScreen(run_id))
+        self.go_to(RunScreen(run_id))
 
     def new_run(self, clone: str | None = None) -> None:
         """Show the form of a new run, or of one like ``clone``."""
         from kdtui.tui.screens.new_run import NewRunScreen
 
-        self.push_screen(NewRunScreen(clone=clone))
+        self.go_to(NewRunScreen(clone=clone))
 
     def compare(self, ids: Collection[str]) -> None:
         """Show runs beside each other."""
         from kdtui.tui.screens.compare import CompareScreen
 
-        self.push_screen(CompareScreen(tuple(ids)))
+        self.go_to(CompareScreen(tuple(ids)))
 
     def export_runs(self, ids: Collection[str]) -> None:
         """Show the menu of an export of these runs; of none, for a checkpoint by its path."""
         from kdtui.tui.screens.export import ExportScreen
 
-        self.push_screen(ExportScreen(ids))
+        self.go_to(ExportScreen(ids))
 
     def measured(self, ids: Collection[str]) -> None:
         """Runs were measured: what is shown of them is other now."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _RUNS = 300
 """Runs that a search offers at most; a filter finds the others."""
+_NAMED = 1000.0
+"""Score of an action that was named; letters that fit somewhere score some tens."""
 _PIECE = 500
 """Names that are compared in one go."""
 
@@ -44,7 +46,7 @@ class Everything(Provider):
         """What fits what was typed."""
         matcher = self.matcher(query)
         for key in self._keys():
-            score = matcher.match(key.help)
+            score = _named(key, query) or matcher.match(key.help)
             if score > 0:
                 yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_twin(key))
         app = cast("KdtuiApp", self.app)
@@ -59,6 +61,19 @@ class Everything(Provider):
                 offered += 1
             if offered >= _RUNS:
                 break
+
+
+def _named(key: Key, query: str) -> float:
+    """How well a query names the action, above every score of letters that fit somewhere; 0 where it does not.
+
+    An action is named by its label, its other words and the words of its command: `kill` finds ``kdtui stop --kill``.
+    """
+    words = f"{key.label} {key.words} {key.command.replace('-', ' ')}".lower().split()
+    typed = query.replace("-", " ").lower().split()
+    if not typed or not all(any(word.startswith(part) for word in words) for part in typed):
+        return 0.0
+    whole = sum(part in words for part in typed) / len(typed)
+    return _NAMED * (1 + whole) - words.index(next(word for word in words if word.startswith(typed[0])))
 
 
 def _highlighted(matcher: Matcher, text: str) -> Content:

@@ -11,7 +11,7 @@ import pytest
 
 from kdtui import events
 from kdtui.errors import EngineError, UsageError
-from kdtui.launch.plan import Caution, disk_check, out_channels, plan
+from kdtui.launch.plan import Caution, Check, disk_check, merged, out_channels, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore
@@ -102,6 +102,18 @@ def test_one_failing_check_fails_the_plan_and_keeps_the_others(store: RunStore) 
     assert not planned.ok
     assert [check.name for check in planned.runs[0].checks if not check.ok] == ["data"]
     assert {check.name for check in planned.runs[0].checks} >= {"disk", "data", "student", "teacher"}
+
+
+def test_checks_that_failed_for_one_reason_are_one(store: RunStore) -> None:
+    checks = plan([load("baseline")], store, ask=Door(data="no folder", student="no folder", teacher="other")).runs[0]
+    shown = merged(checks.checks)
+    assert [(check.name, check.message) for check in shown if not check.ok] == [
+        ("data, student", "no folder"),
+        ("teacher", "other"),
+    ]
+    assert [check.name for check in shown if check.ok] == [check.name for check in checks.checks if check.ok]
+    hinted = merged([Check("train", False, "x", "one"), Check("val", False, "x", "two"), Check("a", False, "x", "one")])
+    assert hinted == [Check("train, val, a", False, "x", "one and two")]
 
 
 def test_an_engine_that_cannot_answer_is_a_failed_check(store: RunStore) -> None:

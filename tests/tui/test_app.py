@@ -122,7 +122,7 @@ async def test_foreign_text_is_neither_markup_nor_obeyed(
     app = recorded(scene)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
-        await shows(pilot, "[b]x[/b] [31mre…", "20260821-235959-[b]x[b] [31mred]0;title2Jabc")
+        await shows(pilot, "[b]x[/b] … 14:30", "20260821-235959-[b]x[b] [31mred]0;title2Jabc")
         await pilot.press("down")
         await shows(pilot, f"failed: {SHOWN} · next: [b]x[/b] [31mred]")
         await pilot.press("up")
@@ -276,7 +276,7 @@ async def test_an_empty_store_says_what_to_do(scene: Scene) -> None:
     scene.store.root.rmdir()
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
-        await shows(pilot, "no runs yet: n sets one up, or `kdtui demo` trains three in a few minutes")
+        await shows(pilot, "no runs yet in /", "n sets one up, or `kdtui demo` trains three in a few minutes")
         await pilot.press("down", "space", "c", "x", "X", "R", "t", "delete", "y", "s", "m", "l", "z")
         await shows(pilot, "kdtui people")
     assert not scene.store.root.exists()

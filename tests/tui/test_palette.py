@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
 from kdtui.tui.keys import keys_of
-from kdtui.tui.palette import Everything
+from kdtui.tui.palette import Everything, _named
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 
 
@@ -47,6 +48,48 @@ async def test_an_action_is_found_and_done(scene: Scene) -> None:
         await shows(pilot, "Switch between the dark and the light theme.")
         await pilot.press("enter")
         await until(pilot, lambda: not app.current_theme.dark)
+
+
+@pytest.mark.parametrize(
+    ("typed", "action"),
+    [
+        ("stop", "stop"),
+        ("cancel", "stop"),
+        ("kill", "kill"),
+        ("stop --kill", "kill"),
+        ("quit", "quit"),
+        ("exit", "quit"),
+        ("clone", "clone"),
+        ("duplicate", "clone"),
+        ("export", "export_onnx"),
+        ("onnx", "export_onnx"),
+        ("resume", "resume"),
+        ("continue", "resume"),
+        ("delete", "remove"),
+        ("remove", "remove"),
+        ("train", "new_run"),
+        ("kdtui compare", "compare"),
+        ("help", "help"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["runs", "run"])
+async def test_a_plain_word_or_a_command_finds_the_action_first(typed: str, action: str, scope: str) -> None:
+    elsewhere = {"run": ("remove", "new_run")}  # actions that the list alone has
+    keys = [key for key in keys_of("runs" if action in elsewhere.get(scope, ()) else scope, "app") if key.palette]
+    best = max(keys, key=lambda key: _named(key, typed))
+    assert _named(best, typed) > 0 and best.action == action
+
+
+async def test_a_word_is_typed_and_its_action_done(scene: Scene) -> None:
+    scene.running("b0", epochs=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await opened(pilot)
+        await pilot.press(*"cancel")
+        await shows(pilot, "Stop the run, or the marked ones")
+        await pilot.press("enter")
+        await shows(pilot, "Stop b0?")
 
 
 async def test_a_run_is_found_by_its_name(scene: Scene) -> None:

@@ -45,10 +45,8 @@ async def test_marked_runs_share_the_chart_by_images(crowd: Scene) -> None:
         assert "mark two runs or more" in status(pilot)
         await pilot.press("down", "down", "down", "space", "down", "space", "end", "space")
         await settled(pilot)
-        await shows(pilot, "loss 3 runs", "images", "A b0-t4", "B b0-t2", "C b3-teacher")
+        await shows(pilot, "val mIoU 3 runs", "images", "A b0-t4", "B b0-t2", "C b3-teacher")
         assert row(pilot, "b0-t4").startswith(" A▶")
-        await pilot.press("m")
-        await shows(pilot, "val mIoU 3 runs")
         await until(pilot, lambda: "teacher .754" in chart(pilot) and "95% .716" in chart(pilot))
         await pilot.press("space")
         await shows(pilot, "val mIoU 2 runs")
@@ -58,6 +56,48 @@ async def test_marked_runs_share_the_chart_by_images(crowd: Scene) -> None:
         await pilot.press("escape")
         await shows(pilot, "b3-teacher", "steps")
         assert app.board.marked == []
+
+
+async def test_several_runs_are_drawn_by_a_score_and_one_by_its_loss_until_a_curve_is_chosen(crowd: Scene) -> None:
+    app = cockpit(crowd)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        alone, distilled = (next(k for k in app.board.order if k.endswith(n)) for n in ("b0-alone", "r18-from-b3"))
+        await go_to(pilot, alone)
+        await shows(pilot, "loss b0-alone")
+        await pilot.press("space")
+        await go_to(pilot, distilled)
+        await pilot.press("space")
+        await shows(pilot, "val mIoU 2 runs")
+        await pilot.press("M")
+        await shows(pilot, "loss 2 runs")
+        await pilot.press("escape")
+        await shows(pilot, "loss r18-from-b3")
+
+
+async def test_what_was_said_on_one_screen_is_not_said_on_the_next(crowd: Scene) -> None:
+    app = cockpit(crowd)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        for key in ("enter", "n", "e"):
+            await pilot.press("x")
+            await shows(pilot, "nothing to stop")
+            await pilot.press(key)
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            assert "nothing to stop" not in status(pilot)
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            assert "nothing to stop" not in status(pilot)
+
+
+async def test_the_empty_cockpit_says_where_it_looked_and_a_prompt_its_keys(scene: Scene) -> None:
+    app = cockpit(scene)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await shows(pilot, f"no runs yet in {scene.store.root}")
+        scene.finished("b0", horizon=2)
+        await shows(pilot, "✓ b0")
+        await pilot.press("t")
+        await shows(pilot, "enter takes it   esc goes back")
 
 
 async def test_chart_keys_work_from_the_table(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from kdtui.errors import KdtuiError, ProfileError
@@ -13,6 +14,42 @@ _SHARED = (GENERAL, "extra")
 """Places where several keys can be wrong."""
 
 _OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teacher", "data": "profile"}
+
+
+_SET = re.compile(r"--set ([A-Za-z_][\w.]*)=(\S+)")
+_SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
+_COMMAND = re.compile(r"(?:^|[`\s])kdtui [a-z]+")
+_PARTS = re.compile(r";\s+|\s+·\s+")
+_OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
+    "--profile": "PROFILE",
+    "--teacher": FIELDS["teacher"].label,
+    "--student": FIELDS["encoder"].label,
+    "--tags": FIELDS["tags"].label,
+}
+"""Options of the command line by what the form calls them; any other loses its dashes."""
+
+
+def in_form(text: str) -> str:
+    """A message or hint in the form's own words: its fields for options; commands that list what it lists are left out.
+
+    What the engine and the launcher say is said for the command line as well.
+    """
+    parts = [part for part in _PARTS.split(" ".join(text.split())) if part and not _COMMAND.search(part)]
+    words = "; ".join(parts)
+    words = _SET.sub(lambda found: f"{_called(found[1])} {found[2]}", words)
+    words = _SET_KEY.sub(lambda found: _called(found[1]), words)
+    return _OPTION.sub(lambda found: _option(found[1]), words)
+
+
+def _called(key: str) -> str:
+    """A key of a profile as the form shows it: its field, else where any key can be typed."""
+    name = field_of(key)
+    return FIELDS[name].label if name in FIELDS else f"{FIELDS['extra'].label}: {key}"
+
+
+def _option(flag: str) -> str:
+    return _OPTIONS.get(flag) or flag.removeprefix("--").replace("-", " ")
 
 
 def one_line(error: KdtuiError, typed: str = "") -> str:
@@ -30,7 +67,7 @@ def one_line(error: KdtuiError, typed: str = "") -> str:
         facts.append(f"allowed: {error.allowed}")
     if error.hint is not None and not typed:
         facts.append(error.hint)
-    return " ".join("; ".join(facts).split())
+    return in_form("; ".join(facts))
 
 
 def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[str, str]:
@@ -60,12 +97,12 @@ def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
     for text, field in typed.items():
         message = mistake.removeprefix(f"{key} (--set {text}): ")
         if message != mistake:
-            return field, message if FIELDS[field].key else f"{key}: {message}"
+            return field, in_form(message if FIELDS[field].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
-            return field, mistake
+            return field, in_form(mistake.removeprefix("--set "))
     if key in _OF_TABLES:  # values that are each right and disagree with one another
-        return _OF_TABLES[key], mistake.partition("): ")[2] or mistake
-    return field_of(key), mistake
+        return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
+    return field_of(key), in_form(mistake)
 
 
 def field_of(key: str) -> str:

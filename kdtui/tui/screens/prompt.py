@@ -51,6 +51,7 @@ class Prompt(Dialog[str | None]):
             yield Static("", markup=False, id="mistake")
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")
+            yield Static("enter takes it   esc goes back", markup=False, classes="title")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Say at once what is wrong."""

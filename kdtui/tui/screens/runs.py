@@ -63,13 +63,13 @@ class RunsScreen(ChartKeys, RunActions):
         self._sort: tuple[str | None, bool] = (None, False)
         self._keys: list[str] = []
         self._best: str | None = None
-        self._metric = "train/loss"
+        self._chosen_metric: str | None = None
         self._moves = 0
         self._slid: tuple[str | None] | None = None
 
     def body(self) -> Iterable[Widget]:
         """Table, filter line, chart."""
-        yield Table(COLUMNS, self._cells, empty="no runs yet: n sets one up", id="runs")
+        yield Table(COLUMNS, self._cells, id="runs")
         filter_line = FilterEntry(
             placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc leaves",
             id="filter",
@@ -156,7 +156,7 @@ class RunsScreen(ChartKeys, RunActions):
             return "reading…"
         if self._filter and self.board.rows:
             return f"no run fits '{self._filter}'; esc takes the filter away"
-        return "no runs yet: n sets one up, or `kdtui demo` trains three in a few minutes"
+        return f"no runs yet in {self.cockpit.store.root}\nn sets one up, or `kdtui demo` trains three in a few minutes"
 
     def _best_of(self, keys: Sequence[str]) -> str | None:
         scored = [(row.best_miou, key) for key in keys if (row := self.board.rows[key]).best_miou is not None]
@@ -252,6 +252,14 @@ class RunsScreen(ChartKeys, RunActions):
         self.cockpit.watcher.follow(ids)
         self._draw()
 
+    @property
+    def _metric(self) -> str:
+        """The chosen curve; without a choice the loss of one run, and the mIoU of several.
+
+        A loss cannot be compared: that of a distilled run is another function than that of its baseline.
+        """
+        return self._chosen_metric or ("train/loss" if len(self.chosen) < 2 else "val/miou")
+
     def _draw(self) -> None:
         ids = self.chosen
         board = self.board
@@ -276,7 +284,7 @@ class RunsScreen(ChartKeys, RunActions):
         """Show another curve."""
         names = self._metrics()
         if names:
-            self._metric = neighbour(self._metric, names, by)
+            self._chosen_metric = neighbour(self._metric, names, by)
             self._draw()
 
     # order

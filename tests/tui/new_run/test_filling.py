@@ -235,3 +235,44 @@ async def test_the_size_may_change_while_it_is_filled_in(teachers: Scene) -> Non
         assert screen.draft.epochs == "34"
         assert isinstance(app.focused, Input)
         assert Region(0, 0, 200, 60).contains_region(app.focused.region)
+
+
+async def test_without_runs_the_form_begins_with_what_works(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(scene.store.root)
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        opened_form = await opened(pilot)
+        assert opened_form.draft.profile == "demo-teacher"
+        await until(pilot, lambda: "not checked yet" in verdict(app))
+        assert opened_form.checked.mistakes == {} and opened_form.checked.ready
+        assert "✗" not in text(app) and "--profile" not in text(app)
+        await pilot.press("escape")  # nothing was typed, so nothing is asked
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_without_runs_a_profile_of_ones_own_comes_first(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scene.store.root.parent
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "mine.toml").write_text('extends = "demo-baseline"\nname = "mine"\n')
+    monkeypatch.chdir(folder)
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        opened_form = await opened(pilot)
+        assert opened_form.draft.profile == "mine" and opened_form.checked.ready
+
+
+async def test_a_typed_file_is_offered_and_taken(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scene.store.root.parent
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mycity.toml").write_text('extends = "demo-baseline"\nname = "mycity"\n')
+    monkeypatch.chdir(folder)
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        opened_form = await opened(pilot)
+        await pilot.press(*"nosuch")
+        await shows(pilot, "no such profile")
+        await pilot.press("escape", *"sub/mycity.toml")
+        await shows(pilot, "enter takes this file")
+        await pilot.press("enter")
+        await read(pilot)
+        assert opened_form.draft.profile == "sub/mycity.toml" and opened_form.checked.ready

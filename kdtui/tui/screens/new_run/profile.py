@@ -9,6 +9,7 @@ from kdtui.tui.form import Draft
 from kdtui.tui.screens.new_run.picking import PickingSection
 from kdtui.tui.widgets.table import Cell, Column
 
+_EMPTY = "no such profile"
 _RECIPE = "(recipe)"
 _CLONE = "(clone)"
 _COLUMNS = (Column("name", "profile", 12, 26), Column("about", "", 0, grow=True, drop=1))
@@ -21,7 +22,7 @@ class ProfileSection(PickingSection):
     PLACES = ("profile",)
 
     def __init__(self) -> None:
-        super().__init__(_COLUMNS, placeholder="search, or a .toml", empty="no such profile", id="profile")
+        super().__init__(_COLUMNS, placeholder="search, or a .toml", empty=_EMPTY, id="profile")
         self._files: dict[str, ProfileFile] = {}
         self._draft = Draft()
         self._clone = ""
@@ -46,6 +47,8 @@ class ProfileSection(PickingSection):
         return _CLONE if self._draft.clone else self._draft.profile or _RECIPE
 
     def _find(self, text: str) -> Sequence[str]:
+        file = text.strip().endswith(".toml") or "/" in text
+        self._picker.empty = "enter takes this file" if file else _EMPTY
         words = text.lower().split()
         keys = [*([_CLONE] if self._clone else []), _RECIPE, *self._files]
         return [key for key in keys if all(word in f"{key} {self._words(key)}".lower() for word in words)]

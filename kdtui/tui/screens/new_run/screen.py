@@ -15,6 +15,7 @@ from textual.widget import Widget
 from kdtui.catalog import Cost
 from kdtui.errors import KdtuiError
 from kdtui.launch.slots import Capacity
+from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import ProfileFile
 from kdtui.tui.door import Inspected
 from kdtui.tui.form import Checked, Draft
@@ -38,6 +39,8 @@ from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Slider
 
 W = TypeVar("W", bound=Widget)
+_FIRST = "demo-teacher"
+"""What the form begins with where there are neither teachers nor profiles of one's own: it needs no data."""
 _MOVES = ("next_part", "previous_part")
 _HELP = {
     "profile": "what to train on and how; a name, or a file",
@@ -71,6 +74,9 @@ class NewRunScreen(Launching):
         self._edits = 0
         self._slots: Capacity | None = None
         self._scores: dict[str, float | None] = {}
+        self._files: Sequence[ProfileFile] | None = None
+        self._teachers: Sequence[TeacherRow] | None = None
+        self._begun = False
 
     def body(self) -> Iterable[Widget]:
         """The parts, in the order in which they are filled in."""
@@ -99,7 +105,8 @@ class NewRunScreen(Launching):
         self.refill()
         self.behind.profiles(self._profiles_listed)
         self.behind.slots(self._slots_counted, self.failed)
-        self.read()
+        if self.draft.clone:
+            self.read()
         part: Section = self.query_one(LossSection if self.draft.clone else ProfileSection)
         part.focus_first()
 
@@ -115,6 +122,31 @@ class NewRunScreen(Launching):
 
     def _profiles_listed(self, files: Sequence[ProfileFile]) -> None:
         self.query_one(ProfileSection).listed(files)
+        self._files = files
+        self._begin()
+
+    def _teachers_listed(self, rows: Sequence[TeacherRow]) -> None:
+        self._teacher.listed(rows)
+        self._teachers = rows
+        self._begin()
+
+    def _no_teachers(self, error: KdtuiError) -> None:
+        self.cockpit.say_error(error)
+        self._teachers_listed(())
+
+    def _begin(self) -> None:
+        """Read the form for the first time, once it is known what it can begin with."""
+        if self._begun or self._files is None or self._teachers is None or not self.cockpit.board.whole:
+            return
+        self._begun = True
+        if self.draft != self.first_draft or self.draft.clone:
+            return
+        if not self._teachers:  # nobody could teach by a recipe
+            first = next((file.name for file in self._files if not file.shipped), _FIRST)
+            self.draft = self.first_draft = replace(self.draft, profile=first)
+            for section in self.sections:
+                section.chose(self.draft)
+        self.read()
 
     def _slots_counted(self, slots: Capacity) -> None:
         self._slots = slots
@@ -130,7 +162,8 @@ class NewRunScreen(Launching):
         )
         if scores != self._scores or not ids:
             self._scores = scores
-            self.behind.teachers(list(rows.values()), self._teacher.listed, self.cockpit.say_error)
+            self.behind.teachers(list(rows.values()), self._teachers_listed, self._no_teachers)
+        self._begin()
         self.show_standing()
 
     # editing

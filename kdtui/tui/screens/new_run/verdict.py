@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -10,11 +9,11 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 
 from kdtui.errors import KdtuiError
-from kdtui.launch.plan import Caution, Check, Plan
+from kdtui.launch.plan import Caution, Check, Plan, merged
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.fields import FIELDS
-from kdtui.tui.form.mistakes import GENERAL
+from kdtui.tui.form.mistakes import GENERAL, in_form
 from kdtui.tui.form.queue import Place
 from kdtui.tui.screens.new_run.inspected import called
 from kdtui.tui.widgets.panel import Panel, Span
@@ -99,8 +98,13 @@ def state_lines(standing: Standing) -> Lines:
 
 def _failure(error: KdtuiError) -> Lines:
     facts = " · ".join(" ".join(line.split()) for line in error.message.splitlines())
-    lines: Lines = [[("✗ ", "bad"), (facts, "bad")]]
-    return [*lines, [("  next: ", "muted"), (error.hint, "")]] if error.hint else lines
+    return [[("✗ ", "bad"), (in_form(facts), "bad")], *_next(error.hint)]
+
+
+def _next(hint: str | None) -> Lines:
+    """The next step in the form's words; none where the form has no part in it."""
+    words = in_form(hint or "")
+    return [[("  next: ", "muted"), (words, "")]] if words else []
 
 
 def _mistakes(checked: Checked) -> Lines:
@@ -150,7 +154,7 @@ def _checks(standing: Standing) -> Lines:
         return [[("not checked yet: ^g checks, and so does a launch", "muted")]]
     failed = [check for run in plan.runs for check in run.checks if not check.ok]
     if failed:
-        return [line for check in _distinct(failed) for line in _failed(check)]
+        return [line for check in merged(failed) for line in _failed(check)]
     checks = plan.runs[0].checks
     warnings = dict.fromkeys(warning for run in plan.runs for warning in run.warnings)
     return [
@@ -161,15 +165,8 @@ def _checks(standing: Standing) -> Lines:
 
 def _failed(check: Check) -> Lines:
     facts = " · ".join(" ".join(line.split()) for line in check.message.splitlines())
-    lines: Lines = [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (facts, "bad")]]
-    return [*lines, [("  next: ", "muted"), (check.hint, "")]] if check.hint else lines
+    return [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (in_form(facts), "bad")], *_next(check.hint)]
 
 
 def _warned(warning: Caution) -> Lines:
-    lines: Lines = [[("! ", "warn"), (warning.message, "warn")]]
-    return [*lines, [("  next: ", "muted"), (warning.hint, "")]] if warning.hint else lines
-
-
-def _distinct(checks: Sequence[Check]) -> list[Check]:
-    """Runs of several seeds fail alike; once is enough."""
-    return list(dict.fromkeys(checks))
+    return [[("! ", "warn"), (in_form(warning.message), "warn")], *_next(warning.hint)]

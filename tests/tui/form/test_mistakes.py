@@ -1,0 +1,49 @@
+"""What the engine and the launcher say for the command line, as the form says it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import kdtui
+from kdtui.tui.form.mistakes import in_form
+
+_HINTS = [
+    (path.relative_to(Path(kdtui.__file__).parent), word.value.value)
+    for path in sorted(Path(kdtui.__file__).parent.rglob("*.py"))
+    for word in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(word, ast.keyword)
+    and word.arg == "hint"
+    and isinstance(word.value, ast.Constant)
+    and isinstance(word.value.value, str)
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("--profile NAME says what to train on; kdtui profiles lists them", "PROFILE says what to train on"),
+        ("kdtui teachers lists the checkpoints of this run store", ""),
+        ("`kdtui show RUN` tells how far it came", ""),
+        ("try --set training.learning_rate=0.0001", "try learning rate 0.0001"),
+        ("--set data.train.images=FOLDER", "other keys: data.train.images FOLDER"),
+        ("choose another with --name", "choose another with name"),
+        (
+            "--teacher-checkpoint CKPT|RUN, or --set distillation.enabled=false",
+            "teacher, or other keys: distillation.enabled false",
+        ),
+        ("a smaller --batch-size", "a smaller batch size"),
+        ("a - b, 2 -- 3", "a - b, 2 -- 3"),
+        ("free some space", "free some space"),
+    ],
+)
+def test_a_hint_is_said_in_the_words_of_the_form(said: str, shown: str) -> None:
+    assert in_form(said) == shown
+
+
+def test_no_hint_of_the_code_names_an_option_or_a_command_on_the_form() -> None:
+    assert len(_HINTS) > 50
+    left = [(path, said) for path, said in _HINTS if "--" in in_form(said) or "kdtui " in in_form(said)]
+    assert left == []
