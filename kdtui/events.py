@@ -57,7 +57,8 @@ class Started(Event):
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of every rank.
         resumed_step: Optimizer steps already done; points after it in earlier attempts are void.
         epochs: The horizon of this attempt.
-        student: ``{"parameters", "parameters_used", "macs"}``.
+        student: ``{"parameters", "parameters_used", "macs", "class_colours"}``; ``class_colours`` holds ``#rrggbb`` of
+            each class, as the pictures of this run show it.
         teacher: ``{"parameters", "miou", "iou", "pixel", …}``, or None without a teacher; ``pixel`` is class to
             probability at T = 1 on one pixel.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -24,6 +25,7 @@ from kdtui.engine.stage import Stage, reduced, set_stage
 from kdtui.engine.task import Objective, StepShare
 from kdtui.engine.visualize import write_panels
 from kdtui.errors import DivergedError
+from kdtui.palette import class_colours
 from kdtui.store.run import LaunchRecord, Run
 
 # Looks between two at the stop file when several ranks must hear the same answer.
@@ -252,6 +254,7 @@ class Fit:
                 torch.distributed.broadcast(buffer, src=0)
         theirs = None if self.teacher is None else self.teacher.predictions
         scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
+        former_best = progress.best_epoch
         improved = progress.best_miou is None or scores.miou > progress.best_miou
         if improved:
             progress.best_miou, progress.best_epoch, progress.best_iou = scores.miou, epoch, scores.iou
@@ -268,9 +271,8 @@ class Fit:
         # Last of all: a run killed before it repeats the epoch, one killed after it must find its best weights.
         targets.append((stage.run.last, "last"))
         save_state(self.stage, self.report, targets)
-        every = stage.profile.training.visualize_every
-        if every and stage.leads and (epoch % every == 0 or epoch == stage.total_epochs):
-            self._visualize(epoch)
+        if stage.leads:
+            self._visualize_if_due(epoch, improved=improved, former_best=former_best)
 
     def _evaluate(
         self,
@@ -309,6 +311,25 @@ class Fit:
 
         return look
 
+    def _visualize_if_due(self, epoch: int, *, improved: bool, former_best: int) -> None:
+        """Draw the best and the last epoch, and those that the profile asks for; of the best ones only the best stays.
+
+        Args:
+            epoch: The epoch that ended.
+            improved: Whether it is the best so far.
+            former_best: The best epoch before it; 0 for none.
+        """
+        every = self.stage.profile.training.visualize_every
+        last = epoch == self.stage.total_epochs or self._early_stop() is not None
+        if every < 0 or not (improved or last or (every and epoch % every == 0)):
+            return
+        try:
+            self._visualize(epoch)
+            if improved and 0 < former_best < epoch and not (every and former_best % every == 0):
+                shutil.rmtree(self.stage.run.visualization(former_best), ignore_errors=True)
+        except OSError as error:  # no picture is worth a training
+            note_once(self.stage, self.report, f"The pictures of epoch {epoch} are not written: {error.strerror}")
+
     def _visualize(self, epoch: int) -> None:
         stage = self.stage
         # Spread over the split: neighbours may be frames of one film.
@@ -323,7 +344,7 @@ class Fit:
         if self.teacher is not None:
             teacher = self.teacher.frozen.logits(images.to(stage.fabric.device)).main.argmax(dim=1).cpu().numpy()
         folder = stage.run.visualization(epoch)
-        write_panels(folder, images, masks, student, teacher, classes=len(stage.classes))
+        write_panels(folder, images, masks, student, teacher, colours=class_colours(stage.val_set.own_colours))
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))
 
     # -- ends -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,18 @@ from PIL import Image
 from torch import Tensor
 
 from kdtui.engine.data import IGNORE_INDEX, MEAN, STD
+from kdtui.palette import RGB
 
-_GREY = np.array([90, 90, 90], np.uint8)
+_IGNORED = np.array([30, 30, 30], np.uint8)
 _GAP = 2
 
 
-def palette(classes: int) -> np.ndarray:
-    """uint8 [256,3]: background black, the others evenly around the colour circle, the ignore index grey."""
-    colours = np.zeros((256, 3), np.uint8)
-    for index in range(1, classes):
-        hue = colorsys.hsv_to_rgb((index - 1) / max(1, classes - 1) + 0.33, 0.75, 1.0)
-        colours[index] = [round(255 * part) for part in hue]
-    colours[IGNORE_INDEX] = _GREY
-    return colours
+def palette(colours: Sequence[RGB]) -> np.ndarray:
+    """uint8 [256,3]: the colours of the classes, and nearly black for the ignore index."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colours)] = colours
+    table[IGNORE_INDEX] = _IGNORED
+    return table
 
 
 def unnormalised(image: Tensor) -> np.ndarray:
@@ -33,7 +32,7 @@ def unnormalised(image: Tensor) -> np.ndarray:
 
 
 def write_panels(
-    folder: Path, images: Tensor, masks: Tensor, student: Tensor, teacher: np.ndarray | None, *, classes: int
+    folder: Path, images: Tensor, masks: Tensor, student: Tensor, teacher: np.ndarray | None, *, colours: Sequence[RGB]
 ) -> None:
     """One PNG per image into ``folder``.
 
@@ -43,20 +42,20 @@ def write_panels(
         masks: i64 [B,H,W].
         student: Predicted classes, integer [B,H,W].
         teacher: The teacher's, or None: its panel is left out, and disagreement is with the truth.
-        classes: How many there are.
+        colours: Of the classes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    colours = palette(classes)
+    table = palette(colours)
     for index in range(len(images)):
         truth = masks[index].cpu().numpy()
         ours = student[index].cpu().numpy()
-        panels = [unnormalised(images[index]), colours[truth]]
+        panels = [unnormalised(images[index]), table[truth]]
         other = truth if teacher is None else teacher[index]
         if teacher is not None:
-            panels.append(colours[other])
+            panels.append(table[other])
         differs = (ours != other) & (truth != IGNORE_INDEX)
-        disagreement = np.where(differs[..., None], np.array([255, 60, 60], np.uint8), colours[truth] // 4)
-        panels += [colours[ours], disagreement.astype(np.uint8)]
+        disagreement = np.where(differs[..., None], np.array([255, 60, 60], np.uint8), table[truth] // 4)
+        panels += [table[ours], disagreement.astype(np.uint8)]
         gap = np.full((truth.shape[0], _GAP, 3), 255, np.uint8)
         row = [part for panel in panels for part in (panel, gap)][:-1]
         Image.fromarray(np.concatenate(row, axis=1)).save(folder / f"{index:03d}.png")

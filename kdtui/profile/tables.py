@@ -207,7 +207,8 @@ class Training(Table):
         threads: Torch threads per rank; 0 leaves it to torch. Part of what makes a CPU run repeat bit for bit.
         early_stopping: Epochs without a better validation mIoU before training ends; 0 never.
         keep_checkpoints: How many ``checkpoint_epoch_*`` files stay.
-        visualize_every: Epochs between visualisation grids; 0 never.
+        visualize_every: Epochs between pictures of predictions, beside those of the best and the last epoch; 0 only
+            these two, -1 none.
         log_every: Optimizer steps between two ``measured`` train events.
     """
 
@@ -226,7 +227,7 @@ class Training(Table):
     threads: Int = Field(0, ge=0, le=256)
     early_stopping: Int = Field(0, ge=0, le=_RARELY)
     keep_checkpoints: Int = Field(2, ge=1, le=_RARELY)
-    visualize_every: Int = Field(0, ge=0, le=_RARELY)
+    visualize_every: Int = Field(0, ge=-1, le=_RARELY)
     log_every: Int = Field(10, ge=1, le=_RARELY)
 
     @model_validator(mode="after")

@@ -273,6 +273,40 @@ def test_the_teachers_evaluation_is_kept_and_used_again(tmp_path: Path, teacher:
     assert len(list(run.visualization(1).glob("*.png"))) == 4
 
 
+def test_the_best_and_the_last_epoch_have_pictures_and_no_weight_differs_for_them(tmp_path: Path) -> None:
+    weights, drawn = [], []
+    for every in (-1, 0, 2):
+        run = make_run(tmp_path / str(every), training__epochs=4, training__visualize_every=every)
+        torch.manual_seed(0)
+        fit(run)
+        weights.append(checkpoint.load(run.last)["student"])
+        drawn.append({int(path.name.removeprefix("epoch_")) for path in run.visualizations.iterdir()})
+        assert all(len(list(run.visualization(epoch).glob("*.png"))) == 4 for epoch in drawn[-1])
+    last = [e for e in events_of(run) if isinstance(e, events.Measured) and e.split == "val"][-1]
+    best = int(last.scalars["best_epoch"] or 0)
+    assert drawn == [set(), {best, 4}, {best, 2, 4}]
+    for other in weights[1:]:
+        assert other.keys() == weights[0].keys()
+        assert all(torch.equal(other[name], weights[0][name]) for name in other)
+
+
+def test_early_stopping_draws_its_last_epoch(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=9, training__early_stopping=1, training__learning_rate=1e-9)
+    fit(run)
+    last = [e for e in events_of(run) if isinstance(e, events.Measured) and e.split == "val"][-1]
+    assert last.epoch < 9
+    assert run.visualization(last.epoch).is_dir()
+
+
+def test_pictures_that_cannot_be_written_end_no_training(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=1)
+    run.visualizations.rmdir()
+    run.visualizations.write_text("in the way")
+    assert fit(run) == "finished"
+    (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
+    assert noted.message == "The pictures of epoch 1 are not written: Not a directory"
+
+
 def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) -> None:
     foreign = tmp_path / "foreign.pth"
     torch.save(checkpoint.load(teacher.best)["student"], foreign)

@@ -40,7 +40,7 @@ async def marked(pilot: Pilot[Any]) -> None:
     for name in ("b0-t4", "b0-t2", "b3-teacher"):
         await go_to(pilot, next(key for key in screen(pilot)._keys if key.endswith(name)))
         await pilot.press("space")
-    await pilot.press("home", "m")
+    await pilot.press("home")
     await settled(pilot)
     await shows(pilot, "val mIoU 3 runs", "A b0-t4", "B b0-t2", "C b3-teacher")
     await redrawn(pilot)

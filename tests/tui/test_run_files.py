@@ -11,6 +11,7 @@ from textual.geometry import Size as Room
 from kdtui import catalog
 from kdtui.compare.measured import conditions, quantities
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
+from kdtui.palette import former_colours
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.tui.compression import Measured
@@ -24,7 +25,7 @@ from kdtui.tui.screens.run.differences import (
     profile_lines,
 )
 from kdtui.tui.screens.run.files import Known, RunFiles, read_files
-from kdtui.tui.screens.run.pictures import PARTS, Gallery, Wish, class_colours, look, split
+from kdtui.tui.screens.run.pictures import PARTS, Gallery, Wish, legend_colours, look, split
 from kdtui.tui.screens.run.sources import LOGS, FilesRead, FilesSource, LogRead, LogsSource
 from tests.tui.pictures import draw_epoch, picture
 from tests.tui.scenes import PARAMETERS, Scene
@@ -306,13 +307,13 @@ def test_a_truncated_picture_says_so(scene: Scene) -> None:
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 
 
-@pytest.mark.parametrize("classes", [3, 11])
-def test_the_legend_has_the_colours_that_the_engine_paints_with(classes: int) -> None:
-    from kdtui.engine.visualize import palette
-
-    painted = palette(classes)
-    named = class_colours([f"class {index}" for index in range(classes)])
-    assert [colour for _, colour in named] == [tuple(int(part) for part in painted[index]) for index in range(classes)]
+def test_the_legend_has_the_colours_that_the_run_says_and_those_of_old_runs_where_it_says_none() -> None:
+    names = ["road", "car"]
+    assert legend_colours(names, ["#102030", "#aabbcc"]) == [("road", (16, 32, 48)), ("car", (170, 187, 204))]
+    old = list(zip(names, former_colours(2), strict=True))
+    assert old[0] == ("road", (0, 0, 0))
+    for odd in (None, [], ["#102030"], ["#102030", 7], ["#102030", "[red]"], "#1", {"a": 1}):
+        assert legend_colours(names, odd) == old
 
 
 def test_known_is_what_the_row_says(scene: Scene) -> None:

@@ -33,6 +33,7 @@ from kdtui.engine.data.protocol import (
     named,
 )
 from kdtui.errors import DataError
+from kdtui.palette import COLOUR
 from kdtui.profile import FolderData
 from kdtui.profile.find import expanded
 from kdtui.store.reading import read_file
@@ -43,15 +44,23 @@ _LARGEST_VALUE = 2**31 - 1
 _LONGEST_NAME = 200
 # What systems leave in a folder by themselves.
 _LITTER = {"thumbs.db", "desktop.ini"}
-_HINT = "one line per class, 'INDEX NAME' from 0 up, and 'ignore_index N NAME' for pixels that do not count"
+_HINT = (
+    "one line per class, 'INDEX NAME' or 'INDEX NAME #RRGGBB' from 0 up, "
+    "and 'ignore_index N NAME' for pixels that do not count"
+)
 
 
 class Classes(NamedTuple):
-    """What ``classes.txt`` says: names by position, the value in the files of each, and the ignored value."""
+    """What ``classes.txt`` says: names by position, the value in the files of each, and the ignored value.
+
+    Attributes:
+        colours: ``#rrggbb`` of each class, empty where the file has none.
+    """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     ignored: int | None
+    colours: tuple[str, ...] = ()
 
     def allowed(self) -> str:
         """The values a mask may hold, for a person."""
@@ -60,7 +69,7 @@ class Classes(NamedTuple):
 
 
 def read_classes(path: Path) -> Classes:
-    """Read ``INDEX NAME`` lines and at most one ``ignore_index N NAME``."""
+    """Read ``INDEX NAME`` lines, each with a ``#rrggbb`` or without, and at most one ``ignore_index N NAME``."""
     try:
         lines = read_file(path, most=_MOST_BYTES).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -68,6 +77,7 @@ def read_classes(path: Path) -> Classes:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the class list cannot be read", where=path, found=brief(error), hint=_HINT) from None
     classes: dict[int, str] = {}
+    colours: dict[int, str] = {}
     ignored: int | None = None
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -76,6 +86,7 @@ def read_classes(path: Path) -> Classes:
         place, shown = f"{path}:{number}", line if len(line) <= _LONGEST_NAME else line[:_LONGEST_NAME] + "…"
         ignore = words[0] == "ignore_index"
         index, name = (words[1:2], words[2:]) if ignore else (words[:1], words[1:])
+        colour = name.pop() if len(name) > 1 and COLOUR.fullmatch(name[-1]) else ""
         label = " ".join(name)
         if not index or not index[0].isdecimal() or not (name or ignore):
             raise DataError("a line of the class list cannot be read", where=place, found=shown, hint=_HINT)
@@ -101,13 +112,14 @@ def read_classes(path: Path) -> Classes:
             ignored = value
         else:
             classes[value] = label
+            colours[value] = colour
     if len(classes) < 2 or len(classes) > IGNORE_INDEX:
         raise DataError(
             "the class list has no usable number of classes",
             where=path, found=len(classes), allowed=f"2 to {IGNORE_INDEX}", hint=_HINT,
         )  # fmt: skip
     values = tuple(sorted(classes))
-    return Classes(tuple(classes[v] for v in values), values, ignored)
+    return Classes(tuple(classes[v] for v in values), values, ignored, tuple(colours[v] for v in values))
 
 
 class Listing(NamedTuple):
@@ -228,6 +240,11 @@ class LabelFolder(SegmentationDataset):
             augmentation=augmentation,
             oversize=oversize,
         )
+
+    @property
+    def own_colours(self) -> tuple[str, ...]:
+        """Those of ``classes.txt``."""
+        return self._classes.colours
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         """Read, check and resize one pair of files."""

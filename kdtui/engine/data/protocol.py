@@ -159,6 +159,11 @@ class SegmentationDataset(ABC):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def own_colours(self) -> tuple[str, ...]:
+        """``#rrggbb`` of each class that the data give a colour, an empty text for any other."""
+        return ("",) * len(self.classes)
+
     @abstractmethod
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         """Sample ``index`` as RGB [height, width, 3] and labels [height, width], ignored pixels IGNORE_INDEX."""

@@ -340,3 +340,22 @@ def test_a_value_range_scales_the_images(tmp_path: Path) -> None:
     assert seen.min() == 0 and seen.max() == 255
     dark, _ = build_dataset(label_folder_data(tmp_path), "val").render(0, HEIGHT, WIDTH)
     assert dark.max() == 15
+
+
+def test_a_class_may_have_a_colour_of_its_own(tmp_path: Path) -> None:
+    label_folder(tmp_path, count=1)
+    file = tmp_path / "classes.txt"
+    lines = [line for line in file.read_text().splitlines() if line.strip()]
+    plain = build_dataset(label_folder_data(tmp_path), "val")
+    assert plain.own_colours == ("",) * len(plain.classes)
+    file.write_text("\n".join([f"{lines[0]} #804080", *lines[1:]]))
+    coloured = build_dataset(label_folder_data(tmp_path), "val")
+    assert coloured.classes == plain.classes
+    assert coloured.own_colours == ("#804080", *plain.own_colours[1:])
+
+
+def test_what_is_no_colour_is_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("0 #112233\n1 car #12345\n2 a #AABBCC #00ff00\n")
+    classes = read_classes(tmp_path / "classes.txt")
+    assert classes.names == ("#112233", "car #12345", "a #AABBCC")
+    assert classes.colours == ("", "", "#00ff00")

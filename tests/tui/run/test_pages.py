@@ -169,7 +169,7 @@ async def test_a_picture_that_cannot_be_read_says_so_and_the_next_one_is_shown(s
 async def test_without_pictures_it_says_how_to_get_some(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await pilot.press("3")
-        await shows(pilot, "training.visualize_every=1")
+        await shows(pilot, "the best and the last epoch have some", "training.visualize_every=1")
 
 
 async def test_the_log_follows_and_w_shows_the_other_one(scene: Scene, student: Run) -> None:

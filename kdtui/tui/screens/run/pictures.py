@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from textual.geometry import Size
 
 from kdtui.errors import StoreError
+from kdtui.palette import COLOUR, former_colours, parse
 from kdtui.store.reading import reading
 from kdtui.store.run import Run
 from kdtui.tui.widgets.half_blocks import Drawn, Pixel, Tile, draw
@@ -136,11 +136,15 @@ def _white(image: Image, left: int) -> bool:
     return image.crop((left, 0, left + _GAP, image.height)).getextrema() == ((255, 255),) * 3
 
 
-def class_colours(classes: Sequence[str]) -> list[tuple[str, Pixel]]:
-    """The colour of each class in a mask, as ``kdtui.engine.visualize`` paints them: the first one is black."""
-    colours: list[tuple[str, Pixel]] = []
-    for index, name in enumerate(classes):
-        hue = colorsys.hsv_to_rgb((index - 1) / max(1, len(classes) - 1) + 0.33, 0.75, 1.0)
-        red, green, blue = (round(255 * part) for part in hue)
-        colours.append((name, (red, green, blue) if index else (0, 0, 0)))
-    return colours
+def legend_colours(classes: Sequence[str], written: object) -> list[tuple[str, Pixel]]:
+    """The colour of each class in the run's pictures.
+
+    Args:
+        classes: In the order of their numbers.
+        written: What the run says of them, as ``class_colours`` of :class:`kdtui.events.Started`; a run that says
+            nothing, or something else, is taken for one that was drawn before runs did.
+    """
+    said = written if isinstance(written, list) else []
+    if len(said) != len(classes) or not all(isinstance(each, str) and COLOUR.fullmatch(each) for each in said):
+        return list(zip(classes, former_colours(len(classes)), strict=True))
+    return list(zip(classes, map(parse, said), strict=True))

@@ -11,11 +11,14 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from kdtui.tui.screens.run.pictures import Gallery, Wish, class_colours
-from kdtui.tui.widgets.half_blocks import HalfBlocks
+from kdtui.palette import contrast, written
+from kdtui.tui.screens.run.pictures import Gallery, Wish, legend_colours
+from kdtui.tui.widgets.half_blocks import HalfBlocks, Pixel
 from kdtui.tui.widgets.line import Line, Part
 from kdtui.wording import clean
 
+_SEEN = 3.0
+"""Contrast of what is no text: https://www.w3.org/TR/WCAG21/#non-text-contrast."""
 _LEGEND = 8  # classes that are named
 
 
@@ -43,8 +46,9 @@ class Predictions(Vertical):
         self._colours = colours
         self._wish = Wish()
         self._gallery = Gallery()
-        self._named: tuple[str, ...] = ()
+        self._named: tuple[tuple[tuple[str, Pixel], ...], Pixel] | None = None
         self._epochs = 0
+        self._best: int | None = None
 
     def compose(self) -> ComposeResult:
         """What is shown, the colours of the classes, the picture."""
@@ -68,26 +72,33 @@ class Predictions(Vertical):
         self._wish = replace(self._wish, room=event.size)
         self.ask()
 
-    def follow(self, classes: Sequence[str], drawn: int) -> None:
+    def follow(self, classes: Sequence[str], drawn: int, best: int | None = None, colours: object = None) -> None:
         """Name the colours of the masks; look for pictures once more epochs were drawn.
 
         Args:
             classes: In the order of their numbers.
             drawn: How often pictures were written so far.
+            best: The best epoch.
+            colours: What the run says of its classes' colours.
         """
-        self._name_colours(tuple(classes))
+        if best != self._best:
+            self._best = best
+            self.query_one("#caption", Line).show(self._caption())
+        self._name_colours(legend_colours(classes, colours))
         if drawn != self._epochs:
             self._epochs = drawn
             self.ask()
 
-    def _name_colours(self, names: tuple[str, ...]) -> None:
-        if not names or names == self._named or not self._colours:
+    def _name_colours(self, colours: Sequence[tuple[str, Pixel]]) -> None:
+        ground = self.background_colors[1].rgb
+        if not colours or not self._colours or (tuple(colours), ground) == self._named:
             return
-        self._named = names
-        colours = class_colours(names)
+        self._named = (tuple(colours), ground)
         parts: list[tuple[str, str]] = [("masks: ", "$foreground-muted")]
-        for name, (red, green, blue) in colours[:_LEGEND]:
-            parts += [("██ ", f"#{red:02x}{green:02x}{blue:02x}"), (f"{clean(name)}  ", "")]
+        for name, colour in colours[:_LEGEND]:
+            # One that is hardly seen on this ground has an outline.
+            left, right = ("▐", "▌ ") if contrast(colour, ground) < _SEEN else ("", " ")
+            parts += [(left, "$text-muted"), ("██", written(colour)), (right, "$text-muted"), (f"{clean(name)}  ", "")]
         parts += [("…  ", "")] if len(colours) > _LEGEND else []
         parts += [("██ ", "#ff3c3c"), ("student differs", "$foreground-muted")]
         self.query_one("#legend", Static).update(Content.assemble(*parts))
@@ -98,8 +109,8 @@ class Predictions(Vertical):
         view = self.query_one(HalfBlocks)
         if gallery.epoch is None:
             view.tell(
-                "No pictures yet. `--set training.visualize_every=1` draws some every epoch;\n"
-                "with any number but 0 the last epoch draws them too."
+                "No pictures yet: the best and the last epoch have some.\n"
+                "`--set training.visualize_every=1` draws every epoch, -1 none."
             )
         elif not gallery.count:
             view.tell("This epoch has no pictures.")
@@ -120,7 +131,7 @@ class Predictions(Vertical):
         newest = " (newest)" if gallery.epoch == gallery.epochs[-1] else f" of {gallery.epochs[-1]}"
         part = self._wish.part if self._wish.part in gallery.parts else "all parts"
         return [
-            Part(f"epoch {gallery.epoch}{newest}", bold=True),
+            Part(f"epoch {gallery.epoch}{newest}{', best' if gallery.epoch == self._best else ''}", bold=True),
             Part("  ↑↓", "accent"),
             Part(f"   picture {gallery.picture + 1} of {gallery.count}", bold=True),
             Part("  ←→", "accent"),

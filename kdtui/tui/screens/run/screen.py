@@ -182,7 +182,11 @@ class RunScreen(ChartKeys, Picturing, Partners):
         if self._page == "predictions":
             drawn = len(self._history.visualized) if self._history is not None else 0
             classes = [name for name, _, _ in panels.class_bars(row, self._history)]
-            self.query_one(Predictions).follow(classes, drawn)
+            val = self._history.last_val.scalars if self._history is not None and self._history.last_val else {}
+            best = val.get("best_epoch")
+            started = self._history.started if self._history is not None else None
+            colours = started.student.get("class_colours") if started is not None else None
+            self.query_one(Predictions).follow(classes, drawn, None if best is None else round(best), colours)
         if self._page == "profile":
             self.query_one(Settings).show(self._files, self.other, searched=self.searched)
 
