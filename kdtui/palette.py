@@ -48,7 +48,7 @@ def parse(text: str) -> RGB:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def written(colour: RGB) -> str:
+def hexadecimal(colour: RGB) -> str:
     """The colour as a text that :data:`COLOUR` matches."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 

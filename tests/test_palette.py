@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdtui.palette import COLOUR, class_colours, contrast, parse, written
+from kdtui.palette import COLOUR, class_colours, contrast, hexadecimal, parse
 
 
 @pytest.mark.parametrize("count", [2, 3, 11, 21, 150])
@@ -20,4 +20,4 @@ def test_no_two_classes_have_one_colour(count: int) -> None:
 def test_a_colour_of_ones_own_is_taken_as_it_is() -> None:
     colours = class_colours(["#804080", "", "#FFffFF"])
     assert (colours[0], colours[2]) == ((128, 64, 128), (255, 255, 255))
-    assert all(COLOUR.fullmatch(written(colour)) and parse(written(colour)) == colour for colour in colours)
+    assert all(COLOUR.fullmatch(hexadecimal(colour)) and parse(hexadecimal(colour)) == colour for colour in colours)

@@ -12,7 +12,7 @@ from kdtui.engine.models import count_parameters
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.stage import Stage
-from kdtui.palette import class_colours, written
+from kdtui.palette import class_colours, hexadecimal
 from kdtui.store.identity import own_identity
 from kdtui.store.records import flat
 from kdtui.store.tail import Tail
@@ -51,7 +51,7 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
                 "parameters": counts.stored,
                 "parameters_used": counts.used,
                 "macs": macs,
-                "class_colours": [written(colour) for colour in class_colours(stage.val_set.own_colours)],
+                "class_colours": [hexadecimal(colour) for colour in class_colours(stage.val_set.own_colours)],
             },
             teacher=teacher,
         )

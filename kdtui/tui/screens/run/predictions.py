@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from kdtui.palette import contrast, written
+from kdtui.palette import contrast, hexadecimal
 from kdtui.tui.screens.run.pictures import Gallery, Wish, legend_colours
 from kdtui.tui.widgets.half_blocks import HalfBlocks, Pixel
 from kdtui.tui.widgets.line import Line, Part
@@ -98,7 +98,12 @@ class Predictions(Vertical):
         for name, colour in colours[:_LEGEND]:
             # One that is hardly seen on this ground has an outline.
             left, right = ("▐", "▌ ") if contrast(colour, ground) < _SEEN else ("", " ")
-            parts += [(left, "$text-muted"), ("██", written(colour)), (right, "$text-muted"), (f"{clean(name)}  ", "")]
+            parts += [
+                (left, "$text-muted"),
+                ("██", hexadecimal(colour)),
+                (right, "$text-muted"),
+                (f"{clean(name)}  ", ""),
+            ]
         parts += [("…  ", "")] if len(colours) > _LEGEND else []
         parts += [("██ ", "#ff3c3c"), ("student differs", "$foreground-muted")]
         self.query_one("#legend", Static).update(Content.assemble(*parts))
