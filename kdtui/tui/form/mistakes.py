@@ -19,7 +19,7 @@ _OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teache
 _SET = re.compile(r"--set ([A-Za-z_][\w.]*)=(\S+)")
 _SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
-_COMMAND = re.compile(r"(?:^|[`\s])kdtui [a-z]+")
+_COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # the cockpit has all others
 _PARTS = re.compile(r";\s+|\s+·\s+")
 _OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
     "--profile": "PROFILE",
