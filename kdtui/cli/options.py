@@ -26,7 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON with stable keys.
 
 _ID = re.compile(r"\d{8}-\d{6}-(?P<name>.+?)(-\d+)?")
 _GIVEN_TWICE = {
-    "--seed": "one run per seed: repeat the command with each --seed; --detach queues the runs",
+    "--seed": "one run has one seed: repeat the command with each --seed",
     "--filter": "one --filter takes all terms, as in 'T>=4 miou>.65'",
 }
 

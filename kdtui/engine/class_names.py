@@ -39,7 +39,7 @@ def named_classes(content: Mapping[Any, Any], *, levels: int = 2) -> Iterator[tu
 
 
 def _as_names(value: Any) -> tuple[str, ...] | None:
-    """A list of distinct names, or a table from 0, 1, … to names; None for anything else."""
+    """A list of names, or a table from 0, 1, … to names; None for anything else."""
     if isinstance(value, Mapping):
         numbered = {str(key): name for key, name in list(value.items())[: _MOST_CLASSES + 1]}
         value = [numbered.get(str(number)) for number in range(len(numbered))]
@@ -48,7 +48,7 @@ def _as_names(value: Any) -> tuple[str, ...] | None:
     names = [name for name in value if isinstance(name, str) and 0 < len(name.strip()) <= _MOST_CHARACTERS]
     if len(names) != len(value) or all(_PLACEHOLDER.fullmatch(name.strip()) for name in names):
         return None
-    return tuple(names) if len(set(names)) == len(names) else None
+    return tuple(names)
 
 
 def class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:

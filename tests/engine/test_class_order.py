@@ -122,9 +122,7 @@ def test_names_in_files_of_others_are_compared_too(tmp_path: Path, beside: dict[
     assert torch.equal(of(loaded), of(original)[:, [1, 2, 0]])
 
 
-@pytest.mark.parametrize(
-    "classes", [3, ["a", "a", "b"], ["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "1", "2"], [1, 2, 3], ["a", "", "b"]]
-)
+@pytest.mark.parametrize("classes", [3, ["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "1", "2"], [1, 2, 3], ["a", "", "b"]])
 def test_what_names_no_classes_is_not_compared(classes: Any) -> None:
     assert list(named_classes({"classes": classes})) == []
 

@@ -74,9 +74,9 @@ async def test_a_damaged_file_and_one_that_cannot_be_written_end_nothing(crowd: 
     path = tmp_path / "file" / "kdtui" / "cockpit.toml"
     app = cockpit(crowd, preferences=path)
     async with app.run_test(size=(120, 24)) as pilot:
-        await shows(pilot, "is ignored: Not a directory")
+        await until(pilot, lambda: "is ignored: Not a directory" in app.said[0])
         await pilot.press("ctrl+t")
-        await shows(pilot, "The choices are not kept for next time")
+        await until(pilot, lambda: "The choices are not kept for next time" in app.said[0])
         assert not app.current_theme.dark
 
 
