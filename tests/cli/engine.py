@@ -1,8 +1,8 @@
 """An engine without torch that answers every verb the command line asks for.
 
 What it does follows from the profile: a run called ``fails…`` fails, one called ``slow…`` takes its time
-and ``slower…`` even more, ``stops…`` finds a stop
-file as if another command had made it, ``unfit…``
+and ``slower…`` even more, ``held…`` waits after its first step for a file ``go``
+in its folder, ``stops…`` finds a stop file as if another command had made it, ``unfit…``
 does not pass its checks, ``doubtful…`` warns; the mIoU grows with the epoch, and a distilled student ends 0.02 higher.
 """
 
@@ -67,6 +67,8 @@ def train(folder: str) -> dict[str, Any]:
         say(Failed("EngineError", "the scripted engine fails on purpose", "train something else"))
         raise EngineError("the scripted engine fails on purpose")
     while step < epochs * STEPS:
+        while name.startswith("held") and step and not (run.path / "go").exists() and not run.stop_requested():
+            time.sleep(0.02)
         time.sleep(2.0 if name.startswith("slower") else 0.1 if name.startswith("slow") else 0.0)
         step += 1
         epoch = (step - 1) // STEPS + 1

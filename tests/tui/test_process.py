@@ -72,16 +72,18 @@ def numbers(run: Run) -> list[tuple[int, dict[str, float | None]]]:
 def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
     store: RunStore, end: Callable[[Terminal], None]
 ) -> None:
-    profile = Profile(name="slow", training=Training(epochs=8))
+    profile = Profile(name="held", training=Training(epochs=8))
     undisturbed, run = store.create(profile), store.create(profile)
+    (undisturbed.path / "go").touch()
     LocalLauncher(store).launch(undisturbed)
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for(lambda screen: "> · slow" in screen)  # the newest is under the cursor
+        terminal.wait_for(lambda screen: "> · held" in screen)  # the newest is under the cursor
         terminal.press("R", "enter")
         terminal.wait_for(lambda screen: "launched again" in screen)
         eventually(lambda: terminal.read(0.1) and store.summary(run).step is not None, "its first step")
         assert store.summary(run).state is State.RUNNING
         end(terminal)
+    (run.path / "go").touch()
     eventually(lambda: store.summary(run).state not in LIVE, "its end")
     assert store.summary(run).state is State.FINISHED
     eventually(lambda: store.summary(undisturbed).state not in LIVE, "the other's end")
