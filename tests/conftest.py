@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Compiled modules are kept whatever the environment says: each of some thousand processes would compile them again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No time decides a test: a busy machine takes as long as it takes.
 settings.register_profile("kdtui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
