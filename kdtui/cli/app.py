@@ -6,6 +6,7 @@ completion answer at once.
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.models import CommandInfo
 
 import kdtui
 from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, manage, measure, runs, training
@@ -108,4 +110,19 @@ for command in app.registered_commands:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``kdtui`` command."""
     open_streams()
-    app(args=None if arguments is None else list(arguments), prog_name="kdtui")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _with_only(words[:1])(args=words, prog_name="kdtui")
+
+
+def _with_only(names: Sequence[str]) -> typer.Typer:
+    """The command line with the one command that is named: to build the others takes longer than most commands."""
+    named = [command for command in app.registered_commands if (command.name or _default_name(command)) in names]
+    if not named:
+        return app
+    only = copy.copy(app)
+    only.registered_commands = named
+    return only
+
+
+def _default_name(command: CommandInfo) -> str | None:
+    return command.callback.__name__ if command.callback else None
