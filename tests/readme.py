@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import typer
 from pydantic import BaseModel
 
+from kdtui.cli.app import app
 from kdtui.profile import CocoData, Distillation, FolderData, Launch, Model, Profile, SyntheticData, Teacher, Training
 from kdtui.profile.tables import CocoSplit
 from kdtui.tui.keys import KEYS, SCOPES
@@ -30,12 +34,18 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
 ]
 
 
+@functools.cache
 def kdtui(*arguments: str) -> str:
     """What a command prints, as a terminal of 100 columns without colour shows it."""
-    environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    program = [sys.executable, "-c", "from kdtui.cli.app import main; import sys; sys.exit(main())"]
-    done = subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, check=True)
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    environment = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert _command_line().main(list(arguments), prog_name="kdtui", standalone_mode=False) in (0, None)
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
+
+
+@functools.cache
+def _command_line() -> Any:
+    return typer.main.get_command(app)
 
 
 def commands() -> list[str]:
