@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,31 @@ import typer
 from typer.testing import CliRunner
 
 from kdtui.cli.app import app
+from kdtui.events import Exited, Queued
 from kdtui.launch.alive import probe
+from kdtui.launch.choices import find_teacher, prepare
 from kdtui.launch.local import LocalLauncher
+from kdtui.launch.start import teacher_record
+from kdtui.store.identity import Identity, hostname
+from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
+from tests.cli.engine import train
 from tests.test_hints import options, unknown_options
 from tests.waiting import finished
 
 COMMANDS: Any = typer.main.get_command(app)
 """Built once: for each call again is a third of what these tests take."""
+GONE = Identity(pid=2**22 + 1, start_ticks=1, boot_id="an earlier boot")
+"""A process that is not running."""
+LAUNCHED: Mapping[str, Any] = {
+    "attempt": 1,
+    "job_id": None,
+    "device": "cpu",
+    "devices": 1,
+    "total_epochs": None,
+    "created": 1.0,
+}
 ENGINE = Path(__file__).with_name("engine.py")
 
 
@@ -83,6 +99,31 @@ def kdtui() -> Kdtui:
         return Done(end.value.code or 0, out, err)
 
     return call
+
+
+Trained = Callable[..., Run]
+
+
+@pytest.fixture
+def trained(store: RunStore) -> Trained:
+    """Make runs that the engine of these tests has trained to their end, without starting a process for it.
+
+    What it leaves is what ``kdtui train`` leaves: for tests that need such a run, and not its making.
+    """
+
+    def make(name: str, *sets: str, profile: str = "baseline", epochs: int = 1, teacher: str | None = None) -> Run:
+        words = [f"name={name}", f"training.epochs={epochs}", *sets]
+        complete = prepare(profile, words, None if teacher is None else find_teacher(teacher, store))
+        run = store.create(complete, teacher=teacher_record(complete), origin="kdtui train")
+        run.write_launch_record(LaunchRecord(host=hostname(), argv=("engine",), **GONE, **LAUNCHED))
+        with EventLog(run.events_path) as log:
+            log.append(Queued(1, "cpu"))
+        train(str(run.path), GONE)
+        with EventLog(run.events_path) as log:
+            log.append(Exited(1, 0))
+        return run
+
+    return make
 
 
 @pytest.fixture

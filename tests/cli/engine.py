@@ -19,18 +19,17 @@ from typing import Any
 
 from kdtui.errors import CheckpointError, DataError, EngineError, ExportError, Interrupted, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped, Warned
-from kdtui.store.identity import own_identity
+from kdtui.store.identity import Identity, own_identity
 from kdtui.store.run import EventLog, Run
 
 STEPS = 2  # per epoch
 
 
-def train(folder: str) -> dict[str, Any]:
+def train(folder: str, rank: Identity | None = None) -> dict[str, Any]:
     run = Run(Path(folder))
     table = run.profile_table()
     record = run.launch_record()
     assert record is not None
-    signal.signal(signal.SIGTERM, lambda number, frame: run.request_stop())
     name = str(table["name"])
     distilled = bool(table["distillation"]["enabled"])
     epochs = record.total_epochs or int(table["training"]["epochs"])
@@ -49,7 +48,7 @@ def train(folder: str) -> dict[str, Any]:
     say(
         Started(
             attempt=record.attempt,
-            ranks=(own_identity(),),
+            ranks=(rank or own_identity(),),
             device="cpu",
             precision="fp32",
             threads=1,
@@ -226,6 +225,8 @@ def main(verb: str, *arguments: str) -> int:
         "measure": measure,
         "doctor": doctor,
     }
+    if verb == "train":
+        signal.signal(signal.SIGTERM, lambda number, frame: Run(Path(arguments[0])).request_stop())
     try:
         answer, code = verbs[verb](*arguments), 0
     except KdtuiError as error:

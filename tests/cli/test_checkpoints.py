@@ -12,11 +12,11 @@ from kdtui.cli.options import complete_profile
 from kdtui.profile import load
 from kdtui.store.aside import mark
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 
 
-def test_evaluate_a_run_keeps_the_answer(kdtui: Kdtui, store: RunStore) -> None:
-    kdtui("train", "baseline", "--epochs", "1")
+def test_evaluate_a_run_keeps_the_answer(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    trained("baseline")
     done = kdtui("evaluate", "latest", "--split", "val", "--json")
     assert done.code == 0
     assert (done.json["split"], done.json["miou"]) == ("val", 0.5)
@@ -26,10 +26,9 @@ def test_evaluate_a_run_keeps_the_answer(kdtui: Kdtui, store: RunStore) -> None:
     assert run.evaluation("test").is_file()
 
 
-def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:
-    kdtui("train", "baseline", "--epochs", "1", "--name", "city")
+def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, trained: Trained, here: Path) -> None:
+    best = str(trained("city").best)
     (here / "city").mkdir()
-    best = str(store.find("city").best)
     evaluated = kdtui("evaluate", "city", "--json")
     assert evaluated.json["checkpoint"] == best
     others = [
@@ -97,9 +96,9 @@ def test_an_engine_that_gives_no_answer(kdtui: Kdtui, here: Path, monkeypatch: p
     assert kdtui("doctor").code == 4
 
 
-def test_teachers_lists_runs_and_folders(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+def test_teachers_lists_runs_and_folders(kdtui: Kdtui, store: RunStore, trained: Trained, here: Path) -> None:
     assert kdtui("teachers", "--json").json == []
-    kdtui("train", "baseline", "--epochs", "1")
+    trained("baseline")
     store.create(load("baseline", ["name=never"]))
     (here / "found").mkdir()
     (here / "found" / "b.ckpt").write_text("x")
@@ -121,11 +120,11 @@ def test_encoders_are_listed_smallest_first(kdtui: Kdtui) -> None:
     assert kdtui("encoders", "nosuchencoder").code == 2
 
 
-def test_encoders_against_a_teacher(kdtui: Kdtui, here: Path) -> None:
+def test_encoders_against_a_teacher(kdtui: Kdtui, trained: Trained, here: Path) -> None:
     (here / "a.pth").write_text("x")
     for row in kdtui("encoders", "resnet", "--teacher", "a.pth", "--json").json:
         assert row["compression"] == pytest.approx(3_000_000 / row["parameters"])
-    kdtui("train", "baseline", "--epochs", "1")
+    trained("baseline")
     row = kdtui("encoders", "resnet18", "--teacher", "latest", "--json").json[0]
     assert row["compression"] == pytest.approx(1_000_000 / row["parameters"])
 
@@ -159,9 +158,8 @@ def test_doctor_tells_what_is_wrong(kdtui: Kdtui, here: Path, monkeypatch: pytes
     assert {check["name"] for check in body.json["checks"] if not check["ok"]} == {"profiles", "torch"}
 
 
-def test_doctor_shows_the_size_of_checkpoints_and_what_killed_processes_left(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--name", "a", "--epochs", "1").code == 0
-    run = store.find("a")
+def test_doctor_shows_the_size_of_checkpoints_and_what_killed_processes_left(kdtui: Kdtui, trained: Trained) -> None:
+    run = trained("a")
     (run.checkpoints / "last.pth").write_bytes(b"x" * 3 * 2**20)
     assert "MiB in all runs" in kdtui("doctor").out
     host_and_pid, _, boot = mark().rsplit("-", 2)

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from kdtui.exports import OPTIONS
+from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 from tests.waiting import eventually, finished
 
 
 @pytest.fixture
-def trained(kdtui: Kdtui) -> None:
-    assert kdtui("train", "baseline", "--epochs", "2", "--name", "alone").code == 0
+def alone(trained: Trained) -> Run:
+    return trained("alone", epochs=2)
 
 
-@pytest.mark.usefixtures("trained")
+@pytest.mark.usefixtures("alone")
 class TestExport:
     def test_one_run(self, kdtui: Kdtui, store: RunStore) -> None:
         done = kdtui("export", "latest")
@@ -32,8 +33,8 @@ class TestExport:
         assert "exporting" in done.err
         assert run.exports() == [run.checkpoints / "best_model.onnx"]
 
-    def test_several_runs_and_precisions(self, kdtui: Kdtui, store: RunStore) -> None:
-        kdtui("train", "baseline", "--epochs", "1", "--name", "second")
+    def test_several_runs_and_precisions(self, kdtui: Kdtui, trained: Trained) -> None:
+        trained("second")
         done = kdtui("export", "alone", "second", "--precision", "fp32", "--precision", "int8", "--json")
         assert [Path(row["path"]).name for row in done.json] == ["best_model.onnx", "best_model.int8.onnx"] * 2
         assert len({Path(row["path"]).parent for row in done.json}) == 2
@@ -125,10 +126,10 @@ class TestExport:
         assert b"Traceback" not in err
 
 
-@pytest.mark.usefixtures("trained")
+@pytest.mark.usefixtures("alone")
 class TestMeasure:
-    def test_a_run_alone_and_a_distilled_one(self, kdtui: Kdtui, store: RunStore) -> None:
-        kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "alone", "--epochs", "1", "--name", "taught")
+    def test_a_run_alone_and_a_distilled_one(self, kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+        trained("taught", profile="distill-b0-from-b3", teacher="alone")
         done = kdtui("measure", "taught", "alone", "--threads", "2", "--repeats", "4")
         assert done.code == 0
         assert "2.00x" in done.out
@@ -162,9 +163,9 @@ class TestMeasure:
 
     @pytest.mark.parametrize("written", ["{", "[]", '{"student": {"latency": 3}}', '{"student": {}, "teacher": 7}'])
     def test_a_damaged_file_is_told_and_the_others_are_compared(
-        self, kdtui: Kdtui, store: RunStore, written: str
+        self, kdtui: Kdtui, store: RunStore, trained: Trained, written: str
     ) -> None:
-        kdtui("train", "baseline", "--epochs", "1", "--name", "other")
+        trained("other")
         kdtui("measure", "alone", "other")
         broken = store.find("alone")
         broken.measurements_path.write_text(written)

@@ -9,8 +9,7 @@ import pytest
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
-from tests.launch.processes import gone, record_of
+from tests.cli.conftest import Kdtui, Trained
 
 
 @pytest.fixture
@@ -21,13 +20,10 @@ def data(here: Path) -> Path:
 
 
 @pytest.fixture
-def run(kdtui: Kdtui, store: RunStore, data: Path) -> Run:
+def run(trained: Trained, data: Path) -> Run:
     """A finished run whose data were moved away."""
-    words = ["--set", "data.kind=folder", "--set", f"data.root={data}", "--set", "data.augmentation=light"]
-    assert kdtui("train", "baseline", "--name", "mine", "--epochs", "1", *words).code == 0
+    run = trained("mine", "data.kind=folder", f"data.root={data}", "data.augmentation=light")
     data.rename(data.with_name("elsewhere"))
-    run = store.find("mine")
-    gone(record_of(run))  # its supervisor writes one more word
     return run
 
 
@@ -93,17 +89,14 @@ def test_what_is_trained_cannot_be_set_for_a_run_that_exists(kdtui: Kdtui, run: 
     assert run.overrides() == {}
 
 
-def test_another_teacher_is_refused_and_a_copy_of_the_same_is_kept(kdtui: Kdtui, store: RunStore, here: Path) -> None:
+def test_another_teacher_is_refused_and_a_copy_of_the_same_is_kept(
+    kdtui: Kdtui, store: RunStore, trained: Trained, here: Path
+) -> None:
     teacher, copy, other = here / "teacher.pth", here / "copy.pth", here / "other.pth"
     teacher.write_text("weights")
     copy.write_text("weights")
     other.write_text("other weights")
-    assert (
-        kdtui(
-            "train", "distill-b0-from-b3", "--name", "pupil", "--epochs", "1", "--teacher-checkpoint", str(teacher)
-        ).code
-        == 0
-    )
+    trained("pupil", profile="distill-b0-from-b3", teacher=str(teacher))
     teacher.unlink()
     resume = ["resume", "pupil", "--total-epochs", "2"]
     gone = kdtui(*resume)
@@ -125,10 +118,8 @@ def test_damaged_overrides_are_one_message(kdtui: Kdtui, run: Run) -> None:
     assert "delete that file" in refused.err
 
 
-def test_a_horizon_behind_the_run_is_refused_before_it_changes(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--name", "done", "--epochs", "2").code == 0
-    run = store.find("done")
-    gone(record_of(run))
+def test_a_horizon_behind_the_run_is_refused_before_it_changes(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    run = trained("done", epochs=2)
     before = snapshot(run)
     for words in ([], ["--dry-run"], ["--detach"]):
         refused = kdtui("resume", "done", "--total-epochs", "2", *words)
@@ -138,13 +129,12 @@ def test_a_horizon_behind_the_run_is_refused_before_it_changes(kdtui: Kdtui, sto
     assert store.summary(run).state is State.FINISHED
 
 
-def test_a_dry_run_shows_where_a_run_would_go_on(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--name", "lost", "--epochs", "1").code == 0
-    gone(record_of(store.find("lost")))
-    before = snapshot(store.find("lost"))
+def test_a_dry_run_shows_where_a_run_would_go_on(kdtui: Kdtui, trained: Trained) -> None:
+    run = trained("lost")
+    before = snapshot(run)
     looked = kdtui("resume", "lost", "--total-epochs", "2", "--dry-run")
     assert looked.code == 0
     assert "resume: goes on after epoch 1" in looked.out
     assert "WARN last.pth is missing" in looked.out
-    assert snapshot(store.find("lost")) == before
+    assert snapshot(run) == before
     assert "WARN last.pth is missing" in kdtui("resume", "lost", "--total-epochs", "2").err

@@ -13,7 +13,7 @@ from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_no_run_and_no_filter_is_refused(kdtui: Kdtui, seeds: list[Run], verb: s
         assert "--filter EXPR" in done.err
 
 
-def test_stop_takes_the_running_ones_of_a_name(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--name", "city", "--epochs", "1").code == 0
+def test_stop_takes_the_running_ones_of_a_name(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    trained("city")
     (store.root.parent / "slower.toml").write_text('extends = "baseline"\n')
     run = store.find(kdtui("train", "slower", "--epochs", "99", "--detach").out.strip())
     done = kdtui("stop", "--kill", "--filter", "epochs>0")

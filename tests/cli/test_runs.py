@@ -14,7 +14,7 @@ from kdtui.events import Exited, Failed, Finished, Measured, Started
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07[bold]markup[/bold]\r"
 
@@ -30,9 +30,9 @@ def test_an_empty_store_says_how_to_begin(kdtui: Kdtui) -> None:
     assert kdtui("runs", "--json").json == []
 
 
-def test_runs_json_has_the_promised_keys(kdtui: Kdtui) -> None:
-    kdtui("train", "baseline", "--epochs", "1", "--name", "alone")
-    kdtui("train", "baseline", "--epochs", "1", "--name", "taught", "--teacher-checkpoint", "alone")
+def test_runs_json_has_the_promised_keys(kdtui: Kdtui, trained: Trained) -> None:
+    trained("alone")
+    trained("taught", teacher="alone")
     alone, taught = kdtui("runs", "--json").json
     for row in (alone, taught):
         promised = {"id", "name", "state", "epoch", "epochs", "best", "retention", "student", "teacher"}
@@ -291,11 +291,10 @@ def test_a_store_elsewhere(kdtui: Kdtui, here: Path) -> None:
     assert kdtui("train", "baseline", "--runs-dir", str(here / "file")).code == 3
 
 
-def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, here: Path) -> None:
-    kdtui("train", "demo-teacher", "--epochs", "1")
-    kdtui("train", "demo-baseline", "--epochs", "1")
-    kdtui("train", "demo-distilled", "--epochs", "1", "--teacher-checkpoint", "demo-teacher")
+def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, trained: Trained, here: Path) -> None:
     names = ["demo-teacher", "demo-baseline", "demo-distilled"]
+    for name in names:
+        trained(name, profile=name, teacher=names[0] if name == "demo-distilled" else None)
     body = kdtui("compare", *names, "--json").json
     assert body["baseline"].endswith("demo-baseline")
     assert body["rows"][0]["delta_baseline"] == pytest.approx(0.02)

@@ -13,7 +13,7 @@ import pytest
 from kdtui.profile import load
 from kdtui.store.run import Notes
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 from tests.waiting import finished
 
 KDTUI = [sys.executable, "-c", "from kdtui.cli.app import main; main()"]
@@ -101,8 +101,8 @@ def test_output_names_a_file(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     assert "--to is a folder" in done.err
 
 
-def test_resume_of_a_finished_run_says_that_nothing_is_left(kdtui: Kdtui) -> None:
-    kdtui("train", "baseline", "--epochs", "1", "--name", "done")
+def test_resume_of_a_finished_run_says_that_nothing_is_left(kdtui: Kdtui, trained: Trained) -> None:
+    trained("done")
     told = "nothing left to train"
     assert told in kdtui("resume", "done").err
     assert told not in kdtui("resume", "done", "--total-epochs", "2").err

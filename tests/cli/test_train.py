@@ -14,7 +14,7 @@ import pytest
 
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, Trained
 from tests.waiting import eventually, finished
 
 
@@ -110,14 +110,16 @@ def test_the_shorthands_reach_the_profile_and_set_wins(kdtui: Kdtui, store: RunS
     assert record["run"] is None
 
 
-def test_a_run_can_be_the_teacher_and_distillation_can_be_turned_off(kdtui: Kdtui, store: RunStore) -> None:
-    teacher = kdtui("train", "hierarchical-b3", "--epochs", "1", "--name", "big").out.strip()
+def test_a_run_can_be_the_teacher_and_distillation_can_be_turned_off(
+    kdtui: Kdtui, store: RunStore, trained: Trained
+) -> None:
+    teacher = trained("big", profile="hierarchical-b3")
     done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "small")
     assert done.code == 0, done.err
     record = store.find("small").manifest().teacher
     assert record is not None
-    assert record["run"] == teacher
-    assert record["checkpoint"] == str(store.find(teacher).best)
+    assert record["run"] == teacher.id
+    assert record["checkpoint"] == str(teacher.best)
     done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "alone",
                  "--set", "distillation.enabled=false")  # fmt: skip
     assert done.code == 0
@@ -157,8 +159,8 @@ def test_dry_run_prints_the_plan_and_starts_nothing(kdtui: Kdtui, store: RunStor
     assert store.runs() == []
 
 
-def test_the_plan_knows_how_long_an_earlier_run_took(kdtui: Kdtui) -> None:
-    kdtui("train", "baseline", "--epochs", "2", "--name", "earlier")
+def test_the_plan_knows_how_long_an_earlier_run_took(kdtui: Kdtui, trained: Trained) -> None:
+    trained("earlier", epochs=2)
     planned = kdtui("train", "baseline", "--epochs", "4", "--dry-run", "--json").json["runs"][0]
     assert planned["eta_from"].endswith("earlier")
     assert planned["eta_seconds"] >= 0
@@ -191,10 +193,9 @@ def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> N
 
 
 def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_so(
-    kdtui: Kdtui, store: RunStore
+    kdtui: Kdtui, store: RunStore, trained: Trained
 ) -> None:
-    kdtui("train", "baseline", "--epochs", "2", "--name", "first")
-    first = store.find("first")
+    first = trained("first", epochs=2)
     first.last.rename(first.epoch_checkpoint(1))
     first.epoch_checkpoint(2).write_bytes(b"PK cut short")
     done = kdtui("train", "baseline", "--epochs", "3", "--name", "second", "--resume", "first")
@@ -208,18 +209,18 @@ def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_
     assert f"--resume {first.best}" in refused.err
 
 
-def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunStore) -> None:
-    kdtui("train", "baseline", "--epochs", "1", "--name", "first")
+def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    first = trained("first")
     done = kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
     assert done.code == 0
     assert "from step 2" in done.err
-    assert store.find("second").manifest().resume_from == str(store.find("first").last)
+    assert store.find("second").manifest().resume_from == str(first.last)
     assert kdtui("train", "baseline", "--resume", "nothing").code == 2
     assert kdtui("train", "baseline", "demo-baseline", "--resume", "first").code == 2
 
 
-def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui) -> None:
-    kdtui("train", "baseline", "--epochs", "3", "--name", "first")
+def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui, trained: Trained) -> None:
+    trained("first", epochs=3)
     words = ["train", "baseline", "--epochs", "5", "--dry-run"]
     assert kdtui(*words, "--json").json["runs"][0]["epochs"] == 5
     again = kdtui(*words, "--resume", "first")
@@ -232,8 +233,8 @@ def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui) -> None:
     assert (longer["epochs"], longer["epochs_done"]) == (50, 0)
 
 
-def test_a_run_that_went_on_from_a_state_tells_no_time(kdtui: Kdtui) -> None:
-    kdtui("train", "baseline", "--epochs", "1", "--name", "first")
+def test_a_run_that_went_on_from_a_state_tells_no_time(kdtui: Kdtui, trained: Trained) -> None:
+    trained("first")
     kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
     planned = kdtui("train", "baseline", "--dry-run", "--json").json["runs"][0]
     assert planned["eta_from"].endswith("first")
@@ -244,8 +245,8 @@ def test_a_horizon_has_an_end(kdtui: Kdtui) -> None:
         assert kdtui(*command, "--total-epochs", "1000000000").code == 2
 
 
-def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: RunStore) -> None:
-    kdtui("train", "hierarchical-b3", "--epochs", "2", "--name", "big", "--set", "data.height=64")
+def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    trained("big", "data.height=64", profile="hierarchical-b3", epochs=2)
     done = kdtui("distill", "--teacher", "big", "--student", "resnet18", "-T", "2")
     assert done.code == 0, done.err
     profile = store.find("latest").profile()
@@ -269,14 +270,15 @@ def test_distill_from_a_foreign_file_needs_a_profile(kdtui: Kdtui, store: RunSto
 
 
 def test_skip_training_evaluates_the_newest_run_of_each_profile_and_compares(
-    kdtui: Kdtui, store: RunStore, here: Path
+    kdtui: Kdtui, store: RunStore, trained: Trained, here: Path
 ) -> None:
-    kdtui("train", "baseline", "demo-baseline", "--epochs", "1")
-    newest = kdtui("train", "baseline", "--epochs", "1").out.strip()
+    trained("baseline")
+    trained("demo-baseline", profile="demo-baseline")
+    newest = trained("baseline")
     done = kdtui("train", "baseline", "demo-baseline", "--skip-training", "--json")
     assert done.code == 0, done.err
-    assert newest in [row["id"] for row in done.json["rows"]]
-    assert store.find(newest).evaluation("val").is_file()
+    assert newest.id in [row["id"] for row in done.json["rows"]]
+    assert newest.evaluation("val").is_file()
     assert (here / "runs" / "experiment_comparison.csv").is_file()
     assert len(store.runs()) == 3
     assert kdtui("train", "camvid-baseline", "--skip-training").code == 2
@@ -328,27 +330,26 @@ def test_a_killed_command_line_leaves_the_run_alone(store: RunStore) -> None:
     wait_for(store, run, State.FINISHED)
 
 
-def test_a_teacher_with_a_long_name_still_names_its_student(kdtui: Kdtui, store: RunStore) -> None:
-    teacher = "t" * 78
-    assert kdtui("train", "baseline", "--epochs", "1", "--name", teacher).code == 0
+def test_a_teacher_with_a_long_name_still_names_its_student(kdtui: Kdtui, trained: Trained) -> None:
+    teacher = trained("t" * 78).manifest().name
     plan = kdtui("distill", "--teacher", teacher, "--student", "resnet18", "--dry-run", "--json").json
     assert plan["runs"][0]["name"] == f"resnet18-from-{teacher}"[:80]
 
 
-def test_what_is_only_evaluated_needs_no_teacher_again(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--epochs", "1", "--name", "teacher").code == 0
-    assert kdtui("train", "demo-distilled", "--epochs", "1", "--teacher-checkpoint", "teacher").code == 0
+def test_what_is_only_evaluated_needs_no_teacher_again(kdtui: Kdtui, trained: Trained) -> None:
+    trained("teacher")
+    trained("demo-distilled", profile="demo-distilled", teacher="teacher")
     done = kdtui("train", "demo-distilled", "--skip-training")
     assert done.code == 0, done.err
     assert "mIoU" in done.err
 
 
-def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStore) -> None:
-    assert kdtui("train", "baseline", "--epochs", "1", "--name", "done").code == 0
+def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    run = trained("done")
     refused = kdtui("resume", "done")
     assert refused.code == 2
     assert "--total-epochs" in refused.err
-    assert store.summary(store.find("done")).attempt == 1
+    assert store.summary(run).attempt == 1
 
 
 def test_a_teacher_that_nobody_can_look_at_is_told(kdtui: Kdtui) -> None:
