@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,32 +146,45 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
 
 
 def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) -> None:
-    """Make one export after the other; one that fails does not keep the others from being made."""
-    from kdtui.launch.exporting import export as make
+    """Make the exports, those of one network together; one that fails does not keep the others from being made."""
+    from kdtui.launch.converse import Step
+    from kdtui.launch.exporting import export, together
 
-    made: list[dict[str, Any]] = []
+    made: dict[str, dict[str, Any]] = {}
     code = Exit.OK
-    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
-        shared = Path(folder) if len(orders) > 1 else None
-        for wanted in orders:
+    reported: list[KdtuiError] = []
+    begun: list[Order] = []
+    tell = teller()
+
+    def heard(wanted: Order, step: Step) -> None:
+        if wanted not in begun:
+            begun.append(wanted)
             say(f"{wanted.name}: {wanted.target.name}")
-            try:
-                answer = make(wanted, heard=teller(), shared=shared)
-            except Interrupted:
-                raise
-            except KeyboardInterrupt as error:
-                raise Interrupted("cancelled; the former file is unchanged") from error
-            except KdtuiError as error:
-                report(error)
-                made.append({"path": str(wanted.target), "error": type(error).__name__, "message": error.message})
-                code = max(code, Exit(error.exit_code))
-                continue
-            made.append({"path": str(wanted.target)} | answer)
-            if not as_json and not quiet:
-                for line in lines_of(answer, wanted.target):
-                    out(line, prose=True)
+        tell(step)
+
+    def finished(wanted: Order, outcome: dict[str, Any] | KdtuiError) -> None:
+        nonlocal code
+        tell(Step("finished"))
+        if isinstance(outcome, KdtuiError):
+            if outcome not in reported:  # one error may be that of all files of a network
+                reported.append(outcome)
+                report(outcome)
+            message = {"error": type(outcome).__name__, "message": outcome.message}
+            made[str(wanted.target)] = {"path": str(wanted.target)} | message
+            code = max(code, Exit(outcome.exit_code))
+            return
+        made[str(wanted.target)] = {"path": str(wanted.target)} | outcome
+        if not as_json and not quiet:
+            for line in lines_of(outcome, wanted.target):
+                out(line, prose=True)
+
+    for group in together(orders):
+        try:
+            export(group, heard=heard, finished=finished)
+        except KeyboardInterrupt as error:
+            raise Interrupted("cancelled; the former file is unchanged") from error
     if as_json and not quiet:
-        emit(made)
+        emit([made[str(wanted.target)] for wanted in orders])
     if code is not Exit.OK:
         raise typer.Exit(code)
 
@@ -186,9 +198,9 @@ def teller() -> Callable[[Step], None]:
         nonlocal last
         if terminal:
             count = f" {step.done}/{step.total}" if step.total else ""
-            sys.stderr.write(f"\r\x1b[K  {clean(step.words)}{count}" if step.words != "keeping" else "\r\x1b[K")
+            sys.stderr.write(f"\r\x1b[K  {clean(step.words)}{count}" if step.words != "finished" else "\r\x1b[K")
             sys.stderr.flush()
-        elif step.words != last:
+        elif step.words not in (last, "finished"):
             say(f"  {step.words}")
         last = step.words
 

@@ -12,8 +12,10 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +137,13 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     progress = _cancellable()
     progress("loading", 0, 0)
 
-    from kdtui import exports
     from kdtui.engine.export import export, source
+    from kdtui.engine.export.making import Shared
+    from kdtui.exports import from_json
     from kdtui.profile import Teacher
     from kdtui.store.run import Run
 
-    wanted = exports.from_json(json.loads(options.options))
+    orders = [(Path(target), from_json(json.loads(text))) for target, text in options.file]
     if options.run is not None:
         now = None if options.profile is None else _profile(options.profile)
         what = source.of_run(Run(Path(options.run)), Path(options.checkpoint), now)
@@ -152,7 +155,20 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
             classes=tuple(json.loads(options.classes)),
             profile=None if options.profile is None else _profile(options.profile),
         )
-    return export(what, Path(options.target), wanted, progress=progress, shared=options.shared)
+    reports: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        shared = Shared(Path(folder)) if len(orders) > 1 else None
+        for target, wanted in orders:
+            tell = partial(progress, target=str(target))
+            try:
+                report = export(what, target, wanted, progress=tell, shared=shared)
+            except Interrupted:
+                raise
+            except KdtuiError as error:  # the other files are made all the same
+                report = {"error": _described(error)}
+            tell("finished", 0, 0, report=report)
+            reports.append(report)
+    return {"exports": reports}
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -167,17 +183,19 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
 
 
-def _cancellable() -> Callable[[str, int, int], None]:
-    """A way to say on stderr what happens, as JSON lines; from now on SIGTERM and SIGINT give up what is done."""
+def _cancellable() -> Callable[..., None]:
+    """A way to report progress on stderr, as JSON lines; from now on SIGTERM and SIGINT cancel the verb."""
 
     def give_up(*_: object) -> None:
         # No ordinary exception: torch's exporters catch those and try the next thing.
         raise KeyboardInterrupt
 
-    def tell(words: str, done: int, total: int) -> None:
-        line = {"progress": {"words": words, "done": done, "total": total}}
+    def tell(words: str, done: int, total: int, **more: object) -> None:
+        line = {"progress": {"words": words, "done": done, "total": total} | more}
+        text = json.dumps(line).encode() + b"\n"
         try:
-            os.write(2, json.dumps(line).encode() + b"\n")
+            while text:
+                text = text[os.write(2, text) :]
         except BrokenPipeError as error:  # whoever asked is gone, and nobody waits for the answer
             raise Interrupted("nobody waits for this any more") from error
 
@@ -221,11 +239,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--total-epochs", type=int, help="another horizon than the profile's")
     check.set_defaults(verb=_check)
 
-    export = verbs.add_parser("export", help="write a checkpoint as ONNX, verified")
+    export = verbs.add_parser("export", help="write a checkpoint as ONNX files, verified")
     export.add_argument("checkpoint")
-    export.add_argument("target", help="the ONNX file")
-    export.add_argument("--options", default="{}", help="JSON of kdtui.exports.ExportOptions")
-    export.add_argument("--shared", type=Path, help="a folder that exports in other precisions share the graph in")
+    export.add_argument(
+        "--file",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("TARGET", "OPTIONS"),
+        help="an ONNX file, and JSON of kdtui.exports.ExportOptions",
+    )
     export.add_argument("--run", help="the run whose student it is")
     export.add_argument("--profile", help="where the data of a foreign checkpoint are")
     export.add_argument("--classes", default="[]", help="JSON list of class names")

@@ -33,11 +33,15 @@ class Step:
         words: What is done now.
         done: Of ``total``.
         total: 0 where it cannot be counted.
+        target: The file that is made, for a verb that makes several.
+        report: What became of ``target``, once it is finished.
     """
 
     words: str
     done: int = 0
     total: int = 0
+    target: str = ""
+    report: Mapping[str, Any] | None = None
 
 
 def converse(
@@ -135,8 +139,15 @@ def read_step(line: bytes) -> Step | None:
         return None
     try:
         told = json.loads(line)["progress"]
-        return Step(str(told["words"]), int(told["done"]), int(told["total"]))
-    except (ValueError, KeyError, TypeError):
+        report = told.get("report")
+        return Step(
+            str(told["words"]),
+            int(told["done"]),
+            int(told["total"]),
+            str(told.get("target", "")),
+            report if isinstance(report, dict) else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import RunNotFound, UsageError
+from kdtui.errors import Interrupted, KdtuiError, RunNotFound, UsageError
 from kdtui.exports import ExportOptions, check_classes, checked
 from kdtui.launch.choices import source
+from kdtui.launch.command import reported
 from kdtui.launch.converse import Step, converse
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.store.exports import clear_left, export_path
@@ -143,51 +144,92 @@ def order(
     return Order(checkpoint, run, target, options, foreign or Foreign(), found.note, tuple(sets))
 
 
-def export(
-    wanted: Order,
-    *,
-    heard: Callable[[Step], None] = lambda step: None,
-    cancelled: Callable[[], bool] = lambda: False,
-    shared: Path | None = None,
-) -> dict[str, Any]:
-    """Make an export in a process of its own; the report that lies beside the file.
-
-    Whatever stops it, the former file stays.
-
-    Args:
-        wanted: From :func:`order`.
-        heard: Called with each step.
-        cancelled: Asked ten times a second.
-        shared: A folder of this process alone; exports of one network in several precisions trace it once.
+def together(orders: Sequence[Order]) -> list[list[Order]]:
+    """Orders for the same network, which one engine makes with one tracing, in the order of their first.
 
     Raises:
-        ExportError: The network cannot be exported, or the file does not answer as it does.
-        Interrupted: It was given up.
-        KdtuiError: Whatever else the engine reported.
+        UsageError: Two networks would be written to one file.
     """
+    groups: dict[object, list[Order]] = {}
+    targets: dict[Path, Order] = {}
+    for one in orders:
+        other = targets.setdefault(one.target, one)
+        if other != one:
+            raise UsageError(
+                "two exports would have the same file name",
+                where=one.target,
+                found=f"{other.checkpoint}, {one.checkpoint}",
+                hint="`kdtui export RUN --to FOLDER` for each of them, with another folder",
+            )
+        if other is not one:
+            continue
+        groups.setdefault((one.checkpoint, one.run and one.run.path, one.foreign, one.sets), []).append(one)
+    return list(groups.values())
+
+
+def export(
+    orders: Sequence[Order],
+    *,
+    heard: Callable[[Order, Step], None] = lambda order, step: None,
+    finished: Callable[[Order, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Make the exports of one network in a process of their own.
+
+    Whatever stops it, a former file stays; one export that fails does not keep the others from being made.
+
+    Args:
+        orders: One group of :func:`together`.
+        heard: Called with each step of the engine.
+        finished: Called once for each order with its report, as it is written beside the file, or with its error.
+        cancelled: Polled ten times a second.
+
+    Raises:
+        Interrupted: It was cancelled; what was finished before stays.
+    """
+    left = {str(one.target): one for one in orders}
+
+    def step(now: Step) -> None:
+        one = left.get(now.target)
+        if one is None:
+            heard(next(iter(left.values()), orders[-1]), now)
+        elif now.report is None:
+            heard(one, now)
+        else:
+            del left[now.target]
+            error = now.report.get("error")
+            finished(one, dict(now.report) if error is None else reported(error))
+
+    try:
+        _engine(orders, step, cancelled)
+    except Interrupted:
+        raise
+    except KdtuiError as error:
+        for one in left.values():
+            finished(one, error)
+
+
+def _engine(orders: Sequence[Order], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> None:
+    first = orders[0]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))
-        words = ["--options", json.dumps(wanted.options.to_json())]
+        words = [word for one in orders for word in ("--file", str(one.target), json.dumps(one.options.to_json()))]
         now: Moved | None = None
-        if shared is not None:
-            words += ["--shared", str(shared)]
-        if wanted.run is not None:
-            now = moved(wanted.run, wanted.sets)
-            splits = ["val", *(["train"] if wanted.options.precision.startswith("int8") else [])]
-            check_places(wanted.run, now.profile, "export", splits)
-            file = stack.enter_context(profile_file(wanted.run, now))
-            words += ["--run", str(wanted.run.path), *(["--profile", str(file)] if now.changes else [])]
+        if first.run is not None:
+            now = moved(first.run, first.sets)
+            splits = ["val", *(["train"] if any(one.options.precision.startswith("int8") for one in orders) else [])]
+            check_places(first.run, now.profile, "export", splits)
+            file = stack.enter_context(profile_file(first.run, now))
+            words += ["--run", str(first.run.path), *(["--profile", str(file)] if now.changes else [])]
         else:
-            words += _foreign(wanted.foreign, Path(folder))
+            words += _foreign(first.foreign, Path(folder))
         try:
-            answer = converse(
-                "export", str(wanted.checkpoint), str(wanted.target), *words, heard=heard, cancelled=cancelled
-            )
-            if wanted.run is not None and now is not None:
-                now.record(wanted.run)
-            return answer
+            answer = converse("export", str(first.checkpoint), *words, heard=heard, cancelled=cancelled)
+            if first.run is not None and now is not None and any("error" not in made for made in answer["exports"]):
+                now.record(first.run)
         finally:
-            clear_left(wanted.target.parent)  # an engine that had to be killed tidied nothing
+            for parent in {one.target.parent for one in orders}:
+                clear_left(parent)  # an engine that had to be killed tidied nothing
 
 
 def _foreign(foreign: Foreign, folder: Path) -> list[str]:

@@ -134,16 +134,35 @@ def inspect(checkpoint: str, *rest: str) -> dict[str, Any]:
     return {"architecture": "Unet", "encoder": "resnet18", "parameters": 3_000_000, "asked": list(rest)}
 
 
-def step(words: str, done: int = 0, total: int = 0) -> None:
-    line = {"progress": {"words": words, "done": done, "total": total}}
+def step(words: str, done: int = 0, total: int = 0, **more: Any) -> None:
+    line = {"progress": {"words": words, "done": done, "total": total} | more}
     print(json.dumps(line), file=sys.stderr, flush=True)
 
 
-def export(checkpoint: str, target: str, *rest: str) -> dict[str, Any]:
+def export(checkpoint: str, *words: str) -> dict[str, Any]:
+    count = words.count("--file")
+    rest = words[3 * count :]
     given = dict(zip(rest[::2], rest[1::2], strict=True))
-    options = json.loads(given["--options"])
-    step("exporting")
-    if options["limit"] == 0:
+    step("loading")
+    if Path(checkpoint).stat().st_size == 0:
+        raise CheckpointError("the file is empty", where=checkpoint)
+    reports = []
+    for place in range(0, 3 * count, 3):
+        target = words[place + 1]
+        try:
+            report = export_file(checkpoint, target, json.loads(words[place + 2]), given)
+        except Interrupted:
+            raise
+        except KdtuiError as error:
+            report = {"error": described(error)}
+        step("finished", target=target, report=report)
+        reports.append(report)
+    return {"exports": reports}
+
+
+def export_file(checkpoint: str, target: str, options: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
+    step("exporting", target=target)
+    if options["limit"] == 0 or (options["precision"] == "int8" and options["calibration"] == 13):
         raise ExportError("the file does not answer as the network does", found="2 points lost", hint="a higher limit")
     if "KDTUI_TEST_SLOW_EXPORT" in os.environ:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -152,7 +171,7 @@ def export(checkpoint: str, target: str, *rest: str) -> dict[str, Any]:
             time.sleep(60)
         except KeyboardInterrupt as error:
             raise Interrupted("cancelled; nothing was changed") from error
-    step("verifying", 7, 7)
+    step("verifying", 7, 7, target=target)
     logits = {"max": 1e-6, "mean": 1e-7, "scale": 9.0, "agreement": 1.0, "shapes": [[1, 3, 8, 8]]}
     report = {
         "file": Path(target).name,
@@ -165,7 +184,7 @@ def export(checkpoint: str, target: str, *rest: str) -> dict[str, Any]:
         "inputs": {"images": {"type": "tensor(float)", "shape": ["batch", 3, "height", "width"]}},
         "outputs": {"logits": {"type": "tensor(float)", "shape": ["batch", 3, "height", "width"]}},
         "options": options,
-        "asked": {"checkpoint": checkpoint} | {key: value for key, value in given.items() if key != "--options"},
+        "asked": {"checkpoint": checkpoint} | given,
         "verified": {
             "outputs": {"logits": logits},
             "validation": {"images": 7, "miou": 0.6, "torch_miou": 0.6, "drop_points": 0.0}
@@ -215,6 +234,10 @@ def doctor() -> dict[str, Any]:
     return {"versions": {"torch": "0"}, "checks": [{"name": "torch", "ok": ok, "message": "a step", "hint": "install"}]}
 
 
+def described(error: KdtuiError) -> dict[str, Any]:
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
 def main(verb: str, *arguments: str) -> int:
     verbs: dict[str, Any] = {
         "train": train,
@@ -230,8 +253,7 @@ def main(verb: str, *arguments: str) -> int:
     try:
         answer, code = verbs[verb](*arguments), 0
     except KdtuiError as error:
-        told = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
-        answer, code = {"error": told}, error.exit_code
+        answer, code = {"error": described(error)}, error.exit_code
     print(json.dumps(answer))
     return code
 

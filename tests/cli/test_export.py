@@ -59,6 +59,28 @@ class TestExport:
         assert "2 points lost" in done.err
         assert "a higher limit" in done.err
 
+    def test_one_precision_that_fails_leaves_the_other_and_one_cause_is_reported_once(
+        self, kdtui: Kdtui, here: Path, store: RunStore
+    ) -> None:
+        both = ("--precision", "fp32", "--precision", "int8", "--json")
+        done = kdtui("export", "latest", *both, "--calibration", "13")
+        assert (done.code, [row.get("error") for row in done.json]) == (4, [None, "ExportError"])
+        assert store.find("latest").exports() == [store.find("latest").checkpoints / "best_model.onnx"]
+        (here / "theirs.pth").write_text("")
+        done = kdtui("export", "theirs.pth", *both)
+        assert (done.code, [row.get("error") for row in done.json]) == (4, ["CheckpointError"] * 2)
+        assert done.err.count("the file is empty") == 1
+
+    def test_two_exports_of_one_file_name_are_refused(self, kdtui: Kdtui, here: Path) -> None:
+        for folder in ("a", "b", "out"):
+            (here / folder).mkdir()
+        for folder in ("a", "b"):
+            (here / folder / "theirs.pth").write_text("x")
+        done = kdtui("export", "a/theirs.pth", "b/theirs.pth", "--to", "out")
+        assert done.code == 2
+        assert "two exports would have the same file name" in done.err
+        assert list((here / "out").iterdir()) == []
+
     def test_another_folder(self, kdtui: Kdtui, store: RunStore, here: Path) -> None:
         (here / "out").mkdir()
         done = kdtui("export", "latest", "--to", "out")

@@ -12,6 +12,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from kdtui.engine.export.deployed import Deployed, Size, example, fed
 from kdtui.engine.export.onnx import Exporter, write_onnx
 from kdtui.engine.export.quantize import to_fp16, to_int8
 from kdtui.engine.export.source import Source
-from kdtui.engine.export.verify import Verdict, session, verify
+from kdtui.engine.export.verify import TorchAnswers, Verdict, session, verify
 from kdtui.engine.trial import takes
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.exports import ExportOptions
@@ -39,13 +40,26 @@ Progress = Callable[[str, int, int], None]
 """``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""
 
 
+@dataclass
+class Shared:
+    """What exports of one source have in common, each graph by its key.
+
+    Attributes:
+        folder: A folder of the caller's own, for graphs.
+        answers: Torch's.
+    """
+
+    folder: Path
+    answers: dict[str, TorchAnswers] = field(default_factory=dict)
+
+
 def export(
     source: Source,
     target: Path,
     options: ExportOptions,
     *,
     progress: Progress = lambda words, done, all: None,
-    shared: Path | None = None,
+    shared: Shared | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its report, or nothing.
 
@@ -54,7 +68,7 @@ def export(
         target: The ONNX file; whatever was there survives a failure.
         options: What is wanted.
         progress: Told what happens; may raise to give up.
-        shared: A folder of the caller's own, in which exports of the same network in other precisions find its graph.
+        shared: What exports of the same source in other precisions need not do again.
 
     Returns:
         The report, as it stands beside the file.
@@ -72,11 +86,13 @@ def export(
     with _told(target), work_folder(target) as work:
         progress("exporting", 0, 0)
         plain = work / "fp32.onnx"
-        exporter = _traced(deployed, source, plain, options, size, shared)
+        key = _graph_key(source, options, size)
+        exporter = _traced(deployed, plain, options, size, None if shared is None else shared.folder / key)
         made = _converted(source, plain, options, size, progress)
         _finish(made, source, options, size, slim=options.slim)
         progress("verifying", 0, 0)
-        verdict = _verified(deployed, made, source, options, size, progress)
+        answers = None if shared is None else shared.answers.setdefault(key, TorchAnswers())
+        verdict = _verified(deployed, made, source, options, size, progress, answers)
         # The score of the very file belongs into it, and is known only now.
         _add(made, {"miou": verdict.miou})
         report = _report(made, target, source, options, size, exporter, verdict)
@@ -88,17 +104,18 @@ def export(
     return report
 
 
-def _traced(
-    deployed: Deployed, source: Source, plain: Path, options: ExportOptions, size: Size, shared: Path | None
-) -> Exporter:
-    """Write the fp32 graph to ``plain``, or copy the one that another precision of this export has traced."""
-    if shared is None:
-        return write_onnx(deployed, example(options, size), plain, options)
-    # Everything that the graph depends on: the weights, the size, and the options that every precision has.
+def _graph_key(source: Source, options: ExportOptions, size: Size) -> str:
+    """A hash of everything that the fp32 graph depends on: the weights, the size, the options of every precision."""
     own = {"precision": None, "calibration": None, "keep_float": None, "limit": None, "slim": None}
     facts = [source.facts["checkpoint_sha256"], source.task, str(size), options.to_json() | own]
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-    graph, note = shared / f"{key}.onnx", shared / f"{key}.json"
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: Size, shared: Path | None) -> Exporter:
+    """Write the fp32 graph to ``plain``, or copy the one that another precision has left at ``shared``."""
+    if shared is None:
+        return write_onnx(deployed, example(options, size), plain, options)
+    graph, note = shared.with_suffix(".onnx"), shared.with_suffix(".json")
     if note.is_file():
         shutil.copyfile(graph, plain)
         return Exporter(**json.loads(note.read_bytes()))
@@ -239,7 +256,13 @@ def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, s
 
 
 def _verified(
-    deployed: Deployed, path: Path, source: Source, options: ExportOptions, size: Size, progress: Progress
+    deployed: Deployed,
+    path: Path,
+    source: Source,
+    options: ExportOptions,
+    size: Size,
+    progress: Progress,
+    answers: TorchAnswers | None,
 ) -> Verdict:
     batches = source.validation()
     total = batches.images if batches is not None else 0
@@ -254,6 +277,7 @@ def _verified(
         batches=batches,
         samples=samples,
         seen=lambda images: progress("verifying", images, total),
+        answers=answers,
     )
 
 

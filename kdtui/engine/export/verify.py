@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -105,6 +106,29 @@ def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
+class TorchAnswers:
+    """What torch answered, call by call, for exports of the same network in other precisions.
+
+    Args:
+        most: Bytes that are kept; torch is asked again for what is beyond them.
+    """
+
+    def __init__(self, most: int = 1 << 29) -> None:
+        self._kept: list[list[NDArray[Any]]] = []
+        self._left = most
+
+    def answer(self, call: int, compute: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
+        """The answer of call number ``call``; computed where it is not kept."""
+        if call < len(self._kept):
+            return self._kept[call]
+        arrays = compute()
+        size = sum(array.nbytes for array in arrays)
+        if call == len(self._kept) and size <= self._left:
+            self._kept.append(arrays)
+            self._left -= size
+        return arrays
+
+
 class Verifier:
     """Asks both and keeps count.
 
@@ -112,13 +136,18 @@ class Verifier:
         deployed: The network as it was exported.
         path: The file.
         options: What was asked for.
+        answers: Those of the same calls to the same network; none by default.
 
     Raises:
         ExportError: The file is not valid ONNX, or onnxruntime cannot run it.
     """
 
-    def __init__(self, deployed: Deployed, path: Path, options: ExportOptions) -> None:
+    def __init__(
+        self, deployed: Deployed, path: Path, options: ExportOptions, answers: TorchAnswers | None = None
+    ) -> None:
         self._deployed = deployed.eval()
+        self._answers = answers or TorchAnswers(most=0)
+        self._calls = itertools.count()
         self._options = options
         self._totals: dict[str, list[float]] = {}
         self._outputs = {name: Difference() for name in deployed.output_names}
@@ -135,8 +164,7 @@ class Verifier:
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Both answers to normalised images f32 [N,3,H,W]: classes of torch and of the file, uint8 [N,H,W]."""
         taken = fed(images, self._options)
-        with torch.inference_mode():
-            ours = [answer.numpy() for answer in self._deployed(taken)]
+        ours = self._answers.answer(next(self._calls), lambda: self._torch(taken))
         theirs = self._ask(taken)
         for name, one, other in zip(self._outputs, ours, theirs, strict=True):
             if one.shape != other.shape:
@@ -175,6 +203,10 @@ class Verifier:
     def difference(self) -> dict[str, Difference]:
         """What separates the two so far."""
         return self._outputs
+
+    def _torch(self, taken: Tensor) -> list[NDArray[Any]]:
+        with torch.inference_mode():
+            return [answer.numpy() for answer in self._deployed(taken)]
 
     def _ask(self, taken: Tensor) -> list[NDArray[Any]]:
         try:
@@ -216,6 +248,7 @@ def verify(
     batches: Iterable[Batch] | None,
     samples: Tensor,
     seen: Seen = lambda images: None,
+    answers: TorchAnswers | None = None,
 ) -> Verdict:
     """Compare, score, and refuse what is too far off.
 
@@ -227,11 +260,12 @@ def verify(
         batches: The validation split; None where there is none, as for a foreign checkpoint without data.
         samples: Normalised images f32 [N,3,H,W] for the other sizes, and for everything without a split.
         seen: Told how many images are done.
+        answers: Torch's, from the verification of another precision of the same graph on the same images.
 
     Raises:
         ExportError: The file is too far from the network; the message has the numbers.
     """
-    verifier = Verifier(deployed, path, options)
+    verifier = Verifier(deployed, path, options, answers)
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
     images = 0
     for batch in batches if batches is not None else ():

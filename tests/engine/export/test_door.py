@@ -26,13 +26,13 @@ def test_given_up_while_torch_traces(run: Run, tmp_path: Path) -> None:
     late = threading.Event()
     timer = threading.Timer(1.0, late.set)  # well inside the seconds that tracing takes
 
-    def hear(step: Step) -> None:
+    def hear(order: Order, step: Step) -> None:
         heard.append(step)
         if step.words == "exporting":
             timer.start()
 
     with pytest.raises(Interrupted):
-        export(Order(run.best, run, target, ExportOptions()), heard=hear, cancelled=late.is_set)
+        export([Order(run.best, run, target, ExportOptions())], heard=hear, cancelled=late.is_set)
     timer.cancel()
     assert [step.words for step in heard] == ["loading", "exporting"]
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from torch import nn
 
 from kdtui.engine.export import export
 from kdtui.engine.export.deployed import Size
+from kdtui.engine.export.making import Shared
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.engine.models import build_network, stride
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
@@ -90,17 +91,21 @@ def test_the_format_is_as_old_as_the_operators_allow(exported: Made, source: Sou
 
 
 def test_precisions_of_one_command_trace_the_network_once(source: Source, tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    shared = Shared(folder)
     first = export(source, tmp_path / "a.onnx", QUICK, shared=shared)
-    (graph,) = shared.glob("*.onnx")
+    (graph,) = folder.glob("*.onnx")
     traced = graph.stat().st_mtime_ns
     int8 = replace(QUICK, precision="int8", limit=100.0, calibration=2)
     second = export(source, tmp_path / "b.onnx", int8, shared=shared)
     assert (second["exporter"], second["exporter_note"]) == (first["exporter"], first["exporter_note"])
-    assert [file.stat().st_mtime_ns for file in shared.glob("*.onnx")] == [traced]
+    assert [file.stat().st_mtime_ns for file in folder.glob("*.onnx")] == [traced]
+    # Torch's answers of the first verification are those that the second would have asked for.
+    alone = export(source, tmp_path / "d.onnx", int8)
+    assert alone["verified"] == second["verified"]
     export(source, tmp_path / "c.onnx", replace(QUICK, output="argmax"), shared=shared)
-    assert len(list(shared.glob("*.onnx"))) == 2  # another graph is no precision of this one
+    assert len(list(folder.glob("*.onnx"))) == 2  # another graph is no precision of this one
 
 
 def test_nothing_lies_beside_the_file_but_its_report(exported: Made) -> None:
