@@ -88,7 +88,7 @@ def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bo
     for one, summary in zip(followed, summaries, strict=True):
         one.summary = summary
         # After the summary, so that a run seen to be over has told everything.
-        events = one.tail.read(None if summary.state not in LIVE else _LAST)
+        events = one.tail.read(_LAST) if summary.state in LIVE else one.tail.stream()
         for event in events:
             one.history.extend([event])
             display.event(one, event)

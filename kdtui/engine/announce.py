@@ -61,7 +61,9 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
         return
     # All of them in a new run; those of a line that was lost in an old one.
     written = {
-        (event.split, event.step) for event in Tail(stage.run.events_path).read() if isinstance(event, events.Measured)
+        (event.split, event.step)
+        for event in Tail(stage.run.events_path).stream()
+        if isinstance(event, events.Measured)
     }
     report.replay([point for point in stage.progress.history if (point["split"], point["step"]) not in written])
     for words in _changes(stage, stage.resumed):
@@ -70,8 +72,8 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
 
 def note_once(stage: Stage, report: Report, words: str) -> None:
     """Write a note that holds for the whole run, unless an earlier attempt has written it."""
-    told = Tail(stage.run.events_path).read()
-    if not any(isinstance(event, events.Noted) and event.message == words for event in told):
+    written = Tail(stage.run.events_path).stream()
+    if not any(isinstance(event, events.Noted) and event.message == words for event in written):
         report.say(events.Noted(words))
 
 
@@ -80,7 +82,7 @@ def _say_overrides(stage: Stage, report: Report) -> None:
     lines = [f"set after the run was made: {key} = {value}" for key, value in flat(stage.run.overrides())]
     if not lines or not stage.leads:
         return
-    said = {event.message for event in Tail(stage.run.events_path).read() if isinstance(event, events.Noted)}
+    said = {event.message for event in Tail(stage.run.events_path).stream() if isinstance(event, events.Noted)}
     for line in lines:
         if line not in said:
             report.say(events.Noted(line))

@@ -76,7 +76,7 @@ class Report:
             return
         written = {
             (event.code, event.message)
-            for event in Tail(self._run.events_path).read()
+            for event in Tail(self._run.events_path).stream()
             if isinstance(event, events.Warned)
         }
         for warning in warnings:

@@ -151,7 +151,7 @@ def _was_saved(run: Run, *, inherits: bool) -> bool:
     if any(path.exists() for path in names):
         return True
     saved_by = 0
-    for event in Tail(run.events_path).read():
+    for event in Tail(run.events_path).stream():
         if isinstance(event, Saved):
             return True
         if isinstance(event, Started):
@@ -252,12 +252,11 @@ def _score_here(state: Mapping[str, Any]) -> float | None:
 
 def _iou_of(run: Run, epoch: int, miou: float) -> dict[str, float | None]:
     """IoU of each class at an epoch with this score, as the events tell it."""
-    for event in reversed(Tail(run.events_path).read()):
-        if not isinstance(event, Measured) or (event.split, event.epoch) != ("val", epoch):
-            continue
-        if event.scalars.get("miou") == miou:
-            return {key[4:]: value for key, value in event.scalars.items() if key.startswith("iou.")}
-    return {}
+    newest: Measured | None = None
+    for event in Tail(run.events_path).stream():
+        if isinstance(event, Measured) and (event.split, event.epoch) == ("val", epoch):
+            newest = event if event.scalars.get("miou") == miou else newest
+    return {key[4:]: value for key, value in newest.scalars.items() if key.startswith("iou.")} if newest else {}
 
 
 def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any] | None) -> tuple[Warned, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kdtui.events import (
     Event,
@@ -21,18 +22,73 @@ from kdtui.events import (
     Warned,
 )
 
+MOST_POINTS = 16_384
+"""Points that a curve keeps at most."""
+NEWEST = 2048
+"""Points at the end of a curve that are never thinned out."""
+MOST_CURVES = 4096
+MOST_ENTRIES = 1000
+"""Attempts, checkpoints, pictures and notes that a history keeps: the newest of each; of warnings the oldest."""
+_GROUP = 4
+_Entry = TypeVar("_Entry")
+
 
 @dataclass
 class Curve:
-    """One named value over a run; four columns of equal length. A gap is NaN."""
+    """One named value over a run; four columns of equal length. A gap is NaN.
+
+    Its memory is bounded: above :data:`MOST_POINTS` points, every few of the older ones are replaced by their lowest
+    and highest value and their first gap. The first point and the newest ones stay.
+    """
 
     steps: list[int] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    _thinned: int = field(default=0, repr=False, compare=False)  # so many points at the start were thinned out
+    _group: int = field(default=_GROUP, repr=False, compare=False)  # so many measured points are replaced together
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def append(self, step: int, images: int, time: float, value: float) -> None:
+        """Add the next point; value is NaN for a gap."""
+        self.steps.append(step)
+        self.images.append(images)
+        self.times.append(time)
+        self.values.append(value)
+        if len(self.steps) > MOST_POINTS:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        end = len(self.steps) - NEWEST
+        self._replace(self._thinned, end, self._group)
+        if self._thinned > MOST_POINTS // 2:
+            self._replace(0, self._thinned, _GROUP)
+            self._group *= 2
+
+    def _replace(self, begin: int, end: int, group: int) -> None:
+        """Replace the points from ``begin`` to ``end``, group by group."""
+        kept = [at for first in range(begin, end, group) for at in self._notable(first, min(first + group, end))]
+        # New lists: a chart takes a list that it knows to have only grown.
+        self.steps = [*self.steps[:begin], *(self.steps[at] for at in kept), *self.steps[end:]]
+        self.images = [*self.images[:begin], *(self.images[at] for at in kept), *self.images[end:]]
+        self.times = [*self.times[:begin], *(self.times[at] for at in kept), *self.times[end:]]
+        self.values = [*self.values[:begin], *(self.values[at] for at in kept), *self.values[end:]]
+        self._thinned = begin + len(kept)
+
+    def _notable(self, begin: int, end: int) -> list[int]:
+        """Where the lowest and the highest value and the first gap are, ascending; the curve's first point as well."""
+        values = self.values[begin:end]
+        notable = {begin} if begin == 0 else set()
+        gaps = [at for at, value in enumerate(values, begin) if value != value]
+        if gaps:
+            notable.add(gaps[0])
+            values = [value for value in values if value == value]
+        if values:
+            low, high = min(values), max(values)
+            notable |= {self.values.index(low, begin, end), self.values.index(high, begin, end)}
+        return sorted(notable)
 
     @property
     def last(self) -> float | None:
@@ -46,14 +102,16 @@ class Curve:
             keep -= 1
         for column in (self.steps, self.images, self.times, self.values):
             del column[keep:]
+        self._thinned = min(self._thinned, keep)
 
 
 class History:
-    """Everything that happened to a run, in the form in which it is drawn.
+    """Everything that happened to a run, in the form in which it is drawn; its memory is bounded.
 
     Attributes:
         curves: ``train/loss``, ``val/miou`` and so on.
-        attempts: Every ``started``.
+        attempts: The ``started`` of each attempt.
+        pictures: How many times pictures of predictions were written.
         word: ``finished``, ``stopped`` or ``failed`` of the current attempt, or None.
         exited: ``exited`` of the current attempt, or None.
         warnings: What was found to be probably wrong, each once, oldest first.
@@ -65,8 +123,10 @@ class History:
         self.attempts: list[Started] = []
         self.saved: list[Saved] = []
         self.visualized: list[Visualized] = []
+        self.pictures = 0
         self.notes: list[Noted] = []
         self.warnings: list[Warned] = []
+        self._known_warnings: set[tuple[str, ...]] = set()
         self.word: Finished | Stopped | Failed | None = None
         self.exited: Exited | None = None
         self.waiting = False
@@ -104,14 +164,20 @@ class History:
                     self.exited = event
                     self.waiting = False
                 case Saved():
-                    self.saved.append(event)
+                    _add(self.saved, event)
                 case Visualized():
-                    self.visualized.append(event)
+                    self.pictures += 1
+                    _add(self.visualized, event)
                 case Noted():
-                    self.notes.append(event)
+                    _add(self.notes, event)
                 case Warned():
-                    if all(event.to_json() != earlier.to_json() for earlier in self.warnings):
-                        self.warnings.append(event)
+                    self._warn(event)
+
+    def _warn(self, event: Warned) -> None:
+        text = tuple(str(value) for value in event.to_json().values())
+        if text not in self._known_warnings and len(self.warnings) < MOST_ENTRIES:
+            self._known_warnings.add(text)
+            self.warnings.append(event)
 
     def _begin(self, attempt: int) -> None:
         if attempt != self.attempt:
@@ -119,7 +185,7 @@ class History:
         self.waiting = False
 
     def _resume(self, event: Started) -> None:
-        self.attempts.append(event)
+        _add(self.attempts, event)
         for curve in self.curves.values():
             curve.cut(event.resumed_step)
         self.curves = {key: curve for key, curve in self.curves.items() if len(curve)}
@@ -139,8 +205,16 @@ class History:
         else:
             self.last_train = event
         for name, value in event.scalars.items():
-            curve = self.curves.setdefault(f"{event.split}/{name}", Curve())
-            curve.steps.append(event.step)
-            curve.images.append(event.images)
-            curve.times.append(event.time)
-            curve.values.append(math.nan if value is None else float(value))
+            key = f"{event.split}/{name}"
+            curve = self.curves.get(key)
+            if curve is None:
+                if len(self.curves) >= MOST_CURVES:
+                    continue
+                curve = self.curves[key] = Curve()
+            curve.append(event.step, event.images, event.time, math.nan if value is None else float(value))
+
+
+def _add(entries: list[_Entry], entry: _Entry) -> None:
+    entries.append(entry)
+    if len(entries) > MOST_ENTRIES:
+        del entries[0]

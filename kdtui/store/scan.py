@@ -11,6 +11,7 @@ from typing import Any
 from kdtui.errors import StoreError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, Warned, decode
 from kdtui.store.reading import open_file
+from kdtui.store.tail import LONGEST
 
 TAIL = 64 * 1024
 HEAD = 16 * 1024  # `queued` and `started` of the first attempt
@@ -89,7 +90,8 @@ def _backwards(descriptor: int, size: int) -> Iterator[list[bytes]]:
             first = b""
         if begin == 0:
             lines.insert(0, first)
-        end, rest, newest = begin, first + b"\n", False
+        # Half of a line that is too long is no event.
+        end, rest, newest = begin, (first if len(first) <= LONGEST else b"?") + b"\n", False
         yield lines
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, decode
 from kdtui.store.reading import reading
+
+PIECE = 1 << 20
+LONGEST = 16 << 20
+"""Bytes of a line that is read; a longer one is no event."""
 
 
 class Tail:
@@ -48,6 +53,17 @@ class Tail:
         except OSError as error:
             raise StoreError("The events cannot be read", where=self.path, found=error.strerror) from error
 
+    def stream(self) -> Iterator[Event]:
+        """The new events as :meth:`read` returns them, in constant memory however long the file is.
+
+        Raises:
+            StoreError: The file is there and cannot be read.
+        """
+        before = -1
+        while self._offset != before:
+            before = self._offset
+            yield from self.read(PIECE)
+
     @property
     def position(self) -> int:
         """Bytes of the file that were read."""
@@ -72,6 +88,8 @@ class Tail:
             self._offset += len(piece)
             pieces.append(piece)
         *lines, self._rest = b"".join(pieces).split(b"\n")
+        if len(self._rest) > LONGEST:
+            self._rest = b"?"  # what follows of this line is no event
         return [event for line in lines if line and (event := decode(line)) is not None]
 
     def _restart(self, inode: int | None) -> None:

@@ -23,7 +23,15 @@ from kdtui.tui.header import header_parts, time_of_day
 from kdtui.tui.keys import bindings
 from kdtui.tui.machine import Machine
 from kdtui.tui.measuring import Measuring
-from kdtui.tui.messages import HistoryBroken, HistoryReady, MachineRead, RunAdvanced, RunsLooked, SourceFailed
+from kdtui.tui.messages import (
+    HistoryBroken,
+    HistoryDropped,
+    HistoryReady,
+    MachineRead,
+    RunAdvanced,
+    RunsLooked,
+    SourceFailed,
+)
 from kdtui.tui.palette import Everything
 from kdtui.tui.preferences import Preferences, load, save
 from kdtui.tui.screens.base import CockpitScreen
@@ -145,6 +153,12 @@ class KdtuiApp(Deeds):
         """A followed run's events cannot be read."""
         self.board.broken[message.run_id] = message.reason
         self._tell(lambda screen: screen.history_changed(message.run_id))
+
+    def on_history_dropped(self, message: HistoryDropped) -> None:
+        """A run is no longer followed: its history would stay in memory."""
+        self.board.histories.pop(message.run_id, None)
+        self.board.partial.discard(message.run_id)
+        self.board.broken.pop(message.run_id, None)
 
     def on_machine_read(self, message: MachineRead) -> None:
         """The machine's load."""

@@ -13,7 +13,7 @@ from kdtui.events import Started
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.tail import Tail
-from kdtui.tui.messages import HistoryBroken, HistoryReady, RunAdvanced
+from kdtui.tui.messages import HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 
 BIG = 4 << 20
 """Bytes of ``events.jsonl`` from which on its end is shown first."""
@@ -53,6 +53,7 @@ class Follower:
             self._open[run_id] = followed
         for run_id in list(self._open)[: max(0, len(self._open) - max(KEPT, len(wanted)))]:
             self._open.pop(run_id).close()
+            yield HistoryDropped(run_id)
         for run_id in wanted:
             yield from self._open[run_id].look()
 
@@ -93,13 +94,19 @@ class _Followed:
             self._tail, history = self._filler.tail, self._filler.history
             self._generation, self._filler = self._tail.generation, None
             yield HistoryReady(self._run.id, history, partial=False)
-        events = self._tail.read()
-        if self._tail.generation != self._generation:
-            self._generation = self._tail.generation
-            self._cancel()
-            yield HistoryReady(self._run.id, History(events), partial=False)
+        events = self._tail.read(BIG)
+        if self._tail.generation != self._generation or self._is_far_behind(self._tail):
+            self.close()
+            yield from self._begin()
         elif events:
             yield RunAdvanced(self._run.id, events)
+
+    def _is_far_behind(self, tail: Tail) -> bool:
+        """Whether the file gained so much that its end is shown first again, as after a pause of the cockpit."""
+        try:
+            return self._run.events_path.stat().st_size - tail.position > BIG
+        except OSError:  # gone: the next read starts again
+            return False
 
     def _begin(self) -> Iterable[Message]:
         path = self._run.events_path

@@ -51,6 +51,14 @@ class HistoryBroken(Message, bubble=False):
         super().__init__()
 
 
+class HistoryDropped(Message, bubble=False):
+    """A run is no longer followed; its history starts again once it is."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__()
+
+
 class MachineRead(Message, bubble=False):
     """How busy this machine is, as short words for the header."""
 

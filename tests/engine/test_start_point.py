@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,21 @@ def test_events_of_saved_checkpoints_alone_keep_a_run_from_beginning_again(run: 
     with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
         fit(run, attempt=2)
     assert not list(run.checkpoints.iterdir())
+
+
+def test_millions_of_events_are_not_held_in_memory(run: Run) -> None:
+    for path in run.checkpoints.iterdir():
+        path.unlink()
+    lines = [line for line in run.events_path.read_bytes().splitlines(keepends=True) if b'"saved"' not in line]
+    note = events.encode(events.Noted(100_000 * "x"))
+    run.events_path.write_bytes(b"".join([*lines[:2], *(200 * [note]), *lines[2:]]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError):
+            find_start(run)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_checkpoints_count_where_the_records_of_earlier_attempts_are_lost(run: Run) -> None:

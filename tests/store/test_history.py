@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
-from kdtui.events import Exited, Failed, Finished, Noted, Saved, Stopped, Visualized, Warned
-from kdtui.store.history import History
+import pytest
+
+from kdtui.events import Event, Exited, Failed, Finished, Noted, Saved, Stopped, Visualized, Warned
+from kdtui.store.history import MOST_CURVES, MOST_ENTRIES, MOST_POINTS, NEWEST, Curve, History
 from tests.store.conftest import queued, started, trained, validated
 
 
@@ -80,3 +84,81 @@ def test_a_warning_is_kept_once() -> None:
     warning = Warned("a", "the labels look wrong", "look at them")
     history = History([started(), warning, trained(1), Warned("a", "the labels look wrong", "look at them")])
     assert history.warnings == [warning]
+
+
+def long_curve(count: int, gap: int | None = None) -> Curve:
+    """A curve of ``count`` points around 0.5 with one low and one high value in its older part."""
+    curve = Curve()
+    for step in range(1, count + 1):
+        value = {count // 3: -7.0, count // 2: 9.0}.get(step, 0.5 + 0.001 * (step % 97))
+        curve.append(step, 16 * step, 100.0 + step, math.nan if step == gap else value)
+    return curve
+
+
+@pytest.mark.parametrize("count", [MOST_POINTS, MOST_POINTS + 1, 10 * MOST_POINTS, 150_000])
+def test_a_long_curve_keeps_its_extremes_its_ends_and_a_bounded_number_of_points(count: int) -> None:
+    curve = long_curve(count, gap=count // 4)
+    assert len(curve) <= MOST_POINTS
+    assert len(curve) >= min(count, MOST_POINTS // 4)
+    assert len(curve.steps) == len(curve.images) == len(curve.times) == len(curve.values)
+    assert curve.steps == sorted(set(curve.steps))
+    assert curve.steps[0] == 1
+    assert curve.last == 0.5 + 0.001 * (count % 97)
+    assert curve.steps[-NEWEST:] == list(range(count - NEWEST + 1, count + 1))
+    finite = [value for value in curve.values if not math.isnan(value)]
+    assert (min(finite), max(finite)) == (-7.0, 9.0)
+    assert curve.steps[curve.values.index(-7.0)] == count // 3
+    assert math.isnan(curve.values[curve.steps.index(count // 4)])
+
+
+def test_points_of_a_long_curve_are_spread_evenly() -> None:
+    curve = long_curve(200_000)
+    older = curve.steps[:-NEWEST]
+    widest = max(after - before for before, after in itertools.pairwise(older))
+    assert widest <= 4 * 200_000 * 2 / (MOST_POINTS / 4)
+
+
+def test_a_long_curve_is_cut_where_a_resumed_attempt_starts_and_grows_again() -> None:
+    curve = long_curve(5 * MOST_POINTS)
+    curve.cut(MOST_POINTS)
+    assert curve.steps[-1] <= MOST_POINTS
+    for step in range(MOST_POINTS + 1, 4 * MOST_POINTS):
+        curve.append(step, step, float(step), 1.0)
+    assert len(curve) <= MOST_POINTS
+    assert curve.steps == sorted(set(curve.steps))
+    assert curve.values[-1] == 1.0
+
+
+def test_a_curve_of_gaps_alone_is_bounded() -> None:
+    curve = Curve()
+    for step in range(5 * MOST_POINTS):
+        curve.append(step, step, float(step), math.nan)
+    assert len(curve) <= MOST_POINTS
+    assert curve.last is None
+
+
+@pytest.mark.parametrize(
+    ("make", "kept"),
+    [
+        (lambda n: Noted(f"note {n}"), "notes"),
+        (lambda n: Saved(n, "last", "last.pth"), "saved"),
+        (lambda n: Visualized(n, "pictures"), "visualized"),
+        (lambda n: Warned("a", f"warning {n}"), "warnings"),
+        (lambda n: started(n, resumed=0), "attempts"),
+    ],
+)
+def test_entries_of_a_history_are_bounded(make: Callable[[int], Event], kept: str) -> None:
+    history = History(make(n) for n in range(1, MOST_ENTRIES + 50))
+    entries = getattr(history, kept)
+    assert len(entries) == MOST_ENTRIES
+    newest = make(1 if kept == "warnings" else MOST_ENTRIES + 49)
+    assert {**vars(entries[0 if kept == "warnings" else -1]), "time": 0} == {**vars(newest), "time": 0}
+
+
+def test_names_of_curves_are_bounded() -> None:
+    history = History([started()])
+    for first in range(0, 3 * MOST_CURVES, MOST_CURVES // 2):
+        point = trained(1)
+        scalars = {f"name{n}": 1.0 for n in range(first, first + MOST_CURVES // 2)}
+        history.extend([type(point)(**{**vars(point), "scalars": scalars})])
+    assert len(history.curves) == MOST_CURVES

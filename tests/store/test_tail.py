@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdtui.errors import StoreError
 from kdtui.events import Noted, encode
-from kdtui.store.tail import Tail
+from kdtui.store.tail import LONGEST, PIECE, Tail
 
 LINES = [encode(Noted(f"é {n}", time=float(n))) for n in range(6)]
 
@@ -105,3 +106,45 @@ def test_reading_in_pieces_is_reading(limit: int) -> None:
             got += tail.read(limit)
             assert 0 < tail.position - before <= limit
         assert [event.time for event in got] == [float(n) for n in range(6)]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 1 << 20])
+def test_a_stream_is_all_that_is_new_whatever_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr("kdtui.store.tail.PIECE", piece)
+    path = tmp_path / "e"
+    path.write_bytes(b"".join(LINES[:4]))
+    tail = Tail(path)
+    assert [event.time for event in tail.stream()] == [0.0, 1.0, 2.0, 3.0]
+    with path.open("ab") as file:
+        file.write(LINES[4])
+    assert [event.time for event in tail.stream()] == [4.0]
+    assert list(Tail(tmp_path / "nothing").stream()) == []
+
+
+def test_a_stream_holds_one_piece_of_a_long_file_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    line = encode(Noted(100_000 * "x"))
+    path.write_bytes(200 * line)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in Tail(path).stream()) == 200
+        assert tracemalloc.get_traced_memory()[1] < 8 * PIECE
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_that_never_ends_takes_no_memory_and_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    with path.open("wb") as file:
+        file.write(LINES[0] + b'{"v":1,"kind":"noted","time":1.0,"message":"')
+        for _ in range(5):
+            file.write(LONGEST * b"x")
+        file.write(b'"}\n' + LINES[1])
+    tracemalloc.start()
+    try:
+        assert [event.time for event in Tail(path).stream()] == [0.0, 1.0]
+        assert tracemalloc.get_traced_memory()[1] < 4 * LONGEST
+    finally:
+        tracemalloc.stop()

@@ -13,7 +13,7 @@ from kdtui.store.run import Run
 from kdtui.store.tail import Tail
 from kdtui.tui.board import Board
 from kdtui.tui.following import BIG, KEPT, Follower
-from kdtui.tui.messages import HistoryBroken, HistoryReady, RunAdvanced
+from kdtui.tui.messages import HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 from tests.tui.scenes import STEPS, Scene
 from tests.waiting import eventually
 
@@ -223,7 +223,23 @@ def test_some_runs_stay_open_and_coming_back_reads_only_what_is_new(scene: Scene
         seen.follower.want([run.id])
         assert seen.look() == []
     seen.follower.want([runs[0].id])  # too long ago: anew
-    assert [type(message) for message in seen.look()] == [HistoryReady]
+    dropped, ready = seen.look()
+    assert isinstance(dropped, HistoryDropped) and dropped.run_id == runs[-KEPT].id
+    assert isinstance(ready, HistoryReady)
+
+
+def test_a_file_that_gained_a_lot_shows_its_end_first_again(scene: Scene, seen: Seen) -> None:
+    run = scene.running("paused", epochs=1)
+    seen.follower.want([run.id])
+    seen.look()
+    line = encode(Measured("train", 11, 2, 176, {"loss": 0.5, 8000 * "n": 1.0}))
+    with run.events_path.open("ab") as file:
+        file.write(line * (2 * BIG // len(line) + 10))
+    (again,) = seen.look()
+    assert isinstance(again, HistoryReady) and again.partial
+    seen.until_whole(run)
+    seen.look()
+    assert facts(seen.board.histories[run.id]) == whole(run)
 
 
 def test_more_runs_than_are_kept_may_be_wanted_at_once(scene: Scene, seen: Seen) -> None:

@@ -195,3 +195,12 @@ async def test_the_log_follows_and_w_shows_the_other_one(scene: Scene, student: 
         await pilot.press("w")
         await shows(pilot, "begun again")
         assert "epoch 33" not in text(pilot.app)
+
+
+async def test_the_log_of_a_long_run_says_where_its_earlier_lines_are(scene: Scene, student: Run) -> None:
+    with student.training_log.open("a", encoding="utf-8") as log:
+        log.write(40_000 * "step 1 of many, of which each has a line of its own\n" + "the last line\n")
+    async with opened(scene, student) as pilot:
+        await pilot.press("4")
+        await shows(pilot, "the last line", "earlier lines: logs/training_log.txt", "following")
+        assert len(pilot.app.screen.query_one("#training-log", LogView).lines) < 5000

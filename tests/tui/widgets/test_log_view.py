@@ -13,10 +13,11 @@ class Logged(App[None]):
     def __init__(self, most: int = 5000) -> None:
         super().__init__()
         self.most = most
+        self.most_text = 4 << 20
         self.told: list[bool] = []
 
     def compose(self) -> ComposeResult:
-        yield LogView(most=self.most)
+        yield LogView(most=self.most, most_text=self.most_text)
         yield Static("below", id="below")
 
     def on_log_view_following(self, event: LogView.Following) -> None:
@@ -108,3 +109,65 @@ async def test_foreign_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, n
         assert shown(view)[0] == "[red]not red[/red] [/]"
         assert shown(view)[1] == ""
         assert shown(view)[2].strip() == "after a blank line ☃ 漢字"
+
+
+async def test_a_log_that_is_read_further_up_keeps_a_bounded_number_of_lines_and_does_not_move() -> None:
+    app = Logged(most=100)
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.focus()
+        view.add(lines(0, 190))
+        await pilot.pause()
+        await pilot.press("pageup")
+        before = shown(view)
+        for first in range(190, 330, 10):
+            view.add(lines(first, first + 10))
+        await pilot.pause()
+        assert shown(view) == before
+        assert view.dropped == 0
+        for first in range(330, 600, 10):
+            view.add(lines(first, first + 10))
+            await pilot.pause()
+        assert len(view.lines) <= 401
+        assert view.dropped == int(view.lines[0].removeprefix("line "))
+        assert not view.following
+        view.add(lines(600, 200_000))
+        assert len(view.lines) <= 401
+        assert view.dropped == int(view.lines[0].removeprefix("line "))
+        assert not view.following
+
+
+async def test_lines_that_are_read_stay_where_they_are_when_older_ones_are_dropped() -> None:
+    app = Logged(most=100)
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.focus()
+        view.add(lines(0, 190))
+        await pilot.pause()
+        await pilot.press("up")
+        before = shown(view)
+        view.add(lines(190, 450))
+        await pilot.pause()
+        assert view.dropped and shown(view) == before
+        assert not view.following
+
+
+@pytest.mark.parametrize("following", [True, False])
+async def test_long_lines_are_bounded_too(following: bool) -> None:
+    app = Logged()
+    app.most_text = 1000
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LogView)
+        view.focus()
+        view.add(lines(0, 20))
+        await pilot.pause()
+        if not following:
+            await pilot.press("home")
+        for _ in range(20):
+            view.add(400 * "x" + "\n" + 250 * "y")
+            await pilot.pause()
+            assert sum(map(len, view.lines)) <= 2 * 1000
+        view.add(5000 * "z")
+        assert sum(map(len, view.lines)) <= 2 * 1000
+        assert view.lines[-1].endswith("zzz")
+        assert view.following is following

@@ -8,7 +8,6 @@ from textual.containers import Vertical
 from kdtui.tui.screens.run.sources import LOGS, LogRead
 from kdtui.tui.widgets.line import Line, Part
 from kdtui.tui.widgets.log_view import LogView
-from kdtui.wording import mebibytes
 
 _IDS = {name: name.partition(".")[0].replace("_", "-") for name in LOGS}
 
@@ -75,8 +74,8 @@ class Logs(Vertical):
         view, trouble = self.view, self._troubles[self.chosen]
         skipped = self._skipped[self.chosen]
         parts = [Part(f"{name}  ", "" if name == self.chosen else "text-muted", name == self.chosen) for name in LOGS]
-        if skipped:
-            parts.append(Part(f"the first {mebibytes(skipped)} are left out  ", "text-muted"))
+        if skipped or view.dropped:
+            parts.append(Part(f"earlier lines: logs/{self.chosen}  ", "text-muted"))
         if trouble:
             parts.append(Part(trouble, "error"))
         elif not view.lines:

@@ -180,7 +180,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
         if self._page == "numbers" or (self._page == "curves" and self._wide):
             self.query_one(Numbers).show(row, self._history, self._files)
         if self._page == "predictions":
-            drawn = len(self._history.visualized) if self._history is not None else 0
+            drawn = self._history.pictures if self._history is not None else 0
             classes = [name for name, _, _ in panels.class_bars(row, self._history)]
             val = self._history.last_val.scalars if self._history is not None and self._history.last_val else {}
             best = val.get("best_epoch")
