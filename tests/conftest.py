@@ -24,7 +24,7 @@ def pytest_collection_finish() -> None:
     widgets, were a sixth of the suite's time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(100_000, 10, 20)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from textual.events import Key
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widgets import Input
 
 
@@ -21,6 +23,8 @@ class Entry(Input):
     Entry:focus { border: none; background: $panel; }
     Entry.-invalid, Entry.-invalid:focus { border: none; }
     """
+    # Textual lays out the whole screen when this changes, 10 ms a key; an entry is as wide as its container.
+    virtual_size = Reactive(Size(0, 0))
 
     def __init__(self, value: str = "", *, placeholder: str = "", **options: Any) -> None:
         super().__init__(value, placeholder=placeholder, **options)

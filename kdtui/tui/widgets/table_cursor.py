@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 
 
@@ -27,6 +28,9 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
             ("end", "end"),
         )
     ]
+
+    # Textual lays out the whole screen when this changes; only a scrollbar that comes or goes needs that.
+    virtual_size = Reactive(Size(0, 0))
 
     def __init__(self, **kw: Any) -> None:
         super().__init__(**kw)
@@ -99,6 +103,8 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
             self._cursor = keys.index(key)
         # One narrow column is never wider than the widget: there is nothing to scroll to the right.
         self.virtual_size = Size(1, len(keys) + 1)
+        if self.container_size:
+            self._scroll_update(self.virtual_size)
         top = self.scroll_offset.y
         # At the very top new rows come in under the eyes; farther down what is read stays where it is.
         self._scroll(self._cursor - on_screen if top and 0 <= on_screen < self._height else top)

@@ -57,6 +57,18 @@ async def test_typing_filters_arrows_move_enter_picks() -> None:
         assert app.focused is app.query(Input).last()
 
 
+async def test_typing_does_not_lay_out_the_screen_again() -> None:
+    app = Shown()
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.press("tab")
+        layouts: list[object] = []
+        app.screen.screen_layout_refresh_signal.subscribe(app, layouts.append, immediate=True)
+        await pilot.press(*"resnet")
+        await pilot.pause()
+        assert "mobilenet" not in app.text()
+        assert layouts == []
+
+
 async def test_a_text_that_no_row_fits_is_handed_over_as_it_is() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
