@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.geometry import Region
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from kdtui.tui.form.fields import FIELDS
@@ -17,10 +19,9 @@ from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed, verd
 from tests.tui.scenes import Engine, Scene, cockpit, recorded, shows, text, until
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_it_is_filled_in_by_keys_alone(teachers: Scene, size: tuple[int, int]) -> None:
+async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
     app = cockpit(teachers)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=SMALL) as pilot:
         await opened(pilot)
         await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
         await read(pilot)
@@ -42,42 +43,6 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene, size: tuple[int, i
         command = form(app).checked.commands[1]
         assert "-T 3.1 -a 0.89 --student-encoder tu-mobilenetv3_small_100 --epochs 5 --seed 2" in command
         assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
-
-
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_every_field_is_reached_by_tab_and_is_in_sight_then(teachers: Scene, size: tuple[int, int]) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=size) as pilot:
-        screen = await opened(pilot, teachers.store.runs()[0].id)
-        seen = set()
-        first = app.focused
-        while True:
-            assert app.focused is not None
-            widget = app.focused
-            assert widget.region.area > 0
-            assert screen.query_one("#form").region.contains_region(widget.region), widget
-            name = screen._focused_field()
-            assert name is not None
-            seen.add(name)
-            await pilot.press("tab")
-            if app.focused is first:
-                break
-        assert seen == {"profile", *FIELDS}
-
-
-async def test_parts_are_stepped_through_and_shown_whole(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot)
-        view = screen.query_one("#form").region
-        for section in screen.sections:
-            await until(pilot, lambda: screen._focused(Section) is section)  # noqa: B023
-            shown = section.region.intersection(view)
-            assert shown.height == min(section.region.height, view.height), section
-            await pilot.press("ctrl+down")
-        assert screen._focused(Section) is screen.sections[0]
-        await pilot.press("ctrl+up")
-        assert screen._focused(Section) is screen.sections[-1]
 
 
 async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scene) -> None:
@@ -104,19 +69,6 @@ async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scen
         assert "epochs" not in screen.checked.mistakes
 
 
-async def test_a_launch_with_mistakes_goes_to_the_first_and_asks_nobody(teachers: Scene) -> None:
-    engine = Engine()
-    app = cockpit(teachers, ask=engine)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot, teachers.store.runs()[0].id)
-        await typed(pilot, "devices", "x")
-        await typed(pilot, "epochs", "0")
-        await pilot.press("ctrl+down", "ctrl+r")
-        await until(pilot, lambda: screen._focused_field() == "epochs")
-        assert not engine.asked
-        assert len(teachers.store.runs()) == 1
-
-
 async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None:
     scene = teachers
     run = scene.finished("b0-t8", teacher=scene.store.runs()[0], temperature=8.0, alpha=0.5, horizon=7)
@@ -128,36 +80,6 @@ async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None
         assert (own["temperature"], own["alpha"], own["epochs"], own["name"]) == ("8", "0.5", "7", "b0-t8")
         assert f"people/runs/{run.id}/profile.toml" in form(app).checked.commands[0]
         await shows(pilot, f"as {run.id}"[:20], "1 run of 7 epochs")
-
-
-async def test_the_command_is_copied_whole(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot, teachers.store.runs()[0].id)
-        await typed(pilot, "seeds", "1,2,3")
-        await pilot.press("ctrl+y")
-        await until(pilot, lambda: app.clipboard)
-        assert app.clipboard.splitlines() == list(screen.checked.commands)
-        assert len(screen.checked.commands) == 3
-
-
-async def test_leaving_asks_only_if_something_would_be_lost(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot)
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
-        screen = await opened(pilot)
-        await pilot.press(*"demo", "escape")
-        assert app.screen is screen  # the search was put away
-        await typed(pilot, "epochs", "3")
-        await pilot.press("escape")
-        await shows(pilot, "Leave the form?")
-        await pilot.press("n")
-        await until(pilot, lambda: app.screen is screen)
-        assert screen.draft.epochs == "3"
-        await pilot.press("escape", "y")
-        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
 async def test_foreign_names_are_shown_as_they_are_and_obeyed_never(scene: Scene, tmp_path: Path) -> None:
@@ -172,38 +94,6 @@ async def test_foreign_names_are_shown_as_they_are_and_obeyed_never(scene: Scene
         await pilot.press(*"m/")
         await shows(pilot, "[red]]0;t.pth")
         assert "\x1b" not in text(app)
-
-
-async def test_it_reads_the_same_without_colours_and_in_either_theme(
-    teachers: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def shown(theme: str) -> str:
-        app = cockpit(teachers)
-        app.theme = theme
-        async with app.run_test(size=LARGE) as pilot:
-            await opened(pilot)
-            await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
-            await read(pilot)
-            await until(pilot, lambda: "starts now" in text(app))
-            return text(app)
-
-    dark = await shown("kdtui-dark")
-    assert await shown("kdtui-light") == dark
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert await shown("kdtui-light") == dark
-
-
-async def test_an_idle_form_writes_nothing(teachers: Scene) -> None:
-    app = recorded(teachers)
-    async with app.run_test(size=LARGE) as pilot:
-        screen = await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
-        await read(pilot)
-        await until(pilot, lambda: screen.standing.plan is not None)
-        await pilot.pause(0.1)
-        app.written.clear()
-        await pilot.pause(0.5)
-        assert "".join(app.written) == ""
 
 
 async def test_the_mouse_picks_and_slides(teachers: Scene) -> None:
@@ -222,21 +112,6 @@ async def test_the_mouse_picks_and_slides(teachers: Scene) -> None:
         await until(pilot, lambda: screen.draft.alpha == "0")
 
 
-async def test_the_size_may_change_while_it_is_filled_in(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot)
-        await typed(pilot, "epochs", "3")
-        for width, height in ((120, 36), (60, 20), (80, 24), (200, 60)):
-            await pilot.resize_terminal(width, height)
-            await until(pilot, lambda: app.screen is screen or width < 80)  # noqa: B023
-        await pilot.press("4")
-        await read(pilot)
-        assert screen.draft.epochs == "34"
-        assert isinstance(app.focused, Input)
-        assert Region(0, 0, 200, 60).contains_region(app.focused.region)
-
-
 async def test_without_runs_the_form_begins_with_what_works(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scene.store.root)
     app = cockpit(scene)
@@ -250,25 +125,131 @@ async def test_without_runs_the_form_begins_with_what_works(scene: Scene, monkey
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
-async def test_without_runs_a_profile_of_ones_own_comes_first(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parts_and_fields_are_reached_by_keys_and_are_in_sight_then(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, teachers.store.runs()[0].id)
+        screen.sections[0].focus_first()
+        view = screen.query_one("#form").region
+        for section in screen.sections:
+            await until(pilot, lambda: screen._focused(Section) is section)  # noqa: B023
+            shown = section.region.intersection(view)
+            assert shown.height == min(section.region.height, view.height), section
+            await pilot.press("ctrl+down")
+        assert screen._focused(Section) is screen.sections[0]
+        await pilot.press("ctrl+up")
+        assert screen._focused(Section) is screen.sections[-1]
+
+        for size in (SMALL, LARGE):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: screen.size == size and screen.query_one("#form").size)  # noqa: B023
+            seen = set()
+            first = app.focused
+            while True:
+                assert app.focused is not None
+                widget = app.focused
+                assert widget.region.area > 0
+                assert screen.query_one("#form").region.contains_region(widget.region), (size, widget)
+                name = screen._focused_field()
+                assert name is not None
+                seen.add(name)
+                await pilot.press("tab")
+                if app.focused is first:
+                    break
+            assert seen == {"profile", *FIELDS}, size
+
+
+async def test_the_command_is_copied_whole_and_a_launch_with_mistakes_goes_to_the_first(teachers: Scene) -> None:
+    engine = Engine()
+    app = cockpit(teachers, ask=engine)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, teachers.store.runs()[0].id)
+        await typed(pilot, "seeds", "1,2,3")
+        await pilot.press("ctrl+y")
+        await until(pilot, lambda: app.clipboard)
+        assert app.clipboard.splitlines() == list(screen.checked.commands)
+        assert len(screen.checked.commands) == 3
+
+        await typed(pilot, "devices", "x")
+        await typed(pilot, "epochs", "0")
+        await pilot.press("ctrl+down", "ctrl+r")
+        await until(pilot, lambda: screen._focused_field() == "epochs")
+        assert not engine.asked
+        assert len(teachers.store.runs()) == 1
+
+
+async def test_leaving_asks_only_if_something_would_be_lost_whatever_size_it_had(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        screen = await opened(pilot)
+        await pilot.press(*"demo", "escape")
+        assert app.screen is screen  # the search was put away
+        await typed(pilot, "epochs", "3")
+
+        for width, height in ((120, 36), (60, 20), (80, 24), (200, 60)):
+            await pilot.resize_terminal(width, height)
+            await until(pilot, lambda: app.screen is screen or width < 80)  # noqa: B023
+        await pilot.press("4")
+        await read(pilot)
+        assert screen.draft.epochs == "34"
+        assert isinstance(app.focused, Input)
+        assert Region(0, 0, 200, 60).contains_region(app.focused.region)
+
+        await pilot.press("escape")
+        await shows(pilot, "Leave the form?")
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is screen)
+        assert screen.draft.epochs == "34"
+        await pilot.press("escape", "y")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+
+
+async def test_it_reads_the_same_without_colours_and_in_either_theme_and_idle_it_writes_nothing(
+    teachers: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def filled(pilot: Pilot[Any]) -> str:
+        """The form filled in by keys, once it waits for the next one."""
+        screen = await opened(pilot)
+        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
+        await read(pilot)
+        await until(pilot, lambda: "starts now" in text(pilot.app) and screen.standing.plan is not None)
+        return text(pilot.app)
+
+    app = recorded(teachers)
+    async with app.run_test(size=LARGE) as pilot:
+        dark = await filled(pilot)
+        assert (form(app).draft.profile, form(app).draft.teacher) == ("demo-distilled", teachers.store.runs()[0].id)
+        await pilot.pause(0.1)
+        app.written.clear()
+        await pilot.pause(0.5)
+        assert "".join(app.written) == ""
+        await pilot.press("ctrl+t")
+        await pilot.pause()
+        assert not app.current_theme.dark
+        assert text(app) == dark
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = cockpit(teachers)
+    plain.theme = "kdtui-light"
+    async with plain.run_test(size=LARGE) as pilot:
+        assert await filled(pilot) == dark
+
+
+async def test_without_runs_a_profile_of_ones_own_comes_first_and_a_typed_file_is_taken(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = scene.store.root.parent
-    (folder / "profiles").mkdir()
-    (folder / "profiles" / "mine.toml").write_text('extends = "demo-baseline"\nname = "mine"\n')
+    for place, name in (("profiles", "mine"), ("sub", "mycity")):
+        (folder / place).mkdir()
+        (folder / place / f"{name}.toml").write_text(f'extends = "demo-baseline"\nname = "{name}"\n')
     monkeypatch.chdir(folder)
     app = cockpit(scene)
     async with app.run_test(size=LARGE) as pilot:
         opened_form = await opened(pilot)
         assert opened_form.draft.profile == "mine" and opened_form.checked.ready
-
-
-async def test_a_typed_file_is_offered_and_taken(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = scene.store.root.parent
-    (folder / "sub").mkdir()
-    (folder / "sub" / "mycity.toml").write_text('extends = "demo-baseline"\nname = "mycity"\n')
-    monkeypatch.chdir(folder)
-    app = cockpit(scene)
-    async with app.run_test(size=LARGE) as pilot:
-        opened_form = await opened(pilot)
         await pilot.press(*"nosuch")
         await shows(pilot, "no such profile")
         await pilot.press("escape", *"sub/mycity.toml")
