@@ -71,10 +71,15 @@ async def opened(pilot: Pilot[Any], draft: Draft) -> NewRunScreen:
     assert isinstance(app.screen, NewRunScreen)
     screen = app.screen
     await until(pilot, lambda: screen.read_draft is not None)
+    await show(pilot, screen, draft)
+    return screen
+
+
+async def show(pilot: Pilot[Any], screen: NewRunScreen, draft: Draft) -> None:
+    """Have another draft in the form, and wait until it was read."""
     screen.edit(draft)
     screen.refill()
     await until(pilot, lambda: screen.read_draft == draft)
-    return screen
 
 
 def distilled(name: str, **texts: str) -> Draft:
@@ -129,38 +134,30 @@ async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunS
         await until(pilot, lambda: "not checked yet" in screen.query_one(Verdict).text)
 
 
-async def test_checks_alone_start_nothing_and_several_seeds_are_one_question(store: RunStore) -> None:
+async def test_checks_alone_start_nothing_and_what_they_find_is_on_the_form_once(store: RunStore) -> None:
     engine = Engine(dict(FINE))
     app = cockpit(store, ask=engine)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("student", seeds="0,1,2"))
+        verdict = screen.query_one(Verdict)
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: "✓ 4 checks passed: disk, run store, device, data" in screen.query_one(Verdict).text)
-        assert [verb for verb, *_ in engine.asked] == ["check"]
+        await until(pilot, lambda: "✓ 4 checks passed: disk, run store, device, data" in verdict.text)
+        assert [verb for verb, *_ in engine.asked] == ["check"]  # several seeds are one question
+
+        doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}]
+        engine.answers["check"] = {**FINE["check"], "warnings": doubts}
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: len(engine.asked) == 2)
-        assert len(store.runs()) == 1
+        await until(pilot, lambda: "! the labels look wrong" in verdict.text)
+        assert len(engine.asked) == 2
+        assert "✓ 4 checks passed" in verdict.text
+        assert verdict.text.count("the labels look wrong") == 1
+        assert "next: look at them" in verdict.text
 
-
-async def test_warnings_of_the_checks_are_on_the_form_once(store: RunStore) -> None:
-    doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}]
-    app = cockpit(store, ask=Engine({"check": {**FINE["check"], "warnings": doubts}}))
-    async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, distilled("student", seeds="0,1,2"))
-        await pilot.press("ctrl+g")
-        await until(pilot, lambda: "! the labels look wrong" in screen.query_one(Verdict).text)
-        assert "✓ 4 checks passed" in screen.query_one(Verdict).text
-        assert screen.query_one(Verdict).text.count("the labels look wrong") == 1
-        assert "next: look at them" in screen.query_one(Verdict).text
-
-
-async def test_an_engine_that_cannot_be_asked_is_a_check_that_fails(store: RunStore) -> None:
-    app = cockpit(store, ask=Engine({"check": EngineError("no answer", hint="kdtui doctor")}))
-    async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, distilled("student"))
+        await show(pilot, screen, distilled("student"))
+        engine.answers["check"] = EngineError("no answer", hint="kdtui doctor")
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "✗ engine: no answer" in screen.query_one(Verdict).text)
-        assert "kdtui doctor" in screen.query_one(Verdict).text
+        await until(pilot, lambda: "✗ engine: no answer" in verdict.text)
+        assert "kdtui doctor" in verdict.text
         assert len(store.runs()) == 1
 
 
@@ -205,44 +202,39 @@ def _key(key: str) -> Any:
     return Key(key, key if len(key) == 1 else None)
 
 
-async def test_a_launch_that_fails_is_told_on_the_form_and_nothing_is_lost(
+async def test_a_launch_that_cannot_be_or_fails_is_told_on_the_form_and_nothing_is_lost(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = cockpit(store, ask=Engine(dict(FINE)))
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, distilled("student", seeds="5"))
-        monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/engine")
-        await pilot.press("ctrl+r")
-        await until(pilot, lambda: screen.standing.failure is not None)
-
-        assert "✗ The engine's program is not there" in screen.query_one(Verdict).text
-        assert app.screen is screen
-        assert screen.draft == distilled("student", seeds="5")
-        assert screen.texts()["seeds"] == "5"
-
-
-async def test_of_several_that_were_launched_in_part_the_rest_is_left(store: RunStore) -> None:
-    app = cockpit(store, ask=Engine(dict(FINE)))
-    async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, distilled("student", seeds="4,5,6"))
-        failure = LaunchError("the disk is full", hint="free some space")
-        screen._launched("starts now", screen.checked, Launched(("20260821-143000-student",), failure))
-        await until(pilot, lambda: screen.read_draft == screen.draft and screen.draft.seeds == "5,6")
-
-        assert "the disk is full" in screen.query_one(Verdict).text
-        assert screen.texts()["seeds"] == "5,6"
-        assert "1 launched" in app.said[0]
-
-
-async def test_more_devices_than_this_machine_has_are_refused_before_anything_is_made(store: RunStore) -> None:
-    app = cockpit(store, ask=Engine(dict(FINE)))
-    async with app.run_test(size=(80, 24)) as pilot:
+        # More devices than this machine has are refused before anything is made.
         screen = await opened(pilot, distilled("student", accelerator="gpu"))
-        await until(pilot, lambda: "this machine has none" in screen.query_one(Verdict).text)
+        verdict = screen.query_one(Verdict)
+        await until(pilot, lambda: "this machine has none" in verdict.text)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: "not launched" in app.said[0])
         assert len(store.runs()) == 1
         assert "this machine has none" in text(app)
+
+        # Of several that were launched in part, the rest is left.
+        await show(pilot, screen, distilled("student", seeds="4,5,6"))
+        failure = LaunchError("the disk is full", hint="free some space")
+        screen._launched("starts now", screen.checked, Launched(("20260821-143000-student",), failure))
+        await until(pilot, lambda: screen.read_draft == screen.draft and screen.draft.seeds == "5,6")
+        assert "the disk is full" in verdict.text
+        assert screen.texts()["seeds"] == "5,6"
+        assert "1 launched" in app.said[0]
+
+        # An engine that cannot be started.
+        await show(pilot, screen, distilled("student", seeds="5"))
+        assert screen.standing.failure is None
+        monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/engine")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: screen.standing.failure is not None)
+        assert "✗ The engine's program is not there" in verdict.text
+        assert app.screen is screen
+        assert screen.draft == distilled("student", seeds="5")
+        assert screen.texts()["seeds"] == "5"
 
 
 def now(work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callable[[KdtuiError], None] | None) -> None:

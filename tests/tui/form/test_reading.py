@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     """A store with a run that may teach, a profile of one's own, and a file that is no run's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-S", str(ENGINE)]))
     store = RunStore()
     run = store.create(load("demo-teacher"))
     run.best.write_bytes(b"weights")

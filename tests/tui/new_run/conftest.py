@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with nothing in it, where one run at a time has the CPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-S", str(ENGINE)]))
 
 
 @pytest.fixture

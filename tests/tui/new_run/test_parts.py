@@ -43,13 +43,15 @@ async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_on
         assert len(engine.asked) == 1
 
 
-async def test_a_folder_is_gone_into_and_one_that_cannot_be_read_says_so(teachers: Scene, tmp_path: Path) -> None:
+async def test_a_folder_is_gone_into_and_what_cannot_be_read_says_so(teachers: Scene, tmp_path: Path) -> None:
     (tmp_path / "models" / "deep").mkdir(parents=True)
     (tmp_path / "models" / "deep" / "x.pth").write_bytes(b"")
-    app = cockpit(teachers)
+    (tmp_path / "broken.pth").write_bytes(b"hello")
+    error = TeacherError("this is no checkpoint file", found="b'hell'", hint="save it with torch.save")
+    app = cockpit(teachers, ask=Engine({"inspect": error}))
     async with app.run_test(size=SMALL) as pilot:
         await opened(pilot)
-        await pilot.press("ctrl+down", *"./mod")
+        await pilot.press(*"demo-di", "enter", "tab", *"./mod")
         await shows(pilot, "models/")
         await pilot.press("enter")
         await shows(pilot, "deep/")
@@ -59,15 +61,7 @@ async def test_a_folder_is_gone_into_and_one_that_cannot_be_read_says_so(teacher
         await shows(pilot, "cannot be read")
         await pilot.press("escape")
         await shows(pilot, "b3-teacher")
-
-
-async def test_a_teacher_that_fails_to_load_is_read_on_the_form(teachers: Scene, tmp_path: Path) -> None:
-    (tmp_path / "broken.pth").write_bytes(b"hello")
-    error = TeacherError("this is no checkpoint file", found="b'hell'", hint="save it with torch.save")
-    app = cockpit(teachers, ask=Engine({"inspect": error}))
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", *"./broken.pth")
+        await pilot.press(*"./broken.pth")
         await shows(pilot, "not opened yet")
         await pilot.press("enter")
         await shows(pilot, "✗ this is no checkpoint file", "save it with torch.save", "found: b'hell'")
@@ -113,6 +107,13 @@ async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers:
         assert "1·distill" in text(app)
         assert "without a teacher" not in text(app)
 
+        # Without one the form says that they do nothing.
+        await pilot.resize_terminal(*LARGE)
+        form(app).focus_field("teacher")
+        await pilot.press("minus", "enter")
+        await read(pilot)
+        await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
+
 
 async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(teachers: Scene) -> None:
     teacher = teachers.store.runs()[0]
@@ -125,12 +126,3 @@ async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(
         form(app).edit(dataclasses.replace(form(app).draft, teacher="-"))
         form(app).refill()
         await shows(pilot, "an example pixel", "0.9000")
-
-
-async def test_without_a_teacher_the_form_says_that_t_and_alpha_do_nothing(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=LARGE) as pilot:
-        await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", "minus", "enter")
-        await read(pilot)
-        await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
