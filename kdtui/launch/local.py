@@ -191,6 +191,9 @@ def _kill(run: Run) -> None:
             time.sleep(0.02)
             continue
         break
+    killed = (*ranks, *([record.identity] if record else ()))
+    while any(map(lives, killed)) and time.monotonic() < deadline:
+        time.sleep(0.01)  # a process lets go of its locks a moment before it is gone
     try:  # the lock is ours: nothing of this run lives, nobody else writes
         found = scan(run.events_path)
         if found.word is None and found.exited is None:
