@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -175,7 +174,7 @@ class Ticket:
         )
         text = self._claim.encode()
         self._shared = machine_folder()
-        self._name = f"{created:020.6f}-{device}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._name = f"{created:020.6f}-{device}-{os.getpid()}-{os.urandom(4).hex()}"
         self._fd: int | None = self._shared.publish(self._name, text)
         self._beaten = time.monotonic()
         self._old = _OldQueue(root, device, f"{created:020.6f}-{device}-{run_id}", text)
@@ -257,7 +256,7 @@ class _OldQueue:
         try:
             self._waiting.mkdir(parents=True, exist_ok=True)
             # Locked before its name can be seen: older versions remove a ticket that is not.
-            aside = self._waiting / f".new-{os.getpid()}-{secrets.token_hex(4)}"
+            aside = self._waiting / f".new-{os.getpid()}-{os.urandom(4).hex()}"
             descriptor = open_file(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             if try_lock(descriptor):
                 self._fd = descriptor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -131,6 +130,8 @@ def parse_tables(text: str) -> dict[str, Any]:
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
     """Up to three candidates that look like ``word``, best first; those that begin with it or contain it count too."""
     candidates = list(candidates)
+    import difflib  # here: importing it is slow, and only a mistake needs it
+
     close = difflib.get_close_matches(word, candidates, n=3, cutoff=0.6)
     holding = [candidate for candidate in candidates if word and word.lower() in candidate.lower()]
     return list(dict.fromkeys([*close, *holding]))[:3]

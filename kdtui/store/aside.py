@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -144,6 +143,8 @@ def _untouched(path: Path, since: float) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        import shutil  # here: importing it is slow, and few processes remove folders
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):  # another writer was faster, or the folder cannot be written
