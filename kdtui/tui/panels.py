@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 from kdtui.events import Failed, Started
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
+from kdtui.store.values import is_number
 from kdtui.wording import moment, number, percent, span
 
 Span = tuple[str, str]
@@ -208,8 +210,8 @@ def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, floa
     return [(name, _share(value), _share(theirs.get(name))) for name, value in own.items()]
 
 
-def _share(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _share(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
 
 
 def remarks(row: RunSummary, history: History | None) -> list[TextLine]:

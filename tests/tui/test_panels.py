@@ -152,6 +152,8 @@ def test_classes_keep_their_order_and_their_gaps() -> None:
     history = History([started(), validated(10, **{"iou.person": 0.5, "iou.[b]": None})])
     assert panels.class_bars(ROW, history) == [("person", 0.5, 0.7), ("[b]", None, None)]
     assert panels.class_bars(replace(ROW, best_iou={"a": 0.1}), None) == [("a", 0.1, None)]
+    huge = replace(started(), teacher={"iou": {"person": 10**400}})  # more than a float holds, and valid JSON
+    assert panels.class_bars(ROW, History([huge, validated(10, **{"iou.person": 0.5})])) == [("person", 0.5, None)]
 
 
 def test_a_failure_is_told_whole_with_the_next_command() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from kdtui.store.exports import report_of
 from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from kdtui.store.values import MOST_BYTES, parse_json
+from kdtui.store.values import MOST_BYTES, is_number, parse_json
 from kdtui.tui.exported import Lying, Read, Seen
 
 
@@ -117,4 +116,4 @@ def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return float(value) if is_number(value) else None
