@@ -61,7 +61,7 @@ def shards_of(index: Path) -> tuple[Path, ...]:
                 found=shortened(name),
                 allowed="names of files beside the index",
             )
-        if not (index.parent / name).is_file():
+        if not _is_file(index.parent / name):
             raise CheckpointError(
                 "a file of this checkpoint is missing",
                 where=index,
@@ -70,6 +70,13 @@ def shards_of(index: Path) -> tuple[Path, ...]:
                 hint="copy the whole folder",
             )
     return tuple(index.parent / name for name in names)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than any file's
+        return False
 
 
 def _all_texts(table: dict[Any, Any]) -> bool:
