@@ -15,6 +15,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.engine_targets import ENGINE_TARGETS
 from tests.fuzz.mutation import inputs
 from tests.fuzz.targets import TARGETS, Target, check
 
@@ -64,9 +65,10 @@ def main(names: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
     failed = []
-    for name in names or sorted(TARGETS):
+    targets = TARGETS | ENGINE_TARGETS
+    for name in names or sorted(targets):
         try:
-            print(f"{name}: {fuzz(name, TARGETS[name], seconds)} inputs", flush=True)
+            print(f"{name}: {fuzz(name, targets[name], seconds)} inputs", flush=True)
         except Exception:
             failed.append(name)
     print(f"failed: {', '.join(failed)}" if failed else "none failed")

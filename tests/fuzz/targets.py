@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import kdtui
 from kdtui import exports
 from kdtui.cli.console import report
 from kdtui.cli.rows import run_json, run_lines, run_row
@@ -22,9 +23,13 @@ from kdtui.errors import KdtuiError
 from kdtui.events import encode
 from kdtui.launch.command import engine_command, read_answer
 from kdtui.launch.converse import read_step
+from kdtui.launch.device_queue import Claim, Queue, cpu_names, older, places
+from kdtui.launch.exporting import Foreign
+from kdtui.launch.shared_folder import SharedFolder, machine_folder
 from kdtui.launch.slots import capacity
 from kdtui.profile import Distillation, Profile, dump, load
 from kdtui.store import filter as filters
+from kdtui.store.exports import export_path, report_of
 from kdtui.store.history import History
 from kdtui.store.names import check_name
 from kdtui.store.run import Run
@@ -32,6 +37,10 @@ from kdtui.store.scan import scan
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
+from kdtui.tui import preferences
+from kdtui.tui.door import Door
+from kdtui.tui.exported import Read
+from kdtui.tui.screens.export.looking import look
 from tests.store.conftest import record, training, write
 
 LONGEST = 10_000
@@ -50,20 +59,27 @@ class Target:
     """
 
     examples: tuple[bytes, ...]
-    parse: Callable[[bytes, Path], object]
+    parse: Parse
 
 
 TARGETS: dict[str, Target] = {}
+Parse = Callable[[bytes, Path], object]
 
 
-def target(name: str, *examples: bytes) -> Callable[[Callable[[bytes, Path], object]], Callable[[bytes, Path], object]]:
-    """Enter a parser."""
+def entering(targets: dict[str, Target]) -> Callable[..., Callable[[Parse], Parse]]:
+    """A decorator that enters a parser, under a name and with its examples, into ``targets``."""
 
-    def enter(parse: Callable[[bytes, Path], object]) -> Callable[[bytes, Path], object]:
-        TARGETS[name] = Target(examples, parse)
-        return parse
+    def target(name: str, *examples: bytes) -> Callable[[Parse], Parse]:
+        def enter(parse: Parse) -> Parse:
+            targets[name] = Target(examples, parse)
+            return parse
 
-    return enter
+        return enter
+
+    return target
+
+
+target = entering(TARGETS)
 
 
 def check(target: Target, data: bytes, folder: Path) -> None:
@@ -160,10 +176,26 @@ def _file(name: str, of: Callable[[Run], Path]) -> None:
         store.find("latest")
 
 
+def _valid(name: str, text: bytes, of: Callable[[Run], Path]) -> None:
+    """A file that a new run does not have."""
+
+    @target(name, text)
+    def parse(data: bytes, folder: Path) -> None:
+        store, run = _run(folder)
+        of(run).write_bytes(data)
+        _look(folder, store, run)
+        for read in (run.overrides, run.profile, run.profile_table):
+            with contextlib.suppress(KdtuiError):
+                read()
+
+
 _file("run.json", lambda run: run.manifest_path)
 _file("launch.json", lambda run: run.launch_path)
 _file("notes.toml", lambda run: run.notes_path)
 _file("profile-of-run", lambda run: run.profile_path)
+
+
+_valid("overrides.toml", b'[data]\nroot = "/a"\n[teacher]\ncheckpoint = "b.pth"\n', lambda run: run.overrides_path)
 
 
 @target(
@@ -287,3 +319,93 @@ def _export_options(data: bytes, folder: Path) -> None:
         return
     if isinstance(table, dict):
         exports.checked(exports.from_json(table))
+
+
+_CLAIM = Claim("a-run", "/store", "a-run", ("cpu-0",), ({"pid": 1, "start_ticks": 5, "boot_id": "b"},), 0)
+
+
+@contextlib.contextmanager
+def _queue(folder: Path) -> Iterator[SharedFolder]:
+    with mock.patch.dict(os.environ, {"KDTUI_SLOT_DIR": str(folder / "slots")}):
+        shared = machine_folder()
+        try:
+            yield shared
+        finally:
+            shared.close()
+
+
+def _look_at_queue(shared: SharedFolder) -> None:
+    """All that is read from the locked files of the folder, and all that is shown of them."""
+    queue = Queue.read(shared)
+    for waiter in queue.waiters:
+        place = queue.place(waiter)
+        assert place.reason.isprintable() and len(place.reason) < LONGEST
+        list(older(shared.names(), waiter.name, "cpu"))
+    for place in places(Path("/store")).values():
+        assert place.reason.isprintable()
+    cpu_names(shared)
+
+
+@target("slot-ticket", _CLAIM.encode())
+def _ticket(data: bytes, folder: Path) -> None:
+    with _queue(folder) as shared, contextlib.ExitStack() as locked:
+        for name, text in (
+            (f"{1.7e9:020.6f}-cpu-11-0123abcd", data),
+            (f"{1.7e9 + 1:020.6f}-cpu-12-0123abcd", _CLAIM.encode()),
+            ("cpu-0", data),
+        ):
+            locked.callback(os.close, shared.publish(name, text))
+        _look_at_queue(shared)
+
+
+@target("slot-name", b"0001700000000.000001-cpu-11-0123abcd", b"cpu-0", b"gpu-GPU-ab12", b".new-cpu-1")
+def _slot_name(data: bytes, folder: Path) -> None:
+    name = _text(data.replace(b"\0", b"").replace(b"/", b""))[:200]
+    with _queue(folder) as shared, contextlib.ExitStack() as locked:
+        if name in ("", ".", ".."):
+            return
+        locked.callback(os.close, shared.publish(name, _CLAIM.encode()))
+        _look_at_queue(shared)
+
+
+_REPORT = {
+    "precision": "fp32",
+    "bytes": 4,
+    "made": 1.7e9,
+    "options": exports.ExportOptions().to_json(),
+    "verified": {"outputs": {}, "validation": {"images": 7, "miou": 0.6, "torch_miou": 0.6, "drop_points": 0.0}},
+}
+
+
+@target("export-report", json.dumps(_REPORT).encode())
+def _export_report(data: bytes, folder: Path) -> None:
+    store, run = _run(folder)
+    for checkpoint in (run.best, run.last):
+        checkpoint.write_bytes(b"weights")
+    export = export_path(run.best, "fp32")
+    export.write_bytes(b"onnx")
+    report_of(export).write_bytes(data)
+    assert run.exports() == [export]
+    wanted = Read((run.id,), ("fp32", "int8"), exports.ExportOptions(), Foreign(), None)
+    assert not look(wanted, store)[0].trouble
+
+
+@target("preferences", b'theme = "light"\nsort = "miou"\ndescending = true\n')
+def _preferences(data: bytes, folder: Path) -> None:
+    (folder / "cockpit.toml").write_bytes(data)
+    preferences.load(folder / "cockpit.toml")
+
+
+_INSPECTED = {
+    "version": kdtui.__version__,
+    "files": [{"key": ["/a.pth", 3, 5, []], "found": {"path": "/a.pth", "architecture": "Unet", "bytes": 3}}],
+}
+
+
+@target("inspected-cache", json.dumps(_INSPECTED).encode())
+def _inspected(data: bytes, folder: Path) -> None:
+    store, _ = _run(folder)
+    (folder / "a.pth").write_bytes(b"weights")
+    (store.root / ".cache").mkdir(exist_ok=True)
+    (store.root / ".cache" / "inspected.json").write_bytes(data)
+    Door(store, lambda *words: {}).known(folder / "a.pth")
