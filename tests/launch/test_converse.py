@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from kdtui.errors import ExportError, Interrupted, LaunchError
 from kdtui.launch import converse as module
 from kdtui.launch.converse import Step, converse, read_step
-from tests.waiting import finished
 
 TALKS = """
 import json, os, signal, sys, time
@@ -97,22 +95,6 @@ def test_a_face_that_fails_while_it_draws_leaves_nothing_running(tmp_path: Path)
     with pytest.raises(RuntimeError, match="screen"):
         converse("waits", str(tmp_path / "pid"), heard=draw)
     assert not alive(int((tmp_path / "pid").read_text()))
-
-
-def test_a_verb_whose_face_was_killed_gives_up(tmp_path: Path) -> None:
-    """The engine's own side: a progress line that nobody can read ends the verb."""
-    code = (
-        "import os, sys\n"
-        "from kdtui.engine.__main__ import _cancellable\n"
-        "from kdtui.errors import Interrupted\n"
-        "tell = _cancellable()\n"
-        "reading, writing = os.pipe()\n"
-        "os.dup2(writing, 2); os.close(reading)\n"
-        "try:\n    tell('words', 0, 0)\nexcept Interrupted:\n    os._exit(7)\n"
-    )
-    verb = subprocess.Popen([sys.executable, "-c", code])
-    finished(verb)
-    assert verb.returncode == 7
 
 
 @pytest.mark.parametrize(
