@@ -21,6 +21,7 @@ from kdtui.profile import Teacher
 from kdtui.store.exports import export_path, report_of
 from kdtui.store.reading import read_file
 from kdtui.store.run import Run
+from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,25 @@ def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     for precision in exports.PRECISIONS:
         path = export_path(checkpoint, precision)
         try:
-            report = json.loads(read_file(report_of(path)))
-            exports.from_json(report["options"])
-            if report["bytes"] == path.stat().st_size:
+            report = parse_json(read_file(report_of(path), most=MOST_BYTES))
+            if report["bytes"] == path.stat().st_size and _usable(report):
                 found[precision] = (path, report)
         except (OSError, ValueError, KeyError, TypeError, KdtuiError):
             continue  # none there, or of another version: it is not measured, and the table shows a dash
     return found
+
+
+def _usable(report: Mapping[str, Any]) -> bool:
+    """Whether what is read of a report is as :mod:`kdtui.engine.export` writes it.
+
+    Raises:
+        KeyError: Something is missing.
+        TypeError: Something is of another type.
+        KdtuiError: Its options are none.
+    """
+    options, miou = report["options"], report["verified"]["validation"]["miou"]
+    if not isinstance(options, dict) or not {"input", "output", "dynamic"} <= options.keys():
+        return False
+    size = [1, 1] if exports.from_json(options).dynamic_size else report["size"]
+    two = isinstance(size, list) and len(size) == 2
+    return two and all(is_whole(edge) and edge > 0 for edge in size) and (miou is None or is_number(miou))

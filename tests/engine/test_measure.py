@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.engine.measure import measure, ratios
 from kdtui.engine.measure_memory import peak_memory
+from kdtui.engine.measure_subject import _exports
 from kdtui.engine.measure_time import interleaved, quartiles
 from kdtui.errors import EngineError, Interrupted
 from kdtui.events import Started
@@ -93,6 +95,30 @@ def test_a_run_without_teacher_and_a_damaged_report(pair: tuple[Run, Run]) -> No
     assert answer["student"]["onnx"] == {}
     path.unlink()
     report_of(path).unlink()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": []},
+        {"options": {"dynamic": "none"}},
+        {"verified": {}},
+        {"verified": {"validation": {"miou": "high"}}},
+        {"size": [8, "8"]},
+        {"size": None},
+        "[" * 5000,
+    ],
+    ids=range(7),
+)
+def test_a_report_that_export_did_not_write_is_not_used(tmp_path: Path, changes: dict[str, Any] | str) -> None:
+    path = export_path(tmp_path / "best_model.pth", "fp32")
+    path.write_bytes(b"onnx")
+    options = ExportOptions(dynamic="none").to_json()
+    report = {"bytes": 4, "size": [8, 8], "options": options, "verified": {"validation": {"miou": 0.5}}}
+    report_of(path).write_text(json.dumps(report))
+    assert _exports(tmp_path / "best_model.pth").keys() == {"fp32"}
+    report_of(path).write_text(changes if isinstance(changes, str) else json.dumps(report | changes))
+    assert _exports(tmp_path / "best_model.pth") == {}
 
 
 def test_several_runs_share_one_series(pair: tuple[Run, Run]) -> None:
