@@ -18,7 +18,7 @@ from kdtui.store.tail import Tail
 TINY: dict[str, Any] = {
     "name": "tiny",
     "data": {"height": 32, "width": 32, "train_samples": 24, "val_samples": 10, "test_samples": 6},
-    "student": {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": [8, 8, 8]},
+    "student": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]},
     "training": {
         "epochs": 2,
         "batch_size": 8,

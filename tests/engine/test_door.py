@@ -106,7 +106,7 @@ def test_check_tells_what_a_state_has_behind_it(
 def test_inspect_names_a_checkpoint_of_ours(trained: Run, capfd: pytest.CaptureFixture[str]) -> None:
     code, answer = ask(capfd, "inspect", trained.best)
     assert code == 0
-    assert (answer["architecture"], answer["encoder"], answer["classes"]) == ("Unet", "resnet18", 3)
+    assert (answer["architecture"], answer["encoder"], answer["classes"]) == ("Unet", "tu-test_resnet", 3)
     assert answer["task"] == "hierarchical"
 
 

@@ -66,7 +66,7 @@ def test_its_report(exported: Made, run: Run) -> None:
 def test_the_file_tells_what_it_is(exported: Made, run: Run) -> None:
     told = exported.report["metadata"]
     assert told["run"] == run.id
-    assert (told["architecture"], told["encoder"]) == ("Unet", "resnet18")
+    assert (told["architecture"], told["encoder"]) == ("Unet", "tu-test_resnet")
     assert json.loads(told["classes"]) == ["background", "target", "other"]
     assert json.loads(told["input_size"]) == [32, 32]
     assert json.loads(told["normalisation"])["inside"] is True
