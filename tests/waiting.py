@@ -10,9 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, AnyStr, TypeVar
+from typing import Any, AnyStr, Protocol, TypeVar
 
 T = TypeVar("T")
+Text = TypeVar("Text", str, bytes, covariant=True)
 
 PATIENCE = 60.0
 """Seconds of an idle machine within which anything that a test waits for happens."""
@@ -93,7 +94,18 @@ def eventually(
     return value
 
 
-def finished(process: subprocess.Popen[AnyStr]) -> tuple[AnyStr, AnyStr]:
+class Process(Protocol[Text]):
+    """What ``subprocess.Popen`` and its like have."""
+
+    @property
+    def args(self) -> Any: ...
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[Text, Text]: ...
+
+    def kill(self) -> None: ...
+
+
+def finished(process: Process[AnyStr]) -> tuple[AnyStr, AnyStr]:
     """Wait until a process has ended; what it wrote to pipes. One that does not end is killed, and the test fails."""
     deadline = Deadline()
     while True:

@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdtui.store.run import Run
+from tests.engine.preloaded import Process
 from tests.engine.runs import make_run
 from tests.waiting import finished
 
@@ -46,12 +48,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
-    """``python argv`` once per rank, as the supervisor starts it."""
+def environments(world_size: int) -> list[dict[str, str]]:
+    """The environment of each rank, as the supervisor sets it."""
     port = str(free_port())
-    processes = []
-    for rank in range(world_size):
-        environment = os.environ | {
+    return [
+        os.environ
+        | {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(world_size),
@@ -60,30 +62,42 @@ def start(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
         }
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *argv],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        for rank in range(world_size)
+    ]
+
+
+def start(world_size: int, *argv: str) -> list[Process]:
+    """``python argv`` once per rank, the engine already imported."""
+    return [Process(*argv, env=environment) for environment in environments(world_size)]
+
+
+def start_fresh(world_size: int, *argv: str) -> list[subprocess.Popen[str]]:
+    """``python argv`` once per rank, each a fresh interpreter, as the supervisor starts it."""
+    return [
+        subprocess.Popen(
+            [sys.executable, *argv], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-    return processes
+        for environment in environments(world_size)
+    ]
 
 
-def ranks(world_size: int, *argv: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run ``python argv`` once per rank; all must end well."""
-    processes, done = start(world_size, *argv), []
+def all_end_well(processes: Sequence[Process | subprocess.Popen[str]]) -> list[str]:
+    """Wait for every rank; what each wrote on stdout."""
+    answers = []
     try:
         for process in processes:
             out, error = finished(process)
             assert process.returncode == 0, error[-3000:]
-            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
+            answers.append(out)
     finally:
         for process in processes:
             process.kill()
-    return done
+    return answers
+
+
+def ranks(world_size: int, *argv: str) -> list[str]:
+    """Run ``python argv`` once per rank, the engine already imported; what each wrote on stdout."""
+    return all_end_well(start(world_size, *argv))
 
 
 def two_ranks(tmp_path: Path, teacher: Run, **changes: Any) -> Run:

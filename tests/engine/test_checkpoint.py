@@ -4,8 +4,6 @@ import argparse
 import os
 import pickle
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from torch import nn
 
 from kdtui.engine import checkpoint
 from kdtui.errors import CheckpointError
+from tests.engine.preloaded import Process
+from tests.waiting import finished
 
 
 def payload(size: int = 8) -> dict[str, Any]:
@@ -137,10 +137,9 @@ def test_a_disk_that_fills_keeps_the_former_checkpoint(tmp_path: Path) -> None:
     checkpoint.save(path, payload())
     before = path.read_bytes()
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    done = subprocess.run(
-        [sys.executable, "-c", SAVE_ON_A_FULL_DISK, str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 7, done.stderr
-    assert "the former one survives" in done.stdout
+    process = Process("-c", SAVE_ON_A_FULL_DISK, str(path))
+    out, error = finished(process)
+    assert process.returncode == 7, error
+    assert "the former one survives" in out
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]

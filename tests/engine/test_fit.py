@@ -251,7 +251,7 @@ def test_a_start_that_was_cut_short_keeps_its_own_horizon(tmp_path: Path) -> Non
 
 def test_early_stopping_ends_a_run_that_no_longer_improves_and_draws_its_last_epoch(tmp_path: Path) -> None:
     # One step per epoch over the same images: the statistics of the batch norms settle as well.
-    few = {"data__train_samples": 8, "data__val_samples": 2}
+    few: dict[str, Any] = {"data__train_samples": 8, "data__val_samples": 2}
     run = make_run(tmp_path, training__learning_rate=1e-12, training__epochs=9, training__early_stopping=2, **few)
     fit(run)
     last = events_of(run)[-1]
@@ -292,7 +292,7 @@ def test_the_teachers_evaluation_is_kept_and_used_again(tmp_path: Path, teacher:
 def test_the_best_and_the_last_epoch_have_pictures_and_no_weight_differs_for_them(tmp_path: Path) -> None:
     weights, drawn = [], []
     for every in (-1, 0, 2):
-        few = {"data__train_samples": 8, "data__val_samples": 4}
+        few: dict[str, Any] = {"data__train_samples": 8, "data__val_samples": 4}
         run = make_run(tmp_path / str(every), training__epochs=4, training__visualize_every=every, **few)
         torch.manual_seed(0)
         fit(run)

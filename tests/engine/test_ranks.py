@@ -14,7 +14,7 @@ from kdtui.engine import checkpoint
 from kdtui.events import Started
 from kdtui.store.run import Run
 from tests.engine.first_gradients import keep_first_gradients
-from tests.engine.rank_processes import JOBS, ranks, two_ranks
+from tests.engine.rank_processes import JOBS, all_end_well, ranks, start_fresh, two_ranks
 from tests.engine.runs import curve, events_of, fit, make_run, record
 
 # The engine's door in a process whose interpreter never ends: what destroying a process group can come to.
@@ -62,8 +62,8 @@ def test_two_ranks_train_evaluate_and_write_once(
         monkeypatch.setenv(name, value)
     run = two_ranks(tmp_path, short_teacher)
     run.write_launch_record(dataclasses.replace(record(run), devices=2))
-    ended = ranks(2, "-c", ENDLESS_DOOR, "train", str(run.path))
-    assert [json.loads(rank.stdout) for rank in ended] == [{"run": run.id, "word": "finished"}] * 2
+    answers = all_end_well(start_fresh(2, "-c", ENDLESS_DOOR, "train", str(run.path)))
+    assert [json.loads(answer) for answer in answers] == [{"run": run.id, "word": "finished"}] * 2
     seen = events_of(run)
     (started,) = [event for event in seen if isinstance(event, Started)]
     assert started.world_size == 2

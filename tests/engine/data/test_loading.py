@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +17,7 @@ from kdtui.engine.data.loading import epoch_order
 from kdtui.errors import DataError
 from kdtui.profile import SyntheticData, Training
 from tests.engine.data.makers import label_folder
+from tests.engine.preloaded import CONTEXT, Process
 from tests.waiting import eventually, finished
 
 DATA = SyntheticData(height=32, width=32, train_samples=37, val_samples=11, augmentation="heavy")
@@ -151,7 +150,7 @@ def test_the_cache_stays_within_its_budget() -> None:
 def test_a_dataset_can_be_sent_to_another_process() -> None:
     dataset = people("val")
     expected = dataset[3, 0].mask.sum().item()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with CONTEXT.Pool(1) as pool:
         assert pool.apply(_masked, (dataset,)) == expected
 
 
@@ -188,33 +187,33 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and prctl are Linux's own")
 def test_workers_pass_a_stop_signal_and_die_with_the_process_that_forked_them() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", LOADING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    (asked, ask), (answer, answered) = os.pipe(), os.pipe()
+    process = Process("-c", LOADING, stdin=asked, stdout=answered)
+    os.close(asked)
+    os.close(answered)
     workers: list[int] = []
     try:
-        assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
-        workers = children(process.pid)
-        assert len(workers) == 2
-        for worker in workers:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-                os.kill(worker, number)
-        process.stdin.write("go\n")
-        assert process.stdout.readline() == "300\n"
-        assert children(process.pid) == workers
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)  # so that nothing in them can notice: the kernel must end them
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        eventually(lambda: all(gone(worker) for worker in workers), "the workers end")
+        with os.fdopen(ask, "w", buffering=1) as questions, os.fdopen(answer) as answers:
+            assert answers.readline() == "ready\n"
+            workers = children(process.pid)
+            assert len(workers) == 2
+            for worker in workers:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                    os.kill(worker, number)
+            questions.write("go\n")
+            assert answers.readline() == "300\n"
+            assert children(process.pid) == workers
+            for worker in workers:
+                os.kill(worker, signal.SIGSTOP)  # so that nothing in them can notice: the kernel must end them
+            process.kill()
+            eventually(lambda: all(gone(worker) for worker in workers), "the workers end")
     finally:
         process.kill()
-        for worker in workers:  # one that lived on would hold the pipe open
+        for worker in workers:
             if not gone(worker):
                 os.kill(worker, signal.SIGKILL)
-        process.communicate()
 
 
 def test_a_process_that_abandons_its_workers_ends() -> None:
-    process = subprocess.Popen([sys.executable, "-c", LOADING], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    assert finished(process)[0] == b"ready\n" and process.returncode == 0
+    process = Process("-c", LOADING)
+    assert finished(process)[0] == "ready\n" and process.returncode == 0
