@@ -27,6 +27,7 @@ from kdtui.store.exports import export_path, report_of
 from kdtui.store.run import Run
 from tests.engine.runs import events_of, fit, make_run
 
+ENCODER = "tu-regnety_002"  # small, and in the catalog
 QUICK = MeasureOptions(batch=2, repeats=3, warmup=1)
 
 
@@ -34,10 +35,11 @@ QUICK = MeasureOptions(batch=2, repeats=3, warmup=1)
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     """A wider teacher and its student, each trained for an epoch."""
     root = tmp_path_factory.mktemp("runs")
-    wide = {"encoder": "resnet18", "encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]}
+    wide = {"encoder": ENCODER, "encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]}
     teacher = make_run(root, name="teacher", student=wide, training__epochs=1)
     fit(teacher)
     taught: dict[str, Any] = {
+        "student__encoder": ENCODER,
         "teacher__checkpoint": str(teacher.best),
         "distillation__enabled": True,
         "training__epochs": 1,

@@ -26,7 +26,10 @@ class Made:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    made = make_run(tmp_path_factory.mktemp("runs"), name="exported", training__epochs=3)
+    wide = [64, 64, 64]  # so that the weights are most of a file
+    made = make_run(
+        tmp_path_factory.mktemp("runs"), name="exported", training__epochs=3, student__decoder_channels=wide
+    )
     assert fit(made) == "finished"
     return made
 
