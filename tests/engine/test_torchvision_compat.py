@@ -1,10 +1,15 @@
-"""Each in a fresh interpreter: an import is only done once, and operators stay declared."""
+"""Each in a process without torchvision: an import is only done once, and operators stay declared.
+
+The processes are forked from an interpreter that has torch imported, which takes most of the time of each.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +45,55 @@ def stand_in(folder: Path, code: str) -> Path:
     return folder
 
 
-def run(code: str, *front: Path) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*front, root]))}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+# One line is one case: where to look for modules first, the code, and the files for what it writes.
+FORKS = """
+import json, os, runpy, sys, torch
+assert "torchvision" not in sys.modules
+for line in sys.stdin:
+    front, script, out, error = json.loads(line)
+    child = os.fork()
+    if not child:
+        for path, number in ((out, 1), (error, 2)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.path.insert(0, front)
+        code = 0
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+Run = Callable[[str, Path], subprocess.CompletedProcess[str]]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def test_missing_operators_are_declared_and_the_import_is_done_again(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs code where torch is imported, and torchvision is the one in a folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as interpreter:
+
+        def forked(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+            script, out, error = (folder / name for name in ("case.py", "out", "error"))
+            script.write_text(code, encoding="utf-8")
+            assert interpreter.stdin and interpreter.stdout
+            print(json.dumps([str(path) for path in (folder, script, out, error)]), file=interpreter.stdin, flush=True)
+            returned = int(interpreter.stdout.readline())
+            return subprocess.CompletedProcess([code], returned, out.read_text(), error.read_text())
+
+        yield forked
+
+
+def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+def test_missing_operators_are_declared_and_the_import_is_done_again(tmp_path: Path, run: Run) -> None:
     folder = stand_in(tmp_path, REGISTERS)
     plain = run("import torchvision", folder)
     assert "operator torchvision::nms does not exist" in plain.stderr
@@ -54,13 +101,13 @@ def test_missing_operators_are_declared_and_the_import_is_done_again(tmp_path: P
     assert done.stdout.split() == ["True", "True", "1"], done.stderr
 
 
-def test_nothing_is_done_where_the_operators_load(tmp_path: Path) -> None:
+def test_nothing_is_done_where_the_operators_load(tmp_path: Path, run: Run) -> None:
     done = run(LOOK, stand_in(tmp_path, OPERATORS_LOAD + REGISTERS))
     assert done.stdout.split() == ["True", "True", "0"], done.stderr
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('another one')", "ImportError('another one')"])
-def test_other_failures_of_the_import_are_left_as_they_are(tmp_path: Path, error: str) -> None:
+def test_other_failures_of_the_import_are_left_as_they_are(tmp_path: Path, run: Run, error: str) -> None:
     done = run("import kdtui.engine", stand_in(tmp_path, f"raise {error}"))
     assert done.returncode == 1
     assert f"{error.partition('(')[0]}: another one" in done.stderr.splitlines()[-1]
@@ -68,7 +115,7 @@ def test_other_failures_of_the_import_are_left_as_they_are(tmp_path: Path, error
 
 @pytest.mark.slow
 def test_the_installed_torchvision_works_either_way() -> None:
-    plain = run("import torchvision")
+    plain = run_fresh("import torchvision")
     code = """
 from kdtui.engine import torchvision_compat
 import torch
@@ -76,5 +123,5 @@ from torchvision.transforms import v2
 assert v2.functional.hflip(torch.arange(3.0)[None, None]).tolist() == [[[2.0, 1.0, 0.0]]]
 print(len(torchvision_compat._declared))
 """
-    done = run(code)
+    done = run_fresh(code)
     assert done.stdout.strip() == ("0" if plain.returncode == 0 else "1"), done.stderr
