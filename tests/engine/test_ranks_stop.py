@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from kdtui.engine import checkpoint
+from kdtui.engine.data import build_dataset
+from kdtui.engine.data.survey import sample
 from kdtui.events import Failed, Stopped
 from kdtui.store.run import Run
 from tests.engine.data.makers import HEIGHT, WIDTH, label_folder
@@ -27,7 +31,14 @@ def test_two_ranks_hear_of_a_stop_together(tmp_path: Path, short_teacher: Run) -
 
 def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tmp_path: Path) -> None:
     data = label_folder(tmp_path / "data", count=4)
-    last = tmp_path / "data" / "masks" / "val" / "3.png"  # in the share of rank 1
+    # One of the last masks, which are the share of rank 1, and none of those that rank 0 looks at before the training.
+    for number, kind in itertools.product(range(96), ("images", "masks")):
+        folder = tmp_path / "data" / kind / "val"
+        shutil.copy(folder / "0.png", folder / f"more_{number:02}.png")
+    val_set = build_dataset(data, "val")
+    unseen = max(set(range(len(val_set))) - set(sample(len(val_set), val_set.surveyed)))
+    assert unseen > len(val_set) // 2
+    last = tmp_path / "data" / "masks" / "val" / f"more_{unseen - 4:02}.png"
     Image.fromarray(np.full((HEIGHT, WIDTH), 99, np.uint8)).save(last)
     run = make_run(tmp_path / "runs", data=data.model_dump(), training__batch_size=2, training__devices=2)
     run.write_launch_record(dataclasses.replace(record(run), devices=2))
