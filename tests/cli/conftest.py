@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,32 @@ def kdtui() -> Kdtui:
         return Done(end.value.code or 0, out, err)
 
     return call
+
+
+SEVERAL = """
+import itertools, sys
+from kdtui.cli.app import main
+for last, words in itertools.groupby(sys.argv[1:], ";;".__eq__):
+    if last:
+        continue
+    try:
+        main(list(words))
+    except SystemExit as end:
+        for stream in (sys.stdout, sys.stderr):
+            print("\\0", end.code or 0, ";;", sep="", file=stream, flush=True)
+"""
+"""A program that carries out several commands one after the other: most of what one takes is its start."""
+
+
+def several(*commands: Sequence[str | bytes]) -> list[str | bytes]:
+    """The program and its arguments; what each command prints ends with a NUL, its exit code and ``;;``."""
+    return [sys.executable, "-c", SEVERAL, *(word for command in commands for word in (*command, ";;"))]
+
+
+def printed(text: str) -> list[tuple[str, int]]:
+    """What each of several commands printed, and its exit code."""
+    parts = [part.rpartition("\0") for part in text.split(";;\n")[:-1]]
+    return [(before, int(code)) for before, _, code in parts]
 
 
 Trained = Callable[..., Run]

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, printed, several
 
 OBEYED = "a\u009b31m\u202eb\u2066c\u0007\u200f"
 SIGNS = set(OBEYED) - set("abc31m")
@@ -113,23 +112,22 @@ def test_a_tag_that_is_none_starts_nothing(kdtui: Kdtui, store: RunStore, tag: s
     assert store.runs() == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [b"note", b"one", b"\xff"],
-        [b"train", b"baseline", b"--tag", b"\xff"],
-        [b"train", b"baseline", b"--name", b"\xff"],
-        [b"train", b"baseline", b"--set", b"description=\xff"],
-        [b"train", b"baseline", b"--set", b"data={kind='folder',root='\xff'}"],
-        [b"train", b"baseline", b"--teacher-checkpoint", b"\xff.pth"],
-        [b"show", b"\xff"],
-    ],
-)
-def test_bytes_that_are_no_text_are_one_message(store: RunStore, runs: list[Run], words: list[bytes]) -> None:
+BYTES = [
+    [b"note", b"one", b"\xff"],
+    [b"train", b"baseline", b"--tag", b"\xff"],
+    [b"train", b"baseline", b"--name", b"\xff"],
+    [b"train", b"baseline", b"--set", b"description=\xff"],
+    [b"train", b"baseline", b"--set", b"data={kind='folder',root='\xff'}"],
+    [b"train", b"baseline", b"--teacher-checkpoint", b"\xff.pth"],
+    [b"show", b"\xff"],
+]
+
+
+def test_bytes_that_are_no_text_are_one_message(store: RunStore, runs: list[Run]) -> None:
     Path(os.fsdecode(b"\xff.pth")).write_text("x")
-    argv = [os.fsencode(sys.executable), b"-c", b"from kdtui.cli.app import main; main()", *words]
-    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(b"error: ")
-    assert b"Traceback" not in done.stderr
+    done = subprocess.run(several(*BYTES), capture_output=True, check=True, stdin=subprocess.DEVNULL, text=True)
+    for words, (said, code) in zip(BYTES, printed(done.stderr), strict=True):
+        assert code == 2, words
+        assert said.startswith("error: ")
+        assert "Traceback" not in said
     assert len(store.runs()) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 import termios
 
 import pytest
@@ -19,7 +18,7 @@ from kdtui.profile import load
 from kdtui.store.run import EventLog
 from kdtui.store.store import RunStore
 from kdtui.wording import width
-from tests.cli.conftest import Kdtui
+from tests.cli.conftest import Kdtui, printed, several
 
 words = st.text("ab/-_日", min_size=1, max_size=30)
 numbers = st.floats(-1e6, 1e6).map(lambda value: f"{value:.4f}")
@@ -87,13 +86,14 @@ def test_columns_go_in_the_stated_order_and_the_reason_below_its_row() -> None:
     assert at_80.lines[2][1].startswith("    the loss is no longer")
 
 
-def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit code of a command and what it writes on a terminal of 80 columns, both streams together."""
+def on_terminal(*commands: list[str], **environment: str) -> list[tuple[str, int]]:
+    """What each command writes on a terminal of 80 columns, both streams together, and its exit code."""
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     environ = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
-    argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", *arguments]
-    with subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=environ | environment) as process:
+    with subprocess.Popen(
+        several(*commands), stdin=terminal, stdout=terminal, stderr=terminal, env=environ | environment
+    ) as process:
         os.close(terminal)
         written = b""
         try:
@@ -102,7 +102,9 @@ def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
         except OSError:  # the last process that had the terminal is gone
             pass
         os.close(master)
-    return process.returncode, written.decode().replace("\r\n", "\n")
+    assert process.returncode == 0
+    both = printed(written.decode().replace("\r\n", "\n"))  # each stream says when a command has ended
+    return both[::2]
 
 
 def test_every_table_fits_80_columns(store: RunStore, kdtui: Kdtui) -> None:
@@ -112,15 +114,16 @@ def test_every_table_fits_80_columns(store: RunStore, kdtui: Kdtui) -> None:
         with EventLog(run.events_path) as log:
             log.append(Failed("DataError", "the masks hold values that are no class of this profile: 7, 9, 11, 254"))
     ids = [run.id for run in store.runs()]
-    for command in (["runs"], ["compare", *ids], ["profiles"], ["keys"], ["encoders", "resnet"], ["show", ids[0]],
-                    ["train", "baseline", "--dry-run"], ["runs", "--filter", "nofield:3"]):  # fmt: skip
-        _, text = on_terminal(*command, NO_COLOR="1")
+    commands = [["runs"], ["compare", *ids], ["profiles"], ["keys"], ["encoders", "resnet"], ["show", ids[0]],
+                ["train", "baseline", "--dry-run"], ["runs", "--filter", "nofield:3"]]  # fmt: skip
+    for command, (text, _) in zip(commands, on_terminal(*commands, NO_COLOR="1"), strict=True):
+        assert text, command
         shown = [line for line in text.splitlines() if str(store.root) not in line]  # a path is not broken
         assert max(map(width, shown)) <= 80, command
-    listed = on_terminal("runs")[1]
+    (listed, _), (whole, _) = on_terminal(["runs"], ["runs", "--wide"])
     assert "columns left out" in listed
     assert "--wide" in listed
-    wide = [line for line in on_terminal("runs", "--wide")[1].splitlines() if ids[2] in line]
+    wide = [line for line in whole.splitlines() if ids[2] in line]
     assert len(wide) == 1
     assert "11, 254" in wide[0]
     piped = kdtui("runs").out.splitlines()
@@ -130,6 +133,6 @@ def test_every_table_fits_80_columns(store: RunStore, kdtui: Kdtui) -> None:
 
 @pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
 def test_an_error_is_coloured_as_a_terminal_understands_it(store: RunStore, colour: dict[str, str]) -> None:
-    code, text = on_terminal("show", "nothing", **colour)
+    ((text, code),) = on_terminal(["show", "nothing"], **colour)
     assert code == 2
     assert text.startswith("error: No run" if colour else "\x1b[31merror\x1b[0m: No run")

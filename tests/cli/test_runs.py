@@ -14,7 +14,8 @@ from kdtui.events import Exited, Failed, Finished, Measured, Started
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, Run
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui, Trained
+from tests.cli.conftest import Kdtui, Trained, printed, several
+from tests.waiting import finished
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07[bold]markup[/bold]\r"
 
@@ -127,23 +128,24 @@ def test_foreign_text_is_shown_without_its_escapes_and_markup_unparsed(kdtui: Kd
     assert "[bold]markup[/bold]" in kdtui("logs", "one").out
 
 
-def test_a_pipe_in_the_place_of_a_file_stops_no_command(process: Kdtui, store: RunStore) -> None:
+def test_a_pipe_in_the_place_of_a_file_stops_no_command(store: RunStore) -> None:
     """As a person starts them: one that waits would never end."""
     one, other = make(store, "one"), make(store, "other")
     for path in (one.manifest_path, one.launch_path, one.events_path, one.measurements_path, one.worker_log):
         path.unlink(missing_ok=True)
         os.mkfifo(path)
     told = "cannot be read: it is a pipe, not a file"
-    for command in (["runs"], ["show", one.id], ["watch", one.id, "--once"]):
-        done = process(*command)
-        assert done.code == 0
+    shown = [["runs"], ["show", one.id], ["watch", one.id, "--once"]]
+    refused = [["watch", one.id], ["logs", one.id]]
+    commands = several(*shown, *refused, ["remove", one.id, "--yes"])
+    with subprocess.Popen(commands, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        out, err = finished(process)
+    assert [code for _, code in printed(out)] == [0, 0, 0, 3, 3, 0]
+    for text, _ in printed(out)[:3]:
         for name in ("run.json", "launch.json", "events.jsonl"):
-            assert f"{name} {told}" in done.out
-    for command, path in ((["watch", one.id], one.events_path), (["logs", one.id], one.worker_log)):
-        done = process(*command)
-        assert done.code == 3
-        assert str(path) in done.err and "it is a pipe, not a file" in done.err
-    assert process("remove", one.id, "--yes").code == 0
+            assert f"{name} {told}" in text
+    for (text, _), path in zip(printed(err)[3:5], (one.events_path, one.worker_log), strict=True):
+        assert str(path) in text and "it is a pipe, not a file" in text
     assert store.runs() == [other]
 
 

@@ -13,7 +13,7 @@ import pytest
 from kdtui.profile import load
 from kdtui.store.run import Notes
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui, Trained
+from tests.cli.conftest import Kdtui, Trained, printed, several
 from tests.waiting import finished
 
 KDTUI = [sys.executable, "-c", "from kdtui.cli.app import main; main()"]
@@ -21,15 +21,18 @@ KDTUI = [sys.executable, "-c", "from kdtui.cli.app import main; main()"]
 
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict"])
 def test_a_terminal_without_the_letters_gets_question_marks_and_json_gets_escapes(
-    process: Kdtui, store: RunStore, encoding: str
+    store: RunStore, encoding: str
 ) -> None:
     run = store.create(load("baseline"))
     run.write_notes(Notes(text="größe α"))
-    for command in (["runs"], ["show", run.id], ["compare", run.id]):
-        done = process(*command, PYTHONIOENCODING=encoding)
-        assert (done.code, "Traceback" in done.err) == (0, False)
-        assert "baseline" in done.out
-    assert json.loads(process("runs", "--json", PYTHONIOENCODING=encoding).out)[0]["notes"] == "größe α"
+    commands = (["runs"], ["show", run.id], ["compare", run.id], ["runs", "--json"])
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(several(*commands), capture_output=True, text=True, env=environment, check=True)
+    assert "Traceback" not in done.stderr
+    answers = printed(done.stdout)
+    assert [code for _, code in answers] == [0, 0, 0, 0]
+    assert all("baseline" in text for text, _ in answers)
+    assert json.loads(answers[3][0])[0]["notes"] == "größe α"
 
 
 @pytest.mark.parametrize(
