@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kdtui.compare import COSTS, FORMATS, cells, compare, entries_of, pareto, render
+from kdtui.compare.comparison import Entry
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.store.run import Run
 from kdtui.tui.compression import Size, compression, read_measured, remarks
@@ -58,22 +60,29 @@ def test_one_runs_measurements_never_end_a_comparison(scene: Scene, run: Run, ot
     whole = json.loads(run.measurements_path.read_bytes())
     sound = entries_of(scene.store, [run, other])
     refused = 0
+    refusals: list[Entry] = []
     for body in damaged(whole):
         run.measurements_path.write_text(json.dumps(body))
         entries = entries_of(scene.store, [run, other])
         assert entries[1] == sound[1]
         comparison = compare(entries)
+        measured = read_measured(run)
+        refused += bool(entries[0].unmeasured)
+        assert bool(entries[0].unmeasured) == bool(measured.trouble) == (entries[0].measurements is None)
+        assert comparison.notes.count(entries[0].unmeasured) == bool(entries[0].unmeasured)
+        assert compression(Size(1, 1, 1), Size(2, 2, 2), measured=measured) is not None
+        remarks(measured)
+        # What is refused differs in the reason alone: such an entry is drawn once.
+        if (entry := replace(entries[0], unmeasured="")) in refusals:
+            continue
+        if entries[0].unmeasured:
+            refusals.append(entry)
         assert len(cells(comparison)[1]) == 2
         assert all(render(comparison, form) for form in FORMATS)
         fronts = [pareto(entries, cost) for cost in COSTS]
         assert all(other.id in {point.run for point in front.points} and pareto_cells(front) for front in fronts)
-        measured = read_measured(run)
-        assert compression(Size(1, 1, 1), Size(2, 2, 2), measured=measured) is not None
-        remarks(measured)
-        refused += bool(entries[0].unmeasured)
-        assert bool(entries[0].unmeasured) == bool(measured.trouble) == (entries[0].measurements is None)
-        for notes in (comparison.notes, *(front.notes for front in fronts)):
-            assert notes.count(entries[0].unmeasured) == bool(entries[0].unmeasured)
+        for front in fronts:
+            assert front.notes.count(entries[0].unmeasured) == bool(entries[0].unmeasured)
     assert refused > 100
 
 

@@ -76,10 +76,9 @@ async def typed(pilot: Pilot[Any], screen: ExportScreen, name: str, letters: str
     await until(pilot, lambda: screen.draft.text(name) == letters)
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run, size: tuple[int, int]) -> None:
+async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=SMALL) as pilot:
         await settled(pilot)
         await pilot.press("e")
         await shows(pilot, "best_model.onnx", "replaced")
@@ -141,16 +140,29 @@ async def test_mistakes_stand_under_their_field_at_once_and_nothing_starts(scene
         await shows(pilot, f"$ kdtui export {run.id} --opset 17")
 
 
-async def test_what_does_not_matter_now_is_dimmed_and_says_why(scene: Scene, run: Run) -> None:
+async def test_choices_by_mouse_and_by_keys_and_what_does_not_matter_then_is_dimmed(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
+        await pilot.press("ctrl+y")
+        await shows(pilot, "command:")
+        assert f"kdtui export {run.id}" in app.clipboard
+
         assert "(calibration)" in text(app) and "(limit)" in text(app)
         await pilot.press("space", "right", "right", "space")  # int8 alone
         await until(pilot, lambda: "(calibration)" not in text(app))
         assert "(limit)" not in text(app) and "(batch)" in text(app)
         screen.query_one(Menu).field("batch").enter()
         await shows(pilot, "Changes nothing now")
+
+        screen.query_one(Menu).field("precision").enter()
+        await until(pilot, lambda: "□fp16" in text(app))
+        y, row = next((y, row) for y, row in enumerate(lines(app)) if "□fp16" in row)
+        await pilot.click(offset=(row.index("□fp16") + 2, y))
+        await until(pilot, lambda: screen.draft.text("precision") == "fp16,int8")
+        y, row = next((y, row) for y, row in enumerate(lines(app)) if "○argmax" in row)
+        await pilot.click(offset=(row.index("○argmax") + 1, y))
+        await until(pilot, lambda: screen.draft.text("output") == "argmax")
 
 
 async def test_several_runs_of_which_one_cannot(scene: Scene, run: Run) -> None:
@@ -239,7 +251,11 @@ async def test_a_checkpoint_of_ones_own(scene: Scene, here: Path) -> None:
         screen = await opened(pilot)
         await shows(pilot, "mend first: file")
         assert "classes" not in text(app)
-        await pilot.press(*"t.pth")
+        await pilot.press(*"./t")
+        await shows(pilot, "./t.pth")
+        await pilot.press("right")  # takes what completes the path
+        await until(pilot, lambda: screen.draft.text("file") == "./t.pth")
+        await pilot.press("end", "ctrl+u", *"t.pth")
         await shows(pilot, "classes", "architecture", "(checkpoint)")
         await until(pilot, lambda: "new t.onnx" in panel(screen, "there"))
         await typed(pilot, screen, "classes", "a,b")
@@ -251,17 +267,6 @@ async def test_a_checkpoint_of_ones_own(scene: Scene, here: Path) -> None:
         assert report is not None and (here / "t.onnx").read_text() == "onnx"
         assert report["asked"]["--classes"] == '["a", "b"]'
         assert "no validation data" in panel(screen, "reports")
-
-
-async def test_a_path_is_completed(scene: Scene, here: Path) -> None:
-    (here / "t.pth").write_text("x")
-    app = cockpit(scene)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot)
-        await pilot.press(*"./t")
-        await shows(pilot, "./t.pth")
-        await pilot.press("right")
-        await until(pilot, lambda: screen.draft.text("file") == "./t.pth")
 
 
 async def test_from_one_run_and_from_compare(scene: Scene, run: Run) -> None:
@@ -290,15 +295,6 @@ async def test_foreign_texts_are_text(scene: Scene) -> None:
         await opened(pilot, run.id)
         await shows(pilot, "[bold red][31modd[/]", "best_[b][2Jmodel.onnx")
         assert "\x1b" not in text(app)
-
-
-async def test_the_command_is_copied(scene: Scene, run: Run) -> None:
-    app = cockpit(scene)
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot, run.id)
-        await pilot.press("ctrl+y")
-        await shows(pilot, "command:")
-        assert f"kdtui export {run.id}" in app.clipboard
 
 
 async def test_an_idle_menu_and_a_silent_export_write_nothing(scene: Scene, run: Run, began: Path) -> None:
@@ -333,15 +329,3 @@ async def test_without_colours_and_in_both_themes(scene: Scene, run: Run, monkey
         await until(pilot, lambda: screen.jobs and not screen.busy)
         await shows(pilot, "✓ b0-alone fp32")
         assert not app.current_theme.dark
-
-
-async def test_by_mouse(scene: Scene, run: Run) -> None:
-    app = cockpit(scene)
-    async with app.run_test(size=SMALL) as pilot:
-        screen = await opened(pilot, run.id)
-        y, row = next((y, row) for y, row in enumerate(lines(app)) if "□fp16" in row)
-        await pilot.click(offset=(row.index("□fp16") + 2, y))
-        await until(pilot, lambda: screen.draft.text("precision") == "fp32,fp16")
-        y, row = next((y, row) for y, row in enumerate(lines(app)) if "○argmax" in row)
-        await pilot.click(offset=(row.index("○argmax") + 1, y))
-        await until(pilot, lambda: screen.draft.text("output") == "argmax")

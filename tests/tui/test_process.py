@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,9 +15,9 @@ import pytest
 from kdtui.events import Measured
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
-from kdtui.profile import Profile, Training
+from kdtui.profile import Profile
 from kdtui.store.run import Run
-from kdtui.store.state import LIVE, State
+from kdtui.store.state import LIVE
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
 from tests.tui.terminal import Terminal
@@ -68,75 +67,20 @@ def numbers(run: Run) -> list[tuple[int, dict[str, float | None]]]:
     return [(e.step, dict(e.scalars)) for e in Tail(run.events_path).read() if isinstance(e, Measured)]
 
 
-@pytest.mark.parametrize("end", [Terminal.kill, lost, quit_by_key])
-def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
-    store: RunStore, end: Callable[[Terminal], None]
-) -> None:
-    profile = Profile(name="held", training=Training(epochs=8))
-    undisturbed, run = store.create(profile), store.create(profile)
-    (undisturbed.path / "go").touch()
-    LocalLauncher(store).launch(undisturbed)
-    with Terminal(COCKPIT) as terminal:
-        terminal.wait_for(lambda screen: "> · held" in screen)  # the newest is under the cursor
-        terminal.press("R", "enter")
-        terminal.wait_for(lambda screen: "launched again" in screen)
-        eventually(lambda: terminal.read(0.1) and store.summary(run).step is not None, "its first step")
-        assert store.summary(run).state is State.RUNNING
-        end(terminal)
-    (run.path / "go").touch()
-    eventually(lambda: store.summary(run).state not in LIVE, "its end")
-    assert store.summary(run).state is State.FINISHED
-    eventually(lambda: store.summary(undisturbed).state not in LIVE, "the other's end")
-    assert numbers(run) == numbers(undisturbed)
-
-
-def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunStore) -> None:
-    run = store.create(Profile(name="slower", training=Training(epochs=3)))
-    LocalLauncher(store).launch(run)
-    with Terminal(COCKPIT) as first:
-        first.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
-        first.kill()
-    with Terminal(COCKPIT) as second:
-        second.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
-        second.press("x", "y")
-        second.wait_for("asked to stop")
-        second.wait_for("1■")
-        before = numbers(run)
-        second.press("R", "enter")
-        second.wait_for(lambda screen: "1▶" in screen or "1✓" in screen)  # a fast machine is through at once
-        second.press("q")
-        assert second.wait_end() == 0
-    assert numbers(run)[: len(before)] == before
-    assert json.loads(run.launch_path.read_text())["attempt"] == 2
-
-
-def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None:
-    store.create(Profile(name="somebody"))
-    with Terminal(COCKPIT) as terminal:
-        terminal.wait_for("somebody")
-        terminal.resize(60, 15)
-        assert "60x15" in terminal.wait_for("kdtui needs 80x24")
-        terminal.resize(100, 30)
-        terminal.wait_for("somebody")
-        terminal.press("q")
-        assert terminal.wait_end() == 0
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        ("t", "enter", "enter"),
-        ("R", "5", "enter", "enter"),
-        ("?", "q", "esc"),
-        ("delete", "n", "n"),
-        ("enter", "2", "t", "5", "2"),
-    ],
-)
-def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore, keys: tuple[str, ...]) -> None:
+def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("· somebody")
-        terminal.hurry(*keys)
+        for keys in (
+            ("t", "enter", "enter"),
+            ("?", "q", "esc"),
+            ("delete", "n", "n"),
+            ("enter", "2", "t", "5", "2"),
+        ):
+            terminal.hurry(*keys)
+            terminal.press("esc", "esc", "esc")
+            terminal.wait_for(lambda screen: "> · somebody" in screen and "n new" in screen)
+        terminal.hurry("R", "5", "enter", "enter")  # the last one: it launches the run
         assert terminal.back_out() == 0
 
 
@@ -159,18 +103,18 @@ def test_a_signal_leaves_the_terminal_as_a_key_does(store: RunStore, number: sig
         assert terminal.wait_end() == 128 + number
 
 
-@pytest.mark.parametrize("stop", [suspended_by_key, suspended])
-def test_suspended_and_brought_back_it_draws_everything(store: RunStore, stop: Callable[[Terminal], None]) -> None:
+def test_suspended_and_brought_back_it_draws_everything(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for(lambda screen: "> · somebody" in screen and "no values yet" in screen and "help" in screen)
         before = below_the_header(terminal.settle(1.0))
-        stop(terminal)
         process = psutil.Process(terminal.pid)
-        eventually(lambda: terminal.settle(0.1) and process.status() == psutil.STATUS_STOPPED, "suspended")
-        terminal.wipe()
-        os.kill(terminal.pid, signal.SIGCONT)
-        terminal.wait_for(lambda screen: below_the_header(screen) == before)
+        for stop in (suspended_by_key, suspended):
+            stop(terminal)
+            eventually(lambda: terminal.settle(0.1) and process.status() == psutil.STATUS_STOPPED, stop.__name__)
+            terminal.wipe()
+            os.kill(terminal.pid, signal.SIGCONT)
+            terminal.wait_for(lambda screen: below_the_header(screen) == before)
         assert terminal.back_out() == 0
 
 
