@@ -117,7 +117,7 @@ class Lines:
         """Write what a reader of a log wants to know."""
         name = followed.name
         if isinstance(event, Queued):
-            say(f"{name}: attempt {event.attempt} waits for a slot")
+            say(f"{name}: attempt {event.attempt} is queued")
         elif isinstance(event, Started):
             say(f"{name}: {started_line(event)}")
         elif isinstance(event, Measured) and event.split == "val":
@@ -128,11 +128,12 @@ class Lines:
             say(f"{name}: {warning_line(event)}")
 
     def state(self, followed: Followed) -> None:
-        """Write a state that is new and final, or strange."""
+        """Write a final state, and what a run in the queue waits for, once each."""
         summary = followed.summary
         if summary is None:
             return
-        now = (summary.state, "")
-        if self._states.get(summary.id) != now and summary.state not in LIVE:
-            say(f"{followed.name}: {ending(summary)}")
+        queued = summary.state is State.QUEUED and summary.waiting_since is not None
+        now = (summary.state, summary.detail if queued else "")
+        if self._states.get(summary.id) != now and (queued or summary.state not in LIVE):
+            say(f"{followed.name}: {summary.detail if queued else ending(summary)}")
         self._states[summary.id] = now

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -137,6 +137,17 @@ class Queue:
         holders = [read_entry(folder, name) for name in names if _SLOT.fullmatch(name)]
         return cls(tuple(filter(None, waiters)), tuple(filter(None, holders)))
 
+    def claims(self) -> tuple[tuple[str, Claim, bool], ...]:
+        """All that the queue says but for the time: equal as long as nothing changed."""
+        return tuple((entry.name, entry.claim, bool(entry.passed_over)) for entry in (*self.waiters, *self.holders))
+
+    def users(self, keys: Collection[str]) -> tuple[Entry, ...]:
+        """Who uses one of these slots, then who waits for one of them and is not passed over."""
+        waiters = (
+            entry for entry in self.waiters if not entry.passed_over and not set(keys).isdisjoint(entry.claim.keys)
+        )
+        return (*(entry for entry in self.holders if entry.name in keys), *waiters)
+
     def place(self, waiter: Entry) -> QueuePlace:
         """Where one of the waiters is in the queue, and what of another store or suspended is in front of it."""
         if waiter.passed_over:
@@ -181,18 +192,23 @@ def is_ticket(name: str, device: str) -> bool:
     return match is not None and match[1] == device
 
 
-def places(root: Path) -> Mapping[str, QueuePlace]:
-    """The places of all runs of a store that wait for a device of this machine, by run id."""
+def read_queue() -> Queue:
+    """The queue of this machine; empty where no process ever queued here, or where it cannot be read."""
     try:
         folder = machine_folder(make=False)
-    except LaunchError:  # nobody ever queued here, or the folder cannot be read: then no place is known
-        return {}
-    try:
-        queue = Queue.read(folder)
     except LaunchError:
-        return {}
+        return Queue()
+    try:
+        return Queue.read(folder)
+    except LaunchError:
+        return Queue()
     finally:
         folder.close()
+
+
+def places(root: Path) -> Mapping[str, QueuePlace]:
+    """The places of all runs of a store that wait for a device of this machine, by run id."""
+    queue = read_queue()
     store = os.path.realpath(root)
     return {waiter.claim.run: queue.place(waiter) for waiter in queue.waiters if waiter.claim.store == store}
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdtui import events
 from kdtui.cli.bars import Bars
+from kdtui.cli.follow import Lines
 from kdtui.cli.followed import Followed, describe, started_line
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
@@ -75,3 +76,13 @@ def test_a_line_tells_the_same() -> None:
         assert said in line
     assert "distill 0.6000" in describe(followed(STARTED), TRAIN)
     assert "mIoU -" in describe(followed(STARTED), GAP)
+
+
+def test_plain_lines_name_what_a_queued_run_waits_for_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    detail = "waits for a cpu slot, number 1 in line; held by theirs in /srv/runs of user ada"
+    one = followed(state=State.QUEUED, detail=detail, waiting_since=1.0)
+    lines.event(one, events.Queued(1, "cpu"))
+    lines.state(one)
+    lines.state(one)
+    assert capsys.readouterr().err.splitlines() == ["one: attempt 1 is queued", f"one: {detail}"]

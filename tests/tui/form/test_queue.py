@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kdtui.launch.slots import Capacity
+from kdtui.launch.slots import Capacity, Ticket
 from kdtui.profile import Profile, amend
 from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.form.queue import place
+from kdtui.tui.form.queue import Machine, machine, place
 
 PROFILE = Profile(name="student")
-ONE_CPU = Capacity(("0",), ())
+ONE_CPU = Machine(Capacity(("0",), ()))
 
 
 def row(tmp_path: Path, name: str, state: State, device: str = "cpu", **facts: Any) -> RunSummary:
@@ -26,7 +26,7 @@ def test_an_idle_machine_starts_as_many_as_it_has_slots(tmp_path: Path) -> None:
 
     assert place(PROFILE, 1, over, ONE_CPU).words(1) == "starts now"
     assert place(PROFILE, 3, over, ONE_CPU).words(3) == "1 of 3 starts now, the others wait"
-    assert place(PROFILE, 3, over, Capacity(("0", "1", "2"), ())).words(3) == "starts now"
+    assert place(PROFILE, 3, over, Machine(Capacity(("0", "1", "2"), ()))).words(3) == "starts now"
 
 
 def test_live_runs_are_waited_for(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_live_runs_are_waited_for(tmp_path: Path) -> None:
     assert place(PROFILE, 1, [running], ONE_CPU).words(1) == "waits for the CPU behind 1 run"
     assert place(PROFILE, 1, [running, waiting], ONE_CPU).behind == 2
     # One that waits is never overtaken, whatever is free.
-    assert place(PROFILE, 1, [waiting], Capacity(("0", "1"), ())).at_once == 0
+    assert place(PROFILE, 1, [waiting], Machine(Capacity(("0", "1"), ()))).at_once == 0
 
 
 def test_runs_elsewhere_and_on_other_devices_do_not_matter(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_runs_elsewhere_and_on_other_devices_do_not_matter(tmp_path: Path) -> No
 
 
 def test_gpus_are_counted_one_by_one(tmp_path: Path) -> None:
-    here = Capacity(("0",), ("0", "1", "2"))
+    here = Machine(Capacity(("0",), ("0", "1", "2")))
     two = amend(PROFILE, ["training.devices=2"])
     running = row(tmp_path, "a", State.RUNNING, "gpu")
     run = Run(running.path)
@@ -65,6 +65,35 @@ def test_what_this_machine_will_never_have_is_said_before_the_launch() -> None:
     four = amend(PROFILE, ["training.devices=4"])
 
     assert "has none" in place(gpu, 1, [], ONE_CPU).trouble
-    assert "has 2" in place(four, 1, [], Capacity(("0",), ("0", "1"))).trouble
+    assert "has 2" in place(four, 1, [], Machine(Capacity(("0",), ("0", "1")))).trouble
     # Ranks on the CPU share one slot.
     assert not place(four, 1, [], ONE_CPU).trouble
+
+
+def test_runs_of_other_stores_on_this_machine_are_waited_for_and_named(tmp_path: Path) -> None:
+    slots = Capacity(("0",), ())
+    running = Ticket(tmp_path / "theirs", "cpu", slots.names("cpu"), 1.0, "their-run")
+    held = running.look(1)
+    assert held is not None
+    running.leave()
+    waits = place(PROFILE, 1, [], machine(slots, tmp_path / "ours"))
+    assert waits.words(1) == f"waits for the CPU behind 1 run: their-run in {tmp_path / 'theirs'}"
+
+    waiting = Ticket(tmp_path / "theirs", "cpu", slots.names("cpu"), 2.0, "next", what="measuring next")
+    assert place(PROFILE, 1, [], machine(slots, tmp_path / "ours")).behind == 2
+    held.release()
+    still = place(PROFILE, 1, [], machine(slots, tmp_path / "ours"))
+    assert still.words(1) == f"waits for the CPU behind 1 run: measuring next in {tmp_path / 'theirs'}"
+    waiting.leave()
+    assert place(PROFILE, 1, [], machine(slots, tmp_path / "ours")).words(1) == "starts now"
+
+
+def test_a_run_of_this_store_that_holds_a_slot_counts_once(tmp_path: Path) -> None:
+    slots = Capacity(("0", "1"), ())
+    running = Ticket(tmp_path, "cpu", slots.names("cpu"), 1.0, "a")
+    held = running.look(1)
+    assert held is not None
+    running.leave()
+    own = row(tmp_path, "a", State.RUNNING)
+    assert place(PROFILE, 2, [own], machine(slots, tmp_path)).words(2) == "1 of 2 starts now, the others wait"
+    held.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError, LaunchError
-from kdtui.launch.slots import Capacity, capacity
+from kdtui.launch.slots import capacity
 from kdtui.launch.teachers import TeacherRow, teacher_rows
 from kdtui.profile.find import ProfileFile, listing
 from kdtui.store.state import RunSummary
@@ -16,6 +16,7 @@ from kdtui.store.store import RunStore
 from kdtui.tui.door import Ask, Door, Inspected
 from kdtui.tui.form import Checked, Draft, check
 from kdtui.tui.form.browse import Found, entries
+from kdtui.tui.form.queue import Machine, machine
 from kdtui.tui.latest import Do, Latest
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ class Behind:
         """The profiles that can be named here."""
         self._do(listing, then, failed=None)
 
-    def slots(self, then: Callable[[Capacity], None], failed: Failed) -> None:
-        """Count the devices of this machine, which may mean asking ``nvidia-smi``."""
-        self._do(capacity, then, failed=failed)
+    def machine(self, then: Callable[[Machine], None], failed: Failed) -> None:
+        """Count the devices of this machine, which may mean asking ``nvidia-smi``, and see who uses them."""
+        self._do(lambda: machine(capacity(), self._store.root), then, failed=failed)
 
     def teachers(self, rows: Sequence[RunSummary], then: Callable[[list[TeacherRow]], None], failed: Failed) -> None:
         """Which of these runs have a checkpoint that could teach."""

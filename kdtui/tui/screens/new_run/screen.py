@@ -14,14 +14,13 @@ from textual.widget import Widget
 
 from kdtui.catalog import Cost
 from kdtui.errors import KdtuiError
-from kdtui.launch.slots import Capacity
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import ProfileFile
 from kdtui.tui.door import Inspected
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form.costs import Shape, listed_cost
 from kdtui.tui.form.fields import FIELDS
-from kdtui.tui.form.queue import place
+from kdtui.tui.form.queue import Machine, QueueRead, QueueSource, place
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.new_run import layout
@@ -72,7 +71,8 @@ class NewRunScreen(Launching):
     def __init__(self, clone: str | None = None) -> None:
         super().__init__(Draft(clone=clone or ""))
         self._edits = 0
-        self._slots: Capacity | None = None
+        self._machine: Machine | None = None
+        self._queue_source: QueueSource | None = None
         self._scores: dict[str, float | None] = {}
         self._files: Sequence[ProfileFile] | None = None
         self._teachers: Sequence[TeacherRow] | None = None
@@ -104,7 +104,7 @@ class NewRunScreen(Launching):
         """Fill in, begin to read; pydantic is imported by that, away from the first key press."""
         self.refill()
         self.behind.profiles(self._profiles_listed)
-        self.behind.slots(self._slots_counted, self.failed)
+        self.behind.machine(self._machine_seen, self.failed)
         if self.draft.clone:
             self.read()
         part: Section = self.query_one(LossSection if self.draft.clone else ProfileSection)
@@ -148,9 +148,22 @@ class NewRunScreen(Launching):
                 section.chose(self.draft)
         self.read()
 
-    def _slots_counted(self, slots: Capacity) -> None:
-        self._slots = slots
+    def _machine_seen(self, seen: Machine) -> None:
+        self._machine = seen
         self.show_standing()
+        self._queue_source = QueueSource(self.post_message)
+        self.cockpit.watcher.add(self._queue_source)
+
+    def on_queue_read(self, message: QueueRead) -> None:
+        """Other processes use the devices, or wait for them."""
+        if self._machine is not None:
+            self._machine = replace(self._machine, queue=message.queue)
+            self.show_standing()
+
+    def on_unmount(self) -> None:
+        """Look at the queue no more."""
+        if self._queue_source is not None:
+            self.cockpit.watcher.remove(self._queue_source)
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Other runs may be able to teach, and the line may be longer or shorter."""
@@ -323,8 +336,8 @@ class NewRunScreen(Launching):
             return
         profiles = self.checked.profiles
         here = None
-        if profiles and self._slots is not None:
-            here = place(profiles[0], len(profiles), self.cockpit.board.rows.values(), self._slots)
+        if profiles and self._machine is not None:
+            here = place(profiles[0], len(profiles), self.cockpit.board.rows.values(), self._machine)
         self.standing = replace(self.standing, place=here)
         self.query_one(Verdict).show(self.standing)
 
