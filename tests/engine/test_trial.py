@@ -24,7 +24,8 @@ def student(architecture: str, depth: int) -> Model:
         return Model(architecture="DPT", encoder="tu-vit_tiny_patch16_224", encoder_depth=4, decoder_channels=16)
     staged = architecture in SLIM
     width = (8,) * depth if staged else None if architecture == "Linknet" else 64
-    return Model(architecture=architecture, encoder="resnet18", encoder_depth=depth, decoder_channels=width)
+    encoder = "tu-test_resnet" if depth == 5 else "resnet18"
+    return Model(architecture=architecture, encoder=encoder, encoder_depth=depth, decoder_channels=width)
 
 
 def profile(model: Model, side: int, batch_size: int, micro_batch_size: int | None = None) -> Profile:
@@ -73,7 +74,7 @@ def test_what_is_let_through_makes_a_step_and_what_is_refused_cannot(architectur
 
 @pytest.mark.parametrize("depth", [pytest.param(4, marks=pytest.mark.slow), 5])
 def test_a_deep_pspnet_trains(tmp_path: Path, depth: int) -> None:
-    table = {"architecture": "PSPNet", "encoder": "resnet18", "encoder_depth": depth, "decoder_channels": 16}
+    table = {"architecture": "PSPNet", "encoder": "tu-test_resnet", "encoder_depth": depth, "decoder_channels": 16}
     run = make_run(tmp_path, student=table, training__epochs=1)
     assert fit(run) == "finished"
     assert curve(run, "val", "miou")
@@ -82,7 +83,7 @@ def test_a_deep_pspnet_trains(tmp_path: Path, depth: int) -> None:
 
 
 def test_one_image_at_a_time_is_refused_where_a_norm_would_see_one_value(tmp_path: Path) -> None:
-    table = {"architecture": "DeepLabV3", "encoder": "resnet18", "decoder_channels": 16}
+    table = {"architecture": "DeepLabV3", "encoder": "tu-test_resnet", "decoder_channels": 16}
     wrong: dict[str, Any] = {"student": table, "training__batch_size": 6, "training__micro_batch_size": 1}
     looks = {look["name"]: look for look in check(tiny_profile(**wrong))["checks"]}
     assert not looks["student"]["ok"]
