@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kdtui.errors import StoreError
 from kdtui.profile.find import parse_tables
 from kdtui.store.names import printable
-from kdtui.store.reading import read_file
+from kdtui.store.reading import TooLarge, read_file
 from kdtui.store.records import (
     LaunchRecord,
     Manifest,
@@ -104,7 +104,7 @@ class Run:
         Raises:
             StoreError: ``run.json`` is missing or damaged.
         """
-        return _read(self.manifest_path, lambda data: manifest_from_json(parse_json(data)))
+        return _read(self.manifest_path, lambda data: manifest_from_json(parse_json(data)), hint=_COPY)
 
     def launch_record(self) -> LaunchRecord | None:
         """The record of the current attempt, or None for a run that was never launched.
@@ -114,7 +114,7 @@ class Run:
         """
         if _absent(self.launch_path):
             return None
-        return _read(self.launch_path, lambda data: record_from_json(parse_json(data)))
+        return _read(self.launch_path, lambda data: record_from_json(parse_json(data)), hint=_MOVE)
 
     def write_launch_record(self, record: LaunchRecord) -> None:
         """Replace ``launch.json``."""
@@ -150,7 +150,7 @@ class Run:
         """
         if _absent(self.notes_path):
             return Notes()
-        return _read(self.notes_path, lambda data: notes_from_toml(parse_tables(data.decode())))
+        return _read(self.notes_path, lambda data: notes_from_toml(parse_tables(data.decode())), hint=_NOTES)
 
     def write_notes(self, notes: Notes) -> None:
         """Replace ``notes.toml``."""
@@ -203,7 +203,7 @@ class Run:
         Raises:
             StoreError: It is missing or damaged.
         """
-        table = _read(self.profile_path, lambda data: parse_tables(data.decode()))
+        table = _read(self.profile_path, lambda data: parse_tables(data.decode()), hint=_COPY)
         _lay_over(table, self.overrides())
         return table
 
@@ -273,7 +273,13 @@ def _lay_over(table: dict[str, Any], changes: Mapping[str, Any]) -> None:
             table[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _read(path: Path, parse: Callable[[bytes], T], *, hint: str | None = None) -> T:
+_COPY = "correct that file, or restore it from a copy of the run; the checkpoints are not affected"
+_MOVE = "correct that file or move it away: the next attempt writes a new one; the checkpoints are not affected"
+_NOTES = "correct or delete that file: it has the tags and notes of the run and nothing else"
+
+
+def _read(path: Path, parse: Callable[[bytes], T], *, hint: str) -> T:
+    """Read a file of a run; ``hint`` says what to do about a damaged one, and destroys no more than that file."""
     try:
         return parse(read_file(path, most=MOST_BYTES))
     except OSError as error:
@@ -281,7 +287,7 @@ def _read(path: Path, parse: Callable[[bytes], T], *, hint: str | None = None) -
             f"{path.name} cannot be read",
             where=path,
             found=error.strerror,
-            hint=hint or f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
+            hint=hint if isinstance(error, FileNotFoundError | TooLarge) else "check that you may read that file",
         ) from error
     # JSON, TOML and UTF-8 errors are ValueErrors; TypeError: a key is missing; RecursionError: a million brackets.
     except (ValueError, TypeError, RecursionError) as error:
@@ -289,5 +295,5 @@ def _read(path: Path, parse: Callable[[bytes], T], *, hint: str | None = None) -
             f"{path.name} is damaged",
             where=path,
             found=printable(str(error)),
-            hint=hint or f"`kdtui remove {printable(path.parent.name)}` clears a folder that cannot be mended",
+            hint=hint,
         ) from error

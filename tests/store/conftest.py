@@ -97,5 +97,5 @@ class Processes:
         self.asked: list[tuple[str, list[Any]]] = []
 
     def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
-        self.asked.append((host, [who["pid"] for who in identities]))
+        self.asked.append((host, [who.get("pid") for who in identities]))
         return self.answer

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +350,26 @@ def test_many_names_are_looked_up_with_one_listing(store: RunStore, monkeypatch:
     assert len(listings) == 2
     runs[0].path.rename(store.root / "other")
     assert store.find("other").id == "other"
+
+
+@pytest.mark.parametrize("name", ["notes.toml", "launch.json", "run.json", "profile.toml", "overrides.toml"])
+@pytest.mark.parametrize("damage", [b"[[[", b"\xff\xfe", None])
+def test_no_hint_about_a_damaged_file_destroys_the_run(store: RunStore, name: str, damage: bytes | None) -> None:
+    run = store.create(PROFILE)
+    file = run.path / name
+    file.unlink(missing_ok=True)
+    if damage is None:
+        file.mkdir()
+    else:
+        file.write_bytes(damage)
+    readers: dict[str, Callable[[], object]] = {
+        "notes.toml": run.notes,
+        "launch.json": run.launch_record,
+        "run.json": run.manifest,
+        "profile.toml": run.profile_table,
+        "overrides.toml": run.profile_table,
+    }
+    with pytest.raises(StoreError, match=name) as caught:
+        readers[name]()
+    assert "that file" in (caught.value.hint or "")
+    assert "remove" not in (caught.value.hint or "")
