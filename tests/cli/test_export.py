@@ -183,24 +183,24 @@ class TestMeasure:
         assert done.code == 2
         assert "no best checkpoint" in done.err
 
-    @pytest.mark.parametrize("written", ["{", "[]", '{"student": {"latency": 3}}', '{"student": {}, "teacher": 7}'])
     def test_a_damaged_file_is_told_and_the_others_are_compared(
-        self, kdtui: Kdtui, store: RunStore, trained: Trained, written: str
+        self, kdtui: Kdtui, store: RunStore, trained: Trained
     ) -> None:
         trained("other")
         kdtui("measure", "alone", "other")
         broken = store.find("alone")
-        broken.measurements_path.write_text(written)
-        for flags in ((), ("--pareto", "latency"), ("--pareto", "parameters")):
-            done = kdtui("compare", "alone", "other", *flags)
-            assert done.code == 0
-            assert "other" in done.out and "10.00 ms" in done.out
-            assert f"{broken.id}: The run's measurements cannot be used" in done.err
-            assert f"`kdtui measure {broken.id}` writes them anew" in done.err
-            assert "Error" not in done.err
-            notes = kdtui("compare", "alone", "other", *flags, "--json").json["notes"]
-            assert sum("cannot be used" in note for note in notes) == 1
-        assert kdtui("compare", "alone", "other", "--format", "markdown").out.count("cannot be used") == 1
+        for written in ("{", "[]", '{"student": {"latency": 3}}', '{"student": {}, "teacher": 7}'):
+            broken.measurements_path.write_text(written)
+            for flags in ((), ("--pareto", "latency"), ("--pareto", "parameters")):
+                done = kdtui("compare", "alone", "other", *flags)
+                assert done.code == 0
+                assert "other" in done.out and "10.00 ms" in done.out
+                assert f"{broken.id}: The run's measurements cannot be used" in done.err
+                assert f"`kdtui measure {broken.id}` writes them anew" in done.err
+                assert "Error" not in done.err
+                notes = kdtui("compare", "alone", "other", *flags, "--json").json["notes"]
+                assert sum("cannot be used" in note for note in notes) == 1
+            assert kdtui("compare", "alone", "other", "--format", "markdown").out.count("cannot be used") == 1
 
 
 def test_train_exports_what_it_trained(kdtui: Kdtui, store: RunStore) -> None:
