@@ -179,7 +179,7 @@ async def test_the_log_follows_and_w_shows_the_other_one(scene: Scene, student: 
         scene.advance(student, 20)
         await shows(pilot, "epoch 32 step 320")
         await pilot.press("pageup")
-        await shows(pilot, "stands still")
+        await shows(pilot, "paused: End follows")
         scene.advance(student, 1)
         view = pilot.app.screen.query_one("#training-log", LogView)
         await until(pilot, lambda: "epoch 33" in "\n".join(view.lines))

@@ -80,5 +80,5 @@ class Logs(Vertical):
             parts.append(Part(trouble, "error"))
         elif not view.lines:
             parts.append(Part("nothing written yet", "text-muted"))
-        state = Part("following ", "success") if view.following else Part("stands still: end follows ", "warning")
+        state = Part("following ", "success") if view.following else Part("paused: End follows ", "warning")
         self.query_one("#log-title", Line).show(parts, [state] if view.lines else [])
