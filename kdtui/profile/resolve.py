@@ -151,11 +151,18 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ProfileError(f"{file} cannot be a profile: {error}", where=file) from error
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than any file's
+        return False
+
+
 def _parent(file: Path, parent: str, chain: list[Path]) -> Path:
     """The file that ``extends`` means: beside the file first, then a shipped one; never the file itself."""
     stem = parent.removesuffix(".toml")
     candidates = [file.parent / f"{stem}.toml", SHIPPED / f"{stem}.toml"]
-    found = [candidate for candidate in candidates if candidate.is_file()]
+    found = [candidate for candidate in candidates if _is_file(candidate)]
     # A local profile may refine the shipped one of its own name.
     others = [candidate for candidate in found if candidate.resolve() != file.resolve()]
     if not found:
