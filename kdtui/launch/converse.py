@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 from kdtui.errors import Interrupted
 from kdtui.launch.command import cannot_start, engine_command, engine_environment, read_answer
+from kdtui.store.values import parse_json
 
 PATIENCE = 10.0
 """Seconds that a verb has to tidy up once it is given up: a call into a library returns before it is interrupted."""
@@ -138,7 +138,7 @@ def read_step(line: bytes) -> Step | None:
     if not line.startswith(b'{"progress"'):
         return None
     try:
-        told = json.loads(line)["progress"]
+        told = parse_json(line)["progress"]
         report = told.get("report")
         return Step(
             str(told["words"]),

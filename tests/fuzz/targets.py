@@ -98,7 +98,7 @@ def check(target: Target, data: bytes, folder: Path) -> None:
                 report(error)
             printed = stream.getvalue()
             assert len(printed) <= LONGEST, f"{len(printed)} characters: {printed[:300]}"
-            assert all(letter.isprintable() or letter == "\n" for letter in printed), repr(printed[:600])
+            assert all(letter.isprintable() or letter in "\n\t" for letter in printed), repr(printed[:600])
     assert time.process_time() - begun < SECONDS
 
 
