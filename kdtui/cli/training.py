@@ -320,7 +320,7 @@ def _carry_out(
 def _report_not_started(profiles: Sequence[Profile]) -> None:
     if profiles:
         say(f"not started: {', '.join(profile.name for profile in profiles)}")
-        say("  next: train them with another command; --keep-going goes on after a run that fails or is stopped")
+        say("  next: train them with another command; --keep-going continues after a run that fails or is stopped")
 
 
 def attend(store: RunStore, runs: Sequence[Run]) -> Exit:

@@ -171,7 +171,7 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
     done.append(state["epochs_done"])
     if total_epochs is not None:
         check_horizon(run.id, total_epochs, state["epochs_done"])
-    return f"goes on from {start.path.name}, after epoch {state['epochs_done']} (step {state['step']})"
+    return f"resumes from {start.path.name}, after epoch {state['epochs_done']} (step {state['step']})"
 
 
 def _classes(profile: Profile) -> tuple[str, ...]:

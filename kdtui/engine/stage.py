@@ -121,7 +121,7 @@ class Stage:
             raise EngineError(
                 f"stopped: no batch came for {seconds:.0f} s, so the ranks could not end at the same step",
                 where="training.workers",
-                hint=f"`kdtui resume {self.run.id}` goes on from the last checkpoint",
+                hint=f"`kdtui resume {self.run.id}` continues from the last checkpoint",
             )
 
 

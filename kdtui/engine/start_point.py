@@ -1,4 +1,4 @@
-"""Where a run goes on from: the newest of its own states that is whole, and the best weights that it may not lose."""
+"""Where a run resumes: the newest whole state of its own, and the best weights that it must not lose."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Best:
 
 
 def find_start(run: Run) -> StartPoint:
-    """The checkpoint that the next attempt of a run goes on from.
+    """The checkpoint that the next attempt of a run resumes from.
 
     ``last.pth`` if it is whole, else the newest epoch checkpoint that is. Every file is read to its end.
 
@@ -265,14 +265,14 @@ def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any
     Args:
         start: From :func:`find_start`.
         best: From :func:`find_best`.
-        state: The ``resume`` part of the checkpoint that it goes on from.
+        state: The ``resume`` part of the checkpoint that it resumes from.
     """
     warnings = []
     if start.passed_over and start.path is not None and state is not None:
         warnings.append(
             Warned(
                 "checkpoint-passed-over",
-                f"{'; '.join(start.passed_over)}: training goes on from {start.path.name}, after epoch "
+                f"{'; '.join(start.passed_over)}: training resumes from {start.path.name}, after epoch "
                 f"{state['epochs_done']} (step {state['step']})",
                 "what was trained after it is repeated",
             )

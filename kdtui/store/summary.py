@@ -102,7 +102,7 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
         since = "" if heard is None else f" {_span(heard)}"
         return f"host {host} silent{since}; it may still run there"
     if state is State.LOST:
-        return "its processes are gone without a last word"
+        return "the processes exited without reporting a result"
     return digest.detail
 
 

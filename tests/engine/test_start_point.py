@@ -129,7 +129,7 @@ def test_a_run_goes_on_from_its_newest_whole_epoch_checkpoint_and_says_so(run: R
     assert fit(run, attempt=2) == "finished"
     assert began_at(run) == 9
     (message,) = warned(run, "checkpoint-passed-over")
-    assert message == "last.pth is missing: training goes on from checkpoint_epoch_0003.pth, after epoch 3 (step 9)"
+    assert message == "last.pth is missing: training resumes from checkpoint_epoch_0003.pth, after epoch 3 (step 9)"
     assert run.best.read_bytes() == before
 
 

@@ -188,7 +188,7 @@ def test_another_users_processes_that_cannot_be_seen_are_judged_by_the_runs_lock
         monkeypatch.setattr(os, "geteuid", lambda: me + 1)
         assert look(run).state is State.RUNNING
     row = look(run)
-    assert (row.state, row.detail) == (State.LOST, "its processes are gone without a last word")
+    assert (row.state, row.detail) == (State.LOST, "the processes exited without reporting a result")
     run.beat_path.unlink()
     assert look(run).state is State.LOST
 

@@ -44,7 +44,7 @@ def test_the_last_column_says_when_or_why_not(rows: dict[str, RunSummary]) -> No
     assert (last["b0-t8"], last["b0-t16"]) == ("q#1", "q#2")
     assert last["b0-hot"] == "the loss is no longer a number"
     assert last["b0-wide"] == "rank 0 killed by SIGKILL"
-    assert last["b0-night"] == "its processes are gone without a last word"
+    assert last["b0-night"] == "the processes exited without reporting a result"
     assert last["b3-teacher"] == last["draft"] == "-"
 
 

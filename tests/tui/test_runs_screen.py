@@ -209,7 +209,7 @@ async def test_the_status_line_says_why_a_run_waits_or_failed(crowd: Scene) -> N
     wanted = {
         "b0-t16": "queued: waits for a cpu slot, number 2 in line",
         "b0-quiet": "running: silent 14 min",
-        "b0-night": "lost: its processes are gone without a last word",
+        "b0-night": "lost: the processes exited without reporting a result",
         "b0-wide": "failed: rank 0 killed by SIGKILL · next: `kdtui logs RUN` shows what it printed",
         "b0-hot": "failed: the loss is no longer a number · next: a lower learning rate",
         "b3-teacher": "20260821-143000-b3-teacher  #teacher",
