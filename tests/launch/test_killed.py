@@ -109,7 +109,7 @@ def test_the_state_is_true_after_each_kill(
             assert slot_is_held(store)
         else:
             assert row.state is State.LOST
-            assert "gone" in row.detail
+            assert "exited without reporting" in row.detail
     assert not slot_is_held(store)
     assert not is_locked(run.beat_path)
     no_event_is_lost(run)
