@@ -211,7 +211,11 @@ def _whole(batch: Any) -> Batch:
 def _death(workers: list[BaseProcess], *, wait_for_it: bool = False) -> EngineError | None:
     """What ended the first loading process that has ended; None while all of them are running."""
     if wait_for_it:
-        multiprocessing.connection.wait([worker.sentinel for worker in workers], _DYING)
+        ending = multiprocessing.connection.wait([worker.sentinel for worker in workers], _DYING)
+        for worker in workers:
+            if worker.sentinel in ending:
+                # A process closes its descriptors, the sentinel too, before its exit code can be read.
+                worker.join(_DYING)
     for worker in workers:
         worker.join(0)
         if worker.exitcode is not None:

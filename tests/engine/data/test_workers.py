@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from kdtui import events
 from kdtui.engine.__main__ import main
 from kdtui.engine.check import check
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset
-from kdtui.engine.data.loading import Waiting
+from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.protocol import Pixels
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
 from kdtui.engine.evaluate import StopAsked
@@ -87,6 +88,19 @@ def test_a_loading_process_that_dies_is_an_error_with_its_reason(number: int, re
     with pytest.raises(EngineError, match="a loading process ended") as caught:
         list(batches(Hurt(number)))
     assert reason in str(caught.value.found)
+
+
+def close_everything_and_end_later() -> None:
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    time.sleep(0.5)
+    os._exit(7)
+
+
+def test_a_loading_process_whose_descriptors_are_closed_and_that_still_ends_is_waited_for() -> None:
+    worker = multiprocessing.get_context("fork").Process(target=close_everything_and_end_later)
+    worker.start()
+    error = _death([worker], wait_for_it=True)
+    assert error is not None and error.found == "exit code 7"
 
 
 def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
