@@ -15,7 +15,7 @@ from kdtui.engine.precision import choose_channels_last, choose_precision, fabri
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.teacher import Hints, load_teacher, reordered
 from kdtui.engine.trial import check_scorable
-from kdtui.errors import EngineError
+from kdtui.errors import EngineError, StoreError
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically
 
@@ -41,7 +41,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
         "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or what was done about the order of the
-        classes.
+        classes, and why the answer could not be kept.
 
     Raises:
         CheckpointError: It is no usable checkpoint, knows other classes, or does not take images of the profile's size.
@@ -104,6 +104,11 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         "note": reordered(report, dataset.classes),
     }
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+        except (OSError, StoreError) as error:  # the scores took their time, and are printed all the same
+            reason = error.found if isinstance(error, StoreError) else error.strerror
+            lost = f"the scores are not kept in the run: {reason} ({out})"
+            answer["note"] = lost if answer["note"] is None else f"{answer['note']}\n{lost}"
     return answer

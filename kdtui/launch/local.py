@@ -29,6 +29,7 @@ from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
+from kdtui.store.writing import remedy
 
 HANDSHAKE = 30.0
 """Seconds within which a supervisor records itself; it needs about a tenth of one."""
@@ -182,6 +183,15 @@ def _kill(run: Run) -> None:
         try:
             lock = _lock(run)
         except LaunchError as error:
+            processes_of_it = (*ranks, *([record.identity] if record else ()))
+            if not isinstance(error.__cause__, BlockingIOError) and not any(map(lives, processes_of_it)):
+                # The lock that would show whether others are left cannot be had, nor can the end be written down.
+                raise LaunchError(
+                    "The processes of the run were killed, but its folder cannot be written",
+                    where=error.where,
+                    found=error.found,
+                    hint=f"`kdtui runs` shows it as lost until `kdtui resume {run.id}` continues it",
+                ) from error
             if time.monotonic() > deadline:
                 raise LaunchError(
                     f"Processes of the run still live {DYING:.0f} s after SIGKILL",
@@ -227,7 +237,9 @@ def _lock(run: Run) -> int:
     try:
         descriptor = open_file(run.beat_path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise LaunchError("The run folder cannot be written", where=run.beat_path, found=error.strerror) from error
+        raise LaunchError(
+            "The run folder cannot be written", where=run.beat_path, found=error.strerror, hint=remedy(error)
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -75,7 +75,10 @@ def resume(
         launcher.launch(run, total_epochs=total_epochs)
 
     if store.summary(run).state not in LIVE:
+        from kdtui.store.writable import check_run_writable
+
         check_program()
+        check_run_writable(run.path)
         check_places(run, now.profile, "resume", ("train", "val"), teacher=True)
         going = _checked(run, now, total_epochs)
     elif dry_run or sets:

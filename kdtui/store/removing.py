@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -12,7 +13,7 @@ from kdtui.errors import StoreError
 from kdtui.events import Failed
 from kdtui.store.names import printable
 from kdtui.store.run import Run, owner
-from kdtui.store.writing import EventLog
+from kdtui.store.writing import EventLog, remedy
 
 
 def check_removable(run: Run) -> None:
@@ -30,6 +31,14 @@ def check_removable(run: Run) -> None:
         )
 
     def refuse(folder: str) -> None:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            cause = OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise StoreError(
+                "The run cannot be removed; nothing was deleted",
+                where=printable(folder),
+                found=cause.strerror,
+                hint=remedy(cause),
+            )
         raise StoreError(
             "The run cannot be removed: one of its folders cannot be emptied; nothing was deleted",
             where=printable(folder),
@@ -61,7 +70,9 @@ def delete(run: Run, aside: Path) -> None:
     try:
         run.path.rename(aside)
     except OSError as error:
-        raise StoreError("The run could not be removed", where=run.path, found=error.strerror) from error
+        raise StoreError(
+            "The run could not be removed", where=run.path, found=error.strerror, hint=remedy(error)
+        ) from error
     try:
         for entry in sorted(aside.iterdir()):
             if entry.is_dir() and not entry.is_symlink():

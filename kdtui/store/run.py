@@ -21,7 +21,7 @@ from kdtui.store.records import (
     record_from_json,
 )
 from kdtui.store.values import MOST_BYTES, parse_json
-from kdtui.store.writing import EventLog, write_atomically
+from kdtui.store.writing import EventLog, remedy, write_atomically
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -173,7 +173,7 @@ class Run:
                 found=f"{error.strerror}; the folder belongs to {owner(self.path)}",
                 hint="ask that user to stop the run, or for write permission in its folder"
                 if isinstance(error, PermissionError)
-                else None,
+                else f"{remedy(error)}; or end it at once: `kdtui stop --kill {self.id}`",
             ) from error
 
     def clear_stop(self) -> None:

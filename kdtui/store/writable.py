@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from kdtui.errors import StoreError
+from kdtui.store.writing import remedy
 
 _BYTES = 64 * 1024
 """More than a file of a run has before it starts; a full disk or quota takes less."""
@@ -46,6 +47,23 @@ def check_writable(root: Path) -> None:
         for folder in reversed(made):
             with contextlib.suppress(OSError):  # meanwhile another process made a run there
                 folder.rmdir()
+
+
+def check_run_writable(folder: Path) -> None:
+    """Write a nameless file in a run folder, as a run that is resumed will write its own.
+
+    Raises:
+        StoreError: It cannot be done.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * _BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(
+            "the run folder cannot be written", where=folder, found=error.strerror, hint=remedy(error)
+        ) from error
 
 
 def not_writable(root: Path, error: OSError) -> StoreError:

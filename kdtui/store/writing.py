@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,17 @@ from kdtui.errors import StoreError
 from kdtui.events import Event, encode
 from kdtui.store.aside import aside
 from kdtui.store.reading import open_file
+
+
+def remedy(error: OSError) -> str:
+    """What lets the same command write the same file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space, then repeat the command"
+    if error.errno == errno.EFBIG:
+        return "raise this user's limit of file sizes (ulimit -f), then repeat the command"
+    if error.errno == errno.EROFS:
+        return "mount the disk for writing, then repeat the command"
+    return "give write permission for the folder, then repeat the command"
 
 
 def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
@@ -35,7 +47,7 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
             "A file could not be written; the former one is unchanged",
             where=path,
             found=error.strerror,
-            hint="free some space or mend the folder's permissions, then repeat the command",
+            hint=remedy(error),
         ) from error
 
 

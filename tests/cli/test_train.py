@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -190,6 +191,21 @@ def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> N
     summary = store.summary(store.find(run))
     assert (summary.state, summary.attempt, summary.epochs) == (State.FINISHED, 2, epochs)
     assert len(store.runs()) == 1
+
+
+def test_resume_on_a_full_disk_is_refused_before_anything_is_started(kdtui: Kdtui, trained: Trained) -> None:
+    run = trained("first")
+    before = sorted(run.path.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32 * 1024, limits[1]))
+    try:
+        refused = [kdtui("resume", "first", "--total-epochs", "9", *flag) for flag in ([], ["--dry-run"])]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for done in refused:
+        assert done.code == 3
+        assert "the run folder cannot be written" in done.err and "next: raise this user's limit" in done.err
+    assert sorted(run.path.rglob("*")) == before
 
 
 def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_so(

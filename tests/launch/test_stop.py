@@ -116,6 +116,24 @@ def test_stop_kill_ends_everything_and_says_so(
         reaches(store, run, State.FINISHED)
 
 
+def test_killed_in_a_folder_that_cannot_be_written_it_says_so_at_once(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    record = trains(store, run)
+    held = run.beat_path.rename(run.path / "held")
+    run.beat_path.mkdir()  # it cannot be opened to be locked, as no file of a read-only disk can
+    with pytest.raises(LaunchError, match="were killed, but its folder cannot be written") as caught:
+        launcher.stop(run, kill=True)
+    assert f"kdtui resume {run.id}" in str(caught.value.hint)
+    assert not any(map(lives, everyone(record).values()))
+    run.beat_path.rmdir()
+    held.rename(run.beat_path)
+    assert store.summary(run).state is State.LOST
+    (run.path / "script.json").write_text("{}")
+    launcher.launch(run)
+    reaches(store, run, State.FINISHED)
+
+
 def test_a_run_of_another_host_is_not_killed_from_here(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, FOREVER)
     launcher.launch(run)

@@ -15,8 +15,10 @@ import pytest
 from kdtui.errors import StoreError
 from kdtui.launch.plan import store_check
 from kdtui.profile import Profile
+from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from kdtui.store.writable import check_writable, not_writable
+from kdtui.store.writable import check_run_writable, check_writable, not_writable
+from kdtui.store.writing import remedy
 
 NOBODY = 65534
 
@@ -76,6 +78,52 @@ def test_a_file_in_place_of_the_store_is_named(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="the run store is no folder") as caught:
             check_writable(root)
         assert caught.value.where == str(file)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "mount the disk for writing"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EACCES, "write permission"),
+    ],
+)
+def test_each_reason_for_which_a_file_is_not_written_has_its_remedy(number: int, words: str) -> None:
+    assert words in remedy(OSError(number, os.strerror(number)))
+
+
+def test_a_run_folder_is_checked_by_writing_and_left_as_it_was(shared: Path) -> None:
+    if os.geteuid() == 0:  # the owner, to whom the mode means nothing
+        check_run_writable(shared)
+    with an_ordinary_user(), pytest.raises(StoreError, match="the run folder cannot be written") as caught:
+        check_run_writable(shared)
+    assert "write permission" in str(caught.value.hint)
+    assert list(shared.iterdir()) == []
+
+
+def test_a_run_on_a_read_only_disk_is_not_removed_and_the_disk_is_the_reason(
+    store: RunStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = list(os.statvfs(run.path))
+    status[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(status))
+    with pytest.raises(StoreError, match="nothing was deleted") as caught:
+        store.remove(run)
+    assert caught.value.found == "Read-only file system" and "mount the disk" in str(caught.value.hint)
+    assert run.profile_path.exists()
+
+
+def test_a_stop_that_cannot_be_asked_for_names_the_other_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(StoreError, match="stop file") as caught:
+        run.request_stop()
+    assert "mount the disk" in str(caught.value.hint) and f"kdtui stop --kill {run.id}" in str(caught.value.hint)
 
 
 def test_a_full_disk_and_a_read_only_one_are_named(tmp_path: Path) -> None:
