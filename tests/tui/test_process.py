@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,9 @@ import pytest
 from kdtui.events import Measured
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
-from kdtui.profile import Profile
+from kdtui.profile import Profile, Training
 from kdtui.store.run import Run
-from kdtui.store.state import LIVE
+from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.store.tail import Tail
 from tests.tui.terminal import Terminal
@@ -65,6 +66,60 @@ def quit_by_key(terminal: Terminal) -> None:
 
 def numbers(run: Run) -> list[tuple[int, dict[str, float | None]]]:
     return [(e.step, dict(e.scalars)) for e in Tail(run.events_path).read() if isinstance(e, Measured)]
+
+
+@pytest.mark.parametrize("end", [Terminal.kill, lost, quit_by_key])
+def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
+    store: RunStore, end: Callable[[Terminal], None]
+) -> None:
+    profile = Profile(name="held", training=Training(epochs=8))
+    undisturbed, run = store.create(profile), store.create(profile)
+    (undisturbed.path / "go").touch()
+    LocalLauncher(store).launch(undisturbed)
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for(lambda screen: "> · held" in screen)  # the newest is under the cursor
+        terminal.press("R", "enter")
+        terminal.wait_for(lambda screen: "launched again" in screen)
+        eventually(lambda: terminal.read(0.1) and store.summary(run).step is not None, "its first step")
+        assert store.summary(run).state is State.RUNNING
+        end(terminal)
+    (run.path / "go").touch()
+    eventually(lambda: store.summary(run).state not in LIVE, "its end")
+    assert store.summary(run).state is State.FINISHED
+    eventually(lambda: store.summary(undisturbed).state not in LIVE, "the other's end")
+    assert numbers(run) == numbers(undisturbed)
+
+
+def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunStore) -> None:
+    run = store.create(Profile(name="slower", training=Training(epochs=3)))
+    LocalLauncher(store).launch(run)
+    with Terminal(COCKPIT) as first:
+        first.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
+        first.kill()
+    with Terminal(COCKPIT) as second:
+        second.wait_for(lambda screen: "slower" in screen and "1▶" in screen)
+        second.press("x", "y")
+        second.wait_for("asked to stop")
+        second.wait_for("1■")
+        before = numbers(run)
+        second.press("R", "enter")
+        second.wait_for(lambda screen: "1▶" in screen or "1✓" in screen)  # a fast machine is through at once
+        second.press("q")
+        assert second.wait_end() == 0
+    assert numbers(run)[: len(before)] == before
+    assert json.loads(run.launch_path.read_text())["attempt"] == 2
+
+
+def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None:
+    store.create(Profile(name="somebody"))
+    with Terminal(COCKPIT) as terminal:
+        terminal.wait_for("somebody")
+        terminal.resize(60, 15)
+        assert "60x15" in terminal.wait_for("kdtui needs 80x24")
+        terminal.resize(100, 30)
+        terminal.wait_for("somebody")
+        terminal.press("q")
+        assert terminal.wait_end() == 0
 
 
 def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore) -> None:
