@@ -13,10 +13,11 @@ from kdtui.engine import checkpoint
 from kdtui.profile import Model
 
 NARROW = (8, 8, 8)
-MODEL = Model(encoder="resnet18", encoder_depth=3, decoder_channels=NARROW)
+ENCODER = "tu-lcnet_050"  # small, quickly built, and in the table that encoders are found in
+MODEL = Model(encoder=ENCODER, encoder_depth=3, decoder_channels=NARROW)
 
 
-def unet(encoder: str = "resnet18", **arguments: Any) -> nn.Module:
+def unet(encoder: str = ENCODER, **arguments: Any) -> nn.Module:
     """A small Unet, with every tensor made distinguishable from a newborn one."""
     return build("Unet", encoder, encoder_depth=3, decoder_channels=NARROW, **arguments)
 

@@ -191,6 +191,7 @@ def test_a_folder_with_pytorch_model_bin(tmp_path: Path) -> None:
         ("nope", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
     ],
+    ids=range(10),
 )
 def test_an_index_is_not_trusted(tmp_path: Path, index: Any, named: str) -> None:
     save_file(network(), tmp_path / "secret.safetensors")

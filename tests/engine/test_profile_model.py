@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -33,14 +35,15 @@ def test_counting_leaves_the_mode_alone() -> None:
 @pytest.mark.parametrize(
     ("encoder", "depth", "widths", "size"),
     [
-        ("resnet18", 5, None, (64, 96)),
+        pytest.param("resnet18", 5, None, (64, 96), marks=pytest.mark.slow),
         ("resnet18", 3, None, (64, 64)),
-        ("timm-efficientnet-b0", 5, NARROW, (96, 64)),
+        pytest.param("timm-efficientnet-b0", 5, NARROW, (96, 64), marks=pytest.mark.slow),
         ("timm-efficientnet-b0", 4, (64, 32, 16, 8), (80, 64)),
-        ("mobilenet_v2", 5, WIDE, (256, 256)),
-        ("vgg11", 5, None, (64, 64)),
-        ("tu-mobilenetv3_small_100", 5, NARROW, (96, 64)),
-        ("tu-mobilenetv3_small_100", 3, None, (64, 64)),
+        pytest.param("mobilenet_v2", 5, WIDE, (256, 256), marks=pytest.mark.slow),
+        pytest.param("vgg11", 5, None, (64, 64), marks=pytest.mark.slow),
+        pytest.param("tu-mobilenetv3_small_100", 5, NARROW, (96, 64), marks=pytest.mark.slow),
+        ("tu-mobilenetv3_small_050", 5, NARROW, (96, 64)),
+        ("tu-mobilenetv3_small_050", 3, None, (64, 64)),
         ("mit_b0", 5, None, (96, 160)),
     ],
 )
@@ -62,12 +65,20 @@ def test_every_encoder_stands_in_the_file() -> None:
     assert list(stored_lines()) == list(names())
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv4_conv_small"])
+@pytest.mark.parametrize("encoder", ["resnet18", pytest.param("tu-mobilenetv4_conv_small", marks=pytest.mark.slow)])
 def test_the_file_is_what_the_generator_writes(encoder: str) -> None:
     threads = torch.get_num_threads()
     line = lines_of([row_of(encoder)]).decode().splitlines()[1]
     torch.set_num_threads(threads)
     assert line == stored_lines()[encoder]
+
+
+def test_the_generator_writes_the_depths_of_timms_encoders_too() -> None:
+    threads = torch.get_num_threads()
+    row = row_of("tu-lcnet_050", depths=[3])
+    torch.set_num_threads(threads)
+    stored = json.loads(stored_lines()["tu-lcnet_050"])
+    assert row == stored | {"depths": {"3": stored["depths"]["3"]}}
 
 
 @pytest.mark.slow

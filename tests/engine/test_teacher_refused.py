@@ -11,7 +11,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.teacher import inspect, load_teacher
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import Teacher
-from tests.engine.networks import build, own_payload, unet
+from tests.engine.networks import ENCODER, build, own_payload, unet
 
 
 def refusal(path: Path, **arguments: Any) -> TeacherError:
@@ -49,7 +49,7 @@ def test_other_input_channels_are_told_by_inspect_and_refused_as_a_teacher(tmp_p
     original = unet(in_channels=4)
     torch.save(original.state_dict(), tmp_path / "a.pth")
     report = inspect(tmp_path / "a.pth")
-    assert (report.in_channels, report.encoder) == (4, "resnet18")
+    assert (report.in_channels, report.encoder) == (4, ENCODER)
     assert report.parameters == sum(parameter.numel() for parameter in original.parameters())
     assert report.parameters_used < report.parameters
     assert "4 input channels" in str(refusal(tmp_path / "a.pth").found)
@@ -67,21 +67,21 @@ def test_missing_unexpected_and_mismatched_keys_are_named(tmp_path: Path, networ
     headless = {key: value for key, value in state.items() if not key.startswith("segmentation_head")}
     torch.save(headless, tmp_path / "head.pth")
     assert "segmentation_head.0.weight is missing" in str(refusal(tmp_path / "head.pth").found)
-    no_stem = {key: value for key, value in state.items() if key != "encoder.layer1.0.bn1.weight"}
+    no_stem = {key: value for key, value in state.items() if key != "encoder.model.bn1.weight"}
     torch.save(no_stem, tmp_path / "encoder.pth")
     error = refusal(tmp_path / "encoder.pth")
-    assert "not in the table" in error.what and "--encoder resnet18" in str(error.hint)
-    error = refusal(tmp_path / "encoder.pth", teacher=Teacher(encoder="resnet18"))
-    assert "1 missing: encoder.layer1.0.bn1.weight" in str(error.found)
+    assert "not in the table" in error.what and f"--encoder {ENCODER}" in str(error.hint)
+    error = refusal(tmp_path / "encoder.pth", teacher=Teacher(encoder=ENCODER))
+    assert "1 missing: encoder.model.bn1.weight" in str(error.found)
 
 
 def test_tensors_of_the_wrong_rank_are_no_crash(tmp_path: Path) -> None:
-    state = build("FPN", "resnet18").state_dict()
+    state = build("FPN", ENCODER).state_dict()
     for key in (
         "decoder.p5.weight",
         "decoder.p3.skip_conv.weight",
         "segmentation_head.0.weight",
-        "encoder.conv1.weight",
+        "encoder.model.conv_stem.weight",
     ):
         torch.save(state | {key: torch.tensor(1.0)}, tmp_path / "flat.pth")
         refusal(tmp_path / "flat.pth")
@@ -91,19 +91,19 @@ def test_tensors_of_the_wrong_rank_are_no_crash(tmp_path: Path) -> None:
 
 def test_our_own_incomplete_file_names_what_is_missing(tmp_path: Path, network: nn.Module) -> None:
     payload = own_payload(network)
-    del payload["student"]["encoder.layer1.0.bn1.weight"]
+    del payload["student"]["encoder.model.bn1.weight"]
     checkpoint.save(tmp_path / "a.pth", payload)
-    assert "1 missing: encoder.layer1.0.bn1.weight" in str(refusal(tmp_path / "a.pth").found)
+    assert "1 missing: encoder.model.bn1.weight" in str(refusal(tmp_path / "a.pth").found)
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ({"encoder": "resnet34"}, "resnet18"),
+        ({"encoder": "resnet34"}, ENCODER),
         ({"encoder": "resnet81"}, "resnet18"),
         ({"architecture": "FPN"}, "Unet"),
         ({"architecture": "Unett"}, "Unet"),
-        ({"encoder": "tu-no_such_model"}, "resnet18"),
+        ({"encoder": "tu-no_such_model"}, ENCODER),
     ],
 )
 def test_what_the_user_says_must_fit_too(bare: Path, words: dict[str, str], named: str) -> None:
