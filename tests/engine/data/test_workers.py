@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,12 +104,26 @@ def test_a_loading_process_whose_descriptors_are_closed_and_that_still_ends_is_w
     assert error is not None and error.found == "exit code 7"
 
 
+_before: set[BaseProcess] = set()
+
+
+@pytest.fixture(autouse=True)
+def children_of_earlier_tests() -> None:
+    """Loading processes of an earlier test end with its loader, which may wait for the garbage collector."""
+    _before.clear()
+    _before.update(multiprocessing.active_children())
+
+
+def new_children() -> list[BaseProcess]:
+    return [child for child in multiprocessing.active_children() if child not in _before]
+
+
 def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
     waits: list[float] = []
     with pytest.raises(EngineError, match="no batch came"):
         list(batches(Hurt(signal.SIGSTOP), waiting=waits.append, patience=2))
     assert waits == [1, 2]
-    assert multiprocessing.active_children() == []
+    assert new_children() == []
 
 
 def test_a_stop_is_heard_while_a_batch_is_waited_for() -> None:
@@ -117,7 +132,7 @@ def test_a_stop_is_heard_while_a_batch_is_waited_for() -> None:
 
     with pytest.raises(StopAsked):
         list(batches(Hurt(signal.SIGSTOP), waiting=stop))
-    assert multiprocessing.active_children() == []
+    assert new_children() == []
 
 
 def test_other_failures_of_torch_are_not_about_shared_memory() -> None:
@@ -135,7 +150,7 @@ class StoppedWhileItWaits(Run):
     suspended = False
 
     def stop_requested(self) -> bool:
-        asked, children = self.suspended, multiprocessing.active_children()
+        asked, children = self.suspended, new_children()
         for child in children:
             assert child.pid is not None
             os.kill(child.pid, signal.SIGSTOP)
@@ -148,7 +163,7 @@ def test_a_run_that_waits_for_its_loading_processes_can_be_stopped(tmp_path: Pat
     assert fit(StoppedWhileItWaits(run.path)) == "stopped"
     assert isinstance(events_of(run)[-1], events.Stopped)
     assert run.last.exists()
-    assert multiprocessing.active_children() == []
+    assert new_children() == []
 
 
 def test_a_run_whose_loading_process_dies_fails_with_the_reason(
