@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 import re
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 BACKGROUND: RGB = (127, 127, 127)
 _LEVELS = (0.23, 0.16)
 """Relative luminance of neighbouring classes: 3 or more of contrast to a dark and to a light ground, WCAG 1.4.11."""
+
+_VISIBLE = 3.0
+_STEPS = 32
 
 
 def class_colours(own: Sequence[str]) -> list[RGB]:
@@ -64,6 +68,17 @@ def contrast(one: RGB, other: RGB) -> float:
     """Contrast of two colours, from 1 to 21: https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+@functools.lru_cache(maxsize=1024)
+def visible(colour: RGB, ground: RGB) -> RGB:
+    """The colour, lighter or darker as far as needed for a contrast of 3 to the ground, WCAG 1.4.11."""
+    end = 255 if contrast((255, 255, 255), ground) > contrast((0, 0, 0), ground) else 0
+    for share in range(_STEPS + 1):
+        red, green, blue = (round(part + (end - part) * share / _STEPS) for part in colour)
+        if contrast((red, green, blue), ground) >= _VISIBLE:
+            break
+    return red, green, blue
 
 
 def _of_luminance(hue: float, wanted: float) -> RGB:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdtui.palette import COLOUR, class_colours, contrast, hexadecimal, parse
+from kdtui.palette import COLOUR, class_colours, contrast, hexadecimal, parse, visible
 
 
 @pytest.mark.parametrize("count", [2, 3, 11, 21, 150])
@@ -21,3 +21,12 @@ def test_a_colour_of_ones_own_is_taken_as_it_is() -> None:
     colours = class_colours(["#804080", "", "#FFffFF"])
     assert (colours[0], colours[2]) == ((128, 64, 128), (255, 255, 255))
     assert all(COLOUR.fullmatch(hexadecimal(colour)) and parse(hexadecimal(colour)) == colour for colour in colours)
+
+
+@pytest.mark.parametrize("ground", ["#121212", "#1e1e1e", "#f4f4f4", "#ebebeb"])
+def test_a_colour_of_ones_own_is_seen_on_every_ground_and_changed_no_further(ground: str) -> None:
+    for colour in ("#000000", "#ffffff", "#000080", "#ffff00", "#804080", "#7f7f7f"):
+        shown = visible(parse(colour), parse(ground))
+        assert contrast(shown, parse(ground)) >= 3.0
+        if contrast(parse(colour), parse(ground)) >= 3.0:
+            assert shown == parse(colour)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdtui.cli.console import next_step
-from kdtui.store.checkpoint_files import disk_usage
+from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
+from kdtui.store.names import printable
 from kdtui.store.run import Run
 from kdtui.wording import mebibytes, number, percent, span
 
@@ -111,7 +112,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
             teacher += f", mIoU {run.teacher_miou:.4f}"
         if run.teacher_parameters is not None:
             teacher += f", {run.teacher_parameters:,} parameters"
-    kept = disk_usage(Run(run.path))
+    listed = [f"{printable(name)} {mebibytes(size)}" for name, size in checkpoint_sizes(Run(run.path)).items()]
     lines = [
         ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
         ("next", run.hint and next_step(run.hint)),
@@ -131,7 +132,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("seed", None if run.seed is None else str(run.seed)),
         ("tags", ", ".join(run.tags) or None),
         ("notes", run.notes or None),
-        ("checkpoints", mebibytes(kept) if kept else None),
+        ("checkpoints", f"{mebibytes(disk_usage(Run(run.path)))} on disk: {', '.join(listed)}" if listed else None),
         ("folder", str(run.path)),
     ]
     return [(label, text) for label, text in lines if text is not None]

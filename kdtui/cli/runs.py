@@ -55,13 +55,14 @@ def list_runs(
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Show one run: its state, scores, student, teacher, and with --json its resolved profile."""
     from kdtui.cli.rows import run_json
-    from kdtui.store.checkpoint_files import disk_usage
+    from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 
     store = open_store(runs_dir)
     found = store.find(run)
     summary = store.summary(found)
     if as_json:
-        emit({**run_json(summary), "checkpoint_bytes": disk_usage(found), "profile": found.profile_table()})
+        sizes = {"checkpoint_bytes": disk_usage(found), "checkpoints": checkpoint_sizes(found)}
+        emit({**run_json(summary), **sizes, "profile": found.profile_table()})
         return
     print_run(summary)
 

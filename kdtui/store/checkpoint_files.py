@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 import zlib
@@ -52,12 +53,22 @@ def _zip_damage(archive: zipfile.ZipFile) -> str | None:
 
 def disk_usage(run: Run) -> int:
     """Bytes of the checkpoints of a run; a file with several names counts once."""
-    sizes: dict[tuple[int, int], int] = {}
+    files = _files(run).values()
+    return sum({(status.st_dev, status.st_ino): status.st_size for status in files}.values())
+
+
+def checkpoint_sizes(run: Run) -> dict[str, int]:
+    """Bytes of each checkpoint of a run by its name."""
+    return {name: status.st_size for name, status in sorted(_files(run).items())}
+
+
+def _files(run: Run) -> dict[str, os.stat_result]:
+    found: dict[str, os.stat_result] = {}
     try:
         for path in run.checkpoints.iterdir():
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and path.suffix == ".pth":
-                sizes[status.st_dev, status.st_ino] = status.st_size
+                found[path.name] = status
     except OSError:  # never trained, being removed, or a folder that nobody may enter
-        return sum(sizes.values())
-    return sum(sizes.values())
+        return found
+    return found

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdtui.events import Failed, Started
+from kdtui.palette import COLOUR
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.values import is_number
-from kdtui.wording import moment, number, percent, span
+from kdtui.wording import mebibytes, moment, number, percent, span
 
 Span = tuple[str, str]
 TextLine = tuple[Span, ...]
@@ -208,6 +209,22 @@ def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, floa
     table = started.teacher.get("iou") if started is not None and started.teacher is not None else None
     theirs = table if isinstance(table, dict) else {}
     return [(name, _share(value), _share(theirs.get(name))) for name, value in own.items()]
+
+
+def checkpoints(sizes: Mapping[str, int], disk_bytes: int) -> list[TextLine]:
+    """The size of each checkpoint, and of all on the disk, where a file with two names takes its room once."""
+    lines: list[TextLine] = [((f"{mebibytes(size):>11} ", ""), (name, "muted")) for name, size in sizes.items()]
+    return [*lines, ((f"{mebibytes(disk_bytes):>11} ", "strong"), ("on disk", "muted"))] if lines else []
+
+
+def bar_colours(classes: int, history: History | None) -> list[str]:
+    """``#rrggbb`` of each class as the run says it; empty texts where it does not, or not for so many classes."""
+    started = history.started if history is not None else None
+    written = started.student.get("class_colours") if started is not None else None
+    colours = [each for each in written if isinstance(each, str)] if isinstance(written, list) else []
+    if len(colours) != classes or not all(map(COLOUR.fullmatch, colours)):
+        return [""] * classes
+    return colours
 
 
 def _share(value: Any) -> float | None:

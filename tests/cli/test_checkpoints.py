@@ -168,5 +168,10 @@ def test_doctor_shows_the_size_of_checkpoints_and_what_killed_processes_left(kdt
     told = kdtui("doctor").out
     assert "1 file or folder (2.0 MiB) left by killed processes" in told
     assert left.name in told
-    assert re.search(r"checkpoints +3\.0 MiB", kdtui("show", "a").out)
-    assert kdtui("show", "a", "--json").json["checkpoint_bytes"] >= 3 * 2**20
+    other = run.checkpoints / "checkpoint_epoch_0001.pth"
+    other.hardlink_to(run.last)
+    listed = r"checkpoints +3\.0 MiB on disk: best_model.pth 0\.0 MiB, checkpoint_epoch_0001\.pth 3\.0 MiB, last\.pth"
+    assert re.search(listed, kdtui("show", "a").out)
+    shown = kdtui("show", "a", "--json").json
+    assert shown["checkpoints"] == {path.name: path.stat().st_size for path in (run.best, other, run.last)}
+    assert shown["checkpoint_bytes"] == run.best.stat().st_size + 3 * 2**20

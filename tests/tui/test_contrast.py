@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.color import Color
 from textual.pilot import Pilot
 from textual.theme import Theme
 
 from kdtui.tui.colours import curve_colour
 from kdtui.tui.themes import THEMES
+from kdtui.tui.widgets.bars import Bar, Bars
 from tests.tui.contrast import READABLE, contrast, texts
 from tests.tui.scenes import Scene, cockpit, settled, shows, until
 
@@ -26,6 +28,30 @@ def test_every_curve_can_be_told_from_its_ground(theme: Theme) -> None:
         colour = Color.parse(curve_colour(index, dark=theme.dark))
         for ground in ("background", "surface"):
             assert contrast(colour, Color.parse(theme.to_color_system().generate()[ground])) >= READABLE
+
+
+class _Bars(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Bars("IoU")
+
+
+async def test_every_bar_in_a_colour_of_its_own_is_seen() -> None:
+    app = _Bars()
+    own = ("#000000", "#ffffff", "#000080", "#ffff00", "")
+    async with app.run_test(size=(40, 12)) as pilot:
+        bars = app.query_one(Bars)
+        for theme in THEMES.values():
+            app.register_theme(theme)
+            app.theme = theme.name
+            bars.show([Bar(f"{theme.name} {colour}", 0.5, colour=colour) for colour in own])
+            await pilot.pause()
+            shown = []
+            for row in range(1, len(own) + 1):
+                style = next(part.style for part in bars.render_line(row) if "█" in part.text)
+                assert style is not None and style.color is not None and style.bgcolor is not None
+                shown.append(Color.from_rich_color(style.color))
+                assert contrast(shown[-1], Color.from_rich_color(style.bgcolor)) >= 3.0
+            assert len(set(shown)) == len(own)
 
 
 @pytest.mark.parametrize("theme", ["kdtui-dark", "kdtui-light"])

@@ -156,6 +156,28 @@ def test_classes_keep_their_order_and_their_gaps() -> None:
     assert panels.class_bars(ROW, History([huge, validated(10, **{"iou.person": 0.5})])) == [("person", 0.5, None)]
 
 
+def test_bars_have_the_colours_of_the_run_where_it_says_one_for_each_class() -> None:
+    def colours(written: object, classes: int = 2) -> list[str]:
+        student = {**started().student, "class_colours": written}
+        return panels.bar_colours(classes, History([replace(started(), student=student)]))
+
+    own = ["#804080", "#00ff00"]
+    assert colours(own) == own
+    for other in (None, own[:1], [*own, "#000000"], ["#804080", 7], ["red", "#00ff00"], "#804080"):
+        assert colours(other) == ["", ""]
+    assert panels.bar_colours(1, None) == [""]
+
+
+def test_checkpoints_are_listed_with_their_sizes_and_the_room_of_all() -> None:
+    sizes = {"best_model.pth": 2**20, "last.pth": 3 * 2**20}
+    assert text(panels.checkpoints(sizes, 3 * 2**20)).split("\n") == [
+        "    1.0 MiB best_model.pth",
+        "    3.0 MiB last.pth",
+        "    3.0 MiB on disk",
+    ]
+    assert panels.checkpoints({}, 0) == []
+
+
 def test_a_failure_is_told_whole_with_the_next_command() -> None:
     history = History([started(), Failed("DataError", "no masks\n  where: /data\n  found: 0", "`kdtui logs RUN`")])
     row = replace(ROW, state=State.FAILED, error="DataError", hint="`kdtui logs RUN`", detail="no masks where: /data")

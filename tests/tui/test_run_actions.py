@@ -13,6 +13,7 @@ from textual.widgets import Input
 from kdtui.errors import UsageError
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
+from kdtui.profile import Profile, dump
 from kdtui.store.identity import hostname
 from kdtui.store.records import Notes
 from kdtui.store.state import LIVE, State
@@ -191,6 +192,32 @@ def engine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     for run in store.runs():
         if store.summary(run).state in LIVE:
             LocalLauncher(store).stop(run, kill=True)
+
+
+async def test_resume_takes_the_place_of_moved_data_beside_the_horizon(
+    scene: Scene, engine: RunStore, tmp_path: Path
+) -> None:
+    data = tmp_path / "my data"
+    data.mkdir()
+    run = scene.never_launched("slow", horizon=3)
+    places = {"kind": "folder", "root": str(data), "augmentation": "light"}
+    run.profile_path.write_bytes(dump(Profile.model_validate({**run.profile_table(), "data": places})))
+    moved = data.rename(tmp_path / "else where")
+    app = cockpit(engine)
+    async with app.run_test(size=(400, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("R", "enter")
+        await shows(pilot, "the run's data are not where the run says", "--set data.root=FOLDER")
+        assert run.launch_record() is None
+        await pilot.press("R")
+        await shows(pilot, "Resume slow up to which epoch?", "--set data.root=FOLDER")
+        await write(pilot, f"600 'data.root={moved}'")
+        await pilot.press("enter")
+        await shows(pilot, "slow: launched again", f"--total-epochs 600 --set 'data.root={moved}' --detach")
+        await shows(pilot, "▶ slow", "/600")
+        assert run.overrides() == {"data": {"root": str(moved)}}
+        await pilot.press("x", "y")
+        await shows(pilot, "■ slow")
 
 
 async def test_resume_launches_and_quitting_leaves_it_alone(scene: Scene, engine: RunStore) -> None:

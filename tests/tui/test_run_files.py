@@ -55,6 +55,7 @@ def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene:
     assert files.student.macs == cost("timm-efficientnet-b0").macs
     assert files.teacher is not None and files.teacher.macs == cost("timm-efficientnet-b3").macs
     assert files.teacher.checkpoint == len(b"weights") and files.comparable
+    assert files.checkpoints == {"best_model.pth": len(b"weights")} and files.disk_bytes == len(b"weights")
     assert files.trouble == "" and files.text.startswith("name = ")
 
 

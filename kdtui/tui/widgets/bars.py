@@ -11,6 +11,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kdtui.palette import hexadecimal, parse, visible
 from kdtui.tui.widgets.line import cut
 from kdtui.wording import clean, number, width
 
@@ -26,11 +27,13 @@ class Bar:
         label: What it measures; foreign text is fine.
         value: In [0, 1]; None where there is none.
         mark: Another value on the same scale, such as the teacher's.
+        colour: Its own as ``#rrggbb``, shown lighter or darker where it could not be seen; empty for the theme's.
     """
 
     label: str
     value: float | None
     mark: float | None = None
+    colour: str = ""
 
 
 class Bars(Widget):
@@ -92,7 +95,7 @@ class Bars(Widget):
 
     def _bar(self, bar: Bar, room: int) -> list[Segment]:
         base = self.rich_style
-        filled = base + self._colour("primary")
+        filled = base + (self._visible(bar.colour) if bar.colour else self._colour("primary"))
         text = filled_cells(bar.value, room)
         if bar.mark is None:
             return [Segment(text, filled)]
@@ -100,6 +103,11 @@ class Bars(Widget):
         # Within the bar the mark is cut out of it, beyond it stands by itself: visible without colours.
         style = base + Style(reverse=True) if text[at] == "█" else base
         return [Segment(text[:at], filled), Segment("│", style), Segment(text[at + 1 :], filled)]
+
+    def _visible(self, colour: str) -> Style:
+        """A colour that a person or a run chose, on the ground of this widget."""
+        ground = self.background_colors[1]
+        return Style(color=hexadecimal(visible(parse(colour), (ground.r, ground.g, ground.b))))
 
     def _colour(self, name: str, *, bold: bool = False) -> Style:
         colour = self.app.theme_variables.get(name, "")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kdtui.errors import StoreError, UsageError
 from kdtui.launch.choices import owner
+from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.reading import read_file
 from kdtui.store.run import Run
 from kdtui.tui.compression import Measured, Size, read_measured
@@ -44,6 +45,7 @@ class RunFiles:
         teacher: None for a run without one.
         comparable: Whether both checkpoints were written by kdtui.
         measured: What ``kdtui measure`` found.
+        checkpoints: Bytes of each checkpoint by its name, and ``disk_bytes`` of all of them on the disk.
     """
 
     profile: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class RunFiles:
     teacher: Size | None = None
     comparable: bool = False
     measured: Measured = field(default_factory=Measured)
+    checkpoints: Mapping[str, int] = field(default_factory=dict)
+    disk_bytes: int = 0
 
 
 def read_files(run: Run, known: Known) -> RunFiles:
@@ -64,8 +68,17 @@ def read_files(run: Run, known: Known) -> RunFiles:
         macs=_macs(_table(profile, "student"), known.parameters, profile),
         checkpoint=_bytes(run.best) or _bytes(run.last),
     )
+    files = RunFiles(
+        profile,
+        text,
+        trouble,
+        student,
+        measured=measured,
+        checkpoints=checkpoint_sizes(run),
+        disk_bytes=disk_usage(run),
+    )
     if known.checkpoint is None:
-        return RunFiles(profile, text, trouble, student, measured=measured)
+        return files
     path = Path(known.checkpoint)
     taught_by = owner(path)
     network = _network(taught_by, known.teacher)
@@ -74,7 +87,7 @@ def read_files(run: Run, known: Known) -> RunFiles:
         macs=_macs(network, known.teacher_parameters, profile) if known.teacher_parameters is not None else None,
         checkpoint=_bytes(path / "model.safetensors") or _bytes(path),
     )
-    return RunFiles(profile, text, trouble, student, teacher, taught_by is not None, measured)
+    return replace(files, teacher=teacher, comparable=taught_by is not None)
 
 
 def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:

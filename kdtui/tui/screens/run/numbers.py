@@ -48,6 +48,7 @@ class Numbers(VerticalScroll):
                 yield Panel("Schedule", id="rates")
                 yield Panel("Speed", id="speed")
                 yield Panel("Attempts", id="attempts", wraps=True)
+                yield Panel("Checkpoints", id="checkpoint-sizes")
 
     def show(self, row: RunSummary, history: History | None, files: RunFiles | None) -> None:
         """Show what is known now."""
@@ -61,10 +62,15 @@ class Numbers(VerticalScroll):
             "compression": _compression(row, files, self._room),
             "measured-how": compression.remarks(None if files is None else files.measured),
             "remarks": panels.remarks(row, history),
+            "checkpoint-sizes": [] if files is None else panels.checkpoints(files.checkpoints, files.disk_bytes),
         }
         for name, text in lines.items():
             self.query_one(f"#{name}", Panel).show(text)
-        self.query_one(Bars).show([Bar(*values) for values in panels.class_bars(row, history)])
+        classes = panels.class_bars(row, history)
+        colours = panels.bar_colours(len(classes), history)
+        self.query_one(Bars).show(
+            [Bar(*values, colour=colour) for values, colour in zip(classes, colours, strict=True)]
+        )
 
     @property
     def _room(self) -> int:
