@@ -46,9 +46,12 @@ LearningRate = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training.", show_default=False)]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run.", show_default=False)]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag for the run; repeatable.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the run's id and return; it goes on by itself.")]
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="Print the id of each run and return at once; the run continues in the background."),
+]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Start the next profile even when a run fails or is stopped.")
+    bool, typer.Option("--keep-going", help="Train the remaining profiles even if a run fails or is stopped.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 TotalEpochs = Annotated[
