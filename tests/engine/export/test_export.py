@@ -127,7 +127,7 @@ def test_bytes_in_and_classes_out(source: Source, tmp_path: Path) -> None:
     assert (answer == logits(source, images).argmax(dim=1).numpy()).mean() > 0.999
 
 
-@pytest.mark.parametrize("contents", ["softmax", "argmax"])
+@pytest.mark.parametrize("contents", [pytest.param("softmax", marks=pytest.mark.slow), "argmax"])
 def test_the_dynamo_exporter_writes_every_contents(source: Source, tmp_path: Path, contents: str) -> None:
     """Not one of its own names for what is inside the graph may be that of an output."""
     simple = replace(source, network=nn.Conv2d(3, 4, 3, padding=1).eval())
