@@ -18,11 +18,10 @@ from kdtui.launch.command import ask as ask_the_engine
 from kdtui.launch.measuring import measure as measure_runs
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
-from kdtui.tui.deeds import Deeds
+from kdtui.tui.cockpit import Cockpit, Measuring
 from kdtui.tui.header import header_parts, time_of_day
 from kdtui.tui.keys import bindings
 from kdtui.tui.machine import Machine
-from kdtui.tui.measuring import Measuring
 from kdtui.tui.messages import (
     HistoryBroken,
     HistoryDropped,
@@ -47,7 +46,7 @@ SAID = 10.0
 """Seconds for which the status line says what was done."""
 
 
-class KdtuiApp(Deeds):
+class KdtuiApp(Cockpit):
     """The cockpit over one run store.
 
     Args:

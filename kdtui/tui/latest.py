@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Do(Protocol):
-    """Does work in a thread and hands on what it gave, as :meth:`kdtui.tui.app.KdtuiApp.do`."""
+    """Does work in a thread and hands on what it gave, as :meth:`kdtui.tui.cockpit.Cockpit.do`."""
 
     def __call__(
         self, work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callable[[KdtuiError], None] | None

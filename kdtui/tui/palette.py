@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.fuzzy import Matcher
 from textual.markup import escape
 
+from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.keys import Key, keys_of
 from kdtui.wording import clean
-
-if TYPE_CHECKING:
-    from kdtui.tui.app import KdtuiApp
 
 _RUNS = 300
 """Runs that a search offers at most; a filter finds the others."""
@@ -49,7 +47,7 @@ class Everything(Provider):
             score = _named(key, query) or matcher.match(key.help)
             if score > 0:
                 yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_twin(key))
-        app = cast("KdtuiApp", self.app)
+        app = cast(Cockpit, self.app)
         offered = 0
         for index, run_id in enumerate(app.board.order):
             if index % _PIECE == _PIECE - 1:

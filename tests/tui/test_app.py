@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from kdtui.errors import LaunchError
 from kdtui.store.state import State
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.deeds import twin
+from kdtui.tui.cockpit import twin
 from kdtui.tui.keys import KEYS, SCOPES
 from kdtui.tui.screens.help import HelpScreen
 from kdtui.tui.screens.runs import RunsScreen

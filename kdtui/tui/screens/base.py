@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
+from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.keys import bar
 from kdtui.tui.narrow import NarrowCompositor
 from kdtui.tui.widgets.line import KeyBar, Line, Part
-
-if TYPE_CHECKING:
-    from kdtui.tui.app import KdtuiApp
 
 
 class CockpitScreen(Screen[None]):
@@ -31,9 +29,9 @@ class CockpitScreen(Screen[None]):
         self._compositor = NarrowCompositor()
 
     @property
-    def cockpit(self) -> KdtuiApp:
+    def cockpit(self) -> Cockpit:
         """The app, with what it offers to screens."""
-        return cast("KdtuiApp", self.app)
+        return cast(Cockpit, self.app)
 
     @property
     def ready(self) -> bool:

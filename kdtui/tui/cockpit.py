@@ -1,38 +1,83 @@
-"""What is done on a person's behalf: runs stopped, resumed and removed, texts copied; all of it in threads."""
+"""The app as screens see it: what they may ask for, actions on runs in threads, and the one measurement at a time."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from textual.app import App
+from textual.worker import Worker, get_current_worker
 
-from kdtui.errors import KdtuiError, LaunchError
+from kdtui.errors import Interrupted, KdtuiError, LaunchError
+from kdtui.launch.converse import Step
+from kdtui.measurement import MeasureOptions
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
+from kdtui.tui.preferences import Preferences
 from kdtui.tui.watch import Watch
 
 T = TypeVar("T")
+_TOLD = 0.2
+"""Seconds between two counts that are told; other words are told at once."""
 
 
-class Deeds(App[None]):
-    """An app that stops, resumes, removes and copies; how it looks is the subclass's.
+class Cockpit(App[None]):
+    """What screens may ask of the app: texts in the status line, other screens, and actions on runs.
+
+    How the app looks, and how it watches the store, is the subclass's.
 
     Attributes:
         store: The runs.
-        board: What is known of them.
+        board: The state of all runs.
         watcher: Told to look at once at what was changed.
+        ask: Asks a verb of the engine, as :func:`kdtui.launch.command.ask`.
+        preferences: The user's choices.
+        said: Text, command and kind of what the status line says.
+        measuring: The measurement that runs.
     """
 
     store: RunStore
     board: Board
     watcher: Watch
+    ask: Callable[..., dict[str, Any]]
+    preferences: Preferences
+    said: tuple[str, str, bool]
+    measuring: Measuring
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
-        """Put a sentence into the status line for a while, with the command line's way to do the same."""
+        """Show a message in the status line for a while, with the command that does the same."""
+        raise NotImplementedError
+
+    def show_header(self) -> None:
+        """Write the header of the screens that can be seen."""
+        raise NotImplementedError
+
+    def prefer(self, **choices: Any) -> None:
+        """Keep choices, fields of :class:`Preferences`, for the next start."""
+        raise NotImplementedError
+
+    def open_run(self, run_id: str) -> None:
+        """Show one run."""
+        raise NotImplementedError
+
+    def new_run(self, clone: str | None = None) -> None:
+        """Show the form of a new run, or of one like ``clone``."""
+        raise NotImplementedError
+
+    def compare(self, ids: Collection[str]) -> None:
+        """Show runs beside each other."""
+        raise NotImplementedError
+
+    def export_runs(self, ids: Collection[str]) -> None:
+        """Show the export of these runs; of none, for a checkpoint by its path."""
+        raise NotImplementedError
+
+    def measured(self, ids: Collection[str]) -> None:
+        """Runs were measured: screens show the new measurements."""
         raise NotImplementedError
 
     def do(
@@ -156,6 +201,98 @@ class Deeds(App[None]):
 
         file = self.store.root / ".cache" / "copied.txt"
         self.do(lambda: copy(to_terminal, text, file), lambda where: self.say(f"{what}: {where}"))
+
+
+class Measuring:
+    """What the key that measures starts and gives up, whatever screen is in front.
+
+    Quitting gives it up too: workers of the app are cancelled then, and the engine's process is told.
+
+    Args:
+        app: Says how far it is, and tells its screens when runs were measured.
+        measure: As :func:`kdtui.launch.measuring.measure`.
+
+    Attributes:
+        ids: The runs that are being measured; empty when none is.
+        words: How far it is, for the status line; empty when nothing is measured.
+    """
+
+    def __init__(self, app: Cockpit, measure: Callable[..., dict[str, Any]]) -> None:
+        self._app = app
+        self._measure = measure
+        self._worker: Worker[None] | None = None
+        self.ids: tuple[str, ...] = ()
+        self.words = ""
+
+    @property
+    def twin(self) -> str:
+        """The command line that does the same."""
+        return shlex.join(["kdtui", "measure", *self.ids])
+
+    @property
+    def who(self) -> str:
+        """The run, or how many."""
+        return self._app.name_of(self.ids[0]) if len(self.ids) == 1 else f"{len(self.ids)} runs"
+
+    def start(self, ids: Sequence[str]) -> None:
+        """Measure these runs together, so that their times can be compared."""
+        self.ids = tuple(ids)
+        self._app.show_header()
+        self._app.say("")
+        self._tell(f"{self.who}: measuring")
+        runs = [self._app.run_of(run_id) for run_id in self.ids]
+        self._worker = self._app.run_worker(partial(self._carry_out, runs), thread=True, group="measuring")
+
+    def give_up(self) -> None:
+        """Have it end; it says when it has."""
+        if self._worker is not None and self.ids:
+            self._worker.cancel()
+            self._tell(f"{self.who}: giving up")
+
+    def _carry_out(self, runs: Sequence[Run]) -> None:
+        """In the thread. Nothing here waits for the app: it may be gone before the engine is."""
+        worker, app = get_current_worker(), self._app
+        last = ("", 0.0)
+
+        def heard(step: Step) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if step.words != last[0] or now - last[1] >= _TOLD:
+                last = step.words, now
+                app.call_later(self._heard, step)
+
+        error: KdtuiError | None = None
+        try:
+            self._measure(app.store.root, runs, MeasureOptions(), heard=heard, cancelled=lambda: worker.is_cancelled)
+        except KdtuiError as failure:
+            error = failure
+        except OSError as failure:
+            error = LaunchError.of(failure)
+        app.call_later(self._ended, error)
+
+    def _heard(self, step: Step) -> None:
+        if self._worker is not None and not self._worker.is_cancelled:
+            count = f" {step.done}/{step.total}" if step.total else ""
+            self._tell(f"{self.who}: {step.words}{count} · L gives up")
+
+    def _ended(self, error: KdtuiError | None) -> None:
+        ids, who, twin = self.ids, self.who, self.twin
+        self._tell("")
+        self.ids, self._worker = (), None
+        self._app.show_header()
+        if error is None:
+            self._app.say(f"{who}: measured", twin)
+            self._app.measured(ids)
+        elif isinstance(error, Interrupted):
+            self._app.say(f"{who}: given up; nothing was measured", twin)
+        else:
+            self._app.say_error(error)
+
+    def _tell(self, words: str) -> None:
+        """Put it into the status line, unless something else is said there just now: it comes back in silence."""
+        before, self.words = self.words, " ".join(words.split())
+        if self._app.said[0] in ("", before):
+            self._app.say("")
 
 
 def twin(*words: str) -> str:
