@@ -25,7 +25,6 @@ from kdtui.tui.widgets.entry import Entry
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.table import Cell, Table
-from kdtui.tui.widgets.table_messages import HeaderClicked, Marked, Moved, Opened
 
 if TYPE_CHECKING:
     from kdtui.tui.board import Board
@@ -191,7 +190,7 @@ class RunsScreen(ChartKeys, RunActions):
 
     # table
 
-    def on_table_moved(self, event: Moved) -> None:
+    def on_table_moved(self, event: Table.Moved) -> None:
         """Another run is under the cursor: its curve, once the cursor rests."""
         self._moves += 1
         mine = self._moves
@@ -203,11 +202,11 @@ class RunsScreen(ChartKeys, RunActions):
         # Not `is_current`: that holds for the screen right behind the one in front too.
         self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves and self.app.screen is self else None)
 
-    def on_table_opened(self, event: Opened) -> None:
+    def on_table_opened(self, event: Table.Opened) -> None:
         """Enter, or a double click."""
         self.cockpit.open_run(event.key)
 
-    def on_table_marked(self, event: Marked) -> None:
+    def on_table_marked(self, event: Table.Marked) -> None:
         """Marks share the chart."""
         former = self.board.marked
         added = [key for key in self._keys if key in event.keys and key not in former]
@@ -223,7 +222,7 @@ class RunsScreen(ChartKeys, RunActions):
         self.table.show(self._keys)
         self._follow()
 
-    def on_table_header_clicked(self, event: HeaderClicked) -> None:
+    def on_table_header_clicked(self, event: Table.HeaderClicked) -> None:
         """Sort by the clicked column; again, the other way round."""
         if self._sort[0] == event.column_key:
             self.action_reverse()

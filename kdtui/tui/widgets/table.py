@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -15,9 +15,9 @@ from rich.style import Style
 from textual import events
 from textual.color import Color
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.strip import Strip
 
-from kdtui.tui.widgets import table_messages
 from kdtui.tui.widgets.columns import GAP, Cell, Column, Slot, fit, lay_out, plain
 from kdtui.tui.widgets.table_cursor import CursorView
 from kdtui.tui.widgets.table_line import GUTTER, TableLine, difference, header, strip
@@ -45,10 +45,45 @@ class Table(CursorView):
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor", "table--blurred"}
 
-    Moved: TypeAlias = table_messages.Moved
-    Opened: TypeAlias = table_messages.Opened
-    Marked: TypeAlias = table_messages.Marked
-    HeaderClicked: TypeAlias = table_messages.HeaderClicked
+    class FromTable(Message):
+        """A message of ``table``."""
+
+        def __init__(self, table: Table) -> None:
+            self.table = table
+            super().__init__()
+
+        @property
+        def control(self) -> Table:
+            """The table that it came from."""
+            return self.table
+
+    class Moved(FromTable):
+        """The cursor stands on another key; None when there is no row left."""
+
+        def __init__(self, table: Table, key: str | None) -> None:
+            super().__init__(table)
+            self.key = key
+
+    class Opened(FromTable):
+        """A row was chosen: enter, or a double click."""
+
+        def __init__(self, table: Table, key: str) -> None:
+            super().__init__(table)
+            self.key = key
+
+    class Marked(FromTable):
+        """A row was marked or unmarked by hand; ``keys`` are all that are marked now."""
+
+        def __init__(self, table: Table, keys: frozenset[str]) -> None:
+            super().__init__(table)
+            self.keys = keys
+
+    class HeaderClicked(FromTable):
+        """A column's title was clicked."""
+
+        def __init__(self, table: Table, column_key: str) -> None:
+            super().__init__(table)
+            self.column_key = column_key
 
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[str], Sequence[Cell]], *, empty: str = "", **kw: Any

@@ -14,7 +14,6 @@ from kdtui.compare.pareto import COSTS, Pareto, cells
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.scatter import Dot, Scatter
 from kdtui.tui.widgets.table import Cell, Column, Table
-from kdtui.tui.widgets.table_messages import Moved
 
 LETTERS = string.ascii_lowercase + "αβγδεζηθικλμνξοπρστυφχψω" + string.digits
 """Of the points, cheapest first; runs have capitals."""
@@ -91,7 +90,7 @@ class ParetoPage(Container):
         """More columns where there is room."""
         self.set_class(self.size.width >= 110, "-wide")
 
-    def on_table_moved(self, event: Moved) -> None:
+    def on_table_moved(self, event: Table.Moved) -> None:
         """The point under the cursor stands out; whoever moved it by its keys is told of it below."""
         if not self.table.has_focus:
             event.stop()

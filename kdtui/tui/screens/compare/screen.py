@@ -28,7 +28,6 @@ from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Cell, Table
-from kdtui.tui.widgets.table_messages import Moved, Opened
 
 _READING = "being read"
 _STILL: dict[str, Any] = dict.fromkeys(
@@ -285,7 +284,7 @@ class CompareScreen(Paging, Writing, RunActions):
         row = None if key is None else self._rows.get(key)
         return [] if row is None else [Part(f"{row.id} {row.state.word.lower()} {row.detail}")]
 
-    def on_table_moved(self, event: Moved) -> None:
+    def on_table_moved(self, event: Table.Moved) -> None:
         """Another run, or another setting."""
         if event.table is self.table:
             self._look()
@@ -299,7 +298,7 @@ class CompareScreen(Paging, Writing, RunActions):
         if not self.cockpit.said[0]:
             self.say("")
 
-    def on_table_opened(self, event: Opened) -> None:
+    def on_table_opened(self, event: Table.Opened) -> None:
         """A double click."""
         if event.table is self.table:
             self.action_open()
