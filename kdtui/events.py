@@ -291,3 +291,22 @@ def _no_number(constant: str) -> None:
 def _huge(value: Any) -> bool:
     """Whether it is an integer that no counter reaches, or a literal that no float can hold."""
     return (isinstance(value, int) and abs(value) >= 2**63) or value in (math.inf, -math.inf)
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How latency is measured.
+
+    Attributes:
+        batch: Images of the larger call; the other one has 1.
+        repeats: Timed rounds.
+        warmup: Rounds before them.
+        threads: Of torch and onnxruntime; one is what repeats best, and what two machines share.
+        device: ``cpu`` or ``gpu``.
+    """
+
+    batch: int = 8
+    repeats: int = 30
+    warmup: int = 5
+    threads: int = 1
+    device: str = "cpu"

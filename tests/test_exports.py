@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kdtui.errors import UsageError
-from kdtui.exports import OPTIONS, ExportOptions, checked, from_json, option, suffix
-from kdtui.store.exports import clear_left, work_folder
+from kdtui.export_options import OPTIONS, ExportOptions, checked, from_json, option, suffix
+from kdtui.store.export_files import clear_left, work_folder
 from kdtui.store.identity import hostname, start_ticks
 
 

@@ -13,8 +13,8 @@ from kdtui.cli.console import Exit, emit, next_step, out, say, table
 from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
-from kdtui.store.names import printable
-from kdtui.wording import mebibytes
+from kdtui.store.files import printable
+from kdtui.text import mebibytes
 
 _NAMED = 5  # files that a check names; the others are counted
 
@@ -38,7 +38,7 @@ def profiles(
 ) -> None:
     """List the profiles, or show one as it is written or resolved."""
     from kdtui.profile.find import listing, locate
-    from kdtui.profile.resolve import read_text
+    from kdtui.profile.loading import read_text
 
     if name is None:
         if resolved or sets:
@@ -114,7 +114,7 @@ def _python() -> dict[str, Any]:
 
 
 def _store(runs_dir: Path | None) -> dict[str, Any]:
-    from kdtui.store.writable import check_writable
+    from kdtui.store.files import check_writable
 
     store = open_store(runs_dir)
     existing = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
@@ -131,8 +131,8 @@ def _store(runs_dir: Path | None) -> dict[str, Any]:
 
 def _kept(runs_dir: Path | None) -> dict[str, Any]:
     """What the checkpoints of the store take, and what killed processes left in it."""
-    from kdtui.store.aside import left_in_store
     from kdtui.store.checkpoint_files import disk_usage
+    from kdtui.store.files import left_in_store
 
     store = open_store(runs_dir)
     try:
@@ -171,7 +171,7 @@ def _profiles() -> dict[str, Any]:
 
 
 def _engine() -> list[dict[str, Any]]:
-    from kdtui.launch.command import ask, engine_command
+    from kdtui.launch.engine_process import ask, engine_command
 
     try:
         answer = ask("doctor")

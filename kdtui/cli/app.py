@@ -22,7 +22,7 @@ from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, mana
 from kdtui.cli.console import Exit, open_streams, report, running
 from kdtui.cli.options import Command
 from kdtui.errors import KdtuiError, LaunchError
-from kdtui.wording import clean
+from kdtui.text import clean
 
 # The class of all errors of the command line's parser, which typer has under no public name.
 _ParserError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kdtui.cli.followed import Followed, ending, started_line, teacher_miou, warning_line
 from kdtui.events import Event, Failed, Measured, Noted, Started, Warned
 from kdtui.store.state import LIVE
-from kdtui.wording import clean, number, percent, span
+from kdtui.text import clean, number, percent, span
 
 
 class Bars:

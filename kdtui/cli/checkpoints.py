@@ -23,7 +23,7 @@ from kdtui.cli.options import (
     open_store,
 )
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
-from kdtui.wording import mebibytes, millions, number
+from kdtui.text import mebibytes, millions, number
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -58,7 +58,7 @@ def evaluate(
     runs_dir: RunsDir = None,
 ) -> None:
     """Score checkpoints on a split of the data."""
-    from kdtui.launch.choices import expand
+    from kdtui.launch.teachers import expand
 
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
@@ -86,7 +86,7 @@ def evaluate(
 
 def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Path]:
     """The run, where there is one, and the checkpoint of a RUN|CHECKPOINT argument."""
-    from kdtui.launch.choices import best_of, source
+    from kdtui.launch.teachers import best_of, source
 
     try:
         found = source(text, store)
@@ -128,7 +128,7 @@ def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Seq
         checkpoint: Another one than the best.
         sets: ``--set`` texts: where the data are now, kept in the run once they were read there.
     """
-    from kdtui.launch.command import ask
+    from kdtui.launch.engine_process import ask
     from kdtui.launch.moved import check_places, moved, profile_file
 
     path = checkpoint or run.best
@@ -142,7 +142,7 @@ def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Seq
 
 
 def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]) -> dict[str, Any]:
-    from kdtui.launch.command import ask
+    from kdtui.launch.engine_process import ask
     from kdtui.profile import absolute, dump, load
 
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
@@ -166,8 +166,8 @@ def inspect(
     runs_dir: RunsDir = None,
 ) -> None:
     """Tell what is in a checkpoint; nothing in it is executed."""
-    from kdtui.launch.choices import find_teacher
-    from kdtui.launch.command import ask
+    from kdtui.launch.engine_process import ask
+    from kdtui.launch.teachers import find_teacher
 
     try:
         found = find_teacher(checkpoint, open_store(runs_dir))
@@ -280,8 +280,8 @@ def encoders(
 
 
 def _teacher_parameters(text: str, store: RunStore) -> int:
-    from kdtui.launch.choices import find_teacher
-    from kdtui.launch.command import ask
+    from kdtui.launch.engine_process import ask
+    from kdtui.launch.teachers import find_teacher
 
     chosen = find_teacher(text, store)
     if chosen.note:

@@ -15,7 +15,7 @@ from kdtui.cli.console import columns, emit, out, say, table
 from kdtui.cli.layout import blocks
 from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, complete_run, one_form, open_store
 from kdtui.errors import StoreError, UsageError
-from kdtui.wording import clean, jsonable
+from kdtui.text import clean, jsonable
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
@@ -77,7 +77,7 @@ def compare_runs(
 ) -> None:
     """Compare runs; also keeps experiment_runs.json and experiment_comparison.csv in the run store."""
     form = one_form(form, Format.json if as_json else None, Format.table)
-    from kdtui.launch.choices import expand
+    from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
     found = store.find_all(expand(runs or [], store, expression))

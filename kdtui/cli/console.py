@@ -15,7 +15,7 @@ from typing import Any
 
 from kdtui.cli.layout import lay_out, paragraph, words
 from kdtui.errors import KdtuiError, hint_for_profiles
-from kdtui.wording import clean, jsonable, width
+from kdtui.text import clean, jsonable, width
 
 _STATE_COLOURS = {"▶": "36", "✓": "32", "✗": "31", "■": "33", "…": "34", "?": "35"}
 

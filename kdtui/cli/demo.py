@@ -24,8 +24,8 @@ def demo(
 ) -> None:
     """Train a teacher, a baseline and a distilled student on synthetic people; a few minutes, no download."""
     from kdtui.cli.comparing import Format, comparison_of, write_comparison
-    from kdtui.launch.choices import find_teacher, prepare
     from kdtui.launch.start import start
+    from kdtui.launch.teachers import find_teacher, prepare
 
     # One thread a run, two runs side by side: on two cores that beats one after the other on both, and it does not
     # collapse when something else wants a core too. The baseline needs no teacher, so it starts beside it.

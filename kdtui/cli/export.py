@@ -21,12 +21,12 @@ from kdtui.cli.options import (
     open_store,
 )
 from kdtui.errors import Interrupted, KdtuiError
-from kdtui.exports import PRECISIONS, ExportOptions, lines_of, option
-from kdtui.wording import clean
+from kdtui.export_options import PRECISIONS, ExportOptions, lines_of, option
+from kdtui.text import clean
 
 if TYPE_CHECKING:
-    from kdtui.launch.converse import Step
-    from kdtui.launch.exporting import Order
+    from kdtui.launch.engine_process import Step
+    from kdtui.launch.export import Order
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
@@ -101,8 +101,8 @@ def export(
     runs_dir: RunsDir = None,
 ) -> None:
     """Write checkpoints as ONNX, verified against torch on the validation images before the file exists."""
-    from kdtui.launch.choices import expand
-    from kdtui.launch.exporting import Foreign, order, with_precision
+    from kdtui.launch.export import Foreign, order, with_precision
+    from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
     options = ExportOptions(
@@ -140,15 +140,15 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
         runs: Finished ones.
         quiet: Write nothing on stdout, which already has its JSON.
     """
-    from kdtui.launch.exporting import order
+    from kdtui.launch.export import order
 
     carry_out([order(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
 
 
 def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) -> None:
     """Make the exports, those of one network together; one that fails does not keep the others from being made."""
-    from kdtui.launch.converse import Step
-    from kdtui.launch.exporting import export, together
+    from kdtui.launch.engine_process import Step
+    from kdtui.launch.export import export, together
 
     made: dict[str, dict[str, Any]] = {}
     code = Exit.OK

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from kdtui.cli.console import say
 from kdtui.cli.followed import Followed, describe, ending, started_line, warning_line
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
+from kdtui.store.files import Tail
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.store.tail import Tail
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from kdtui.cli.console import next_step
 from kdtui.events import Measured, Started, Warned
+from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
-from kdtui.store.tail import Tail
-from kdtui.wording import clean, number, percent, span
+from kdtui.text import clean, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kdtui.wording import width
+from kdtui.text import width
 
 GAP = 2
 """Terminal columns between two columns of a table."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdtui.errors import StoreError
-from kdtui.store.reading import reading
-from kdtui.wording import clean
+from kdtui.store.files import reading
+from kdtui.text import clean
 
 PIECE = 64 * 1024
 """Bytes that are read and printed at once."""

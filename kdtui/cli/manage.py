@@ -12,7 +12,7 @@ import typer
 from kdtui.cli.console import Exit, say
 from kdtui.cli.options import ChosenRuns, Filter, RunName, RunNames, RunsDir, open_store
 from kdtui.errors import Interrupted, KdtuiError, UsageError
-from kdtui.wording import clean, is_utf8
+from kdtui.text import clean, is_utf8
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +30,8 @@ def stop(
 ) -> None:
     """Ask runs to save their state and end."""
     from kdtui.cli.console import report
-    from kdtui.launch.choices import expand
     from kdtui.launch.launcher import launcher_for
+    from kdtui.launch.teachers import expand
     from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)

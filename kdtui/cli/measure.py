@@ -12,8 +12,8 @@ from kdtui.cli.console import emit, out, say, table
 from kdtui.cli.export import teller
 from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, one_form, open_store
 from kdtui.errors import Interrupted
-from kdtui.measurement import MeasureOptions
-from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, ratio
+from kdtui.events import MeasureOptions
+from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio
 
 
 class Device(StrEnum):
@@ -61,8 +61,8 @@ def measure(
     runs_dir: RunsDir = None,
 ) -> None:
     """Measure size and latency of students beside their teachers, with the device to itself."""
-    from kdtui.launch.choices import expand
-    from kdtui.launch.measuring import measure
+    from kdtui.launch.measure import measure
+    from kdtui.launch.teachers import expand
 
     written = one_form(form, Format.markdown if markdown else None, Format.table)
     written = one_form(written if form or markdown else None, Format.json if as_json else None, Format.table)

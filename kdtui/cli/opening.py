@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kdtui.errors import KdtuiError, UsageError
-from kdtui.wording import clean
+from kdtui.text import clean
 
 FRAMES_OVER_SSH = "15"
 """Frames a second where each crosses a network; Textual reads it when it is imported."""

@@ -124,7 +124,7 @@ def open_store(runs_dir: Path | None) -> RunStore:
 def complete_run(incomplete: str) -> list[str]:
     """``latest``, names and ids of runs that begin like this, newest first; the folders alone are read."""
     from kdtui.errors import StoreError
-    from kdtui.store.names import printable
+    from kdtui.store.files import printable
     from kdtui.store.store import RunStore
 
     try:

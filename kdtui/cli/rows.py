@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.cli.console import next_step
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
-from kdtui.store.names import printable
+from kdtui.store.files import printable
 from kdtui.store.run import Run
-from kdtui.wording import mebibytes, number, percent, span
+from kdtui.text import mebibytes, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.state import RunSummary

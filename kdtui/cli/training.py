@@ -24,7 +24,7 @@ from kdtui.cli.options import (
 )
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
-from kdtui.wording import giga, span
+from kdtui.text import giga, span
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -117,7 +117,7 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train one or more profiles, one after the other; the first that fails or is stopped ends the command."""
-    from kdtui.launch.choices import Shorthands, find_teacher, prepare, resume_point
+    from kdtui.launch.teachers import Shorthands, find_teacher, prepare, resume_point
 
     store = open_store(runs_dir)
     if len(profiles) > 1 and (name or resume_from):
@@ -213,7 +213,7 @@ def distill(
     runs_dir: RunsDir = None,
 ) -> None:
     """Distil a student from a teacher."""
-    from kdtui.launch.choices import Shorthands, find_teacher, prepare, recipe
+    from kdtui.launch.teachers import Shorthands, find_teacher, prepare, recipe
 
     store = open_store(runs_dir)
     chosen = find_teacher(teacher, store)
@@ -276,9 +276,9 @@ def _carry_out(
 ) -> None:
     """Check everything, then run one profile after the other, and do ``then`` with those that ended well."""
     from kdtui.cli.rows import run_json
-    from kdtui.launch.choices import check_tags
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
+    from kdtui.launch.teachers import check_tags
 
     check_tags(tags)
     planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)

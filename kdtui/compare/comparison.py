@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kdtui.compare.measured import measured_apart, measured_columns, usable_measurements
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
-from kdtui.wording import jsonable
+from kdtui.text import jsonable
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdtui.errors import StoreError
-from kdtui.wording import clean, giga, mebibytes, millions, milliseconds, number, percent, ratio
+from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, percent, ratio
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run

@@ -13,7 +13,7 @@ from kdtui.compare.measured import measured_apart, seconds
 from kdtui.compare.named import called
 from kdtui.errors import UsageError
 from kdtui.store.run import Run
-from kdtui.wording import millions, milliseconds, number
+from kdtui.text import millions, milliseconds, number
 
 Cost = Literal["latency", "parameters"]
 COSTS: tuple[Cost, ...] = ("latency", "parameters")

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
 from kdtui.compare.named import called
-from kdtui.wording import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed
+from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
 

@@ -139,7 +139,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 
     from kdtui.engine.export import export, source
     from kdtui.engine.export.making import Shared
-    from kdtui.exports import from_json
+    from kdtui.export_options import from_json
     from kdtui.profile import Teacher
     from kdtui.store.run import Run
 
@@ -176,7 +176,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     progress("loading", 0, 0)
 
     from kdtui.engine.measure import measure
-    from kdtui.measurement import MeasureOptions
+    from kdtui.events import MeasureOptions
     from kdtui.store.run import Run
 
     settings = MeasureOptions(**json.loads(options.settings))
@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar=("TARGET", "OPTIONS"),
-        help="an ONNX file, and JSON of kdtui.exports.ExportOptions",
+        help="an ONNX file, and JSON of kdtui.export_options.ExportOptions",
     )
     export.add_argument("--run", help="the run whose student it is")
     export.add_argument("--profile", help="where the data of a foreign checkpoint are")
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     measure = verbs.add_parser("measure", help="size and latency of students and their teachers")
     measure.add_argument("runs", nargs="+", metavar="RUN")
-    measure.add_argument("--settings", default="{}", help="JSON of kdtui.measurement.MeasureOptions")
+    measure.add_argument("--settings", default="{}", help="JSON of kdtui.events.MeasureOptions")
     measure.set_defaults(verb=_measure)
 
     doctor = verbs.add_parser("doctor", help="torch, its devices, and a few tiny steps")

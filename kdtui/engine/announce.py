@@ -13,9 +13,9 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.stage import Stage
 from kdtui.palette import class_colours, hexadecimal
+from kdtui.store.files import Tail
 from kdtui.store.identity import own_identity
-from kdtui.store.records import flat
-from kdtui.store.tail import Tail
+from kdtui.store.run import flat
 
 
 def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) -> None:

@@ -18,8 +18,7 @@ from kdtui.engine import torch_file
 from kdtui.engine.file_kinds import refuse_other_kinds
 from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
-from kdtui.store.aside import aside
-from kdtui.store.reading import reading
+from kdtui.store.files import aside, reading
 
 FORMAT = "kdtui.student/1"
 # How file systems without hard links, or with too many of one file, say so.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdtui.wording import clean
+from kdtui.text import clean
 
 # Keys under which people's files name their classes, and the tables beside the weights in which they are looked for.
 _KEYS = ("classes", "class_names", "CLASSES", "names", "label_names", "id2label")

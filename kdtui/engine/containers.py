@@ -20,7 +20,7 @@ from kdtui.engine.shards import INDEX, WEIGHTS, read_json, refuse_unread_folder,
 from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
 from kdtui.profile.find import expanded
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 
 # Where a checkpoint holds several networks, the first of these is the one that was meant to be used; averaged weights
 # go before those they were averaged from, whatever they are called.

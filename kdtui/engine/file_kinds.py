@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdtui.engine.torch_file import entry_names, shortened
 from kdtui.errors import CheckpointError
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 
 _HEAD = 512
 _SAVE = "in the program that made it: torch.save(model.state_dict(), FILE)"

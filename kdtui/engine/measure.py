@@ -17,14 +17,14 @@ import onnxruntime
 import torch
 from torch import nn
 
-from kdtui import exports
+from kdtui import export_options
 from kdtui.engine.export.deployed import Size, example
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.verify import session
 from kdtui.engine.measure_subject import Subject, student_of, teacher_of
 from kdtui.engine.measure_time import Call, Quartiles, interleaved, on_cpu, on_gpu
 from kdtui.errors import EngineError
-from kdtui.measurement import MeasureOptions
+from kdtui.events import MeasureOptions
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -169,13 +169,13 @@ def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
 
 def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: MeasureOptions) -> dict[int, Call]:
     """Batch size to a call of the exported file, for the batch sizes it takes."""
-    options = exports.from_json(report["options"])
+    options = export_options.from_json(report["options"])
     if not options.dynamic_size:
         size = Size(*report["size"])
     asked = session(file, threads=settings.threads)
 
     def call_with(count: int) -> Call:
-        made = exports.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
+        made = export_options.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
         fed = {INPUT: example(made, size).numpy()}
         return lambda: asked.run(None, fed)
 

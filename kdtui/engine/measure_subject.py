@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdtui import catalog, exports
+from kdtui import catalog, export_options
 from kdtui.engine.export.deployed import Size
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.engine.measure_memory import peak_memory
@@ -18,8 +18,8 @@ from kdtui.engine.models import count_parameters, freeze_unused, out_channels
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import KdtuiError
 from kdtui.profile import Teacher
-from kdtui.store.exports import export_path, report_of
-from kdtui.store.reading import read_file
+from kdtui.store.export_files import export_path, report_of
+from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json
 
@@ -125,7 +125,7 @@ def _catalog_macs(source: Source, size: Size) -> int | None:
 def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     """The exports beside a checkpoint whose reports belong to these very files."""
     found: dict[str, tuple[Path, Mapping[str, Any]]] = {}
-    for precision in exports.PRECISIONS:
+    for precision in export_options.PRECISIONS:
         path = export_path(checkpoint, precision)
         try:
             report = parse_json(read_file(report_of(path), most=MOST_BYTES))
@@ -147,6 +147,6 @@ def _usable(report: Mapping[str, Any]) -> bool:
     options, miou = report["options"], report["verified"]["validation"]["miou"]
     if not isinstance(options, dict) or not {"input", "output", "dynamic"} <= options.keys():
         return False
-    size = [1, 1] if exports.from_json(options).dynamic_size else report["size"]
+    size = [1, 1] if export_options.from_json(options).dynamic_size else report["size"]
     two = isinstance(size, list) and len(size) == 2
     return two and all(is_whole(edge) and edge > 0 for edge in size) and (miou is None or is_number(miou))

@@ -10,9 +10,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from kdtui import events
-from kdtui.store.reading import appending
+from kdtui.store.files import Tail, appending
 from kdtui.store.run import EventLog, Run
-from kdtui.store.tail import Tail
 
 
 class Report:

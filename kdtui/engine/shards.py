@@ -8,7 +8,7 @@ from typing import Any
 
 from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 
 INDEX = ".index.json"
 # What Hugging Face libraries write into a folder, in the order of choice.

@@ -12,8 +12,8 @@ from kdtui.engine import checkpoint
 from kdtui.errors import CheckpointError, StoreError, UsageError
 from kdtui.events import Measured, Saved, Started, Warned
 from kdtui.store.checkpoint_files import damage
+from kdtui.store.files import Tail
 from kdtui.store.run import Run
-from kdtui.store.tail import Tail
 
 _RESUME_KEYS = frozenset(
     {

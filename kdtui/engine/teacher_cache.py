@@ -18,8 +18,7 @@ import numpy as np
 
 from kdtui.engine.metrics import Scores
 from kdtui.profile import CocoData, Data, FolderData
-from kdtui.store.aside import aside
-from kdtui.store.reading import reading
+from kdtui.store.files import aside, reading
 from kdtui.store.run import write_atomically
 from kdtui.store.values import fits, parse_json
 

@@ -20,8 +20,8 @@ import torch
 
 from kdtui.engine import plain_data
 from kdtui.errors import CheckpointError
-from kdtui.store.reading import reading
-from kdtui.wording import clean, mebibytes
+from kdtui.store.files import reading
+from kdtui.text import clean, mebibytes
 
 _SAVE = "in the program that made the file: torch.save(model.state_dict(), FILE)"
 _COPY = "copy it again, or take another checkpoint: kdtui teachers"

@@ -21,8 +21,8 @@ from kdtui import processes
 from kdtui.errors import LaunchError
 from kdtui.launch.alive import is_suspended
 from kdtui.launch.shared_folder import SharedFolder, is_held, machine_folder, read_json
+from kdtui.store.files import printable
 from kdtui.store.identity import boot_id
-from kdtui.store.names import printable
 from kdtui.store.state import QueuePlace
 
 BEAT = 1.0

@@ -19,17 +19,15 @@ from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives
-from kdtui.launch.command import check_program
+from kdtui.launch.engine_process import check_program
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
+from kdtui.store.files import appending, open_file, printable, reading, remedy
 from kdtui.store.identity import hostname
-from kdtui.store.names import printable
-from kdtui.store.reading import appending, open_file, reading
 from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from kdtui.store.writing import remedy
 
 HANDSHAKE = 30.0
 """Seconds within which a supervisor records itself; it needs about a tenth of one."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import DataError, UsageError
-from kdtui.store.records import flat
+from kdtui.store.run import flat
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -56,7 +56,7 @@ def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
         ProfileError: A value that the key cannot have.
     """
     from kdtui.profile import absolute, amend
-    from kdtui.profile.resolve import read_sets
+    from kdtui.profile.loading import read_sets
 
     profile = run.profile()
     if not sets:

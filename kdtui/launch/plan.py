@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import KdtuiError, StoreError, UsageError
-from kdtui.launch import command
+from kdtui.launch import engine_process
 from kdtui.launch.slots import SLOTS, place
 from kdtui.profile.find import expanded
-from kdtui.store.reading import read_file
+from kdtui.store.files import check_writable, read_file
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
-from kdtui.store.writable import check_writable
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -164,7 +163,7 @@ def plan(
         resume_from: The checkpoint that the runs would start from.
         total_epochs: Their horizon instead of the profiles' own.
     """
-    earlier, asked = store.summaries(), (ask or command.ask) if checks else None
+    earlier, asked = store.summaries(), (ask or engine_process.ask) if checks else None
     start = Start(resume_from, total_epochs)
     return Plan(tuple(_planned(profile, store, earlier, asked, start) for profile in profiles))
 

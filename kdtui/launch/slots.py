@@ -1,32 +1,22 @@
-"""Device slots: the queue without a daemon. A slot is an ``flock``; the kernel frees it when its last holder is gone.
-
-All run stores and users of one machine share its devices, so they queue in one folder (:mod:`shared_folder`):
-``<device>-<key>`` is locked while a process uses that device, ``<time>-<device>-…`` by each process that waits. Both
-say in JSON who that is, which is shown and never obeyed. A waiter that is suspended, or has not looked for a while,
-keeps its ticket and is passed over. Nothing is locked while a process looks: one that is suspended then blocks nobody.
-
-Supervisors of older versions queue below ``runs/.slots/<host>/`` of their run store only: its slots are taken as well,
-and its tickets count. Descriptors of slots are inherited by the ranks, those of tickets are not.
-"""
+"""Slots of a device: waiting for one, holding it, or holding all of them for a measurement."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import LaunchError, StoreError, UsageError
+from kdtui.errors import Interrupted, LaunchError, StoreError, UsageError
 from kdtui.launch.alive import is_suspended
-from kdtui.launch.device_queue import BEAT, Claim, Queue, device_keys, older, read_entry
+from kdtui.launch.device_queue import BEAT, Claim, Queue, cpu_names, device_keys, older, read_entry
 from kdtui.launch.gpus import chosen_gpus, installed_gpus, numbers
 from kdtui.launch.shared_folder import is_held, machine_folder, read_json, try_lock, write_text
+from kdtui.store.files import open_file, printable
 from kdtui.store.identity import hostname, identity_of, own_identity
-from kdtui.store.names import printable
-from kdtui.store.reading import open_file
 from kdtui.store.run import Run
 from kdtui.store.state import QueuePlace
 
@@ -334,3 +324,68 @@ def _unusable(path: Path, error: OSError) -> LaunchError:
 def slot_folder(root: Path, host: str) -> Path:
     """Where older versions keep the slots of ``host`` in the store at ``root``."""
     return root / ".slots" / "".join(c if c.isalnum() or c in "-._" else "_" for c in host).lstrip(".")
+
+
+_LOOK = 0.1
+
+
+@contextlib.contextmanager
+def alone(
+    root: Path,
+    device: str,
+    *,
+    waiting: Callable[[str], None] = lambda reason: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Slots]:
+    """Hold every slot of a device of this machine.
+
+    Queues as runs do: it waits for those that run, and runs that come later wait for it. Processes that inherit the
+    slots' descriptors keep the device when this one is killed.
+
+    Args:
+        root: The run store.
+        device: ``cpu`` or ``gpu``.
+        waiting: Called when the device is not free at once, with who holds it or is first, and when that changes.
+        cancelled: Asked while it waits.
+
+    Raises:
+        UsageError: This machine has no such device.
+        Interrupted: It was given up while it waited.
+        LaunchError: The folder of the queue cannot be used.
+    """
+    names = _every_slot(root, device)
+    if not names:
+        raise UsageError("this machine has no such device", where="--device", found=device, allowed="cpu")
+    title = f"kdtui measure (pid {os.getpid()})"
+    ticket = Ticket(root, device, names, time.time(), f"measure-{os.getpid()}", what=title)
+    reason: str | None = None
+    try:
+        while (slots := ticket.look(len(names))) is None:
+            if cancelled():
+                raise Interrupted("given up while waiting for the device; nothing was measured")
+            if (now := ticket.place().reason) != reason:
+                reason = now
+                waiting(reason)
+            time.sleep(_LOOK)
+    finally:
+        ticket.leave()
+    try:
+        yield slots
+    finally:
+        slots.release()
+
+
+def _every_slot(root: Path, device: str) -> tuple[str, ...]:
+    """Slots of the device as this process counts them, and those that others with another count have made.
+
+    Of GPUs those that this process or the run store uses: others of the machine compute on their own.
+    """
+    own = capacity().names(device)
+    if not own:
+        return ()
+    made = [path.name.removeprefix(f"{device}-") for path in sorted(slot_folder(root, hostname()).glob(f"{device}-*"))]
+    if device == "cpu":
+        folder = machine_folder()
+        made += cpu_names(folder)
+        folder.close()
+    return tuple(dict.fromkeys((*own, *made)))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import LaunchError, UsageError
-from kdtui.launch.choices import owner
-from kdtui.launch.command import ask, check_program, reported
+from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.launcher import launcher_for
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
+from kdtui.launch.teachers import owner
 from kdtui.store.state import LIVE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def resume(
         launcher.launch(run, total_epochs=total_epochs)
 
     if store.summary(run).state not in LIVE:
-        from kdtui.store.writable import check_run_writable
+        from kdtui.store.files import check_run_writable
 
         check_program()
         check_run_writable(run.path)

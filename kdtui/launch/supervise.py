@@ -25,7 +25,7 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
-from kdtui.launch.command import engine_command, engine_environment, free_port, rank_environment
+from kdtui.launch.engine_process import engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 from kdtui.store.run import Run
 
 _ZIP = b"PK"

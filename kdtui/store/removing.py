@@ -11,9 +11,8 @@ from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.events import Failed
-from kdtui.store.names import printable
+from kdtui.store.files import EventLog, printable, remedy
 from kdtui.store.run import Run, owner
-from kdtui.store.writing import EventLog, remedy
 
 
 def check_removable(run: Run) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, Warned, decode
-from kdtui.store.reading import open_file
-from kdtui.store.tail import LONGEST
+from kdtui.store.files import LONGEST, open_file
 
 TAIL = 64 * 1024
 HEAD = 16 * 1024  # `queued` and `started` of the first attempt

@@ -1,18 +1,295 @@
-"""From a digest, the clock and a look at the processes to the row that is shown."""
+"""What a row shows of a run, from its files; and the cache that keeps what does not depend on the time."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-from kdtui.store.digest import Digest
-from kdtui.store.names import printable
-from kdtui.store.reading import reading
-from kdtui.store.run import Run
-from kdtui.store.state import Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
+from kdtui.errors import StoreError
+from kdtui.events import Failed, Stopped
+from kdtui.store.files import brief, printable, read_file, reading
+from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, write_atomically
+from kdtui.store.scan import Scan, scan
+from kdtui.store.state import WORDS, Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
+from kdtui.store.values import MOST_BYTES, fits, is_number, is_time, is_whole, parse_json
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a summary is made of, but for the time and who is alive.
+
+    Attributes:
+        shown: Fields of :class:`kdtui.store.state.RunSummary`.
+        identities: Supervisor and ranks of the current attempt.
+        detail: What the last word adds, or what is broken.
+        queue_key: Launch time: the order in which waiting runs are served.
+        steps_left: Optimizer steps up to the horizon.
+        spawned: Whether the supervisor already has its slot and started the ranks.
+    """
+
+    shown: Mapping[str, Any]
+    launched: bool = False
+    started: bool = False
+    word: str | None = None
+    host: str = ""
+    identities: tuple[Mapping[str, Any], ...] = ()
+    detail: str = ""
+    problems: tuple[str, ...] = ()
+    queue_key: float = 0.0
+    steps_left: int | None = None
+    seconds_per_step: float | None = None
+    spawned: bool = False
+    device: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))  # asdict would copy every value of a thousand digests
+
+
+def digest_from_json(body: object) -> Digest:
+    """What :meth:`Digest.to_json` made.
+
+    Raises:
+        ValueError: Another version made it, or somebody changed it.
+    """
+    shown = body.get("shown") if isinstance(body, dict) else None
+    if (
+        not isinstance(body, dict)
+        or not isinstance(shown, dict)
+        or shown.keys() != _SHOWN
+        or not fits(RunSummary, shown)
+    ):
+        raise ValueError("shown")
+    if body.keys() != _FIELDS or not fits(Digest, body) or body["word"] not in (None, *WORDS):
+        raise ValueError("a field")
+    times = (*(shown[name] for name in ("created", "started", "last_event")), body["queue_key"])
+    if not all(time is None or is_time(time) for time in times):
+        raise ValueError("a time")
+    return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
+
+
+_FIELDS = {f.name for f in fields(Digest)}
+_SHOWN = {f.name for f in fields(RunSummary)} - {
+    *("id", "path", "state", "detail", "eta_seconds", "waiting_since", "place")  # these follow from the moment
+}
+
+
+@dataclass
+class _Files:
+    """The readable files of a run, and a line for each that is not."""
+
+    profile: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    notes: Notes = field(default_factory=Notes)
+    record: LaunchRecord | None = None
+    scan: Scan = field(default_factory=Scan)
+    problems: list[str] = field(default_factory=list)
+
+
+def digest(run: Run) -> Digest:
+    """Read the run folder; what is missing or damaged is told in ``problems``, never raised."""
+    files = _read(run)
+    found, record = files.scan, files.record
+    speaks = record is None or found.attempt is None or found.attempt >= record.attempt
+    # A record newer than every event: the new attempt has not spoken yet, and the old one's word is not its own.
+    word, exited = (found.word, found.exited) if speaks else (None, None)
+    started = speaks and found.has_started
+    own = found.started if started and found.started is not None else None
+    ranks = own.ranks if own is not None and isinstance(own.ranks, list | tuple) else ()
+    identities = (*([record.identity, *record.ranks] if record else []), *(r for r in ranks if isinstance(r, Mapping)))
+    shown = {**_from_profile(files.profile), **_from_events(files)}
+    epochs = shown["epochs"]
+    steps_left = None
+    if found.started is not None and isinstance(epochs, int) and shown["step"] is not None:
+        steps_left = max(0, epochs * found.started.steps_per_epoch - shown["step"])
+    name = files.manifest.name if files.manifest else _name_of(run.id)
+    shown |= {
+        "name": printable(str(name)),
+        "created": files.manifest.created_ns / 1e9 if files.manifest else None,
+        "tags": [printable(tag) for tag in files.notes.tags],
+        "notes": printable(files.notes.text),
+        "attempt": record.attempt if record else found.attempt,
+        "host": record.host if record else None,
+        "device": record.device if record else None,
+    }
+    if files.manifest is not None and files.manifest.teacher and shown["teacher_checkpoint"] is None:
+        shown["teacher_checkpoint"] = _text(files.manifest.teacher, "checkpoint")
+    return Digest(
+        shown=shown,
+        launched=record is not None or found.last_event is not None,
+        started=started,
+        word=word.kind if word is not None else "exited" if exited is not None else None,
+        host=record.host if record else "",
+        identities=tuple(identities),
+        detail=_ending_detail(word, exited),
+        problems=tuple(files.problems),
+        queue_key=record.created if record else 0.0,
+        steps_left=steps_left,
+        seconds_per_step=found.seconds_per_step,
+        spawned=bool(record and record.ranks),
+        device=record.device if record else "",
+    )
+
+
+def _read(run: Run) -> _Files:
+    files = _Files()
+    try:
+        files.profile = run.profile_table()
+    except StoreError as error:
+        files.problems.append(brief(error))
+    try:
+        files.manifest = run.manifest()
+    except StoreError as error:
+        files.problems.append(brief(error))
+    try:
+        files.notes = run.notes()
+    except StoreError as error:
+        files.problems.append(brief(error))
+    try:
+        files.record = run.launch_record()
+    except StoreError as error:
+        files.problems.append(brief(error))
+    try:
+        files.scan = scan(run.events_path)
+        if files.scan.last_event is None and _has_lines(run.events_path):
+            files.problems.append("events.jsonl holds no event that can be read")
+    except StoreError as error:
+        files.problems.append(brief(error))
+    return files
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a file without events has something that should be one: a first line that is whole."""
+    try:
+        with reading(path) as file:
+            return b"\n" in file.read(4096) or file.tell() == 4096
+    except OSError:  # not there yet
+        return False
+
+
+def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = tables.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(table: Mapping[str, Any], key: str) -> str | None:
+    value = table.get(key)
+    return printable(value) if isinstance(value, str) else None
+
+
+def _number(table: Mapping[str, Any], key: str) -> Any:
+    value = table.get(key)
+    return value if is_number(value) else None
+
+
+def _probabilities(pixel: Any) -> dict[str, float]:
+    """Class to probability; empty when anything about it is none."""
+    if not isinstance(pixel, Mapping) or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in pixel.values()):
+        return {}
+    return {printable(str(name)): float(p) for name, p in pixel.items()} if any(pixel.values()) else {}
+
+
+def _channels(student: Mapping[str, Any]) -> Any:
+    value = student.get("decoder_channels")
+    whole = isinstance(value, list) and all(is_whole(width) for width in value)
+    return value if whole else _number(student, "decoder_channels")
+
+
+def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What hands may have changed since: a value of another type is not shown."""
+    student, distillation = _table(tables, "student"), _table(tables, "distillation")
+    distilled = distillation.get("enabled") is True
+    return {
+        "encoder": _text(student, "encoder"),
+        "architecture": _text(student, "architecture"),
+        "decoder_channels": _channels(student),
+        "distilled": distilled,
+        "temperature": _number(distillation, "temperature") if distilled else None,
+        "alpha": _number(distillation, "alpha") if distilled else None,
+        "teacher_checkpoint": _text(_table(tables, "teacher"), "checkpoint") if distilled else None,
+        "seed": _number(tables, "seed"),
+        "epochs": _number(_table(tables, "training"), "epochs"),
+    }
+
+
+def _from_events(files: _Files) -> dict[str, Any]:
+    found, record = files.scan, files.record
+    train = found.train.scalars if found.train else {}
+    val = found.val.scalars if found.val else {}
+    student: Mapping[str, Any] = found.started.student if found.started else {}
+    teacher: Mapping[str, Any] = (found.started.teacher or {}) if found.started else {}
+    newest = max((m for m in (found.train, found.val) if m is not None), key=lambda m: m.step, default=None)
+    shown: dict[str, Any] = {
+        "epoch": newest.epoch if newest else None,
+        "step": newest.step if newest else None,
+        "loss": train.get("loss"),
+        "miou": val.get("miou"),
+        "best_miou": val.get("best_miou"),
+        "best_iou": {printable(name): value for name, value in found.best_iou.items()},
+        "retention": val.get("retention"),
+        "agreement": val.get("agreement"),
+        "images_per_second": train.get("images_per_second"),
+        "parameters": _number(student, "parameters"),
+        "parameters_used": _number(student, "parameters_used"),
+        "teacher_parameters": _number(teacher, "parameters"),
+        "teacher_miou": _number(teacher, "miou"),
+        "teacher_pixel": _probabilities(teacher.get("pixel")),
+        "started": found.started.time if found.started else None,
+        "last_event": found.last_event,
+        "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,
+        "hint": _hint(found),
+        "warnings": [
+            {key: None if text is None else printable(text) for key, text in event.to_json().items()}
+            for event in found.warnings
+        ],
+    }
+    told = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
+    horizon = next((n for n in [record.total_epochs if record else None, *told] if n is not None), None)
+    if horizon is not None:
+        shown["epochs"] = horizon
+    return shown
+
+
+def _hint(found: Scan) -> str | None:
+    if isinstance(found.word, Failed):
+        return printable(str(found.word.hint)) if found.word.hint else None
+    if found.word is None and found.exited is not None:
+        return "`kdtui logs RUN` shows what it printed"
+    return None
+
+
+def _ending_detail(word: Any, exited: Any) -> str:
+    if isinstance(word, Failed):
+        died = f"{_death(exited)}: " if exited is not None and exited.signal else ""
+        return died + printable(str(word.message))
+    if isinstance(word, Stopped):
+        return printable(str(word.reason)) if word.reason != Stopped.reason else ""
+    if word is not None or exited is None:
+        return ""
+    if exited.code == 0:
+        return "ended without a last word"
+    return _death(exited)
+
+
+def _death(exited: Any) -> str:
+    who = "" if exited.rank is None else f"rank {exited.rank} "
+    if exited.signal:
+        return f"{who}killed by {printable(str(exited.signal))}"
+    return f"{who}ended with exit code {exited.code}"
+
+
+def _name_of(run_id: str) -> str:
+    """The name in an id, for a folder without its manifest."""
+    return run_id[16:] or run_id if len(run_id) > 16 and run_id[8:9] == "-" and run_id[15:16] == "-" else run_id
+
 
 SILENT = 120.0
 """Seconds without an event after which a running run is shown as silent."""
@@ -141,3 +418,96 @@ def _modified(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:  # no beat: the events alone tell
         return None
+
+
+QUIET = 30.0
+"""Seconds without a change after which a digest is worth a place on disk."""
+_FILES = ("events.jsonl", "launch.json", "notes.toml", "run.json", "profile.toml", "overrides.toml")
+
+Key = list[int]
+
+
+class SummaryCache:
+    """Remembers digests, in memory and, of runs that no longer change, on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, tuple[Key, Digest]] = {}
+        self._stored: dict[str, dict[str, Any]] | None = None
+        self._changed = False
+
+    def digest(self, run: Run) -> Digest:
+        """The run's digest; its files are read only if one of them changed."""
+        key = _key(run)
+        known = self._known.get(run.id)
+        if known is not None and known[0] == key:
+            return known[1]
+        found = self._from_disk(run.id, key)
+        if found is None:
+            found = digest(run)
+            self._changed = self._changed or _quiet(key)
+        self._known[run.id] = (key, found)
+        return found
+
+    def forget_all_but(self, ids: set[str]) -> None:
+        """Drop runs that are gone."""
+        for run_id in self._known.keys() - ids:
+            del self._known[run_id]
+        gone = (self._stored or {}).keys() - ids
+        self._stored = {run_id: entry for run_id, entry in (self._stored or {}).items() if run_id in ids}
+        self._changed = self._changed or bool(gone)
+
+    def save(self) -> None:
+        """Write the quiet ones if there are new ones."""
+        if not self._changed:
+            return
+        self._changed = False
+        entries = {
+            run_id: {"key": key, "digest": found.to_json()}
+            for run_id, (key, found) in self._known.items()
+            if _quiet(key)
+        }
+        self._stored = {**(self._stored or {}), **entries}
+        body = {"version": VERSION, "runs": self._stored}
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            write_atomically(self.path, json.dumps(body, separators=(",", ":")).encode())
+        except (OSError, StoreError):
+            # A store that can only be read, or a full disk: the list is true without a cache, only slower.
+            return
+
+    def _from_disk(self, run_id: str, key: Key) -> Digest | None:
+        if self._stored is None:
+            self._stored = _load(self.path)
+        entry = self._stored.get(run_id)
+        if not isinstance(entry, dict) or entry.get("key") != key:
+            return None
+        try:
+            return digest_from_json(entry.get("digest"))
+        except ValueError:  # of another version, or changed: read the run's own files
+            return None
+
+
+def _load(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        body = parse_json(read_file(path, most=MOST_BYTES))
+    except (OSError, ValueError):  # absent or damaged: a cache is never needed
+        return {}
+    runs = body.get("runs") if isinstance(body, dict) and body.get("version") == VERSION else None
+    return runs if isinstance(runs, dict) else {}
+
+
+def _key(run: Run) -> Key:
+    key = []
+    for name in _FILES:
+        try:
+            status = os.stat(f"{run.path}/{name}")  # noqa: PTH116 (five looks for each of a thousand runs)
+        except OSError:
+            key += [-1, 0]
+        else:
+            key += [status.st_size, status.st_mtime_ns]
+    return key
+
+
+def _quiet(key: Key) -> bool:
+    return max(key[1::2]) / 1e9 < time.time() - QUIET

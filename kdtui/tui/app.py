@@ -14,8 +14,8 @@ from textual.events import Resize
 from textual.screen import Screen
 
 from kdtui.errors import KdtuiError
-from kdtui.launch.command import ask as ask_the_engine
-from kdtui.launch.measuring import measure as measure_runs
+from kdtui.launch.engine_process import ask as ask_the_engine
+from kdtui.launch.measure import measure as measure_runs
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
 from kdtui.tui.cockpit import Cockpit, Measuring
@@ -55,7 +55,7 @@ class KdtuiApp(Cockpit):
         seconds: Between two looks of the watch; default by where the terminal is.
         machine: What is looked at for the header's right end; None for this machine.
         clock: The time of day as the header says it.
-        measure: Measures runs, as :func:`kdtui.launch.measuring.measure`.
+        measure: Measures runs, as :func:`kdtui.launch.measure.measure`.
         preferences: The file that keeps the user's choices; None keeps none.
     """
 

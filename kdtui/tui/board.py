@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from kdtui.compare.named import called
 from kdtui.store.history import History
-from kdtui.store.listing import Look
 from kdtui.store.state import LIVE, RunSummary, State
+from kdtui.store.store import Look
 
 
 class Board:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kdtui import processes
 from kdtui.errors import StoreError
-from kdtui.store.writing import write_atomically
-from kdtui.wording import clean
+from kdtui.store.files import write_atomically
+from kdtui.text import clean
 
 
 def copy(to_terminal: Callable[[str], object], text: str, file: Path) -> str:

@@ -12,8 +12,8 @@ from textual.app import App
 from textual.worker import Worker, get_current_worker
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
-from kdtui.launch.converse import Step
-from kdtui.measurement import MeasureOptions
+from kdtui.events import MeasureOptions
+from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.board import Board
@@ -34,7 +34,7 @@ class Cockpit(App[None]):
         store: The runs.
         board: The state of all runs.
         watcher: Told to look at once at what was changed.
-        ask: Asks a verb of the engine, as :func:`kdtui.launch.command.ask`.
+        ask: Asks a verb of the engine, as :func:`kdtui.launch.engine_process.ask`.
         preferences: The user's choices.
         said: Text, command and kind of what the status line says.
         measuring: The measurement that runs.
@@ -210,7 +210,7 @@ class Measuring:
 
     Args:
         app: Says how far it is, and tells its screens when runs were measured.
-        measure: As :func:`kdtui.launch.measuring.measure`.
+        measure: As :func:`kdtui.launch.measure.measure`.
 
     Attributes:
         ids: The runs that are being measured; empty when none is.

@@ -18,10 +18,10 @@ from kdtui.compare.named import mark
 from kdtui.compare.render import value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
+from kdtui.text import giga, millions, milliseconds, number, percent, ratio
 from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.rows import short_encoder
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import giga, millions, milliseconds, number, percent, ratio
 
 _COLUMNS = {
     "run": Column("run", "run", 16, 40, grow=True),

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from kdtui.compare.measured import NOISY, Quantity, conditions, measurements_of, noisy, quantities
 from kdtui.errors import StoreError
 from kdtui.store.run import Run
+from kdtui.text import giga, mebibytes, millions, number, percent, ratio
 from kdtui.tui.panels import TextLine
-from kdtui.wording import giga, mebibytes, millions, number, percent, ratio
 
 BYTES_PER_PARAMETER = 4
 """Checkpoints hold float32 numbers, whatever precision trained them."""

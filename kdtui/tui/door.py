@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import kdtui
 from kdtui.errors import CheckpointError, KdtuiError, ModelError, StoreError
 from kdtui.launch import plan as planning
-from kdtui.launch.choices import owner
-from kdtui.store.reading import read_file
+from kdtui.launch.teachers import owner
+from kdtui.store.files import read_file
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -77,7 +77,7 @@ class Door:
 
     Args:
         store: Its ``.cache`` keeps the answers.
-        ask: The engine's door: a verb and its arguments, as :func:`kdtui.launch.command.ask`.
+        ask: The engine's door: a verb and its arguments, as :func:`kdtui.launch.engine_process.ask`.
         row: The row of a run of the store, if it is known already.
     """
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import KdtuiError
-from kdtui.exports import ExportOptions, lines_of
-from kdtui.launch.converse import Step
-from kdtui.launch.exporting import Foreign
+from kdtui.export_options import ExportOptions, lines_of
+from kdtui.launch.engine_process import Step
+from kdtui.launch.export import Foreign
 from kdtui.tui.exported import NOTHING_SAID, Lines
 from kdtui.tui.widgets.panel import Span
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, check_classes, checked, option
-from kdtui.launch.exporting import Foreign
+from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, check_classes, checked, option
+from kdtui.launch.export import Foreign
 from kdtui.profile.find import expanded
+from kdtui.text import mebibytes, number, width
 from kdtui.tui.form.fields import plain
 from kdtui.tui.widgets.panel import Span
-from kdtui.wording import mebibytes, number, width
 
 TASKS = ("hierarchical", "semantic")
 FILE, FOLDER = "file", "folder"

@@ -10,9 +10,9 @@ from textual.message import Message
 
 from kdtui.errors import StoreError
 from kdtui.events import Started
+from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.store.tail import Tail
 from kdtui.tui.messages import HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 
 BIG = 4 << 20

@@ -8,7 +8,7 @@ from textual.message import Message
 
 from kdtui.events import Event
 from kdtui.store.history import History
-from kdtui.store.listing import Look
+from kdtui.store.store import Look
 
 
 class RunsLooked(Message, bubble=False):

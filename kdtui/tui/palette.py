@@ -12,9 +12,9 @@ from textual.content import Content
 from textual.fuzzy import Matcher
 from textual.markup import escape
 
+from kdtui.text import clean
 from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.keys import Key, keys_of
-from kdtui.wording import clean
 
 _RUNS = 300
 """Runs that a search offers at most; a filter finds the others."""

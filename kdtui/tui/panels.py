@@ -16,7 +16,7 @@ from kdtui.palette import COLOUR
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.values import is_number
-from kdtui.wording import mebibytes, moment, number, percent, span
+from kdtui.text import mebibytes, moment, number, percent, span
 
 Span = tuple[str, str]
 TextLine = tuple[Span, ...]

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from kdtui.errors import StoreError
-from kdtui.store.reading import reading
-from kdtui.store.writing import write_atomically
+from kdtui.store.files import reading, write_atomically
 from kdtui.tui.rows import SORTS
 
 MOST = 1 << 16

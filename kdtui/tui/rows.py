@@ -8,9 +8,9 @@ from typing import Any
 
 from kdtui.compare.named import mark
 from kdtui.store.state import RunSummary, State
+from kdtui.text import moment, number, percent, ratio, span
 from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import moment, number, percent, ratio, span
 
 COLUMNS: tuple[Column, ...] = (
     Column("state", "", 1, 1),

@@ -9,9 +9,8 @@ from typing import Protocol
 
 from textual.message import Message
 
-from kdtui.store.listing import Listing
 from kdtui.store.run import Run
-from kdtui.store.store import RunStore
+from kdtui.store.store import Listing, RunStore
 from kdtui.tui.following import Follower
 from kdtui.tui.messages import RunsLooked, SourceFailed
 

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from kdtui.cli.app import app
 from kdtui.events import Exited, Queued
 from kdtui.launch.alive import probe
-from kdtui.launch.choices import find_teacher, prepare
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.start import teacher_record
+from kdtui.launch.teachers import find_teacher, prepare
 from kdtui.store.identity import Identity, hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.state import State

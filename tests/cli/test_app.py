@@ -18,7 +18,7 @@ from kdtui.cli.console import emit
 from kdtui.cli.options import complete_encoder, complete_profile, complete_run
 from kdtui.profile import load
 from kdtui.store.store import RunStore
-from kdtui.wording import clean, span, width
+from kdtui.text import clean, span, width
 from tests.cli.conftest import Kdtui
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import pytest
 
 from kdtui.cli.options import complete_profile
 from kdtui.profile import load
-from kdtui.store.aside import mark
+from kdtui.store.files import mark
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui, Trained
 

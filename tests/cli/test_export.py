@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.exports import OPTIONS
+from kdtui.export_options import OPTIONS
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui, Trained

@@ -17,7 +17,7 @@ from kdtui.events import Failed
 from kdtui.profile import load
 from kdtui.store.run import EventLog
 from kdtui.store.store import RunStore
-from kdtui.wording import width
+from kdtui.text import width
 from tests.cli.conftest import Kdtui, printed, several
 
 words = st.text("ab/-_日", min_size=1, max_size=30)

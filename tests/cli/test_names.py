@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import AmbiguousRun, UsageError
-from kdtui.launch.choices import expand
+from kdtui.launch.teachers import expand
 from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.state import State

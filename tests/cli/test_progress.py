@@ -14,9 +14,9 @@ from kdtui import events
 from kdtui.cli.bars import Bars
 from kdtui.cli.follow import Lines
 from kdtui.cli.followed import Followed, describe, started_line
+from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
-from kdtui.store.tail import Tail
 
 STARTED = events.Started(
     attempt=1, ranks=(), device="cpu", precision="bf16", threads=2, world_size=1, epochs=4, steps_per_epoch=5,

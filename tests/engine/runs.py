@@ -11,9 +11,9 @@ from typing import Any
 from kdtui.engine.fit import train
 from kdtui.events import Event, Measured
 from kdtui.profile import Profile
+from kdtui.store.files import Tail
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.store import RunStore
-from kdtui.store.tail import Tail
 
 TINY: dict[str, Any] = {
     "name": "tiny",

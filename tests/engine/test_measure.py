@@ -20,10 +20,9 @@ from kdtui.engine.measure_memory import peak_memory
 from kdtui.engine.measure_subject import _exports
 from kdtui.engine.measure_time import interleaved, quartiles
 from kdtui.errors import EngineError, Interrupted
-from kdtui.events import Started
-from kdtui.exports import ExportOptions
-from kdtui.measurement import MeasureOptions
-from kdtui.store.exports import export_path, report_of
+from kdtui.events import MeasureOptions, Started
+from kdtui.export_options import ExportOptions
+from kdtui.store.export_files import export_path, report_of
 from kdtui.store.run import Run
 from tests.engine.runs import events_of, fit, make_run
 

@@ -17,7 +17,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.assess import assess
 from kdtui.engine.export.source import of_run
 from kdtui.engine.teacher import inspect
-from kdtui.store.exports import export_path, report_of
+from kdtui.store.export_files import export_path, report_of
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.state import State

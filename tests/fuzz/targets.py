@@ -14,29 +14,27 @@ from pathlib import Path
 from unittest import mock
 
 import kdtui
-from kdtui import exports
+from kdtui import export_options
 from kdtui.cli.console import report
 from kdtui.cli.rows import run_json, run_lines, run_row
 from kdtui.compare import compare, entries_of, render
 from kdtui.compare.measured import usable_measurements
 from kdtui.errors import KdtuiError
 from kdtui.events import encode
-from kdtui.launch.command import engine_command, read_answer
-from kdtui.launch.converse import read_step
 from kdtui.launch.device_queue import Claim, Queue, cpu_names, older, places
-from kdtui.launch.exporting import Foreign
+from kdtui.launch.engine_process import engine_command, read_answer, read_step
+from kdtui.launch.export import Foreign
 from kdtui.launch.shared_folder import SharedFolder, machine_folder
 from kdtui.launch.slots import capacity
 from kdtui.profile import Distillation, Profile, dump, load
 from kdtui.store import filter as filters
-from kdtui.store.exports import export_path, report_of
+from kdtui.store.export_files import export_path, report_of
+from kdtui.store.files import Tail, check_name
 from kdtui.store.history import History
-from kdtui.store.names import check_name
 from kdtui.store.run import Run
 from kdtui.store.scan import scan
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
-from kdtui.store.tail import Tail
 from kdtui.tui import preferences
 from kdtui.tui.door import Door
 from kdtui.tui.exported import Read
@@ -308,7 +306,7 @@ def _progress(data: bytes, folder: Path) -> None:
 
 
 def _options() -> Mapping[str, object]:
-    return exports.ExportOptions().to_json()
+    return export_options.ExportOptions().to_json()
 
 
 @target("export-options", json.dumps(_options()).encode())
@@ -318,7 +316,7 @@ def _export_options(data: bytes, folder: Path) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(table, dict):
-        exports.checked(exports.from_json(table))
+        export_options.checked(export_options.from_json(table))
 
 
 _CLAIM = Claim("a-run", "/store", "a-run", ("cpu-0",), ({"pid": 1, "start_ticks": 5, "boot_id": "b"},), 0)
@@ -372,7 +370,7 @@ _REPORT = {
     "precision": "fp32",
     "bytes": 4,
     "made": 1.7e9,
-    "options": exports.ExportOptions().to_json(),
+    "options": export_options.ExportOptions().to_json(),
     "verified": {"outputs": {}, "validation": {"images": 7, "miou": 0.6, "torch_miou": 0.6, "drop_points": 0.0}},
 }
 
@@ -386,7 +384,7 @@ def _export_report(data: bytes, folder: Path) -> None:
     export.write_bytes(b"onnx")
     report_of(export).write_bytes(data)
     assert run.exports() == [export]
-    wanted = Read((run.id,), ("fp32", "int8"), exports.ExportOptions(), Foreign(), None)
+    wanted = Read((run.id,), ("fp32", "int8"), export_options.ExportOptions(), Foreign(), None)
     assert not look(wanted, store)[0].trouble
 
 

@@ -16,11 +16,11 @@ from kdtui.events import Event
 from kdtui.launch.alive import lives
 from kdtui.launch.slots import slot_folder
 from kdtui.profile import Profile, Training
+from kdtui.store.files import Tail
 from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
-from kdtui.store.tail import Tail
 from tests.waiting import eventually as eventually
 
 Script = Mapping[str, list[dict[str, Any]]]

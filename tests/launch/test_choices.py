@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
-from kdtui.exports import ExportOptions
-from kdtui.launch.choices import find_teacher, is_path, resume_point, source
-from kdtui.launch.exporting import order
+from kdtui.export_options import ExportOptions
+from kdtui.launch.export import order
+from kdtui.launch.teachers import find_teacher, is_path, resume_point, source
 from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from kdtui.errors import EngineError, KdtuiError, LaunchError, TeacherError
-from kdtui.launch.command import ask, engine_command, engine_environment, free_port, rank_environment
-from kdtui.launch.converse import converse
+from kdtui.launch.engine_process import ask, converse, engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.launcher import launcher_for
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import Profile

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import ExportError, Interrupted, LaunchError
-from kdtui.launch import converse as module
-from kdtui.launch.converse import Step, converse, read_step
+from kdtui.launch import engine_process as module
+from kdtui.launch.engine_process import Step, converse, read_step
 
 TALKS = """
 import json, os, signal, sys, time

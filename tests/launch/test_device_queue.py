@@ -32,7 +32,7 @@ from tests.waiting import in_time
 WAITS = """
 import sys, time
 from pathlib import Path
-from kdtui.launch.exclusive import alone
+from kdtui.launch.slots import alone
 with alone(Path(sys.argv[1]), "cpu"):
     print("measures", flush=True)
     time.sleep(600)

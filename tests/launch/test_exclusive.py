@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.errors import Interrupted, UsageError
-from kdtui.launch.exclusive import alone
-from kdtui.launch.slots import Ticket, slot_folder
+from kdtui.launch.slots import Ticket, alone, slot_folder
 from kdtui.store.identity import hostname
 
 

@@ -13,7 +13,7 @@ import pytest
 from kdtui.errors import LaunchError, StoreError
 from kdtui.events import Exited, Failed, Measured, Queued, Started
 from kdtui.launch.alive import lives
-from kdtui.launch.command import cores
+from kdtui.launch.engine_process import cores
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.state import State
 from kdtui.store.store import RunStore

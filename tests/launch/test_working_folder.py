@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.launch.command import ask
-from kdtui.launch.converse import converse
+from kdtui.launch.engine_process import ask, converse
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.slots import visible_gpus
 from kdtui.store.state import State

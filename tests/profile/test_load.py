@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kdtui.errors import ProfileError
 from kdtui.profile import CocoData, FolderData, Profile, SyntheticData, absolute, amend, load, sources
-from kdtui.profile.mistakes import _allowed, _models
+from kdtui.profile.loading import _allowed, _models
 
 
 @pytest.fixture(autouse=True)

@@ -12,22 +12,21 @@ from pathlib import Path
 import pytest
 
 from kdtui.profile import Profile
-from kdtui.store import aside as aside_module
-from kdtui.store.aside import aside, left_in_store, mark, remove_left, remove_left_in_store
+from kdtui.store import files
+from kdtui.store.files import aside, left_in_store, mark, remove_left, remove_left_in_store, write_atomically
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from kdtui.store.writing import write_atomically
 
 LONG_AGO = time.time() - 2 * 86400
 
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from kdtui.store import aside
+from kdtui.store.files import aside
 path = Path(sys.argv[1])
 path.parent.mkdir(parents=True, exist_ok=True)
-aside.aside(path).write_bytes(b"half" * 1000)
+aside(path).write_bytes(b"half" * 1000)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 MAKE_AND_DIE = """
@@ -118,7 +117,7 @@ def test_a_pid_that_another_process_has_now_owns_nothing(tmp_path: Path) -> None
 def test_what_was_left_before_this_boot_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = tmp_path / f".launch.json.{hostname()}-{os.getpid()}-1-00000000.tmp"
     left.write_bytes(b"half")
-    monkeypatch.setattr(aside_module, "_booted", lambda: time.time() + 60)
+    monkeypatch.setattr(files, "_booted", lambda: time.time() + 60)
     remove_left(tmp_path)
     assert not left.exists()
 

@@ -8,10 +8,9 @@ import pytest
 from kdtui.errors import StoreError
 from kdtui.events import Finished
 from kdtui.profile import Profile
-from kdtui.store.listing import Listing
 from kdtui.store.run import Notes
 from kdtui.store.state import Liveness, State
-from kdtui.store.store import RunStore
+from kdtui.store.store import Listing, RunStore
 from tests.store.conftest import Processes, queued, record, started, trained, write
 
 

@@ -13,12 +13,12 @@ import pytest
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Stopped, Warned
 from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
+from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.scan import TAIL, scan
 from kdtui.store.state import Liveness, RunSummary, State
 from kdtui.store.store import RunStore
-from kdtui.store.tail import Tail
 from tests.store.conftest import Processes, queued, record, started, trained, training, validated, write
 
 

@@ -23,8 +23,7 @@ from typing import Any
 
 from kdtui.events import Event, Exited, Failed, Finished, Queued, Saved, Stopped
 from kdtui.profile import Profile, dump
-from kdtui.store.records import LaunchRecord, Notes
-from kdtui.store.run import EventLog, Run
+from kdtui.store.run import EventLog, LaunchRecord, Notes, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from tests.tui.measured import measurements, side

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.store.history import History
-from kdtui.store.listing import Look
 from kdtui.store.state import RunSummary, State
+from kdtui.store.store import Look
 from kdtui.tui.board import Board
 
 

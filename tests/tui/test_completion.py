@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.store.filter import FIELDS, parse
+from kdtui.store.filter import FIELDS, complete, parse
 from kdtui.store.state import RunSummary
-from kdtui.tui.completion import complete
 from tests.tui.scenes import people
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from kdtui.exports import OPTIONS
+from kdtui.export_options import OPTIONS
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp

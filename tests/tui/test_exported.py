@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kdtui.cli.app import app
 from kdtui.errors import ExportError
-from kdtui.exports import OPTIONS, PRECISIONS, ExportOptions, Option, checked
-from kdtui.launch.converse import Step
-from kdtui.launch.exporting import Foreign
+from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, checked
+from kdtui.launch.engine_process import Step
+from kdtui.launch.export import Foreign
 from kdtui.tui import export_jobs, exported
 from kdtui.tui.export_jobs import Job
 from kdtui.tui.exported import Draft, Lying, Read, Seen, default, read, words_of

@@ -8,9 +8,9 @@ import pytest
 from textual.message import Message
 
 from kdtui.events import Measured, Started, encode
+from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.store.tail import Tail
 from kdtui.tui.board import Board
 from kdtui.tui.following import BIG, KEPT, Follower
 from kdtui.tui.messages import HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced

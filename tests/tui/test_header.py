@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.store.listing import Listing
+from kdtui.store.store import Listing
 from kdtui.tui.board import Board
 from kdtui.tui.header import header_parts, time_of_day
 from tests.tui.scenes import Scene

@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from kdtui.errors import EngineError, Interrupted
-from kdtui.launch.converse import Step
+from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 
 class Measure:
-    """Measures when it is told to, as :func:`kdtui.launch.measuring.measure` does: in the thread that calls it."""
+    """Measures when it is told to, as :func:`kdtui.launch.measure.measure` does: in the thread that calls it."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

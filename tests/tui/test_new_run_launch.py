@@ -14,7 +14,7 @@ import pytest
 from textual.pilot import Pilot
 
 from kdtui.errors import EngineError, KdtuiError, LaunchError
-from kdtui.launch import command
+from kdtui.launch import engine_process
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import load
@@ -87,7 +87,7 @@ def distilled(name: str, **texts: str) -> Draft:
 
 
 async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None:
-    app = cockpit(store, ask=command.ask)
+    app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, replace(distilled("student"), tags="mine, new", seeds="3", temperature="2.5"))
         await until(pilot, lambda: "starts now" in screen.query_one(Verdict).text)
@@ -105,7 +105,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
 
 
 async def test_several_seeds_are_launched_together_and_the_line_is_told(store: RunStore) -> None:
-    app = cockpit(store, ask=command.ask)
+    app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(120, 36)) as pilot:
         screen = await opened(pilot, replace(distilled("slower", seeds="0,1,2"), epochs="100"))  # longer than we look
         await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(Verdict).text)
@@ -119,7 +119,7 @@ async def test_several_seeds_are_launched_together_and_the_line_is_told(store: R
 
 
 async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunStore) -> None:
-    app = cockpit(store, ask=command.ask)
+    app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("unfit"))
         await pilot.press("ctrl+r")

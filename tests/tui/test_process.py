@@ -17,10 +17,10 @@ from kdtui.events import Measured
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import Profile, Training
+from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
-from kdtui.store.tail import Tail
 from tests.tui.terminal import Terminal
 from tests.waiting import eventually
 

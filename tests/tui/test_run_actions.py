@@ -15,7 +15,7 @@ from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import Profile, dump
 from kdtui.store.identity import hostname
-from kdtui.store.records import Notes
+from kdtui.store.run import Notes
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.screens.confirm import Confirm

@@ -8,8 +8,8 @@ import pytest
 from textual.message import Message
 
 from kdtui.errors import StoreError
-from kdtui.store.listing import Look
 from kdtui.store.state import State
+from kdtui.store.store import Look
 from kdtui.tui.messages import RunsLooked, SourceFailed
 from kdtui.tui.watch import RunsSource, Watch, follower
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until

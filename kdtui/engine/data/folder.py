@@ -36,7 +36,7 @@ from kdtui.errors import DataError
 from kdtui.palette import COLOUR
 from kdtui.profile import FolderData
 from kdtui.profile.find import expanded
-from kdtui.store.reading import read_file
+from kdtui.store.files import read_file
 
 _SHOWN = 5
 _MOST_BYTES = 2**20

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from kdtui.engine.data.pictures import MOST_PIXELS, brief
 from kdtui.engine.data.protocol import Note, named
 from kdtui.errors import DataError
-from kdtui.store.reading import read_file
+from kdtui.store.files import read_file
 
 MOST_BYTES = 2**30
 """Largest annotation file: parsed JSON takes several times its size in memory."""

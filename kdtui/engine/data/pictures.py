@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from kdtui.engine.data.protocol import Extent, Pixels
 from kdtui.errors import DataError
-from kdtui.store.reading import byte_count, reading
+from kdtui.store.files import byte_count, reading
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")

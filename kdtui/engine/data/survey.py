@@ -16,7 +16,7 @@ import numpy as np
 
 from kdtui.engine.data.protocol import IGNORE_INDEX, Extent, Look, SegmentationDataset, seed_of
 from kdtui.errors import DataError
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 
 MOST_PIXELS = 200_000_000
 """Pixels of images and masks that are decoded for it, at most: a few seconds; eight samples in any case."""

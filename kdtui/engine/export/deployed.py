@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from kdtui.engine.data import MEAN, STD
 from kdtui.engine.models import compose
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from kdtui.profile.tables import TaskName
 
 # What the main output is called. Not "softmax" and "argmax": the dynamo exporter calls values inside the graph so, and

@@ -33,8 +33,8 @@ from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import TorchAnswers, Verdict, session, verify
 from kdtui.engine.trial import takes
 from kdtui.errors import ExportError, KdtuiError
-from kdtui.exports import ExportOptions
-from kdtui.store.exports import report_of, work_folder
+from kdtui.export_options import ExportOptions
+from kdtui.store.export_files import report_of, work_folder
 
 Progress = Callable[[str, int, int], None]
 """``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdtui.engine.export.deployed import Deployed, axes
 from kdtui.errors import ExportError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 
 INPUT = "images"
 # The oldest operator set that the dynamo exporter writes; it would turn an older wish into this one silently.

@@ -17,7 +17,7 @@ from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_d
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from kdtui.engine.export.onnx import INPUT
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 
 Calibrated = Callable[[int], None]
 """Told how many images are seen."""

@@ -19,7 +19,7 @@ from kdtui.engine.export.deployed import Size
 from kdtui.engine.models import build_network, stride
 from kdtui.engine.teacher import AnySize, inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
-from kdtui.exports import check_classes
+from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.tables import TaskName
 from kdtui.store.run import Run

@@ -22,7 +22,7 @@ from kdtui.engine.export.deployed import Deployed, Size, fed
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.metrics import SegmentationMetrics
 from kdtui.errors import ExportError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 
 RELATIVE = 1e-3
 """Largest difference of an fp32 file, as a share of the largest absolute value that torch gives."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kdtui import catalog
 from kdtui.catalog import Cost
 from kdtui.errors import UsageError
-from kdtui.wording import giga
+from kdtui.text import giga
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from kdtui.catalog import Cost
 from kdtui.errors import KdtuiError, UsageError
-from kdtui.launch.choices import TeacherChoice, find_teacher, prepare, recipe
+from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
-from kdtui.store.names import check_name
+from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.tui.form.command import Twin, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of

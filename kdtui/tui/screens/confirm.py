@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from kdtui.text import clean
 from kdtui.tui.screens.dialog import Dialog
-from kdtui.wording import clean
 
 
 class Confirm(Dialog[bool]):

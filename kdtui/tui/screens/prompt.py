@@ -11,9 +11,9 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static
 
 from kdtui.errors import KdtuiError
+from kdtui.text import clean
 from kdtui.tui.screens.dialog import Dialog
 from kdtui.tui.widgets.entry import Entry
-from kdtui.wording import clean
 
 
 class Prompt(Dialog[str | None]):

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from kdtui.errors import UsageError
 from kdtui.profile.limits import MOST_EPOCHS
-from kdtui.store.records import Notes
+from kdtui.store.run import Notes
 from kdtui.store.state import LIVE, RunSummary, State
+from kdtui.text import clean
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt
-from kdtui.wording import clean
 
 _NAMED = 6
 """Runs that a question names; the others are counted."""

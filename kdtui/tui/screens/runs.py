@@ -14,8 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from kdtui.errors import FilterError
-from kdtui.store.filter import parse
-from kdtui.tui.completion import complete
+from kdtui.store.filter import complete, parse
 from kdtui.tui.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.keys import bindings
 from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered

@@ -12,8 +12,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kdtui.palette import hexadecimal, parse, visible
+from kdtui.text import clean, number, width
 from kdtui.tui.widgets.line import cut
-from kdtui.wording import clean, number, width
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _WIDEST_LABEL = 16

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from kdtui.wording import clean
+from kdtui.text import clean
 
 PLAIN = "plain"
 """The ink of a blank cell."""

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kdtui.wording import width
+from kdtui.text import width
 
 
 class Choices(Widget, can_focus=True):

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len, split_graphemes
 
-from kdtui.wording import clean
+from kdtui.text import clean
 
 GAP = 1
 """Terminal columns between two columns."""

@@ -19,8 +19,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kdtui.text import clean, width
 from kdtui.tui.widgets.line import cut
-from kdtui.wording import clean, width
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kdtui.text import width
 from kdtui.tui.widgets.bars import filled_cells
 from kdtui.tui.widgets.line import cut
-from kdtui.wording import width
 
 _SHORTEST = 6
 _LONGEST = 30

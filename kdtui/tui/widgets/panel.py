@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.widget import Widget
 
-from kdtui.wording import clean
+from kdtui.text import clean
 
 if TYPE_CHECKING:
     from textual.css.styles import RulesMap

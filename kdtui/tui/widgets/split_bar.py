@@ -7,8 +7,8 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kdtui.text import width
 from kdtui.tui.widgets.line import cut
-from kdtui.wording import width
 
 
 class SplitBar(Widget):

@@ -14,7 +14,7 @@ from kdtui.engine.export.deployed import Deployed
 from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import session
 from kdtui.engine.models import compose
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 
 
 def deployed(source: Source, options: ExportOptions) -> Deployed:

@@ -14,8 +14,8 @@ import pytest
 
 from kdtui.engine.export import export
 from kdtui.engine.export.source import Source, of_run
-from kdtui.exports import ExportOptions
-from kdtui.store.exports import report_of
+from kdtui.export_options import ExportOptions
+from kdtui.store.export_files import report_of
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from tests.engine.runs import fit, make_run

@@ -14,7 +14,7 @@ from torch import nn
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.errors import ExportError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from tests.engine.export.asking import ask, floats, logits, pictures
 from tests.engine.runs import fit, make_run
 

@@ -8,7 +8,7 @@ import torch
 
 from kdtui.engine.export.deployed import fed
 from kdtui.engine.export.source import Source
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from tests.engine.export.asking import deployed, floats, logits, normalised, pictures
 
 

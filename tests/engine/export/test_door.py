@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from kdtui.errors import Interrupted
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from kdtui.store.run import Run
 from tests.engine.preloaded import Process
 

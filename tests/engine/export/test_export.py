@@ -20,9 +20,9 @@ from kdtui.engine.export.making import Shared
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.engine.models import build_network, stride
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from kdtui.profile import Model, Teacher
-from kdtui.store.exports import report_of
+from kdtui.store.export_files import report_of
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from tests.engine.export.asking import ask, floats, logits, pictures

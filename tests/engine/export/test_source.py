@@ -13,7 +13,7 @@ from kdtui.cli.app import app
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_checkpoint, of_run
 from kdtui.errors import DataError, ExportError, KdtuiError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from kdtui.launch.moved import moved
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import Run

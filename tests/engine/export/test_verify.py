@@ -15,7 +15,7 @@ from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import Verdict, verify
 from kdtui.errors import ExportError
-from kdtui.exports import ExportOptions
+from kdtui.export_options import ExportOptions
 from tests.engine.export.asking import deployed
 from tests.engine.export.conftest import Made
 

@@ -6,8 +6,7 @@ from typing import cast
 
 from textual.widgets import Input
 
-from kdtui.store.records import Notes
-from kdtui.store.run import Run
+from kdtui.store.run import Notes, Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.confirm import Confirm
 from kdtui.tui.screens.prompt import Prompt

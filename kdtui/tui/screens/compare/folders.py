@@ -8,7 +8,7 @@ from typing import Any
 
 from kdtui.compare.measured import usable_measurements
 from kdtui.errors import StoreError
-from kdtui.store.reading import brief
+from kdtui.store.files import brief
 from kdtui.store.run import Run
 
 

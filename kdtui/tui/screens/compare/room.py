@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
+from kdtui.text import clean
 from kdtui.tui.compared import Across, Compared, across
 from kdtui.tui.screens.compare.pareto import ParetoPage
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Table
-from kdtui.wording import clean
 
 PAGES = ("curves", "numbers", "differs", "notes", "pareto")
 WIDE = 110

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from kdtui.errors import UsageError
-from kdtui.exports import OPTIONS
+from kdtui.export_options import OPTIONS
 from kdtui.tui.exported import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
 from kdtui.tui.form.browse import entries
 from kdtui.tui.widgets.choices import Choices

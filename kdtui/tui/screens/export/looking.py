@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import KdtuiError
-from kdtui.exports import PRECISIONS, suffix
-from kdtui.launch.exporting import Order, order
-from kdtui.store.exports import report_of
-from kdtui.store.reading import read_file
+from kdtui.export_options import PRECISIONS, suffix
+from kdtui.launch.export import Order, order
+from kdtui.store.export_files import report_of
+from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_number, parse_json
@@ -19,7 +19,7 @@ from kdtui.tui.exported import Lying, Read, Seen
 
 
 def place(source: str, store: RunStore) -> str:
-    """How :func:`kdtui.launch.exporting.order` finds a source: a run of the store by its folder, whatever lies here."""
+    """How :func:`kdtui.launch.export.order` finds a source: a run of the store by its folder, whatever lies here."""
     folder = store.root / source
     return str(folder) if folder.parent == store.root and (folder / "profile.toml").is_file() else source
 

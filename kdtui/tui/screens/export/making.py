@@ -9,8 +9,8 @@ from typing import Any
 from textual.message import Message
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
-from kdtui.launch.converse import Step
-from kdtui.launch.exporting import Order, export, order, together
+from kdtui.launch.engine_process import Step
+from kdtui.launch.export import Order, export, order, together
 from kdtui.store.store import RunStore
 from kdtui.tui.export_jobs import CANCELLED, DONE, FAILED, RUNS, Job
 from kdtui.tui.screens.export.looking import place

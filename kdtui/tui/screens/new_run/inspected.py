@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from kdtui.text import mebibytes, millions, number
 from kdtui.tui.door import Inspected
 from kdtui.tui.form.fields import plain
 from kdtui.tui.widgets.panel import Span
-from kdtui.wording import mebibytes, millions, number
 
 _STAMP = re.compile(r"^\d{8}-\d{6}-")
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 
 from kdtui.catalog import Cost
+from kdtui.text import millions, ratio
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
 from kdtui.tui.screens.new_run.picking import PickingSection
 from kdtui.tui.screens.new_run.section import FieldRow
 from kdtui.tui.widgets.panel import Span
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import millions, ratio
 
 _COLUMNS = (
     Column("encoder", "encoder", 14, grow=True),

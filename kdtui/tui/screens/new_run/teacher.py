@@ -12,13 +12,13 @@ from textual.message import Message
 
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
+from kdtui.text import mebibytes, millions, number
 from kdtui.tui.door import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
 from kdtui.tui.form.browse import Found, is_checkpoint_folder, is_path
 from kdtui.tui.screens.new_run.inspected import called, lines_of
 from kdtui.tui.screens.new_run.picking import PickingSection
 from kdtui.tui.widgets.table import Cell, Column
-from kdtui.wording import mebibytes, millions, number
 
 _OWN = "(own)"
 _COLUMNS = (

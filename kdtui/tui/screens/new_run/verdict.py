@@ -10,6 +10,7 @@ from textual.message import Message
 
 from kdtui.errors import KdtuiError
 from kdtui.launch.plan import Caution, Check, Plan, merged
+from kdtui.text import millions, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.fields import FIELDS
@@ -17,7 +18,6 @@ from kdtui.tui.form.mistakes import GENERAL, in_form
 from kdtui.tui.form.queue import Place
 from kdtui.tui.screens.new_run.inspected import called
 from kdtui.tui.widgets.panel import Panel, Span
-from kdtui.wording import millions, ratio, span
 
 _NO_TIME = "time unknown: none like it ran"
 Lines = list[list[Span]]

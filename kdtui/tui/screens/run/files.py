@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import StoreError, UsageError
-from kdtui.launch.choices import owner
+from kdtui.launch.teachers import owner
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
-from kdtui.store.reading import read_file
+from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.tui.compression import Measured, Size, read_measured
 

@@ -12,7 +12,7 @@ from textual.geometry import Size
 
 from kdtui.errors import StoreError
 from kdtui.palette import COLOUR, former_colours, parse
-from kdtui.store.reading import reading
+from kdtui.store.files import reading
 from kdtui.store.run import Run
 from kdtui.tui.widgets.half_blocks import Drawn, Pixel, Tile, draw
 

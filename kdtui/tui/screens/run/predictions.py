@@ -12,10 +12,10 @@ from textual.message import Message
 from textual.widgets import Static
 
 from kdtui.palette import contrast, hexadecimal
+from kdtui.text import clean
 from kdtui.tui.screens.run.pictures import Gallery, Wish, legend_colours
 from kdtui.tui.widgets.half_blocks import HalfBlocks, Pixel
 from kdtui.tui.widgets.line import Line, Part
-from kdtui.wording import clean
 
 _SEEN = 3.0
 """Contrast of what is no text: https://www.w3.org/TR/WCAG21/#non-text-contrast."""

@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
+from kdtui.text import number
 from kdtui.tui import panels
 from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.keys import bindings
@@ -28,7 +29,6 @@ from kdtui.tui.widgets.line import Line, Part
 from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel
-from kdtui.wording import number
 
 PAGES = ("curves", "numbers", "predictions", "log", "profile")
 WIDE, TALL = 110, 32

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from textual.message import Message
 
 from kdtui.errors import StoreError
+from kdtui.store.files import TextTail
 from kdtui.store.run import Run
-from kdtui.store.text_tail import TextTail
 from kdtui.tui.screens.run.files import Known, RunFiles, read_files
 
 Post = Callable[[Message], object]

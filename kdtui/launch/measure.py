@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.launch.converse import Step, converse
-from kdtui.launch.exclusive import alone
-from kdtui.measurement import MeasureOptions
+from kdtui.events import MeasureOptions
+from kdtui.launch.engine_process import Step, converse
+from kdtui.launch.slots import alone
 from kdtui.store.identity import identity_of
 from kdtui.store.run import Run
 

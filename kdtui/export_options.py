@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.wording import mebibytes
+from kdtui.text import mebibytes
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REPORT_SUFFIX = ".json"

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import Interrupted, KdtuiError, RunNotFound, UsageError
-from kdtui.exports import ExportOptions, check_classes, checked
-from kdtui.launch.choices import source
-from kdtui.launch.command import reported
-from kdtui.launch.converse import Step, converse
+from kdtui.export_options import ExportOptions, check_classes, checked
+from kdtui.launch.engine_process import Step, converse, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
-from kdtui.store.exports import clear_left, export_path
+from kdtui.launch.teachers import source
+from kdtui.store.export_files import clear_left, export_path
 from kdtui.store.run import Run
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdtui.exports import REPORT_SUFFIX, suffix
+from kdtui.export_options import REPORT_SUFFIX, suffix
 from kdtui.store.identity import hostname, start_ticks
 
 _WORK = ".export-"

@@ -1,0 +1,683 @@
+"""Files of the store: names that may become paths, bounded reads, atomic replacement, and following one that grows."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import functools
+import grp
+import hashlib
+import io
+import itertools
+import os
+import pwd
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from kdtui.errors import StoreError, UsageError
+from kdtui.events import Event, decode, encode
+from kdtui.store.identity import boot_id, hostname, start_ticks
+from kdtui.text import clean
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+# A regular file has no use for either. O_NONBLOCK: a pipe is opened without waiting for its other end, and then seen to
+# be one. O_NOCTTY: looking at a terminal does not make it ours.
+_SAFELY = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotAFile(OSError):
+    """Something else stands in the place of a file; ``strerror`` says what, as that of every other failure does."""
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file; never waits for whoever is at the other end of something else.
+
+    Args:
+        path: The file, or a link to it.
+        flags: As of :func:`os.open`.
+
+    Raises:
+        NotAFile: It is a pipe, a socket, a folder or a device.
+        OSError: It is not there, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | _SAFELY, 0o666)
+    except OSError as error:
+        # Of a socket, a device without a driver or a pipe that nobody reads; of a folder that is to be written.
+        if error.errno in (errno.ENXIO, errno.EISDIR) and not stat.S_ISREG(mode := path.stat().st_mode):
+            raise _not_a_file(mode, path) from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise _not_a_file(mode, path)
+    return descriptor
+
+
+def _not_a_file(mode: int, path: Path) -> NotAFile:
+    return NotAFile(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file", str(path))
+
+
+class TooLarge(OSError):
+    """A file with more bytes than its reader takes; ``strerror`` names both sizes."""
+
+
+def read_file(path: Path, *, most: int | None = None) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        path: The file, or a link to it.
+        most: Largest number of bytes that is read; the size is checked before the first byte.
+
+    Raises:
+        TooLarge: It has more than ``most`` bytes.
+        OSError: As :func:`open_file`, or it cannot be read.
+    """
+    descriptor = open_file(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if most is not None and size > most:
+            raise TooLarge(errno.EFBIG, f"it has {byte_count(size)}, at most {byte_count(most)} are read", str(path))
+        pieces, left = [], most
+        while piece := os.read(descriptor, 1 << 16):
+            pieces.append(piece)
+            if left is not None and (left := left - len(piece)) < 0:  # it grew while it was read
+                raise TooLarge(errno.EFBIG, f"it has more than {byte_count(most)}", str(path))
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def byte_count(size: int | None) -> str:
+    """A number of bytes with the unit that keeps it short."""
+    amount = float(size or 0)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if amount >= 10 or unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def reading(path: Path) -> BinaryIO:
+    """A regular file, open for reading.
+
+    Raises:
+        OSError: As :func:`open_file`.
+    """
+    return os.fdopen(open_file(path), "rb")
+
+
+def appending(path: Path) -> BinaryIO:
+    """A regular file, open for what is written to its end; made if it is not there.
+
+    Raises:
+        OSError: As :func:`open_file`.
+    """
+    return os.fdopen(open_file(path, _APPEND), "ab")
+
+
+def brief(error: StoreError) -> str:
+    """What is wrong with a file, for a list of runs: why it cannot be opened, and not what is wrong with its text."""
+    return f"{error.what}: {error.found}" if isinstance(error.__cause__, OSError) else error.what
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+
+
+def printable(text: str) -> str:
+    """``text`` on one line without control characters: safe to show, whoever wrote it."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def is_safe(text: str) -> bool:
+    """Whether ``text`` may be joined to the store's root: no separator, no way up, nothing a terminal would obey."""
+    return bool(text) and text.isprintable() and not text.startswith(".") and not {"/", "\\"} & set(text)
+
+
+def check_name(name: str) -> str:
+    """``name`` if a run may be called that.
+
+    Raises:
+        UsageError: It holds something that a folder or a terminal should not carry.
+    """
+    if NAME.fullmatch(name) is None or ".." in name:
+        raise UsageError(
+            "This is no name for a run",
+            found=printable(name),
+            allowed="letters, digits and . _ + -, starting with a letter or digit, at most 80, without '..'",
+            hint="choose another with --name",
+        )
+    return name
+
+
+NEW, GONE, OWNER = ".new-", ".gone-", ".owner-"
+"""Prefixes: a run folder that is being made, one that is being deleted, the mark inside the former."""
+_MARK = re.compile(r"(?P<host>.*)-(?P<pid>\d{1,19})-(?P<ticks>\d{1,19})-(?P<boot>[0-9a-f]{8})(?:-\d+)?", re.DOTALL)
+# What versions without marks wrote aside: only the names of their own files, as a folder may be somebody else's too.
+_UNMARKED = re.compile(
+    r"\.(?:(?:launch|measurements|summaries|train|val|test|[0-9a-f]{24}\.of\d+)\.json|notes\.toml"
+    r"|(?:last|best_model|untrained_model|checkpoint_epoch_\d+)\.pth)\.\d+\.tmp|\.[0-9a-f]{24}\.\d+of\d+\.npy\.\d+"
+)
+_RUN = re.compile(rf"(?:{re.escape(NEW)}|{re.escape(GONE)})\d{{8}}-\d{{6}}-.+", re.DOTALL)
+_DAY = 86400.0
+_counter = itertools.count()
+
+
+def mark() -> str:
+    """This process, as the names of its files say it."""
+    return f"{hostname()}-{os.getpid()}-{start_ticks(os.getpid())}-{_boot()}"
+
+
+def aside(path: Path) -> Path:
+    """A free name beside ``path`` for what will replace it; what killed processes left there is removed first."""
+    remove_left(path.parent)
+    return path.with_name(f".{path.name}.{mark()}-{next(_counter)}.tmp")
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something written aside that has not taken its place.
+
+    Attributes:
+        bytes: With everything in it.
+        ownerless: Whether no running process owns it; else its writer is at work, or on a host that cannot be seen.
+    """
+
+    path: Path
+    bytes: int
+    ownerless: bool
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what killed processes left directly in ``folder``."""
+    _remove_all(_asides(folder))
+
+
+def remove_left_in_store(root: Path) -> None:
+    """Remove what killed processes left in a run store: half-made and half-deleted runs, and files in the others."""
+    _remove_all(_runs_aside(root))
+    for folder in _folders(root):
+        remove_left(folder)
+
+
+def left_in_store(root: Path) -> list[Left]:
+    """Everything in a run store that is written aside now, or was left so."""
+    paths = [*_runs_aside(root), *(path for folder in _folders(root) for path in _asides(folder))]
+    return [Left(path, _size(path), _ownerless(path)) for path in paths]
+
+
+def _remove_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if _ownerless(path):
+            _remove(path)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """The folders of a run store in which files are written aside."""
+    yield root
+    yield root / ".cache"
+    yield root / ".cache" / "teachers"
+    for path in _entries(root):
+        if not path.name.startswith("."):
+            yield path
+            yield path / "checkpoints"
+            yield path / "evaluations"
+
+
+def _asides(folder: Path) -> Iterator[Path]:
+    for path in _entries(folder):
+        name = path.name
+        if (
+            name.startswith(OWNER)
+            or (name.endswith(".tmp") and _MARK.fullmatch(name[:-4]))
+            or _UNMARKED.fullmatch(name)
+        ):
+            yield path
+
+
+def _runs_aside(root: Path) -> list[Path]:
+    """Run folders that are being made or deleted."""
+    return [path for path in _entries(root) if _RUN.fullmatch(path.name)]
+
+
+def _entries(folder: Path) -> Iterable[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries)
+    except OSError:  # no folder, or one that nobody may enter: nothing can be removed there
+        return []
+
+
+def _ownerless(path: Path) -> bool:
+    """Whether no running process owns a file or folder that was written aside."""
+    name = path.name
+    if name.startswith(NEW):
+        owner = next((entry.name for entry in _entries(path) if entry.name.startswith(OWNER)), None)
+        name = "" if owner is None else owner
+    match = _MARK.fullmatch(name.removesuffix(".tmp"))
+    if match is None or not match["host"].endswith((f".{hostname()}", f"-{hostname()}")):
+        return _untouched(path, time.time() - _DAY)  # of an older version, or of another host
+    if match["boot"] == _boot():
+        return str(start_ticks(int(match["pid"]))) != match["ticks"]
+    # Of an earlier boot, or of a container whose processes cannot be seen from here.
+    return _untouched(path, max(time.time() - _DAY, _booted()))
+
+
+def _untouched(path: Path, since: float) -> bool:
+    """Whether nothing was written there since a time."""
+    try:
+        inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+        return all(entry.lstat().st_mtime < since for entry in (path, *inside))
+    except OSError:  # it is being removed, or nobody may look
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        import shutil  # here: importing it is slow, and few processes remove folders
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # another writer was faster, or the folder cannot be written
+            path.unlink()
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for entry in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
+        with contextlib.suppress(OSError):
+            total += 0 if entry.is_dir() else entry.lstat().st_size
+    return total
+
+
+@functools.cache
+def _boot() -> str:
+    """Tag of the boot and the pid namespace of this process: a pid means something within both only."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no path, but a name)
+    except OSError:  # no /proc
+        namespace = ""
+    return hashlib.sha256(f"{boot_id()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _booted() -> float:
+    """Unix time at which this machine was booted; 0 where nothing says so."""
+    try:
+        return time.time() - float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def remedy(error: OSError) -> str:
+    """What lets the same command write the same file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space, then repeat the command"
+    if error.errno == errno.EFBIG:
+        return "raise this user's limit of file sizes (ulimit -f), then repeat the command"
+    if error.errno == errno.EROFS:
+        return "mount the disk for writing, then repeat the command"
+    return "give write permission for the folder, then repeat the command"
+
+
+def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
+    """Replace ``path`` by ``data`` so that a reader, and a crash, sees the old file or the new one.
+
+    Raises:
+        StoreError: The file could not be written; the former one survives.
+    """
+    written = aside(path)
+    try:
+        with written.open("wb") as file:
+            file.write(data)
+            if fsync:
+                file.flush()
+                os.fsync(file.fileno())
+        written.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # a read-only disk has no file to take away, and says so here again
+            written.unlink(missing_ok=True)
+        raise StoreError(
+            "A file could not be written; the former one is unchanged",
+            where=path,
+            found=error.strerror,
+            hint=remedy(error),
+        ) from error
+
+
+class EventLog:
+    """The writing end of ``events.jsonl``: one line an ``os.write``, one writer at a time.
+
+    Opening ends a line that an earlier writer left half written, so that no later line is swallowed by it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._torn = False
+        try:
+            # Read and write: the last byte decides whether the last line is whole.
+            self._fd = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            size = os.fstat(self._fd).st_size
+            self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def append(self, event: Event) -> None:
+        """Write one event.
+
+        Raises:
+            StoreError: The line is not, or not wholly, in the file.
+        """
+        line = (b"\n" if self._torn else b"") + encode(event)
+        try:
+            done = os.write(self._fd, line)
+            while done < len(line):  # a disk that is nearly full takes a part, and says why at the next call
+                self._torn = True
+                done += os.write(self._fd, line[done:])
+        except OSError as error:
+            raise self._failure(error) from error
+        self._torn = False
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _failure(self, error: OSError) -> StoreError:
+        return StoreError(
+            "An event could not be written",
+            where=self.path,
+            found=error.strerror,
+            hint="free some space; what was written before is unharmed",
+        )
+
+
+FIRST = 64 * 1024
+"""Bytes of its end that are read of a file that was there before."""
+MOST = 1024 * 1024
+"""Bytes one read may gain; a file that gained more is begun again at its end."""
+
+# Colours and cursor movements, whole: `clean` alone would leave their letters.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+class TextTail:
+    r"""Reads the text that was appended since the last :meth:`read`.
+
+    A file that is not there yet is empty. Another file, a shorter one, or one that gained more than :data:`MOST`, is
+    begun again, and ``generation`` grows: what was read before is void. Where a file is gone, what was read of it stays
+    until there is another one.
+
+    Attributes:
+        generation: Grows whenever the text begins again.
+        skipped: Bytes before the first line that was read of this generation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.generation = 0
+        self.skipped = 0
+        self._offset = 0
+        self._inode: int | None = None
+        self._seen = False
+        self._decoder = _decoder()
+
+    def read(self) -> str:
+        r"""The new text: lines end in ``\n``, control characters are out, bytes that are no UTF-8 are ``�``.
+
+        It may end within a line, of which the next read brings the rest.
+
+        Raises:
+            StoreError: The file is there and cannot be read.
+        """
+        try:
+            with reading(self.path) as file:
+                data = self._gained(file.fileno())
+        except FileNotFoundError:
+            self._inode = None
+            return ""
+        except OSError as error:
+            raise StoreError("The log cannot be read", where=self.path, found=error.strerror) from error
+        # A progress bar rewrites its line with carriage returns; here every state of it is a line.
+        return clean(_ESCAPES.sub("", self._decoder.decode(data))) if data else ""
+
+    def _gained(self, descriptor: int) -> bytes:
+        status = os.fstat(descriptor)
+        size = status.st_size
+        same = self._inode == status.st_ino and self._offset <= size <= self._offset + MOST
+        if same:
+            return self._pieces(descriptor, size)
+        self.generation += self._seen
+        self._seen, self._inode, self._decoder = True, status.st_ino, _decoder()
+        # One byte more than wanted: it tells whether the first line is whole.
+        self._offset = max(0, size - FIRST - 1)
+        data = self._pieces(descriptor, size)
+        if size > FIRST:
+            data = _from_whole_line(data)
+        self.skipped = self._offset - len(data)
+        return data
+
+    def _pieces(self, descriptor: int, size: int) -> bytes:
+        """From the offset to ``size`` and not beyond it: a writer may append for as long as this reads."""
+        pieces = []
+        while self._offset < size:
+            piece = os.pread(descriptor, min(1 << 16, size - self._offset), self._offset)
+            if not piece:
+                break
+            self._offset += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+def _decoder() -> io.IncrementalNewlineDecoder:
+    return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+
+
+def _from_whole_line(data: bytes) -> bytes:
+    """Without the rest of the line that ``data`` begins in; all of it where there is no other line."""
+    _, newline, rest = data.partition(b"\n")
+    return rest if newline else data
+
+
+PIECE = 1 << 20
+LONGEST = 16 << 20
+"""Bytes of a line that is read; a longer one is no event."""
+
+
+class Tail:
+    """Reads the events that were appended since the last :meth:`read`.
+
+    A line without its newline waits for the next read. A file that is not there yet is empty. A file that became
+    shorter, or another file, is read from its start, and ``generation`` grows: what was read before is void.
+
+    Args:
+        path: The file.
+        last: Begin that many bytes before its end, behind the first half line; None begins at its start.
+    """
+
+    def __init__(self, path: Path, *, last: int | None = None) -> None:
+        self.path = path
+        self.generation = 0
+        self._last = last
+        self._offset = 0
+        self._inode: int | None = None
+        self._rest = b""
+
+    def read(self, limit: int | None = None) -> list[Event]:
+        """The new events, oldest first; lines that are no events are skipped.
+
+        Args:
+            limit: Bytes to read at most; what is left comes with the next read.
+
+        Raises:
+            StoreError: The file is there and cannot be read.
+        """
+        try:
+            with reading(self.path) as file:
+                return self._gained(file.fileno(), limit)
+        except FileNotFoundError:
+            if self._inode is not None:
+                self._restart(None)
+            return []
+        except OSError as error:
+            raise StoreError("The events cannot be read", where=self.path, found=error.strerror) from error
+
+    def stream(self) -> Iterator[Event]:
+        """The new events as :meth:`read` returns them, in constant memory however long the file is.
+
+        Raises:
+            StoreError: The file is there and cannot be read.
+        """
+        before = -1
+        while self._offset != before:
+            before = self._offset
+            yield from self.read(PIECE)
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file that were read."""
+        return self._offset
+
+    def _gained(self, descriptor: int, limit: int | None) -> list[Event]:
+        status = os.fstat(descriptor)
+        if self._inode != status.st_ino or status.st_size < self._offset:
+            if self._inode is not None:
+                self._restart(status.st_ino)
+            elif self._last is not None and status.st_size > self._last:
+                # A mark makes the half line no event; one byte more, so that a whole line behind a newline stays one.
+                self._offset, self._rest = status.st_size - self._last - 1, b"?"
+            self._inode = status.st_ino
+        # Not beyond the size seen: a writer may append for as long as this reads.
+        end = status.st_size if limit is None else min(status.st_size, self._offset + limit)
+        pieces = [self._rest]
+        while self._offset < end:
+            piece = os.pread(descriptor, min(1 << 20, end - self._offset), self._offset)
+            if not piece:
+                break
+            self._offset += len(piece)
+            pieces.append(piece)
+        *lines, self._rest = b"".join(pieces).split(b"\n")
+        if len(self._rest) > LONGEST:
+            self._rest = b"?"  # what follows of this line is no event
+        return [event for line in lines if line and (event := decode(line)) is not None]
+
+    def _restart(self, inode: int | None) -> None:
+        self.generation += 1
+        self._offset, self._rest, self._inode = 0, b"", inode
+
+
+_BYTES = 64 * 1024
+"""More than a file of a run has before it starts; a full disk or quota takes less."""
+_ELSEWHERE = "choose another folder with --runs-dir or KDTUI_RUNS"
+
+
+def check_writable(root: Path) -> None:
+    """Make a folder in the store as a run would be made, write a file in it, and remove both.
+
+    Folders above that are not there are made and removed too.
+
+    Raises:
+        StoreError: It cannot be done; owner and mode are named, and what to do.
+    """
+    made: list[Path] = []
+    try:
+        for folder in [*reversed(root.parents), root]:
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        with (
+            # The name that a run has before it is whole, which no list shows.
+            tempfile.TemporaryDirectory(prefix=".new-check-", dir=root) as aside,
+            (Path(aside) / "file").open("wb") as file,
+        ):
+            file.write(b"\0" * _BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise not_writable(root, error) from error
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # meanwhile another process made a run there
+                folder.rmdir()
+
+
+def check_run_writable(folder: Path) -> None:
+    """Write a nameless file in a run folder, as a run that is resumed will write its own.
+
+    Raises:
+        StoreError: It cannot be done.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * _BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(
+            "the run folder cannot be written", where=folder, found=error.strerror, hint=remedy(error)
+        ) from error
+
+
+def not_writable(root: Path, error: OSError) -> StoreError:
+    """What is said where the store at ``root`` cannot be written."""
+    folder = next((path for path in (root, *root.parents) if path.exists()), root)
+    if not folder.is_dir():
+        return StoreError("the run store is no folder", where=folder, found=_kind(folder), hint=_ELSEWHERE)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            "the disk of the run store is full",
+            where=folder,
+            found=error.strerror,
+            hint=f"free some space, or {_ELSEWHERE}",
+        )
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return StoreError("the run store cannot be written", where=folder, found=error.strerror, hint=_ELSEWHERE)
+    status = folder.stat()
+    owner, group, you = _user(status.st_uid), _group(status.st_gid), _user(os.geteuid())
+    share = f"; or let {owner} share it: chmod g+rwxs {folder}, and umask 002 for all who use it"
+    return StoreError(
+        "the run store cannot be written",
+        where=folder,
+        found=f"{error.strerror}: it belongs to {owner}, group {group}, mode {stat.filemode(status.st_mode)}"
+        f" ({stat.S_IMODE(status.st_mode):o}); you are {you}",
+        hint=f"{_ELSEWHERE}{'' if status.st_uid == os.geteuid() else share}",
+    )
+
+
+def _kind(path: Path) -> str:
+    return "a file" if path.is_file() else "no folder"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container, or removed
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
