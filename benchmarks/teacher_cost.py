@@ -15,8 +15,8 @@ from torch import nn
 
 from kdtui.engine.data import IGNORE_INDEX
 from kdtui.engine.models import build_network, compose, lay_out_channels_last
+from kdtui.engine.objective import FrozenTeacher, Objective, StepShare
 from kdtui.engine.precision import choose_precision
-from kdtui.engine.task import FrozenTeacher, Objective, StepShare
 from kdtui.profile import Distillation, Model, Profile, SyntheticData
 
 ROUNDS = 5

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.cli.comparing import print_comparison
+from kdtui.cli.compare import print_comparison
 from kdtui.compare import Comparison, Entry, align, called, cells, compare, matched, pareto, render, settings, to_json
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.render import seed_lines

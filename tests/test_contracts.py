@@ -40,7 +40,7 @@ except SystemExit as end:
 
 
 COMPLETE = """
-from kdtui.cli.options import complete_encoder, complete_profile, complete_run
+from kdtui.cli.console import complete_encoder, complete_profile, complete_run
 assert "baseline" in complete_profile("base")
 assert complete_encoder("resnet")
 assert complete_run("") == ["latest"]

@@ -18,9 +18,8 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo
 
 import kdtui
-from kdtui.cli import about, checkpoints, cockpit, comparing, demo, export, manage, measure, runs, training
-from kdtui.cli.console import Exit, open_streams, report, running
-from kdtui.cli.options import Command
+from kdtui.cli import checkpoints, cockpit, compare, demo, export, measure, runs, train, versions
+from kdtui.cli.console import Command, Exit, open_streams, report, running
 from kdtui.errors import KdtuiError, LaunchError
 from kdtui.text import clean
 
@@ -101,7 +100,7 @@ def options(
     """Distil segmentation models: train a teacher, a student, and see what the teacher was worth."""
 
 
-for group in (cockpit, demo, training, runs, manage, comparing, checkpoints, export, measure, about):
+for group in (cockpit, demo, train, runs, compare, checkpoints, export, measure, versions):
     group.register(app)
 for command in app.registered_commands:
     command.cls = Command

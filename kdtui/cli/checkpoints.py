@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui.cli.console import emit, fields, out, say, table
-from kdtui.cli.options import (
+from kdtui import catalog
+from kdtui.cli.console import (
     Filter,
     Json,
     MovedSets,
@@ -20,7 +20,12 @@ from kdtui.cli.options import (
     complete_encoder,
     complete_profile,
     complete_run,
+    emit,
+    fields,
     open_store,
+    out,
+    say,
+    table,
 )
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.text import mebibytes, millions, number
@@ -256,8 +261,6 @@ def encoders(
     runs_dir: RunsDir = None,
 ) -> None:
     """List encoders for a student and what they cost."""
-    from kdtui.cli.encoder_table import encoder_rows
-
     parameters = None if teacher is None else _teacher_parameters(teacher, open_store(runs_dir))
     rows = encoder_rows(pattern, parameters)
     if not rows:
@@ -295,3 +298,21 @@ def _of_run(run: Run, store: RunStore) -> int | None:
         return store.summary(run).parameters
     except KdtuiError:  # its files are damaged; the checkpoint itself still tells
         return None
+
+
+def encoder_rows(pattern: str, teacher_parameters: int | None) -> list[dict[str, Any]]:
+    """Encoders whose name holds, or as a glob matches, ``pattern``; smallest first.
+
+    Costs are of a Unet with its default decoder, four output channels, at 256 x 256.
+    """
+    rows = []
+    for encoder in catalog.encoders(pattern or None):
+        name = encoder.name
+        cost = catalog.cost(name, architecture="Unet", decoder_channels=None, out_channels=4, height=256, width=256)
+        if cost is None:
+            continue
+        row: dict[str, Any] = {"encoder": name, "parameters": cost.parameters, "macs": cost.macs}
+        if teacher_parameters is not None:
+            row["compression"] = teacher_parameters / cost.parameters
+        rows.append(row)
+    return sorted(rows, key=lambda row: int(row["parameters"]))

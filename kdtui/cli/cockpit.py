@@ -6,8 +6,7 @@ import sys
 
 import typer
 
-from kdtui.cli.console import emit, table
-from kdtui.cli.options import Json, RunsDir, Wide
+from kdtui.cli.console import Json, RunsDir, Wide, emit, table
 from kdtui.errors import UsageError
 
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kdtui.cli.console import out, say
-from kdtui.cli.options import Json, RunsDir, open_store
-from kdtui.cli.training import attend, finish
+from kdtui.cli.console import Json, RunsDir, open_store, out, say
+from kdtui.cli.train import attend, finish
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +22,7 @@ def demo(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a teacher, a baseline and a distilled student on synthetic people; a few minutes, no download."""
-    from kdtui.cli.comparing import Format, comparison_of, write_comparison
+    from kdtui.cli.compare import Format, comparison_of, write_comparison
     from kdtui.launch.start import start
     from kdtui.launch.teachers import find_teacher, prepare
 

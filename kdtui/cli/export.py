@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui.cli.console import Exit, emit, out, report, say
-from kdtui.cli.options import (
+from kdtui.cli.console import (
+    Exit,
     Filter,
     Json,
     MovedSets,
@@ -18,7 +18,11 @@ from kdtui.cli.options import (
     complete_encoder,
     complete_profile,
     complete_run,
+    emit,
     open_store,
+    out,
+    report,
+    say,
 )
 from kdtui.errors import Interrupted, KdtuiError
 from kdtui.export_options import PRECISIONS, ExportOptions, lines_of, option

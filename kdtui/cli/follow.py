@@ -7,18 +7,93 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
-from kdtui.cli.console import say
-from kdtui.cli.followed import Followed, describe, ending, started_line, warning_line
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from kdtui.cli.console import next_step, say
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
 from kdtui.store.files import Tail
+from kdtui.store.history import History
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State
+from kdtui.text import clean, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
+
+
+@dataclass
+class Followed:
+    """One run and what is known of it so far."""
+
+    run: Run
+    tail: Tail
+    history: History = field(default_factory=History)
+    summary: RunSummary | None = None
+
+    @property
+    def name(self) -> str:
+        """What the line is called."""
+        return clean(self.summary.name if self.summary else self.run.id)
+
+
+def teacher_miou(started: Started | None) -> float | None:
+    """The teacher's mIoU, where the event has a number there."""
+    value = None if started is None or started.teacher is None else started.teacher.get("miou")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def describe(followed: Followed, measured: Measured) -> str:
+    """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
+    history = followed.history
+    started = history.started
+    epochs = started.epochs if started else measured.epochs
+    teacher = teacher_miou(started)
+    scalars = measured.scalars
+    if measured.split != "val":
+        parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
+        parts += [
+            f"{name} {number(scalars[f'loss.{name}'])}" for name in ("base", "distill") if f"loss.{name}" in scalars
+        ]
+    else:
+        loss = history.curves.get("train/loss")
+        parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
+        parts.append(f"best {number(scalars.get('best_miou'))}")
+        if teacher is not None:
+            parts.append(f"teacher {number(teacher)} ({percent(scalars.get('retention'))})")
+        if followed.summary is not None and followed.summary.eta_seconds is not None:
+            parts.append(f"eta {span(followed.summary.eta_seconds)}")
+    return f"epoch {measured.epoch}/{epochs if epochs is not None else '?'}  " + "  ".join(parts)
+
+
+def started_line(event: Started) -> str:
+    """How a run begins."""
+    line = f"started on {event.world_size} x {event.device} in {event.precision}, {event.threads} threads"
+    if event.resumed_step:
+        line += f", from step {event.resumed_step}"
+    if event.teacher is not None:
+        line += f"; teacher mIoU {number(teacher_miou(event))}"
+    return line
+
+
+def warning_line(event: Warned) -> str:
+    """A warning with what to do about it."""
+    return f"warning: {event.message}" + (f"\n  next: {next_step(event.hint)}" if event.hint else "")
+
+
+def ending(summary: RunSummary) -> str:
+    """How a run ended, in one line."""
+    line = f"{summary.state.glyph} {summary.state.word}"
+    if summary.best_miou is not None:
+        line += f", best mIoU {summary.best_miou:.4f}"
+    return f"{line}: {summary.detail}" if summary.detail else line
+
 
 _POLL = 0.2
 _LAST = 1 << 20
@@ -99,8 +174,6 @@ def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bo
 @contextmanager
 def _display() -> Iterator[Display]:
     if sys.stderr.isatty():
-        from kdtui.cli.bars import Bars
-
         with Bars() as bars:
             yield bars
     else:
@@ -137,3 +210,94 @@ class Lines:
         if self._states.get(summary.id) != now and (queued or summary.state not in LIVE):
             say(f"{followed.name}: {summary.detail if queued else ending(summary)}")
         self._states[summary.id] = now
+
+
+class Bars:
+    """Two bars a run: epochs with losses, mIoU, the teacher's line and ETA, and steps of the epoch."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24, finished_style="green"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console or Console(stderr=True),
+            refresh_per_second=4,
+        )
+        self._bars: dict[str, tuple[TaskID, TaskID]] = {}
+        self._over: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def event(self, followed: Followed, event: Event) -> None:
+        """Move the bars; what is worth keeping is printed above them."""
+        if isinstance(event, Started):
+            self._print(followed, started_line(event))
+        elif isinstance(event, Noted | Failed):
+            self._print(followed, event.message)
+        elif isinstance(event, Warned):
+            self._print(followed, warning_line(event))
+
+    def state(self, followed: Followed) -> None:
+        """Draw what is known now."""
+        summary = followed.summary
+        if summary is None:
+            return
+        if followed.run.id not in self._bars:
+            self._bars[followed.run.id] = self._add(followed)
+        epochs, steps = self._bars[followed.run.id]
+        history, started = followed.history, followed.history.started
+        if started is not None:
+            done, within = divmod(history.step, max(1, started.steps_per_epoch))
+            if done and not within:  # an epoch that has just ended is drawn full until the next one moves
+                within = started.steps_per_epoch
+            text = [f"{name} {number(self._last(followed, key))}" for name, key in _LOSSES if self._has(followed, key)]
+            self._progress.update(epochs, completed=done, total=started.epochs, text=self._scores(followed))
+            self._progress.update(steps, completed=within, total=started.steps_per_epoch, text="  ".join(text))
+        elif summary.state in LIVE:
+            self._progress.update(epochs, text=escape(clean(summary.detail or "starting")))
+        if summary.state not in LIVE and summary.id not in self._over:
+            self._over.add(summary.id)
+            self._print(followed, ending(summary))
+
+    def _add(self, followed: Followed) -> tuple[TaskID, TaskID]:
+        name = escape(followed.name)
+        return (
+            self._progress.add_task(f"{name} epoch", total=None, text=""),
+            self._progress.add_task(f"{' ' * len(followed.name)} step ", total=None, text=""),
+        )
+
+    def _scores(self, followed: Followed) -> str:
+        summary, started = followed.summary, followed.history.started
+        val: Measured | None = followed.history.last_val
+        parts = []
+        if val is not None:
+            parts = [f"mIoU {number(val.scalars.get('best_miou'))}", f"last {number(val.scalars.get('miou'))}"]
+        if started is not None and started.teacher is not None:
+            teacher, best = teacher_miou(started), None if val is None else val.scalars.get("best_miou")
+            share = best / teacher if best is not None and teacher else None
+            parts.append(f"teacher {number(teacher)} {percent(share)}")
+        if summary is not None and summary.state in LIVE:
+            parts.append(f"eta {span(summary.eta_seconds)}")
+        return "  ".join(parts)
+
+    @staticmethod
+    def _has(followed: Followed, key: str) -> bool:
+        return key in followed.history.curves
+
+    @staticmethod
+    def _last(followed: Followed, key: str) -> float | None:
+        return followed.history.curves[key].last
+
+    def _print(self, followed: Followed, text: str) -> None:
+        self._progress.console.print(escape(f"{followed.name}: {clean(text)}"), highlight=False)
+
+
+_LOSSES = (("loss", "train/loss"), ("base", "train/loss.base"), ("distill", "train/loss.distill"))

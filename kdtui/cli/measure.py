@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kdtui.cli.console import emit, out, say, table
+from kdtui.cli.console import ChosenRuns, Filter, Json, RunsDir, Wide, emit, one_form, open_store, out, say, table
 from kdtui.cli.export import teller
-from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, one_form, open_store
 from kdtui.errors import Interrupted
 from kdtui.events import MeasureOptions
 from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui.cli.console import emit, fields, out, say, table
-from kdtui.cli.options import Json, RunName, RunsDir, Wide, open_store
+from kdtui.cli.console import (
+    ChosenRuns,
+    Exit,
+    Filter,
+    Json,
+    RunName,
+    RunNames,
+    RunsDir,
+    Wide,
+    emit,
+    fields,
+    next_step,
+    open_store,
+    out,
+    say,
+    table,
+)
+from kdtui.errors import Interrupted, KdtuiError, UsageError
+from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
+from kdtui.store.files import printable
+from kdtui.store.run import Run
+from kdtui.text import clean, is_utf8, mebibytes, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
-    from kdtui.store.run import Run
     from kdtui.store.state import RunSummary
     from kdtui.store.store import RunStore
 
@@ -23,6 +46,9 @@ def register(app: typer.Typer) -> None:
     app.command()(show)
     app.command()(watch)
     app.command()(logs)
+    app.command()(stop)
+    app.command()(remove)
+    app.command()(note)
 
 
 def list_runs(
@@ -37,7 +63,6 @@ def list_runs(
     runs_dir: RunsDir = None,
 ) -> None:
     """List the runs, oldest first."""
-    from kdtui.cli.rows import RUN_DROP, RUN_HEADER, RUN_RIGHT, run_json, run_row
     from kdtui.store.filter import parse
 
     wanted = parse(expression)
@@ -54,7 +79,6 @@ def list_runs(
 
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Show one run: its state, scores, student, teacher, and with --json its resolved profile."""
-    from kdtui.cli.rows import run_json
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 
     store = open_store(runs_dir)
@@ -69,8 +93,6 @@ def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
 
 def print_run(summary: RunSummary) -> None:
     """A run for a reader."""
-    from kdtui.cli.rows import run_lines
-
     out(summary.id)
     fields(run_lines(summary), indent=2)
 
@@ -83,7 +105,6 @@ def watch(
 ) -> None:
     """Follow a run until it ends; Ctrl-C ends the watching, not the run."""
     from kdtui.cli.follow import follow
-    from kdtui.cli.rows import run_json
 
     store = open_store(runs_dir)
     found = store.find(run)
@@ -144,3 +165,204 @@ def newest_named(store: RunStore, name: str) -> Run | None:
 
     found = [summary for summary in store.summaries() if summary.name == name]
     return Run(found[-1].path) if found else None
+
+
+RUN_HEADER = ("", "run", "state", "student", "T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta", "")
+RUN_RIGHT = frozenset({"T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta"})
+
+RUN_DROP = ("last", "loss", "α", "T", "student", "eta", "%tchr", "seed", "epoch", "state")
+"""Columns that a narrow terminal does without, the first one first."""
+
+
+def run_json(run: RunSummary) -> dict[str, Any]:
+    """The object of ``runs --json``; scripts may rely on its keys.
+
+    ``miou``, ``retention`` and ``agreement`` are of the last validation, ``best`` is of the best one.
+    """
+    teacher = None
+    if run.teacher_checkpoint is not None or run.teacher_miou is not None:
+        teacher = {
+            "checkpoint": run.teacher_checkpoint,
+            "miou": run.teacher_miou,
+            "parameters": run.teacher_parameters,
+        }
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": run.state.word,
+        "detail": run.detail,
+        "epoch": run.epoch,
+        "epochs": run.epochs,
+        "step": run.step,
+        "loss": run.loss,
+        "miou": run.miou,
+        "best": {"miou": run.best_miou, "iou": dict(run.best_iou)},
+        "retention": run.retention,
+        "agreement": run.agreement,
+        "student": {
+            "encoder": run.encoder,
+            "architecture": run.architecture,
+            "decoder_channels": run.decoder_channels,
+            "parameters": run.parameters,
+            "parameters_used": run.parameters_used,
+        },
+        "teacher": teacher,
+        "distilled": run.distilled,
+        "temperature": run.temperature,
+        "alpha": run.alpha,
+        "seed": run.seed,
+        "tags": list(run.tags),
+        "notes": run.notes,
+        "created": run.created,
+        "started": run.started,
+        "last_event": run.last_event,
+        "images_per_second": run.images_per_second,
+        "eta_seconds": run.eta_seconds,
+        "error": run.error,
+        "hint": run.hint,
+        "warnings": [dict(warning) for warning in run.warnings],
+        "path": str(run.path),
+    }
+
+
+def run_row(run: RunSummary) -> list[str]:
+    """The cells below :data:`RUN_HEADER`: mIoU and %tchr of the best validation, and the last mIoU."""
+    epoch = "-" if run.epoch is None else f"{run.epoch}/{run.epochs if run.epochs is not None else '?'}"
+    eta = span(run.eta_seconds) if run.eta_seconds is not None else "-"
+    return [
+        run.state.glyph,
+        run.id,
+        run.state.word,
+        run.encoder or "-",
+        number(run.temperature, 1),
+        number(run.alpha, 2),
+        "-" if run.seed is None else str(run.seed),
+        epoch,
+        number(run.loss, 3),
+        number(run.best_miou),
+        number(run.miou),
+        percent(run.best_retention),
+        eta,
+        run.detail,
+    ]
+
+
+def warning_text(warning: Mapping[str, str | None]) -> str:
+    """A warning with what to do about it, on one line."""
+    return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
+
+
+def run_lines(run: RunSummary) -> list[tuple[str, str]]:
+    """What ``show`` says, label and text; what is unknown is left out."""
+    epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
+    size = "" if run.parameters is None else f", {run.parameters:,} parameters"
+    used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
+    student = None if run.encoder is None else f"{run.architecture or '?'} {run.encoder}{size}{used}"
+    teacher = None
+    if run.teacher_checkpoint is not None:
+        teacher = run.teacher_checkpoint
+        if run.teacher_miou is not None:
+            teacher += f", mIoU {run.teacher_miou:.4f}"
+        if run.teacher_parameters is not None:
+            teacher += f", {run.teacher_parameters:,} parameters"
+    listed = [f"{printable(name)} {mebibytes(size)}" for name, size in checkpoint_sizes(Run(run.path)).items()]
+    lines = [
+        ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
+        ("next", run.hint and next_step(run.hint)),
+        *(("warning", warning_text(warning)) for warning in run.warnings),
+        ("epoch", epoch),
+        ("student", student),
+        ("teacher", teacher),
+        ("distillation", f"T {run.temperature}, α {run.alpha}" if run.distilled else None),
+        ("loss", None if run.loss is None else number(run.loss)),
+        ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
+        *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),
+        ("retention", None if run.best_retention is None else f"{percent(run.best_retention)} at the best mIoU"),
+        ("last mIoU", None if run.miou is None else number(run.miou)),
+        ("agreement", None if run.agreement is None else percent(run.agreement)),
+        ("speed", None if run.images_per_second is None else f"{run.images_per_second:.1f} images/s"),
+        ("eta", None if run.eta_seconds is None else span(run.eta_seconds)),
+        ("seed", None if run.seed is None else str(run.seed)),
+        ("tags", ", ".join(run.tags) or None),
+        ("notes", run.notes or None),
+        ("checkpoints", f"{mebibytes(disk_usage(Run(run.path)))} on disk: {', '.join(listed)}" if listed else None),
+        ("folder", str(run.path)),
+    ]
+    return [(label, text) for label, text in lines if text is not None]
+
+
+def stop(
+    runs: ChosenRuns = None,
+    expression: Filter = "",
+    kill: Annotated[bool, typer.Option("--kill", help="End all its processes at once; nothing is saved.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Ask runs to save their state and end."""
+    from kdtui.cli.console import report
+    from kdtui.launch.launcher import launcher_for
+    from kdtui.launch.teachers import expand
+    from kdtui.store.state import LIVE
+
+    store = open_store(runs_dir)
+    # Every name is looked up first: a typo in the third stops none of them.
+    chosen = expand(runs or [], store, expression)
+    found = store.find_all(chosen)
+    if expression or len(chosen) > len(runs or []):  # of the runs of a name or a filter those that can be stopped
+        found = [run for run, row in zip(found, store.summaries(found), strict=True) if row.state in LIVE] or found
+    code = Exit.OK
+    for run in found:
+        try:
+            launcher_for("local", store).stop(run, kill=kill)
+        except KdtuiError as error:  # the others are still to be stopped
+            report(error)
+            code = max(code, Exit(error.exit_code))
+        else:
+            say(f"{run.id}: {'killed' if kill else 'asked to stop'}")
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def remove(
+    runs: RunNames,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete runs with their checkpoints; runs that live are refused."""
+    from kdtui.cli.console import report
+    from kdtui.launch.start import once_over
+    from kdtui.store.state import LIVE
+
+    store = open_store(runs_dir)
+    found = store.find_all(runs)
+    living = [row.path.name for row in store.summaries(found) if row.state in LIVE]
+    if living:
+        raise UsageError("a run that lives cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to be asked", hint="--yes removes without asking")
+        say("\n".join(f"  {run.id}" for run in found))
+        if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
+            raise Interrupted("nothing was removed")
+    code = Exit.OK
+    for run in found:
+        try:
+            once_over(store, run, partial(store.remove, run))
+        except KdtuiError as error:  # the others are still to be removed
+            report(error)
+            code = max(code, Exit(error.exit_code))
+        else:
+            say(f"removed {run.id}")
+    if code is not Exit.OK:
+        raise typer.Exit(code)
+
+
+def note(
+    run: RunName,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Replaces the note; '' clears it.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a note on a run."""
+    found = open_store(runs_dir).find(run)
+    if not is_utf8(text):
+        raise UsageError("the note is not UTF-8 text", found=clean(text)[:80], hint="write it in a UTF-8 terminal")
+    found.write_notes(dataclasses.replace(found.notes(), text=text))

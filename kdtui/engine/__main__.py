@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdtui.engine.leave import leave
+from kdtui.engine.fit import leave
 from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
 
 
@@ -114,7 +114,7 @@ def _inspect(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    from kdtui.engine.assess import assess
+    from kdtui.engine.evaluate_file import assess
 
     return assess(_profile(options.profile), options.checkpoint, options.split, out=options.out)
 
@@ -138,7 +138,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     progress("loading", 0, 0)
 
     from kdtui.engine.export import export, source
-    from kdtui.engine.export.making import Shared
+    from kdtui.engine.export.make import Shared
     from kdtui.export_options import from_json
     from kdtui.profile import Teacher
     from kdtui.store.run import Run

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import nn
 
-from kdtui.engine.encoder_table import RGB, TABLE, shape_hash
+from kdtui.engine.identify import RGB, TABLE, shape_hash
 from kdtui.store.run import write_atomically
 
 # timm encoders that people distil into, and some that they distil from.

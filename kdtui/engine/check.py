@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.engine import checkpoint
-from kdtui.engine.beside import no_teacher
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
+from kdtui.engine.dry_run import check_teaching, check_trainable
 from kdtui.engine.models import build_network, count_parameters, stride
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
-from kdtui.engine.stage import load_start
+from kdtui.engine.setup import load_start
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
-from kdtui.engine.teacher import load_teacher, reordered
-from kdtui.engine.trial import check_teaching, check_trainable
+from kdtui.engine.teacher import load_teacher, no_teacher, reordered
 from kdtui.errors import CheckpointError, EngineError, KdtuiError
 from kdtui.events import Warned
 from kdtui.profile import Profile

@@ -2,31 +2,173 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdtui import events
-from kdtui.engine.announce import announce, note_once
-from kdtui.engine.beside import TeacherBeside, load_beside
+from kdtui.engine import checkpoint
+from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
-from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device
+from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device, write_panels
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import compose
+from kdtui.engine.models import compose, count_parameters
+from kdtui.engine.objective import Objective, StepShare
+from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
-from kdtui.engine.saving import save_state
-from kdtui.engine.stage import Stage, reduced, set_stage
-from kdtui.engine.task import Objective, StepShare
-from kdtui.engine.visualize import write_panels
+from kdtui.engine.setup import Stage, reduced, set_stage
+from kdtui.engine.teacher import TeacherBeside, load_beside
 from kdtui.errors import DivergedError
-from kdtui.palette import class_colours
-from kdtui.store.run import LaunchRecord, Run
+from kdtui.palette import class_colours, hexadecimal
+from kdtui.store.files import Tail
+from kdtui.store.identity import own_identity
+from kdtui.store.run import LaunchRecord, Run, flat
+
+
+def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) -> None:
+    """Write ``started``, the points inherited from another run, and what a new horizon or step size moves.
+
+    Every rank must call it: their identities are gathered.
+
+    Args:
+        stage: The attempt that is about to begin.
+        report: Where it is said.
+        teacher: The ``teacher`` of the event, or None.
+    """
+    identities: list[Any] = [own_identity()]
+    if stage.fabric.world_size > 1:
+        identities = [None] * stage.fabric.world_size
+        torch.distributed.all_gather_object(identities, own_identity())
+    counts = count_parameters(stage.student)
+    height, width = stage.val_set[0, 0].mask.shape
+    macs = count_macs(stage.student, height=height, width=width)
+    report.started(
+        events.Started(
+            attempt=stage.record.attempt,
+            ranks=tuple(identities),
+            device=stage.fabric.device.type,
+            precision=stage.precision,
+            channels_last=stage.channels_last,
+            threads=torch.get_num_threads(),
+            world_size=stage.fabric.world_size,
+            epochs=stage.total_epochs,
+            steps_per_epoch=stage.steps_per_epoch,
+            resumed_step=stage.progress.step,
+            student={
+                "parameters": counts.stored,
+                "parameters_used": counts.used,
+                "macs": macs,
+                "class_colours": [hexadecimal(colour) for colour in class_colours(stage.val_set.own_colours)],
+            },
+            teacher=teacher,
+        )
+    )
+    _say_overrides(stage, report)
+    if stage.resumed is None:
+        return
+    # All of them in a new run; those of a line that was lost in an old one.
+    written = {
+        (event.split, event.step)
+        for event in Tail(stage.run.events_path).stream()
+        if isinstance(event, events.Measured)
+    }
+    report.replay([point for point in stage.progress.history if (point["split"], point["step"]) not in written])
+    for words in _changes(stage, stage.resumed):
+        report.say(events.Noted(words))
+
+
+def note_once(stage: Stage, report: Report, words: str) -> None:
+    """Write a note that holds for the whole run, unless an earlier attempt has written it."""
+    written = Tail(stage.run.events_path).stream()
+    if not any(isinstance(event, events.Noted) and event.message == words for event in written):
+        report.say(events.Noted(words))
+
+
+def _say_overrides(stage: Stage, report: Report) -> None:
+    """What was set after the run was made, each value once in the run's history."""
+    lines = [f"set after the run was made: {key} = {value}" for key, value in flat(stage.run.overrides())]
+    if not lines or not stage.leads:
+        return
+    said = {event.message for event in Tail(stage.run.events_path).stream() if isinstance(event, events.Noted)}
+    for line in lines:
+        if line not in said:
+            report.say(events.Noted(line))
+
+
+def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:
+    words = []
+    former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]
+    if former_steps != stage.steps_per_epoch:
+        words.append(
+            f"an epoch had {former_steps} steps and has {stage.steps_per_epoch}: training goes on after the last whole "
+            f"epoch, {stage.progress.epochs_done}, which is step {stage.progress.step} in the new count"
+        )
+    if former_epochs != stage.total_epochs:
+        before = stage.learning_rate(total_epochs=former_epochs)
+        words.append(
+            f"the horizon moves from {former_epochs} to {stage.total_epochs} epochs: at step {stage.progress.step} the "
+            f"learning rate goes from {before:.3g} to {stage.learning_rate():.3g}"
+        )
+    return words
+
+
+def save_state(stage: Stage, report: Report, targets: list[tuple[Path, str]]) -> None:
+    """Save student and progress; then drop the epoch checkpoints beyond the last few.
+
+    The state is written once and known under the names of the epoch and of the last one. The best one is a file of its
+    own with the weights alone: a third of the size, and nothing that happens to the others reaches it.
+
+    Every rank must call it (generators are gathered); rank 0 writes. The old file of each name survives until its
+    successor is whole.
+
+    Args:
+        stage: Whose state.
+        report: Hears of each file.
+        targets: Path and tag (``epoch``, ``last``, ``best``) of each name.
+    """
+    progress, run = stage.progress, stage.run
+    resume = capture(
+        stage.fabric,
+        progress,
+        stage.optimizer,
+        total_epochs=stage.total_epochs,
+        steps_per_epoch=stage.steps_per_epoch,
+    )
+    if not stage.leads:
+        return
+    payload = student_payload(run, stage.profile, stage.student, stage.classes)
+    payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_miou, "resume": resume}
+    first, *others = [path for path, tag in targets if tag != "best"]
+    checkpoint.save(first, payload)
+    if any(tag == "best" for _, tag in targets):
+        checkpoint.save(run.best, weights_alone(payload))
+    for target in others:
+        checkpoint.same_as(first, target)
+    for target, tag in targets:
+        report.say(
+            events.Saved(
+                step=progress.step,
+                tag=tag,
+                path=str(target.relative_to(run.path)),
+                monitor="val/miou" if tag == "best" else None,
+                value=progress.best_miou if tag == "best" else None,
+            )
+        )
+    # Those of later epochs are left by a run that went on from an older state: it comes to them.
+    done = [epoch for epoch in run.epochs_on_disk() if epoch <= progress.epochs_done]
+    for epoch in done[: -stage.profile.training.keep_checkpoints]:
+        run.epoch_checkpoint(epoch).unlink()
+
 
 # Looks between two at the stop file when several ranks must hear the same answer.
 _STOP_EVERY = 5
@@ -367,3 +509,16 @@ class Fit:
             asked = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
         if asked:
             raise StopAsked
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with ``code``, its output written, and nothing else done.
+
+    A process group must never be destroyed, neither by hand nor by the interpreter's exit: its destructor joins gloo's
+    threads while it holds the interpreter's lock, and a thread that has yet to let go of a tensor waits for that lock.
+    With torch 2.13 one group in twenty of two busy ranks never ended so, and now and then one aborted. Everything that
+    a rank wrote is on the disk before; the kernel closes its sockets.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

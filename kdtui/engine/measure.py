@@ -8,26 +8,286 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from kdtui import export_options
+from kdtui import catalog, export_options
 from kdtui.engine.export.deployed import Size, example
 from kdtui.engine.export.onnx import INPUT
+from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
-from kdtui.engine.measure_subject import Subject, student_of, teacher_of
-from kdtui.engine.measure_time import Call, Quartiles, interleaved, on_cpu, on_gpu
-from kdtui.errors import EngineError
+from kdtui.engine.models import count_parameters, freeze_unused, out_channels
+from kdtui.engine.profile_model import count_macs
+from kdtui.errors import EngineError, KdtuiError
 from kdtui.events import MeasureOptions
+from kdtui.profile import Teacher
+from kdtui.store.export_files import export_path, report_of
+from kdtui.store.files import read_file
 from kdtui.store.run import Run, write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
+from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Seconds per call over ``n`` calls."""
+
+    median: float
+    q1: float
+    q3: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        """Plain values with stable keys."""
+        return asdict(self)
+
+
+def quartiles(values: list[float]) -> Quartiles:
+    """Median and quartiles of one or more values."""
+    if len(values) == 1:
+        return Quartiles(values[0], values[0], values[0], 1)
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return Quartiles(median, q1, q3, len(values))
+
+
+def interleaved(
+    calls: Mapping[str, Call],
+    *,
+    repeats: int,
+    warmup: int,
+    clock: Callable[[Call], float],
+    seen: Callable[[int], None] = lambda rounds: None,
+) -> dict[str, Quartiles]:
+    """Time every call ``repeats`` times, one round after the other.
+
+    A machine that slows down, or a neighbour that comes, then meets each call about as often, so that ratios hold where
+    values do not. Every round begins one further, so that none always follows the same other one's caches.
+
+    Args:
+        calls: What is timed, by name.
+        repeats: Rounds that count.
+        warmup: Rounds before, which do not.
+        clock: Runs a call and says how many seconds it took.
+        seen: Told after each round that counts.
+    """
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-warmup, repeats):
+        first = number % max(1, len(names))
+        for name in names[first:] + names[:first]:
+            taken = clock(calls[name])
+            if number >= 0:
+                times[name].append(taken)
+        if number >= 0:
+            seen(number + 1)
+    return {name: quartiles(values) for name, values in times.items()}
+
+
+def on_cpu(call: Call) -> float:
+    """Seconds on the wall."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def on_gpu(call: Call) -> float:
+    """Seconds between two events of the current CUDA stream: the host's own time does not count."""
+    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begun.record()
+    call()
+    ended.record()
+    ended.synchronize()
+    return float(begun.elapsed_time(ended)) / 1e3
+
+
+class _Living(TorchDispatchMode):
+    """Counts the bytes of tensors that live at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._living: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        answer = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(answer):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                self._living[StorageWeakRef(storage)] = storage.nbytes()
+        self._living = {storage: size for storage, size in self._living.items() if not storage.expired()}
+        self.peak = max(self.peak, sum(self._living.values()))
+        return answer
+
+
+def peak_memory(network: nn.Module, images: Tensor) -> int:
+    """Bytes of weights, input and everything computed, where most of it lives at once.
+
+    On a GPU what torch allocated at its peak. On a CPU the tensors themselves are counted: a process's own peak holds
+    what it did before, and differs with the allocator; scratch memory inside an operator is not seen.
+
+    Args:
+        network: In eval.
+        images: f32 [N,3,H,W] on the network's device.
+    """
+    if images.is_cuda:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        with torch.inference_mode():
+            network(images)
+        torch.cuda.synchronize()
+        weights = sum(value.nbytes for value in network.state_dict().values())
+        return int(torch.cuda.max_memory_allocated() - before + weights + images.nbytes)
+    with torch.no_grad(), _Living() as living:
+        network(images)
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    return int(living.peak + weights + images.nbytes)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network with its files, ready to be asked.
+
+    Attributes:
+        exports: Precision to file and report of what lies beside the checkpoint.
+    """
+
+    checkpoint: Path
+    source: Source
+    size: Size
+    facts: dict[str, Any]
+    exports: Mapping[str, tuple[Path, Mapping[str, Any]]]
+
+
+def student_of(run: Run, device: torch.device) -> Subject:
+    """The student of a run, in its best checkpoint.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    path = run.best
+    source = of_run(run, path)
+    return _subject(path.absolute(), source, source.size, device)
+
+
+def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> Subject:
+    """The teacher of a run, looking at images of the student's size.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    told = run.profile().teacher
+    overrides = Teacher(task=told.task, architecture=told.architecture, encoder=told.encoder)
+    source = of_checkpoint(path, teacher=overrides)
+    return _subject(path, source, _divisible(size, source.stride), device)
+
+
+def _divisible(size: Size, stride: int) -> Size:
+    """The student's size, padded for a deeper teacher as its training padded it."""
+    return Size(-(-size.height // stride) * stride, -(-size.width // stride) * stride)
+
+
+def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Subject:
+    network = source.network
+    freeze_unused(network.requires_grad_(True))
+    counts = count_parameters(network)
+    facts: dict[str, Any] = {
+        "checkpoint": str(path),
+        "sha256": source.facts["checkpoint_sha256"],
+        "architecture": source.facts["architecture"],
+        "encoder": source.facts["encoder"],
+        "parameters": counts.stored,
+        "parameters_used": counts.used,
+        "parameter_bytes": sum(parameter.nbytes for parameter in network.parameters()),
+        "state_bytes": sum(value.nbytes for value in network.state_dict().values()),
+        # A checkpoint of a run holds its optimizer too; a foreign one may not: no ratio is made of these.
+        "checkpoint_bytes": path.stat().st_size if path.is_file() else None,
+        "macs": count_macs(network, height=size.height, width=size.width),
+        "macs_catalog": _catalog_macs(source, size),
+    }
+    network.requires_grad_(False)
+    network.to(device).eval()
+    images = torch.zeros(1, 3, size.height, size.width, device=device)
+    facts["peak_memory_bytes"] = peak_memory(network, images)
+    found = _exports(path)
+    facts["onnx"] = {
+        precision: {
+            "bytes": file.stat().st_size,
+            "miou": report["verified"]["validation"]["miou"],
+            "input": report["options"]["input"],
+            "output": report["options"]["output"],
+            "dynamic": report["options"]["dynamic"],
+        }
+        for precision, (file, report) in found.items()
+    }
+    return Subject(path, source, size, facts, found)
+
+
+def _catalog_macs(source: Source, size: Size) -> int | None:
+    """What the catalog says of the same network; None where it does not know it."""
+    facts = source.facts
+    width = facts["decoder_channels"]
+    try:
+        told = catalog.cost(
+            facts["encoder"],
+            architecture=facts["architecture"],
+            decoder_channels=json.loads(width) if width else None,
+            out_channels=out_channels(source.task, len(source.classes)),
+            encoder_depth=facts["encoder_depth"],
+            height=size.height,
+            width=size.width,
+        )
+    except KdtuiError:  # an encoder that smp knows and the catalog does not
+        return None
+    return None if told is None else told.macs
+
+
+def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
+    """The exports beside a checkpoint whose reports belong to these very files."""
+    found: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for precision in export_options.PRECISIONS:
+        path = export_path(checkpoint, precision)
+        try:
+            report = parse_json(read_file(report_of(path), most=MOST_BYTES))
+            if report["bytes"] == path.stat().st_size and _usable(report):
+                found[precision] = (path, report)
+        except (OSError, ValueError, KeyError, TypeError, KdtuiError):
+            continue  # none there, or of another version: it is not measured, and the table shows a dash
+    return found
+
+
+def _usable(report: Mapping[str, Any]) -> bool:
+    """Whether what is read of a report is as :mod:`kdtui.engine.export` writes it.
+
+    Raises:
+        KeyError: Something is missing.
+        TypeError: Something is of another type.
+        KdtuiError: Its options are none.
+    """
+    options, miou = report["options"], report["verified"]["validation"]["miou"]
+    if not isinstance(options, dict) or not {"input", "output", "dynamic"} <= options.keys():
+        return False
+    size = [1, 1] if export_options.from_json(options).dynamic_size else report["size"]
+    two = isinstance(size, list) and len(size) == 2
+    return two and all(is_whole(edge) and edge > 0 for edge in size) and (miou is None or is_number(miou))
+
 
 VERSION = 1
 Progress = Callable[[str, int, int], None]

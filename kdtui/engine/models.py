@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdtui.engine.architecture import full_size
+from kdtui.engine.identify import full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.tables import TaskName

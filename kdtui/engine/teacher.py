@@ -7,11 +7,15 @@ encoders that no tensor tells apart. Loading is strict: a teacher with missing w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,10 +24,21 @@ from kdtui.engine import models
 from kdtui.engine.checkpoint import FORMAT, sha256_of
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
-from kdtui.engine.encoder_table import RGB
-from kdtui.engine.identify import Identity, identify
+from kdtui.engine.data import Batches
+from kdtui.engine.dry_run import check_teaching
+from kdtui.engine.evaluate import Predict, predictor, to_device
+from kdtui.engine.identify import RGB, Identity, identify
+from kdtui.engine.metrics import Scores
+from kdtui.engine.models import lay_out_channels_last, stride
+from kdtui.engine.objective import FrozenTeacher
+from kdtui.engine.profile_model import count_macs
+from kdtui.engine.setup import Stage, reduced
 from kdtui.errors import CheckpointError, TeacherError
+from kdtui.profile import CocoData, Data, FolderData
 from kdtui.profile.tables import TaskName, Teacher
+from kdtui.store.files import aside, reading
+from kdtui.store.run import write_atomically
+from kdtui.store.values import fits, parse_json
 
 _HIERARCHICAL_CHANNELS = 4
 _HIERARCHICAL_CLASSES = 3
@@ -324,3 +339,229 @@ def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hin
         allowed=f"{task}, {classes} classes",
         hint=hint,
     )
+
+
+# What touches the training split alone leaves the validation set, and so the teacher's answer, as it is.
+_TRAINING_ONLY = {"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"}
+_MOST_BYTES = 2**20
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+def data_fingerprint(data: Data, split: str) -> str:
+    """Changes when the files behind a split do, by name, size and time (contents are not read)."""
+    if isinstance(data, CocoData):
+        part = getattr(data, split) or data.train  # without a split of its own it is held out of the training images
+        stamps = [_stamp(Path(part.annotations))]
+    elif isinstance(data, FolderData):
+        root = Path(data.root)
+        folders = [root / "images" / split, root / "masks" / split]
+        stamps = [_stamp(path) for folder in folders for path in sorted(folder.iterdir())]
+        stamps.append(_stamp(root / "classes.txt"))
+    else:
+        stamps = []
+    description = data.model_dump(mode="json", exclude=_TRAINING_ONLY)
+    if description.get("value_range", ...) is None:  # as what was kept before there was such a key
+        del description["value_range"]
+    return json.dumps([description, split, stamps], sort_keys=True)
+
+
+class TeacherCache:
+    """The kept evaluation of one teacher on one split, for one rank of so many.
+
+    Args:
+        folder: ``runs/.cache/teachers``.
+        teacher_sha256: Hash of the teacher's file.
+        fingerprint: Of the data, see :func:`data_fingerprint`.
+        precision: Predictions differ a little between precisions.
+        rank: This rank keeps the predictions of its own share.
+        world_size: How many shares there are.
+    """
+
+    def __init__(
+        self, folder: Path, *, teacher_sha256: str, fingerprint: str, precision: str, rank: int, world_size: int
+    ) -> None:
+        key = hashlib.sha256(f"1|{teacher_sha256}|{fingerprint}|{precision}".encode()).hexdigest()[:24]
+        self._scores = folder / f"{key}.of{world_size}.json"
+        self._predictions = folder / f"{key}.{rank}of{world_size}.npy"
+
+    def read(self, shape: tuple[int, int, int]) -> tuple[Scores, np.ndarray] | None:
+        """What was kept; None when it is absent, not whole, not readable, or not what :meth:`write` writes.
+
+        Args:
+            shape: [N,H,W] of this rank's predictions.
+        """
+        try:
+            with reading(self._scores) as file:
+                body = parse_json(file.read(_MOST_BYTES))
+            predictions = np.load(self._predictions, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError):
+            return None
+        names = {f.name for f in fields(Scores)}
+        usable = isinstance(body, dict) and body.keys() == names and fits(Scores, body)
+        if not usable or predictions.dtype != np.uint8 or predictions.shape != shape:
+            return None
+        return Scores(**body), predictions
+
+    def write(
+        self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], *, last: bool
+    ) -> tuple[Scores, np.ndarray]:
+        """Ask the teacher and keep the answer, where the run store has room for it and lets this user write.
+
+        Args:
+            shape: [N,H,W] of this rank's predictions.
+            ask: Fills the array and returns the scores (over all ranks).
+            last: Whether this rank writes the scores, which make the entry valid.
+        """
+        written = aside(self._predictions)
+        try:
+            predictions = self._file(written, shape)
+        except OSError as error:
+            return self._without_file(shape, ask, error)
+        try:
+            scores = ask(predictions)
+            if isinstance(predictions, np.memmap):
+                predictions.flush()
+            written.replace(self._predictions)
+        finally:
+            written.unlink(missing_ok=True)
+        if last:
+            write_atomically(self._scores, json.dumps(asdict(scores)).encode())
+        return scores, predictions
+
+    def _file(self, path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+        """A mapped file of that shape, with its blocks: a full disk is an error here, not a signal in a later write."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
+                with path.open("wb") as file:
+                    np.save(file, np.zeros(shape, np.uint8))
+                return np.zeros(shape, np.uint8)
+            predictions = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return predictions
+
+    def _without_file(
+        self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], error: OSError
+    ) -> tuple[Scores, np.ndarray]:
+        print(f"the teacher's answer is not kept: {self._predictions.parent}: {error.strerror}", file=sys.stderr)
+        predictions = np.zeros(shape, np.uint8)
+        return ask(predictions), predictions
+
+
+Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
+
+
+@dataclass(frozen=True)
+class TeacherBeside:
+    """The frozen teacher with what it scored on the validation set.
+
+    Attributes:
+        predictions: uint8 [N,H,W], its classes for this rank's share of the set.
+        pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
+        note: What was done about the order of its classes; None where it was the run's.
+    """
+
+    frozen: FrozenTeacher
+    report: TeacherReport
+    scores: Scores
+    predictions: np.ndarray
+    pixel: Mapping[str, float]
+    note: str | None = None
+
+    def described(self) -> dict[str, Any]:
+        """The ``teacher`` of the ``started`` event."""
+        height, width = self.predictions.shape[1:]
+        return {
+            "macs": count_macs(self.frozen.network, height=height, width=width),
+            "parameters": self.report.parameters,
+            "parameters_used": self.report.parameters_used,
+            "encoder": self.report.encoder,
+            "architecture": self.report.architecture,
+            "sha256": self.report.sha256,
+            "miou": self.scores.miou,
+            "iou": self.scores.iou,
+            "pixel": dict(self.pixel),
+        }
+
+
+def unsure_pixel(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Class probabilities of the pixel that three quarters of an image's pixels are surer than (lower entropy).
+
+    What a temperature does to a teacher's answers is seen where the teacher is not quite sure. Six digits of each are
+    kept, of tiny ones too: a high temperature brings them back.
+
+    Args:
+        logits: f32 [C,H,W] of one image.
+        classes: Their C names.
+    """
+    probabilities = logits.float().flatten(1).softmax(dim=0)
+    entropies = torch.special.entr(probabilities).sum(dim=0)
+    at = int(entropies.argsort()[int(0.75 * (len(entropies) - 1))])
+    return {name: float(f"{value:.6g}") for name, value in zip(classes, probabilities[:, at].tolist(), strict=True)}
+
+
+def no_teacher() -> TeacherError:
+    """What a distillation without a teacher is told."""
+    return TeacherError(
+        "distillation is on, but there is no teacher",
+        where="teacher.checkpoint",
+        allowed="a checkpoint, or distillation.enabled = false",
+        hint="`kdtui train PROFILE --teacher-checkpoint FILE|RUN`; `kdtui teachers` lists some",
+    )
+
+
+def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
+    """The profile's teacher, or None for a student trained alone.
+
+    Args:
+        stage: Devices, data and precision.
+        evaluate: Scores a predictor on batches and stores the predictions; may raise
+            :class:`kdtui.engine.evaluate.StopAsked`.
+    """
+    profile, fabric = stage.profile, stage.fabric
+    if not profile.distillation.enabled:
+        return None
+    if profile.teacher.checkpoint is None:
+        raise no_teacher()
+    network, report = load_teacher(
+        profile.teacher.checkpoint,
+        teacher=profile.teacher,
+        task=stage.task,
+        classes=len(stage.classes),
+        names=stage.classes,
+    )
+    note = reordered(report, stage.classes)
+    check_teaching(network, profile)
+    network.to(fabric.device)
+    if stage.channels_last:
+        network = lay_out_channels_last(network)
+    frozen = FrozenTeacher(network, task=stage.task, autocast=fabric.autocast)
+    cache = TeacherCache(
+        stage.run.path.parent / ".cache" / "teachers",
+        teacher_sha256=report.sha256,
+        fingerprint=data_fingerprint(profile.data, "val"),
+        # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
+        f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    batches = stage.val_batches()
+    height, width = stage.val_set[0, 0].mask.shape
+    shape = (sum(map(len, batches.plan)), height, width)
+    kept = cache.read(shape)
+    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
+    # Evaluating is a collective: either every rank has its share kept, or all ask again.
+    if kept is None or kept_shares.item() < fabric.world_size:
+        predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
+        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
+    first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
+    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes), note)

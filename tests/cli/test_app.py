@@ -14,8 +14,7 @@ import typer
 
 import kdtui as package
 from kdtui.cli.app import app
-from kdtui.cli.console import emit
-from kdtui.cli.options import complete_encoder, complete_profile, complete_run
+from kdtui.cli.console import complete_encoder, complete_profile, complete_run, emit
 from kdtui.profile import load
 from kdtui.store.store import RunStore
 from kdtui.text import clean, span, width

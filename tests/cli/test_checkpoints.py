@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.cli.options import complete_profile
+from kdtui.cli.console import complete_profile
 from kdtui.profile import load
 from kdtui.store.files import mark
 from kdtui.store.store import RunStore

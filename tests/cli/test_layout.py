@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.cli.layout import blocks, lay_out, paragraph, wrapped
-from kdtui.cli.rows import RUN_DROP, RUN_HEADER, RUN_RIGHT
+from kdtui.cli.runs import RUN_DROP, RUN_HEADER, RUN_RIGHT
 from kdtui.events import Failed
 from kdtui.profile import load
 from kdtui.store.run import EventLog

@@ -11,9 +11,7 @@ import pytest
 from rich.console import Console
 
 from kdtui import events
-from kdtui.cli.bars import Bars
-from kdtui.cli.follow import Lines
-from kdtui.cli.followed import Followed, describe, started_line
+from kdtui.cli.follow import Bars, Followed, Lines, describe, started_line
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State

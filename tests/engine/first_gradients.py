@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 
 from kdtui.engine.data import IGNORE_INDEX, Batch, train_loader
-from kdtui.engine.fit import Fit
-from kdtui.engine.leave import leave
+from kdtui.engine.fit import Fit, leave
 from kdtui.engine.report import Report
-from kdtui.engine.stage import set_stage
+from kdtui.engine.setup import set_stage
 from kdtui.store.run import Run
 from tests.engine.runs import record
 

@@ -6,7 +6,7 @@ import pytest
 import segmentation_models_pytorch as smp
 
 from kdtui.engine.build_encoder_table import TIMM, encoder, rows_of
-from kdtui.engine.encoder_table import Match, find_encoders, shape_hash
+from kdtui.engine.identify import Match, find_encoders, shape_hash
 
 NATIVE = [name for name in smp.encoders.get_encoder_names() if not name.startswith("mit_")]
 ON_CPU = [name for name in smp.encoders.get_encoder_names() if name.startswith("mit_")]

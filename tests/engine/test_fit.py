@@ -13,7 +13,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.fit import Fit
 from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
-from kdtui.engine.stage import set_stage
+from kdtui.engine.setup import set_stage
 from kdtui.errors import CheckpointError, DivergedError, TeacherError
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record

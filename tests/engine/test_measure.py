@@ -15,10 +15,7 @@ from torch import nn
 from kdtui import catalog
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
-from kdtui.engine.measure import measure, ratios
-from kdtui.engine.measure_memory import peak_memory
-from kdtui.engine.measure_subject import _exports
-from kdtui.engine.measure_time import interleaved, quartiles
+from kdtui.engine.measure import _exports, interleaved, measure, peak_memory, quartiles, ratios
 from kdtui.errors import EngineError, Interrupted
 from kdtui.events import MeasureOptions, Started
 from kdtui.export_options import ExportOptions

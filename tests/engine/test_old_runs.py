@@ -14,7 +14,7 @@ import pytest
 from kdtui import events
 from kdtui.compare import compare, entries_of
 from kdtui.engine import checkpoint
-from kdtui.engine.assess import assess
+from kdtui.engine.evaluate_file import assess
 from kdtui.engine.export.source import of_run
 from kdtui.engine.teacher import inspect
 from kdtui.store.export_files import export_path, report_of

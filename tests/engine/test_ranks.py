@@ -72,7 +72,7 @@ def test_two_ranks_train_evaluate_and_write_once(
     assert [step for step, *_ in curve(run, "val", "miou")] == [3, 6]
     assert len(checkpoint.load(run.last)["resume"]["rng"]) == 2
     # Sharded validation of the saved student equals one process over the whole split.
-    from kdtui.engine.assess import assess
+    from kdtui.engine.evaluate_file import assess
 
     alone = assess(run.profile(), str(run.last), "val")
     assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
@@ -87,6 +87,6 @@ def test_one_rank_inside_somebody_elses_job_trains_and_evaluates_alone(
     assert fit(run) == "finished"
     for name, value in JOBS.items():
         monkeypatch.setenv(name, value)
-    from kdtui.engine.assess import assess
+    from kdtui.engine.evaluate_file import assess
 
     assert assess(run.profile(), str(run.last), "val")["precision"] == "fp32"

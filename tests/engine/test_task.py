@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdtui.engine.losses import cross_entropy, dice_per_image, pixel_kl
 from kdtui.engine.models import Logits, compose
-from kdtui.engine.task import FrozenTeacher, LossTerms, Objective, StepShare
+from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, StepShare
 from kdtui.profile import Distillation
 
 IGNORE = 255

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdtui.engine.metrics import Scores
-from kdtui.engine.teacher_cache import TeacherCache, data_fingerprint
+from kdtui.engine.teacher import TeacherCache, data_fingerprint
 from kdtui.profile import CocoData
 from kdtui.profile.tables import CocoSplit
 

@@ -7,11 +7,11 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from kdtui.engine.assess import assess
 from kdtui.engine.check import check
+from kdtui.engine.dry_run import check_scorable, check_teaching, check_trainable
+from kdtui.engine.evaluate_file import assess
 from kdtui.engine.models import ARCHITECTURES, build_network, stride
 from kdtui.engine.teacher import load_teacher
-from kdtui.engine.trial import check_scorable, check_teaching, check_trainable
 from kdtui.errors import CheckpointError, ModelError, TeacherError
 from kdtui.profile import Model, Profile, SyntheticData, Teacher, Training
 from tests.engine.runs import curve, fit, make_run, tiny_profile

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from kdtui.engine.data import IGNORE_INDEX
-from kdtui.engine.visualize import palette, write_panels
+from kdtui.engine.evaluate import palette, write_panels
 from kdtui.palette import class_colours
 
 

@@ -9,8 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from kdtui.engine.fit import train
-from kdtui.engine.leave import leave
+from kdtui.engine.fit import leave, train
 from kdtui.events import Measured
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, events_of, record

@@ -16,7 +16,7 @@ from unittest import mock
 import kdtui
 from kdtui import export_options
 from kdtui.cli.console import report
-from kdtui.cli.rows import run_json, run_lines, run_row
+from kdtui.cli.runs import run_json, run_lines, run_row
 from kdtui.compare import compare, entries_of, render
 from kdtui.compare.measured import usable_measurements
 from kdtui.errors import KdtuiError

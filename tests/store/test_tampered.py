@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdtui.cli.console import emit
-from kdtui.cli.rows import run_json, run_lines
+from kdtui.cli.runs import run_json, run_lines
 from kdtui.compare import compare, entries_of, render
 from kdtui.compare.render import FORMATS
 from kdtui.store.store import RunStore

@@ -8,21 +8,22 @@ fits, else the pixels as stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
-from kdtui.engine.data.instances import (
-    ImageId,
-    Instance,
-    Instances,
-    Picture,
-    owned_pixels,
-    read_instances,
-)
-from kdtui.engine.data.pictures import as_rgb, eight_bit, extent, open_picture, resized, upright
+from kdtui.engine.data.pictures import MOST_PIXELS, as_rgb, brief, eight_bit, extent, open_picture, resized, upright
 from kdtui.engine.data.protocol import (
     HIERARCHICAL_CLASSES,
     IGNORE_INDEX,
@@ -32,11 +33,458 @@ from kdtui.engine.data.protocol import (
     Pixels,
     SegmentationDataset,
     limited,
+    named,
     seed_of,
 )
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
 from kdtui.profile.find import expanded
+from kdtui.store.files import read_file
+
+MOST_BYTES = 2**30
+"""Largest annotation file: parsed JSON takes several times its size in memory."""
+
+_POLYGON_NUMBERS = 6  # three corners; fewer enclose nothing, and pycocotools takes four for a box
+# pycocotools allocates several integers per pixel of an outline, and counts them in 32 bits.
+_LONGEST_OUTLINE = 10_000_000
+_LARGEST_COORDINATE = 1e9
+_LARGEST_ID = 2**63
+_LONGEST_TEXT = 1000
+_WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?(\d{1,18}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*", re.ASCII)
+_TYPES: Mapping[type, str] = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "an object",
+    type(None): "null",
+}  # fmt: skip
+_LONGEST_RUN_BITS = 60
+_NO_IMAGE = "an image_id that no image has"
+ImageId = int | float | str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the file describes it."""
+
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One annotation.
+
+    Attributes:
+        box: x, y, width, height.
+        segmentation: Polygons, or run lengths (compressed or not).
+        crowd: A region of many, nobody in particular.
+        source: File and id, for messages.
+    """
+
+    id: ImageId
+    image_id: ImageId
+    box: tuple[float, float, float, float]
+    segmentation: Any
+    crowd: bool
+    source: str
+
+    def touches(self, area: tuple[int, int, int, int]) -> bool:
+        """Whether the box, and a pixel around it for rounding, meets ``area`` (left, top, right, bottom)."""
+        x, y, w, h = self.box
+        left, top, right, bottom = area
+        return x - 1 < right and x + w + 1 > left and y - 1 < bottom and y + h + 1 > top
+
+
+@dataclass(frozen=True)
+class Instances:
+    """All annotations of one category in a file."""
+
+    path: Path
+    pictures: dict[ImageId, Picture]
+    all: list[Instance]
+    by_image: dict[ImageId, list[Instance]]
+    notes: tuple[Note, ...] = ()
+
+
+def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
+    """Which pixels of the whole image an instance owns."""
+    height, width = picture.height, picture.width
+    # pycocotools trusts what it is given: coordinates that are no numbers make it allocate without end, and run lengths
+    # that do not fill the image leave the rest of its mask uninitialised. So it only rasterises checked polygons.
+    try:
+        parts = _parts(instance.segmentation)
+        polygons = [
+            _corners(part, max(height, width))
+            for part in parts
+            if not isinstance(part, dict) and len(part) >= _POLYGON_NUMBERS
+        ]
+        outline = sum(float(np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum()) for polygon in polygons)
+        if outline > _LONGEST_OUTLINE:
+            raise ValueError(f"an outline of {outline:.3g} pixels, at most {_LONGEST_OUTLINE:.0e}")
+        layers = [_runs(part, height, width) for part in parts if isinstance(part, dict)]
+        if polygons:
+            merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            layers.append(expand(merged["counts"].decode()))
+    except KeyError as missing:
+        raise DataError("a segmentation lacks a key", where=instance.source, found=f"no {missing}") from None
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError("a segmentation cannot be read", where=instance.source, found=brief(error)) from None
+    owned = np.zeros(height * width, dtype=bool)
+    for runs in layers:  # every second run is owned
+        owned |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return owned.reshape(width, height).T  # columns first
+
+
+def _parts(segmentation: Any) -> list[Any]:
+    """Polygons and run lengths of a segmentation, whether they stand in a list or alone."""
+    if isinstance(segmentation, dict):
+        return [segmentation]
+    if segmentation is None:
+        return []
+    if not isinstance(segmentation, list):
+        raise TypeError(f"a segmentation is {_type(segmentation)}, not polygons or run lengths")
+    flat = len(segmentation) >= _POLYGON_NUMBERS and all(type(number) in (int, float) for number in segmentation)
+    return [segmentation] if flat else segmentation
+
+
+def _has_mask(segmentation: Any) -> bool:
+    """Whether a segmentation may own a pixel; what cannot be read at all is told when it is used."""
+    try:
+        return any(isinstance(part, dict) or len(part) >= _POLYGON_NUMBERS for part in _parts(segmentation))
+    except TypeError:
+        return True
+
+
+def _runs(part: dict[str, Any], height: int, width: int) -> list[int]:
+    """The run lengths of one object, column by column, the first not owned."""
+    counts, size = part["counts"], [_whole(side, "size") for side in part["size"]]
+    if size != [height, width]:
+        raise ValueError(f"size {size} where the image has {[height, width]} (rows, columns)")
+    runs = expand(counts) if isinstance(counts, str) else [r if type(r) is int else _exact(r) for r in counts]
+    if any(run < 0 for run in runs) or sum(runs) != height * width:
+        raise ValueError(f"run lengths do not add up to {height * width} pixels")
+    return runs
+
+
+def _exact(value: Any) -> int:
+    number = _number(value, "counts")
+    if number != int(number):
+        raise ValueError(f"a run of {number} pixels")
+    return int(number)
+
+
+def _corners(numbers: Any, side: int) -> list[float]:
+    """A polygon's coordinates, x and y in turn, in or near an image with that longer side."""
+    corners = np.asarray(numbers, dtype=np.float64)
+    if corners.ndim != 1 or corners.size % 2:
+        raise ValueError(f"a polygon of {corners.size} numbers in {corners.ndim} dimensions, not pairs x, y")
+    if not (np.abs(corners) <= 4 * side).all():  # also false for nan
+        raise ValueError("a polygon leaves the image by far or holds something that is no number")
+    return [float(number) for number in corners]
+
+
+def expand(text: str) -> list[int]:
+    """The run lengths in COCO's compressed form: 5 bits a character, signed, from the third on as differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"character {character!r} in compressed run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            if shift > _LONGEST_RUN_BITS:
+                raise ValueError("a run length of more digits than any image has pixels")
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("compressed run lengths end within a number")
+    return counts
+
+
+class _Unusable(ValueError):
+    """An entry that cannot be used: ``kind`` is the same for all entries with this flaw, ``detail`` is its own."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind} {detail}".strip())
+        self.kind, self.detail = kind, detail
+
+
+class _Flaws:
+    """Flaws of all entries of a file, so that one message names and counts them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, group: str, entry: Any, position: int, flaw: _Unusable) -> None:
+        """A flaw of an entry of ``images`` or ``annotations``."""
+        number = entry.get("id") if isinstance(entry, dict) else None
+        name = f"{group[:-1]} {number}" if type(number) in (int, str) else f"{group}[{position}]"
+        self._entries.setdefault((group, flaw.kind), []).append(name[:60] + (f": {flaw.detail}" if flaw.detail else ""))
+
+    def of(self, group: str) -> bool:
+        """Whether there was one among the entries of ``group``."""
+        return any(flawed == group for flawed, _ in self._entries)
+
+    def raise_if_any(self, totals: Mapping[str, int]) -> None:
+        """Refuse the file when there was one."""
+        if not self._entries:
+            return
+        raise DataError(
+            "entries of the annotations cannot be used",
+            where=self._path,
+            found="; ".join(
+                f"{len(entries)} of {totals[group]} {group}: {kind} ({named(entries, shown=3)})"
+                for (group, kind), entries in self._entries.items()
+            ),
+        )
+
+
+def _type(value: Any) -> str:
+    return _TYPES.get(type(value), type(value).__name__)
+
+
+def _shown(value: Any) -> str:
+    """A value in a short line; of a number with thousands of digits Python itself writes none."""
+    if isinstance(value, int) and abs(value) >= _LARGEST_ID:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value) if isinstance(value, str | int | float) else _type(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _key(entry: Any, name: str) -> Any:
+    if not isinstance(entry, dict):
+        raise _Unusable(f"{_type(entry)} instead of an object")
+    if name not in entry:
+        raise _Unusable(f"no '{name}'")
+    return entry[name]
+
+
+def _number(value: Any, name: str) -> float:
+    """A number, also where it is written as a text."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if type(value) not in (int, float):
+        raise _Unusable(f"'{name}' is {_type(value)} where a number belongs", _shown(value))
+    if abs(value) >= _LARGEST_ID or not math.isfinite(value):
+        raise _Unusable(f"'{name}' is out of range", _shown(value))
+    return float(value)
+
+
+def _whole(value: Any, name: str) -> int:
+    return value if type(value) is int and abs(value) < _LARGEST_ID else int(_number(value, name))
+
+
+def _identity(value: Any, name: str) -> ImageId:
+    """An id as it is written."""
+    if type(value) not in (int, float, str):
+        raise _Unusable(f"'{name}' is {_type(value)} where a number or a text belongs")
+    if len(value) > _LONGEST_TEXT if isinstance(value, str) else not abs(value) < _LARGEST_ID:
+        raise _Unusable(f"'{name}' is out of range", _shown(value))
+    id: ImageId = value
+    return id
+
+
+def _plain(value: ImageId) -> ImageId:
+    """An id however it is written: "7", 7.0 and 7 are one."""
+    if isinstance(value, str):
+        return int(value.strip().partition(".")[0]) if _WHOLE.fullmatch(value) else value
+    return int(value) if value == int(value) else value
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        raw = read_file(path, most=MOST_BYTES)
+        content = json.loads(raw)
+    except FileNotFoundError:
+        raise DataError("the annotations do not exist", where=path, hint="check data.*.annotations") from None
+    except OSError as error:
+        raise DataError("the annotations cannot be read", where=path, found=brief(error)) from None
+    except RecursionError:
+        raise DataError(
+            "the annotations are nested too deeply", where=path, allowed="an object of lists, as COCO has it"
+        ) from None
+    except ValueError as error:
+        if "integer string conversion" in str(error):
+            raise DataError("the annotations hold a number of thousands of digits", where=path) from None
+        pointer = raw.startswith(b"version https://git-lfs")
+        raise DataError(
+            "the annotations are not whole JSON",
+            where=path,
+            found="a Git LFS pointer" if pointer else brief(error),
+            hint="`git lfs pull` fetches the file" if pointer else "was the download cut off?",
+        ) from None
+    if not isinstance(content, dict):
+        raise DataError(
+            "the annotations are no COCO instance file", where=path, found=_type(content), allowed="an object"
+        )
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(
+                f"the annotations have no list '{key}'",
+                where=path,
+                found=f"keys: {named(list(content), shown=12) or 'none'}",
+                allowed="images, annotations, categories",
+            )
+    return content
+
+
+def _wanted(content: dict[str, Any], path: Path, category: str) -> set[ImageId]:
+    entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    names = [str(entry.get("name"))[:60] for entry in entries]
+    flaws = _Flaws(path)
+    ids = set()
+    for position, entry in enumerate(entries):
+        if entry.get("name") == category:
+            try:
+                ids.add(_plain(_identity(_key(entry, "id"), "id")))
+            except _Unusable as flaw:
+                flaws.add("categories", entry, position, flaw)
+    flaws.raise_if_any({"categories": len(entries)})
+    if not ids:
+        near = difflib.get_close_matches(category, names, n=3, cutoff=0.5)
+        raise DataError(
+            "the annotations have no such category",
+            where=path,
+            found=category,
+            allowed=named(names, shown=12),
+            hint=f"--set data.category={near[0] if near else (names or ['NAME'])[0]}",
+        )
+    return ids
+
+
+def _pictures(entries: list[Any], flaws: _Flaws) -> dict[ImageId, Picture]:
+    pictures: dict[ImageId, Picture] = {}
+    for position, entry in enumerate(entries):
+        try:
+            name = _key(entry, "file_name")
+            if not isinstance(name, str) or not name or len(name) > _LONGEST_TEXT:
+                raise _Unusable(f"'file_name' is {_type(name)}, not the name of a file", _shown(name))
+            width, height = (_whole(_key(entry, side), side) for side in ("width", "height"))
+            if width < 1 or height < 1 or width * height > MOST_PIXELS:
+                raise _Unusable(f"a size outside 1 to {MOST_PIXELS:,} pixels", f"{width}x{height}")
+            picture, id = Picture(name, width, height), _identity(_key(entry, "id"), "id")
+            if pictures.setdefault(id, picture) != picture:
+                raise _Unusable("an id that another image has", f"{pictures[id].file_name} and {name}")
+        except _Unusable as flaw:
+            flaws.add("images", entry, position, flaw)
+    return pictures
+
+
+def _instance(entry: Any, path: Path, image_of: Callable[[Any], ImageId]) -> Instance:
+    id = _identity(_key(entry, "id"), "id")
+    bbox = _key(entry, "bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise _Unusable("'bbox' is not the four numbers x, y, width, height")
+    x, y, w, h = (_number(number, "bbox") for number in bbox)
+    if max(map(abs, (x, y, w, h))) > _LARGEST_COORDINATE or w < 0 or h < 0:
+        raise _Unusable("'bbox' is not x, y, width, height in pixels", _shown(str([x, y, w, h])))
+    crowd = entry.get("iscrowd")
+    return Instance(
+        id=id,
+        image_id=image_of(_key(entry, "image_id")),
+        box=(x, y, w, h),
+        segmentation=entry.get("segmentation"),
+        crowd=bool(crowd) if crowd is None or isinstance(crowd, bool) else _number(crowd, "iscrowd") != 0,
+        source=f"{path}: annotation {id}",
+    )
+
+
+def _image_finder(pictures: Mapping[ImageId, Picture]) -> Callable[[Any], ImageId]:
+    """From an ``image_id`` to the image's own id: as it is written, else as a number written otherwise."""
+    plain: dict[ImageId, list[ImageId]] = {}
+    own = {id: id for id in pictures}  # 7.0 finds the key 7, and must become it: the id decides what is held out
+    for id in pictures:
+        plain.setdefault(_plain(id), []).append(id)
+
+    def find(value: Any) -> ImageId:
+        written = _identity(value, "image_id")
+        same = [own[written]] if written in own else plain.get(_plain(written), [])
+        if len(same) != 1:
+            raise _Unusable(_NO_IMAGE, f"image_id {_shown(value)}")
+        return same[0]
+
+    return find
+
+
+def read_instances(path: Path, category: str) -> Instances:
+    """All instances of ``category`` in a COCO file.
+
+    Numbers are also read where they are written as text.
+
+    Raises:
+        DataError: Entries cannot be used, each kind of flaw counted; or no instance has a mask.
+    """
+    content = _load(path)
+    wanted = _wanted(content, path, category)
+    flaws = _Flaws(path)
+    pictures = _pictures(content["images"], flaws)
+    image_of = _image_finder(pictures)
+    instances: list[Instance] = []
+    total = 0
+    for position, entry in enumerate(content["annotations"]):
+        try:
+            if _plain(_identity(_key(entry, "category_id"), "category_id")) not in wanted:
+                continue
+            total += 1
+            instances.append(_instance(entry, path, image_of))
+        except _Unusable as flaw:
+            if not (flaw.kind == _NO_IMAGE and flaws.of("images")):  # that image has a flaw of its own
+                flaws.add("annotations", entry, position, flaw)
+    flaws.raise_if_any({"images": len(content["images"]), "annotations": len(content["annotations"])})
+    by_image: dict[ImageId, list[Instance]] = {}
+    for instance in instances:
+        by_image.setdefault(instance.image_id, []).append(instance)
+    return Instances(path, pictures, instances, by_image, tuple(_notes(path, category, pictures, instances)))
+
+
+def _notes(path: Path, category: str, pictures: Mapping[ImageId, Picture], instances: list[Instance]) -> list[Note]:
+    notes = []
+    bare = [instance.id for instance in instances if not _has_mask(instance.segmentation)]
+    if bare and len(bare) == len(instances):
+        raise DataError(
+            f"{len(bare)} of {len(instances)} annotations of '{category}' have no mask",
+            where=path,
+            found="'segmentation' is empty or missing: boxes only",
+            allowed="polygons or run lengths in 'segmentation'",
+            hint="boxes do not say which pixels to learn: add masks to the file",
+        )
+    if bare:
+        notes.append(
+            Note(
+                "annotations-without-mask",
+                f"{len(bare)} of {len(instances)} annotations of '{category}' in {path.name} have no mask: "
+                f"{named(bare)}",
+                "their crops teach 'background' where there is one: remove them from the file, or add their masks",
+            )
+        )
+    repeated = [id for id, times in Counter(instance.id for instance in instances).items() if times > 1]
+    if repeated:
+        notes.append(
+            Note(
+                "repeated-annotation-ids",
+                f"{len(repeated)} ids in {path.name} belong to several annotations: {named(repeated)}",
+                "two annotations of one person count twice: remove the copies",
+            )
+        )
+    used = {instance.image_id for instance in instances}
+    files = Counter(pictures[id].file_name for id in used)
+    shared = [name for name, times in files.items() if times > 1]
+    if shared:
+        notes.append(
+            Note(
+                "images-listed-twice",
+                f"{len(shared)} files in {path.name} are listed under several image ids: {named(shared)}",
+                "people of one picture do not see each other, and it may be in training and validation: list it once",
+            )
+        )
+    return notes
+
 
 _TARGET, _OTHER = 1, 2
 Box = tuple[int, int, int, int]

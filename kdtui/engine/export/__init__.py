@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdtui.engine.export.making import export
+from kdtui.engine.export.make import export
 
 __all__ = ["export"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader, steps_per_epoch, train_loader
-from kdtui.engine.data.cache import SampleCache
 from kdtui.engine.data.loading import epoch_order
+from kdtui.engine.data.protocol import SampleCache
 from kdtui.errors import DataError
 from kdtui.profile import SyntheticData, Training
 from tests.engine.data.makers import label_folder

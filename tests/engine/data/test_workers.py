@@ -25,7 +25,7 @@ from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.protocol import Pixels
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
 from kdtui.engine.evaluate import StopAsked
-from kdtui.engine.stage import Stage
+from kdtui.engine.setup import Stage
 from kdtui.errors import EngineError
 from kdtui.profile import SyntheticData, Training
 from kdtui.store.run import Run

@@ -16,7 +16,7 @@ from torch import nn
 
 from kdtui.engine.export import export
 from kdtui.engine.export.deployed import Size
-from kdtui.engine.export.making import Shared
+from kdtui.engine.export.make import Shared
 from kdtui.engine.export.source import Source, of_checkpoint, of_run
 from kdtui.engine.models import build_network, stride
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError

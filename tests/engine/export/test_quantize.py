@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from kdtui.engine.export.deployed import fed
-from kdtui.engine.export.quantize import excluded, to_fp16, to_int8
+from kdtui.engine.export.onnx import excluded, to_fp16, to_int8
 from kdtui.engine.export.source import Source
 from tests.engine.export.asking import ask, floats, pictures
 from tests.engine.export.conftest import Made

@@ -23,7 +23,7 @@ PARTS = ("image", "truth", "teacher", "student", "disagreement")
 """What a picture shows from left to right; without a teacher its part is left out."""
 _MOST_PIXELS = 5 * 4096 * 4100
 """Pixels of the largest picture that the engine writes: five parts of the largest images."""
-_GAP = 2  # white columns between two parts, as kdtui.engine.visualize writes them
+_GAP = 2  # white columns between two parts, as kdtui.engine.evaluate writes them
 _EPOCH = re.compile(r"epoch_(\d+)")
 
 

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from kdtui import events
 from kdtui.engine import checkpoint
+from kdtui.engine.checkpoint import Progress, restore, student_payload, weights_alone
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
 from kdtui.engine.data.workers import check_workers
+from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopAsked
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
-from kdtui.engine.resume import Progress, restore, student_payload, weights_alone
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
-from kdtui.engine.trial import check_trainable
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.tables import TaskName

@@ -9,12 +9,12 @@ from typing import Any
 
 from kdtui.engine.data import build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
+from kdtui.engine.dry_run import check_scorable
 from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.models import stride
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.teacher import Hints, load_teacher, reordered
-from kdtui.engine.trial import check_scorable
 from kdtui.errors import EngineError, StoreError
 from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically

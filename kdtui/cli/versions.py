@@ -9,8 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from kdtui.cli.console import Exit, emit, next_step, out, say, table
-from kdtui.cli.options import Json, RunsDir, Sets, Wide, complete_profile, open_store
+from kdtui.cli.console import (
+    Exit,
+    Json,
+    RunsDir,
+    Sets,
+    Wide,
+    complete_profile,
+    emit,
+    next_step,
+    open_store,
+    out,
+    say,
+    table,
+)
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
 from kdtui.store.files import printable

@@ -25,16 +25,82 @@ from torch import nn
 
 import kdtui
 from kdtui.engine.data import MEAN, STD
-from kdtui.engine.export import metadata
+from kdtui.engine.dry_run import takes
 from kdtui.engine.export.deployed import Deployed, Size, example, fed
-from kdtui.engine.export.onnx import Exporter, write_onnx
-from kdtui.engine.export.quantize import to_fp16, to_int8
+from kdtui.engine.export.onnx import Exporter, to_fp16, to_int8, write_onnx
 from kdtui.engine.export.source import Source
 from kdtui.engine.export.verify import TorchAnswers, Verdict, session, verify
-from kdtui.engine.trial import takes
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.export_options import ExportOptions
 from kdtui.store.export_files import report_of, work_folder
+
+
+def strip_trace(model: onnx.ModelProto) -> None:
+    """Take out what exporters and quantizers write beside the graph.
+
+    The dynamo exporter gives every node the stack trace of the Python line it came from, which is of no use to anybody
+    who has the file and shows where its maker keeps things.
+    """
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "kdtui", kdtui.__version__
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        _strip_nodes(function.node)
+        _strip_told(function.value_info)
+    used = {""} | {node.domain for function in model.functions for node in function.node}
+    for graph in _graphs(model.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        _strip_nodes(graph.node)
+        used |= {node.domain for node in graph.node}
+        for told in (graph.value_info, graph.input, graph.output, graph.initializer):
+            _strip_told(told)
+    # onnxruntime's optimizer announces every operator set it knows, and other runtimes refuse those that they don't.
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    # Runtimes refuse a format newer than themselves, and exporters write their newest: the oldest that has these
+    # operators is enough.
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _strip_nodes(nodes: Any) -> None:
+    for node in nodes:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+
+
+def _strip_told(values: Any) -> None:
+    for value in values:
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+def write_facts(model: onnx.ModelProto, facts: Mapping[str, Any]) -> None:
+    """Write ``facts`` into ``metadata_props``: texts as they are, everything else as JSON; None is left out."""
+    for key, value in facts.items():
+        if value is not None:
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The ``metadata_props`` of a file."""
+    return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+
 
 Progress = Callable[[str, int, int], None]
 """``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""
@@ -236,7 +302,7 @@ def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, s
         slimmed = onnxslim.slim(model)
         assert isinstance(slimmed, onnx.ModelProto)
         model = slimmed
-    metadata.strip(model)
+    strip_trace(model)
     inside = options.input != "normalised"
     facts = source.facts | {
         "kdtui": kdtui.__version__,
@@ -251,7 +317,7 @@ def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, s
         "output": options.output,
         "precision": options.precision,
     }
-    metadata.tell(model, facts)
+    write_facts(model, facts)
     onnx.save(model, path)
 
 
@@ -283,7 +349,7 @@ def _verified(
 
 def _add(path: Path, facts: dict[str, Any]) -> None:
     model = onnx.load(path)
-    metadata.tell(model, facts)
+    write_facts(model, facts)
     onnx.save(model, path)
 
 
@@ -311,7 +377,7 @@ def _report(
         "size": [size.height, size.width],
         "nodes": len(onnx.load(path, load_external_data=False).graph.node),
         "options": options.to_json(),
-        "metadata": metadata.told(path),
+        "metadata": read_facts(path),
         "verified": verdict.to_json(),
         "versions": {
             "kdtui": kdtui.__version__,

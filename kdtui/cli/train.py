@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import Exit, emit, next_step, out, report, say
-from kdtui.cli.export import export_best
-from kdtui.cli.options import (
+from kdtui.cli.console import (
+    Exit,
     Json,
     MovedSets,
     RunName,
@@ -20,8 +19,14 @@ from kdtui.cli.options import (
     complete_encoder,
     complete_profile,
     complete_run,
+    emit,
+    next_step,
     open_store,
+    out,
+    report,
+    say,
 )
+from kdtui.cli.export import export_best
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.text import giga, span
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from kdtui.profile import Profile
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
+
 
 Temperature = Annotated[
     float | None, typer.Option("--temperature", "-T", help="Distillation temperature, > 0.", show_default=False)
@@ -134,7 +140,7 @@ def train(
     short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name, learning_rate)
     own_sets = [*short.sets(), *(sets or [])]
     if skip_training:
-        from kdtui.cli.comparing import evaluate_newest
+        from kdtui.cli.compare import evaluate_newest
         from kdtui.profile import load
 
         unused = {
@@ -275,7 +281,7 @@ def _carry_out(
     then: Callable[[Sequence[Run]], None] | None = None,
 ) -> None:
     """Check everything, then run one profile after the other, and do ``then`` with those that ended well."""
-    from kdtui.cli.rows import run_json
+    from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
     from kdtui.launch.teachers import check_tags

@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdtui.cli.console import columns, emit, out, say, table
+from kdtui.cli.console import (
+    ChosenRuns,
+    Filter,
+    Json,
+    RunsDir,
+    Wide,
+    columns,
+    complete_run,
+    emit,
+    one_form,
+    open_store,
+    out,
+    say,
+    table,
+)
 from kdtui.cli.layout import blocks
-from kdtui.cli.options import ChosenRuns, Filter, Json, RunsDir, Wide, complete_run, one_form, open_store
 from kdtui.errors import StoreError, UsageError
 from kdtui.text import clean, jsonable
 
@@ -119,7 +132,7 @@ def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, outp
 
 def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """Compare runs and keep the two files in the store."""
-    from kdtui.cli.rows import run_json
+    from kdtui.cli.runs import run_json
     from kdtui.compare import compare, entries_of, render
     from kdtui.store.run import write_atomically
 
