@@ -23,7 +23,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import DataTable
 
-from kdtui.tui.narrow import NarrowCompositor
+from kdtui.tui.compositor import NarrowCompositor
 from kdtui.tui.widgets.table import Cell, Column, Table
 
 ROWS = 10_000

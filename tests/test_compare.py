@@ -22,7 +22,7 @@ from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
 from kdtui.store.history import Curve
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.compared import Compared
+from kdtui.tui.views.compare import Compared
 
 CREATED = iter(range(10**6))
 

@@ -76,7 +76,7 @@ def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(tmp_path:
 
 def test_the_cockpit_loads_nothing_that_its_first_screen_can_do_without(tmp_path: Path) -> None:
     command_line = ("typer", "click", "kdtui.cli.app", "kdtui.cli.console", "pydantic")
-    modules = ("app", "screens.help", "screens.run", "screens.new_run", "screens.compare")
+    modules = ("app", "screens.dialogs", "screens.run", "screens.new_run", "screens.compare")
     steps = [
         ("import kdtui.cli.door, kdtui.cli.opening, kdtui.tui.app", (*HEAVY, *command_line)),
         *((f"import kdtui.tui.{name}", (*HEAVY, *command_line, "numpy", "psutil", "PIL")) for name in modules),

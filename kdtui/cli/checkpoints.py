@@ -1,4 +1,4 @@
-"""``evaluate``, ``inspect``, ``teachers`` and ``encoders``: checkpoints and what could be in them."""
+"""``evaluate``, ``inspect``, ``teachers`` and ``encoders``: checkpoints, and the table of encoders."""
 
 from __future__ import annotations
 

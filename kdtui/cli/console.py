@@ -1,4 +1,4 @@
-"""The two streams and the exit codes: stdout is data, stderr is talk."""
+"""Streams, exit codes, tables and the options that several commands share: data on stdout, messages on stderr."""
 
 from __future__ import annotations
 

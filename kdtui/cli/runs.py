@@ -1,4 +1,4 @@
-"""``runs``, ``show``, ``watch`` and ``logs``: looking, without changing anything."""
+"""``runs``, ``show``, ``watch``, ``logs``, ``stop``, ``remove`` and ``note``: the runs of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and read without running what is in them."""
+"""Checkpoint files: written atomically, read without executing them, and resumed from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over a split: predictions, confusion matrix, scores."""
+"""One pass over a split: predictions, confusion matrix, scores, and pictures of predictions."""
 
 from __future__ import annotations
 

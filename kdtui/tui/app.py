@@ -7,39 +7,118 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.events import Resize
+from textual.fuzzy import Matcher
+from textual.markup import escape
 from textual.screen import Screen
 
 from kdtui.errors import KdtuiError
 from kdtui.launch.engine_process import ask as ask_the_engine
 from kdtui.launch.measure import measure as measure_runs
 from kdtui.store.store import RunStore
-from kdtui.tui.board import Board
+from kdtui.text import clean
 from kdtui.tui.cockpit import Cockpit, Measuring
-from kdtui.tui.header import header_parts, time_of_day
-from kdtui.tui.keys import bindings
+from kdtui.tui.keys import Key, bindings, keys_of
 from kdtui.tui.machine import Machine
-from kdtui.tui.messages import (
+from kdtui.tui.preferences import Preferences, load, save
+from kdtui.tui.run_states import Board
+from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.dialogs import TooSmall
+from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.terminal import period
+from kdtui.tui.themes import DARK, LIGHT, THEMES
+from kdtui.tui.views.rows import header_parts, time_of_day
+from kdtui.tui.watch import (
     HistoryBroken,
     HistoryDropped,
     HistoryReady,
     MachineRead,
     RunAdvanced,
     RunsLooked,
+    RunsSource,
+    Source,
     SourceFailed,
+    Watch,
+    follower,
 )
-from kdtui.tui.palette import Everything
-from kdtui.tui.preferences import Preferences, load, save
-from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.screens.small import TooSmall
-from kdtui.tui.terminal import period
-from kdtui.tui.themes import DARK, LIGHT, THEMES
-from kdtui.tui.watch import RunsSource, Source, Watch, follower
 from kdtui.tui.widgets.line import Line
+
+_RUNS = 300
+"""Runs that a search offers at most; a filter finds the others."""
+_NAMED = 1000.0
+"""Score of an action that was named; letters that fit somewhere score some tens."""
+_PIECE = 500
+"""Names that are compared in one go."""
+
+
+class Everything(Provider):
+    """Actions with their key and their command line, and runs."""
+
+    def _keys(self) -> list[Key]:
+        scopes = getattr(self.screen, "SCOPES", ())
+        return [key for key in keys_of(*scopes, "app") if key.palette]
+
+    def _do(self, key: Key) -> Callable[[], Any]:
+        target = self.app if key.scope == "app" else self.screen
+        return partial(target.run_action, key.action)
+
+    async def discover(self) -> Hits:
+        """What is offered before anything was typed."""
+        for key in self._keys():
+            yield DiscoveryHit(Content(key.help), self._do(key), text=key.help, help=_twin(key))
+
+    async def search(self, query: str) -> Hits:
+        """What fits what was typed."""
+        matcher = self.matcher(query)
+        for key in self._keys():
+            score = _named(key, query) or matcher.match(key.help)
+            if score > 0:
+                yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_twin(key))
+        app = cast(Cockpit, self.app)
+        offered = 0
+        for index, run_id in enumerate(app.board.order):
+            if index % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)  # 10 000 names take a tenth of a second: keys come in between
+            name = f"open {clean(run_id)}"
+            score = matcher.match(name)
+            if score > 0:
+                yield Hit(score, _highlighted(matcher, name), partial(app.open_run, run_id), text=name)
+                offered += 1
+            if offered >= _RUNS:
+                break
+
+
+def _named(key: Key, query: str) -> float:
+    """How well a query names the action, above every score of letters that fit somewhere; 0 where it does not.
+
+    An action is named by its label, its other words and the words of its command: `kill` finds ``kdtui stop --kill``.
+    """
+    words = f"{key.label} {key.words} {key.command.replace('-', ' ')}".lower().split()
+    typed = query.replace("-", " ").lower().split()
+    if not typed or not all(any(word.startswith(part) for word in words) for part in typed):
+        return 0.0
+    whole = sum(part in words for part in typed) / len(typed)
+    return _NAMED * (1 + whole) - words.index(next(word for word in words if word.startswith(typed[0])))
+
+
+def _highlighted(matcher: Matcher, text: str) -> Content:
+    """The letters that fit stand out. The matcher's own way reads the text as markup, and it is foreign."""
+    content = Content(text)
+    for offset in matcher.fuzzy_search.match(matcher.query, text)[1]:
+        if not text[offset].isspace():
+            content = content.stylize(matcher.match_style, offset, offset + 1)
+    return content
+
+
+def _twin(key: Key) -> str:
+    return escape(f"{key.shown}   {key.command}" if key.command else key.shown)
+
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 SAID = 10.0
@@ -268,7 +347,7 @@ class KdtuiApp(Cockpit):
 
     def action_help(self) -> None:
         """Every key."""
-        from kdtui.tui.screens.help import HelpScreen
+        from kdtui.tui.screens.dialogs import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             scopes = self.screen.SCOPES if isinstance(self.screen, CockpitScreen) else ()

@@ -16,8 +16,8 @@ from kdtui.events import MeasureOptions
 from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from kdtui.tui.board import Board
 from kdtui.tui.preferences import Preferences
+from kdtui.tui.run_states import Board
 from kdtui.tui.watch import Watch
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kdtui import processes
-from kdtui.tui.messages import MachineRead
+from kdtui.tui.watch import MachineRead
 
 if TYPE_CHECKING:
     from textual.message import Message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.store.files import reading, write_atomically
-from kdtui.tui.rows import SORTS
+from kdtui.tui.views.rows import SORTS
 
 MOST = 1 << 16
 """Bytes of the file that are read; it holds a hundred."""

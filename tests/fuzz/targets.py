@@ -36,9 +36,9 @@ from kdtui.store.scan import scan
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from kdtui.tui import preferences
-from kdtui.tui.door import Door
-from kdtui.tui.exported import Read
-from kdtui.tui.screens.export.looking import look
+from kdtui.tui.engine_client import Door
+from kdtui.tui.screens.export.sources import look
+from kdtui.tui.views.export import Read
 from tests.store.conftest import record, training, write
 
 LONGEST = 10_000

@@ -21,8 +21,8 @@ from textual.pilot import Pilot
 from kdtui.errors import KdtuiError
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.messages import MachineRead
-from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.watch import MachineRead
+from kdtui.tui.widgets.chart.line_chart import LineChart
 from tests.waiting import Deadline
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from kdtui.store.state import State
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.cockpit import twin
 from kdtui.tui.keys import KEYS, SCOPES
-from kdtui.tui.screens.help import HelpScreen
+from kdtui.tui.screens.dialogs import HelpScreen, TooSmall
 from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.screens.small import TooSmall
-from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.chart.line_chart import LineChart
 from tests.tui.scenes import Recorded, Scene, cockpit, lines, recorded, settled, shows, text, until
 from tests.waiting import in_time
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import Look
-from kdtui.tui.board import Board
+from kdtui.tui.run_states import Board
 
 
 def row(run_id: str, state: State = State.FINISHED, created: float | None = None) -> RunSummary:

@@ -15,10 +15,9 @@ from kdtui.compare import Comparison, cells, compare, entries_of, render
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
-from kdtui.tui.screens.confirm import Confirm
-from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run import RunScreen
-from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.table import Table
 from tests.tui.scenes import Scene, cockpit, lines, shows, text, until
 

@@ -15,7 +15,7 @@ from kdtui.compare import COSTS, FORMATS, cells, compare, entries_of, pareto, re
 from kdtui.compare.comparison import Entry
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.store.run import Run
-from kdtui.tui.compression import Size, compression, read_measured, remarks
+from kdtui.tui.views.compression import Size, compression, read_measured, remarks
 from tests.tui.scenes import Scene
 
 STRANGE: tuple[Any, ...] = (None, "x", [], {}, True, 0, -1, float("inf"), float("nan"), 10**400)

@@ -10,8 +10,8 @@ from textual.color import Color
 from textual.pilot import Pilot
 from textual.theme import Theme
 
-from kdtui.tui.colours import curve_colour
 from kdtui.tui.themes import THEMES
+from kdtui.tui.views.colours import curve_colour
 from kdtui.tui.widgets.bars import Bar, Bars
 from tests.tui.contrast import READABLE, contrast, texts
 from tests.tui.scenes import Scene, cockpit, settled, shows, until

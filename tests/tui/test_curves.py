@@ -8,8 +8,8 @@ import pytest
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.tui.colours import curve_colour, curve_dash
-from kdtui.tui.curves import Shown, axis_end, horizon, metric_title, metrics, shown
+from kdtui.tui.views.colours import curve_colour, curve_dash
+from kdtui.tui.views.curves import Shown, axis_end, horizon, metric_title, metrics, shown
 from tests.tui.scenes import STEPS, TEACHER_MIOU, Scene
 
 

@@ -13,7 +13,7 @@ from kdtui.profile import amend, load
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
-from kdtui.tui.door import Door
+from kdtui.tui.engine_client import Door
 
 ANSWER = {
     "architecture": "Unet",

@@ -15,11 +15,11 @@ from kdtui.export_options import OPTIONS
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.exported import FOREIGN
-from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export import ExportScreen
 from kdtui.tui.screens.export.form import Menu, field_of
 from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.views.export import FOREIGN
 from kdtui.tui.widgets.panel import Panel
 from tests.tui.piloting import child_running
 from tests.tui.scenes import Scene, cockpit, lines, recorded, settled, shows, text, until

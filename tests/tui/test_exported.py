@@ -16,9 +16,8 @@ from kdtui.errors import ExportError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, checked
 from kdtui.launch.engine_process import Step
 from kdtui.launch.export import Foreign
-from kdtui.tui import export_jobs, exported
-from kdtui.tui.export_jobs import Job
-from kdtui.tui.exported import Draft, Lying, Read, Seen, default, read, words_of
+from kdtui.tui.views import export
+from kdtui.tui.views.export import Draft, Job, Lying, Read, Seen, default, read, words_of
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
 EXPORT = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
@@ -46,7 +45,7 @@ DRAFTS = st.builds(
         {},
         optional={line.name: values(line) for line in OPTIONS if line.name not in ("height", "width")}
         | {"file": WORDS, "folder": WORDS, "profile": WORDS, "encoder": WORDS, "architecture": WORDS}
-        | {"task": st.sampled_from(exported.TASKS), "classes": st.lists(WORDS, min_size=1, unique=True).map(",".join)},
+        | {"task": st.sampled_from(export.TASKS), "classes": st.lists(WORDS, min_size=1, unique=True).map(",".join)},
     ),
 )
 
@@ -99,7 +98,7 @@ def test_a_mistake_stands_at_its_field_and_there_is_no_command(texts: dict[str, 
     assert list(found.mistakes) == [place]
     assert said in found.mistakes[place]
     assert (found.command, found.options) == ("", None)
-    assert exported.label(place) in "".join(text for text, _ in exported.outlook(found, ()))
+    assert export.label(place) in "".join(text for text, _ in export.outlook(found, ()))
 
 
 def test_nothing_to_export_is_a_mistake() -> None:
@@ -117,7 +116,7 @@ def test_what_matters_to_no_chosen_precision_is_idle(chosen: list[str]) -> None:
     for line in OPTIONS:
         if line.only:
             assert (line.name in idle) == (not set(line.only) & set(chosen))
-            assert ("only" in "".join(text for text, _ in exported.about(line.name, idle=True))) is True
+            assert ("only" in "".join(text for text, _ in export.about(line.name, idle=True))) is True
 
 
 def test_a_number_of_images_is_idle_while_the_caller_chooses_it() -> None:
@@ -127,41 +126,41 @@ def test_a_number_of_images_is_idle_while_the_caller_chooses_it() -> None:
 
 def test_every_field_explains_itself() -> None:
     for line in OPTIONS:
-        text = "".join(text for text, _ in exported.about(line.name))
+        text = "".join(text for text, _ in export.about(line.name))
         assert line.says in text and line.allowed in text
-    for name in (*exported.FOREIGN, "file", "folder"):
-        assert exported.about(name)[1][0]
+    for name in (*export.FOREIGN, "file", "folder"):
+        assert export.about(name)[1][0]
 
 
-def told(lines: exported.Lines) -> str:
+def told(lines: export.Lines) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
 def test_what_lies_there_is_told_with_what_becomes_of_it() -> None:
     files = (Lying("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), Lying("a.int8.onnx", "int8", "new"))
     seen = [Seen("run", ("best", "1"), files), Seen("other", trouble="no such checkpoint")]
-    lines = told(exported.there(seen)).splitlines()
+    lines = told(export.there(seen)).splitlines()
     assert lines[0] == "run  has best, 1"
     assert "1.0 MiB" in lines[1] and "0.5000" in lines[1] and lines[1].startswith("replaced")
     assert lines[2].split() == ["new", "a.int8.onnx", "int8"]
     assert "no such checkpoint" in lines[4]
-    outlook = "".join(text for text, _ in exported.outlook(Read(("run",), ("fp32",), ExportOptions()), seen))
+    outlook = "".join(text for text, _ in export.outlook(Read(("run",), ("fp32",), ExportOptions()), seen))
     assert outlook.startswith("2 files, 1 in the place")
 
 
 @pytest.mark.parametrize("made", [None, 1e300, -1e300])
 def test_a_moment_that_is_none_is_a_dash(made: float | None) -> None:
-    assert set(exported.day(made)) == {"-"}
+    assert set(export.day(made)) == {"-"}
 
 
 def test_what_became_of_jobs() -> None:
     job = Job("a", "a", ExportOptions(precision="int8"))
-    assert told(export_jobs.outcome(job)) == "… a int8: waits"
-    running = Job("a", "a", ExportOptions(), state=export_jobs.RUNS, step=Step("verifying", 3, 7))
-    spans = export_jobs.progress([job, running])
+    assert told(export.outcome(job)) == "… a int8: waits"
+    running = Job("a", "a", ExportOptions(), state=export.RUNS, step=Step("verifying", 3, 7))
+    spans = export.progress([job, running])
     assert "".join(text for text, _ in spans) == "2 of 2  a fp32: verifying 3/7"
     error = ExportError("it does not answer", found="2 points", hint="a higher limit")
-    failed = Job("a", "a", ExportOptions(), state=export_jobs.FAILED, target=Path("x"), error=error)
-    text = told(export_jobs.outcome(failed))
+    failed = Job("a", "a", ExportOptions(), state=export.FAILED, target=Path("x"), error=error)
+    text = told(export.outcome(failed))
     assert "it does not answer" in text and "found: 2 points" in text and "next: a higher limit" in text
-    assert export_jobs.summary([failed]) == "1 failed; former files stay"
+    assert export.summary([failed]) == "1 failed; former files stay"

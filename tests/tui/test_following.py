@@ -11,9 +11,8 @@ from kdtui.events import Measured, Started, encode
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.tui.board import Board
-from kdtui.tui.following import BIG, KEPT, Follower
-from kdtui.tui.messages import HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
+from kdtui.tui.run_states import Board
+from kdtui.tui.watch import BIG, KEPT, Follower, HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 from tests.tui.scenes import STEPS, Scene
 from tests.waiting import eventually
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kdtui.store.store import Listing
-from kdtui.tui.board import Board
-from kdtui.tui.header import header_parts, time_of_day
+from kdtui.tui.run_states import Board
+from kdtui.tui.views.rows import header_parts, time_of_day
 from tests.tui.scenes import Scene
 
 

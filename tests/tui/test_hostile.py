@@ -16,10 +16,10 @@ from kdtui.compare.named import called, mark
 from kdtui.events import decode, encode
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
-from kdtui.tui import panels
-from kdtui.tui.curves import axis_end, metrics, shown
-from kdtui.tui.rows import COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.screens.run import RunScreen
+from kdtui.tui.views import panels
+from kdtui.tui.views.curves import axis_end, metrics, shown
+from kdtui.tui.views.rows import COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.widgets.distribution import Distribution, in_words, softened
 from tests.tui import hostile
 from tests.tui.home import go_to

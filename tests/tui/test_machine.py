@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.tui.machine import Machine, gpu_word
-from kdtui.tui.messages import MachineRead
+from kdtui.tui.watch import MachineRead
 
 
 @pytest.fixture

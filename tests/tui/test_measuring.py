@@ -14,7 +14,7 @@ from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
-from kdtui.tui.screens.confirm import Confirm
+from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.run import RunScreen
 from tests.tui.home import go_to, write
 from tests.tui.scenes import Scene, cockpit, lines, shows, text, until

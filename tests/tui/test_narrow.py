@@ -10,7 +10,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from kdtui.tui.narrow import NarrowCompositor
+from kdtui.tui.compositor import NarrowCompositor
 from tests.tui.widgets.tables import Tabled, some
 
 

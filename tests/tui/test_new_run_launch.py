@@ -21,10 +21,10 @@ from kdtui.profile import load
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
+from kdtui.tui.debounce import Latest
 from kdtui.tui.form import Draft, check
-from kdtui.tui.latest import Latest
 from kdtui.tui.screens.new_run import NewRunScreen
-from kdtui.tui.screens.new_run.behind import Behind, Launched
+from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import Verdict
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen

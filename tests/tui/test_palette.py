@@ -7,8 +7,8 @@ import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
+from kdtui.tui.app import Everything, _named
 from kdtui.tui.keys import keys_of
-from kdtui.tui.palette import Everything, _named
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 
 

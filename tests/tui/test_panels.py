@@ -13,8 +13,8 @@ import pytest
 from kdtui.events import Failed, Finished, Measured, Noted, Started
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
-from kdtui.tui import panels
-from kdtui.tui.panels import TextLine
+from kdtui.tui.views import panels
+from kdtui.tui.views.panels import TextLine
 
 ROW = RunSummary(
     id="20260101-120000-b0",
@@ -259,7 +259,7 @@ def test_a_curve_of_gaps_has_no_mean() -> None:
 
 def test_it_needs_neither_textual_nor_numpy() -> None:
     heavy = ("textual", "rich", "numpy", "pydantic", "torch")
-    code = f"import sys, kdtui.tui.panels; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, kdtui.tui.views.panels; print([name for name in {heavy} if name in sys.modules])"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"
 

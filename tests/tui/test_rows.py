@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.colours import STATE_STYLES
-from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
+from kdtui.tui.views.colours import STATE_STYLES
+from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
 from kdtui.tui.widgets.columns import fit
 from tests.tui.scenes import Scene, people
 

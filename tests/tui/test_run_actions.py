@@ -18,8 +18,7 @@ from kdtui.store.identity import hostname
 from kdtui.store.run import Notes
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
-from kdtui.tui.screens.confirm import Confirm
-from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import horizon
 from tests.tui.home import go_to, names, screen, status, write
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until

@@ -14,19 +14,11 @@ from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.palette import former_colours
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
-from kdtui.tui.compression import Measured
-from kdtui.tui.screens.run.differences import (
-    Other,
-    beside,
-    difference_lines,
-    differing,
-    find,
-    partner,
-    profile_lines,
-)
 from kdtui.tui.screens.run.files import Known, RunFiles, read_files
-from kdtui.tui.screens.run.pictures import PARTS, Gallery, Wish, legend_colours, look, split
-from kdtui.tui.screens.run.sources import LOGS, FilesRead, FilesSource, LogRead, LogsSource
+from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
+from kdtui.tui.screens.run.predictions import PARTS, Gallery, Wish, legend_colours, look, split
+from kdtui.tui.screens.run.settings import Other, beside, difference_lines, differing, find, partner, profile_lines
+from kdtui.tui.views.compression import Measured
 from tests.tui.pictures import draw_epoch, picture
 from tests.tui.scenes import PARAMETERS, Scene
 from tests.waiting import in_time

@@ -6,7 +6,7 @@ import os
 
 from textual.widgets import Input
 
-from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.chart.line_chart import LineChart
 from tests.tui.home import chart, go_to, names, row, screen, status, write
 from tests.tui.scenes import Scene, cockpit, lines, settled, shows, until
 

@@ -10,8 +10,7 @@ from textual.message import Message
 from kdtui.errors import StoreError
 from kdtui.store.state import State
 from kdtui.store.store import Look
-from kdtui.tui.messages import RunsLooked, SourceFailed
-from kdtui.tui.watch import RunsSource, Watch, follower
+from kdtui.tui.watch import RunsLooked, RunsSource, SourceFailed, Watch, follower
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 from tests.waiting import eventually, in_time
 

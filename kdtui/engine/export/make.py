@@ -1,4 +1,4 @@
-"""One export from beginning to end: made in a folder of its own, verified, and only then given its name."""
+"""One export from beginning to end: made in a folder of its own, described, verified, and only then given its name."""
 
 from __future__ import annotations
 

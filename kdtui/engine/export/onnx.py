@@ -1,4 +1,4 @@
-"""Writing fp32: torch's dynamo exporter, and the older TorchScript one where that cannot."""
+"""Writing ONNX: fp32 by torch's exporters, and fp16 and int8 from the fp32 file."""
 
 from __future__ import annotations
 

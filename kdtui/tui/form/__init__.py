@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kdtui.tui.form.draft import Checked, Draft
-from kdtui.tui.form.reading import ALONE, PLACES, check
+from kdtui.tui.form.reading import ALONE, PLACES, Checked, Draft, check
 
 __all__ = ["ALONE", "PLACES", "Checked", "Draft", "check"]

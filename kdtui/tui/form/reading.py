@@ -6,19 +6,21 @@ accepts what the command line accepts and the command beside it starts the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtui.catalog import Cost
-from kdtui.errors import KdtuiError, UsageError
+from kdtui.errors import KdtuiError, ProfileError, UsageError
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.tui.form.command import Twin, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
-from kdtui.tui.form.draft import Checked, Draft
+from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
 from kdtui.tui.form.fields import (
     FIELDS,
     SETTINGS,
@@ -32,11 +34,191 @@ from kdtui.tui.form.fields import (
     toml,
     value_of,
 )
-from kdtui.tui.form.mistakes import GENERAL, one_line, placed
-from kdtui.tui.form.own import looked_up, own_texts, teacher_options
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What stands in the form, as typed. An empty text leaves the profile's own value.
+
+    Attributes:
+        profile: Name or file; with neither this nor ``clone`` it is the recipe of the teacher's own run.
+        clone: Id of a run whose resolved profile is taken instead.
+        teacher: A run, a file, or ``-`` for none.
+        seeds: One or several with commas; each makes a run.
+        extra: ``KEY=VALUE`` texts for any other key.
+    """
+
+    profile: str = ""
+    clone: str = ""
+    teacher: str = ""
+    encoder: str = ""
+    decoder: str = ""
+    temperature: str = ""
+    alpha: str = ""
+    epochs: str = ""
+    batch_size: str = ""
+    learning_rate: str = ""
+    seeds: str = ""
+    precision: str = ""
+    accelerator: str = ""
+    devices: str = ""
+    name: str = ""
+    tags: str = ""
+    extra: str = ""
+
+    @property
+    def by_recipe(self) -> bool:
+        """Whether the teacher's own run says what to train on, and how."""
+        return not self.profile and not self.clone
+
+    def text(self, name: str) -> str:
+        """What was typed into a field, without the blanks around it."""
+        return str(getattr(self, name)).strip()
+
+    def stripped(self) -> Draft:
+        """The same without blanks around the texts."""
+        return Draft(**{each.name: self.text(each.name) for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a draft comes to.
+
+    Attributes:
+        profiles: Ready to start, one per seed; none while there are mistakes.
+        tags: Tags of each run beside its profile's own.
+        mistakes: Message by field; the empty name is for what no field can mend.
+        commands: The command line that starts the same run, one per run; with mistakes, the one that is being typed.
+        own: The profile's own values as texts, by field: what an empty text stands for.
+        teacher: The checkpoint that teaches, typed or the profile's own.
+        teacher_options: What else the profile says of it, as options of ``kdtui inspect``.
+        distils: Whether the runs would have a teacher.
+        shape: What the student's cost depends on beside its encoder; None while no profile can be read.
+        cost: What the student costs; None where the catalog cannot tell.
+    """
+
+    profiles: tuple[Profile, ...] = ()
+    tags: tuple[str, ...] = ()
+    mistakes: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
+    teacher: Path | None = None
+    teacher_options: tuple[str, ...] = ()
+    distils: bool = False
+    shape: Shape | None = None
+    cost: Cost | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to start and nothing to mend."""
+        return bool(self.profiles) and not self.mistakes
+
+
+GENERAL = ""
+"""The line of the form for what no field can mend."""
+_SHARED = (GENERAL, "extra")
+"""Places where several keys can be wrong."""
+
+_OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teacher", "data": "profile"}
+
+
+_SET = re.compile(r"--set ([A-Za-z_][\w.]*)=(\S+)")
+_SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
+_COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # the cockpit has all others
+_PARTS = re.compile(r";\s+|\s+·\s+")
+_OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
+    "--profile": "PROFILE",
+    "--teacher": FIELDS["teacher"].label,
+    "--student": FIELDS["encoder"].label,
+    "--tags": FIELDS["tags"].label,
+}
+"""Options of the command line by what the form calls them; any other loses its dashes."""
+
+
+def in_form(text: str) -> str:
+    """A message or hint in the form's own words: its fields for options; commands that list what it lists are left out.
+
+    What the engine and the launcher say is said for the command line as well.
+    """
+    parts = [part for part in _PARTS.split(" ".join(text.split())) if part and not _COMMAND.search(part)]
+    words = "; ".join(parts)
+    words = _SET.sub(lambda found: f"{_called(found[1])} {found[2]}", words)
+    words = _SET_KEY.sub(lambda found: _called(found[1]), words)
+    return _OPTION.sub(lambda found: _option(found[1]), words)
+
+
+def _called(key: str) -> str:
+    """A key of a profile as the form shows it: its field, else where any key can be typed."""
+    name = field_of(key)
+    return FIELDS[name].label if name in FIELDS else f"{FIELDS['extra'].label}: {key}"
+
+
+def _option(flag: str) -> str:
+    return _OPTIONS.get(flag) or flag.removeprefix("--").replace("-", " ")
+
+
+def one_line(error: KdtuiError, typed: str = "") -> str:
+    """A failure as one sentence after the other: what is wrong, what was found, what is allowed, what to do.
+
+    Args:
+        error: The failure.
+        typed: What stands in the field. Under it that text is not repeated, nor the command that lists what the form
+            lists beside it.
+    """
+    facts = [error.what]
+    if error.found is not None and error.found != typed:
+        facts.append(f"found {error.found}")
+    if error.allowed is not None:
+        facts.append(f"allowed: {error.allowed}")
+    if error.hint is not None and not typed:
+        facts.append(error.hint)
+    return in_form("; ".join(facts))
+
+
+def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[str, str]:
+    """The mistakes of a profile by field; any other failure under ``otherwise``.
+
+    Args:
+        error: What reading the profile raised.
+        otherwise: The field of a failure that is no list of mistakes.
+        typed: ``key=value`` texts that the form laid on top, and the field of each.
+    """
+    if not isinstance(error, ProfileError) or not error.mistakes:
+        return {otherwise: one_line(error)}
+    found: dict[str, str] = {}
+    for mistake in error.mistakes:
+        field, message = _parted(mistake, typed)
+        if field in found and field in _SHARED:
+            message = f"{found[field]}; {message}"
+        elif field in found:
+            continue
+        found[field] = message
+    return found
+
+
+def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
+    """Field and message of ``key (origin): message``; key and origin stay where the field does not tell them."""
+    key = mistake.partition(" (")[0]
+    for text, name in typed.items():
+        message = mistake.removeprefix(f"{key} (--set {text}): ")
+        if message != mistake:
+            return name, in_form(message if FIELDS[name].key else f"{key}: {message}")
+        if mistake.startswith(f"--set {text!r}"):
+            return name, in_form(mistake.removeprefix("--set "))
+    if key in _OF_TABLES:  # values that are each right and disagree with one another
+        return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
+    return field_of(key), in_form(mistake)
+
+
+def field_of(key: str) -> str:
+    """The field that sets a key of the profile; the general line for a key without one."""
+    bare = key.partition("[")[0]
+    return next((field.name for field in FIELDS.values() if field.key == bare), GENERAL)
+
 
 ALONE = "-"
 """Typed as the teacher: the student is trained alone."""

@@ -1,4 +1,4 @@
-"""What every screen has: header, body, a line for what was said, the key bar."""
+"""What every screen has: header, body, status line, key bar; and dialogs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, cast
 
 from textual.app import ComposeResult
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
 
 from kdtui.tui.cockpit import Cockpit
+from kdtui.tui.compositor import NarrowCompositor
 from kdtui.tui.keys import bar
-from kdtui.tui.narrow import NarrowCompositor
 from kdtui.tui.widgets.line import KeyBar, Line, Part
 
 
@@ -92,3 +92,12 @@ class CockpitScreen(Screen[None]):
     def on_key_bar_pressed(self, event: KeyBar.Pressed) -> None:
         """A click in the key bar is the key."""
         self.run_worker(self.run_action(event.action), name="clicked key")
+
+
+class Dialog(ModalScreen[ScreenResultType]):
+    """A screen over another one that ends with an answer."""
+
+    def answer(self, result: ScreenResultType) -> None:
+        """End with ``result``; the second of two keys typed in a hurry answers nothing, and ends no other screen."""
+        if self.app.screen is self:
+            self.dismiss(result)

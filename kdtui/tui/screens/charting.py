@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.widgets.line_chart import LineChart
+from kdtui.tui.widgets.chart.line_chart import LineChart
 
 CHART_HINT = r"m metric  l log  ., smooth  zZ zoom  \[ ] read"
 """For the lower border of a chart."""

@@ -11,8 +11,7 @@ from kdtui.store.run import Notes
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.text import clean
 from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.screens.confirm import Confirm
-from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.dialogs import Confirm, Prompt
 
 _NAMED = 6
 """Runs that a question names; the others are counted."""

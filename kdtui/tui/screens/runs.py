@@ -15,18 +15,18 @@ from textual.widgets import Input
 
 from kdtui.errors import FilterError
 from kdtui.store.filter import complete, parse
-from kdtui.tui.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.keys import bindings
-from kdtui.tui.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
 from kdtui.tui.screens.run_actions import RunActions
-from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
+from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
+from kdtui.tui.widgets.chart.line_chart import LineChart
+from kdtui.tui.widgets.choices import Entry
 from kdtui.tui.widgets.line import Part
-from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.table import Cell, Table
 
 if TYPE_CHECKING:
-    from kdtui.tui.board import Board
+    from kdtui.tui.run_states import Board
 
 _MOVED = 0.12
 """Seconds for which the cursor rests before a history is read."""

@@ -10,7 +10,7 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
-from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.widgets.choices import Entry
 from kdtui.tui.widgets.table import Cell, Column, Table
 
 CHOSEN = "●"

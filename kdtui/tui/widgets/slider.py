@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.widgets.choices import Entry
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from kdtui.cli.app import app
 from kdtui.profile import dump, load
 from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, Draft, check
-from kdtui.tui.form.mistakes import GENERAL
+from kdtui.tui.form.reading import GENERAL
 
 ENGINE = Path(__file__).parent.with_name("echo_engine.py")
 

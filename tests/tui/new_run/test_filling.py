@@ -11,9 +11,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from kdtui.tui.form.fields import FIELDS
-from kdtui.tui.screens.new_run.section import Section
+from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.widgets.labelled import Mistake
+from kdtui.tui.widgets.choices import Mistake
 from kdtui.tui.widgets.slider import Track
 from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed, verdict
 from tests.tui.scenes import Engine, Scene, cockpit, recorded, shows, text, until

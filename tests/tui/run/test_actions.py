@@ -8,8 +8,7 @@ from textual.widgets import Input
 
 from kdtui.store.run import Notes, Run
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.screens.confirm import Confirm
-from kdtui.tui.screens.prompt import Prompt
+from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run import RunScreen
 from tests.tui.run.opened import asked, opened
 from tests.tui.scenes import Scene, lines, shows, until

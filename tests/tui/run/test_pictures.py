@@ -12,7 +12,7 @@ import pytest
 from textual.geometry import Size
 
 from kdtui.store.run import Run
-from kdtui.tui.screens.run.pictures import Wish, look
+from kdtui.tui.screens.run.predictions import Wish, look
 from tests.tui.pictures import picture
 
 

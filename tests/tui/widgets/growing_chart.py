@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from kdtui.tui.widgets.line_chart import BANDS, Band, LineChart, Series
+from kdtui.tui.widgets.chart.line_chart import BANDS, Band, LineChart, Series
 
 WIDTH, HEIGHT = 78, 8
 

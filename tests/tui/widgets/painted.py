@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from textwrap import dedent
 
-from kdtui.tui.widgets.chart_painter import Painter
-from kdtui.tui.widgets.series import Picture, ReferenceLine, Series
+from kdtui.tui.widgets.chart.painter import Painter
+from kdtui.tui.widgets.chart.series import Picture, ReferenceLine, Series
 
 EPOCHS = list(range(1, 41))
 MIOU = [0.7 * (1 - math.exp(-epoch / 9)) for epoch in EPOCHS]

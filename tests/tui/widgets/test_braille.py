@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.braille import CELL_HEIGHT, DASHES, Column, dash, draw, glyph, summarise
+from kdtui.tui.widgets.chart.braille import CELL_HEIGHT, DASHES, Column, dash, draw, glyph, summarise
 
 HEIGHT = 24
 values = st.one_of(st.floats(-2, 2), st.sampled_from([math.nan, math.inf, -math.inf]))

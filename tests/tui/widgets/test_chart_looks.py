@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kdtui.tui.widgets.series import Picture
+from kdtui.tui.widgets.chart.series import Picture
 from tests.tui.widgets.painted import EPOCHS, LOSS, MIOU, SLOWER, TEACHER, curve, looks_like, text
 
 

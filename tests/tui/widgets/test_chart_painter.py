@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kdtui.tui.widgets.chart_painter import Painter
-from kdtui.tui.widgets.series import Picture, ReferenceLine, Series
+from kdtui.tui.widgets.chart.painter import Painter
+from kdtui.tui.widgets.chart.series import Picture, ReferenceLine, Series
 from tests.tui.widgets.painted import LOSS, SLOWER, curve, plot, text
 
 numbers = st.one_of(

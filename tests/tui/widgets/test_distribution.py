@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
+from kdtui.tui.widgets.bars import SplitBar
 from kdtui.tui.widgets.distribution import Distribution, entropy, in_words, softened
-from kdtui.tui.widgets.split_bar import SplitBar
 
 EXAMPLE = [("target", 0.9), ("other", 0.08), ("background", 0.02)]
 

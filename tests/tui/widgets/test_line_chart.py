@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from rich.cells import cell_len
 
-from kdtui.tui.widgets.line_chart import SMOOTHINGS, LineChart, ReferenceLine, Series
+from kdtui.tui.widgets.chart.line_chart import SMOOTHINGS, LineChart, ReferenceLine, Series
 from tests.tui.widgets.growing_chart import HEIGHT, WIDTH, Live, Shown, until
 
 

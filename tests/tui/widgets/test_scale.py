@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.scale import (
+from kdtui.tui.widgets.chart.scale import (
     Axis,
     HeldRange,
     Step,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from kdtui.tui.widgets.scatter import Cloud, Dot, Scatter, paint
+from kdtui.tui.widgets.chart.scatter import Cloud, Dot, Scatter, paint
 
 DOTS = (
     Dot("quick", "a", 10.0, 0.60),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
-from kdtui.tui.widgets.entry import Entry
+from kdtui.tui.widgets.choices import Entry
 from kdtui.tui.widgets.slider import Scale, Slider, Track
 
 ALPHA = Scale(0.0, 1.0, 0.05, 0.25)

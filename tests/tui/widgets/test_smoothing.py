@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.smoothing import STRONGEST, Smoother
+from kdtui.tui.widgets.chart.series import STRONGEST, Smoother
 
 weights = st.floats(0.0, STRONGEST)
 values = st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -math.inf])), max_size=60)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.braille import DASHES
-from kdtui.tui.widgets.scale import linear_axis
-from kdtui.tui.widgets.trace import Grid, Trace
+from kdtui.tui.widgets.chart.braille import DASHES
+from kdtui.tui.widgets.chart.scale import linear_axis
+from kdtui.tui.widgets.chart.series import Grid, Trace
 
 HEIGHT = 24
 AXIS = linear_axis(-2, 2, intervals=4, room=5)

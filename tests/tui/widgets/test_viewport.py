@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.viewport import Viewport, nearest
+from kdtui.tui.widgets.chart.viewport import Viewport, nearest
 
 XS = [0, 10, 20, 30, 40, 50, 60]
 AXES = [(XS, len(XS))]

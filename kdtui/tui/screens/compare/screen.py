@@ -6,28 +6,173 @@ import shlex
 import string
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from textual.events import Resize
 from textual.widget import Widget
 
-from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto
+from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto, render
 from kdtui.compare.named import called
 from kdtui.compare.render import seed_lines
+from kdtui.errors import UsageError
+from kdtui.store.run import write_atomically
 from kdtui.store.state import RunSummary
-from kdtui.tui.colours import curve_colour
-from kdtui.tui.compared import Compared, Missing, Teacher, teachers
 from kdtui.tui.keys import bindings
-from kdtui.tui.screens.compare.curves import Curves
-from kdtui.tui.screens.compare.folders import Folders, read_folders
-from kdtui.tui.screens.compare.paging import Paging
-from kdtui.tui.screens.compare.room import Room
-from kdtui.tui.screens.compare.writing import Writing
+from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.charting import ChartKeys
+from kdtui.tui.screens.compare.pages import Curves, Folders, Room, read_folders
+from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.views.colours import curve_colour
+from kdtui.tui.views.compare import Compared, Missing, Teacher, teachers
+from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.line import Part
-from kdtui.tui.widgets.line_chart import LineChart
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Cell, Table
+
+
+class Paging(ChartKeys):
+    """A screen with pages below a table.
+
+    Attributes:
+        table: The runs.
+        room: The pages.
+    """
+
+    table: Table
+    room: Room
+
+    @property
+    def twin(self) -> str:
+        """The command line that shows the comparison."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> list[str]:
+        """The command line that compares the runs, as words."""
+        raise NotImplementedError
+
+    @property
+    def page_twin(self) -> str:
+        """The command line that shows the page in front."""
+        if self.room.page != "pareto":
+            return self.twin
+        return shlex.join([*self.words, "--pareto", self.room.pareto.cost])
+
+    def action_page(self, name: str) -> None:
+        """Another page; what had the focus on the former one gives it back."""
+        self.room.turn(name)
+        self.call_after_refresh(self._keep_focus)
+        self.cockpit.say("")
+
+    def action_pareto(self) -> None:
+        """The page of costs; there: the other cost."""
+        if self.room.page == "pareto":
+            self.room.switch_cost()
+            self.cockpit.say("")
+        else:
+            self.action_page("pareto")
+
+    def action_toggle_log(self) -> None:
+        """Of the chart that is in front."""
+        if self.room.page == "pareto":
+            self.room.pareto.toggle_log()
+        else:
+            super().action_toggle_log()
+
+    def _keep_focus(self) -> None:
+        focused = self.focused
+        if focused is None or not all(node.display for node in focused.ancestors_with_self if isinstance(node, Widget)):
+            self.table.focus()
+
+
+FORMATS = {".md": "markdown", ".markdown": "markdown", ".csv": "csv", ".json": "json"}
+"""Form of :func:`kdtui.compare.render` by the ending of the file's name."""
+DEFAULT = "comparison.md"
+
+
+def target(text: str) -> tuple[Path, str]:
+    """The file that was typed, and the form its ending asks for; ``~`` is the home folder.
+
+    Raises:
+        UsageError: No such ending, no such folder, or a folder by that name.
+    """
+    path = Path(text.strip()).expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError("the ending says the format", found=text.strip() or "nothing", allowed=", ".join(FORMATS))
+    if not path.parent.is_dir():
+        raise UsageError("this folder does not exist", where=path.parent, hint="make it first")
+    if path.is_dir():
+        raise UsageError("this is a folder", where=path, allowed="a file")
+    return path, FORMATS[path.suffix.lower()]
+
+
+class Writing(CockpitScreen):
+    """A screen with actions on :attr:`comparison`."""
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What is shown; None while there is nothing to compare."""
+        raise NotImplementedError
+
+    @property
+    def twin(self) -> str:
+        """The command line that shows the same."""
+        raise NotImplementedError
+
+    @property
+    def page_twin(self) -> str:
+        """The command line that shows the page in front."""
+        return self.twin
+
+    def action_copy(self) -> None:
+        """Copy the comparison as Markdown."""
+        if self.comparison is None:
+            self.cockpit.say("nothing to copy: no run can be compared", error=True)
+        else:
+            self.cockpit.copy_text(render(self.comparison, "markdown"), "comparison as Markdown")
+
+    def action_copy_command(self) -> None:
+        """Copy the command line that shows the same."""
+        self.cockpit.copy_text(self.page_twin, self.page_twin)
+
+    def action_export(self) -> None:
+        """Write the comparison to a file, after asking where."""
+        comparison, twin = self.comparison, self.twin
+        if comparison is None:
+            self.cockpit.say("nothing to write: no run can be compared", error=True)
+            return
+
+        def answered(text: str | None) -> None:
+            if text is None:
+                return
+            path, form = target(text)
+            command = f"{twin} --format {form} --output {shlex.quote(str(path))}"
+            write = partial(self._write, comparison, path, form, command)
+            if path.exists():
+                question = Confirm(f"Replace {path}?", "What is in it now will be gone.", command)
+                self.app.push_screen(question, lambda yes: write() if yes else self.cockpit.say(f"{path} is as it was"))
+            else:
+                write()
+
+        prompt = Prompt(
+            "Write the comparison to",
+            str(Path.cwd() / DEFAULT),
+            detail="The ending says the format: .md, .csv or .json.",
+            check=target,
+            command=f"{twin} --format FORMAT --output FILE",
+        )
+        self.app.push_screen(prompt, answered)
+
+    def _write(self, comparison: Comparison, path: Path, form: str, command: str) -> None:
+        text = render(comparison, form)
+        self.cockpit.do(
+            lambda: write_atomically(path, text.encode()),
+            lambda _: self.cockpit.say(f"written to {path} as {form}", command),
+        )
+
 
 _READING = "being read"
 _STILL: dict[str, Any] = dict.fromkeys(

@@ -13,11 +13,9 @@ from textual.widgets import Input
 
 from kdtui.errors import UsageError
 from kdtui.export_options import OPTIONS
-from kdtui.tui.exported import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
 from kdtui.tui.form.browse import entries
-from kdtui.tui.widgets.choices import Choices
-from kdtui.tui.widgets.entry import Entry
-from kdtui.tui.widgets.labelled import Heading, Labelled
+from kdtui.tui.views.export import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
+from kdtui.tui.widgets.choices import Choices, Entry, Heading, Labelled
 
 _LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
 _RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limit")

@@ -1,4 +1,4 @@
-"""Export: the menu, what lies there, the command line, the exports themselves and what became of them."""
+"""The Export screen: options, existing files, the equivalent command, running exports and their reports."""
 
 from __future__ import annotations
 
@@ -15,18 +15,49 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from kdtui.errors import KdtuiError
-from kdtui.tui.export_jobs import CANCELLED, FAILED, Job, outcome, progress, summary
-from kdtui.tui.exported import Draft, Read, Seen, about, outlook, read, there
+from kdtui.tui.debounce import Latest
 from kdtui.tui.keys import keys_of
-from kdtui.tui.latest import Latest
 from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.screens.confirm import Confirm
-from kdtui.tui.screens.export import layout
+from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export.form import Field, Menu, field_of
-from kdtui.tui.screens.export.looking import look
-from kdtui.tui.screens.export.making import Ended, Told, make
-from kdtui.tui.widgets.labelled import Heading
+from kdtui.tui.screens.export.jobs import Ended, Told, make
+from kdtui.tui.screens.export.sources import look
+from kdtui.tui.views.export import (
+    CANCELLED,
+    FAILED,
+    Draft,
+    Job,
+    Read,
+    Seen,
+    about,
+    outcome,
+    outlook,
+    progress,
+    read,
+    summary,
+    there,
+)
+from kdtui.tui.widgets.choices import Heading
 from kdtui.tui.widgets.panel import Panel, Span
+
+WIDTHS = [(0, "-narrow"), (112, "-wide")]
+
+CSS = """
+ExportScreen #form { height: 1fr; width: 100%; }
+ExportScreen .column { width: 1fr; height: auto; }
+ExportScreen #about { background: $surface; min-height: 2; max-height: 3; }
+ExportScreen #twin { background: $surface; max-height: 4; }
+ExportScreen #standing { background: $surface; }
+
+ExportScreen.-narrow #form { layout: vertical; overflow-y: auto; scrollbar-size-vertical: 1; }
+ExportScreen.-narrow .pair { layout: horizontal; }
+
+ExportScreen.-wide #form { layout: horizontal; overflow: hidden; }
+ExportScreen.-wide .column { height: 100%; overflow-y: auto; scrollbar-size-vertical: 1; }
+ExportScreen.-wide #left { width: 46; margin: 0 1 0 0; }
+ExportScreen.-wide .pair { layout: vertical; }
+"""
+
 
 REST = 0.15
 """Seconds without a key after which the disk is asked."""
@@ -50,8 +81,8 @@ class ExportScreen(CockpitScreen):
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
     ]
-    HORIZONTAL_BREAKPOINTS = layout.WIDTHS
-    DEFAULT_CSS = layout.CSS
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    DEFAULT_CSS = CSS
 
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__()

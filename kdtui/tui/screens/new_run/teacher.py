@@ -1,8 +1,9 @@
-"""The teacher: checkpoints of the store, or a path that is typed on, and what is known of the one under the cursor."""
+"""The teacher and the student of the form: lists to pick from, and what is known of the row under the cursor."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,15 +11,61 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 
+from kdtui.catalog import Cost
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
-from kdtui.text import mebibytes, millions, number
-from kdtui.tui.door import Inspected
+from kdtui.text import mebibytes, millions, number, ratio
+from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
 from kdtui.tui.form.browse import Found, is_checkpoint_folder, is_path
-from kdtui.tui.screens.new_run.inspected import called, lines_of
-from kdtui.tui.screens.new_run.picking import PickingSection
+from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
+from kdtui.tui.form.fields import plain
+from kdtui.tui.screens.new_run.pickers import PickingSection
+from kdtui.tui.screens.new_run.sections import FieldRow
+from kdtui.tui.widgets.panel import Span
 from kdtui.tui.widgets.table import Cell, Column
+
+_STAMP = re.compile(r"^\d{8}-\d{6}-")
+
+
+def lines_of(path: Path, found: Inspected | None) -> list[list[Span]]:
+    """The lines of the inspector: architecture, size, classes, and what is wrong."""
+    if found is None:
+        return [
+            [(path.name, "strong")],
+            [("not opened yet: enter takes it and looks inside, which takes some seconds", "muted")],
+        ]
+    if found.mistake:
+        lines: list[list[Span]] = [[(path.name, "strong")]]
+        lines += [[(line, "bad")] for line in found.mistake.splitlines()]
+        return [*lines, [("next: ", "muted"), (found.hint, "")]] if found.hint else lines
+    return [line for line in _facts(path, found) if line]
+
+
+def _facts(path: Path, found: Inspected) -> list[list[Span]]:
+    unused = found.parameters_used is not None and found.parameters_used != found.parameters
+    used = f" ({millions(found.parameters_used)} used)" if unused else ""
+    classes = "" if found.classes is None else f"{found.classes} classes"
+    names = ", ".join(found.class_names)
+    best = f"best mIoU {number(found.miou)}" if found.miou is not None else ""
+    where = "a run's checkpoint" if found.container == "run" else found.container
+    return [
+        [(found.run or path.name, "strong")],
+        [(f"{found.architecture} {found.encoder}", "")],
+        [(f"{millions(found.parameters)} parameters{used}", "")],
+        [(f"decoder {plain(found.decoder_channels)}", "muted")] if found.decoder_channels else [],
+        [(" ".join(word for word in (found.task, classes) if word), ""), (f": {names}" if names else "", "muted")],
+        [(best, "good")] if best else [],
+        [(f"{mebibytes(found.bytes)}, {where}", "muted")],
+        [(f"{len(found.ignored_keys)} keys that are no part of it", "warn")] if found.ignored_keys else [],
+    ]
+
+
+def called(text: str) -> str:
+    """A run's id without its time, a file without its folder: what tells it from the others in a narrow place."""
+    name = Path(text).name or text
+    return _STAMP.sub("", name) or name
+
 
 _OWN = "(own)"
 _COLUMNS = (
@@ -248,3 +295,120 @@ class TeacherSection(PickingSection):
         self._choose(teacher=text)
         if is_path(text) and os.path.exists(path):  # noqa: PTH110 (a folder nobody may enter is told by the form)
             self.post_message(self.Inspect(path))
+
+
+_STUDENT_COLUMNS = (
+    Column("encoder", "encoder", 14, grow=True),
+    Column("parameters", "params", 7, right=True),
+    Column("macs", "MACs", 6, right=True),
+    Column("smaller", "less", 6, right=True),
+)
+_USUAL = Shape("Unet", 5, 4, 256, 256)
+"""What costs are shown for while no profile is chosen."""
+
+
+class StudentSection(PickingSection):
+    """Encoders, as the cursor moves over them, and the decoder."""
+
+    TITLE = "STUDENT"
+    PLACES = ("encoder", "decoder")
+
+    def __init__(self) -> None:
+        super().__init__(
+            _STUDENT_COLUMNS, placeholder="search encoders", empty="enter takes any tu-NAME of timm", id="student"
+        )
+        self._shape = _USUAL
+        self._teacher: Cost | None = None
+        self._chosen = ""
+        self._own = ""
+
+    def fields(self) -> ComposeResult:
+        """Mistake, list, costs of the one under the cursor, decoder."""
+        yield from super().fields()
+        yield FieldRow("decoder")
+
+    def chose(self, draft: Draft) -> None:
+        """Show which is chosen."""
+        self._chosen = draft.text("encoder")
+        self._mark()
+
+    def show(self, checked: Checked) -> None:
+        """Show what is wrong, and what the profile's own encoder and size are."""
+        super().show(checked)
+        before = (self._shape, self._own)
+        self._shape, self._own = checked.shape or _USUAL, checked.own.get("encoder", "")
+        if before != (self._shape, self._own):
+            self._picker.search()
+            self._mark()
+
+    def against(self, teacher: Cost | None) -> None:
+        """Measure every encoder against this teacher; its MACs may be 0 where nobody knows them."""
+        if teacher != self._teacher:
+            self._teacher = teacher
+            self._picker.search()
+            self._tell()
+
+    def _mark(self) -> None:
+        name = self._chosen or self._own
+        self._picker.choose(name or None)
+        self.entitle(name, "" if self._chosen or not self._own else "the profile's own")
+        self._tell()
+
+    def _find(self, text: str) -> list[str]:
+        """Smallest student first: its decoder counts as well."""
+        costs = {name: listed_cost(name, self._shape) for name in found(text)}
+        return sorted(costs, key=lambda name: (cost.parameters if (cost := costs[name]) else 0, name))
+
+    def _cells(self, key: str) -> Sequence[Cell]:
+        cost = listed_cost(key, self._shape)
+        if cost is None:
+            return [Cell(key), Cell("-"), Cell("-"), Cell("-")]
+        parameters = self._teacher.parameters if self._teacher else None
+        return [
+            Cell(key),
+            Cell(millions(cost.parameters)),
+            Cell(work(cost.macs)),
+            Cell(ratio(smaller(parameters, cost.parameters))),
+        ]
+
+    def _tell(self) -> None:
+        """What the one under the cursor would give."""
+        key = self._picker.cursor_key
+        cost = None if key is None else listed_cost(key, self._shape)
+        if key is None or cost is None:
+            self._about.show([])
+            return
+        shape = self._shape
+        lines: list[list[Span]] = [
+            [
+                (key, "strong"),
+                (f"  {millions(cost.parameters)} parameters, {work(cost.macs)} MACs", ""),
+                (f"  at {shape.height}x{shape.width}, {shape.out_channels} channels", "muted"),
+            ]
+        ]
+        if self._teacher is not None:
+            lines.append(_against(cost, self._teacher))
+        self._about.show(lines)
+
+    def picked(self, key: str) -> None:
+        """This one."""
+        self._choose(encoder=key)
+
+    def entered(self, text: str) -> None:
+        """One that the catalog does not have."""
+        self._choose(encoder=text)
+
+
+def _against(student: Cost, teacher: Cost) -> list[Span]:
+    """How much less than the teacher it is, or more."""
+    sizes = smaller(teacher.parameters, student.parameters), smaller(teacher.macs, student.macs)
+    words = [
+        f"{ratio(by)} fewer {what}" if by >= 1 else f"{ratio(1 / by)} more {what}"
+        for by, what in zip(sizes, ("parameters", "MACs"), strict=True)
+        if by
+    ]
+    good = all(by is None or by >= 1 for by in sizes)
+    return [
+        (", ".join(words), "good" if good else "warn"),
+        (f"  than the teacher ({millions(teacher.parameters)})", "muted"),
+    ]

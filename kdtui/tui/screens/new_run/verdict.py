@@ -14,9 +14,9 @@ from kdtui.text import millions, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.fields import FIELDS
-from kdtui.tui.form.mistakes import GENERAL, in_form
 from kdtui.tui.form.queue import Place
-from kdtui.tui.screens.new_run.inspected import called
+from kdtui.tui.form.reading import GENERAL, in_form
+from kdtui.tui.screens.new_run.teacher import called
 from kdtui.tui.widgets.panel import Panel, Span
 
 _NO_TIME = "time unknown: none like it ran"

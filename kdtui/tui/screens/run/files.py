@@ -12,7 +12,7 @@ from kdtui.launch.teachers import owner
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.files import read_file
 from kdtui.store.run import Run
-from kdtui.tui.compression import Measured, Size, read_measured
+from kdtui.tui.views.compression import Measured, Size, read_measured
 
 _MOST_CLASSES = 4096
 

@@ -10,9 +10,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
-from kdtui.tui import compression, panels
-from kdtui.tui.compression import Size
 from kdtui.tui.screens.run.files import RunFiles
+from kdtui.tui.views import compression, panels
+from kdtui.tui.views.compression import Size
 from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
 

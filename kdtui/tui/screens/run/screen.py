@@ -2,33 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 
 from textual.containers import Container
 from textual.events import Resize, ScreenSuspend
 from textual.widget import Widget
 
+from kdtui.errors import KdtuiError, StoreError
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.text import number
-from kdtui.tui import panels
-from kdtui.tui.colours import STATE_STYLES
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import ChartKeys
-from kdtui.tui.screens.run.curves_page import Curves
+from kdtui.tui.screens.dialogs import Prompt
+from kdtui.tui.screens.run.curves import Curves
 from kdtui.tui.screens.run.files import Known, RunFiles
-from kdtui.tui.screens.run.logs import Logs
+from kdtui.tui.screens.run.logs import FilesRead, FilesSource, LogRead, Logs, LogsSource
 from kdtui.tui.screens.run.numbers import Numbers
-from kdtui.tui.screens.run.partners import Partners
-from kdtui.tui.screens.run.picturing import Picturing
-from kdtui.tui.screens.run.predictions import Predictions
-from kdtui.tui.screens.run.settings import Settings
-from kdtui.tui.screens.run.sources import FilesRead, FilesSource, LogRead, LogsSource
+from kdtui.tui.screens.run.predictions import Gallery, Predictions, look
+from kdtui.tui.screens.run.settings import Other, Settings, beside, find, partner
+from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.terminal import period
+from kdtui.tui.views import panels
+from kdtui.tui.views.colours import STATE_STYLES
+from kdtui.tui.widgets.chart.line_chart import LineChart
+from kdtui.tui.widgets.choices import Pages
 from kdtui.tui.widgets.line import Line, Part
-from kdtui.tui.widgets.line_chart import LineChart
-from kdtui.tui.widgets.pages import Pages
 from kdtui.tui.widgets.panel import Panel
+
+
+class Partners(RunActions):
+    """The actions that need another run; the screen says what to do once it is known.
+
+    Attributes:
+        other: That run; None while there is none.
+        searched: Whether the search for one is over.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other: Other | None = None
+        self.searched = False
+        self._searching = False
+
+    def partner_changed(self) -> None:
+        """There is one, or there is none: show it."""
+        raise NotImplementedError
+
+    def search(self, then: Callable[[], None] | None = None) -> None:
+        """Look for the run that a person would compare this one with, unless one was chosen; then do ``then``."""
+        row, run_id = self.row, self.run_id
+        if self.other is not None or row is None or run_id is None:
+            if then is not None:
+                then()
+            return
+        if self._searching:
+            return
+        self._searching = True
+        run, rows = self.cockpit.run_of(run_id), list(self.cockpit.board.rows.values())
+
+        def work() -> Other | None:
+            try:
+                profile = run.profile_table()
+            except StoreError:  # the page says so itself
+                return None
+            return partner(row, profile, rows, lambda: not self.ready)
+
+        def found(other: Other | None) -> None:
+            self._searching, self.searched = False, self.cockpit.board.whole
+            self._take(self.other or other)
+            if then is not None:
+                then()
+
+        self.cockpit.do(work, found, group="partner")
+
+    def _take(self, other: Other | None) -> None:
+        self.other = other
+        if self.ready:
+            self.partner_changed()
+
+    def action_other(self) -> None:
+        """Ask for the run to stand beside this one."""
+        board, own = self.cockpit.board, str(self.run_id)
+
+        def check(text: str) -> str:
+            return find(text, own, board.rows, board.order)
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                run = self.cockpit.run_of(check(text))
+                self.cockpit.do(lambda: beside(run, "chosen"), self._take, group="partner")
+
+        title = "Which run does it differ from?"
+        detail = "An id, a name, or the beginning of an id."
+        self.app.push_screen(Prompt(title, detail=detail, check=check, command=f"kdtui compare {own} RUN"), answered)
+
+    def action_compare(self) -> None:
+        """This run and the other one, side by side."""
+
+        def go() -> None:
+            if self.other is None:
+                self.cockpit.say("no matched baseline to compare with; o chooses a run", error=True)
+            else:
+                self.cockpit.compare([str(self.run_id), self.other.run_id])
+
+        self.search(go)
+
+    def action_copy_path(self) -> None:
+        """Copy the path of the run's folder."""
+        path = str(self.cockpit.run_of(str(self.run_id)).path)
+        self.cockpit.copy_text(path, path)
+
+    def action_copy_command(self) -> None:
+        """Copy the command line of what was done last, or of following this run."""
+        command = self.cockpit.said[1] or f"kdtui watch {shlex.quote(str(self.run_id))}"
+        self.cockpit.copy_text(command, command)
+
+
+class Picturing(RunActions):
+    """A screen with :class:`Predictions`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wishes = 0
+
+    def on_predictions_wished(self, event: Predictions.Wished) -> None:
+        """Read and draw in a thread; an answer to an older wish is dropped."""
+        self._wishes += 1
+        mine, run, wish = self._wishes, self.cockpit.run_of(str(self.run_id)), event.wish
+
+        def take(gallery: Gallery) -> None:
+            if mine == self._wishes and self.ready:
+                self.query_one(Predictions).take(gallery)
+
+        def failed(error: KdtuiError) -> None:
+            if mine == self._wishes and self.ready:
+                self.query_one(Predictions).tell(error.message)
+
+        self.cockpit.do(lambda: look(run, wish), take, failed=failed, group="pictures")
+
+    def action_next_picture(self) -> None:
+        """The next picture of the epoch."""
+        self.query_one(Predictions).step_picture(1)
+
+    def action_previous_picture(self) -> None:
+        """The picture before."""
+        self.query_one(Predictions).step_picture(-1)
+
+    def action_next_epoch(self) -> None:
+        """The next epoch that has pictures."""
+        self.query_one(Predictions).step_epoch(1)
+
+    def action_previous_epoch(self) -> None:
+        """The epoch before."""
+        self.query_one(Predictions).step_epoch(-1)
+
+    def action_next_part(self) -> None:
+        """All parts, or one by itself."""
+        self.query_one(Predictions).step_part()
+
 
 PAGES = ("curves", "numbers", "predictions", "log", "profile")
 WIDE, TALL = 110, 32

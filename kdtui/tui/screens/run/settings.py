@@ -2,13 +2,177 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import Resize
 
-from kdtui.tui.screens.run.differences import Other, difference_lines, differing, profile_lines
+from kdtui.compare import Entry, matched, settings
+from kdtui.compare.render import value_text
+from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
+from kdtui.store.run import Run
+from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles
+from kdtui.tui.views.panels import TextLine
 from kdtui.tui.widgets.panel import Panel
+
+MOST_READ = 400
+"""Profiles that are read in search of a partner, the likeliest first: 1 ms each."""
+_LABELS = ("name", "tags", "description")
+_SECTION = re.compile(r"\[([\w.-]+)\]\s*")
+_KEY = re.compile(r"([\w-]+)\s*=")
+_NARROWEST = 14
+
+
+@dataclass(frozen=True)
+class Other:
+    """The run that stands beside this one.
+
+    Attributes:
+        why: How it came to be that one.
+        trouble: Why its profile cannot be used; empty when it can.
+    """
+
+    run_id: str
+    why: str
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    trouble: str = ""
+
+
+def beside(run: Run, why: str) -> Other:
+    """That run."""
+    try:
+        return Other(run.id, why, run.profile_table())
+    except StoreError as error:
+        return Other(run.id, why, trouble=f"{error.what}: {error.found}")
+
+
+def partner(
+    own: RunSummary, profile: Mapping[str, Any], rows: Iterable[RunSummary], over: Callable[[], bool]
+) -> Other | None:
+    """The matched baseline of a distilled run; for a run without a teacher, a distilled one that it is the baseline of.
+
+    Args:
+        own: The run.
+        profile: Its tables.
+        rows: Runs of the store.
+        over: Whether nobody waits for the answer any more.
+    """
+    mine = Entry(own, profile)
+    alike = [
+        row
+        for row in rows
+        if row.id != own.id
+        and row.distilled != own.distilled
+        and (row.encoder, row.architecture, row.seed) == (own.encoder, own.architecture, own.seed)
+    ]
+    alike.sort(key=lambda row: (row.best_miou is not None, row.created or 0.0, row.id), reverse=True)
+    for row in alike[:MOST_READ]:
+        if over():
+            return None
+        try:
+            table = Run(row.path).profile_table()
+        except StoreError:  # a damaged folder is nobody's partner
+            continue
+        theirs = Entry(row, table)
+        if own.distilled and matched(mine, [theirs]):
+            return Other(row.id, "its matched baseline", table)
+        if not own.distilled and matched(theirs, [mine]):
+            return Other(row.id, "distilled, otherwise the same", table)
+    return None
+
+
+def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[str]) -> str:
+    """The run that was meant: an id, a name, or the beginning of an id.
+
+    Args:
+        text: What was typed.
+        own: The run that stands there already.
+        rows: All runs by id.
+        order: Their ids, newest first.
+
+    Raises:
+        UsageError: None answers, several do, or it is the run itself.
+    """
+    wanted = text.strip()
+    found = [key for key in order if wanted == key] or [key for key in order if rows[key].name == wanted != ""]
+    found = found or [key for key in order if wanted and key.startswith(wanted)]
+    others = [key for key in found if key != own]
+    if not others:
+        if found:
+            raise UsageError("a run does not differ from itself", found=wanted)
+        raise RunNotFound(f"No run answers to '{wanted}'", allowed="an id, a name, or the beginning of an id")
+    if len(others) > 1:
+        some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise AmbiguousRun(f"{len(others)} runs answer to '{wanted}'", found=some)
+    return others[0]
+
+
+def differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Key, this run's value, the other's; None where a profile has no such key. Name, tags, description don't count."""
+    mine, theirs = settings(own, without=_LABELS), settings(other, without=_LABELS)
+    keys = dict.fromkeys([*mine, *theirs])
+    return [(key, mine.get(key), theirs.get(key)) for key in keys if _text(mine.get(key)) != _text(theirs.get(key))]
+
+
+def _text(value: Any) -> str:
+    """Equal for equal values only: ``False == 0`` in Python, not here."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool, room: int) -> list[TextLine]:
+    """What differs, in three columns.
+
+    Args:
+        own: This run's tables.
+        other: The run beside it; None while there is none.
+        searched: Whether the search for one is over.
+        room: Columns of the terminal.
+    """
+    if other is None:
+        text = "the store has no run that differs in nothing but the teaching" if searched else "looking for one …"
+        return [((text, "muted"),), (("o chooses a run to differ from", ""),)]
+    head: list[TextLine] = [((f"{other.run_id}", "strong"), (f"  {other.why}   o another", "muted"))]
+    if other.trouble:
+        return [*head, ((other.trouble, "bad"),)]
+    if not own:
+        return head
+    rows = [(key, value_text(mine), value_text(theirs)) for key, mine, theirs in differing(own, other.profile)]
+    if not rows:
+        return [*head, (("nothing but names, tags and descriptions", "good"),)]
+    first = min(max(len(key) for key, _, _ in rows), max(_NARROWEST, room // 2 - 4))
+    column = max(_NARROWEST, (room - first - 2) // 2)
+    lines: list[TextLine] = [*head, ((f"{'':{first}} {'this run':{column}} {'the other':{column}}", "muted"),)]
+    for key, mine, theirs in rows:
+        label = (f"{_end(key, first):{first}} ", "muted")
+        lines.append((label, (f"{_end(mine, column):{column}} ", "strong"), (_end(theirs, column), "")))
+    return lines
+
+
+def _end(text: str, room: int) -> str:
+    """Of what is too long the end: paths tell more there."""
+    return text if len(text) <= room else "…" + text[len(text) - room + 1 :]
+
+
+def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
+    """``profile.toml`` as it stands; the lines of marked keys stand out."""
+    wanted = frozenset(marked)
+    section = ""
+    lines: list[TextLine] = []
+    for line in text.splitlines():
+        if heading := _SECTION.fullmatch(line):
+            section = f"{heading[1]}."
+            lines.append(((line, "strong"),))
+            continue
+        key = _KEY.match(line)
+        differs = key is not None and section + key[1] in wanted
+        lines.append((("» " if differs else "  ", "warn"), (line, "warn" if differs else "")))
+    return lines
 
 
 class Settings(VerticalScroll):

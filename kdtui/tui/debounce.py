@@ -1,0 +1,55 @@
+"""Work for a thread that is requested faster than it can be done: only the newest request is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from kdtui.errors import KdtuiError
+
+T = TypeVar("T")
+
+
+class Do(Protocol):
+    """Does work in a thread and hands on what it gave, as :meth:`kdtui.tui.cockpit.Cockpit.do`."""
+
+    def __call__(
+        self, work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callable[[KdtuiError], None] | None
+    ) -> None:
+        """Do it."""
+        ...
+
+
+class Latest:
+    """One piece of work at a time; of those that were asked for meanwhile only the last is done.
+
+    Args:
+        do: Does it in a thread.
+    """
+
+    def __init__(self, do: Do) -> None:
+        self._do = do
+        self._busy = False
+        self._next: Callable[[], None] | None = None
+
+    def ask(self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[KdtuiError], None]) -> None:
+        """Do ``work`` now, or after what is being done; ``then`` and ``failed`` are called on the UI thread."""
+
+        def begin() -> None:
+            self._busy = True
+            self._do(work, self._ended(then), failed=self._ended(failed))
+
+        if self._busy:
+            self._next = begin
+        else:
+            begin()
+
+    def _ended(self, tell: Callable[[Any], None]) -> Callable[[Any], None]:
+        def told(result: Any) -> None:
+            self._busy = False
+            following, self._next = self._next, None
+            if following is not None:
+                following()
+            tell(result)
+
+        return told

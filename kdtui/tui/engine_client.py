@@ -1,0 +1,265 @@
+"""The engine's door for the form: what is in a checkpoint, and whether a plan would work.
+
+A child with torch takes seconds, so whatever is known is answered without one: a file that was inspected before, by its
+path, size and time of change; a checkpoint of a run of ours, by what the run's own files say.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kdtui
+from kdtui.errors import CheckpointError, KdtuiError, ModelError, StoreError
+from kdtui.launch import plan as planning
+from kdtui.launch.teachers import owner
+from kdtui.store.files import read_file
+from kdtui.store.run import Run, write_atomically
+from kdtui.store.state import RunSummary
+from kdtui.store.store import RunStore
+from kdtui.store.values import MOST_BYTES, parse_json
+
+if TYPE_CHECKING:
+    from kdtui.launch.plan import Plan
+    from kdtui.profile import Profile
+
+
+Ask = Callable[..., dict[str, Any]]
+Key = tuple[str, int, int, tuple[str, ...]]
+
+MOST = 500
+"""Answers that are kept on disk, the newest."""
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is in a checkpoint, or why that cannot be told.
+
+    Attributes:
+        classes: Classes of the task, not channels.
+        container: What was around the weights; ``run`` for a checkpoint of ours that was not opened.
+        miou: Best validation mIoU of the run that it belongs to.
+        mistake: Why it cannot teach; empty when it can be read.
+        hint: What to do about that.
+    """
+
+    path: str
+    run: str = ""
+    architecture: str = ""
+    encoder: str = ""
+    decoder_channels: Sequence[int] | int | None = None
+    task: str = ""
+    classes: int | None = None
+    class_names: Sequence[str] = ()
+    parameters: int | None = None
+    parameters_used: int | None = None
+    container: str = ""
+    ignored_keys: Sequence[str] = ()
+    bytes: int | None = None
+    miou: float | None = None
+    iou: Mapping[str, float] = field(default_factory=dict)
+    mistake: str = ""
+    hint: str = ""
+
+
+class Door:
+    """Asks the engine from a thread; what is known is told at once.
+
+    Args:
+        store: Its ``.cache`` keeps the answers.
+        ask: The engine's door: a verb and its arguments, as :func:`kdtui.launch.engine_process.ask`.
+        row: The row of a run of the store, if it is known already.
+    """
+
+    def __init__(
+        self, store: RunStore, ask: Ask, row: Callable[[str], RunSummary | None] = lambda run_id: None
+    ) -> None:
+        self._store = store
+        self._own_look = store.for_thread()
+        self._planning = threading.Lock()
+        self._ask = ask
+        self._row = row
+        self._file = store.root / ".cache" / "inspected.json"
+        self._known: dict[Key, Inspected] | None = None
+        self._lock = threading.Lock()
+
+    def known(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected | None:
+        """What is known of a checkpoint without opening it; None when it has to be inspected. Starts nothing."""
+        run = owner(checkpoint)
+        if run is not None:
+            row = self._row(run.id) if run.path.parent == self._store.root else None
+            return None if row is None else _of_run(checkpoint, row)
+        key = _key(checkpoint, options)
+        with self._lock:
+            return None if key is None else self._answers().get(key)
+
+    def inspect(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected:
+        """Find out what is in a checkpoint; for a thread, since it may start a process with torch.
+
+        A failure is an answer as well: nothing is raised that the engine reports. Those that come from the file itself
+        are kept while this process lives.
+
+        Args:
+            checkpoint: A file, or a folder of ``save_pretrained``.
+            options: Of ``kdtui inspect``, such as ``--task hierarchical``.
+        """
+        run = owner(checkpoint)
+        if run is not None:
+            return _of_run(checkpoint, RunStore(run.path.parent).summary(run))
+        key = _key(checkpoint, options)
+        try:
+            found = _read(checkpoint, self._ask("inspect", str(checkpoint), *options))
+        except KdtuiError as error:
+            found = Inspected(str(checkpoint), mistake=_placeless(error.message), hint=error.hint or "")
+            if not isinstance(error, CheckpointError | ModelError):
+                return found  # the engine itself failed: that says nothing about the file
+        if key is not None:
+            with self._lock:
+                self._answers()[key] = found
+                self._save()
+        return found
+
+    def plan(self, profiles: Sequence[Profile], *, checks: bool = True) -> Plan:
+        """What running the profiles would be, as ``kdtui train --dry-run`` says it; for a thread.
+
+        Profiles that differ in their seed alone are checked once.
+
+        Raises:
+            KdtuiError: The store cannot be read, or a profile has no student that can be built.
+        """
+        with self._planning:  # a store's cache belongs to one thread at a time
+            return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
+
+    def _answers(self) -> dict[Key, Inspected]:
+        if self._known is None:
+            self._known = _load(self._file)
+        return self._known
+
+    def _save(self) -> None:
+        kept = [(key, found) for key, found in self._answers().items() if not found.mistake][-MOST:]
+        body = {"version": kdtui.__version__, "files": [{"key": key, "found": asdict(found)} for key, found in kept]}
+        try:
+            self._file.parent.mkdir(exist_ok=True)
+            write_atomically(self._file, json.dumps(body, separators=(",", ":")).encode())
+        except (OSError, StoreError):
+            # A store that is not there yet or can only be read: asking again costs some seconds, no more.
+            return
+
+
+def _once(ask: Ask) -> Ask:
+    """A door that is asked to check the same profile, but for its seed, once."""
+    answers: dict[str, dict[str, Any]] = {}
+
+    def asked(verb: str, file: str) -> dict[str, Any]:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        same = json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True, default=str)
+        if same not in answers:
+            answers[same] = ask(verb, file)
+        return answers[same]
+
+    return asked
+
+
+def _key(checkpoint: Path, options: Sequence[str]) -> Key | None:
+    """What an answer holds for; None where there is nothing to look at."""
+    try:
+        files = [checkpoint, *(checkpoint / name for name in _WEIGHTS)] if checkpoint.is_dir() else [checkpoint]
+        status = [file.stat() for file in files if file.exists()][-1]
+    except (OSError, IndexError):
+        return None
+    return str(checkpoint.absolute()), status.st_size, status.st_mtime_ns, tuple(options)
+
+
+def _of_run(checkpoint: Path, row: RunSummary) -> Inspected:
+    """What a run's own files say of its checkpoints."""
+    hierarchical = set(row.best_iou) == {"background", "target", "other"}
+    try:
+        size = checkpoint.stat().st_size
+    except OSError as error:
+        return Inspected(str(checkpoint), run=row.id, mistake=f"it cannot be read: {error.strerror}")
+    return Inspected(
+        path=str(checkpoint),
+        run=row.id,
+        architecture=row.architecture or "",
+        encoder=row.encoder or "",
+        decoder_channels=row.decoder_channels,
+        task="hierarchical" if hierarchical else "",
+        classes=len(row.best_iou) or None,
+        class_names=tuple(row.best_iou),
+        parameters=row.parameters,
+        parameters_used=row.parameters_used,
+        container="run",
+        bytes=size,
+        miou=row.best_miou if checkpoint == Run(row.path).best else None,
+        iou=row.best_iou if checkpoint == Run(row.path).best else {},
+    )
+
+
+def _placeless(message: str) -> str:
+    """A message without the line that repeats which file was asked about."""
+    return "\n".join(line.strip() for line in message.splitlines() if not line.startswith("  where: "))
+
+
+def _read(checkpoint: Path, answer: Mapping[str, Any]) -> Inspected:
+    """The engine's answer; what another engine leaves out, or says otherwise, is unknown."""
+    widths = answer.get("decoder_channels")
+    return Inspected(
+        path=str(checkpoint),
+        architecture=_text(answer, "architecture"),
+        encoder=_text(answer, "encoder"),
+        decoder_channels=widths if isinstance(widths, int | list) else None,
+        task=_text(answer, "task"),
+        classes=_count(answer, "classes"),
+        class_names=_texts(answer, "class_names"),
+        parameters=_count(answer, "parameters"),
+        parameters_used=_count(answer, "parameters_used"),
+        container=_text(answer, "container"),
+        ignored_keys=_texts(answer, "ignored_keys"),
+        bytes=_count(answer, "bytes"),
+    )
+
+
+def _text(answer: Mapping[str, Any], key: str) -> str:
+    value = answer.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _count(answer: Mapping[str, Any], key: str) -> int | None:
+    value = answer.get(key)
+    return value if isinstance(value, int) else None
+
+
+def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
+    value = answer.get(key)
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _load(file: Path) -> dict[Key, Inspected]:
+    try:
+        body = parse_json(read_file(file, most=MOST_BYTES))
+    except (OSError, ValueError):  # absent or damaged: a cache is never needed
+        return {}
+    if not isinstance(body, dict) or body.get("version") != kdtui.__version__:
+        return {}
+    answers: dict[Key, Inspected] = {}
+    entries = body.get("files")
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            path, size, changed, options = entry["key"]
+            answers[(str(path), int(size), int(changed), tuple(map(str, options)))] = _read(
+                Path(entry["found"]["path"]), entry["found"]
+            )
+        except (KeyError, TypeError, ValueError):  # one damaged entry costs the others nothing
+            continue
+    return answers

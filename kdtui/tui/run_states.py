@@ -1,0 +1,120 @@
+"""The state of all runs, as the cockpit knows it. Handlers change it, on the UI thread; screens read it."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from kdtui.compare.named import called
+from kdtui.store.history import History
+from kdtui.store.state import LIVE, RunSummary, State
+from kdtui.store.store import Look
+
+
+class Board:
+    """Rows, histories and marks.
+
+    Attributes:
+        rows: Row of each run by id, newest first.
+        order: Ids, newest first.
+        names: Short name of each run by id, which tells it apart from others of its name.
+        whole: Whether every run of the store was seen.
+        total: How many runs the store has.
+        marked: Ids of marked runs, in the order of marking.
+        letters: Letter of each marked run.
+        histories: Of runs that were followed.
+        partial: Ids whose history lacks its beginning still.
+        broken: Why a history cannot be read.
+        trouble: Why the store itself cannot be read; empty when it can.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RunSummary] = {}
+        self.order: list[str] = []
+        self.names: dict[str, str] = {}
+        self._namesakes: dict[str, set[str]] = {}
+        self.whole = False
+        self.total = 0
+        self.marked: list[str] = []
+        self.letters: dict[str, str] = {}
+        self.histories: dict[str, History] = {}
+        self.partial: set[str] = set()
+        self.broken: dict[str, str] = {}
+        self.trouble = ""
+
+    def take(self, look: Look) -> frozenset[str]:
+        """Take in a look; the ids whose rows are other now."""
+        moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
+        added = look.changed.keys() - self.rows.keys()
+        # A folder's name is the key of a run everywhere; the id in its row is that name made printable.
+        rows = {run_id: row if row.id == run_id else replace(row, id=run_id) for run_id, row in look.changed.items()}
+        renamed = self._rename({*rows, *look.gone}, rows)
+        self.rows.update(rows)
+        for run_id in look.gone:
+            self.rows.pop(run_id, None)
+            self.histories.pop(run_id, None)
+            self.partial.discard(run_id)
+            self.broken.pop(run_id, None)
+        if look.gone:
+            self.mark([run_id for run_id in self.marked if run_id not in look.gone])
+        if added or look.gone or moved:
+            self.order = sorted(self.rows, key=self._age, reverse=True)
+            self.rows = {run_id: self.rows[run_id] for run_id in self.order}
+        self.whole, self.total = look.whole, look.total
+        return frozenset(look.changed) | look.gone | renamed
+
+    def _rename(self, ids: set[str], rows: Mapping[str, RunSummary]) -> frozenset[str]:
+        """Name these runs and their namesakes anew; ``rows`` has no entry for a run that is gone.
+
+        Returns:
+            Ids of all whose names are other now.
+        """
+        changed: set[str] = set()
+        for run_id in ids:
+            before, now = self.rows.get(run_id), rows.get(run_id)
+            if before is not None and now is not None and (before.name, before.seed) == (now.name, now.seed):
+                continue
+            if before is not None:
+                self._namesakes[before.name].discard(run_id)
+                self.names.pop(run_id, None)
+                changed.add(before.name)
+            if now is not None:
+                self._namesakes.setdefault(now.name, set()).add(run_id)
+                changed.add(now.name)
+        renamed: dict[str, str] = {}
+        for name in changed:
+            # By group: among ten thousand runs, naming all of them would take a tenth of a second at every look.
+            group = sorted(self._namesakes[name])
+            renamed |= called([rows.get(run_id) or self.rows[run_id] for run_id in group])
+        renamed = {run_id: name for run_id, name in renamed.items() if self.names.get(run_id) != name}
+        self.names |= renamed
+        return frozenset(renamed)
+
+    def _created(self, run_id: str) -> float | None:
+        row = self.rows.get(run_id)
+        return None if row is None else row.created
+
+    def _age(self, run_id: str) -> tuple[float, str]:
+        return self._created(run_id) or 0.0, run_id
+
+    def mark(self, ids: Iterable[str]) -> None:
+        """Mark these runs and no other; a run keeps its letter for as long as it is marked."""
+        self.marked = list(dict.fromkeys(ids))
+        kept = {run_id: letter for run_id, letter in self.letters.items() if run_id in set(self.marked)}
+        free = (letter for letter in string.ascii_uppercase if letter not in set(kept.values()))
+        self.letters = {run_id: kept.get(run_id) or next(free, "·") for run_id in self.marked}
+
+    def counts(self) -> Counter[State]:
+        """How many runs are in each state."""
+        return Counter(row.state for row in self.rows.values())
+
+    def live(self) -> bool:
+        """Whether any run lives or waits."""
+        # A copy: the watch's thread asks too, while handlers add rows.
+        return any(row.state in LIVE for row in list(self.rows.values()))
+
+    def find(self, run_id: str) -> RunSummary | None:
+        """The row of a run, if it is known (it may have been removed)."""
+        return self.rows.get(run_id)

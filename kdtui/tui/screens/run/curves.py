@@ -1,0 +1,156 @@
+"""The page of curves: losses above, mIoU with the teacher's below, the numbers of now under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from kdtui.store.history import History
+from kdtui.store.state import RunSummary, State
+from kdtui.tui.views.colours import curve_colour, curve_dash
+from kdtui.tui.views.curves import Shown, axis_end, metric_title, shown
+from kdtui.tui.views.panels import loss_views, newest
+from kdtui.tui.widgets.chart.line_chart import LineChart, Series
+from kdtui.tui.widgets.line import Line, Part
+
+
+@dataclass(frozen=True)
+class View:
+    """One thing the upper chart can show.
+
+    Attributes:
+        title: Of the chart.
+        names: Curves of the history that share it.
+    """
+
+    title: str
+    names: tuple[str, ...]
+
+
+def views(history: History | None) -> list[View]:
+    """All of them: losses first, then every other curve by itself."""
+    names = list(history.curves) if history is not None else []
+    val = [name for name in names if not name.startswith(("train/", "val/best_"))]
+    found = [View(title or metric_title(curves[0]), curves) for title, curves in loss_views(names)]
+    return found + [View(metric_title(name), (name,)) for name in val]
+
+
+def curves_of(view: View, row: RunSummary, history: History, *, dark: bool) -> Shown:
+    """The series of a view, by steps, and the lines to read them against."""
+    if len(view.names) == 1:
+        only = shown(view.names[0], [row.id], {row.id: row}, {row.id: history}, {}, dark=dark)
+        label = metric_title(view.names[0]).removeprefix("val ")
+        series = tuple(replace(one, key=view.names[0], letter="●", label=label) for one in only.series)
+        return replace(only, series=series)
+    letters = _letters([_term(name) for name in view.names])
+    found = [
+        Series(
+            key=name,
+            letter=letter,
+            label=_term(name),
+            xs=curve.steps,
+            ys=curve.values,
+            colour=curve_colour(index, dark=dark),
+            dash=curve_dash(index),
+        )
+        for index, (name, letter) in enumerate(zip(view.names, letters, strict=True))
+        if (curve := history.curves.get(name)) is not None and len(curve)
+    ]
+    return Shown(tuple(found), (), "steps", axis_end(row, history))
+
+
+def _term(name: str) -> str:
+    """`train/loss.distill.bg_fg` is `bg_fg`, `train/loss` is `total`."""
+    last = name.removeprefix("train/").split(".")[-1]
+    return {"loss": "total", "distill": "distillation"}.get(last, last)
+
+
+def _letters(words: Sequence[str]) -> list[str]:
+    """The first letter of each word that no word before it has."""
+    taken: list[str] = []
+    for word in words:
+        free = (letter for letter in word.upper() if letter.isalpha() and letter not in taken)
+        taken.append(next(free, "·"))
+    return taken
+
+
+_SCORE = View("validation mIoU", ("val/miou",))
+
+
+class Curves(Vertical):
+    """Shows a history. The keys are the screen's, so no chart takes the focus and its own keys with it."""
+
+    DEFAULT_CSS = """
+    Curves LineChart { height: 1fr; padding: 0 1; }
+    Curves #newest { padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._view: View | None = None
+        self._views: list[View] = []
+
+    def compose(self) -> ComposeResult:
+        """Two charts and a line."""
+        for name in ("losses", "scores"):
+            chart = LineChart(id=name)
+            chart.can_focus = False
+            yield chart
+        yield Line(id="newest")
+
+    @property
+    def upper(self) -> LineChart:
+        """The chart whose curve is chosen."""
+        return self.query_one("#losses", LineChart)
+
+    @property
+    def lower(self) -> LineChart:
+        """The chart of the mIoU."""
+        return self.query_one("#scores", LineChart)
+
+    def show(self, row: RunSummary, history: History | None, *, partial: bool, dark: bool) -> None:
+        """Show what is known now.
+
+        Args:
+            row: The run.
+            history: None while it is not read.
+            partial: Whether its beginning is still being read.
+            dark: Whether the theme is.
+        """
+        self._views = views(history)
+        view = self._view if self._view in self._views else next(iter(self._views), None)
+        note = " · the beginning is being read" if partial else ""
+        if history is None or view is None:
+            self.upper.show((), title=_nothing(row, history))
+            self.lower.show((), title="")
+        else:
+            at = f" · {self._views.index(view) + 1} of {len(self._views)}"
+            self._draw(self.upper, view, row, history, note=f"{at}{note}", dark=dark)
+            self._draw(self.lower, _SCORE, row, history, note=note, dark=dark)
+        words = newest(row, history)
+        self.query_one("#newest", Line).show([Part(words)] if words else [])
+
+    def _draw(self, chart: LineChart, view: View, row: RunSummary, history: History, *, note: str, dark: bool) -> None:
+        found = curves_of(view, row, history, dark=dark)
+        title = f"{view.title}{note}"
+        if view is _SCORE and not found.series:
+            title = "validation mIoU: comes after the first epoch"
+        chart.show(found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max)
+
+    def step(self, by: int) -> None:
+        """The next (1) or the former (-1) view is shown from the next :meth:`show` on."""
+        if self._views:
+            at = self._views.index(self._view) if self._view in self._views else 0
+            self._view = self._views[(at + by) % len(self._views)]
+
+
+def _nothing(row: RunSummary, history: History | None) -> str:
+    """Why there is no curve."""
+    if row.state is State.NEVER_LAUNCHED:
+        return "never launched: R launches it"
+    if row.state is State.QUEUED:
+        return f"queued: {row.detail}" if row.detail else "queued"
+    return "reading the events …" if history is None else "nothing measured yet"

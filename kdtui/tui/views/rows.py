@@ -1,0 +1,202 @@
+"""A run as cells of the runs table, its columns and sorting; the header of all screens."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdtui.compare.named import mark
+from kdtui.store.state import RunSummary, State
+from kdtui.text import moment, number, percent, ratio, span
+from kdtui.tui.run_states import Board
+from kdtui.tui.views.colours import STATE_STYLES
+from kdtui.tui.widgets.line import Part
+from kdtui.tui.widgets.table import Cell, Column
+
+COLUMNS: tuple[Column, ...] = (
+    Column("state", "", 1, 1),
+    Column("run", "run", 16, 40, grow=True),
+    Column("word", "state", 8, 14, drop=9),
+    Column("seed", "seed", 4, 6, right=True, drop=10),
+    Column("student", "student", 9, 22, drop=2),
+    Column("temperature", "T", 4, 6, right=True, drop=4),
+    Column("alpha", "α", 4, 4, right=True, drop=4),
+    Column("bar", "progress", 10, 10, drop=8),
+    Column("epoch", "ep", 6, 9, right=True),
+    Column("loss", "loss", 5, 8, right=True),
+    Column("miou", "mIoU", 6, 7, right=True),
+    Column("last", "last", 6, 7, right=True, drop=7),
+    Column("retention", "%tchr", 6, 7, right=True, drop=3),
+    Column("compression", "smaller", 7, 7, right=True, drop=6),
+    Column("started", "started", 11, 11, drop=11),
+    Column("took", "took", 6, 7, right=True, drop=12),
+    Column("tags", "tags", 8, 30, drop=13),
+    Column("eta", "eta", 9, 60),
+)
+"""Where there is room for all of them; they vanish in the order of their ``drop``, the highest first."""
+
+SORTS: dict[str, Callable[[RunSummary], Any]] = {
+    "run": lambda row: row.name.lower(),
+    "state": lambda row: list(State).index(row.state),
+    "word": lambda row: list(State).index(row.state),
+    "seed": lambda row: row.seed,
+    "student": lambda row: row.encoder,
+    "temperature": lambda row: row.temperature,
+    "alpha": lambda row: row.alpha,
+    "bar": lambda row: _done(row),
+    "epoch": lambda row: row.epoch,
+    "loss": lambda row: row.loss,
+    "miou": lambda row: row.best_miou,
+    "last": lambda row: row.miou,
+    "retention": lambda row: row.best_retention,
+    "compression": lambda row: compression(row),
+    "started": lambda row: row.started,
+    "took": lambda row: _took(row),
+    "tags": lambda row: row.tags or None,
+    "eta": lambda row: row.eta_seconds,
+}
+SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "last", "retention")
+"""Columns that the sort key goes through; a click sorts by any."""
+BEST_FIRST = frozenset({"miou", "last", "retention", "epoch", "bar", "compression"})
+"""Columns whose largest value comes first."""
+
+
+def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
+    """The cells of :data:`COLUMNS`.
+
+    Args:
+        row: The run.
+        name: Its short name beside others of its name; without one, its name.
+        best: Whether its best mIoU is the highest that is shown.
+    """
+    epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
+    return [
+        Cell(row.state.glyph, STATE_STYLES[row.state]),
+        Cell(name or row.name, keep=mark(name, row.name)),
+        Cell(row.state.word.lower(), STATE_STYLES[row.state]),
+        Cell("-" if row.seed is None else str(row.seed)),
+        Cell(short_encoder(row.encoder)),
+        Cell(number(row.temperature, 1)),
+        Cell(number(row.alpha, 2)),
+        Cell(_bar(row, 10), STATE_STYLES[row.state]),
+        Cell(epochs),
+        Cell(number(row.loss, 3)),
+        Cell(("★" if best else "") + number(row.best_miou), "text-success" if best else ""),
+        Cell(number(row.miou)),
+        Cell(percent(row.best_retention)),
+        Cell(ratio(compression(row))),
+        Cell(moment(row.started)),
+        Cell(span(_took(row))),
+        Cell(" ".join(f"#{tag}" for tag in row.tags), "text-muted"),
+        _last(row),
+    ]
+
+
+def compression(row: RunSummary) -> float | None:
+    """Parameters of the teacher over parameters of the student."""
+    return row.teacher_parameters / row.parameters if row.teacher_parameters and row.parameters else None
+
+
+def short_encoder(encoder: str | None) -> str:
+    """An encoder in few letters: `timm-efficientnet-b0` is `effnet-b0`."""
+    if encoder is None:
+        return "-"
+    bare = encoder.removeprefix("timm-").removeprefix("tu-")
+    return bare.replace("efficientnet", "effnet").replace("mobilenetv", "mbnetv").replace("mobilenet_v", "mbnetv")
+
+
+def _last(row: RunSummary) -> Cell:
+    """When it will be done, or why it is not."""
+    if row.state is State.QUEUED and row.place is not None:
+        return Cell(f"q#{row.place}", "text-primary")
+    if row.state is State.RUNNING and not row.detail:
+        eta = row.eta_seconds
+        # A damaged file may hold any number as a time.
+        return Cell(span(eta if eta is not None and math.isfinite(eta) else None))
+    if row.detail:
+        return Cell(row.detail, "text-error" if row.state is State.FAILED else "text-warning")
+    return Cell("-", "text-muted")
+
+
+def _took(row: RunSummary) -> float | None:
+    """Seconds of its last attempt, up to its last event."""
+    return None if row.started is None or row.last_event is None else row.last_event - row.started
+
+
+def _done(row: RunSummary) -> float | None:
+    return row.epoch / row.epochs if row.epoch and row.epochs else None
+
+
+def _bar(row: RunSummary, wide: int) -> str:
+    """Epochs done as a bar of eighths."""
+    share = _done(row)
+    if share is None:
+        return ""
+    eighths = round(min(1.0, max(0.0, share)) * wide * 8)
+    part = " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+    return ("█" * (eighths // 8) + part).ljust(wide, "·")
+
+
+def ordered(ids: Sequence[str], rows: dict[str, RunSummary], column: str | None, *, descending: bool) -> list[str]:
+    """``ids`` by a column; a run without the value comes last either way. No column leaves the order as it is."""
+    if column is None:
+        return list(ids)
+    read = SORTS[column]
+    known = [run_id for run_id in ids if read(rows[run_id]) is not None]
+    unknown = [run_id for run_id in ids if read(rows[run_id]) is None]
+    return sorted(known, key=lambda run_id: read(rows[run_id]), reverse=descending) + unknown
+
+
+_COUNTED = (
+    State.RUNNING,
+    State.QUEUED,
+    State.LOST,
+    State.FINISHED,
+    State.STOPPED,
+    State.FAILED,
+    State.NEVER_LAUNCHED,
+)
+
+
+def time_of_day() -> str:
+    """Hours and minutes, here and now."""
+    return time.strftime("%H:%M")
+
+
+def header_parts(
+    root: Path, board: Board, machine: Sequence[str], clock: Callable[[], str] = time_of_day, doing: str = ""
+) -> tuple[list[Part], list[Part]]:
+    """Left and right of the header; the time moves only while a run is running or queued.
+
+    Args:
+        root: The store.
+        board: What is known of its runs.
+        machine: How busy this machine is.
+        clock: The time of day.
+        doing: What the cockpit itself is doing, whatever screen is in front.
+    """
+    left = [Part(" kdtui ", "accent", bold=True), Part(f"{_project(root)}  ", "text-muted")]
+    counts = board.counts()
+    left += [
+        Part(f"{counts[state]}{state.glyph} ", STATE_STYLES[state], bold=state is State.RUNNING)
+        for state in _COUNTED
+        if counts[state]
+    ]
+    if not board.whole and board.total:
+        left.append(Part(f"{len(board.rows)} of {board.total} read ", "text-muted"))
+    if board.trouble:
+        left.append(Part("the store cannot be read ", "error", bold=True))
+    if doing:
+        left.append(Part(f"{doing} ", "warning", bold=True))
+    right = [Part("  ".join(machine))] if machine else []
+    if board.live():
+        right.append(Part(f"  {clock()} "))
+    return left, right
+
+
+def _project(root: Path) -> str:
+    """The folder that the runs belong to: `people` for `people/runs`."""
+    return root.parent.name if root.name == "runs" and root.parent.name else root.name
