@@ -30,7 +30,7 @@ from kdtui.text import clean
 
 if TYPE_CHECKING:
     from kdtui.launch.engine_process import Step
-    from kdtui.launch.export import Order
+    from kdtui.launch.export import ExportRequest
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
@@ -105,7 +105,7 @@ def export(
     runs_dir: RunsDir = None,
 ) -> None:
     """Write checkpoints as ONNX, verified against torch on the validation images before the file exists."""
-    from kdtui.launch.export import Foreign, order, with_precision
+    from kdtui.launch.export import ExternalCheckpoint, order, with_precision
     from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
@@ -125,7 +125,7 @@ def export(
         limit=limit,
     )
     names = () if classes is None else tuple(name.strip() for name in classes.split(","))
-    foreign = Foreign(task, architecture, encoder, names, profile)
+    foreign = ExternalCheckpoint(task, architecture, encoder, names, profile)
     orders = [
         order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder, sets=sets or [])
         for source in dict.fromkeys(expand(sources or [], store, expression))
@@ -149,7 +149,7 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
     carry_out([order(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
 
 
-def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) -> None:
+def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = False) -> None:
     """Make the exports, those of one network together; one that fails does not keep the others from being made."""
     from kdtui.launch.engine_process import Step
     from kdtui.launch.export import export, together
@@ -157,16 +157,16 @@ def carry_out(orders: Sequence[Order], *, as_json: bool, quiet: bool = False) ->
     made: dict[str, dict[str, Any]] = {}
     code = Exit.OK
     reported: list[KdtuiError] = []
-    begun: list[Order] = []
+    begun: list[ExportRequest] = []
     tell = teller()
 
-    def heard(wanted: Order, step: Step) -> None:
+    def heard(wanted: ExportRequest, step: Step) -> None:
         if wanted not in begun:
             begun.append(wanted)
             say(f"{wanted.name}: {wanted.target.name}")
         tell(step)
 
-    def finished(wanted: Order, outcome: dict[str, Any] | KdtuiError) -> None:
+    def finished(wanted: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
         nonlocal code
         tell(Step("finished"))
         if isinstance(outcome, KdtuiError):

@@ -26,7 +26,7 @@ from kdtui.engine.objective import Objective, StepShare
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
-from kdtui.engine.setup import Stage, reduced, set_stage
+from kdtui.engine.setup import TrainingSetup, reduced, set_up
 from kdtui.engine.teacher import TeacherBeside, load_beside
 from kdtui.errors import DivergedError
 from kdtui.palette import class_colours, hexadecimal
@@ -35,7 +35,7 @@ from kdtui.store.identity import own_identity
 from kdtui.store.run import LaunchRecord, Run, flat
 
 
-def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) -> None:
+def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | None) -> None:
     """Write ``started``, the points inherited from another run, and what a new horizon or step size moves.
 
     Every rank must call it: their identities are gathered.
@@ -87,14 +87,14 @@ def announce(stage: Stage, report: Report, teacher: Mapping[str, Any] | None) ->
         report.say(events.Noted(words))
 
 
-def note_once(stage: Stage, report: Report, words: str) -> None:
+def note_once(stage: TrainingSetup, report: Report, words: str) -> None:
     """Write a note that holds for the whole run, unless an earlier attempt has written it."""
     written = Tail(stage.run.events_path).stream()
     if not any(isinstance(event, events.Noted) and event.message == words for event in written):
         report.say(events.Noted(words))
 
 
-def _say_overrides(stage: Stage, report: Report) -> None:
+def _say_overrides(stage: TrainingSetup, report: Report) -> None:
     """What was set after the run was made, each value once in the run's history."""
     lines = [f"set after the run was made: {key} = {value}" for key, value in flat(stage.run.overrides())]
     if not lines or not stage.leads:
@@ -105,7 +105,7 @@ def _say_overrides(stage: Stage, report: Report) -> None:
             report.say(events.Noted(line))
 
 
-def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:
+def _changes(stage: TrainingSetup, resumed: Mapping[str, Any]) -> list[str]:
     words = []
     former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]
     if former_steps != stage.steps_per_epoch:
@@ -122,7 +122,7 @@ def _changes(stage: Stage, resumed: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def save_state(stage: Stage, report: Report, targets: list[tuple[Path, str]]) -> None:
+def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, str]]) -> None:
     """Save student and progress; then drop the epoch checkpoints beyond the last few.
 
     The state is written once and known under the names of the epoch and of the last one. The best one is a file of its
@@ -187,7 +187,7 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     Returns:
         The last word: ``finished`` or ``stopped``.
     """
-    stage = set_stage(run, record, world_size=world_size)
+    stage = set_up(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:
         word = Fit(stage, report).train()
     # Ranks end together, and the caller ends each with `leave`: see there why the process group is not destroyed.
@@ -203,7 +203,7 @@ class Fit:
         report: Where numbers go.
     """
 
-    def __init__(self, stage: Stage, report: Report) -> None:
+    def __init__(self, stage: TrainingSetup, report: Report) -> None:
         self.stage, self.report = stage, report
         self.progress = stage.progress
         self.objective = Objective(stage.profile.distillation, ignore_index=IGNORE_INDEX)

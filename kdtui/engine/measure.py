@@ -162,7 +162,7 @@ def peak_memory(network: nn.Module, images: Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasureTarget:
     """One network with its files, ready to be asked.
 
     Attributes:
@@ -176,7 +176,7 @@ class Subject:
     exports: Mapping[str, tuple[Path, Mapping[str, Any]]]
 
 
-def student_of(run: Run, device: torch.device) -> Subject:
+def student_of(run: Run, device: torch.device) -> MeasureTarget:
     """The student of a run, in its best checkpoint.
 
     Raises:
@@ -187,7 +187,7 @@ def student_of(run: Run, device: torch.device) -> Subject:
     return _subject(path.absolute(), source, source.size, device)
 
 
-def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> Subject:
+def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> MeasureTarget:
     """The teacher of a run, looking at images of the student's size.
 
     Raises:
@@ -204,7 +204,7 @@ def _divisible(size: Size, stride: int) -> Size:
     return Size(-(-size.height // stride) * stride, -(-size.width // stride) * stride)
 
 
-def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Subject:
+def _subject(path: Path, source: Source, size: Size, device: torch.device) -> MeasureTarget:
     network = source.network
     freeze_unused(network.requires_grad_(True))
     counts = count_parameters(network)
@@ -237,7 +237,7 @@ def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Su
         }
         for precision, (file, report) in found.items()
     }
-    return Subject(path, source, size, facts, found)
+    return MeasureTarget(path, source, size, facts, found)
 
 
 def _catalog_macs(source: Source, size: Size) -> int | None:
@@ -316,7 +316,7 @@ def measure(
     """
     device = _device(settings)
     torch.set_num_threads(settings.threads)
-    subjects: dict[Path, Subject] = {}
+    subjects: dict[Path, MeasureTarget] = {}
     pairs: list[tuple[Run, Path, Path | None]] = []
     for run in runs:
         progress(f"looking at {run.id}", 0, 0)
@@ -390,7 +390,7 @@ def _teacher_path(run: Run) -> Path | None:
 
 
 def _latencies(
-    subjects: Mapping[Path, Subject], settings: MeasureOptions, device: torch.device, progress: Progress
+    subjects: Mapping[Path, MeasureTarget], settings: MeasureOptions, device: torch.device, progress: Progress
 ) -> dict[Path, dict[str, dict[str, Any]]]:
     calls: dict[tuple[Path, str, int], Call] = {}
     for path, subject in subjects.items():

@@ -37,7 +37,7 @@ _STOP_PATIENCE = 30.0
 
 
 @dataclass
-class Stage:
+class TrainingSetup:
     """One attempt at a run, set up and not yet begun.
 
     Attributes:
@@ -125,7 +125,7 @@ class Stage:
             )
 
 
-def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
+def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     """Build everything, load what an earlier attempt left, and write ``untrained_model.pth`` of a new run.
 
     Args:
@@ -186,7 +186,7 @@ def set_stage(run: Run, record: LaunchRecord, *, world_size: int) -> Stage:
             progress.step, progress.window = progress.epochs_done * steps, []
         if leads and best.source is not None:
             _write_best(run, best)
-    return Stage(
+    return TrainingSetup(
         run=run,
         record=record,
         profile=profile,

@@ -32,7 +32,7 @@ from kdtui.engine.metrics import Scores
 from kdtui.engine.models import lay_out_channels_last, stride
 from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
-from kdtui.engine.setup import Stage, reduced
+from kdtui.engine.setup import TrainingSetup, reduced
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import CocoData, Data, FolderData
 from kdtui.profile.tables import TaskName, Teacher
@@ -518,7 +518,7 @@ def no_teacher() -> TeacherError:
     )
 
 
-def load_beside(stage: Stage, evaluate: Evaluate) -> TeacherBeside | None:
+def load_beside(stage: TrainingSetup, evaluate: Evaluate) -> TeacherBeside | None:
     """The profile's teacher, or None for a student trained alone.
 
     Args:

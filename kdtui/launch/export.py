@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ExternalCheckpoint:
     """What a checkpoint that is no run of ours does not tell.
 
     Attributes:
@@ -51,7 +51,7 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportRequest:
     """One export to make.
 
     Attributes:
@@ -66,7 +66,7 @@ class Order:
     run: Run | None
     target: Path
     options: ExportOptions
-    foreign: Foreign = Foreign()
+    foreign: ExternalCheckpoint = ExternalCheckpoint()
     note: str = ""
     sets: tuple[str, ...] = ()
 
@@ -81,10 +81,10 @@ def order(
     store: RunStore,
     options: ExportOptions,
     *,
-    foreign: Foreign | None = None,
+    foreign: ExternalCheckpoint | None = None,
     folder: Path | None = None,
     sets: Sequence[str] = (),
-) -> Order:
+) -> ExportRequest:
     """The export that is meant by a run's id, name or prefix, or by a checkpoint.
 
     Args:
@@ -127,7 +127,7 @@ def order(
     if folder is not None:
         name = target.name if run is None else f"{run.id}-{target.name}"
         target = folder.absolute() / name
-    if run is not None and foreign is not None and foreign != Foreign():
+    if run is not None and foreign is not None and foreign != ExternalCheckpoint():
         raise UsageError(
             "a run knows its own task, classes and data",
             where=run.id,
@@ -140,17 +140,17 @@ def order(
             found=", ".join(sets),
             hint="--profile NAME says where its data are",
         )
-    return Order(checkpoint, run, target, options, foreign or Foreign(), found.note, tuple(sets))
+    return ExportRequest(checkpoint, run, target, options, foreign or ExternalCheckpoint(), found.note, tuple(sets))
 
 
-def together(orders: Sequence[Order]) -> list[list[Order]]:
+def together(orders: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
     """Orders for the same network, which one engine makes with one tracing, in the order of their first.
 
     Raises:
         UsageError: Two networks would be written to one file.
     """
-    groups: dict[object, list[Order]] = {}
-    targets: dict[Path, Order] = {}
+    groups: dict[object, list[ExportRequest]] = {}
+    targets: dict[Path, ExportRequest] = {}
     for one in orders:
         other = targets.setdefault(one.target, one)
         if other != one:
@@ -167,10 +167,10 @@ def together(orders: Sequence[Order]) -> list[list[Order]]:
 
 
 def export(
-    orders: Sequence[Order],
+    orders: Sequence[ExportRequest],
     *,
-    heard: Callable[[Order, Step], None] = lambda order, step: None,
-    finished: Callable[[Order, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
+    heard: Callable[[ExportRequest, Step], None] = lambda order, step: None,
+    finished: Callable[[ExportRequest, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Make the exports of one network in a process of their own.
@@ -208,7 +208,7 @@ def export(
             finished(one, error)
 
 
-def _engine(orders: Sequence[Order], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> None:
+def _engine(orders: Sequence[ExportRequest], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> None:
     first = orders[0]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))
@@ -231,7 +231,7 @@ def _engine(orders: Sequence[Order], heard: Callable[[Step], None], cancelled: C
                 clear_left(parent)  # an engine that had to be killed tidied nothing
 
 
-def _foreign(foreign: Foreign, folder: Path) -> list[str]:
+def _foreign(foreign: ExternalCheckpoint, folder: Path) -> list[str]:
     given = {"--task": foreign.task, "--architecture": foreign.architecture, "--encoder": foreign.encoder}
     words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
     if foreign.classes:

@@ -53,7 +53,7 @@ def resume(
     total_epochs: int | None = None,
     sets: Sequence[str] = (),
     dry_run: bool = False,
-) -> Going:
+) -> ResumedRun:
     """Launch the next attempt of a run in its own folder, once it is sure that it can go on.
 
     Args:
@@ -69,7 +69,7 @@ def resume(
     target = str(run.profile_table().get("launch", {}).get("target", "local"))
     launcher = launcher_for(target, store)
     now = moved(run, sets)
-    going = Going()
+    going = ResumedRun()
 
     def launch() -> None:
         launcher.launch(run, total_epochs=total_epochs)
@@ -90,7 +90,7 @@ def resume(
 
 
 @dataclass(frozen=True)
-class Going:
+class ResumedRun:
     """How a run goes on.
 
     Attributes:
@@ -102,7 +102,7 @@ class Going:
     warnings: tuple[str, ...] = ()
 
 
-def _checked(run: Run, now: Moved, total_epochs: int | None) -> Going:
+def _checked(run: Run, now: Moved, total_epochs: int | None) -> ResumedRun:
     """What the engine says of the next attempt.
 
     Raises:
@@ -118,7 +118,7 @@ def _checked(run: Run, now: Moved, total_epochs: int | None) -> Going:
             if error.hint is not None and error.hint.startswith("--set "):
                 error.hint = f"in a new run: kdtui train {run.profile_path} {error.hint}"
             raise error
-    return Going(
+    return ResumedRun(
         tuple((str(check["name"]), str(check["message"])) for check in checks),
         tuple(str(warning["message"]) for warning in answer.get("warnings", [])),
     )

@@ -352,7 +352,7 @@ KEEP = 30.0
 
 
 @dataclass(frozen=True)
-class Look:
+class ListingChange:
     """What a look found.
 
     Attributes:
@@ -391,7 +391,7 @@ class Listing:
         self._stamp: int | None = None
         self._kept = time.monotonic()
 
-    def look(self, wanted: Iterable[str] = ()) -> Look:
+    def look(self, wanted: Iterable[str] = ()) -> ListingChange:
         """Look at a piece.
 
         Args:
@@ -417,7 +417,7 @@ class Listing:
             self._turn = self._oldest_first()
         whole = self._unseen == 0
         self._keep(at_once=whole and first_whole)
-        return Look(self._changed({run.id for run in chosen}), gone, whole, len(self._runs))
+        return ListingChange(self._changed({run.id for run in chosen}), gone, whole, len(self._runs))
 
     def _list(self) -> frozenset[str]:
         """List the folder if it changed; the ids that went."""

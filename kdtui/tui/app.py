@@ -27,7 +27,7 @@ from kdtui.tui.cockpit import Cockpit, Measuring
 from kdtui.tui.keys import Key, bindings, keys_of
 from kdtui.tui.machine import Machine
 from kdtui.tui.preferences import Preferences, load, save
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import TooSmall
 from kdtui.tui.screens.runs import RunsScreen
@@ -57,7 +57,7 @@ _PIECE = 500
 """Names that are compared in one go."""
 
 
-class Everything(Provider):
+class RunCommands(Provider):
     """Actions with their key and their command line, and runs."""
 
     def _keys(self) -> list[Key]:
@@ -141,7 +141,7 @@ class KdtuiApp(Cockpit):
     CSS_PATH = str(Path(__file__).with_name("kdtui.tcss"))  # beside this module for subclasses elsewhere as well
     TITLE = "kdtui"
     BINDINGS = bindings("app")
-    COMMANDS: ClassVar[set[Any]] = {Everything}
+    COMMANDS: ClassVar[set[Any]] = {RunCommands}
     ENABLE_COMMAND_PALETTE = True
 
     def __init__(
@@ -167,7 +167,7 @@ class KdtuiApp(Cockpit):
         self.theme = LIGHT.name if self.preferences.theme == "light" else DARK.name
         self.store = store
         self.ask = ask
-        self.board = Board()
+        self.board = RunStates()
         self.watcher = Watch(self.post_message)
         self.measuring = Measuring(self, measure)
         self.said: tuple[str, str, bool] = ("", "", False)

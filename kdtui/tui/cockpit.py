@@ -17,7 +17,7 @@ from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.tui.preferences import Preferences
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.watch import Watch
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Cockpit(App[None]):
     """
 
     store: RunStore
-    board: Board
+    board: RunStates
     watcher: Watch
     ask: Callable[..., dict[str, Any]]
     preferences: Preferences
@@ -151,13 +151,13 @@ class Cockpit(App[None]):
 
     def resume_run(self, run_id: str, total_epochs: int | None = None, sets: Sequence[str] = ()) -> None:
         """Launch the next attempt of a run; ``sets`` say where its files are now."""
-        from kdtui.launch.start import Going, resume
+        from kdtui.launch.start import ResumedRun, resume
 
         run = self.run_of(run_id)
         flag = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
         flag += [word for text in sets for word in ("--set", text)]
 
-        def then(going: Going) -> None:
+        def then(going: ResumedRun) -> None:
             self.watcher.nudge([run_id])
             said = " · ".join(["launched again", *going.warnings])
             self.say(f"{self.name_of(run_id)}: {said}", twin("resume", run_id, *flag, "--detach"))

@@ -20,7 +20,7 @@ class Do(Protocol):
         ...
 
 
-class Latest:
+class Debounced:
     """One piece of work at a time; of those that were asked for meanwhile only the last is done.
 
     Args:

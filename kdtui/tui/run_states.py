@@ -10,10 +10,10 @@ from dataclasses import replace
 from kdtui.compare.named import called
 from kdtui.store.history import History
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.store.store import Look
+from kdtui.store.store import ListingChange
 
 
-class Board:
+class RunStates:
     """Rows, histories and marks.
 
     Attributes:
@@ -44,7 +44,7 @@ class Board:
         self.broken: dict[str, str] = {}
         self.trouble = ""
 
-    def take(self, look: Look) -> frozenset[str]:
+    def take(self, look: ListingChange) -> frozenset[str]:
         """Take in a look; the ids whose rows are other now."""
         moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
         added = look.changed.keys() - self.rows.keys()

@@ -14,13 +14,13 @@ from kdtui.events import Event, Started
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.store.store import Listing, Look, RunStore
+from kdtui.store.store import Listing, ListingChange, RunStore
 
 
 class RunsLooked(Message, bubble=False):
     """A piece of the store was looked at."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: ListingChange) -> None:
         self.look = look
         super().__init__()
 

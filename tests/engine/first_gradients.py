@@ -12,14 +12,14 @@ import torch
 from kdtui.engine.data import IGNORE_INDEX, Batch, train_loader
 from kdtui.engine.fit import Fit, leave
 from kdtui.engine.report import Report
-from kdtui.engine.setup import set_stage
+from kdtui.engine.setup import set_up
 from kdtui.store.run import Run
 from tests.engine.runs import record
 
 
 def keep_first_gradients(run: Run, *, rank: int = 0, world_size: int = 1) -> None:
     """Everything that a run does up to its first reduction of gradients."""
-    stage = set_stage(run, record(run), world_size=world_size)
+    stage = set_up(run, record(run), world_size=world_size)
     with Report(run, active=False) as report:
         fit = Fit(stage, report)
         fit.load_teacher()

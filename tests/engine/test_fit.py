@@ -13,7 +13,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.fit import Fit
 from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
-from kdtui.engine.setup import set_stage
+from kdtui.engine.setup import set_up
 from kdtui.errors import CheckpointError, DivergedError, TeacherError
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record
@@ -216,7 +216,7 @@ def test_a_stop_between_two_reports_saves_no_broken_weights(tmp_path: Path) -> N
 
 def test_a_gradient_that_is_not_finite_is_found_before_its_weights_are_saved(tmp_path: Path) -> None:
     run = make_run(tmp_path, training__epochs=1, training__precision="fp32", data__train_samples=8)
-    stage = set_stage(run, record(run), world_size=1)
+    stage = set_up(run, record(run), world_size=1)
     weight = next(parameter for parameter in stage.student.parameters() if parameter.requires_grad)
     weight.register_hook(lambda gradient: gradient * float("inf"))
     with Report(run, active=True) as report, pytest.raises(DivergedError, match="gradient_norm"):

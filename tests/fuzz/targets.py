@@ -23,7 +23,7 @@ from kdtui.errors import KdtuiError
 from kdtui.events import encode
 from kdtui.launch.device_queue import Claim, Queue, cpu_names, older, places
 from kdtui.launch.engine_process import engine_command, read_answer, read_step
-from kdtui.launch.export import Foreign
+from kdtui.launch.export import ExternalCheckpoint
 from kdtui.launch.shared_folder import SharedFolder, machine_folder
 from kdtui.launch.slots import capacity
 from kdtui.profile import Distillation, Profile, dump, load
@@ -384,7 +384,7 @@ def _export_report(data: bytes, folder: Path) -> None:
     export.write_bytes(b"onnx")
     report_of(export).write_bytes(data)
     assert run.exports() == [export]
-    wanted = Read((run.id,), ("fp32", "int8"), export_options.ExportOptions(), Foreign(), None)
+    wanted = Read((run.id,), ("fp32", "int8"), export_options.ExportOptions(), ExternalCheckpoint(), None)
     assert not look(wanted, store)[0].trouble
 
 

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
-from kdtui.store.store import Look
-from kdtui.tui.run_states import Board
+from kdtui.store.store import ListingChange
+from kdtui.tui.run_states import RunStates
 
 
 def row(run_id: str, state: State = State.FINISHED, created: float | None = None) -> RunSummary:
     return RunSummary(id=run_id, name=run_id, path=Path(run_id), state=state, created=created)
 
 
-def look(*rows: RunSummary, gone: tuple[str, ...] = (), whole: bool = True) -> Look:
-    return Look({row.id: row for row in rows}, frozenset(gone), whole, len(rows))
+def look(*rows: RunSummary, gone: tuple[str, ...] = (), whole: bool = True) -> ListingChange:
+    return ListingChange({row.id: row for row in rows}, frozenset(gone), whole, len(rows))
 
 
 def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
-    board = Board()
+    board = RunStates()
     assert board.take(look(row("b", created=2.0), row("d"), whole=False)) == {"b", "d"}
     assert not board.whole
     board.take(look(row("a", created=1.0), row("c", created=3.0)))
@@ -35,7 +35,7 @@ def test_names_tell_runs_of_one_name_apart_as_they_come_and_go() -> None:
     def seed(run_id: str, number: int, name: str = "kd") -> RunSummary:
         return RunSummary(id=run_id, name=name, path=Path(run_id), state=State.FINISHED, seed=number)
 
-    board = Board()
+    board = RunStates()
     board.take(look(seed("a", 0), whole=False))
     assert board.names == {"a": "kd"}
     assert board.take(look(seed("b", 1), seed("c", 2), seed("d", 0, "alone"))) == {"a", "b", "c", "d"}
@@ -47,15 +47,15 @@ def test_names_tell_runs_of_one_name_apart_as_they_come_and_go() -> None:
 
 
 def test_the_key_of_a_run_is_its_folder_whatever_its_row_says() -> None:
-    board = Board()
+    board = RunStates()
     printable = [RunSummary(id="two spaces", name="x", path=Path(key), state=State.FINISHED) for key in "ab"]
-    board.take(Look({"two  spaces": printable[0], "two spaces": printable[1]}, frozenset(), True, 2))
+    board.take(ListingChange({"two  spaces": printable[0], "two spaces": printable[1]}, frozenset(), True, 2))
     assert {key: row.id for key, row in board.rows.items()} == {key: key for key in ("two  spaces", "two spaces")}
     assert len(set(board.names.values())) == 2
 
 
 def test_what_is_gone_leaves_nothing_behind() -> None:
-    board = Board()
+    board = RunStates()
     board.take(look(row("a", created=1.0), row("b", created=2.0)))
     board.mark(["a", "b"])
     board.histories["a"] = History()
@@ -71,7 +71,7 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=35), max_size=6))
 def test_a_marked_run_keeps_its_letter_and_no_two_share_one(steps: list[list[int]]) -> None:
-    board = Board()
+    board = RunStates()
     for step in steps:
         before = dict(board.letters)
         board.mark([f"run-{number}" for number in step])
@@ -85,7 +85,7 @@ def test_a_marked_run_keeps_its_letter_and_no_two_share_one(steps: list[list[int
 
 
 def test_states_are_counted_and_life_is_seen() -> None:
-    board = Board()
+    board = RunStates()
     assert not board.live()
     board.take(look(row("a"), row("b", State.FAILED), row("c")))
     assert board.counts() == {State.FINISHED: 2, State.FAILED: 1}

@@ -15,9 +15,9 @@ from kdtui.cli.app import app
 from kdtui.errors import ExportError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, checked
 from kdtui.launch.engine_process import Step
-from kdtui.launch.export import Foreign
+from kdtui.launch.export import ExternalCheckpoint
 from kdtui.tui.views import export
-from kdtui.tui.views.export import Draft, Job, Lying, Read, Seen, default, read, words_of
+from kdtui.tui.views.export import Draft, ExportFile, ExportSource, Job, Read, default, read, words_of
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
 EXPORT = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
@@ -68,9 +68,9 @@ def test_the_command_line_parses_to_what_is_chosen(draft: Draft) -> None:
     said = {line.name: params[PARAMETERS.get(line.name, line.name)] for line in OPTIONS if line.name != "precision"}
     assert checked(ExportOptions(**said | {"precision": found.precisions[0]})) == found.options
     names = tuple((params["classes"] or "").split(",")) if params["classes"] else ()
-    foreign = Foreign(params["task"], params["architecture"], params["encoder"], names, params["profile"])
+    foreign = ExternalCheckpoint(params["task"], params["architecture"], params["encoder"], names, params["profile"])
     assert foreign == found.foreign
-    assert (foreign == Foreign()) or draft.foreign
+    assert (foreign == ExternalCheckpoint()) or draft.foreign
     assert (Path(params["folder"]) if params["folder"] else None) == found.folder
 
 
@@ -137,8 +137,8 @@ def told(lines: export.Lines) -> str:
 
 
 def test_what_lies_there_is_told_with_what_becomes_of_it() -> None:
-    files = (Lying("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), Lying("a.int8.onnx", "int8", "new"))
-    seen = [Seen("run", ("best", "1"), files), Seen("other", trouble="no such checkpoint")]
+    files = (ExportFile("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), ExportFile("a.int8.onnx", "int8", "new"))
+    seen = [ExportSource("run", ("best", "1"), files), ExportSource("other", trouble="no such checkpoint")]
     lines = told(export.there(seen)).splitlines()
     assert lines[0] == "run  has best, 1"
     assert "1.0 MiB" in lines[1] and "0.5000" in lines[1] and lines[1].startswith("replaced")

@@ -11,7 +11,7 @@ from kdtui.events import Measured, Started, encode
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.watch import BIG, KEPT, Follower, HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 from tests.tui.scenes import STEPS, Scene
 from tests.waiting import eventually
@@ -21,7 +21,7 @@ class Seen:
     """What a cockpit would know from a follower's messages."""
 
     def __init__(self, root: Path) -> None:
-        self.board = Board()
+        self.board = RunStates()
         self.follower = Follower(lambda run_id: Run(root / run_id), 1.0)
         self.told: list[Message] = []
 

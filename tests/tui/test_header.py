@@ -5,24 +5,24 @@ from pathlib import Path
 import pytest
 
 from kdtui.store.store import Listing
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.views.rows import header_parts, time_of_day
 from tests.tui.scenes import Scene
 
 
-def said(scene: Scene, board: Board, machine: tuple[str, ...] = ("CPU 42%",)) -> tuple[str, str]:
+def said(scene: Scene, board: RunStates, machine: tuple[str, ...] = ("CPU 42%",)) -> tuple[str, str]:
     left, right = header_parts(scene.store.root, board, machine, lambda: "14:02")
     return "".join(part.text for part in left), "".join(part.text for part in right)
 
 
 def test_states_are_counted_in_an_order_of_their_own(crowd: Scene) -> None:
-    board = Board()
+    board = RunStates()
     board.take(Listing(crowd.store).look())
     assert said(crowd, board) == (" kdtui people  3▶ 2… 1? 6✓ 1■ 2✗ 1· ", "CPU 42%  14:02 ")
 
 
 def test_the_time_is_told_only_while_something_lives(scene: Scene) -> None:
-    board = Board()
+    board = RunStates()
     scene.finished("b0", horizon=1)
     board.take(Listing(scene.store).look())
     assert said(scene, board) == (" kdtui people  1✓ ", "CPU 42%")
@@ -35,7 +35,7 @@ def test_the_time_is_told_only_while_something_lives(scene: Scene) -> None:
 def test_what_is_not_read_yet_and_what_cannot_be_read_is_told(scene: Scene) -> None:
     for index in range(3):
         scene.never_launched(f"run-{index}")
-    board = Board()
+    board = RunStates()
     listing = Listing(scene.store, first=1, piece=1)
     board.take(listing.look())
     assert "1 of 3 read" in said(scene, board)[0]
@@ -48,6 +48,6 @@ def test_what_is_not_read_yet_and_what_cannot_be_read_is_told(scene: Scene) -> N
     [("/a/people/runs", "people"), ("/a/people", "people"), ("/runs", "runs")],
 )
 def test_the_store_is_called_as_the_folder_that_it_belongs_to(root: str, project: str) -> None:
-    left, _ = header_parts(Path(root), Board(), ())
+    left, _ = header_parts(Path(root), RunStates(), ())
     assert left[1].text.strip() == project
     assert len(time_of_day()) == 5

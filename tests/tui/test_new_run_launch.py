@@ -21,11 +21,11 @@ from kdtui.profile import load
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.debounce import Latest
+from kdtui.tui.debounce import Debounced
 from kdtui.tui.form import Draft, check
 from kdtui.tui.screens.new_run import NewRunScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
-from kdtui.tui.screens.new_run.verdict import Verdict
+from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from tests.tui.scenes import Engine, cockpit, settled, text, until
@@ -90,7 +90,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, replace(distilled("student"), tags="mine, new", seeds="3", temperature="2.5"))
-        await until(pilot, lambda: "starts now" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "starts now" in screen.query_one(CheckResult).text)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
 
@@ -108,14 +108,14 @@ async def test_several_seeds_are_launched_together_and_the_line_is_told(store: R
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(120, 36)) as pilot:
         screen = await opened(pilot, replace(distilled("slower", seeds="0,1,2"), epochs="100"))  # longer than we look
-        await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(CheckResult).text)
         await pilot.press("f5")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
         assert app.said[0].startswith("3 runs launched")
         assert sorted(run.profile().seed for run in store.runs()[1:]) == [0, 1, 2]
         screen = await opened(pilot, distilled("next"))
-        await until(pilot, lambda: "waits for the CPU behind 3 runs" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "waits for the CPU behind 3 runs" in screen.query_one(CheckResult).text)
 
 
 async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunStore) -> None:
@@ -125,13 +125,13 @@ async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunS
         await pilot.press("ctrl+r")
         await until(pilot, lambda: app.said[0])
 
-        assert "✗ teacher: 4 classes, 3 wanted" in screen.query_one(Verdict).text
-        assert "next: another teacher" in screen.query_one(Verdict).text
+        assert "✗ teacher: 4 classes, 3 wanted" in screen.query_one(CheckResult).text
+        assert "next: another teacher" in screen.query_one(CheckResult).text
         assert app.screen is screen
         assert len(store.runs()) == 1
         # What failed was this draft: another one is not checked yet.
         screen.edit(distilled("fit"))
-        await until(pilot, lambda: "not checked yet" in screen.query_one(Verdict).text)
+        await until(pilot, lambda: "not checked yet" in screen.query_one(CheckResult).text)
 
 
 async def test_checks_alone_start_nothing_and_what_they_find_is_on_the_form_once(store: RunStore) -> None:
@@ -139,7 +139,7 @@ async def test_checks_alone_start_nothing_and_what_they_find_is_on_the_form_once
     app = cockpit(store, ask=engine)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("student", seeds="0,1,2"))
-        verdict = screen.query_one(Verdict)
+        verdict = screen.query_one(CheckResult)
         await pilot.press("ctrl+g")
         await until(pilot, lambda: "✓ 4 checks passed: disk, run store, device, data" in verdict.text)
         assert [verb for verb, *_ in engine.asked] == ["check"]  # several seeds are one question
@@ -168,15 +168,15 @@ async def test_who_edits_while_it_is_checked_has_launched_nothing(store: RunStor
         screen = await opened(pilot, distilled("student"))
         await pilot.press("ctrl+r")
         await until(pilot, engine.asked.is_set)
-        assert "checking…" in screen.query_one(Verdict).text
+        assert "checking…" in screen.query_one(CheckResult).text
         screen.focus_field("epochs")
         await pilot.press("end", "0")
         engine.answer.set()
         await until(pilot, lambda: screen.read_draft == screen.draft and screen.standing.plan is not None)
 
         assert "nothing was launched" in app.said[0]
-        assert "1 run of 10 epochs" in screen.query_one(Verdict).text
-        assert "not checked yet" in screen.query_one(Verdict).text
+        assert "1 run of 10 epochs" in screen.query_one(CheckResult).text
+        assert "not checked yet" in screen.query_one(CheckResult).text
         assert len(store.runs()) == 1
 
 
@@ -209,7 +209,7 @@ async def test_a_launch_that_cannot_be_or_fails_is_told_on_the_form_and_nothing_
     async with app.run_test(size=(80, 24)) as pilot:
         # More devices than this machine has are refused before anything is made.
         screen = await opened(pilot, distilled("student", accelerator="gpu"))
-        verdict = screen.query_one(Verdict)
+        verdict = screen.query_one(CheckResult)
         await until(pilot, lambda: "this machine has none" in verdict.text)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: "not launched" in app.said[0])
@@ -272,7 +272,7 @@ def test_of_work_that_is_asked_for_too_fast_the_last_is_done() -> None:
     def fails() -> int:
         raise LaunchError("no")
 
-    line = Latest(later)
+    line = Debounced(later)
     told: list[object] = []
     for number in range(4):
         line.ask(lambda number=number: number, told.append, told.append)  # type: ignore[misc]

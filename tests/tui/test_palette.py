@@ -7,7 +7,7 @@ import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
-from kdtui.tui.app import Everything, _named
+from kdtui.tui.app import RunCommands, _named
 from kdtui.tui.keys import keys_of
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 
@@ -125,9 +125,9 @@ async def test_keys_come_in_between_while_many_runs_are_searched(scene: Scene) -
                 await asyncio.sleep(0)
 
         counting = asyncio.create_task(count())
-        found = [hit async for hit in Everything(app.screen).search("nobody is called that")]
+        found = [hit async for hit in RunCommands(app.screen).search("nobody is called that")]
         counting.cancel()
         assert found == [] and turns >= 9
-        offered = [hit async for hit in Everything(app.screen).search("b3")]
+        offered = [hit async for hit in RunCommands(app.screen).search("b3")]
         assert 0 < len(offered) < 400  # a filter finds the others
         app.board.order = []

@@ -14,9 +14,9 @@ from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.palette import former_colours
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
-from kdtui.tui.screens.run.files import Known, RunFiles, read_files
+from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
-from kdtui.tui.screens.run.predictions import PARTS, Gallery, Wish, legend_colours, look, split
+from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, look, split
 from kdtui.tui.screens.run.settings import Other, beside, difference_lines, differing, find, partner, profile_lines
 from kdtui.tui.views.compression import Measured
 from tests.tui.pictures import draw_epoch, picture
@@ -30,9 +30,9 @@ def cost(encoder: str) -> catalog.Cost:
     return found
 
 
-def known(scene: Scene, run: Run) -> Known:
+def known(scene: Scene, run: Run) -> Snapshot:
     row = scene.store.summary(run)
-    return Known(row.parameters, row.teacher_checkpoint, row.teacher_parameters)
+    return Snapshot(row.parameters, row.teacher_checkpoint, row.teacher_parameters)
 
 
 # files
@@ -42,7 +42,7 @@ def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene:
     teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
     files = read_files(
         scene.finished("b0", teacher=teacher),
-        Known(PARAMETERS["timm-efficientnet-b0"], str(teacher.best), PARAMETERS["timm-efficientnet-b3"]),
+        Snapshot(PARAMETERS["timm-efficientnet-b0"], str(teacher.best), PARAMETERS["timm-efficientnet-b3"]),
     )
     assert files.student.macs == cost("timm-efficientnet-b0").macs
     assert files.teacher is not None and files.teacher.macs == cost("timm-efficientnet-b3").macs
@@ -53,10 +53,10 @@ def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene:
 
 def test_a_network_of_other_parameters_than_the_catalogs_has_no_macs(scene: Scene) -> None:
     run = scene.finished("b0")
-    assert read_files(run, Known(PARAMETERS["timm-efficientnet-b0"] + 1)).student.macs is None
+    assert read_files(run, Snapshot(PARAMETERS["timm-efficientnet-b0"] + 1)).student.macs is None
     # 21 classes instead of 4 channels: the head alone is other
     head = 17 * (9 * 16 + 1)
-    assert read_files(run, Known(PARAMETERS["timm-efficientnet-b0"] + head)).student.macs is not None
+    assert read_files(run, Snapshot(PARAMETERS["timm-efficientnet-b0"] + head)).student.macs is not None
 
 
 def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_path: Path) -> None:
@@ -64,11 +64,11 @@ def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_p
     checkpoint.write_bytes(b"12345")
     run = scene.finished("b0")
     parameters = cost("resnet50").parameters
-    files = read_files(run, Known(None, str(checkpoint), parameters, ("Unet", "resnet50")))
+    files = read_files(run, Snapshot(None, str(checkpoint), parameters, ("Unet", "resnet50")))
     assert files.teacher is not None and files.teacher.macs == cost("resnet50").macs
     assert files.teacher.checkpoint == 5
     assert not files.comparable
-    unknown = read_files(run, Known(None, str(checkpoint), parameters)).teacher
+    unknown = read_files(run, Snapshot(None, str(checkpoint), parameters)).teacher
     assert unknown is not None and unknown.macs is None
 
 
@@ -90,26 +90,26 @@ def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_p
 def test_profiles_that_hands_spoilt_are_told_or_left_out(scene: Scene, profile: str) -> None:
     run = scene.finished("b0")
     run.profile_path.write_text(profile, encoding="utf-8")
-    files = read_files(run, Known(100, "/nowhere/x.pth", 200, ("Unet", "no-such")))
+    files = read_files(run, Snapshot(100, "/nowhere/x.pth", 200, ("Unet", "no-such")))
     assert files.student.macs is None
     assert files.teacher is not None and files.teacher.macs is None and files.teacher.checkpoint is None
     assert bool(files.trouble) == (profile == "half = [")
 
 
 def test_a_folder_that_is_gone_says_so(scene: Scene) -> None:
-    files = read_files(Run(scene.store.root / "20260101-000000-gone"), Known())
+    files = read_files(Run(scene.store.root / "20260101-000000-gone"), Snapshot())
     assert "cannot be read" in files.trouble and files.profile == {}
 
 
 def test_measurements_are_read_as_the_command_wrote_them(scene: Scene) -> None:
     run = scene.finished("b0", teacher=scene.finished("b3"))
-    assert read_files(run, Known()).measured == Measured()
+    assert read_files(run, Snapshot()).measured == Measured()
     found = scene.measured(run)
-    read = read_files(run, Known()).measured
+    read = read_files(run, Snapshot()).measured
     assert read.quantities == tuple(quantities(found)) and read.taught and not read.trouble
     assert read.setup == conditions(found["setup"]) and not read.noisy
     scene.measured(run, spread=0.4)
-    assert read_files(run, Known()).measured.noisy
+    assert read_files(run, Snapshot()).measured.noisy
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_measurements_are_read_as_the_command_wrote_them(scene: Scene) -> None:
 def test_damaged_measurements_are_told_and_nothing_else_is_lost(scene: Scene, written: str) -> None:
     run = scene.finished("b0")
     run.measurements_path.write_text(written, encoding="utf-8")
-    files = read_files(run, Known())
+    files = read_files(run, Snapshot())
     assert files.measured.trouble and not files.measured.quantities
     assert files.trouble == "" and files.student.checkpoint is not None
 
@@ -255,18 +255,18 @@ def test_another_picture_stays_whole(tmp_path: Path) -> None:
 def test_the_newest_epoch_is_shown_unless_another_is_wished_for(scene: Scene) -> None:
     run = scene.finished("b0")
     room = Room(78, 17)
-    assert look(run, Wish(room=room)) == Gallery()
+    assert look(run, PictureRequest(room=room)) == Gallery()
     for epoch in (2, 11):
         draw_epoch(run, epoch, 3)
-    newest = look(run, Wish(room=room))
+    newest = look(run, PictureRequest(room=room))
     assert (newest.epochs, newest.epoch, newest.count, newest.picture, newest.parts) == ((2, 11), 11, 3, 0, PARTS)
     assert [tile.label for tile in newest.drawn] == [*PARTS]
-    one = look(run, Wish(epoch=2, picture=4, part="student", room=room))
+    one = look(run, PictureRequest(epoch=2, picture=4, part="student", room=room))
     assert (one.epoch, one.picture, [tile.label for tile in one.drawn]) == (2, 1, ["student"])
     assert one.drawn[0].width > newest.drawn[0].width
-    assert look(run, Wish(epoch=7, part="gone", room=room)) == newest
+    assert look(run, PictureRequest(epoch=7, part="gone", room=room)) == newest
     (run.visualizations / "epoch_0012").mkdir()
-    assert look(run, Wish(room=room)).count == 0
+    assert look(run, PictureRequest(room=room)).count == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n" + b"half", b"text"])
@@ -274,7 +274,7 @@ def test_a_half_written_picture_says_so(scene: Scene, data: bytes) -> None:
     run = scene.finished("b0")
     draw_epoch(run, 1, 1)
     next(run.visualization(1).iterdir()).write_bytes(data)
-    broken = look(run, Wish(room=Room(78, 17)))
+    broken = look(run, PictureRequest(room=Room(78, 17)))
     assert "picture cannot be read" in broken.trouble
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 
@@ -286,7 +286,7 @@ def test_a_pipe_in_the_place_of_what_a_run_shows_says_so(scene: Scene, name: str
     path = next(run.visualization(1).iterdir()) if name == "picture" else run.path / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    files, gallery = in_time(lambda: (read_files(run, Known()), look(run, Wish(room=Room(78, 17)))))
+    files, gallery = in_time(lambda: (read_files(run, Snapshot()), look(run, PictureRequest(room=Room(78, 17)))))
     assert "it is a pipe, not a file" in files.trouble + files.measured.trouble + gallery.trouble
 
 
@@ -295,7 +295,7 @@ def test_a_truncated_picture_says_so(scene: Scene) -> None:
     draw_epoch(run, 1, 1)
     file = next(run.visualization(1).iterdir())
     file.write_bytes(file.read_bytes()[:-30])
-    broken = look(run, Wish(room=Room(78, 17)))
+    broken = look(run, PictureRequest(room=Room(78, 17)))
     assert "picture cannot be read" in broken.trouble
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 

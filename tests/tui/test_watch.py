@@ -9,7 +9,7 @@ from textual.message import Message
 
 from kdtui.errors import StoreError
 from kdtui.store.state import State
-from kdtui.store.store import Look
+from kdtui.store.store import ListingChange
 from kdtui.tui.watch import RunsLooked, RunsSource, SourceFailed, Watch, follower
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 from tests.waiting import eventually, in_time
@@ -56,7 +56,7 @@ class Posted:
     def named(self, name: str) -> int:
         return sum(isinstance(message, Tick) and message.name == name for message in self.messages)
 
-    def looks(self) -> list[Look]:
+    def looks(self) -> list[ListingChange]:
         return [message.look for message in self.messages if isinstance(message, RunsLooked)]
 
     def rows(self) -> dict[str, State]:

@@ -28,9 +28,9 @@ from kdtui.engine.data.protocol import (
     HIERARCHICAL_CLASSES,
     IGNORE_INDEX,
     Augmentation,
-    Look,
     Note,
     Pixels,
+    SampleFacts,
     SegmentationDataset,
     limited,
     named,
@@ -581,7 +581,7 @@ class PersonCrops(SegmentationDataset):
         labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
         return resized(image, labels, height, width)
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> SampleFacts:
         """The crop at its own size."""
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
@@ -589,7 +589,7 @@ class PersonCrops(SegmentationDataset):
         stored, path = self._oriented(picture), self._folder / picture.file_name
         labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
         image = as_rgb(stored, path, self._value_range).crop(box)
-        return Look(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
+        return SampleFacts(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
 
     def notes(self) -> list[Note]:
         """What is odd about the annotations, and which of them are left out."""

@@ -25,9 +25,9 @@ from kdtui.engine.data.protocol import (
     IGNORE_INDEX,
     SPLITS,
     Augmentation,
-    Look,
     Note,
     Pixels,
+    SampleFacts,
     SegmentationDataset,
     limited,
     named,
@@ -251,10 +251,10 @@ class LabelFolder(SegmentationDataset):
         image, labels, _ = self._read(index)
         return resized(image, labels, height, width)
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> SampleFacts:
         """The pair at the size of its files."""
         image, labels, stored = self._read(index)
-        return Look(extent(stored, self._pairs[index][0]), eight_bit(image), labels, 2 * labels.size)
+        return SampleFacts(extent(stored, self._pairs[index][0]), eight_bit(image), labels, 2 * labels.size)
 
     def notes(self) -> list[Note]:
         """What is odd about the folders of this split."""

@@ -131,7 +131,7 @@ class Extent(NamedTuple):
     cut_to_a_byte: bool
 
 
-class Look(NamedTuple):
+class SampleFacts(NamedTuple):
     """A sample as its files hold it.
 
     Attributes:
@@ -227,11 +227,11 @@ class SegmentationDataset(ABC):
     def describe(self) -> str:
         """What this split holds, in a few words."""
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> SampleFacts:
         """Sample ``index`` as its files hold it, for a survey; the cache is left alone."""
         image, labels = self.render(index, self.height, self.width)
         low, high = int(image.min()), int(image.max())
-        return Look(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
+        return SampleFacts(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
 
     def notes(self) -> list[Note]:
         """What is odd about the files of this split."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtui.engine.data.protocol import IGNORE_INDEX, Extent, Look, SegmentationDataset, seed_of
+from kdtui.engine.data.protocol import IGNORE_INDEX, Extent, SampleFacts, SegmentationDataset, seed_of
 from kdtui.errors import DataError
 from kdtui.store.files import reading
 
@@ -127,7 +127,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
     )
 
 
-def _looks(dataset: SegmentationDataset) -> Iterator[tuple[int, Look | DataError]]:
+def _looks(dataset: SegmentationDataset) -> Iterator[tuple[int, SampleFacts | DataError]]:
     chosen = sample(len(dataset), dataset.surveyed)
     if len(chosen) > _LEAST:  # where the pixels end it early, what was read is still spread over the split
         order = np.random.default_rng(seed_of("survey", "order", len(dataset))).permutation(len(chosen))

@@ -29,7 +29,7 @@ from kdtui.engine.dry_run import takes
 from kdtui.engine.export.deployed import Deployed, Size, example, fed
 from kdtui.engine.export.onnx import Exporter, to_fp16, to_int8, write_onnx
 from kdtui.engine.export.source import Source
-from kdtui.engine.export.verify import TorchAnswers, Verdict, session, verify
+from kdtui.engine.export.verify import TorchAnswers, Verification, session, verify
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.export_options import ExportOptions
 from kdtui.store.export_files import report_of, work_folder
@@ -329,7 +329,7 @@ def _verified(
     size: Size,
     progress: Progress,
     answers: TorchAnswers | None,
-) -> Verdict:
+) -> Verification:
     batches = source.validation()
     total = batches.images if batches is not None else 0
     samples = source.samples()
@@ -360,7 +360,7 @@ def _report(
     options: ExportOptions,
     size: Size,
     exporter: Exporter,
-    verdict: Verdict,
+    verdict: Verification,
 ) -> dict[str, Any]:
     asked = session(path)
     return {

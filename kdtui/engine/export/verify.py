@@ -29,7 +29,7 @@ RELATIVE = 1e-3
 AGREEMENT = 0.999
 """Least share of pixels of one class in torch and in an fp32 file."""
 
-Seen = Callable[[int], None]
+ImagesDone = Callable[[int], None]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What the verification measured.
 
     Attributes:
@@ -247,9 +247,9 @@ def verify(
     classes: Sequence[str],
     batches: Iterable[Batch] | None,
     samples: Tensor,
-    seen: Seen = lambda images: None,
+    seen: ImagesDone = lambda images: None,
     answers: TorchAnswers | None = None,
-) -> Verdict:
+) -> Verification:
     """Compare, score, and refuse what is too far off.
 
     Args:
@@ -278,7 +278,7 @@ def verify(
         _without_data(verifier, samples, options)
     verifier.sizes(samples)
     known = [metrics.scores().miou if images else None for metrics in scores]
-    verdict = Verdict(verifier.difference(), images, miou=known[1], torch_miou=known[0])
+    verdict = Verification(verifier.difference(), images, miou=known[1], torch_miou=known[0])
     _judge(verdict, options)
     return verdict
 
@@ -311,7 +311,7 @@ def _without_data(verifier: Verifier, samples: Tensor, options: ExportOptions) -
     verifier.compare(samples[torch.arange(count) % len(samples)])
 
 
-def _judge(verdict: Verdict, options: ExportOptions) -> None:
+def _judge(verdict: Verification, options: ExportOptions) -> None:
     faults = []
     exact = options.precision == "fp32"
     for name, difference in verdict.outputs.items():

@@ -22,7 +22,7 @@ _SAVED = (
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderEntry:
     """One entry of a folder.
 
     Attributes:
@@ -47,7 +47,7 @@ def is_checkpoint_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def entries(text: str) -> list[Found]:
+def entries(text: str) -> list[FolderEntry]:
     """Folders and checkpoints that begin as ``text`` does; folders first. For a thread: a disk may be far away.
 
     Args:
@@ -71,14 +71,14 @@ def entries(text: str) -> list[Found]:
     return sorted(found, key=lambda entry: entry.bytes is not None)[:MOST]
 
 
-def _found(front: str, path: Path) -> Found | None:
+def _found(front: str, path: Path) -> FolderEntry | None:
     typed = f"{front.rstrip(os.sep)}{os.sep}{path.name}"
     try:
         if path.is_dir():
             teaches = is_checkpoint_folder(path)
-            return Found(typed if teaches else typed + os.sep, path.name + os.sep, teaches)
+            return FolderEntry(typed if teaches else typed + os.sep, path.name + os.sep, teaches)
         if path.suffix in ENDINGS and path.is_file():
-            return Found(typed, path.name, True, path.stat().st_size)
+            return FolderEntry(typed, path.name, True, path.stat().st_size)
     except OSError:  # a link that leads nowhere, or where nobody may look
         return None
     return None

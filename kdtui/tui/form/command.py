@@ -15,7 +15,7 @@ _LONG = ("decoder", "learning_rate", "precision", "accelerator", "devices")
 
 
 @dataclass(frozen=True)
-class Twin:
+class Equivalent:
     """What a command line has to say: only what differs from the profile.
 
     Attributes:

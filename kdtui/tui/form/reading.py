@@ -18,7 +18,7 @@ from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
-from kdtui.tui.form.command import Twin, nearby
+from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
 from kdtui.tui.form.fields import (
@@ -415,7 +415,7 @@ class _Reading:
                 self._mistakes.setdefault(GENERAL, one_line(error))
             return None
 
-    def _twin(self, own: Profile | None) -> Twin:
+    def _twin(self, own: Profile | None) -> Equivalent:
         table = {} if own is None else own.model_dump(mode="json")
         typed = {name: text for name in SETTINGS if (text := self._draft.text(name))}
         values = {name: self._values.get(name, text) for name, text in typed.items()}
@@ -425,7 +425,7 @@ class _Reading:
             values = {n: v for n, v in values.items() if n == "encoder" or looked_up(table, n) != v}
         distils = own is None or own.distillation.enabled
         named = "" if self._draft.teacher == ALONE or self._is_own_teacher(own) else self._draft.teacher
-        return Twin(
+        return Equivalent(
             profile=self._base or "",
             teacher=named,
             values=values,

@@ -26,7 +26,7 @@ from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.table import Cell, Table
 
 if TYPE_CHECKING:
-    from kdtui.tui.run_states import Board
+    from kdtui.tui.run_states import RunStates
 
 _MOVED = 0.12
 """Seconds for which the cursor rests before a history is read."""
@@ -39,7 +39,7 @@ class FilterEntry(Entry):
 
 
 class _Completer(Suggester):
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: RunStates) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._board = board
 
@@ -97,7 +97,7 @@ class RunsScreen(ChartKeys, RunActions):
         return self.query_one("#chart", LineChart)
 
     @property
-    def board(self) -> Board:
+    def board(self) -> RunStates:
         """What is known."""
         return self.cockpit.board
 

@@ -11,7 +11,7 @@ from typing import Any
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, check_classes, checked, lines_of, option
 from kdtui.launch.engine_process import Step
-from kdtui.launch.export import Foreign
+from kdtui.launch.export import ExternalCheckpoint
 from kdtui.profile.find import expanded
 from kdtui.text import mebibytes, number, width
 from kdtui.tui.form.fields import plain
@@ -28,7 +28,7 @@ FOREIGN: Mapping[str, str] = {
 }
 """What is asked of a checkpoint that is no run's: field and what it is for."""
 YES, NO = "yes", "no"
-NOTHING_SAID = Foreign()
+NOTHING_SAID = ExternalCheckpoint()
 Lines = list[list[Span]]
 
 
@@ -88,7 +88,7 @@ class Read:
     sources: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     options: ExportOptions | None = None
-    foreign: Foreign = NOTHING_SAID
+    foreign: ExternalCheckpoint = NOTHING_SAID
     folder: Path | None = None
     mistakes: Mapping[str, str] = field(default_factory=dict)
     idle: frozenset[str] = frozenset()
@@ -152,11 +152,11 @@ def _fault(error: UsageError) -> str:
     return f"found {error.found or 'nothing'}; allowed: {error.allowed}"
 
 
-def _foreign(draft: Draft) -> Foreign:
+def _foreign(draft: Draft) -> ExternalCheckpoint:
     given = {name: draft.text(name).strip() or None for name in FOREIGN if name != "classes"}
     typed = draft.text("classes").strip()
     classes = tuple(name.strip() for name in typed.split(",")) if typed else ()
-    return Foreign(classes=classes, **given)
+    return ExternalCheckpoint(classes=classes, **given)
 
 
 def _idle(draft: Draft, precisions: Sequence[str]) -> frozenset[str]:
@@ -195,7 +195,7 @@ def label(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Lying:
+class ExportFile:
     """An ONNX file that is there, or will be.
 
     Attributes:
@@ -214,7 +214,7 @@ class Lying:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ExportSource:
     """What is known of a source.
 
     Attributes:
@@ -226,14 +226,14 @@ class Seen:
 
     name: str
     checkpoints: tuple[str, ...] = ()
-    files: tuple[Lying, ...] = ()
+    files: tuple[ExportFile, ...] = ()
     trouble: str = ""
 
 
 _FATES = {"replaced": "warn", "new": "good", "stays": "muted"}
 
 
-def there(seen: Sequence[Seen]) -> Lines:
+def there(seen: Sequence[ExportSource]) -> Lines:
     """What lies there, source by source."""
     wide = max((width(file.name) for source in seen for file in source.files), default=0)
     lines: Lines = []
@@ -246,7 +246,7 @@ def there(seen: Sequence[Seen]) -> Lines:
     return lines
 
 
-def _line(file: Lying, wide: int) -> list[Span]:
+def _line(file: ExportFile, wide: int) -> list[Span]:
     name = file.name + " " * (wide - width(file.name))
     spans: list[Span] = [(f"{file.fate:<8} ", _FATES[file.fate]), (f"{name} {file.precision}", "")]
     if file.fate == "new":
@@ -264,7 +264,7 @@ def day(made: float | None) -> str:
         return "-" * 16
 
 
-def outlook(read: Read, seen: Sequence[Seen]) -> list[Span]:
+def outlook(read: Read, seen: Sequence[ExportSource]) -> list[Span]:
     """What would happen, in a line."""
     if read.mistakes:
         names = ", ".join(label(name) for name in read.mistakes)
@@ -302,7 +302,7 @@ class Job:
     source: str
     name: str
     options: ExportOptions
-    foreign: Foreign = NOTHING_SAID
+    foreign: ExternalCheckpoint = NOTHING_SAID
     folder: Path | None = None
     state: str = WAITS
     step: Step | None = None

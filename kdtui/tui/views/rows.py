@@ -11,7 +11,7 @@ from typing import Any
 from kdtui.compare.named import mark
 from kdtui.store.state import RunSummary, State
 from kdtui.text import moment, number, percent, ratio, span
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.views.colours import STATE_STYLES
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.table import Cell, Column
@@ -167,7 +167,7 @@ def time_of_day() -> str:
 
 
 def header_parts(
-    root: Path, board: Board, machine: Sequence[str], clock: Callable[[], str] = time_of_day, doing: str = ""
+    root: Path, board: RunStates, machine: Sequence[str], clock: Callable[[], str] = time_of_day, doing: str = ""
 ) -> tuple[list[Part], list[Part]]:
     """Left and right of the header; the time moves only while a run is running or queued.
 

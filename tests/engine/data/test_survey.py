@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from kdtui.engine.data import build_dataset, survey
-from kdtui.engine.data.protocol import Look, Pixels, SegmentationDataset
+from kdtui.engine.data.protocol import Pixels, SampleFacts, SegmentationDataset
 from kdtui.engine.data.survey import overlap, sample
 from kdtui.errors import DataError
 from kdtui.profile import FolderData, SyntheticData
@@ -75,7 +75,7 @@ class Large(SegmentationDataset):
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         return np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> SampleFacts:
         return super().look(index)._replace(pixels=20_000_000)
 
     def describe(self) -> str:

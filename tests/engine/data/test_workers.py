@@ -25,7 +25,7 @@ from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.protocol import Pixels
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
 from kdtui.engine.evaluate import StopAsked
-from kdtui.engine.setup import Stage
+from kdtui.engine.setup import TrainingSetup
 from kdtui.errors import EngineError
 from kdtui.profile import SyntheticData, Training
 from kdtui.store.run import Run
@@ -204,9 +204,9 @@ def test_the_pre_flight_names_the_shared_memory(tmp_path: Path) -> None:
 def test_one_of_several_ranks_that_waits_after_a_stop_fails_after_a_while(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     rank: Any = SimpleNamespace(run=run, fabric=SimpleNamespace(world_size=2))
-    Stage.while_waiting(rank, 1000.0)
+    TrainingSetup.while_waiting(rank, 1000.0)
     run.request_stop()
-    Stage.while_waiting(rank, 1.0)
+    TrainingSetup.while_waiting(rank, 1.0)
     with pytest.raises(EngineError, match="could not end at the same step") as caught:
-        Stage.while_waiting(rank, 30.0)
+        TrainingSetup.while_waiting(rank, 30.0)
     assert run.id in str(caught.value.hint)

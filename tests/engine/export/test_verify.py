@@ -13,14 +13,14 @@ from onnx import numpy_helper
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.export.source import Source
-from kdtui.engine.export.verify import Verdict, verify
+from kdtui.engine.export.verify import Verification, verify
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 from tests.engine.export.asking import deployed
 from tests.engine.export.conftest import Made
 
 
-def verdict_of(made: Path, source: Source, options: ExportOptions, *, data: bool = True) -> Verdict:
+def verdict_of(made: Path, source: Source, options: ExportOptions, *, data: bool = True) -> Verification:
     return verify(
         deployed(source, options),
         made,
@@ -75,7 +75,7 @@ def test_a_file_that_answers_nonsense_is_refused(exported: Made, source: Source,
 def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: Source, tmp_path: Path) -> None:
     worse = perturbed(exported.path, tmp_path / "worse.onnx", 3.0)
 
-    def verdict(limit: float) -> Verdict:
+    def verdict(limit: float) -> Verification:
         options = replace(exported.options, precision="int8", limit=limit)
         images = source.samples()
         network = deployed(source, replace(options, input="normalised"))

@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.new_run import NewRunScreen
-from kdtui.tui.screens.new_run.verdict import Verdict
+from kdtui.tui.screens.new_run.verdict import CheckResult
 from tests.tui.scenes import settled, until
 
 SMALL, LARGE = (80, 24), (120, 36)
@@ -20,7 +20,7 @@ def form(app: KdtuiApp) -> NewRunScreen:
 
 
 def verdict(app: KdtuiApp) -> str:
-    return form(app).query_one(Verdict).text
+    return form(app).query_one(CheckResult).text
 
 
 async def opened(pilot: Pilot[Any], clone: str | None = None) -> NewRunScreen:

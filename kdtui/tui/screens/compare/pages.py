@@ -17,7 +17,7 @@ from kdtui.errors import StoreError
 from kdtui.store.files import brief
 from kdtui.store.run import Run
 from kdtui.text import clean
-from kdtui.tui.run_states import Board
+from kdtui.tui.run_states import RunStates
 from kdtui.tui.views.compare import Across, Compared, across
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.widgets.chart.line_chart import LineChart
@@ -178,7 +178,7 @@ WIDE = 110
 _NOTHING = "the profiles differ in names, tags and descriptions only"
 
 
-class Room(Container):
+class ComparisonPages(Container):
     """Pages of one comparison. The keys are the screen's, so the chart takes no focus and its own keys with it.
 
     Attributes:
@@ -187,14 +187,15 @@ class Room(Container):
     """
 
     DEFAULT_CSS = """
-    Room { height: 1fr; }
-    Room #pages { background: $surface; }
-    Room #pane { height: 1fr; layout: horizontal; }
-    Room #pane > * { display: none; width: 1fr; height: 1fr; padding: 0 1; }
-    Room #pane.-curves > #chart, Room #pane.-wide > #chart { display: block; }
-    Room #pane.-numbers > #numbers, Room #pane.-differs > #differs, Room #pane.-notes > #notes { display: block; }
-    Room #pane.-pareto > #pareto { display: block; }
-    Room #notes > Panel { padding: 0; }
+    ComparisonPages { height: 1fr; }
+    ComparisonPages #pages { background: $surface; }
+    ComparisonPages #pane { height: 1fr; layout: horizontal; }
+    ComparisonPages #pane > * { display: none; width: 1fr; height: 1fr; padding: 0 1; }
+    ComparisonPages #pane.-curves > #chart, ComparisonPages #pane.-wide > #chart { display: block; }
+    ComparisonPages #pane.-numbers > #numbers, ComparisonPages #pane.-differs > #differs,
+    ComparisonPages #pane.-notes > #notes { display: block; }
+    ComparisonPages #pane.-pareto > #pareto { display: block; }
+    ComparisonPages #notes > Panel { padding: 0; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -337,7 +338,7 @@ class Curves:
         self._ids = ids
         self._metric = "val/miou"
 
-    def draw(self, board: Board, letters: Mapping[str, str], named: Mapping[str, str], *, dark: bool) -> None:
+    def draw(self, board: RunStates, letters: Mapping[str, str], named: Mapping[str, str], *, dark: bool) -> None:
         """Draw what the board knows.
 
         Args:
@@ -361,7 +362,7 @@ class Curves:
             x_max=found.x_max,
         )
 
-    def step(self, by: int, board: Board) -> None:
+    def step(self, by: int, board: RunStates) -> None:
         """Go on to another metric that any of the runs has; it is not drawn yet."""
         names = metrics(history for run_id in self._ids if (history := board.histories.get(run_id)))
         self._metric = neighbour(self._metric, names, by)

@@ -22,7 +22,7 @@ from kdtui.store.state import RunSummary
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.charting import ChartKeys
-from kdtui.tui.screens.compare.pages import Curves, Folders, Room, read_folders
+from kdtui.tui.screens.compare.pages import ComparisonPages, Curves, Folders, read_folders
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.views.colours import curve_colour
@@ -42,7 +42,7 @@ class Paging(ChartKeys):
     """
 
     table: Table
-    room: Room
+    room: ComparisonPages
 
     @property
     def twin(self) -> str:
@@ -214,7 +214,7 @@ class CompareScreen(Paging, Writing, RunActions):
         self._fronts: dict[str, Pareto] = {}
 
         self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
-        self.room = Room(id="room")
+        self.room = ComparisonPages(id="room")
         self._curves = Curves(self.room.chart, self._ids)
         self._seeds = Panel(id="seeds")
 

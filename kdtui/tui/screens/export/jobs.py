@@ -10,13 +10,13 @@ from textual.message import Message
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.launch.engine_process import Step
-from kdtui.launch.export import Order, export, order, together
+from kdtui.launch.export import ExportRequest, export, order, together
 from kdtui.store.store import RunStore
 from kdtui.tui.screens.export.sources import place
 from kdtui.tui.views.export import CANCELLED, DONE, FAILED, RUNS, Job
 
 
-class Told(Message):
+class JobChanged(Message):
     """A job is elsewhere now.
 
     Args:
@@ -29,7 +29,7 @@ class Told(Message):
         super().__init__()
 
 
-class Ended(Message):
+class JobsEnded(Message):
     """All jobs are over."""
 
 
@@ -47,11 +47,11 @@ def make(
         jobs: What is to be made.
         first: Number of the first job.
         store: Where runs are; of this thread.
-        tell: Called with :class:`Told` and, at last, :class:`Ended`.
+        tell: Called with :class:`JobChanged` and, at last, :class:`JobsEnded`.
         cancelled: Polled ten times a second; what is left then is not begun.
     """
     making = _Making(jobs, first, tell)
-    orders: dict[int, Order] = {}
+    orders: dict[int, ExportRequest] = {}
     for number, job in enumerate(jobs):
         try:
             orders[number] = order(place(job.source, store), store, job.options, foreign=job.foreign, folder=job.folder)
@@ -67,7 +67,7 @@ def make(
         groups = []
     for group in groups:
         making.group(group, [number for number in orders if orders[number] in group], cancelled)
-    tell(Ended())
+    tell(JobsEnded())
 
 
 class _Making:
@@ -80,16 +80,16 @@ class _Making:
 
     def change(self, number: int, **values: Any) -> None:
         self._jobs[number] = replace(self._jobs[number], **values)
-        self._tell(Told(self._first + number, self._jobs[number]))
+        self._tell(JobChanged(self._first + number, self._jobs[number]))
 
-    def group(self, group: Sequence[Order], numbers: Sequence[int], cancelled: Callable[[], bool]) -> None:
+    def group(self, group: Sequence[ExportRequest], numbers: Sequence[int], cancelled: Callable[[], bool]) -> None:
         """Make the files of one network."""
         at = {one.target: number for one, number in zip(group, numbers, strict=True)}
 
-        def heard(one: Order, step: Step) -> None:
+        def heard(one: ExportRequest, step: Step) -> None:
             self.change(at[one.target], state=RUNS, target=one.target, step=step)
 
-        def finished(one: Order, outcome: dict[str, Any] | KdtuiError) -> None:
+        def finished(one: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
             if isinstance(outcome, KdtuiError):
                 self.change(at[one.target], state=FAILED, target=one.target, error=outcome)
             else:

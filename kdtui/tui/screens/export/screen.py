@@ -15,20 +15,20 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from kdtui.errors import KdtuiError
-from kdtui.tui.debounce import Latest
+from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export.form import Field, Menu, field_of
-from kdtui.tui.screens.export.jobs import Ended, Told, make
+from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
 from kdtui.tui.screens.export.sources import look
 from kdtui.tui.views.export import (
     CANCELLED,
     FAILED,
     Draft,
+    ExportSource,
     Job,
     Read,
-    Seen,
     about,
     outcome,
     outlook,
@@ -88,7 +88,7 @@ class ExportScreen(CockpitScreen):
         super().__init__()
         self.draft = Draft(tuple(dict.fromkeys(ids)))
         self.read: Read = read(self.draft)
-        self.seen: Sequence[Seen] = ()
+        self.seen: Sequence[ExportSource] = ()
         self.jobs: list[Job] = []
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
@@ -102,7 +102,7 @@ class ExportScreen(CockpitScreen):
 
     def body(self) -> Iterable[Widget]:
         """Fields, what lies there, reports; below them what stays in sight."""
-        self._looks = Latest(self._do)
+        self._looks = Debounced(self._do)
         with Container(id="form"):
             with Vertical(classes="column", id="left"):
                 yield self._menu
@@ -167,7 +167,7 @@ class ExportScreen(CockpitScreen):
         """Find out what lies there."""
         wanted, store = self.read, self.cockpit.store.for_thread()
 
-        def then(seen: list[Seen]) -> None:
+        def then(seen: list[ExportSource]) -> None:
             if wanted is self.read:
                 self.seen = seen
                 self._there.show(there(seen))
@@ -294,7 +294,7 @@ class ExportScreen(CockpitScreen):
 
     # what is made
 
-    def on_told(self, message: Told) -> None:
+    def on_job_changed(self, message: JobChanged) -> None:
         """A job is elsewhere."""
         before, self.jobs[message.number] = self.jobs[message.number], message.job
         if before.state != message.job.state:
@@ -303,7 +303,7 @@ class ExportScreen(CockpitScreen):
                 self._look()
         self._show_standing()
 
-    def on_ended(self, message: Ended) -> None:
+    def on_jobs_ended(self, message: JobsEnded) -> None:
         """All are over."""
         done = self.jobs[self._first :]
         self._busy = False

@@ -9,13 +9,13 @@ from typing import Any
 
 from kdtui.errors import KdtuiError
 from kdtui.export_options import PRECISIONS, suffix
-from kdtui.launch.export import Order, order
+from kdtui.launch.export import ExportRequest, order
 from kdtui.store.export_files import report_of
 from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_number, parse_json
-from kdtui.tui.views.export import Lying, Read, Seen
+from kdtui.tui.views.export import ExportFile, ExportSource, Read
 
 
 def place(source: str, store: RunStore) -> str:
@@ -24,23 +24,23 @@ def place(source: str, store: RunStore) -> str:
     return str(folder) if folder.parent == store.root and (folder / "profile.toml").is_file() else source
 
 
-def look(read: Read, store: RunStore) -> list[Seen]:
+def look(read: Read, store: RunStore) -> list[ExportSource]:
     """What is there of each source, and what the draft would make of it."""
     return [_seen_or_told(source, read, store) for source in read.sources]
 
 
-def _seen_or_told(source: str, read: Read, store: RunStore) -> Seen:
+def _seen_or_told(source: str, read: Read, store: RunStore) -> ExportSource:
     """A source that nobody may look at has nothing but its trouble: what lies at another must not stand for it."""
     try:
         return _seen(source, read, store)
     except KdtuiError as error:
-        return Seen(source, trouble=_sentence(error))
+        return ExportSource(source, trouble=_sentence(error))
     except OSError as error:
-        return Seen(source, trouble=error.strerror or str(error))
+        return ExportSource(source, trouble=error.strerror or str(error))
 
 
-def _seen(source: str, read: Read, store: RunStore) -> Seen:
-    orders: list[Order] = []
+def _seen(source: str, read: Read, store: RunStore) -> ExportSource:
+    orders: list[ExportRequest] = []
     trouble = ""
     if read.options is not None:
         try:
@@ -55,7 +55,7 @@ def _seen(source: str, read: Read, store: RunStore) -> Seen:
     targets = {wanted.target: wanted.options.precision for wanted in orders}
     there = [] if run is None else run.exports()
     files = [_lying(path, targets.get(path), read.folder) for path in dict.fromkeys([*there, *targets])]
-    return Seen(
+    return ExportSource(
         name=source if run is None else run.id,
         checkpoints=() if run is None else tuple(_checkpoints(run)),
         files=tuple(sorted(files, key=lambda file: file.fate == "new")),
@@ -78,15 +78,15 @@ def _checkpoints(run: Run) -> Iterator[str]:
     yield from (str(epoch) for epoch in run.epochs_on_disk())
 
 
-def _lying(path: Path, wanted: str | None, folder: Path | None) -> Lying:
+def _lying(path: Path, wanted: str | None, folder: Path | None) -> ExportFile:
     name = path.name if folder is None or path.parent != folder.absolute() else str(path)
     try:
         size = path.stat().st_size
     except OSError:  # not there yet
-        return Lying(name, wanted or _precision(path), "new")
+        return ExportFile(name, wanted or _precision(path), "new")
     report = _report(path)
     said = report.get("precision")
-    return Lying(
+    return ExportFile(
         name,
         said if said in PRECISIONS else wanted or _precision(path),
         "stays" if wanted is None else "replaced",

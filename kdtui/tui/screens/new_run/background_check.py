@@ -13,10 +13,10 @@ from kdtui.launch.teachers import TeacherRow, teacher_rows
 from kdtui.profile.find import ProfileFile, listing
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
-from kdtui.tui.debounce import Do, Latest
+from kdtui.tui.debounce import Debounced, Do
 from kdtui.tui.engine_client import Ask, Door, Inspected
 from kdtui.tui.form import Checked, Draft, check
-from kdtui.tui.form.browse import Found, entries
+from kdtui.tui.form.browse import FolderEntry, entries
 from kdtui.tui.form.queue import Machine, machine
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Behind:
         self._store = store.for_thread()
         self._launching = store.for_thread()
         self.door = Door(store, ask, row)
-        self._checks, self._plans, self._browsing, self._lists = (Latest(do) for _ in range(4))
+        self._checks, self._plans, self._browsing, self._lists = (Debounced(do) for _ in range(4))
 
     def check(self, draft: Draft, then: Callable[[Draft, Checked], None], failed: Failed) -> None:
         """Read a draft."""
@@ -79,7 +79,7 @@ class Behind:
         """Which of these runs have a checkpoint that could teach."""
         self._lists.ask(lambda: teacher_rows(self._store, summaries=rows), then, failed)
 
-    def browse(self, text: str, then: Callable[[list[Found]], None], failed: Failed) -> None:
+    def browse(self, text: str, then: Callable[[list[FolderEntry]], None], failed: Failed) -> None:
         """What a typed path could go on with."""
         self._browsing.ask(lambda: entries(text), then, failed)
 

@@ -29,7 +29,7 @@ from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.pickers import ProfileSection
 from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, Section, TrainingSection
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
-from kdtui.tui.screens.new_run.verdict import Standing, Verdict
+from kdtui.tui.screens.new_run.verdict import CheckResult, Standing
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Slider
@@ -286,7 +286,7 @@ class NewRunScreen(Launching):
             with Vertical(classes="column"):
                 yield LossSection()
                 yield TrainingSection()
-        yield Verdict()
+        yield CheckResult()
 
     @property
     def sections(self) -> list[Section]:
@@ -532,9 +532,9 @@ class NewRunScreen(Launching):
         if profiles and self._machine is not None:
             here = place(profiles[0], len(profiles), self.cockpit.board.rows.values(), self._machine)
         self.standing = replace(self.standing, place=here)
-        self.query_one(Verdict).show(self.standing)
+        self.query_one(CheckResult).show(self.standing)
 
-    def on_verdict_resized(self, event: Verdict.Resized) -> None:
+    def on_verdict_resized(self, event: CheckResult.Resized) -> None:
         """What is being filled in stays in sight."""
         event.stop()
         self.call_after_refresh(self._into_sight)

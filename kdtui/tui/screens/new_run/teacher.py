@@ -17,7 +17,7 @@ from kdtui.profile.find import expanded
 from kdtui.text import mebibytes, millions, number, ratio
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
-from kdtui.tui.form.browse import Found, is_checkpoint_folder, is_path
+from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
 from kdtui.tui.form.fields import plain
 from kdtui.tui.screens.new_run.pickers import PickingSection
@@ -106,7 +106,7 @@ class TeacherSection(PickingSection):
         self._known = known
         self._rows: dict[str, TeacherRow] = {}
         self._sought: dict[str, str] = {}
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, FolderEntry] = {}
         self._text = ""
         self._checked = Checked()
         self._asked: set[Path] = set()
@@ -125,7 +125,7 @@ class TeacherSection(PickingSection):
         self._sought = {key: f"{key} {row.encoder or ''}".lower() for key, row in self._rows.items()}
         self._search()
 
-    def browsed(self, text: str, entries: Sequence[Found], trouble: str = "") -> None:
+    def browsed(self, text: str, entries: Sequence[FolderEntry], trouble: str = "") -> None:
         """Show what a typed path could go on with, if it is still the typed one."""
         if text != self._picker.text:
             return

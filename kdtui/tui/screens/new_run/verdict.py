@@ -46,11 +46,11 @@ class Standing:
     failure: KdtuiError | None = None
 
 
-class Verdict(VerticalScroll):
+class CheckResult(VerticalScroll):
     """The bottom of the form."""
 
     DEFAULT_CSS = """
-    Verdict { height: auto; width: 1fr; scrollbar-size-vertical: 1; }
+    CheckResult { height: auto; width: 1fr; scrollbar-size-vertical: 1; }
     """
 
     class Resized(Message):

@@ -18,7 +18,7 @@ _MOST_CLASSES = 4096
 
 
 @dataclass(frozen=True)
-class Known:
+class Snapshot:
     """What the row and the history tell of the two networks: where the files' reading starts from.
 
     Attributes:
@@ -59,7 +59,7 @@ class RunFiles:
     disk_bytes: int = 0
 
 
-def read_files(run: Run, known: Known) -> RunFiles:
+def read_files(run: Run, known: Snapshot) -> RunFiles:
     """Read them; what is missing or damaged is told in ``trouble`` or left out, never raised."""
     profile, text, trouble = _profile(run)
     measured = read_measured(run)

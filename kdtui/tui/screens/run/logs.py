@@ -11,7 +11,7 @@ from textual.message import Message
 from kdtui.errors import StoreError
 from kdtui.store.files import TextTail
 from kdtui.store.run import Run
-from kdtui.tui.screens.run.files import Known, RunFiles, read_files
+from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.widgets.line import Line, Part
 from kdtui.tui.widgets.log_view import LogView
 
@@ -57,7 +57,7 @@ class FilesSource:
     period = 2.0
 
     def __init__(self, run: Run, post: Post) -> None:
-        self.known = Known()
+        self.known = Snapshot()
         self._run, self._post = run, post
         self._before: RunFiles | None = None
 

@@ -36,7 +36,7 @@ _EPOCH = re.compile(r"epoch_(\d+)")
 
 
 @dataclass(frozen=True)
-class Wish:
+class PictureRequest:
     """What a person wants to see.
 
     Attributes:
@@ -75,7 +75,7 @@ class Gallery:
     trouble: str = ""
 
 
-def look(run: Run, wish: Wish) -> Gallery:
+def look(run: Run, wish: PictureRequest) -> Gallery:
     """What the run has of what is wished for.
 
     Raises:
@@ -178,14 +178,14 @@ class Predictions(Vertical):
     class Wished(Message):
         """Another picture, or the same for another room, is wanted."""
 
-        def __init__(self, wish: Wish) -> None:
+        def __init__(self, wish: PictureRequest) -> None:
             self.wish = wish
             super().__init__()
 
     def __init__(self, *, colours: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._colours = colours
-        self._wish = Wish()
+        self._wish = PictureRequest()
         self._gallery = Gallery()
         self._named: tuple[tuple[tuple[str, Pixel], ...], Pixel] | None = None
         self._epochs = 0
@@ -304,7 +304,7 @@ class Predictions(Vertical):
         at = parts.index(self._wish.part) if self._wish.part in parts else 0
         self._become(replace(self._wish, part=parts[(at + 1) % len(parts)]))
 
-    def _become(self, wish: Wish) -> None:
+    def _become(self, wish: PictureRequest) -> None:
         if wish != self._wish:
             self._wish = wish
             self.ask()

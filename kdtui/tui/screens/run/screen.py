@@ -17,7 +17,7 @@ from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.dialogs import Prompt
 from kdtui.tui.screens.run.curves import Curves
-from kdtui.tui.screens.run.files import Known, RunFiles
+from kdtui.tui.screens.run.files import RunFiles, Snapshot
 from kdtui.tui.screens.run.logs import FilesRead, FilesSource, LogRead, Logs, LogsSource
 from kdtui.tui.screens.run.numbers import Numbers
 from kdtui.tui.screens.run.predictions import Gallery, Predictions, look
@@ -330,7 +330,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
         started = history.started if history is not None else None
         found = started.teacher if started is not None and started.teacher is not None else {}
         names = (found.get("architecture"), found.get("encoder"))
-        self._files_source.known = Known(
+        self._files_source.known = Snapshot(
             row.parameters,
             row.teacher_checkpoint if row.distilled else None,
             row.teacher_parameters,
