@@ -112,7 +112,7 @@ class FilterError(UsageError):
 
 
 class RunNotFound(UsageError):
-    """No run answers to that id, name or prefix."""
+    """No run matches that id, name or prefix."""
 
 
 class AmbiguousRun(UsageError):

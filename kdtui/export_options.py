@@ -157,7 +157,7 @@ class Option:
             raise self._refused(value)
 
     def _refused(self, found: object) -> UsageError:
-        return UsageError("an export cannot have that", where=self.flag, found=found, allowed=self.allowed)
+        return UsageError(f"invalid value for {self.flag}", where=self.flag, found=found, allowed=self.allowed)
 
     @property
     def allowed(self) -> str:

@@ -59,7 +59,7 @@ def measure(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Measure size and latency of students beside their teachers, with the device to itself."""
+    """Measure size and latency of students beside their teachers, exclusively on the device."""
     from kdtui.launch.measure import measure
     from kdtui.launch.teachers import expand
 

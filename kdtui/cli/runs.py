@@ -111,7 +111,7 @@ def watch(
     try:
         summary = store.summary(found) if once else follow(store, [found])[0]
     except KeyboardInterrupt:
-        say(f"the run goes on; kdtui stop {found.id} ends it")
+        say(f"the run continues; kdtui stop {found.id} ends it")
         raise
     if as_json:
         emit(run_json(summary))
@@ -336,10 +336,12 @@ def remove(
     found = store.find_all(runs)
     living = [row.path.name for row in store.summaries(found) if row.state in LIVE]
     if living:
-        raise UsageError("a run that lives cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
+        raise UsageError("a running run cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("nobody is here to be asked", hint="--yes removes without asking")
+            raise UsageError(
+                "cannot ask for confirmation: stdin is not a terminal", hint="--yes removes without asking"
+            )
         say("\n".join(f"  {run.id}" for run in found))
         if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
             raise Interrupted("nothing was removed")

@@ -197,7 +197,7 @@ def _cancellable() -> Callable[..., None]:
             while text:
                 text = text[os.write(2, text) :]
         except BrokenPipeError as error:  # whoever asked is gone, and nobody waits for the answer
-            raise Interrupted("nobody waits for this any more") from error
+            raise Interrupted("the process that asked for this is gone") from error
 
     signal.signal(signal.SIGTERM, give_up)
     signal.signal(signal.SIGINT, give_up)

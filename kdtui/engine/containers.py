@@ -199,7 +199,7 @@ def _check_header(path: Path) -> None:
     most = min(_MOST_HEADER, max(0, path.stat().st_size - 8))
     if length > most:
         raise CheckpointError(
-            "this is no whole safetensors file",
+            "truncated or corrupt safetensors file",
             where=path,
             found=f"a header of {length:,} bytes in a file of {path.stat().st_size:,}",
             allowed=f"at most {most:,} bytes",
@@ -217,7 +217,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError("there is no such checkpoint", where=path, hint="kdtui teachers") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            "this is no whole safetensors file",
+            "truncated or corrupt safetensors file",
             where=path,
             found=first_line(error),
             allowed="a file written by safetensors",

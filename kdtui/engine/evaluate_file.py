@@ -20,7 +20,7 @@ from kdtui.profile import Profile, Teacher
 from kdtui.store.run import write_atomically
 
 _HINTS = Hints(
-    task="if its four channels are background | person and target | other, a profile says so: "
+    task="if its four channels are background | person and target | other, set "
     'teacher.task = "hierarchical"; then --profile FILE',
     names="evaluate it on data with its classes: --profile NAME",
 )

@@ -110,7 +110,7 @@ def _changes(stage: TrainingSetup, resumed: Mapping[str, Any]) -> list[str]:
     former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]
     if former_steps != stage.steps_per_epoch:
         words.append(
-            f"an epoch had {former_steps} steps and has {stage.steps_per_epoch}: training goes on after the last whole "
+            f"an epoch had {former_steps} steps and has {stage.steps_per_epoch}: training resumes after the last whole "
             f"epoch, {stage.progress.epochs_done}, which is step {stage.progress.step} in the new count"
         )
     if former_epochs != stage.total_epochs:

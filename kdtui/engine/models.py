@@ -275,7 +275,7 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
     text = one_line(error)
     if model.encoder_weights != "none":
         return ModelError(
-            f"the {model.encoder_weights} weights of {model.encoder} could not be had",
+            f"could not download the {model.encoder_weights} weights of {model.encoder}",
             where="student.encoder_weights",
             found=f"{type(error).__name__}: {text}",
             allowed="none, or imagenet where the encoder has such weights and the machine reaches them",

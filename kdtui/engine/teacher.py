@@ -333,7 +333,7 @@ def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hin
     if task == "hierarchical" and report.out_channels == _HIERARCHICAL_CHANNELS:
         hint = task_hint
     return TeacherError(
-        "this teacher knows other classes than the run",
+        "this teacher has other classes than the run",
         where=report.path,
         found=f"{report.task}, {report.classes} classes ({report.out_channels} output channels)",
         allowed=f"{task}, {classes} classes",

@@ -129,7 +129,7 @@ def order(
         target = folder.absolute() / name
     if run is not None and foreign is not None and foreign != ExternalCheckpoint():
         raise UsageError(
-            "a run knows its own task, classes and data",
+            "task, classes and data of a run are its own",
             where=run.id,
             hint="leave --classes, --task, --profile and the like to foreign checkpoints",
         )

@@ -19,7 +19,7 @@ class Launcher(Protocol):
         """Start the next attempt of ``run``; returns once its supervisor has recorded itself.
 
         Args:
-            run: A run that does not live.
+            run: A run that is not running.
             total_epochs: Another horizon than the profile's; None keeps that of the former attempt.
         """
         ...

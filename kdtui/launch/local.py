@@ -136,12 +136,12 @@ class LocalLauncher:
         """See :class:`kdtui.launch.launcher.Launcher`.
 
         Raises:
-            UsageError: The run does not live.
+            UsageError: The run is not running.
             LaunchError: It lives on another host, or would not die.
         """
         row = self._store.summary(run)
         if row.state not in (State.QUEUED, State.RUNNING):
-            raise UsageError("Nothing to stop: the run does not live", where=run.id, found=row.state.word)
+            raise UsageError("Nothing to stop: the run is not running", where=run.id, found=row.state.word)
         if not kill:
             run.request_stop()
             return
@@ -251,7 +251,7 @@ def _lock(run: Run) -> int:
 
 def _lives_already(run: Run) -> LaunchError:
     return LaunchError(
-        "The run lives already",
+        "The run is already running",
         where=run.id,
         hint=f"`kdtui watch {run.id}` follows it, `kdtui stop {run.id}` ends it",
     )

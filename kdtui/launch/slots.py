@@ -362,7 +362,7 @@ def alone(
     try:
         while (slots := ticket.look(len(names))) is None:
             if cancelled():
-                raise Interrupted("given up while waiting for the device; nothing was measured")
+                raise Interrupted("cancelled while waiting for the device; nothing was measured")
             if (now := ticket.place().reason) != reason:
                 reason = now
                 waiting(reason)

@@ -100,7 +100,7 @@ def _predicate(word: str) -> Predicate:
     if field not in FIELDS:
         close = difflib.get_close_matches(name, [*FIELDS, *_ALIASES], n=1)
         raise FilterError(
-            f"the filter knows no field '{name}'" + (f"; did you mean {close[0]}?" if close else ""),
+            f"the filter has no field '{name}'" + (f"; did you mean {close[0]}?" if close else ""),
             found=word,
             allowed=", ".join(FIELDS),
         )

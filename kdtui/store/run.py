@@ -356,7 +356,7 @@ def owner(path: Path) -> str:
     except KeyError:
         return f"user {path.stat().st_uid}"
     except OSError as error:
-        return error.strerror or "nobody who is known"
+        return error.strerror or "unknown"
 
 
 def _absent(path: Path) -> bool:

@@ -176,7 +176,7 @@ class RunStore:
         for text in texts:
             if not is_safe(text):
                 raise RunNotFound(
-                    "No run can be called that",
+                    "not a valid run name",
                     found=printable(text),
                     allowed="an id, a name, the beginning of an id, or 'latest'",
                     hint="`kdtui runs` lists them",
@@ -219,7 +219,7 @@ class RunStore:
         names = {printable(word) for run in runs for word in (run.id, run.id[16:] or run.id)}
         near = difflib.get_close_matches(text, sorted(names), n=3)
         return RunNotFound(
-            f"No run answers to '{text}'",
+            f"No run matches '{text}'",
             where=self.root,
             allowed=f"perhaps {', '.join(near)}" if near else None,
             hint="`kdtui runs` lists them" if runs else "there are no runs here yet: `kdtui train PROFILE` makes one",
@@ -297,7 +297,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _still_lives(run: Run) -> UsageError:
-    return UsageError("A run that lives cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
+    return UsageError("A running run cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
 
 
 def _may_be_called(run_id: str, name: str) -> bool:

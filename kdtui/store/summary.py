@@ -275,7 +275,7 @@ def _ending_detail(word: Any, exited: Any) -> str:
     if word is not None or exited is None:
         return ""
     if exited.code == 0:
-        return "ended without a last word"
+        return "the processes exited without reporting a result"
     return _death(exited)
 
 

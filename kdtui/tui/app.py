@@ -362,7 +362,7 @@ class KdtuiApp(Cockpit):
 
     def action_help_quit(self) -> None:
         """Ctrl-C is no way out of a cockpit: say which key is."""
-        self.say("^q leaves the cockpit; what trains goes on")
+        self.say("^q leaves the cockpit; running trainings continue")
 
     def on_resize(self, event: Resize) -> None:
         """Below 80x24 say so instead of showing half of everything."""

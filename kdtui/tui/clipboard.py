@@ -56,4 +56,4 @@ def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
         else:
             return "copied to tmux and, where its terminal allows, the clipboard"
     to_terminal(text)
-    return "copied where this terminal takes OSC 52"
+    return "copied (if the terminal supports OSC 52)"

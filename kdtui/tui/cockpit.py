@@ -247,7 +247,7 @@ class Measuring:
         """Have it end; it says when it has."""
         if self._worker is not None and self.ids:
             self._worker.cancel()
-            self._tell(f"{self.who}: giving up")
+            self._tell(f"{self.who}: cancelling")
 
     def _carry_out(self, runs: Sequence[Run]) -> None:
         """In the thread. Nothing here waits for the app: it may be gone before the engine is."""
@@ -273,7 +273,7 @@ class Measuring:
     def _heard(self, step: Step) -> None:
         if self._worker is not None and not self._worker.is_cancelled:
             count = f" {step.done}/{step.total}" if step.total else ""
-            self._tell(f"{self.who}: {step.words}{count} · L gives up")
+            self._tell(f"{self.who}: {step.words}{count} · L cancels")
 
     def _ended(self, error: KdtuiError | None) -> None:
         ids, who, twin = self.ids, self.who, self.twin
@@ -284,7 +284,7 @@ class Measuring:
             self._app.say(f"{who}: measured", twin)
             self._app.measured(ids)
         elif isinstance(error, Interrupted):
-            self._app.say(f"{who}: given up; nothing was measured", twin)
+            self._app.say(f"{who}: cancelled; nothing was measured", twin)
         else:
             self._app.say_error(error)
 

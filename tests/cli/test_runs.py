@@ -225,7 +225,7 @@ def test_stop_looks_every_name_up_first(kdtui: Kdtui, store: RunStore) -> None:
     assert "STOPPED" in kdtui("show", "slower").out
     done = kdtui("stop", "slower")
     assert done.code == 2
-    assert "does not live" in done.err
+    assert "is not running" in done.err
 
 
 def test_remove_reports_each_run_and_goes_on_after_one_that_cannot_be_removed(kdtui: Kdtui, store: RunStore) -> None:

@@ -67,7 +67,7 @@ def test_a_hub_that_refuses_is_not_asked_again_and_weights_in_the_cache_need_non
     done = build(*encoders, "resnet18", cache=tmp_path, HF_ENDPOINT=hub)
     assert done.returncode == 7, done.stderr
     assert float(done.stdout.splitlines()[-1]) == pytest.approx(first, rel=1e-3, abs=1e-3)
-    assert all(f"weights of {encoder} could not be had" in done.stdout for encoder in encoders)
+    assert all(f"could not download the imagenet weights of {encoder}" in done.stdout for encoder in encoders)
     assert done.stdout.count("student.encoder_weights=none") == len(encoders)
     assert str(tmp_path) in done.stdout  # where weights could be put
     assert "Retrying" not in done.stderr

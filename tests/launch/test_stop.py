@@ -76,7 +76,7 @@ def test_resume_goes_on_and_forgets_the_stop(store: RunStore, launcher: LocalLau
 def test_what_does_not_live_cannot_be_stopped(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store)
     for kill_it in (False, True):
-        with pytest.raises(UsageError, match="does not live"):
+        with pytest.raises(UsageError, match="is not running"):
             launcher.stop(run, kill=kill_it)
     assert not run.stop_requested()
 
@@ -141,7 +141,7 @@ def test_a_run_of_another_host_is_not_killed_from_here(store: RunStore, launcher
     run.write_launch_record(dataclasses.replace(record, host="far"))
     with pytest.raises(LaunchError, match="only on its own host"):
         launcher.stop(run, kill=True)
-    with pytest.raises(LaunchError, match="lives already"):
+    with pytest.raises(LaunchError, match="is already running"):
         launcher.launch(run)
     launcher.stop(run)
     reaches(store, run, State.STOPPED)

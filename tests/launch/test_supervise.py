@@ -194,11 +194,11 @@ def test_a_pipe_in_the_place_of_a_file_is_told_and_nothing_starts(
 def test_a_living_run_is_not_launched_twice(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, FOREVER)
     launcher.launch(run)
-    with pytest.raises(LaunchError, match="lives already"):
+    with pytest.raises(LaunchError, match="is already running"):
         launcher.launch(run)
     record = trains(store, run)
     kill(record.identity)
-    with pytest.raises(LaunchError, match="lives already"):
+    with pytest.raises(LaunchError, match="is already running"):
         launcher.launch(run)
     assert record_of(run).attempt == 1
 
@@ -216,7 +216,7 @@ def test_of_many_launches_at_once_one_wins(store: RunStore, launcher: LocalLaunc
     ]
     complaints = [racer.communicate()[1] for racer in racers]
     assert sorted(racer.returncode for racer in racers) == [0, 1, 1, 1]
-    assert sum("lives already" in complaint for complaint in complaints) == 3
+    assert sum("is already running" in complaint for complaint in complaints) == 3
     trains(store, run)
     assert kinds(run).count("queued") == kinds(run).count("started") == 1
 

@@ -128,9 +128,9 @@ async def test_mistakes_stand_under_their_field_at_once_and_nothing_starts(scene
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
         await typed(pilot, screen, "opset", "99")
-        await shows(pilot, "found 99; allowed", "mend first: opset")
+        await shows(pilot, "found 99; allowed", "fix first: opset")
         await pilot.press("shift+tab", "ctrl+r")
-        await shows(pilot, "mend this first")
+        await shows(pilot, "fix this first")
         field = field_of(app.focused)
         assert field is not None and field.field == "opset"
         assert not screen.jobs
@@ -249,7 +249,7 @@ async def test_a_checkpoint_of_ones_own(scene: Scene, here: Path) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
-        await shows(pilot, "mend first: file")
+        await shows(pilot, "fix first: file")
         assert "classes" not in text(app)
         await pilot.press(*"./t")
         await shows(pilot, "./t.pth")

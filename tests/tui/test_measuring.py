@@ -107,7 +107,7 @@ async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) ->
         await on.press("2")
         await shows(on.pilot, "latency is not measured: L does it")
         await on.press("L")
-        await shows(on.pilot, "b0: timing 3/30 · L gives up", f"kdtui measure {on.runs[1].id}")
+        await shows(on.pilot, "b0: timing 3/30 · L cancels", f"kdtui measure {on.runs[1].id}")
         on.measure.may_end.set()
         await shows(on.pilot, "b0: measured", "latency of 1 image", "80.0      50.0  1.60x")
         assert on.measure.asked == [[on.runs[1].id]] and not on.app.measuring.ids
@@ -117,7 +117,7 @@ async def test_waiting_for_the_device_is_said_on_every_screen_until_it_ends(scen
     async with opened(scene) as on:
         on.measure.steps = [Step("waiting for the cpu")]
         await on.press("L")
-        await shows(on.pilot, "waiting for the cpu · L gives up")
+        await shows(on.pilot, "waiting for the cpu · L cancels")
         on.app.say("copied")
         await shows(on.pilot, "copied")
         on.app.say("")  # what it says once a sentence has stood there for a while
@@ -151,7 +151,7 @@ async def test_the_same_key_gives_up_after_a_question(scene: Scene) -> None:
         assert on.app.measuring.ids
         await on.press("L")
         await on.press("y")
-        await shows(on.pilot, "given up; nothing was measured")
+        await shows(on.pilot, "cancelled; nothing was measured")
         assert on.measure.ended == 1 and not on.app.measuring.ids and len(on.measure.asked) == 1
 
 

@@ -145,7 +145,7 @@ async def test_a_filter_is_tried_while_it_is_typed(crowd: Scene) -> None:
         await shows(pilot, "no number")
         assert names(pilot) == ["r18-from-b3"] and line.has_focus  # the last one that could be read stands
         await write(pilot, "shoe:size")
-        await shows(pilot, "knows no field 'shoe'")
+        await shows(pilot, "has no field 'shoe'")
         await pilot.press("escape")
         await until(pilot, lambda: names(pilot) == everything)
         assert screen(pilot).table.has_focus and not line.display

@@ -107,7 +107,7 @@ def read_classes(path: Path) -> Classes:
             )
         taken = value in classes or value == ignored or (ignored is not None if ignore else label in classes.values())
         if taken:
-            raise DataError("the class list says something twice", where=place, found=shown, hint=_HINT)
+            raise DataError("duplicate class index or name in classes.txt", where=place, found=shown, hint=_HINT)
         if ignore:
             ignored = value
         else:

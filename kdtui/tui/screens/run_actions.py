@@ -68,7 +68,7 @@ class RunActions(CockpitScreen):
             what = "Former measurements stay as they are."
             self._ask(Confirm(f"Give up measuring {measuring.who}?", what), measuring.give_up)
         elif len(ids) > 1 or any(key in self.hidden for key in ids):
-            what = "One after the other, each with the device to itself; L gives up."
+            what = "One after the other, each exclusively on its device; L cancels."
             self._ask(self._about("measure", ids, what), lambda: measuring.start(ids))
         elif ids:
             measuring.start(ids)
@@ -140,7 +140,7 @@ class RunActions(CockpitScreen):
         self.app.push_screen(question, answered)
 
     def action_resume(self) -> None:
-        """Go on with the run, after asking for how many epochs."""
+        """Resume the run, after asking for how many epochs."""
         row, run_id = self.row, self.run_id
         if row is None or run_id is None:
             return
@@ -156,10 +156,12 @@ class RunActions(CockpitScreen):
 
         now = "unknown" if row.epochs is None else str(row.epochs)
         finished = row.state is State.FINISHED
-        keeps = f"It finished {now} epochs; give it more." if finished else f"Empty keeps the horizon of {now}."
+        keeps = (
+            f"It finished {now} epochs; enter a larger number." if finished else f"Leave empty to keep {now} epochs."
+        )
         prompt = Prompt(
             f"Resume {self.cockpit.name_of(run_id)} up to which epoch?",
-            detail=f"{keeps} Another horizon moves the learning rate; the run says by how much.",
+            detail=f"{keeps} Changing the number of epochs rescales the learning-rate schedule; the change is logged.",
             check=lambda text: horizon(horizon_and_places(text)[0], done=row.epoch or 0, finished=finished),
             command=f"kdtui resume {shlex.quote(run_id)} [--total-epochs N] [--set data.root=FOLDER]",
         )

@@ -153,7 +153,7 @@ class RunsScreen(ChartKeys, RunActions):
         if not self.board.whole and self.board.total:
             return "reading…"
         if self._filter and self.board.rows:
-            return f"no run fits '{self._filter}'; esc takes the filter away"
+            return f"no run matches '{self._filter}'; Esc clears the filter"
         return f"no runs yet in {self.cockpit.store.root}\nn sets one up, or `kdtui demo` trains three in a few minutes"
 
     def _best_of(self, keys: Sequence[str]) -> str | None:

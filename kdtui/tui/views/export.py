@@ -268,7 +268,7 @@ def outlook(read: Read, seen: Sequence[ExportSource]) -> list[Span]:
     """What would happen, in a line."""
     if read.mistakes:
         names = ", ".join(label(name) for name in read.mistakes)
-        return [("✗ ", "bad"), (f"mend first: {names}", "bad")]
+        return [("✗ ", "bad"), (f"fix first: {names}", "bad")]
     files = [file for source in seen for file in source.files]
     replaced = sum(file.fate == "replaced" for file in files)
     wanted = replaced + sum(file.fate == "new" for file in files)

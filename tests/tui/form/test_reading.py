@@ -83,7 +83,7 @@ drafts = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draft=drafts)
 def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Draft) -> None:
     if not draft.profile and draft.teacher.endswith(".pth"):  # whose data nobody knows

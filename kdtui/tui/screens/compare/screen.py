@@ -466,7 +466,7 @@ class CompareScreen(Paging, Writing, RunActions):
         """Measure Δ against the run under the cursor, or against the matched baselines again."""
         key = self.run_id
         if key is None or key not in {entry.summary.id for entry in self._entries}:
-            self.cockpit.say("this row is no run that Δ can be measured against", error=True)
+            self.cockpit.say("select a run to use as the baseline", error=True)
             return
         self._baseline = None if key == self._baseline else key
         against = "their matched baselines" if self._baseline is None else self._compared.named[key]

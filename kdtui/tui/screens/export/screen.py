@@ -119,7 +119,7 @@ class ExportScreen(CockpitScreen):
         """Fill in, look."""
         self._menu.fill(self.draft)
         self._reports_title.display = False
-        self._there_title.entitle("LIES THERE")
+        self._there_title.entitle("EXISTING FILES")
         self._show_read()
         self._menu.field("precision" if self.draft.runs else "file").enter()
 
@@ -212,7 +212,7 @@ class ExportScreen(CockpitScreen):
         if self.read.command:
             self.cockpit.copy_text(self.read.command, "command")
         else:
-            self.cockpit.say("no command yet: mend what is marked first", error=True)
+            self.cockpit.say("no command yet: fix the marked fields first", error=True)
 
     def action_scroll(self, pages: int) -> None:
         """See what is above or below."""
@@ -228,7 +228,7 @@ class ExportScreen(CockpitScreen):
         wanted = self.read
         if wanted.options is None:
             self._menu.field(next(iter(wanted.mistakes))).enter()
-            self.cockpit.say("mend this first", error=True)
+            self.cockpit.say("fix this first", error=True)
             return
         self._first = len(self.jobs)
         fresh = [
@@ -279,7 +279,7 @@ class ExportScreen(CockpitScreen):
             return
         question = Confirm(
             "Cancel the export and leave?",
-            "What is finished stays; what is being made is given up, and a former file stays as it is.",
+            "Finished exports stay; the running one is cancelled, and an existing file stays unchanged.",
         )
         self.app.push_screen(question, self._leave_if)
 

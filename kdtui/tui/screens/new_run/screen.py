@@ -95,7 +95,7 @@ class Launching(CockpitScreen):
         """Take another draft: what was found out about the former one says nothing of it."""
         self.draft = draft
         if self._wanted == LAUNCH:
-            self.cockpit.say("edited meanwhile, so nothing was launched")
+            self.cockpit.say("the form changed while checking; nothing was launched")
         self._wanted = ""
         doing = "launching" if self.standing.doing == "launching" else ""
         self.standing = replace(self.standing, plan=None, tested=False, doing=doing, failure=None)
@@ -459,10 +459,10 @@ class NewRunScreen(Launching):
         """Put the cursor where the first mistake can be mended."""
         name = next((name for part in self.sections for name in part.PLACES if name in self.checked.mistakes), None)
         if name is None:
-            self.cockpit.say("mend what stands below first", error=True)
+            self.cockpit.say("fix the mistakes below first", error=True)
             return
         self.focus_field(name)
-        self.cockpit.say("mend this first", error=True)
+        self.cockpit.say("fix this first", error=True)
 
     def focus_field(self, name: str) -> None:
         """Put the cursor on a field."""
@@ -488,7 +488,7 @@ class NewRunScreen(Launching):
         sections[(here + by) % len(sections)].focus_first()
 
     def action_leave(self) -> None:
-        """Put a search away; else leave the form, after a question if something was typed."""
+        """Close the search; else leave the form, after a question if something was typed."""
         picker = self._focused(Picker)
         if picker is not None and picker.text:
             picker.leave()

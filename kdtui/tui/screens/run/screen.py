@@ -94,7 +94,7 @@ class Partners(RunActions):
                 run = self.cockpit.run_of(check(text))
                 self.cockpit.do(lambda: beside(run, "chosen"), self._take, group="partner")
 
-        title = "Which run does it differ from?"
+        title = "Compare with which run?"
         detail = "An id, a name, or the beginning of an id."
         self.app.push_screen(Prompt(title, detail=detail, check=check, command=f"kdtui compare {own} RUN"), answered)
 

@@ -106,7 +106,7 @@ def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[st
     if not others:
         if found:
             raise UsageError("a run does not differ from itself", found=wanted)
-        raise RunNotFound(f"No run answers to '{wanted}'", allowed="an id, a name, or the beginning of an id")
+        raise RunNotFound(f"No run matches '{wanted}'", allowed="an id, a name, or the beginning of an id")
     if len(others) > 1:
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise AmbiguousRun(f"{len(others)} runs answer to '{wanted}'", found=some)
@@ -135,7 +135,7 @@ def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool
         room: Columns of the terminal.
     """
     if other is None:
-        text = "the store has no run that differs in nothing but the teaching" if searched else "looking for one …"
+        text = "no matched baseline in this store" if searched else "looking for one …"
         return [((text, "muted"),), (("o chooses a run to differ from", ""),)]
     head: list[TextLine] = [((f"{other.run_id}", "strong"), (f"  {other.why}   o another", "muted"))]
     if other.trouble:
