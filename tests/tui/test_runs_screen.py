@@ -152,7 +152,7 @@ async def test_a_filter_is_tried_while_it_is_typed(crowd: Scene) -> None:
         await pilot.press("slash")
         await write(pilot, "miou>.99")
         await pilot.press("enter")
-        await shows(pilot, "no run fits 'miou>.99'; esc takes the filter away", "0 of 16 runs")
+        await shows(pilot, "no run matches 'miou>.99'; Esc clears the filter", "0 of 16 runs")
         await pilot.press("down", "x", "X", "R", "t", "delete", "y", "space", "N", "enter")
         assert len(app.screen_stack) == 1  # nothing to do it to
         await pilot.press("escape")

@@ -74,7 +74,7 @@ async def test_the_matched_baseline_stands_beside_until_another_is_chosen(scene:
         await pilot.press("o")
         await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
         await pilot.press(*"nobody", "enter")
-        await shows(pilot, "No run answers")
+        await shows(pilot, "No run matches")
         pilot.app.screen.query_one(Input).value = "r18"
         await pilot.press("enter")
         await shows(pilot, other.id, "chosen", "student.encoder")
