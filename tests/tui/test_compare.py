@@ -133,7 +133,7 @@ async def test_the_teachers_row_is_no_baseline(scene: Scene, runs: list[Run]) ->
     async with opened(scene, runs) as on:
         await on.pilot.press("end", "b", "enter")
         assert isinstance(on.app.screen, CompareScreen)
-        await shows(on.pilot, "no run that Δ can be measured against")
+        await shows(on.pilot, "select a run to use as the baseline")
         assert on.screen.comparison == on.expected()
 
 
