@@ -156,7 +156,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
 
     made: dict[str, dict[str, Any]] = {}
     code = Exit.OK
-    reported: list[KdtuiError] = []
+    reported: set[str] = set()
     begun: list[ExportRequest] = []
     tell = teller()
 
@@ -170,8 +170,8 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
         nonlocal code
         tell(Step("finished"))
         if isinstance(outcome, KdtuiError):
-            if outcome not in reported:  # one error may be that of all files of a network
-                reported.append(outcome)
+            if outcome.message not in reported:  # one cause may be that of all files of a network
+                reported.add(outcome.message)
                 report(outcome)
             message = {"error": type(outcome).__name__, "message": outcome.message}
             made[str(wanted.target)] = {"path": str(wanted.target)} | message

@@ -186,7 +186,16 @@ def export(
     Raises:
         Interrupted: It was cancelled; what was finished before stays.
     """
-    left = {str(one.target): one for one in orders}
+    left: dict[str, ExportRequest] = {}
+    for one in orders:
+        try:
+            _check_data(one)
+        except KdtuiError as error:  # int8 alone needs the training images
+            finished(one, error)
+        else:
+            left[str(one.target)] = one
+    if not left:
+        return
 
     def step(now: Step) -> None:
         one = left.get(now.target)
@@ -200,12 +209,19 @@ def export(
             finished(one, dict(now.report) if error is None else reported(error))
 
     try:
-        _engine(orders, step, cancelled)
+        _engine(list(left.values()), step, cancelled)
     except Interrupted:
         raise
     except KdtuiError as error:
         for one in left.values():
             finished(one, error)
+
+
+def _check_data(order: ExportRequest) -> None:
+    """Refuse an export whose run has its data no longer where it would read them."""
+    if order.run is not None:
+        splits = ["val", *(["train"] if order.options.precision.startswith("int8") else [])]
+        check_places(order.run, moved(order.run, order.sets).profile, "export", splits)
 
 
 def _engine(orders: Sequence[ExportRequest], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> None:
@@ -216,8 +232,6 @@ def _engine(orders: Sequence[ExportRequest], heard: Callable[[Step], None], canc
         now: Moved | None = None
         if first.run is not None:
             now = moved(first.run, first.sets)
-            splits = ["val", *(["train"] if any(one.options.precision.startswith("int8") for one in orders) else [])]
-            check_places(first.run, now.profile, "export", splits)
             file = stack.enter_context(profile_file(first.run, now))
             words += ["--run", str(first.run.path), *(["--profile", str(file)] if now.changes else [])]
         else:

@@ -68,6 +68,23 @@ def test_where_the_data_are_now_is_said_once_and_kept(
     assert kdtui("show", "mine", "--json").json["profile"]["data"]["root"] == str(data.with_name("elsewhere"))
 
 
+def test_training_images_that_are_gone_keep_int8_alone_from_being_exported(
+    kdtui: Kdtui, trained: Trained, here: Path
+) -> None:
+    sets = ["data.kind=coco"]
+    for split in ("train", "val"):
+        images, annotations = here / split, here / f"{split}.json"
+        images.mkdir()
+        annotations.write_text("{}")
+        sets += [f"data.{split}.images={images}", f"data.{split}.annotations={annotations}"]
+    run = trained("mine", *sets)
+    (here / "train").rmdir()
+    done = kdtui("export", "mine", "--precision", "int8", "--precision", "fp32", "--json")
+    assert (done.code, [row.get("error") for row in done.json]) == (4, ["DataError", None])
+    assert done.err.count("data are not where the run says") == 1
+    assert run.exports() == [run.best.with_suffix(".onnx")]
+
+
 def test_a_place_that_is_wrong_is_not_kept(kdtui: Kdtui, run: Run) -> None:
     for words in VERBS.values():
         refused = kdtui(*words, "--set", "data.root=nowhere")
