@@ -1,0 +1,137 @@
+"""What other packages add to kdtui, by entry points.
+
+A package that is installed beside kdtui names one *table* per entry point: a class without torch that holds the keys a
+profile may set, the name under which profiles ask for it, one line of help (the first line of its docstring) and, as
+text (``implementation``), the module and attribute that do the work. Tables are loaded where a profile is read and by
+``kdtui doctor``; the work is imported where it is done. ``--help``, ``runs`` and completion load neither.
+
+A table that raises at import, or that does not fit its group, is left out and kept in :func:`broken`: it harms nothing
+but the profiles that ask for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from kdtui.errors import UsageError
+
+TERMS = "kdtui.terms"
+LOSSES = "kdtui.losses"
+DATA = "kdtui.data"
+NETWORKS = "kdtui.networks"
+LAUNCHERS = "kdtui.launchers"
+GROUPS = (TERMS, LOSSES, DATA, NETWORKS, LAUNCHERS)
+"""The entry-point groups: distillation terms, supervised terms, kinds of data and of networks, launch targets."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An entry point that is left out.
+
+    Attributes:
+        group: Its group, as ``kdtui.terms``.
+        name: Its name.
+        reference: ``module:attribute`` as its package gives it.
+        package: The distribution that declares it.
+        reason: Why it is left out, in one line.
+    """
+
+    group: str
+    name: str
+    reference: str
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    tables: tuple[type[Any], ...]
+    broken: tuple[Broken, ...]
+
+
+def tables(group: str, base: type[Any], tag: str) -> tuple[type[Any], ...]:
+    """The tables that other packages declare in a group, in the order of their names; built-in ones are not among them.
+
+    Args:
+        group: One of :data:`GROUPS`.
+        base: What each must be a subclass of.
+        tag: The field whose only allowed value is the name of the table, as ``kind``.
+    """
+    return _load(group, base, tag).tables
+
+
+def broken() -> tuple[Broken, ...]:
+    """Every entry point that was left out by the groups asked for so far."""
+    return tuple(entry for loaded in _results.values() for entry in loaded.broken)
+
+
+def imported(reference: str) -> Any:
+    """The object behind ``package.module:attribute``.
+
+    Raises:
+        UsageError: It cannot be imported; the reason is the exception's.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # other people's code may raise anything at import
+        raise UsageError(
+            "this extension cannot be imported",
+            where=reference,
+            found=_one_line(error),
+            hint="`kdtui doctor` lists the installed extensions",
+        ) from error
+
+
+_results: dict[str, _Loaded] = {}
+
+
+def _load(group: str, base: type[Any], tag: str) -> _Loaded:
+    if group not in _results:
+        _results[group] = _load_group(group, base, tag)
+    return _results[group]
+
+
+def _load_group(group: str, base: type[Any], tag: str) -> _Loaded:
+    chosen: dict[str, type[Any]] = {}
+    left_out: list[Broken] = []
+    for entry in sorted(_installed(group), key=lambda entry: (entry.name, entry.value)):
+        try:
+            table = entry.load()
+            reason = _misfit(table, entry.name, base, tag)
+        except (Exception, SystemExit) as error:  # other people's code may raise anything at import
+            reason = _one_line(error)
+        if not reason and entry.name in chosen:
+            reason = "another package declares the same name"
+        if reason:
+            package = entry.dist.name if entry.dist is not None else "?"
+            left_out.append(Broken(group, entry.name, entry.value, package, reason))
+        else:
+            chosen[entry.name] = table
+    return _Loaded(tuple(chosen.values()), tuple(left_out))
+
+
+@cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:
+    """Why an object cannot be a table of its group, or nothing."""
+    if not (isinstance(table, type) and issubclass(table, base)):
+        return f"it is not a subclass of {base.__module__}.{base.__qualname__}"
+    field = getattr(table, "model_fields", {}).get(tag)
+    if field is None or field.default != name:
+        return f"its field '{tag}' must have the name of the entry point, '{name}', as its only value and default"
+    if ":" not in str(getattr(table, "implementation", "")):
+        return "its class attribute 'implementation' must be a text 'package.module:attribute'"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
