@@ -110,7 +110,7 @@ def cost(
         width: Columns of the image.
 
     Returns:
-        None for what the catalog cannot tell: another architecture, or a ``tu-`` encoder that timm may know.
+        None where the catalog has no entry: another architecture, or a ``tu-`` encoder outside its list.
 
     Raises:
         UsageError: No such encoder, or widths that do not fit the depth.

@@ -6,8 +6,8 @@
     ├── UsageError               exit 2   the command line or a file a person wrote is wrong
     │   ├── ProfileError                  every mistake of a profile at once
     │   ├── FilterError                   a `runs --filter` expression that cannot be read
-    │   ├── RunNotFound                   no run answers to that name
-    │   └── AmbiguousRun                  several do
+    │   ├── RunNotFound                   no run matches that name
+    │   └── AmbiguousRun                  several runs match
     ├── StoreError               exit 3   a run folder that cannot be read or written
     ├── LaunchError              exit 3   a process that could not be started or reached
     ├── EngineError              exit 4   the work itself failed
@@ -18,9 +18,9 @@
     │   ├── PrecisionError                a precision the device cannot do
     │   ├── ExportError                   a network that could not become a file that answers as it does
     │   └── DivergedError                 the loss is no longer a number
-    └── Interrupted              exit 130 the user asked to stop
+    └── Interrupted              exit 130 the user interrupted the command
 
-An error says five things, each on its own line when present: what is wrong, where, what was found, what is
+An error has five parts, each on its own line if present: what is wrong, where, what was found, what is
 allowed, and (``hint``) the next command. Faces print :attr:`KdtuiError.message` and :attr:`KdtuiError.hint`;
 the engine writes the same two into its ``failed`` event.
 
@@ -45,7 +45,7 @@ def _bounded(text: str) -> str:
 
 
 class KdtuiError(Exception):
-    """A failure with everything a person needs to mend it.
+    """A failure with everything a user needs to fix it.
 
     Args:
         what: What is wrong, in one sentence.
@@ -116,7 +116,7 @@ class RunNotFound(UsageError):
 
 
 class AmbiguousRun(UsageError):
-    """Several runs answer to that name or prefix."""
+    """Several runs match that name or prefix."""
 
 
 class StoreError(KdtuiError):
@@ -132,7 +132,7 @@ class LaunchError(KdtuiError):
 
     @classmethod
     def of(cls, error: OSError) -> Self:
-        """What the operating system said, in the form that every failure has."""
+        """An operating system error in the form of every other failure."""
         return cls(error.strerror or str(error), where=error.filename)
 
 
@@ -169,6 +169,6 @@ class DivergedError(EngineError):
 
 
 class Interrupted(KdtuiError):
-    """The user asked to stop."""
+    """The user interrupted the command."""
 
     exit_code = 130

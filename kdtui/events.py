@@ -42,7 +42,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Queued(Event):
-    """The supervisor lives and waits for ``slots`` of ``devices``."""
+    """The supervisor is running and waits for ``slots`` of ``devices``."""
 
     kind: ClassVar[str] = "queued"
     attempt: int
@@ -123,7 +123,7 @@ class Visualized(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """Something a person should know that is no failure: an lr jump, a changed library version."""
+    """A remark that is no failure: a jump of the learning rate, a changed library version."""
 
     kind: ClassVar[str] = "noted"
     message: str
@@ -163,7 +163,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """Someone asked; the state is saved unless nothing was trained."""
+    """Stopped on request; the state is saved unless nothing was trained."""
 
     kind: ClassVar[str] = "stopped"
     step: int
@@ -276,7 +276,7 @@ def decode(line: bytes | str) -> Event | None:
         return None
     try:
         return event(**known)
-    except TypeError:  # a required field is missing: a line from a version we do not know
+    except TypeError:  # a required field is missing: a line of an unknown version
         return None
 
 
@@ -285,7 +285,7 @@ def _numbers(scalars: Mapping[str, Any]) -> bool:
 
 
 def _no_number(constant: str) -> None:
-    """What Python writes for a value that is not finite, and JSON does not know: no value."""
+    """Constants that Python writes for values that are not finite and that JSON lacks: read as None."""
 
 
 def _huge(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What can be asked of an export: the options, what each is for, their command line, and the report in words.
+"""The options of an export: their meaning, their command line, and the report as text.
 
 Shared by both wings and light: the command line, a menu and the engine read the same table.
 """
@@ -26,7 +26,7 @@ class ExportOptions:
     Attributes:
         checkpoint: ``best``, ``last``, ``untrained`` or the number of an epoch.
         batch: Images per call where the batch is static.
-        height: Rows of the input where the size is static, and of the images it is tried with; 0 is the data's own.
+        height: Rows of the input where the size is static, and of the images for verification; 0: as the data.
         width: Columns, likewise.
         calibration: Training images that int8's ranges are taken from.
         limit: Points of mIoU that fp16 and int8 may lose.
@@ -93,7 +93,7 @@ class Option:
 
     Attributes:
         name: The field of :class:`ExportOptions`.
-        says: What it is for, in a line.
+        says: Its purpose in one line.
         choices: The values there are; empty for a free text or a number.
         least: Smallest number.
         most: Largest number.
@@ -109,7 +109,7 @@ class Option:
 
     @property
     def default(self) -> Any:
-        """What stands where nothing is chosen."""
+        """The text for an option that is not set."""
         return _DEFAULTS[self.name]
 
     @property
@@ -242,14 +242,14 @@ def checked(options: ExportOptions) -> ExportOptions:
 
 
 def check_classes(names: Sequence[str], *, where: object = "--classes") -> None:
-    """Whether names of classes can tell classes apart, in a report and on a terminal.
+    """Refuse class names that do not distinguish classes in a report or on a terminal.
 
     Args:
         names: In the order of the classes.
-        where: Where they stand.
+        where: The place of the names, for the message.
 
     Raises:
-        UsageError: One is empty, stands twice, or holds what no terminal shows.
+        UsageError: A name is empty, occurs twice, or has control characters.
     """
     # repr: such a name may hold what it is refused for
     empty = [f"name {place} of {len(names)}" for place, name in enumerate(names, 1) if not name.strip()]
@@ -291,7 +291,7 @@ def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
     """An export's report for a reader.
 
     Args:
-        answer: The report, as it stands beside the file.
+        answer: The report of the file, as written.
         target: The file.
     """
     verified = answer["verified"]

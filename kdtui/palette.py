@@ -1,4 +1,4 @@
-"""Colours of classes: the same in the pictures that the engine writes and in the legend beside them."""
+"""Colours of classes: the same in the pictures that the engine writes and in their legends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def class_colours(own: Sequence[str]) -> list[RGB]:
 
 
 def former_colours(count: int) -> list[RGB]:
-    """The colours in pictures of runs that do not say theirs: the first class is black."""
+    """The colours in pictures of runs that record none: the first class is black."""
     colours: list[RGB] = []
     for index in range(count):
         hue = colorsys.hsv_to_rgb((index - 1) / max(1, count - 1) + 0.33, 0.75, 1.0)
@@ -82,7 +82,7 @@ def visible(colour: RGB, ground: RGB) -> RGB:
 
 
 def _of_luminance(hue: float, wanted: float) -> RGB:
-    """A saturated colour of a hue, as light as wanted: hues of one HSV value are not equally light."""
+    """A saturated colour of a hue, at a given lightness: hues of one HSV value are not equally light."""
     low, high = 0.0, 1.0
     for _ in range(16):
         middle = (low + high) / 2

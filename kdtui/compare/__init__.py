@@ -1,4 +1,4 @@
-"""Runs beside each other: ranked, what differs, Δ against the matched baseline, seeds aggregated, curves aligned.
+"""Comparison of runs: ranked, what differs, Δ against the matched baseline, seeds aggregated, curves aligned.
 
 Pure functions; both faces render what they return.
 """

@@ -1,4 +1,4 @@
-"""What several runs are when they stand beside each other."""
+"""The comparison of several runs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Entry:
 
 
 def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
-    """The runs with all that a comparison needs to know of them, in order.
+    """The runs with everything that a comparison needs, in order.
 
-    Measurements that cannot be used are told in the entry: the run is compared without them.
+    Unusable measurements are noted in the entry: the run is compared without them.
 
     Raises:
         StoreError: The profile of one of them cannot be read.
@@ -124,7 +124,7 @@ class Comparison:
         baseline: The one run that every Δ is measured against; None when there is none, or one per seed.
         differing: Profile key to its value in each row, in row order; None where a profile does not have the key.
         aggregates: Groups of two or more seeds.
-        notes: What a reader has to know, one sentence each.
+        notes: Remarks for the reader, one sentence each.
     """
 
     baseline: str | None
@@ -183,7 +183,7 @@ def _scored_and_new(entry: Entry) -> tuple[bool, float, str]:
 
 
 def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison:
-    """Put runs beside each other.
+    """Compare runs.
 
     Args:
         entries: The runs.
@@ -292,7 +292,7 @@ def _some(names: Sequence[str], most: int = 6) -> str:
 
 
 def _teacher(entries: Sequence[Entry]) -> Entry | None:
-    """The distilled run that knows the one teacher of this comparison; None when there are several teachers."""
+    """The distilled run that has the one teacher of this comparison; None if there are several teachers."""
     taught = [entry for entry in entries if entry.summary.teacher_miou is not None]
     checkpoints = {entry.summary.teacher_checkpoint for entry in taught}
     return taught[0] if len(checkpoints) == 1 else None

@@ -1,4 +1,4 @@
-"""What measurements add to a comparison, and when they can't stand beside each other."""
+"""What measurements add to a comparison, and when they are not comparable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SETUP = ("device_name", "threads", "height", "width", "torch", "onnxruntime")
 _NOISY = 0.15  # interquartile range over median
 NOISY = "the quartiles are wide: something else used this machine. Ratios suffer less than values; measure again"
-"""What is said of measurements that :func:`noisy` finds so."""
+"""The remark on measurements for which :func:`noisy` is true."""
 _SIZES = (
     ("parameters", "parameters", "count"),
     ("  of them used", "parameters_used", "count"),
@@ -49,7 +49,7 @@ class Quantity(NamedTuple):
 
 
 def quantities(answer: Mapping[str, Any]) -> list[Quantity]:
-    """All that ``measurements.json`` says of teacher and student, in the order of the table."""
+    """All values of teacher and student in ``measurements.json``, in the order of the table."""
     sides = answer["teacher"] or {}, answer["student"]
     ratios = answer["ratio"] or {}
     teacher, student = sides

@@ -1,4 +1,4 @@
-"""Short names of runs that stand beside each other: no two are called alike."""
+"""Short, distinct names of the runs that are shown together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Named(Protocol):
 
 
 class _Stamp(NamedTuple):
-    """What an id says beside the name: the day, the time, and which of those of one second it is."""
+    """The parts of an id other than the name: day, time, and the counter within one second."""
 
     day: str
     minute: str

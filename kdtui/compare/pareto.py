@@ -104,9 +104,9 @@ def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]
 
 
 def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
-    """What was measured of runs beside their students only, by run id: they were not measured themselves.
+    """Teacher measurements taken with a student, by run id, for runs that were not measured themselves.
 
-    Such a run has no hash of its own to know the teacher by, only the place of its best checkpoint. With another number
+    Such a run has no hash that identifies the teacher, only the path of its best checkpoint. With another number
     of parameters it is another network by now.
     """
     unmeasured = {str(Run(entry.summary.path).best): entry.summary for entry in entries if entry.measurements is None}
@@ -120,7 +120,7 @@ def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, An
 
 
 def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
-    """The run and its exports; ``lent`` is what was measured of it where it has no measurements of its own."""
+    """The run and its exports; ``lent``: measurements taken with a student, for a run without its own."""
     run = entry.summary
     if run.best_miou is None:
         return []

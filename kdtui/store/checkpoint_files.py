@@ -16,7 +16,7 @@ _PIECE = 1 << 20
 
 
 def damage(path: Path) -> str | None:
-    """Why a checkpoint file cannot be whole; None where nothing is wrong, or where only torch can tell.
+    """Why a checkpoint file cannot be complete; None if nothing is wrong or if only torch could detect it.
 
     ``torch.save`` writes a zip of stored entries with a checksum each, which torch itself does not compare when it
     reads. The file is read once, in pieces.
@@ -69,6 +69,6 @@ def _files(run: Run) -> dict[str, os.stat_result]:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and path.suffix == ".pth":
                 found[path.name] = status
-    except OSError:  # never trained, being removed, or a folder that nobody may enter
+    except OSError:  # never trained, being removed, or a folder without permission
         return found
     return found

@@ -1,4 +1,4 @@
-"""Where exports lie: beside the checkpoint they come from, each with its report, and the folder they are made in."""
+"""Paths of exports: next to their checkpoint, each with its report, and the folder in which they are made."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _DAY = 86400.0
 
 
 def export_path(checkpoint: Path, precision: str) -> Path:
-    """Where the export of a checkpoint lies: beside it, under its name; in a ``save_pretrained`` folder, in it."""
+    """The path of a checkpoint's export: next to it, under its name; inside it for a ``save_pretrained`` folder."""
     folder, stem = (checkpoint, "model") if checkpoint.is_dir() else (checkpoint.parent, checkpoint.stem)
     return folder / (stem + suffix(precision))
 
 
 def report_of(export: Path) -> Path:
-    """The report beside an ONNX file."""
+    """The path of the report of an ONNX file."""
     return export.with_name(export.name + REPORT_SUFFIX)
 
 
 @contextlib.contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` for this process alone, so that the last step is a rename; gone afterwards.
+    """A folder next to ``target`` for this process alone, so that the last step is a rename; removed afterwards.
 
     Raises:
         OSError: It cannot be made.
@@ -54,7 +54,7 @@ def clear_left(folder: Path) -> None:
         # A host's name may hold dashes. Names without a host are those of an older kdtui, on whichever host.
         *host, pid, ticks = ["", *left.name.removeprefix(_WORK).rsplit("-", 2)][-3:]
         if not (pid.isdecimal() and ticks.isdecimal()):
-            continue  # a folder that only begins so is somebody else's
+            continue  # a folder with the same prefix that kdtui did not make
         gone = str(start_ticks(int(pid))) != ticks if host == [hostname()] else _untouched(left)
         if gone:
             shutil.rmtree(left, ignore_errors=True)
@@ -63,6 +63,6 @@ def clear_left(folder: Path) -> None:
 def _untouched(folder: Path) -> bool:
     try:
         written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-    except OSError:  # it is being taken away, or nobody may look
+    except OSError:  # it is being removed, or there is no permission
         return False
     return time.time() - written > _DAY

@@ -29,7 +29,7 @@ from kdtui.text import clean
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 # A regular file has no use for either. O_NONBLOCK: a pipe is opened without waiting for its other end, and then seen to
-# be one. O_NOCTTY: looking at a terminal does not make it ours.
+# be one. O_NOCTTY: opening a terminal does not make it the controlling one.
 _SAFELY = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -41,11 +41,11 @@ _KINDS = {
 
 
 class NotAFile(OSError):
-    """Something else stands in the place of a file; ``strerror`` says what, as that of every other failure does."""
+    """The path is not a regular file; ``strerror`` names what it is, as for every other failure."""
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a regular file; never waits for whoever is at the other end of something else.
+    """A descriptor of a regular file; never blocks on a pipe, socket or device.
 
     Args:
         path: The file, or a link to it.
@@ -58,7 +58,7 @@ def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
     try:
         descriptor = os.open(path, flags | _SAFELY, 0o666)
     except OSError as error:
-        # Of a socket, a device without a driver or a pipe that nobody reads; of a folder that is to be written.
+        # A socket, a device without a driver, a pipe without a reader, or a folder opened for writing.
         if error.errno in (errno.ENXIO, errno.EISDIR) and not stat.S_ISREG(mode := path.stat().st_mode):
             raise _not_a_file(mode, path) from error
         raise
@@ -140,7 +140,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 
 
 def printable(text: str) -> str:
-    """``text`` on one line without control characters: safe to show, whoever wrote it."""
+    """``text`` on one line without control characters: safe to print whatever its source."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
@@ -168,7 +168,7 @@ def check_name(name: str) -> str:
 NEW, GONE, OWNER = ".new-", ".gone-", ".owner-"
 """Prefixes: a run folder that is being made, one that is being deleted, the mark inside the former."""
 _MARK = re.compile(r"(?P<host>.*)-(?P<pid>\d{1,19})-(?P<ticks>\d{1,19})-(?P<boot>[0-9a-f]{8})(?:-\d+)?", re.DOTALL)
-# What versions without marks wrote aside: only the names of their own files, as a folder may be somebody else's too.
+# Temporary files of versions without marks: only names that kdtui itself uses, as the folder may hold other files.
 _UNMARKED = re.compile(
     r"\.(?:(?:launch|measurements|summaries|train|val|test|[0-9a-f]{24}\.of\d+)\.json|notes\.toml"
     r"|(?:last|best_model|untrained_model|checkpoint_epoch_\d+)\.pth)\.\d+\.tmp|\.[0-9a-f]{24}\.\d+of\d+\.npy\.\d+"
@@ -179,12 +179,12 @@ _counter = itertools.count()
 
 
 def mark() -> str:
-    """This process, as the names of its files say it."""
+    """The mark of this process in the names of its temporary files."""
     return f"{hostname()}-{os.getpid()}-{start_ticks(os.getpid())}-{_boot()}"
 
 
 def aside(path: Path) -> Path:
-    """A free name beside ``path`` for what will replace it; what killed processes left there is removed first."""
+    """A free temporary name next to ``path`` for its replacement; leftovers of killed processes are removed first."""
     remove_left(path.parent)
     return path.with_name(f".{path.name}.{mark()}-{next(_counter)}.tmp")
 
@@ -195,7 +195,7 @@ class Left:
 
     Attributes:
         bytes: With everything in it.
-        ownerless: Whether no running process owns it; else its writer is at work, or on a host that cannot be seen.
+        ownerless: Whether no running process owns it; else its writer is running, or is on another host.
     """
 
     path: Path
@@ -259,12 +259,12 @@ def _entries(folder: Path) -> Iterable[Path]:
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries)
-    except OSError:  # no folder, or one that nobody may enter: nothing can be removed there
+    except OSError:  # no folder, or no permission: nothing can be removed there
         return []
 
 
 def _ownerless(path: Path) -> bool:
-    """Whether no running process owns a file or folder that was written aside."""
+    """Whether no running process owns a temporary file or folder."""
     name = path.name
     if name.startswith(NEW):
         owner = next((entry.name for entry in _entries(path) if entry.name.startswith(OWNER)), None)
@@ -283,7 +283,7 @@ def _untouched(path: Path, since: float) -> bool:
     try:
         inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
         return all(entry.lstat().st_mtime < since for entry in (path, *inside))
-    except OSError:  # it is being removed, or nobody may look
+    except OSError:  # it is being removed, or there is no permission
         return False
 
 
@@ -316,7 +316,7 @@ def _boot() -> str:
 
 
 def _booted() -> float:
-    """Unix time at which this machine was booted; 0 where nothing says so."""
+    """Unix time of this machine's boot; 0 where it is unknown."""
     try:
         return time.time() - float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -349,7 +349,7 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
                 os.fsync(file.fileno())
         written.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # a read-only disk has no file to take away, and says so here again
+        with contextlib.suppress(OSError):  # a read-only disk has no file to remove and raises here again
             written.unlink(missing_ok=True)
         raise StoreError(
             "A file could not be written; the former one is unchanged",
@@ -385,7 +385,7 @@ class EventLog:
         line = (b"\n" if self._torn else b"") + encode(event)
         try:
             done = os.write(self._fd, line)
-            while done < len(line):  # a disk that is nearly full takes a part, and says why at the next call
+            while done < len(line):  # a nearly full disk writes a part and raises at the next call
                 self._torn = True
                 done += os.write(self._fd, line[done:])
         except OSError as error:
@@ -470,7 +470,7 @@ class TextTail:
             return self._pieces(descriptor, size)
         self.generation += self._seen
         self._seen, self._inode, self._decoder = True, status.st_ino, _decoder()
-        # One byte more than wanted: it tells whether the first line is whole.
+        # One byte more: it shows whether the first line is complete.
         self._offset = max(0, size - FIRST - 1)
         data = self._pieces(descriptor, size)
         if size > FIRST:
@@ -618,7 +618,7 @@ def check_writable(root: Path) -> None:
         raise not_writable(root, error) from error
     finally:
         for folder in reversed(made):
-            with contextlib.suppress(OSError):  # meanwhile another process made a run there
+            with contextlib.suppress(OSError):  # another process has made a run there
                 folder.rmdir()
 
 
@@ -640,7 +640,7 @@ def check_run_writable(folder: Path) -> None:
 
 
 def not_writable(root: Path, error: OSError) -> StoreError:
-    """What is said where the store at ``root`` cannot be written."""
+    """The error for a store at ``root`` that cannot be written."""
     folder = next((path for path in (root, *root.parents) if path.exists()), root)
     if not folder.is_dir():
         return StoreError("the run store is no folder", where=folder, found=_kind(folder), hint=_ELSEWHERE)

@@ -74,7 +74,7 @@ class _Term:
 
 
 def parse(expression: str) -> Predicate:
-    """The predicate behind an expression; terms stand side by side and all have to hold.
+    """The predicate of an expression; all of its terms must hold.
 
     ``field:text`` means contains, ``field=text`` is, ``T>=4`` compares, ``-`` or ``!`` in front negates, and a bare
     word looks in id, name, student and tags. ``miou`` and ``retention`` are of the best validation, ``last`` is the
@@ -198,7 +198,7 @@ _VALUES: Mapping[str, Callable[[RunSummary], Iterable[str | None]]] = {
 
 
 def complete(text: str, rows: Iterable[RunSummary]) -> str | None:
-    """``text`` with its last word completed; None where nothing fits, or nothing is begun."""
+    """``text`` with its last word completed; None if nothing matches or the word is empty."""
     word = text.rpartition(" ")[2]
     if not word:
         return None
@@ -221,5 +221,5 @@ def _options(field: str, rows: Iterable[RunSummary]) -> list[str]:
     read = _VALUES.get(field)
     if read is None:
         return []
-    # Without a blank: a value with one would need quotes, which nobody completes by hand.
+    # Only values without a blank: others would need quotes.
     return sorted({value for row in rows for value in read(row) if value and " " not in value})

@@ -70,7 +70,7 @@ class Curve:
     def _replace(self, begin: int, end: int, group: int) -> None:
         """Replace the points from ``begin`` to ``end``, group by group."""
         kept = [at for first in range(begin, end, group) for at in self._notable(first, min(first + group, end))]
-        # New lists: a chart takes a list that it knows to have only grown.
+        # New lists: a chart relies on a list that it has seen only ever growing.
         self.steps = [*self.steps[:begin], *(self.steps[at] for at in kept), *self.steps[end:]]
         self.images = [*self.images[:begin], *(self.images[at] for at in kept), *self.images[end:]]
         self.times = [*self.times[:begin], *(self.times[at] for at in kept), *self.times[end:]]

@@ -57,7 +57,7 @@ def _stat(pid: int) -> list[bytes] | None:
         stat = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or hidden by `hidepid`
         return None
-    # The program's name stands in parentheses and may hold anything; the rest follows the last ')'.
+    # The program's name is in parentheses and may hold any character; the rest follows the last ')'.
     return stat[stat.rindex(b")") + 2 :].split()
 
 

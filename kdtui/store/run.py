@@ -80,7 +80,7 @@ class LaunchRecord:
 
 @dataclass(frozen=True)
 class Notes:
-    """What people say about a run; the only file that changes by hand."""
+    """Tags and notes of a run: the only file of a run that users change."""
 
     tags: tuple[str, ...] = ()
     text: str = ""
@@ -103,7 +103,7 @@ def manifest_from_json(body: Any) -> Manifest:
 
 
 def notes_from_toml(table: Mapping[str, Any]) -> Notes:
-    """What stands in ``notes.toml``."""
+    """The contents of ``notes.toml``."""
     tags, text = table.get("tags", []), table.get("notes", "")
     if not isinstance(text, str) or not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ValueError("tags is a list of texts, notes a text")
@@ -135,7 +135,7 @@ __all__ = ["EventLog", "LaunchRecord", "Manifest", "Notes", "Run", "write_atomic
 
 
 class Run:
-    """One run folder. Nobody else joins these paths."""
+    """One run folder, and the only place that knows the paths in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -190,7 +190,7 @@ class Run:
         return named[name] if name in named else self.epoch_checkpoint(int(name))
 
     def exports(self) -> list[Path]:
-        """The ONNX files that are on disk, by name; each has its report beside it."""
+        """The ONNX files of the run, by name; the report of each is next to it."""
         return sorted(path for path in self.checkpoints.glob("*.onnx") if not path.name.startswith("."))
 
     def visualization(self, epoch: int) -> Path:
@@ -262,7 +262,7 @@ class Run:
         write_atomically(self.notes_path, tomli_w.dumps({"tags": list(notes.tags), "notes": notes.text}).encode())
 
     def request_stop(self) -> None:
-        """Ask for a clean stop: the one way, whoever asks.
+        """Request a clean stop; every face and every signal handler stops a run this way.
 
         Raises:
             StoreError: The file could not be made.
@@ -280,10 +280,10 @@ class Run:
             ) from error
 
     def clear_stop(self) -> None:
-        """Forget that someone asked.
+        """Withdraw a stop request.
 
         Raises:
-            StoreError: What stands there cannot be taken away.
+            StoreError: The stop file cannot be removed.
         """
         try:
             self.stop_path.unlink(missing_ok=True)
@@ -293,15 +293,15 @@ class Run:
             ) from error
 
     def stop_requested(self) -> bool:
-        """Whether someone asked."""
+        """Whether a stop is requested."""
         return self.stop_path.exists()
 
     def touch_beat(self) -> None:
-        """Say that the supervisor lives, to hosts that cannot see its process."""
+        """Show other hosts, which cannot see the process, that the supervisor is running."""
         self.beat_path.touch()
 
     def profile_table(self) -> dict[str, Any]:
-        """``profile.toml`` as plain tables, without pydantic, and what was said later of where its files are.
+        """``profile.toml`` as plain tables, without pydantic, with the overrides set after the run was made.
 
         Raises:
             StoreError: It is missing or damaged.
@@ -360,7 +360,7 @@ def owner(path: Path) -> str:
 
 
 def _absent(path: Path) -> bool:
-    """Whether there is no such file; in a folder that nobody may enter, reading it says what is wrong."""
+    """Whether there is no such file; without permission for its folder, reading it raises the error."""
     try:
         return not path.exists()
     except OSError:
@@ -382,7 +382,7 @@ _NOTES = "correct or delete that file: it has the tags and notes of the run and 
 
 
 def _read(path: Path, parse: Callable[[bytes], T], *, hint: str) -> T:
-    """Read a file of a run; ``hint`` says what to do about a damaged one, and destroys no more than that file."""
+    """Read a file of a run; ``hint`` is the remedy for a damaged one and affects no other file."""
     try:
         return parse(read_file(path, most=MOST_BYTES))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the end of ``events.jsonl`` tells: enough for a summary, without reading a long file whole."""
+"""Read the end of ``events.jsonl``: enough for a summary without reading a long file completely."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Scan:
 
     Attributes:
         attempt: Of the newest ``queued``, ``started`` or ``exited``; None when none of them was in reach.
-        started: Newest ``started`` of any attempt; ``has_started`` says whether the newest attempt wrote one.
-        word: Final word of the newest attempt.
+        started: Newest ``started`` of any attempt; ``has_started`` is whether the newest attempt wrote one.
+        word: The event that ended the newest attempt.
         seconds_per_step: Over the measurements in reach.
         warnings: Of every attempt, oldest first: those at the beginning of the file and those in its tail.
     """
@@ -181,7 +181,7 @@ def _best_among(newest: Measured, lines: list[bytes]) -> Mapping[str, float]:
 
 
 def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str, float]:
-    """The best epoch may lie before the tail; only its own line knows the IoU of each class."""
+    """The best epoch may be before the tail; only its own line has the IoU of each class."""
     if newest.scalars.get("best_miou") is None:
         return {}
     for lines in pieces:

@@ -1,4 +1,4 @@
-"""The state of a run: derived from facts, never stored. A file that says "running" lies after ``kill -9``."""
+"""The state of a run: derived from facts, never stored. A stored state would be wrong after ``kill -9``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 SILENT_ELSEWHERE = 90.0
-"""Seconds without beat or event after which a run on another host is no longer taken to live."""
+"""Seconds without beat or event after which a run on another host no longer counts as running."""
 
 
 class State(Enum):
-    """What a run is doing; a word, and a glyph of its own shape so that it reads without colour."""
+    """What a run is doing: a word, and a glyph whose shape is readable without colour."""
 
     NEVER_LAUNCHED = ("NEVER LAUNCHED", "·")
     QUEUED = ("QUEUED", "…")
@@ -29,16 +29,16 @@ class State(Enum):
 
     @property
     def final(self) -> bool:
-        """Whether the attempt is over, by its own last word."""
+        """Whether the attempt is over and has reported its result."""
         return self in (State.FINISHED, State.STOPPED, State.FAILED)
 
 
 LIVE = (State.QUEUED, State.RUNNING)
-"""Something of the run lives, or waits to."""
+"""The run is running or queued."""
 
 
 class Liveness(Enum):
-    """Whether any process of a run lives; another host's processes cannot be seen."""
+    """Whether any process of a run is alive; processes of another host cannot be seen."""
 
     ALIVE = "alive"
     SUSPENDED = "suspended"
@@ -68,7 +68,7 @@ Places = Callable[[Path], Mapping[str, QueuePlace]]
 
 
 def no_places(root: Path) -> Mapping[str, QueuePlace]:
-    """The places of a store that was given no way to look at the machine's queue."""
+    """No places in the queue, for a store without access to the machine's queue."""
     return {}
 
 
@@ -83,10 +83,10 @@ class Facts:
 
     Attributes:
         launched: A launch record exists, or events do.
-        started: Rank 0 said that training begins.
+        started: Rank 0 reported the start of training.
         word: ``finished``, ``stopped`` or ``failed`` if one of them was written, else ``exited``, else None.
-        alive: Whether the supervisor or any rank lives.
-        silent: Seconds since the last event or beat; None without any.
+        alive: Whether the supervisor or any rank is alive.
+        silent: Seconds since the last event or beat; None if there is none.
     """
 
     launched: bool
@@ -100,7 +100,7 @@ WORDS = {
     "finished": State.FINISHED,
     "stopped": State.STOPPED,
     "failed": State.FAILED,
-    # Gone without a word of its own: out of memory, a signal, an import that failed.
+    # Ended without reporting a result: out of memory, a signal, a failed import.
     "exited": State.FAILED,
 }
 
@@ -122,7 +122,7 @@ class RunSummary:
     """One row of the list of runs.
 
     Attributes:
-        detail: Why it waits or failed, how long it is silent, what of its folder is broken; often empty.
+        detail: Why it waits or failed, how long it has reported nothing, what in its folder is damaged; often empty.
         epoch: Epochs begun; ``epochs`` is the horizon.
         loss: Last training loss.
         miou: Of the last validation.

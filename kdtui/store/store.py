@@ -50,8 +50,8 @@ class RunStore:
 
     Args:
         root: The folder; default ``$KDTUI_RUNS``, else ``runs`` here.
-        alive: Looks at processes. The store knows files only, so it is given this.
-        places: Looks at the device queue of this machine, which is not the store's alone.
+        alive: Liveness of processes; the store itself reads files only.
+        places: Places in the device queue of this machine, which several stores share.
     """
 
     def __init__(self, root: Path | str | None = None, alive: Alive = cannot_tell, places: Places = no_places) -> None:
@@ -62,7 +62,7 @@ class RunStore:
         self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
 
     def for_thread(self) -> RunStore:
-        """The same folder with a cache of its own: a cache belongs to one thread."""
+        """The same folder with a cache of its own: a cache is for one thread."""
         return RunStore(self.root, self._alive, self._places)
 
     def create(
@@ -157,7 +157,7 @@ class RunStore:
         run = Run(self.root / name)
         try:
             return any(path.exists() for path in (run.manifest_path, run.profile_path, run.events_path))
-        except OSError:  # a folder that nobody may enter and that is called like no run
+        except OSError:  # a folder without permission whose name is no run id
             return False
 
     def find(self, text: str) -> Run:
@@ -190,7 +190,7 @@ class RunStore:
         """All runs; listed again only where the folder changed, or may have changed unseen a moment ago."""
         try:
             stamp = self.root.stat().st_mtime_ns
-        except OSError:  # absent: the listing itself says whether that is wrong
+        except OSError:  # absent: the listing itself reports whether that is an error
             return self.runs()
         if self._listing is None or self._listing[0] != stamp or time.time_ns() - stamp < _SETTLED:
             self._listing = stamp, self.runs()
@@ -232,7 +232,7 @@ class RunStore:
             return run.id[16:]
 
     def summary(self, run: Run) -> RunSummary:
-        """One run's row; a damaged folder says what is broken."""
+        """One run's row; for a damaged folder, with what is damaged."""
         return self.summaries([run])[0]
 
     def summaries(self, runs: Iterable[Run] | None = None) -> list[RunSummary]:
@@ -253,7 +253,7 @@ class RunStore:
         for run in runs:
             row = summarize(run, self._cache.digest(run), self._alive, now)
             if row.state is State.LOST:
-                # Its last word may have been written between the look at the file and the look at the processes.
+                # Its last event may have been written between reading the file and probing the processes.
                 row = summarize(run, self._cache.digest(run), self._alive, now)
             rows.append(row)
         if any(row.waiting_since is not None for row in rows):
@@ -271,12 +271,12 @@ class RunStore:
         """Delete a run folder; it is out of sight before the first file goes.
 
         Raises:
-            UsageError: A process of it may live.
+            UsageError: A process of it may be running.
             StoreError: It could not be deleted; what is left of it is still listed.
         """
         with contextlib.ExitStack() as stack:
             # Never launched, or no lock to be had there: the look below decides alone. Opened without making it: a
-            # fresh beat would say that a supervisor lives.
+            # fresh beat would mean that a supervisor is running.
             with contextlib.suppress(OSError):
                 file = stack.enter_context(reading(run.beat_path))
                 try:
@@ -292,7 +292,7 @@ class RunStore:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself, or where nobody may look: no reason to hide all other runs
+    except OSError:  # a link to itself, or no permission: no reason to hide all other runs
         return False
 
 
@@ -327,7 +327,7 @@ def _git_commit() -> str | None:
             stdin=subprocess.DEVNULL,
             env=processes.environment(variables),
         )
-    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the manifest says None
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the manifest has None
         return None
     return asked.stdout.strip() or None if asked.returncode == 0 else None
 
@@ -358,7 +358,7 @@ class ListingChange:
     Attributes:
         changed: Rows that are new or different, by id.
         gone: Ids of runs that are there no more.
-        whole: Whether every run was looked at once.
+        whole: Whether every run has been read once.
         total: How many runs there are.
     """
 
@@ -377,7 +377,7 @@ class Listing:
     Args:
         store: Used by that thread alone: :meth:`RunStore.for_thread`.
         first: Rows of the first look.
-        piece: Rows of every later one, beside the live and the wanted ones.
+        piece: Rows of every later one, in addition to the live and the requested ones.
     """
 
     def __init__(self, store: RunStore, *, first: int = FIRST, piece: int = PIECE) -> None:
@@ -392,10 +392,10 @@ class Listing:
         self._kept = time.monotonic()
 
     def look(self, wanted: Iterable[str] = ()) -> ListingChange:
-        """Look at a piece.
+        """Read the next piece.
 
         Args:
-            wanted: Ids to look at in any case.
+            wanted: Ids to read in any case.
 
         Raises:
             StoreError: The store's folder cannot be listed.
@@ -423,7 +423,7 @@ class Listing:
         """List the folder if it changed; the ids that went."""
         try:
             stamp: int | None = os.stat(self._store.root).st_mtime_ns  # noqa: PTH116 (a cheap look, at every tick)
-        except OSError:  # absent: the listing itself says whether that is wrong
+        except OSError:  # absent: the listing itself reports whether that is an error
             stamp = None
         # A folder that changed a moment ago may change again within one tick of the file system's clock.
         settled = stamp is not None and time.time_ns() - stamp > 2_000_000_000
@@ -445,7 +445,7 @@ class Listing:
         return sorted(self._runs, key=_age)
 
     def _changed(self, looked: set[str]) -> dict[str, RunSummary]:
-        """Rows to be shown anew, places in the queue told."""
+        """Rows that changed, with their places in the queue."""
         waiting = [row for row in self._rows.values() if row.waiting_since is not None]
         # By folder name: the id of a row is printable, that of a folder need not be.
         keys = {row.path.name for row in waiting}

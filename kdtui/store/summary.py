@@ -29,7 +29,7 @@ class Digest:
     Attributes:
         shown: Fields of :class:`kdtui.store.state.RunSummary`.
         identities: Supervisor and ranks of the current attempt.
-        detail: What the last word adds, or what is broken.
+        detail: What the final event adds, or what is damaged.
         queue_key: Launch time: the order in which waiting runs are served.
         steps_left: Optimizer steps up to the horizon.
         spawned: Whether the supervisor already has its slot and started the ranks.
@@ -58,7 +58,7 @@ def digest_from_json(body: object) -> Digest:
     """What :meth:`Digest.to_json` made.
 
     Raises:
-        ValueError: Another version made it, or somebody changed it.
+        ValueError: Another version made it, or it was changed by hand.
     """
     shown = body.get("shown") if isinstance(body, dict) else None
     if (
@@ -95,11 +95,11 @@ class _Files:
 
 
 def digest(run: Run) -> Digest:
-    """Read the run folder; what is missing or damaged is told in ``problems``, never raised."""
+    """Read the run folder; what is missing or damaged is listed in ``problems``, never raised."""
     files = _read(run)
     found, record = files.scan, files.record
     speaks = record is None or found.attempt is None or found.attempt >= record.attempt
-    # A record newer than every event: the new attempt has not spoken yet, and the old one's word is not its own.
+    # A record newer than every event: the new attempt has written nothing yet, and the old result is not its own.
     word, exited = (found.word, found.exited) if speaks else (None, None)
     started = speaks and found.has_started
     own = found.started if started and found.started is not None else None
@@ -343,9 +343,9 @@ def placed(row: RunSummary, places: Mapping[str, QueuePlace]) -> RunSummary:
 
 
 def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
-    """The waiting ones of ``rows`` by id, each told its place: one line per host and kind of device.
+    """The queued ones of ``rows`` by id, each with its place: one queue per host and kind of device.
 
-    Of another host, and of supervisors of an older version, the queue is what the rows say.
+    For other hosts and supervisors of older versions the queue is derived from the rows.
 
     Args:
         rows: All rows of a store, as :func:`summarize` made them.
@@ -416,7 +416,7 @@ def _ask_the_lock(run: Run) -> Liveness:
 def _modified(path: Path) -> float | None:
     try:
         return path.stat().st_mtime
-    except OSError:  # no beat: the events alone tell
+    except OSError:  # no beat: only the events count
         return None
 
 

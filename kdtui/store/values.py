@@ -1,4 +1,4 @@
-"""JSON from files that anybody may have changed: read without surprises, and checked against annotations."""
+"""JSON from untrusted files: read within bounds and checked against annotations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from kdtui.events import TIMES
 
 MOST_BYTES = 64 * 2**20
-"""Size above which a file of ours is not read: a cache of ten thousand runs has a quarter of it."""
+"""Size in bytes above which a file is not read: a cache of ten thousand runs has a quarter of it."""
 
 Fits = Callable[[Any], bool]
 
