@@ -15,7 +15,7 @@ from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch
 from kdtui.engine.metrics import Scores, SegmentationMetrics
 from kdtui.engine.models import compose
 from kdtui.palette import RGB
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 
 Predict = Callable[[Tensor], Tensor]
 

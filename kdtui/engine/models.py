@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from kdtui.engine.identify import full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 
 ARCHITECTURES = (
     "Unet",

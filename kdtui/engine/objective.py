@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdtui.engine.losses import binary_pixel_kl, cross_entropy, dice_per_image, pixel_kl
 from kdtui.engine.models import Logits, compose
 from kdtui.profile import Distillation
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 
 
 class FrozenTeacher:

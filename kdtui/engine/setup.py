@@ -29,7 +29,7 @@ from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 from kdtui.store.run import LaunchRecord, Run
 
 _STOP_PATIENCE = 30.0

@@ -35,7 +35,8 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.engine.setup import TrainingSetup, reduced
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import CocoData, Data, FolderData
-from kdtui.profile.tables import TaskName, Teacher
+from kdtui.profile.base import TaskName
+from kdtui.profile.tables import Teacher
 from kdtui.store.files import aside, reading
 from kdtui.store.run import write_atomically
 from kdtui.store.values import fits, parse_json

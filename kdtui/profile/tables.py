@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from kdtui.profile.base import Bool, Float, Int, Table, TaskName
 from kdtui.profile.limits import MOST_EPOCHS
 
-# Strict: a bool is no number and "3" is no integer, in a file where both have their own spelling.
-Int = Annotated[int, Field(strict=True)]
-Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Bool = Annotated[bool, Field(strict=True)]
 # Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
 # disk, overflows or never ends.
 _MOST_SAMPLES = 100_000_000
@@ -25,13 +22,6 @@ Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 # What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
-TaskName = Literal["hierarchical", "semantic"]
-
-
-class Table(BaseModel):
-    """Base of every table: frozen, and a key that does not exist is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataTable(Table):

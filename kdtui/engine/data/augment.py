@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdtui.engine.data.protocol import IGNORE_INDEX, MEAN_BYTES
 from kdtui.engine.torchvision_compat import ensure_torchvision
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 
 ensure_torchvision()
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from kdtui.engine.data import MEAN, STD
 from kdtui.engine.models import compose
 from kdtui.export_options import ExportOptions
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 
 # What the main output is called. Not "softmax" and "argmax": the dynamo exporter calls values inside the graph so, and
 # gives an output of that name the same name once more, which is no valid ONNX.

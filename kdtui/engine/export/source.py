@@ -21,7 +21,7 @@ from kdtui.engine.teacher import AnySize, inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
-from kdtui.profile.tables import TaskName
+from kdtui.profile.base import TaskName
 from kdtui.store.run import Run
 
 _FOREIGN_STRIDE = 32
