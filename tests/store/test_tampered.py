@@ -19,7 +19,7 @@ from kdtui.compare import compare, entries_of, render
 from kdtui.compare.render import FORMATS
 from kdtui.store.store import RunStore
 from tests.store.conftest import Processes
-from tests.store.test_cache import fill
+from tests.store.test_summary_cache import fill
 
 ODD: list[Any] = [
     *(None, True, 0, -1, 10**400, -(2**63), 1e308, float("nan"), float("inf"), 0.5, "", "x", "1", "\ud800", "\x1b[31m"),

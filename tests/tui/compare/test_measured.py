@@ -6,8 +6,8 @@ from kdtui.compare import entries_of, pareto
 from kdtui.compare.pareto import cells
 from kdtui.store.run import Run
 from kdtui.tui.screens.compare import CompareScreen
+from tests.tui.compare.test_screen import Open, opened
 from tests.tui.scenes import Scene, lines, shows, text, until
-from tests.tui.test_compare import Open, opened
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from tests.tui.scenes import Engine, cockpit, settled, text, until
 
-ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
+ENGINE = Path(__file__).parents[2] / "cli" / "engine.py"
 FINE = {"check": {"checks": [{"name": "data", "ok": True, "message": "7 images", "hint": None}]}}
 
 

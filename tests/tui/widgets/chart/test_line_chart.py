@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from kdtui.tui.widgets.chart.line_chart import SMOOTHINGS, LineChart, ReferenceLine, Series
-from tests.tui.widgets.growing_chart import HEIGHT, WIDTH, Live, Shown, until
+from tests.tui.widgets.chart.growing_chart import HEIGHT, WIDTH, Live, Shown, until
 
 
 async def test_the_screen_shows_what_was_painted_after_every_update() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kdtui.tui.widgets.chart.series import Picture
-from tests.tui.widgets.painted import EPOCHS, LOSS, MIOU, SLOWER, TEACHER, curve, looks_like, text
+from tests.tui.widgets.chart.painted import EPOCHS, LOSS, MIOU, SLOWER, TEACHER, curve, looks_like, text
 
 
 def test_a_loss() -> None:

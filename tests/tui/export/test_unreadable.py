@@ -8,8 +8,8 @@ import pytest
 from textual.events import Paste
 
 from kdtui.tui.screens.export.form import Menu
+from tests.tui.export.test_screen import LARGE, opened, panel
 from tests.tui.scenes import Scene, cockpit, shows
-from tests.tui.test_export_screen import LARGE, opened, panel
 
 TOO_LONG = "z" * 300
 

@@ -25,7 +25,7 @@ from tests.tui.piloting import child_running
 from tests.tui.scenes import Scene, cockpit, lines, recorded, settled, shows, text, until
 from tests.waiting import in_time
 
-ENGINE = Path(__file__).parent.parent / "cli" / "engine.py"
+ENGINE = Path(__file__).parents[2] / "cli" / "engine.py"
 SMALL, LARGE = (80, 24), (120, 36)
 
 

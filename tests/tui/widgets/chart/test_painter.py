@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from kdtui.tui.widgets.chart.painter import Painter
 from kdtui.tui.widgets.chart.series import Picture, ReferenceLine, Series
-from tests.tui.widgets.painted import LOSS, SLOWER, curve, plot, text
+from tests.tui.widgets.chart.painted import LOSS, SLOWER, curve, plot, text
 
 numbers = st.one_of(
     st.floats(), st.sampled_from([0.0, 1.0, 1e-300, 1e300, -1e300, 5e-324, 1.7e308, math.nan, math.inf, -math.inf])
