@@ -1,4 +1,4 @@
-"""Horizontal bars: from 0 to 1 with a mark, or split into shares."""
+"""Horizontal bars: values from 0 to 1 with a reference mark, and a bar split into two shares."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Bar:
     """One bar.
 
     Attributes:
-        label: What it measures; foreign text is fine.
-        value: In [0, 1]; None where there is none.
-        mark: Another value on the same scale, such as the teacher's.
-        colour: Its own as ``#rrggbb``, shown lighter or darker where it could not be seen; empty for the theme's.
+        label: What the bar measures; control characters are removed.
+        value: In [0, 1]; None for an empty bar.
+        mark: A reference value on the same scale, such as the teacher's.
+        colour: As ``#rrggbb``, adjusted for contrast with the background; empty for the theme's colour.
     """
 
     label: str
@@ -37,11 +37,11 @@ class Bar:
 
 
 class Bars(Widget):
-    """One bar a row below a title; without bars it takes no room.
+    """One bar per row below a title; hidden while there are no bars.
 
     Args:
-        title: Stands above the bars.
-        mark: What the mark is, for the title, such as ``│ teacher``; shown when a bar has one.
+        title: Text above the bars.
+        mark: Legend of the marks, such as ``│ teacher``; displayed in the title row when a bar has a mark.
     """
 
     DEFAULT_CSS = """
@@ -55,13 +55,13 @@ class Bars(Widget):
         self._bars: tuple[Bar, ...] = ()
 
     def entitle(self, title: str) -> None:
-        """Another title from now on."""
+        """Set the title."""
         if title != self._title:
             self._title = title
             self.refresh(Region(0, 0, self.content_size.width, 1))
 
     def show(self, bars: Sequence[Bar]) -> None:
-        """Show these bars; only rows that are other than before are written."""
+        """Display these bars; only changed rows are redrawn."""
         if tuple(bars) == self._bars:
             return
         before, self._bars = self._bars, tuple(bars)
@@ -75,11 +75,11 @@ class Bars(Widget):
         self.refresh(*(Region(0, row, wide, 1) for row in changed))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A row for the title and one a bar."""
+        """One row for the title and one per bar."""
         return len(self._bars) + 1 if self._bars else 0
 
     def render_line(self, y: int) -> Strip:
-        """The title, or one bar."""
+        """Render the title or one bar."""
         base, room = self.rich_style, self.content_size.width
         if y == 0:
             marked = self._mark if any(bar.mark is not None for bar in self._bars) else ""
@@ -100,12 +100,12 @@ class Bars(Widget):
         if bar.mark is None:
             return [Segment(text, filled)]
         at = min(room - 1, max(0, round(bar.mark * room)))
-        # Within the bar the mark is cut out of it, beyond it stands by itself: visible without colours.
+        # Inside the bar the mark is inverted, outside it is a plain line: visible without colours.
         style = base + Style(reverse=True) if text[at] == "█" else base
         return [Segment(text[:at], filled), Segment("│", style), Segment(text[at + 1 :], filled)]
 
     def _visible(self, colour: str) -> Style:
-        """A colour that a person or a run chose, on the ground of this widget."""
+        """Style of a chosen colour, adjusted for contrast with the background of this widget."""
         ground = self.background_colors[1]
         return Style(color=hexadecimal(visible(parse(colour), (ground.r, ground.g, ground.b))))
 
@@ -115,14 +115,14 @@ class Bars(Widget):
 
 
 def filled_cells(value: float | None, room: int) -> str:
-    """``room`` columns, of which the share ``value`` is filled, to an eighth of a column."""
+    """``room`` columns filled to the share ``value``, with a resolution of an eighth of a column."""
     eighths = round(min(1.0, max(0.0, value or 0.0)) * room * 8)
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(room)
 
 
 class SplitBar(Widget):
-    """Two rows: a bar in two parts, and the words below them."""
+    """Two rows: a bar in two parts, and a caption below each part."""
 
     DEFAULT_CSS = """
     SplitBar { height: 2; width: 1fr; padding: 0 1; }
@@ -133,25 +133,25 @@ class SplitBar(Widget):
         self._alpha: float | None = None
 
     def show(self, alpha: float | None) -> None:
-        """Show a share of the distillation loss; anything outside [0, 1] is none."""
+        """Display a share of the distillation loss, in [0, 1]; other values and None clear the bar."""
         alpha = alpha if alpha is not None and 0 <= alpha <= 1 else None
         if alpha != self._alpha:
             self._alpha = alpha
             self.refresh()
 
     def words(self) -> tuple[str, str]:
-        """What stands below the two parts."""
+        """Captions of the left and the right part."""
         if self._alpha is None:
             return "", ""
         return f"{self._alpha:.3g}·distill", f"{1 - self._alpha:.3g}·labels (CE + Dice)"
 
     def render_line(self, y: int) -> Strip:
-        """The bar, or the words."""
+        """Render the bar or the captions."""
         room, base = self.content_size.width, self.rich_style
         if self._alpha is None:
             return Strip.blank(room, base)
         if y == 0:
-            # Told apart by shape as well: full blocks and shaded ones.
+            # Distinguishable without colours: full blocks and shaded ones.
             at = round(self._alpha * room)
             colour = self.app.theme_variables.get("primary", "")
             filled = base + Style(color=colour if colour.startswith("#") else None)

@@ -1,4 +1,4 @@
-"""Controls of one line: a choice of words, a labelled field, an entry, and tabs of pages."""
+"""One-row controls: a choice of words, a labelled field, a text input, and tabs of pages."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ from kdtui.tui.widgets.panel import Panel
 
 
 class Choices(Widget, can_focus=True):
-    """Arrows go from word to word; of one they choose it, of several space takes it in or out.
+    """A row of words to choose from.
+
+    Arrow keys move the cursor. In a single choice they also choose the word; in a multiple choice space toggles it.
 
     Args:
-        words: From left to right.
-        several: Whether any may be chosen, instead of exactly one.
+        words: The words, from left to right.
+        several: Whether any number may be chosen, instead of exactly one.
     """
 
     DEFAULT_CSS = """
@@ -39,7 +41,7 @@ class Choices(Widget, can_focus=True):
     ALLOW_SELECT = False
 
     class Chosen(Message):
-        """Something else is chosen."""
+        """Posted when the user changed the choice."""
 
         def __init__(self, choices: Choices) -> None:
             self.choices = choices
@@ -47,7 +49,7 @@ class Choices(Widget, can_focus=True):
 
         @property
         def control(self) -> Choices:
-            """The row that it came from."""
+            """The control that posted the message."""
             return self.choices
 
     def __init__(self, words: Sequence[str], *, several: bool = False, id: str | None = None) -> None:
@@ -59,11 +61,11 @@ class Choices(Widget, can_focus=True):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """What is chosen, from left to right."""
+        """The chosen words, from left to right."""
         return self._chosen
 
     def put(self, chosen: Sequence[str]) -> None:
-        """Show that these are chosen without telling anybody; words that are not there are left out."""
+        """Set the choice without posting a message; unknown words are ignored."""
         known = tuple(word for word in self._words if word in chosen)
         if known:
             self._at = self._words.index(known[0])
@@ -72,7 +74,11 @@ class Choices(Widget, can_focus=True):
             self.refresh()
 
     def on_key(self, event: events.Key) -> None:
-        """Go on, choose. No bindings: those go where the focus is once somebody typed on."""
+        """Move the cursor and choose.
+
+        Not bindings: a binding acts on the widget that has focus when it runs, and fast typing may have moved the
+        focus.
+        """
         last = len(self._words) - 1
         moved = {
             "left": max(0, self._at - 1),
@@ -106,7 +112,7 @@ class Choices(Widget, can_focus=True):
             self.post_message(self.Chosen(self))
 
     def on_click(self, event: events.Click) -> None:
-        """Choose the word under the mouse."""
+        """Choose the clicked word."""
         start = 0
         for at, word in enumerate(self._words):
             end = start + 1 + width(word)
@@ -117,11 +123,11 @@ class Choices(Widget, can_focus=True):
             start = end + 1
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Keep moves from waking anything above."""
+        """Stop mouse moves from bubbling: nothing above needs them."""
         event.stop()
 
     def render_line(self, y: int) -> Strip:
-        """The words, each behind its sign."""
+        """Render the words, each after its symbol."""
         base = self.rich_style
         yes, no = "■□" if self._several else "●○"
         segments = []
@@ -132,31 +138,31 @@ class Choices(Widget, can_focus=True):
         return Strip(segments).adjust_cell_length(self.size.width, base)
 
     def on_focus(self) -> None:
-        """The word under the cursor looks otherwise."""
+        """Highlight the word under the cursor."""
         self.refresh()
 
     def on_blur(self) -> None:
-        """And back."""
+        """Remove the highlight."""
         self.refresh()
 
 
 class Mistake(Panel):
-    """What is wrong with the field, or the title, above; takes no room while nothing is."""
+    """The error message of the control above; hidden while there is none."""
 
     def __init__(self) -> None:
         super().__init__(wraps=True)
 
     def say(self, text: str) -> None:
-        """Show a mistake, or none."""
+        """Display an error message; empty to hide it."""
         self.show([[("✗ ", "bad"), (text, "bad")]] if text else [])
 
 
 class Labelled(Vertical):
-    """A label and what is filled in, with the mistake below.
+    """A label and a control, with the error message of the control below.
 
     Args:
-        label: Stands before it.
-        control: What is filled in.
+        label: Text before the control.
+        control: The control.
     """
 
     DEFAULT_CSS = """
@@ -178,31 +184,31 @@ class Labelled(Vertical):
         self._mistake = Mistake()
 
     def compose(self) -> ComposeResult:
-        """Label and what is filled in, mistake."""
+        """Compose the label, the control and the error message."""
         with Horizontal():
             yield self._label
             yield self._control
         yield self._mistake
 
     def relabel(self, label: str) -> None:
-        """Have another label."""
+        """Set the label."""
         if self._label.content != label:
             self._label.update(label)
 
     def fault(self, text: str) -> None:
-        """Show what is wrong, or nothing."""
+        """Display an error message; empty to hide it."""
         self._mistake.say(text)
 
 
 class Heading(Line):
-    """The title of a part."""
+    """The title of a section."""
 
     DEFAULT_CSS = """
     Heading { background: $surface; }
     """
 
     def entitle(self, title: str, chosen: str = "", right: str = "") -> None:
-        """Say what the part is, and what is chosen in it."""
+        """Set the title, the chosen value, and the text at the right."""
         self.show(
             [Part(f" {title}  ", "accent", bold=True), Part(chosen, bold=True)], [Part(f" {right} ", "text-muted")]
         )
@@ -212,8 +218,8 @@ class Entry(Input):
     """A borderless input of one row.
 
     Args:
-        placeholder: Stands there, dimmed, while nothing is typed.
-        options: As :class:`textual.widgets.Input` has them.
+        placeholder: Dimmed text while the input is empty.
+        options: Passed on to :class:`textual.widgets.Input`.
     """
 
     DEFAULT_CSS = """
@@ -221,7 +227,7 @@ class Entry(Input):
     Entry:focus { border: none; background: $panel; }
     Entry.-invalid, Entry.-invalid:focus { border: none; }
     """
-    # Textual lays out the whole screen when this changes, 10 ms a key; an entry is as wide as its container.
+    # Textual lays out the whole screen when this changes, 10 ms per key; an entry is as wide as its container anyway.
     virtual_size = Reactive(Size(0, 0))
 
     def __init__(self, value: str = "", *, placeholder: str = "", **options: Any) -> None:
@@ -229,14 +235,14 @@ class Entry(Input):
         self.cursor_blink = False
 
     async def on_key(self, event: Key) -> None:
-        """Take enter here: a binding goes where the focus is by then, and who types fast is elsewhere already."""
+        """Submit on enter. Not a binding: fast typing may have moved the focus before it runs."""
         if event.key == "enter":
             event.stop()
             event.prevent_default()
             await self.action_submit()
 
     def put(self, value: str) -> None:
-        """Show another text without telling anybody: whoever calls this knows it already."""
+        """Set the text without posting a message: the caller already has it."""
         if value != self.value:
             with self.prevent(Input.Changed):
                 self.value = value
@@ -247,10 +253,10 @@ _LONGEST = 30
 
 
 class Pages(Widget):
-    """Numbered words, of which one is chosen, and a bar and words at the right.
+    """Numbered tabs, one of them selected, with a progress bar and a text at the right.
 
     Args:
-        names: The pages, in the order of their numbers from 1 on.
+        names: Names of the pages, numbered from 1.
     """
 
     DEFAULT_CSS = """
@@ -259,7 +265,7 @@ class Pages(Widget):
     ALLOW_SELECT = False
 
     class Chosen(Message):
-        """A page was clicked."""
+        """Posted when a tab was clicked."""
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -271,19 +277,19 @@ class Pages(Widget):
         self._shown: tuple[str, float | None, str] = (names[0], None, "")
 
     def show(self, name: str, share: float | None = None, words: str = "") -> None:
-        """Show that this page is in front; nothing is written when all of it was shown before.
+        """Select a tab and set the bar and the text; nothing is redrawn when all are unchanged.
 
         Args:
-            name: The page.
-            share: In [0, 1]; None draws no bar.
-            words: At the right end.
+            name: Name of the page.
+            share: Filled share of the bar, in [0, 1]; None for no bar.
+            words: Text at the right end.
         """
         if (name, share, words) != self._shown:
             self._shown = (name, share, words)
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """The row."""
+        """Render the row."""
         base, room = self.rich_style, self.size.width
         shown, share, words = self._shown
         chosen = base + Style(reverse=True, bold=True)
@@ -299,18 +305,18 @@ class Pages(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, base)
 
     def on_click(self, event: Click) -> None:
-        """Choose the page under the mouse."""
+        """Select the clicked tab."""
         for start, end, _, name in self._places:
             if start <= event.x < end:
                 self.post_message(self.Chosen(name))
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        """Keep moves from waking anything above."""
+        """Stop mouse moves from bubbling: nothing above needs them."""
         event.stop()
 
 
 def _places(names: Sequence[str]) -> Iterator[tuple[int, int, str, str]]:
-    """Start, end, text and name of each page."""
+    """Start and end column, text and name of each tab."""
     at = 0
     for number, name in enumerate(names, start=1):
         text = f" {number} {name} "

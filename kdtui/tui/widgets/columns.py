@@ -1,4 +1,4 @@
-"""Cells and columns of a table: which column gets how much of the width, and texts cut to it."""
+"""Cells and columns of a table: widths of the columns, and texts cut to fit them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdtui.text import clean
 GAP = 1
 """Terminal columns between two columns."""
 _ELLIPSIS = "…"
-# Terminals do not agree on how wide a letter with a variation selector is; without it they do.
+# Terminals disagree on the width of a character with a variation selector; without the selector they agree.
 _NO_SELECTORS = dict.fromkeys(range(0xFE00, 0xFE10))
 
 
@@ -22,10 +22,10 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: May be foreign: control characters are taken out, markup is not read, a line break is a space.
+        text: Control characters are removed, markup is not interpreted, a line break becomes a space.
         style: Name of a theme variable without `$`, such as `success` or `text-muted`, or a colour such as `#56b4e9`;
-            empty for the table's own.
-        keep: The end of the text that is still shown where the rest is cut; empty where the end goes first.
+            empty for the table's own style.
+        keep: Ending of the text that is kept when the text is cut; empty to cut at the end.
     """
 
     text: str
@@ -38,13 +38,13 @@ class Column:
     """One column; widths in terminal columns.
 
     Attributes:
-        key: Its name in messages.
-        title: Stands in the header.
-        minimum: Least width; whether columns have to be dropped is decided by these alone.
-        maximum: Most width; None for no limit.
-        right: Aligned to the right, header included.
-        drop: Columns with the highest number vanish first when the width does not suffice; 0 never vanishes.
-        grow: Takes what the others leave.
+        key: Identifies the column in messages.
+        title: Text in the header.
+        minimum: Minimum width; these alone decide whether columns have to be dropped.
+        maximum: Maximum width; None for no limit.
+        right: Whether the column, with its header, is aligned to the right.
+        drop: Columns with the highest number are dropped first when there is not enough room; 0 is never dropped.
+        grow: Whether the column takes the remaining width.
     """
 
     key: str
@@ -56,14 +56,14 @@ class Column:
     grow: bool = False
 
     def bounded(self, width: int) -> int:
-        """``width`` within what this column may have."""
+        """``width`` limited to the minimum and maximum of this column."""
         wide = max(self.minimum, width)
         return wide if self.maximum is None else min(self.maximum, wide)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a column stands: its index, its first terminal column, its width."""
+    """Position of a column: its index, first terminal column and width."""
 
     column: int
     x: int
@@ -71,13 +71,13 @@ class Slot:
 
 
 def lay_out(columns: Sequence[Column], wanted: Sequence[int], room: int, start: int = 0) -> tuple[Slot, ...]:
-    """Places of the columns that are shown, from left to right.
+    """Positions of the columns that fit, from left to right.
 
     Args:
         columns: All columns.
-        wanted: Width that the content of each would like; counts above its minimum.
-        room: Terminal columns, from 0; none lies outside.
-        start: First terminal column that is free.
+        wanted: Preferred width of each column; used where it exceeds the minimum.
+        room: Available terminal columns, counted from 0; no slot exceeds them.
+        start: First free terminal column.
     """
     kept = list(range(len(columns)))
     free = room - start
@@ -115,7 +115,7 @@ def _least(columns: Sequence[Column], kept: Sequence[int]) -> int:
 
 
 def plain(cell: Cell) -> Cell:
-    """The cell with a text that a terminal shows in one line, obeys nothing of, and measures as we do."""
+    """The cell with its text on one line, without control characters, and with the width that the terminal will use."""
     text = cell.text
     if text.isascii() and text.isprintable():
         return cell
@@ -125,10 +125,10 @@ def plain(cell: Cell) -> Cell:
 
 @lru_cache(4096)
 def fit(text: str, width: int, right: bool = False, keep: str = "") -> str:
-    """``text`` in exactly ``width`` terminal columns: cut with `…`, or filled with spaces.
+    """``text`` in exactly ``width`` terminal columns: cut with `…`, or padded with spaces.
 
-    A letter of two columns that would be cut in half gives way as a whole; combining marks stay with their letter. The
-    end ``keep`` stays where there is room for it and a letter of what comes before.
+    A wide character (two columns) is never cut in half; combining marks stay with their letter. The ending ``keep`` is
+    kept if it and one character before it fit.
     """
     wide = cell_len(text)
     if wide > width and keep and text.endswith(keep) and width >= cell_len(keep) + 2:

@@ -1,4 +1,4 @@
-"""A picture of what the temperature does to a distribution over classes."""
+"""Displays the effect of the temperature on a distribution over classes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
 
 ROWS = 4
-"""Classes with a bar of their own; of more, the least probable share one."""
+"""Number of bars; with more classes, the least probable share the last one."""
 _WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"))
 _FLAT = "nearly uniform"
 
 
 def normalised(values: Sequence[float]) -> list[float]:
-    """``values`` as a distribution; empty where they are none: one is negative or not finite, or all are zero."""
+    """``values`` scaled to sum 1; empty if a value is negative or not finite, or if all are zero."""
     highest = max(values, default=0.0)
     if not (0 < highest < math.inf and all(value >= 0 for value in values)):
         return []
-    shares = [value / highest for value in values]  # the sum of the values themselves may be infinite
+    shares = [value / highest for value in values]  # the sum of the values may overflow
     return [share / sum(shares) for share in shares]
 
 
@@ -35,7 +35,7 @@ def softened(probabilities: Sequence[float], temperature: float) -> list[float]:
     """
     logs = [math.log(p) if p > 0 else -math.inf for p in probabilities]
     highest = max(logs)
-    # The difference first: a logarithm over a temperature near zero is infinite, and infinity less itself is no number.
+    # Subtract before dividing: with T near zero log(p) / T is infinite, and inf - inf is not a number.
     weights = [math.exp((value - highest) / temperature) for value in logs]
     return [weight / sum(weights) for weight in weights]
 
@@ -46,10 +46,10 @@ def entropy(probabilities: Sequence[float]) -> float:
 
 
 class Distribution(Vertical):
-    """Bars of the softened probabilities, each with a mark where it stands at T = 1, and the entropy in words.
+    """Bars of the softened probabilities, each marked with the value at T = 1, and a description of the entropy.
 
     Args:
-        title: Whose probabilities they are; an example says that it is one.
+        title: Text above the bars: the source of the probabilities, or that they are an example.
     """
 
     DEFAULT_CSS = """
@@ -62,20 +62,20 @@ class Distribution(Vertical):
         self._words = Panel(wraps=True)
 
     def compose(self) -> ComposeResult:
-        """Bars above words."""
+        """Compose the bars and the description below."""
         yield self._bars
         yield self._words
 
     def entitle(self, title: str) -> None:
-        """Say whose probabilities they are from now on."""
+        """Set the title."""
         self._bars.entitle(title)
 
     def show(self, classes: Sequence[tuple[str, float]], temperature: float | None) -> None:
-        """Show what a temperature does; one that is none shows nothing.
+        """Display the distribution at a temperature; clear it when the temperature or the probabilities are invalid.
 
         Args:
             classes: Name and probability at T = 1 of each class.
-            temperature: T; anything but a number above 0 is none.
+            temperature: Temperature; valid if finite and above 0.
         """
         before = normalised([p for _, p in classes])
         if temperature is None or not 0 < temperature < math.inf or not before:
@@ -91,14 +91,14 @@ class Distribution(Vertical):
 
 
 def _most_probable(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """The most probable classes at T = 1, and one row for all the others."""
+    """The most probable classes at T = 1, and one row for the sum of the others."""
     ordered = sorted(rows, key=lambda row: row[2], reverse=True)
     rest = ordered[ROWS - 1 :]
     return [*ordered[: ROWS - 1], (f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest))]
 
 
 def in_words(before: Sequence[float], after: Sequence[float]) -> str:
-    """The entropy before and after, each with a word for it."""
+    """The entropy before and after, each with a descriptive word."""
     most = math.log2(len(before))
 
     def said(probabilities: Sequence[float]) -> tuple[str, str]:

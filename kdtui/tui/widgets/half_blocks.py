@@ -1,6 +1,6 @@
-"""Pictures in a terminal: each cell shows two pixels, as ``▀`` in the upper one's colour on the lower one's.
+"""Images in a terminal: each cell shows two pixels, as ``▀`` in the upper one's colour on the lower one's as background.
 
-:func:`draw` needs Pillow and takes its time: call it in a thread. :class:`HalfBlocks` shows what it made.
+:func:`draw` needs Pillow and is slow: call it in a thread. :class:`HalfBlocks` displays its result.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 Pixel = tuple[int, int, int]
 Cell = tuple[Pixel, Pixel | None]
-"""Upper and lower pixel; None where the picture ends within the cell."""
+"""Upper and lower pixel; None where the image ends in the middle of the cell."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A small picture with the word above it."""
+    """An image and the label above it."""
 
     label: str
     image: Image
@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A tile scaled to its place: ``rows`` of cells, and the column and row of its label."""
+    """A scaled tile: ``rows`` of cells, and the position of its label."""
 
     label: str
     column: int
@@ -51,7 +51,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Grid:
-    """How tiles share the room: so many beside each other, each of so many columns and pixel rows."""
+    """Arrangement of the tiles: how many per row, and the size of each in columns and pixel rows."""
 
     across: int
     columns: int
@@ -59,12 +59,12 @@ class Grid:
 
 
 def arrange(count: int, tile: tuple[int, int], room: Size) -> Grid | None:
-    """The arrangement in which the tiles are largest; None where there is no room.
+    """The arrangement with the largest tiles; None if there is not enough room.
 
     Args:
-        count: How many tiles, at least one.
-        tile: Width and height of each in pixels; the aspect is kept.
-        room: Columns and rows of the terminal; each row of tiles takes one for its labels.
+        count: Number of tiles, at least one.
+        tile: Width and height of each tile in pixels; the aspect ratio is kept.
+        room: Available columns and rows of the terminal; each row of tiles needs one for its labels.
     """
     grids = []
     for across in range(1, count + 1):
@@ -76,12 +76,12 @@ def arrange(count: int, tile: tuple[int, int], room: Size) -> Grid | None:
             grids.append((down, Grid(across, max(1, round(tile[0] * scale)), max(1, round(tile[1] * scale)))))
     if not grids:
         return None
-    # The largest; of equals the one with the fewest rows, and of these the most even one.
+    # The largest; among equals the one with the fewest rows, then the one with the fewest tiles per row.
     return max(grids, key=lambda found: (found[1].columns, found[1].pixels, -found[0], -found[1].across))[1]
 
 
 def draw(tiles: Sequence[Tile], room: Size) -> list[Drawn]:
-    """Scale tiles of one size into the room; empty where there is none."""
+    """Scale tiles of equal size to the available room; empty if there is none."""
     if not tiles:
         return []
     grid = arrange(len(tiles), tiles[0].image.size, room)
@@ -100,7 +100,7 @@ def _cells(image: Image, columns: int, pixels: int) -> tuple[tuple[Cell, ...], .
     from PIL.Image import Resampling
 
     smaller = columns < image.width
-    # Averages shrink a picture without losing thin things; enlarged, a pixel stays a square.
+    # Averaging keeps thin structures when the image shrinks; when it grows, a pixel stays a square.
     scaled = image.convert("RGB").resize((columns, pixels), Resampling.BOX if smaller else Resampling.NEAREST)
     data = scaled.tobytes()
     lines = [
@@ -114,14 +114,14 @@ def _cells(image: Image, columns: int, pixels: int) -> tuple[tuple[Cell, ...], .
 
 
 class HalfBlocks(Widget):
-    """Shows drawn tiles, or a sentence instead of them."""
+    """Displays drawn tiles, or a text instead."""
 
     DEFAULT_CSS = """
     HalfBlocks { height: 1fr; width: 1fr; }
     """
 
     class Room(Message):
-        """There is another room to draw for."""
+        """Posted when the available size changed, so that the tiles have to be drawn again."""
 
         def __init__(self, size: Size) -> None:
             self.size = size
@@ -133,11 +133,11 @@ class HalfBlocks(Widget):
         self._words: tuple[str, ...] = ()
 
     def show(self, drawn: Sequence[Drawn]) -> None:
-        """Show these tiles."""
+        """Display tiles."""
         self._become(tuple(drawn), ())
 
     def tell(self, text: str) -> None:
-        """Show a text in their place; foreign text is fine."""
+        """Display a text instead of tiles; control characters are removed."""
         self._become((), tuple(clean(text).expandtabs().split("\n")))
 
     def _become(self, drawn: tuple[Drawn, ...], words: tuple[str, ...]) -> None:
@@ -146,11 +146,11 @@ class HalfBlocks(Widget):
             self.refresh()
 
     def on_resize(self, event: Resize) -> None:
-        """Ask for tiles of another size."""
+        """Post the new size."""
         self.post_message(self.Room(self.content_size))
 
     def render_line(self, y: int) -> Strip:
-        """One row of cells or labels."""
+        """Render one row of cells or labels."""
         base, room = self.rich_style, self.content_size.width
         if self._words:
             text = self._words[y] if y < len(self._words) else ""
@@ -172,7 +172,7 @@ class HalfBlocks(Widget):
 
 
 def _segments(cells: Sequence[Cell], base: Style) -> list[Segment]:
-    """Cells of the same colours in one segment: a class mask is a few of them."""
+    """One segment per run of equal cells: a class mask has few of them."""
     segments = []
     begin = 0
     for end in range(1, len(cells) + 1):

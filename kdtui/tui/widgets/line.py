@@ -1,4 +1,4 @@
-"""One-row widgets: a line of text that is written only when it changes, and the key bar."""
+"""One-row widgets: a line of text that is redrawn only when it changes, and the key bar."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Part:
 
 
 def cut(text: str, room: int) -> str:
-    """``text`` in at most ``room`` terminal columns, the end replaced by `…` where it does not fit."""
+    """``text`` in at most ``room`` terminal columns; a longer text ends with `…`."""
     return text if cell_len(text) <= room else fit(text, room)
 
 
 def colour_of(widget: Widget, name: str) -> str | None:
-    """A theme variable's colour as text; None for none, and for such as `auto 60%` that are no colours of their own.
+    """The colour of a theme variable as text; None for no colour and for `auto 60%`, which is no fixed colour.
 
-    A theme has another shade of its colours for text: its own accent cannot be read on a light ground.
+    The shade for text (``text-…``) is preferred: the plain accent is unreadable on a light background.
     """
     variables = widget.app.theme_variables
     colour = variables.get(f"text-{name}", variables.get(name, ""))
@@ -41,10 +41,10 @@ def colour_of(widget: Widget, name: str) -> str | None:
 
 
 class Line(Widget):
-    """One row: parts from the left, parts from the right. Foreign text is cleaned.
+    """One row: parts aligned to the left, parts aligned to the right. Control characters are removed.
 
     Args:
-        firm: Which side keeps its room where both do not fit: ``left`` or ``right``.
+        firm: Which side is displayed in full when both do not fit: ``left`` or ``right``.
     """
 
     DEFAULT_CSS = """
@@ -58,7 +58,7 @@ class Line(Widget):
         self._right: tuple[Part, ...] = ()
 
     def show(self, left: Sequence[Part], right: Sequence[Part] = ()) -> None:
-        """Show these parts; nothing is written when they are the same as before."""
+        """Display these parts; nothing is redrawn when they are unchanged."""
         if (tuple(left), tuple(right)) == (self._left, self._right):
             return
         self._left, self._right = tuple(left), tuple(right)
@@ -66,11 +66,11 @@ class Line(Widget):
 
     @property
     def text(self) -> str:
-        """All that it says."""
+        """The displayed text, without the gap."""
         return "".join(part.text for part in (*self._left, *self._right))
 
     def render_line(self, y: int) -> Strip:
-        """The row."""
+        """Render the row."""
         room = self.size.width
         if self._firm == "left":
             left = self._segments(self._left, room)
@@ -96,26 +96,26 @@ class Line(Widget):
 
 
 class KeyBar(Widget):
-    """The keys of a screen on one row; a click on one is as good as the key."""
+    """The keys of a screen in one row; clicking a key equals pressing it."""
 
     DEFAULT_CSS = """
     KeyBar { height: 1; width: 100%; }
     """
 
     class Pressed(Message):
-        """A key was clicked."""
+        """Posted when a key was clicked."""
 
         def __init__(self, action: str) -> None:
             self.action = action
             super().__init__()
 
     def __init__(self, keys: Sequence[tuple[str, str, str]], *, id: str | None = None) -> None:
-        """Take ``(shown, label, action)`` of each key."""
+        """Set the keys, each as ``(shown, label, action)``."""
         super().__init__(id=id)
         self._keys = tuple(keys)
 
     def _places(self) -> list[tuple[int, int, str, str, str]]:
-        """Start, end, and key of what fits; the last ones (help, commands) are dropped last."""
+        """Start, end and key of those that fit; the last two (help, commands) are dropped last."""
         kept = list(self._keys)
         while len(kept) > 2 and sum(_wide(key) + 1 for key in kept) - 1 > self.size.width:
             del kept[-3]
@@ -127,7 +127,7 @@ class KeyBar(Widget):
         return places
 
     def render_line(self, y: int) -> Strip:
-        """The row."""
+        """Render the row."""
         base = self.rich_style
         key = base + Style(bold=True, color=colour_of(self, "accent"))
         segments = []
@@ -136,16 +136,16 @@ class KeyBar(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, base)
 
     def on_click(self, event: Click) -> None:
-        """Press the key under the mouse."""
+        """Press the clicked key."""
         for start, end, _, _, action in self._places():
             if start <= event.x < end:
                 self.post_message(self.Pressed(action))
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        """Keep moves from waking anything above."""
+        """Stop mouse moves from bubbling: nothing above needs them."""
         event.stop()
 
 
 def _wide(key: tuple[str, str, str]) -> int:
-    """Terminal columns of a key and its label, a blank between them."""
+    """Terminal columns of a key, a space and its label."""
     return cell_len(key[0]) + 1 + cell_len(key[1])

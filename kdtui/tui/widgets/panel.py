@@ -1,4 +1,4 @@
-"""Lines of text with a title, of which only what changed is written."""
+"""Lines of text with a title; only changed rows are redrawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textual.css.styles import RulesMap
 
 Span = tuple[str, str]
-"""A text and its tone, a key of :data:`TONES`."""
+"""A text and its tone, one of the keys of :data:`TONES`."""
 TextLine = Sequence[Span]
 
 TONES = {
@@ -30,11 +30,11 @@ TONES = {
 
 
 class Panel(Widget):
-    """Shows lines below a title; without lines it takes no room.
+    """Displays lines below a title; hidden while there are no lines.
 
     Args:
-        title: Stands above the lines; empty for none.
-        wraps: Whether long lines go on in the next row; else they are cut.
+        title: Text above the lines; empty for none.
+        wraps: Whether long lines are wrapped; otherwise they are cut.
     """
 
     DEFAULT_CSS = """
@@ -53,7 +53,7 @@ class Panel(Widget):
         self._lines: tuple[tuple[Span, ...], ...] = ()
 
     def show(self, lines: Sequence[TextLine]) -> None:
-        """Show these lines, whose text may be foreign; only rows that are other than before are written."""
+        """Display these lines; control characters are removed, and only changed rows are redrawn."""
         before, after = self._lines, tuple(tuple(line) for line in lines)
         if after == before:
             return
@@ -71,9 +71,9 @@ class Panel(Widget):
         self.refresh(*(Region(0, first + row, wide, 1) for row in changed))
 
     def _fits(self) -> bool:
-        """Whether wrapped lines take just the room that there is: laying the screen out anew costs 20 ms and more."""
+        """Whether the wrapped lines keep their height: a new layout of the screen costs 20 ms or more."""
         wide, high = self.content_size
-        rules = cast("RulesMap", self.styles)  # as Textual's own widgets hand them on
+        rules = cast("RulesMap", self.styles)  # the type that Textual's own widgets pass here
         return wide > 0 and self.render().get_height(rules, wide) == high
 
     @property
@@ -82,7 +82,7 @@ class Panel(Widget):
         return "\n".join("".join(text for text, _ in line) for line in self._lines)
 
     def render(self) -> Content:
-        """The title and the lines."""
+        """Render the title and the lines."""
         lines: list[TextLine] = [[(self._title, "title")]] if self._title else []
         return Content("\n").join(_line(line) for line in [*lines, *self._lines])
 

@@ -1,4 +1,4 @@
-"""A list that is searched by typing: letters go to the search line, arrows to the list, enter picks."""
+"""A searchable list: text is typed into the search input, arrow keys move in the list, enter picks a row."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from kdtui.tui.widgets.choices import Entry
 from kdtui.tui.widgets.table import Cell, Column, Table
 
 CHOSEN = "●"
-"""Stands before the row that was picked."""
+"""Marks the row that was picked."""
 
 
 class Picker(Vertical):
-    """A search line above a table; the focus stays in the line.
+    """A search input above a table; the focus stays in the input.
 
     Args:
-        columns: Of the table.
-        cells: The cells of a key's row.
-        find: Keys that fit a typed text, in order; None where that takes a while: then the owner shows them.
-        placeholder: Stands in the empty search line.
-        empty: Shown when nothing fits.
+        columns: Columns of the table.
+        cells: Function from the key of a row to its cells.
+        find: Function from the typed text to the matching keys, in order; it returns None when the search takes time,
+            and then the parent calls :meth:`show`.
+        placeholder: Dimmed text in the empty search input.
+        empty: Displayed when nothing matches.
     """
 
     DEFAULT_CSS = """
@@ -41,32 +42,32 @@ class Picker(Vertical):
 
         @property
         def control(self) -> Picker:
-            """The picker that it came from."""
+            """The picker that posted the message."""
             return self.picker
 
     class Moved(_Message):
-        """The cursor stands on another key; None when there is none."""
+        """Posted when the cursor moved to another key; None when there are no rows."""
 
         def __init__(self, picker: Picker, key: str | None) -> None:
             super().__init__(picker)
             self.key = key
 
     class Picked(_Message):
-        """A row was picked: enter, or a double click."""
+        """Posted when a row was picked, by enter or a double click."""
 
         def __init__(self, picker: Picker, key: str) -> None:
             super().__init__(picker)
             self.key = key
 
     class Typed(_Message):
-        """Another text stands in the search line."""
+        """Posted when the typed text changed."""
 
         def __init__(self, picker: Picker, text: str) -> None:
             super().__init__(picker)
             self.text = text
 
     class Entered(_Message):
-        """Enter was pressed where no row fits the text, or where it is not known yet which do."""
+        """Posted when enter was pressed while no row matches the text, or while the search is still running."""
 
         def __init__(self, picker: Picker, text: str) -> None:
             super().__init__(picker)
@@ -87,21 +88,21 @@ class Picker(Vertical):
         self._shown_for: str | None = None
         self._entry = Entry(placeholder=placeholder)
         self._table = Table(columns, cells, empty=empty)
-        # One stop for the tab key; the table is led by the line.
+        # One stop for the tab key: the keys of the input control the table.
         self._table.can_focus = False
 
     def compose(self) -> ComposeResult:
-        """Line above table."""
+        """Compose the input and the table."""
         yield self._entry
         yield self._table
 
     def on_mount(self) -> None:
-        """All rows to begin with."""
+        """Display all rows."""
         self.search()
 
     @property
     def text(self) -> str:
-        """What is typed."""
+        """The typed text."""
         return self._entry.value
 
     @text.setter
@@ -116,7 +117,7 @@ class Picker(Vertical):
 
     @property
     def empty(self) -> str:
-        """Shown when nothing fits."""
+        """Displayed when nothing matches."""
         return self._table.empty
 
     @empty.setter
@@ -124,33 +125,37 @@ class Picker(Vertical):
         self._table.empty = text
 
     def show(self, keys: Sequence[str]) -> None:
-        """Show the rows that fit the text, all of whose cells may be other than before."""
+        """Display the rows that match the current text; all cells are formatted again."""
         self._shown_for = self.text
         self._table.show(keys)
 
     def search(self) -> None:
-        """Find again what fits the text, because there is something else to find."""
+        """Repeat the search, for example after the searched list changed."""
         keys = self._find(self.text)
         if keys is not None:
             self.show(keys)
 
     def choose(self, key: str | None) -> None:
-        """Mark a row as the picked one; the cursor goes to it."""
+        """Mark a row as picked and move the cursor to it; None removes the mark."""
         self._table.letters = {} if key is None else {key: CHOSEN}
         self._table.marks = frozenset() if key is None else {key}
         if key is not None:
             self._table.move_to(key)
 
     def move_to(self, key: str) -> None:
-        """Put the cursor on a row."""
+        """Move the cursor to a row."""
         self._table.move_to(key)
 
     def leave(self) -> None:
-        """Put the search away: every row again."""
+        """Clear the search: all rows are displayed again."""
         self.text = ""
 
     def on_key(self, event: Key) -> None:
-        """Move the list's cursor. No bindings: those go where the focus is once somebody typed on."""
+        """Move the cursor of the table.
+
+        Not bindings: a binding acts on the widget that has focus when it runs, and fast typing may have moved the
+        focus.
+        """
         move = {
             "up": self._table.action_cursor_up,
             "down": self._table.action_cursor_down,
@@ -164,40 +169,40 @@ class Picker(Vertical):
             move()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter."""
+        """Filter the rows."""
         event.stop()
         self.search()
         self.post_message(self.Typed(self, event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Pick."""
+        """Pick the row under the cursor."""
         event.stop()
         key = self.cursor_key if self._shown_for == self.text else None
         self.post_message(self.Entered(self, self.text) if key is None else self.Picked(self, key))
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        """Tell the owner."""
+        """Post the move as a message of the picker."""
         event.stop()
         self.post_message(self.Moved(self, event.key))
 
     def on_table_opened(self, event: Table.Opened) -> None:
-        """A double click picks."""
+        """Pick the row that was double-clicked."""
         event.stop()
         self.post_message(self.Picked(self, event.key))
 
     def on_table_header_clicked(self, event: Table.HeaderClicked) -> None:
-        """The order is the owner's; a click on a title goes no further."""
+        """Stop the message: sorting is up to the parent."""
         event.stop()
 
     def on_descendant_focus(self) -> None:
-        """The list shows that the keys are its own; `:focus-within` would not reach its rows."""
+        """Display the table as focused; `:focus-within` does not apply to the style of its rows."""
         self._table.add_class("-led")
 
     def on_descendant_blur(self) -> None:
-        """And that they are not."""
+        """Display the table as not focused."""
         self._table.remove_class("-led")
 
     def on_mouse_down(self) -> None:
-        """Whoever clicks a row goes on with keys."""
+        """Focus the input, so that the keyboard works after a click on a row."""
         if not self._entry.has_focus:
             self._entry.focus()

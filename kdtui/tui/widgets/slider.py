@@ -1,4 +1,4 @@
-"""A number chosen by a slider or typed exactly; both follow each other."""
+"""A slider with an input for the exact value; each follows the other."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Scale:
     Attributes:
         low: Value at the left end; above 0 on a logarithmic scale.
         high: Value at the right end.
-        step: What an arrow key adds or takes away.
-        coarse: What it does with shift.
-        log: Whether equal ways along the track are equal ratios.
+        step: Change of one arrow key.
+        coarse: Change of one arrow key with shift.
+        log: Whether equal distances on the track are equal ratios.
     """
 
     low: float
@@ -37,29 +37,29 @@ class Scale:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value stands, from 0 at the left end to 1."""
+        """Position of a value on the track: 0 at the left end, 1 at the right."""
         inside = min(self.high, max(self.low, value))
         if self.log:
             return math.log(inside / self.low) / math.log(self.high / self.low)
         return (inside - self.low) / (self.high - self.low)
 
     def value(self, share: float) -> float:
-        """The value at a place, on the grid of the steps."""
+        """The value at a position, rounded to the steps."""
         share = min(1.0, max(0.0, share))
         exact = self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
         return self.moved(exact, 0.0)
 
     def moved(self, value: float, by: float) -> float:
-        """``value + by`` on the grid of the steps, within the range."""
+        """``value + by``, rounded to the steps and limited to the range."""
         steps = round((value + by) / self.step)
         return min(self.high, max(self.low, float(f"{steps * self.step:.10g}")))
 
 
 class Track(Widget, can_focus=True):
-    """The line with a handle on it.
+    """A horizontal line with a handle.
 
     Args:
-        scale: Its range.
+        scale: The range.
     """
 
     DEFAULT_CSS = """
@@ -67,7 +67,7 @@ class Track(Widget, can_focus=True):
     """
 
     class Moved(Message):
-        """The handle was moved to a value."""
+        """Posted when the user moved the handle."""
 
         def __init__(self, value: float) -> None:
             self.value = value
@@ -79,13 +79,17 @@ class Track(Widget, can_focus=True):
         self._value: float | None = None
 
     def put(self, value: float | None) -> None:
-        """Show a value, which may lie outside the range; None shows no handle."""
+        """Display a value, also one outside the range, without posting a message; None hides the handle."""
         if value != self._value:
             self._value = value
             self.refresh()
 
     def on_key(self, event: events.Key) -> None:
-        """A step, a coarse one, or an end. No bindings: those go where the focus is once somebody typed on."""
+        """Move by a step, a coarse step or to an end.
+
+        Not bindings: a binding acts on the widget that has focus when it runs, and fast typing may have moved the
+        focus.
+        """
         scale = self._scale
         value = scale.low if self._value is None else self._value
         moved = {
@@ -106,19 +110,19 @@ class Track(Widget, can_focus=True):
             self.post_message(self.Moved(value))
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Take hold of the handle; it comes to the mouse."""
+        """Move the handle to the mouse and start dragging."""
         event.stop()
         self.capture_mouse()
         self._drag(event.x)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Drag it."""
+        """Drag the handle."""
         event.stop()
         if self.app.mouse_captured is self:
             self._drag(event.x)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
-        """Let it go."""
+        """Stop dragging."""
         event.stop()
         self.release_mouse()
 
@@ -126,7 +130,7 @@ class Track(Widget, can_focus=True):
         self._tell(self._scale.value(x / max(1, self.size.width - 1)))
 
     def render_line(self, y: int) -> Strip:
-        """The track; the handle points outwards where the value lies outside the range."""
+        """Render the track; the handle is an arrow pointing outwards when the value is outside the range."""
         room, base = self.size.width, self.rich_style
         line = base + self._colour("text-muted")
         if self._value is None or room < 1:
@@ -138,11 +142,11 @@ class Track(Widget, can_focus=True):
         return Strip([Segment("━" * at, done), Segment(handle, held), Segment("─" * (room - at - 1), line)], room)
 
     def on_focus(self) -> None:
-        """The handle looks otherwise."""
+        """Highlight the handle."""
         self.refresh()
 
     def on_blur(self) -> None:
-        """And back."""
+        """Remove the highlight of the handle."""
         self.refresh()
 
     def _colour(self, name: str) -> Style:
@@ -151,11 +155,11 @@ class Track(Widget, can_focus=True):
 
 
 class Slider(Horizontal):
-    """A label, a track and an exact input.
+    """A label, a track and an input for the exact value.
 
     Args:
-        label: Stands before the track.
-        scale: The range of the track; the input takes any number.
+        label: Text before the track.
+        scale: The range of the track; the input accepts any number.
     """
 
     DEFAULT_CSS = """
@@ -165,7 +169,7 @@ class Slider(Horizontal):
     """
 
     class Changed(Message):
-        """Another text stands in the input; empty is the value that was there before anybody typed."""
+        """Posted when the text of the input changed; an empty text stands for the default."""
 
         def __init__(self, slider: Slider, text: str) -> None:
             self.slider = slider
@@ -174,7 +178,7 @@ class Slider(Horizontal):
 
         @property
         def control(self) -> Slider:
-            """The slider that it came from."""
+            """The slider that posted the message."""
             return self.slider
 
     def __init__(self, label: str, scale: Scale, *, id: str | None = None) -> None:
@@ -185,40 +189,40 @@ class Slider(Horizontal):
         self._own = ""
 
     def compose(self) -> ComposeResult:
-        """Label, track, input."""
+        """Compose label, track and input."""
         yield Static(self._label, markup=False, classes="label")
         yield self._track
         yield self._entry
 
     @property
     def text(self) -> str:
-        """What is typed; empty where nothing is."""
+        """The typed text, possibly empty."""
         return self._entry.value
 
     @property
     def value(self) -> float | None:
-        """The number that counts: the typed one, else the one underneath; None for no number."""
+        """The typed number, or the default if nothing is typed; None if that is not a number."""
         return _number(self.text if self.text.strip() else self._own)
 
     def put(self, text: str) -> None:
-        """Show a text; tells nobody."""
+        """Set the text without posting a message."""
         self._entry.put(text)
         self._track.put(self.value)
 
     def show_own(self, own: str) -> None:
-        """Show what an empty text stands for."""
+        """Set the default, displayed as the placeholder of the empty input."""
         self._own = own
         self._entry.placeholder = own
         self._track.put(self.value)
 
     def on_track_moved(self, event: Track.Moved) -> None:
-        """The input follows the handle."""
+        """Write the value of the handle to the input."""
         event.stop()
         self._entry.put(f"{event.value:.10g}")
         self.post_message(self.Changed(self, self.text))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """The handle follows the input, as far as it holds a number."""
+        """Move the handle to the typed number, if it is one."""
         event.stop()
         self._track.put(self.value)
         self.post_message(self.Changed(self, self.text))

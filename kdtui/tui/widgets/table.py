@@ -1,6 +1,6 @@
-"""A table of any length: only what is seen is formatted, and only cells that differ are written.
+"""A table of any length: only visible rows are formatted, and only changed cells are redrawn.
 
-It knows keys, columns and cells, nothing of what they stand for.
+It is generic: it handles keys, columns and cells, and does not depend on their meaning.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from kdtui.tui.widgets.columns import GAP, Cell, Column, Slot, fit, lay_out, pla
 
 
 class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
-    """Rows known by their keys, below one line that stays; one of them has the cursor, which is always a row's.
+    """Rows identified by keys below a fixed header line; if there are rows, one of them has the cursor.
 
-    What a row looks like is the subclass's: it is told when the cursor moved or other rows are seen.
+    Subclasses draw the rows; :meth:`_update` and :meth:`_tell_moved` are called when something changed.
     """
 
-    # Moving about only: what is done to a row is bound by the screen, which has the key table.
+    # Movement only: actions on a row are bound by the screen, according to the key table.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, action, show=False)
         for key, action in (
@@ -43,7 +43,7 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
         )
     ]
 
-    # Textual lays out the whole screen when this changes; only a scrollbar that comes or goes needs that.
+    # Textual lays out the whole screen when this changes; only a scrollbar that appears or disappears requires that.
     virtual_size = Reactive(Size(0, 0))
 
     def __init__(self, **kw: Any) -> None:
@@ -52,54 +52,54 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
         self._cursor = -1
 
     def _update(self) -> None:
-        """Bring what is drawn up to date: the cursor, the order or the rows that are seen are other."""
+        """Redraw after the cursor, the order or the visible rows changed."""
         raise NotImplementedError
 
     def _tell_moved(self) -> None:
-        """Tell the owner that the cursor stands on another key."""
+        """Post a message that the cursor moved to another key."""
         raise NotImplementedError
 
     @property
     def cursor_key(self) -> str | None:
-        """Key of the row that has the cursor; None without rows."""
+        """Key of the row under the cursor; None without rows."""
         return self._keys[self._cursor] if self._cursor >= 0 else None
 
     def move_to(self, key: str) -> None:
-        """Put the cursor on a key and bring its row into sight; a key that is not shown leaves it where it is."""
+        """Move the cursor to a key and scroll its row into view; an unknown key is ignored."""
         if key in self._keys:
             self._go(self._keys.index(key))
 
-    # what the person does
+    # Actions of the user.
 
     def action_cursor_up(self) -> None:
-        """One row up."""
+        """Move one row up."""
         self._go(self._cursor - 1)
 
     def action_cursor_down(self) -> None:
-        """One row down."""
+        """Move one row down."""
         self._go(self._cursor + 1)
 
     def action_page_up(self) -> None:
-        """As many rows up as are seen."""
+        """Move one page up."""
         self._go(self._cursor - self._height)
 
     def action_page_down(self) -> None:
-        """As many rows down as are seen."""
+        """Move one page down."""
         self._go(self._cursor + self._height)
 
     def action_home(self) -> None:
-        """The first row."""
+        """Move to the first row."""
         self._go(0)
 
     def action_end(self) -> None:
-        """The last row."""
+        """Move to the last row."""
         self._go(len(self._keys) - 1)
 
-    # where the rows are
+    # Positions of the rows.
 
     @property
     def _height(self) -> int:
-        """Rows that are seen at once."""
+        """Number of visible rows."""
         return max(1, self.size.height - 1)
 
     def _reorder(self, keys: list[str]) -> None:
@@ -115,12 +115,12 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
                 around = [*old[self._cursor + 1 :], *reversed(old[: self._cursor])]
                 key = next((other for other in around if other in here), keys[0])
             self._cursor = keys.index(key)
-        # One narrow column is never wider than the widget: there is nothing to scroll to the right.
+        # A width of one column is never wider than the widget: there is no horizontal scrolling.
         self.virtual_size = Size(1, len(keys) + 1)
         if self.container_size:
             self._scroll_update(self.virtual_size)
         top = self.scroll_offset.y
-        # At the very top new rows come in under the eyes; farther down what is read stays where it is.
+        # At the top, new rows appear in place; farther down, the visible rows keep their position.
         self._scroll(self._cursor - on_screen if top and 0 <= on_screen < self._height else top)
 
     def _go(self, index: int) -> None:
@@ -142,23 +142,23 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
             self.scroll_to(y=max(0, min(top, len(self._keys) - self._height)), animate=False, force=True)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other rows are seen: columns get their widths before anything is drawn."""
+        """Lay out the columns for the newly visible rows before they are drawn."""
         self._update()
         super().watch_scroll_y(old_value, new_value)
 
     def watch_show_vertical_scrollbar(self) -> None:
-        """The bar takes a column, or gives it back; one that was hidden has heard of no scrolling."""
+        """Lay out the columns anew, and update a scrollbar that was hidden while scrolling."""
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.position = self.scroll_y
         self._update()
 
 
 GUTTER = 2
-"""Terminal columns left of the first column: the cursor's sign and the mark's letter."""
+"""Terminal columns left of the first column: the cursor symbol and the mark."""
 
 
 class TableLine(NamedTuple):
-    """What one line of the screen shows."""
+    """Content of one line of the screen."""
 
     under_cursor: bool
     gutter: Cell
@@ -168,7 +168,7 @@ class TableLine(NamedTuple):
 def difference(
     old: TableLine | None, new: TableLine | None, slots: Sequence[Slot], room: int
 ) -> tuple[int, int] | None:
-    """First and last (exclusive) terminal column in which two lines differ; None when they look the same."""
+    """First and last (exclusive) terminal column in which two lines differ; None if they look the same."""
     if old == new:
         return None
     if old is None or new is None or old.under_cursor != new.under_cursor:
@@ -179,7 +179,7 @@ def difference(
 
 
 def header(columns: Sequence[Column], slots: Sequence[Slot], sorted_by: str | None, *, descending: bool) -> TableLine:
-    """The line of titles. An arrow takes the end of a title that fills its column: sorting moves no column."""
+    """The line of titles. The sort arrow replaces the end of a title that fills its column: sorting moves no column."""
     cells = [Cell(column.title) for column in columns]
     for slot in slots:
         title = columns[slot.column].title
@@ -199,15 +199,15 @@ def strip(
 ) -> Strip:
     """The line in ``room`` terminal columns.
 
-    Neighbours of one style become one segment: a change of style costs some 40 bytes of terminal output.
+    Adjacent cells of one style become one segment: a change of style costs about 40 bytes of terminal output.
 
     Args:
-        line: What to show.
+        line: Content to display.
         columns: All columns.
-        slots: The shown ones.
+        slots: Positions of the displayed columns.
         room: Terminal columns.
-        style: The style of a cell's style name.
-        over: Takes the place of all cells' styles.
+        style: Function from the style name of a cell to its style.
+        over: Replaces the styles of all cells.
     """
     pieces = [(Slot(-1, 0, min(GUTTER, room)), line.gutter), *((slot, line.cells[slot.column]) for slot in slots)]
     ends = [*(slot.x for slot in slots), room]
@@ -227,16 +227,16 @@ __all__ = ["Cell", "Column", "Table"]
 
 _HEADER = Style(bold=True)
 _MARK = "*"
-"""Of a marked row that the owner gave no letter."""
+"""Displayed for a marked row without a letter."""
 
 
 class Table(CursorView):
-    """Rows under a header that stays; one row has the cursor, any may be marked.
+    """Rows below a fixed header; one row has the cursor, any number may be marked.
 
     Args:
-        columns: From left to right. A first column of one letter stands close to the cursor's sign and the mark.
-        cells: The cells of a key's row, one per column; asked for rows that are seen only.
-        empty: Shown in the place of rows when there are none.
+        columns: From left to right. A first column of width 1 has no gap to the cursor symbol and the mark.
+        cells: Function from the key of a row to its cells, one per column; called for visible rows only.
+        empty: Displayed instead of rows when there are none.
     """
 
     DEFAULT_CSS = """
@@ -247,7 +247,7 @@ class Table(CursorView):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor", "table--blurred"}
 
     class FromTable(Message):
-        """A message of ``table``."""
+        """Base of the messages of a table."""
 
         def __init__(self, table: Table) -> None:
             self.table = table
@@ -255,32 +255,32 @@ class Table(CursorView):
 
         @property
         def control(self) -> Table:
-            """The table that it came from."""
+            """The table that posted the message."""
             return self.table
 
     class Moved(FromTable):
-        """The cursor stands on another key; None when there is no row left."""
+        """Posted when the cursor moved to another key; None when there are no rows."""
 
         def __init__(self, table: Table, key: str | None) -> None:
             super().__init__(table)
             self.key = key
 
     class Opened(FromTable):
-        """A row was chosen: enter, or a double click."""
+        """Posted when a row was opened, by enter or a double click."""
 
         def __init__(self, table: Table, key: str) -> None:
             super().__init__(table)
             self.key = key
 
     class Marked(FromTable):
-        """A row was marked or unmarked by hand; ``keys`` are all that are marked now."""
+        """Posted when the user marked or unmarked a row; ``keys`` are all marked keys."""
 
         def __init__(self, table: Table, keys: frozenset[str]) -> None:
             super().__init__(table)
             self.keys = keys
 
     class HeaderClicked(FromTable):
-        """A column's title was clicked."""
+        """Posted when the title of a column was clicked."""
 
         def __init__(self, table: Table, column_key: str) -> None:
             super().__init__(table)
@@ -296,24 +296,24 @@ class Table(CursorView):
         self._marks: frozenset[str] = frozenset()
         self._letters: Mapping[str, str | Cell] = {}
         self._sorted: tuple[str | None, bool] = (None, False)
-        self._rows: dict[str, tuple[Cell, ...]] = {}  # formatted rows that are seen, or were lately
-        self._lines: dict[int, TableLine] = {}  # what each line of the screen shows, from 1: line 0 is the header
+        self._rows: dict[str, tuple[Cell, ...]] = {}  # formatted rows that are or recently were visible
+        self._lines: dict[int, TableLine] = {}  # content of each line of the screen, from 1: line 0 is the header
         self._wanted: list[int] = []
         self._slots: tuple[Slot, ...] = ()
         self._colours: dict[str, Style] = {}
         self._shown_size = Size(0, 0)
 
-    # what the owner says
+    # Methods and properties for the parent.
 
     def show(self, keys: Sequence[str], changed: Iterable[str] | None = None) -> None:
-        """Show rows in this order.
+        """Display rows in this order.
 
-        The cursor stays on its key; if that is gone, it goes to the next row that is still there. Cells that look as
-        before are not written again.
+        The cursor stays on its key; if that is gone, it moves to the next row that still exists. Unchanged cells are
+        not redrawn.
 
         Args:
-            keys: All rows, no key twice.
-            changed: Keys whose cells may be other than before; None for any.
+            keys: All rows, without duplicates.
+            changed: Keys whose cells may have changed; None for all.
         """
         if changed is None:
             self._rows.clear()
@@ -328,7 +328,7 @@ class Table(CursorView):
             self._tell_moved()
 
     def set_columns(self, columns: Sequence[Column]) -> None:
-        """Have other columns; nothing is asked for before the next :meth:`show`, which follows at once."""
+        """Replace the columns; call :meth:`show` immediately afterwards."""
         if tuple(columns) != self._columns:
             self._columns = tuple(columns)
             self._rows.clear()
@@ -336,7 +336,7 @@ class Table(CursorView):
 
     @property
     def empty(self) -> str:
-        """Shown when there are no rows."""
+        """Displayed when there are no rows."""
         return self._empty
 
     @empty.setter
@@ -348,7 +348,7 @@ class Table(CursorView):
 
     @property
     def marks(self) -> frozenset[str]:
-        """The marked keys, shown or not."""
+        """The marked keys, visible or not."""
         return self._marks
 
     @marks.setter
@@ -358,7 +358,7 @@ class Table(CursorView):
 
     @property
     def letters(self) -> Mapping[str, str | Cell]:
-        """One letter for each marked key; a cell when it has a colour of its own."""
+        """One letter for each marked key; a cell if it has its own colour."""
         return self._letters
 
     @letters.setter
@@ -367,26 +367,26 @@ class Table(CursorView):
         self._update()
 
     def set_sorted(self, column_key: str | None, descending: bool) -> None:
-        """Say in the header which column the order follows; the order itself is the owner's."""
+        """Mark the column by which the rows are sorted; sorting them is up to the parent."""
         if (column_key, descending) != self._sorted:
             self._sorted = (column_key, descending)
             self.refresh(Region(0, 0, self.size.width, 1))
 
-    # what the person does
+    # Actions of the user.
 
     def action_toggle_mark(self) -> None:
-        """Mark the row under the cursor, or take its mark away."""
+        """Mark or unmark the row under the cursor."""
         if self.cursor_key is not None:
             self.marks = self._marks ^ {self.cursor_key}
             self.post_message(self.Marked(self, self._marks))
 
     def action_open(self) -> None:
-        """Choose the row under the cursor."""
+        """Open the row under the cursor."""
         if self.cursor_key is not None:
             self.post_message(self.Opened(self, self.cursor_key))
 
     def on_click(self, event: events.Click) -> None:
-        """A row takes the cursor, a second click opens it; a title is told to the owner."""
+        """Move the cursor to the clicked row, open it on a double click, or post a click on a title."""
         place = event.get_content_offset(self)
         if place is None or event.button != 1:
             return
@@ -402,13 +402,13 @@ class Table(CursorView):
             if again and event.chain == 2:
                 self.action_open()
 
-    # where the rows are
+    # Positions of the rows.
 
     def _tell_moved(self) -> None:
         self.post_message(self.Moved(self, self.cursor_key))
 
     def on_resize(self) -> None:
-        """Widths are laid out anew from what is seen; a cursor that was in sight stays in sight."""
+        """Lay out the columns anew from the visible rows; a visible cursor stays visible."""
         was_seen = 0 <= self._cursor - self.scroll_offset.y < max(1, self._shown_size.height - 1)
         self._wanted = []
         if was_seen:
@@ -416,11 +416,11 @@ class Table(CursorView):
         self._update()
 
     def notify_style_update(self) -> None:
-        """The theme or the focus is other."""
+        """Discard cached colours after a change of theme or focus."""
         self._colours.clear()
         super().notify_style_update()
 
-    # what the lines show
+    # Content of the lines.
 
     def _line(self, index: int) -> TableLine:
         key = self._keys[index]
@@ -433,7 +433,7 @@ class Table(CursorView):
         return TableLine(here, plain(Cell((">" if here else " ") + mark.text[:1], mark.style)), row)
 
     def _update(self) -> None:
-        """Bring the lines up to date and have those parts written that look different."""
+        """Update the lines and redraw the parts that changed."""
         room = self.scrollable_content_region.size
         if not self.is_mounted or not room:
             return
@@ -452,7 +452,7 @@ class Table(CursorView):
                 self.refresh(Region(span[0], y, span[1] - span[0], 1))
 
     def _lay_out(self, room: int) -> bool:
-        """Whether a column stands elsewhere now. Widths only grow, so that numbers do not push each other about."""
+        """Lay out the columns; True if one moved. Widths only grow: changing numbers move no column."""
         wanted = self._wanted or [column.bounded(cell_len(column.title)) for column in self._columns]
         for line in self._lines.values():
             for index, cell in enumerate(line.cells):
@@ -463,10 +463,10 @@ class Table(CursorView):
         moved, self._slots = slots != self._slots, slots
         return moved
 
-    # drawing
+    # Rendering.
 
     def render_line(self, y: int) -> Strip:
-        """The header, a row, or a line of the text for an empty table."""
+        """Render the header, a row, or a line of the text of an empty table."""
         room = self.scrollable_content_region.width
         over = None
         line = self._lines.get(y)
@@ -489,10 +489,10 @@ class Table(CursorView):
         return self.rich_style + self.get_component_rich_style(name, partial=True)
 
     def _style(self, variable: str) -> Style:
-        """The table's style in a theme variable's colour.
+        """The table's style in the colour of a theme variable.
 
         Raises:
-            KeyError: The theme has no such variable.
+            KeyError: The theme does not define the variable.
         """
         known = self._colours.get(variable)
         if known is None:
@@ -505,8 +505,8 @@ class Table(CursorView):
 
 
 def _over(ground: Color, name: str) -> Color:
-    """A theme's colour as it looks on a ground; `auto 60%` is black or white, whichever is read better there."""
-    if name.startswith("ansi"):  # the terminal's own colours cannot be mixed
+    """A theme colour blended with a background; `auto 60%` is black or white, whichever has more contrast."""
+    if name.startswith("ansi"):  # the terminal's own colours cannot be blended
         return Color.parse(name.split()[0])
     if not name.startswith("auto"):
         return ground + Color.parse(name)
