@@ -1,1 +1,1 @@
-"""Widgets: each is given what it needs and answers by message; none imports the app or a screen."""
+"""Widgets: they get their data by method calls and report by messages; none imports the app or a screen."""

@@ -1,4 +1,4 @@
-"""Images in a terminal: each cell shows two pixels, as ``▀`` in the upper one's colour on the lower one's as background.
+"""Images in a terminal: a cell shows two pixels, as ``▀`` in the upper one's colour on the lower one's as background.
 
 :func:`draw` needs Pillow and is slow: call it in a thread. :class:`HalfBlocks` displays its result.
 """

@@ -1,1 +1,1 @@
-"""Charts of text: curves in Braille dots, scatter plots, and what they are drawn with."""
+"""Charts drawn with text: line charts in braille, scatter plots, and their parts."""

@@ -1,7 +1,7 @@
-"""Curves as braille dots: what a dot column holds, the lines between columns, dashes, and the cells they make.
+"""Curves as braille dots: summaries of dot columns, lines between columns, dashes, and the resulting characters.
 
-A cell is two dots wide and four high. The dots of a column are the bits of one integer, bit 0 at the bottom: a stretch
-of dots is a shift, laying one curve over another is an *or*, and the cost does not depend on the number of points.
+A cell is two dots wide and four high. The dots of a column are the bits of one integer, bit 0 at the bottom: a run of
+dots is a shift, overlaying curves is an *or*, and the cost does not depend on the number of points.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _RIGHT = [sum(bit for dot, bit in enumerate((0x80, 0x20, 0x10, 0x08)) if nibble 
 _GLYPHS = [[BLANK if not (left or right) else chr(0x2800 | left | right) for right in _RIGHT] for left in _LEFT]
 
 Place = Callable[[float], int]
-"""From a value to its dot row; rows below 0 or above the top lie outside."""
+"""Function from a value to its dot row; rows below 0 or above the top are outside the plot."""
 
 
 class Column(NamedTuple):
-    """The points of one dot column.
+    """Summary of the points of one dot column.
 
     Attributes:
-        first: Value of the first point, NaN when it is a gap: what the column before is joined to.
-        last: Value of the last point, NaN when it is a gap.
-        low: Least of the drawable values, +inf without one.
-        high: Greatest of the drawable values, -inf without one.
-        runs: None when every value is drawable; else low and high of every stretch between two gaps.
+        first: Value of the first point, NaN for a gap; joined to the column before.
+        last: Value of the last point, NaN for a gap.
+        low: Least of the drawable values, +inf if there is none.
+        high: Greatest of the drawable values, -inf if there is none.
+        runs: None if every value is drawable; else low and high of every run between two gaps.
     """
 
     first: float
@@ -42,19 +42,19 @@ class Column(NamedTuple):
 
 
 def summarise(values: Sequence[float], positive: bool = False) -> Column:
-    """What a dot column keeps of its points, of which there is at least one.
+    """Summarise the points of a dot column, of which there is at least one.
 
     Args:
-        values: In the order of x.
-        positive: Whether values that are not above zero are gaps, as for a logarithmic axis.
+        values: In order of x.
+        positive: Whether values not above zero are gaps, as for a logarithmic axis.
     """
     if len(values) == 1:
         low = high = values[0]
         clean = math.isfinite(low)
     else:
         low, high = min(values), max(values)
-        # A sum is finite only if every term is; that asks once instead of for each value. It may overflow where the
-        # terms do not, then they are looked at one by one, which only costs time.
+        # A sum is finite only if every term is: one check instead of one per value. If it overflows with finite terms,
+        # the values are checked one by one, which only costs time.
         clean = math.isfinite(sum(values))
     if clean and (low > 0 or not positive):
         return Column(values[0], values[-1], low, high, None)
@@ -99,18 +99,17 @@ def draw(
     before: tuple[int, float] | None = None,
     after: tuple[int, float] | None = None,
 ) -> None:
-    """Light the dots of ``columns[begin:]`` and of the lines that join them.
+    """Set the dots of ``columns[begin:]`` and of the lines that join them.
 
-    A curve that gains points only ever gains dots, so a caller that keeps the masks may begin at the first column that
-    changed.
+    A curve that gains points only gains dots, so a caller that keeps the masks may begin at the first changed column.
 
     Args:
-        columns: None where no point is.
-        masks: The dots of each column, lit in place.
-        place: Dot row of a value.
+        columns: None for columns without points.
+        masks: Dots of each column, updated in place.
+        place: Function from a value to its dot row.
         height: Number of dot rows.
-        begin: First column to look at.
-        before: Column (negative) and value of the last point left of the view, when it is joined to the next.
+        begin: First column to draw.
+        before: Column (negative) and value of the last point left of the view, if it is joined to the next.
         after: Column and value of the first point right of the view.
     """
     previous = _end_of(columns, begin, before, place)
@@ -141,7 +140,7 @@ def draw(
 def _end_of(
     columns: Sequence[Column | None], begin: int, before: tuple[int, float] | None, place: Place
 ) -> tuple[int, int] | None:
-    """Column and row from which a line goes on to ``begin``."""
+    """Column and row from which a line leads to ``begin``."""
     for index in range(begin - 1, -1, -1):
         column = columns[index]
         if column is not None:
@@ -156,11 +155,11 @@ def _fill(masks: list[int], column: int, bottom: int, top: int, height: int) -> 
 
 
 def _join(masks: list[int], start: tuple[int, int], end: tuple[int, int], height: int) -> None:
-    """A line between two dots: each column gets the rows that the line passes in it, without a hole and unbroken."""
+    """Draw a line between two dots: each column gets the rows that the line crosses in it, without holes."""
     (left, begin), (right, stop) = start, end
     if right - left == 1 and -2 < stop - begin < 2:
         return
-    # A falling line is drawn as a rising one turned over, so that both are equally thin.
+    # A falling line is a mirrored rising one, so that both are equally thin.
     sign = 1 if stop >= begin else -1
     begin, stop = sign * begin, sign * stop
     rise, run = stop - begin, right - left
@@ -181,15 +180,15 @@ def _join(masks: list[int], start: tuple[int, int], end: tuple[int, int], height
 
 
 def dash(masks: Sequence[int], pattern: str, dashed: list[int], begin: int = 0) -> None:
-    """Leave out the columns that a dash pattern leaves out.
+    """Clear the columns that a dash pattern leaves out.
 
-    A dot stays where it lies outside the rows that the drawn columns on its two sides span, and where the curve ends or
-    breaks: a spike and a single point are seen in every pattern.
+    A dot is kept if it is outside the rows spanned by the drawn columns on both sides, and where the curve ends or
+    breaks: a spike and a single point are visible in every pattern.
 
     Args:
         masks: The solid curve.
         pattern: One of :data:`DASHES`.
-        dashed: The result, of the same length, written in place.
+        dashed: The result, of the same length, updated in place.
         begin: First column to write.
     """
     period = len(pattern)
@@ -209,7 +208,7 @@ def dash(masks: Sequence[int], pattern: str, dashed: list[int], begin: int = 0) 
 
 
 def glyph(left: int, right: int, row: int) -> str:
-    """The character of a cell: a space when no dot is lit.
+    """The character of a cell: a space if no dot is set.
 
     Args:
         left: Mask of its left dot column.

@@ -1,4 +1,4 @@
-"""A chart of curves in braille, which writes to the terminal only what changed."""
+"""A line chart in braille that redraws only what changed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["LineChart", "ReferenceLine", "Series"]
 
 BANDS = 4
 SMOOTHINGS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, STRONGEST)
-"""What the keys step through."""
+"""The smoothing weights that the keys step through."""
 
 
 class Band(Widget):
-    """An upright part of the chart.
+    """A vertical strip of the chart.
 
-    Textual writes a changed region from the left edge of its widget on: the narrower the widget, the less is written
-    for one new point at the end of a long row.
+    Textual writes a changed region from the left edge of its widget: the narrower the widget, the less is written for a
+    new point at the end of a long row.
     """
 
     DEFAULT_CSS = "Band { width: 1fr; height: 1fr; }"
@@ -43,25 +43,25 @@ class Band(Widget):
         self._chart = chart
 
     def render_line(self, y: int) -> Strip:
-        """The part of the chart's row that lies in this band."""
+        """Render the part of the chart's row in this band."""
         left = self.region.x - self._chart.content_region.x
         return self._chart.row(y).crop(left, left + self.size.width)
 
     def on_resize(self) -> None:
-        """Have all of the chart drawn: a band that only moved to the side would keep what it showed."""
+        """Redraw the whole chart: a band that only moved sideways would keep its old content."""
         self._chart.redraw()
 
 
 class LineChart(Widget, can_focus=True):
-    """Curves over a common x axis, each told apart by its letter, its dashes and its colour.
+    """Curves over a common x axis, distinguished by letter, dash pattern and colour.
 
-    :meth:`show` is called as often as there is news, with the same lists that grew: what was worked out for their
-    older points is kept, and only what looks different is written to the terminal. It fills the room it gets; borders
-    are left to the CSS of whoever uses it.
+    Call :meth:`show` whenever data arrived, with the same lists, grown: results for their older points are cached, and
+    only changed cells are written to the terminal. The chart fills its container; borders are set by the CSS of the
+    screen.
 
     Attributes:
         log_y: Whether y is logarithmic.
-        smoothing: Weight of a debiased moving average over the points, in [0, 0.99]; 0 draws them as they are.
+        smoothing: Weight of a debiased moving average over the points, in [0, 0.99]; 0 for no smoothing.
     """
 
     DEFAULT_CSS = """
@@ -107,7 +107,7 @@ class LineChart(Widget, can_focus=True):
         self._styles: dict[str, Style] = {}
 
     def compose(self) -> ComposeResult:
-        """The bands."""
+        """Compose the bands."""
         for _ in range(BANDS):
             yield Band(self)
 
@@ -121,21 +121,21 @@ class LineChart(Widget, can_focus=True):
         x_max: float | None = None,
         places: int | None = None,
     ) -> None:
-        """Show these curves.
+        """Display these curves.
 
         Args:
-            series: In drawing order; where two share a cell, the later one has its colour.
-            references: Horizontal lines to read the curves against.
-            title: Of the chart.
-            x_label: What x counts; another one gives up zoom and cursor.
-            x_max: Right end of the x axis, so that it stays where it is; None lets it grow with the points, in steps.
-            places: Decimals of the values that are written; None for three digits.
+            series: In drawing order; where two curves share a cell, the later one gives the colour.
+            references: Horizontal lines to compare the curves with.
+            title: Title of the chart.
+            x_label: Quantity on the x axis; a change resets zoom and cursor.
+            x_max: Right end of the x axis; None to grow with the points, in steps.
+            places: Decimals of the displayed values; None for three significant digits.
         """
         self._picture = Picture(tuple(series), tuple(references), title, x_label, x_max, places)
         self._advance()
 
     def row(self, y: int) -> Strip:
-        """A row of the chart, painted when there is none yet for its size."""
+        """A row of the chart, which is painted first if its size changed."""
         size = self.content_size
         if self._canvas is None or Size(self._canvas.width, self._canvas.height) != size:
             self._strips.clear()
@@ -148,13 +148,13 @@ class LineChart(Widget, can_focus=True):
         return self._strips[y]
 
     def notify_style_update(self) -> None:
-        """Forget the colours of another theme or state."""
+        """Discard the cached colours after a change of theme or focus."""
         super().notify_style_update()
         self._styles.clear()
         self.redraw()
 
     def redraw(self) -> None:
-        """Paint anew when next drawn, and have all of it written."""
+        """Discard the painted chart and refresh all bands."""
         self._canvas = None
         for band in self.query_children(Band):
             band.refresh()
@@ -169,7 +169,7 @@ class LineChart(Widget, can_focus=True):
         return {band.region.x - left: band for band in self.query_children(Band) if band.size}
 
     def _advance(self) -> None:
-        """Paint, and have written what differs from what was painted before."""
+        """Paint, and refresh the regions that differ from the last painting."""
         size, older, bands = self.content_size, self._canvas, self._bands()
         if older is None or Size(older.width, older.height) != size or 0 not in bands:
             self.redraw()
@@ -187,7 +187,7 @@ class LineChart(Widget, can_focus=True):
                 name = ink[1:]
                 colour = self.app.theme_variables.get(name.removeprefix("$"), name)
                 style = self.rich_style
-                if not colour.startswith("auto"):  # as the theme's text colours are: whatever contrasts
+                if not colour.startswith("auto"):  # such as the theme's text colours, which depend on the background
                     style += Style.from_color(Color.parse(colour).rich_color)
             elif ink in (PLAIN, "text"):
                 style = self.rich_style
@@ -198,15 +198,15 @@ class LineChart(Widget, can_focus=True):
         return style
 
     def validate_smoothing(self, smoothing: float) -> float:
-        """Keep the weight in its range."""
+        """Limit the weight to its range."""
         return min(max(smoothing, 0.0), STRONGEST)
 
     def watch_log_y(self) -> None:
-        """Draw on the other scale."""
+        """Redraw with the other scale."""
         self._advance()
 
     def watch_smoothing(self) -> None:
-        """Draw smoothed anew."""
+        """Redraw with the new smoothing."""
         self._advance()
 
     def action_toggle_log(self) -> None:
@@ -214,19 +214,19 @@ class LineChart(Widget, can_focus=True):
         self.log_y = not self.log_y
 
     def action_smoother(self) -> None:
-        """Smooth more."""
+        """Increase the smoothing."""
         self.smoothing = next((weight for weight in SMOOTHINGS if weight > self.smoothing), STRONGEST)
 
     def action_rougher(self) -> None:
-        """Smooth less."""
+        """Decrease the smoothing."""
         self.smoothing = next((weight for weight in reversed(SMOOTHINGS) if weight < self.smoothing), 0.0)
 
     def action_zoom_in(self) -> None:
-        """Show half as much of the x axis, around the cursor if there is one."""
+        """Display half as much of the x axis, around the cursor if there is one."""
         self._zoom(1 / ZOOM)
 
     def action_zoom_out(self) -> None:
-        """Show twice as much of the x axis."""
+        """Display twice as much of the x axis."""
         self._zoom(ZOOM)
 
     def _zoom(self, factor: float) -> None:
@@ -235,27 +235,27 @@ class LineChart(Widget, can_focus=True):
         self._advance()
 
     def action_pan_left(self) -> None:
-        """Look at what is left of the view."""
+        """Move the view to the left."""
         self._painter.viewport.pan(-PAN)
         self._advance()
 
     def action_pan_right(self) -> None:
-        """Look at what is right of the view."""
+        """Move the view to the right."""
         self._painter.viewport.pan(PAN)
         self._advance()
 
     def action_reset_view(self) -> None:
-        """Show the whole x axis again, without a cursor."""
+        """Display the whole x axis, without a cursor."""
         self._painter.viewport.reset()
         self._painter.refit()
         self._advance()
 
     def action_cursor_left(self) -> None:
-        """Read the values one cell further left, at a point."""
+        """Move the cursor to the next point at least one cell to the left."""
         self._move_cursor(-1)
 
     def action_cursor_right(self) -> None:
-        """Read the values one cell further right, at a point."""
+        """Move the cursor to the next point at least one cell to the right."""
         self._move_cursor(1)
 
     def _move_cursor(self, cells: int) -> None:
@@ -264,16 +264,16 @@ class LineChart(Widget, can_focus=True):
         self._advance()
 
     def action_hide_cursor(self) -> None:
-        """Take the cursor away."""
+        """Hide the cursor."""
         self._painter.viewport.cursor = None
         self._advance()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave escape to others while there is no cursor to hide."""
+        """Disable the binding of escape while there is no cursor to hide."""
         return action != "hide_cursor" or self._painter.viewport.cursor is not None
 
     def on_click(self, event: Click) -> None:
-        """Put the cursor at the point nearest to a click into the plot."""
+        """Move the cursor to the point nearest to a click in the plot."""
         x = self._painter.x_at(event.screen_x - self.content_region.x)
         if x is not None and (point := nearest(x, self._painter.axes)) is not None:
             event.stop()

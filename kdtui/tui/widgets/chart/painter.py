@@ -1,4 +1,4 @@
-"""Painting a chart on a canvas: plot, axes and legend, each again only where it changed."""
+"""Paints a chart on a canvas: plot, axes and legend; the dots are updated only where they changed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from kdtui.tui.widgets.chart.series import Grid, Picture, ReferenceLine, Series,
 from kdtui.tui.widgets.chart.viewport import EXACT, Viewport
 
 PLAIN = "plain"
-"""The ink of a blank cell."""
+"""The ink of an empty cell."""
 
 
 class Canvas:
     """Cells of one character and one ink each.
 
-    An ink is a name that the caller gives a meaning. A character two columns wide leaves the cell behind it empty.
+    An ink is a name to which the caller assigns a style. A character two columns wide leaves the next cell empty.
 
     Args:
-        width: In columns.
-        height: In rows.
-        edges: Columns at which the canvas is cut when it is shown. A wide character that would lie on one moves on by
-            a column.
+        width: Number of columns.
+        height: Number of rows.
+        edges: Columns at which the canvas is split for display. A wide character that would cross one is moved right by
+            one column.
 
     Attributes:
-        chars: By row, then column.
-        inks: By row, then column.
+        chars: Characters by row, then column.
+        inks: Inks by row, then column.
     """
 
     def __init__(self, width: int, height: int, edges: Sequence[int] = ()) -> None:
@@ -42,7 +42,7 @@ class Canvas:
         self.inks = [[PLAIN] * width for _ in range(height)]
 
     def put(self, x: int, y: int, text: str, ink: str) -> None:
-        """Write a text, cut off at the edges; blanks clear what was there."""
+        """Write a text, clipped at the edges; spaces clear the cells."""
         if not 0 <= y < self.height:
             return
         chars, inks = self.chars[y], self.inks[y]
@@ -56,7 +56,7 @@ class Canvas:
                 self.put(x, y, " ", ink)
                 x += 1
             if x >= 0 and x + size <= self.width:
-                # Half of a wide character cannot stay.
+                # The other half of an overwritten wide character is cleared.
                 if not chars[x]:
                     chars[x - 1] = " "
                 if x + size < self.width and not chars[x + size]:
@@ -67,7 +67,7 @@ class Canvas:
             x += size
 
     def runs(self, y: int) -> Iterator[tuple[str, str]]:
-        """A row as texts of one ink each; blanks go with the text before them, at the left with the one behind."""
+        """Split a row into texts of one ink; spaces belong to the text before them, leading ones to the first text."""
         begin, current = 0, PLAIN
         chars = self.chars[y]
         for x, (char, ink) in enumerate(zip(chars, self.inks[y], strict=True)):
@@ -80,14 +80,14 @@ class Canvas:
             yield "".join(chars[begin:]), current
 
     def text(self) -> str:
-        """The whole canvas without ink, rows without the blanks at their end."""
+        """The canvas as text without inks or trailing spaces."""
         return "\n".join("".join(row).rstrip() for row in self.chars)
 
     def changes(self, older: Canvas) -> Iterator[tuple[int, int, int]]:
-        """Where this canvas differs from one of the same size that was shown before.
+        """Find where this canvas differs from an older one of the same size.
 
         Yields:
-            Row, first column and end of a stretch that covers every difference between two edges.
+            Row, first column and end of a span; one span per row and part between two edges covers all its changes.
         """
         for y in range(self.height):
             chars, inks, old_chars, old_inks = self.chars[y], self.inks[y], older.chars[y], older.inks[y]
@@ -100,12 +100,12 @@ class Canvas:
 
 
 def plain(text: str) -> str:
-    """Foreign text fit for one row: nothing a terminal obeys, no line breaks."""
+    """``text`` on one row, without control characters and line breaks."""
     return " ".join(clean(text).split())
 
 
 def shortened(text: str, width: int) -> str:
-    """A text cut to a number of columns, with an ellipsis in place of what is missing."""
+    """``text`` cut to ``width`` terminal columns, with an ellipsis at the end if it was cut."""
     if cell_len(text) <= width:
         return text
     kept, size = "", 0
@@ -121,23 +121,23 @@ VALUE_WIDTH = 6
 LETTER_WIDTH = 2
 MOST_LABEL = 24
 X_LABEL_ROOM = 9
-"""Cells of the x axis for each label."""
+"""Columns per label of the x axis."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where things stand on the canvas.
+    """Layout of a chart on its canvas, in cells.
 
     Attributes:
-        picture: What is shown.
+        picture: The displayed data.
         traces: One per series.
-        viewport: What is seen of x.
-        axis: The y axis, or None when nothing can be drawn.
-        left: Cells before the plot: y labels and the axis.
+        viewport: The displayed part of the x axis.
+        axis: The y axis, or None if there is nothing to draw.
+        left: Columns left of the plot: y labels and the axis.
         top: Rows above the plot.
         cells: Width of the plot.
         rows: Height of the plot.
-        legend: Width of the legend right of the plot; 0 without one.
+        legend: Width of the legend right of the plot; 0 for none.
     """
 
     picture: Picture
@@ -152,11 +152,11 @@ class Frame:
 
     @property
     def right(self) -> int:
-        """First column behind the plot."""
+        """First column right of the plot."""
         return self.left + self.cells
 
     def row(self, value: float) -> int | None:
-        """Canvas row of a value, or None outside the axis."""
+        """Canvas row of a value, or None if it is outside the axis."""
         if self.axis is None or (self.axis.log and value <= 0):
             return None
         row = self.axis.placer(self.rows * CELL_HEIGHT)(value) // CELL_HEIGHT
@@ -164,17 +164,17 @@ class Frame:
 
 
 def colour_ink(series: Series) -> str:
-    """The ink of a curve."""
+    """The ink of a series."""
     return f"={series.colour}"
 
 
 def drawable(picture: Picture) -> list[ReferenceLine]:
-    """The reference lines that have a place on the axis."""
+    """The reference lines that can be drawn on the axis."""
     return [line for line in picture.references if math.isfinite(line.value) and (line.value > 0 or not picture.log_y)]
 
 
 def legend_width(picture: Picture, width: int) -> int:
-    """Columns of a legend right of the plot: it depends on the names, not on the values that change."""
+    """Width of the legend right of the plot; it depends on the names, not on the changing values."""
     if not picture.series:
         return 0
     longest = min(max(cell_len(plain(series.label)) for series in picture.series), MOST_LABEL)
@@ -182,7 +182,7 @@ def legend_width(picture: Picture, width: int) -> int:
 
 
 def put_all(canvas: Canvas, frame: Frame) -> None:
-    """Write everything on a canvas that has the curves on it."""
+    """Draw everything on a canvas that has the curves already."""
     if frame.axis is None:
         _put_absence(canvas, frame)
     else:
@@ -214,7 +214,7 @@ def _put_absence(canvas: Canvas, frame: Frame) -> None:
 
 
 def _put_letters(canvas: Canvas, frame: Frame) -> None:
-    """A letter behind the end of each curve, or as near to it as there is a free cell."""
+    """Draw a letter right of the end of each curve, or in the nearest free cell."""
     taken: set[tuple[int, int]] = set()
     for series, trace in zip(frame.picture.series, frame.traces, strict=True):
         end = trace.end()
@@ -239,7 +239,7 @@ def _put_letters(canvas: Canvas, frame: Frame) -> None:
 
 
 def _around(x: int, y: int, size: int) -> Iterator[tuple[int, int]]:
-    """Places for a letter, the best first."""
+    """Candidate positions of a letter, the best first."""
     for distance in range(4):
         yield x + distance * size, y
     for distance in range(3):
@@ -250,7 +250,7 @@ def _around(x: int, y: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _put_reference_labels(canvas: Canvas, frame: Frame) -> None:
-    """Each label on its line where no curve is, else beside the line, else at its left end over the curve."""
+    """Draw each label on its line where no curve is, else on an adjacent row, else over the curves at the left end."""
     for line in drawable(frame.picture):
         row = frame.row(line.value)
         text = f" {plain(line.label)} {brief(line.value, frame.picture.places)} "
@@ -329,7 +329,7 @@ def _put_legend(canvas: Canvas, frame: Frame) -> None:
 
 
 def _put_title(canvas: Canvas, frame: Frame) -> None:
-    """Title, then the values under the cursor or, without room for a legend, the last ones; the state at the right."""
+    """Draw the title, then the values at the cursor or, without a legend, the last ones; the state at the right."""
     state = " · ".join(_state(frame))
     room = canvas.width - (len(state) + 2 if state else 0)
     if room < 8:
@@ -375,16 +375,16 @@ def _title_parts(frame: Frame) -> Iterator[tuple[str, str]]:
 
 
 LEGEND_FROM = 56
-"""Widths from which the legend has a place of its own, right of the plot."""
+"""Minimum width of a chart with a legend right of the plot."""
 LEAST_PLOT = 8
-"""Cells that labels leave to the plot; narrower than that, it goes without."""
+"""Minimum width of the plot beside its y labels; a narrower chart has no y labels."""
 LEAST_GUTTER = 5
 MOST_INTERVALS = 10
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """The plot as characters and inks, and what they were made of."""
+    """Characters and inks of the plot, and the settings they were drawn with."""
 
     made_of: tuple[object, ...]
     chars: list[list[str]]
@@ -392,10 +392,10 @@ class _Cells:
 
 
 class Painter:
-    """Paints pictures one after another and keeps what they have in common.
+    """Paints successive pictures, and reuses what they have in common.
 
     Attributes:
-        viewport: What is seen of the x axis.
+        viewport: The displayed part of the x axis.
     """
 
     def __init__(self) -> None:
@@ -408,7 +408,7 @@ class Painter:
         self._frame: Frame | None = None
 
     def paint(self, picture: Picture, width: int, height: int, edges: Sequence[int] = ()) -> Canvas:
-        """A canvas of that size, cut at ``edges`` when it is shown, with the picture on it."""
+        """Paint a picture on a new canvas of this size, split at ``edges`` for display."""
         canvas = Canvas(width, height, edges)
         if not width or not height:
             return canvas
@@ -437,17 +437,17 @@ class Painter:
 
     @property
     def axes(self) -> list[tuple[Sequence[float], int]]:
-        """The x of every series that was painted last, and how many of them count."""
+        """The x values of every series of the last picture, and how many of them are valid."""
         return [(trace.xs, trace.count) for trace in self._traces.values()]
 
     @property
     def cell_width(self) -> float:
-        """How much of x one cell covers."""
+        """Width of a cell in units of x."""
         low, high = self.viewport.span
         return (high - low) / (self._frame.cells if self._frame is not None else 1)
 
     def x_at(self, cell: int) -> float | None:
-        """The x in the middle of a column of the canvas, or None beside the plot."""
+        """The x in the middle of a column of the canvas, or None outside the plot."""
         if self._frame is None or not 0 <= cell - self._frame.left < self._frame.cells:
             return None
         low, high = self.viewport.span
@@ -455,7 +455,7 @@ class Painter:
         return low * (1 - share) + high * share
 
     def refit(self) -> None:
-        """Choose the y range anew at the next picture."""
+        """Choose a new y range for the next picture."""
         self._range.forget()
 
     def _follow(self, picture: Picture) -> list[Trace]:
@@ -485,7 +485,7 @@ class Painter:
             self.viewport.fit(low, growing_end(low, high, integer), high)
 
     def _scan(self, picture: Picture, traces: Sequence[Trace], width: int, rows: int) -> Axis | None:
-        """Bring the columns up to date, and find the y axis and the room that its labels take."""
+        """Update the summaries of the columns, and determine the y axis and the width of its labels."""
         intervals = min(max(rows - 1, 2), MOST_INTERVALS)
         while True:
             if rows < 2 or width - self._gutter < LEAST_PLOT:
@@ -510,7 +510,7 @@ class Painter:
                 gutter = 0
             if gutter == self._gutter:
                 return axis
-            self._gutter = gutter  # the plot has another width then, and other columns
+            self._gutter = gutter  # the plot now has another width, and so other columns
 
     def _put_plot(self, canvas: Canvas, frame: Frame, axis: Axis) -> None:
         height = frame.rows * CELL_HEIGHT
@@ -539,14 +539,14 @@ class Painter:
 
     @staticmethod
     def _compose(frame: Frame, cells: _Cells, lines: int, begin: int) -> None:
-        """Lay the curves over each other: dots together, the ink of the last."""
+        """Overlay the curves: their dots are combined, the ink is that of the last one."""
         curves = [
             (trace.masks, colour_ink(series)) for series, trace in zip(frame.picture.series, frame.traces, strict=True)
         ]
-        # Row 0 is at the top of the cells and at the top of the shift.
+        # Row 0 is the top row of the cells; its dots are the highest bits of a mask.
         rows = [(frame.rows - 1 - row, cells.chars[row], cells.inks[row]) for row in range(frame.rows)]
         for cell in range(begin, frame.cells):
-            # A reference line has every other cell.
+            # A reference line occupies every other cell.
             left = right = lines if cell % 2 else 0
             present = [(left, "reference")] if left else []
             for masks, ink in curves:
@@ -562,5 +562,5 @@ class Painter:
 
 
 def _whole(series: Series) -> bool:
-    """Whether the values are integers by type: a measured value that happens to be whole is none."""
+    """Whether the values are of integer type; a measured value that happens to be whole does not count."""
     return len(series.ys) > 0 and isinstance(series.ys[0], int) and isinstance(series.ys[-1], int)

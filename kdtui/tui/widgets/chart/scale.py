@@ -1,4 +1,4 @@
-"""Axes: round ends, ticks at 1-2-5 steps, labels that fit, and a range that does not twitch."""
+"""Axes: round ends, ticks at multiples of 1-2-5 steps, labels that fit, and a range that stays stable."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 HUGEST = sys.float_info.max
 FLAT = 1e-10
-"""A span this small beside its values is drawn as a constant: labels could not tell its ends apart."""
+"""A span this small relative to its values is drawn as a constant: labels could not distinguish its ends."""
 SHRINK = 0.4
-"""A held range is given up when the data fill less than this share of it."""
+"""A held range is replaced when the data cover less than this share of it."""
 FAR = 10**6
-"""Dot rows are cut off here: far outside, and still exact in a float."""
+"""Limit of dot rows: far outside the plot, and still exact in a float."""
 _LEAST_LOG = 1e-298
 _ENDS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
@@ -26,7 +26,7 @@ class Step(NamedTuple):
     exponent: int
 
     def times(self, count: int) -> float:
-        """The float nearest to ``count`` steps, infinite beyond the greatest one."""
+        """The float nearest to ``count`` steps, infinite on overflow."""
         whole = count * self.mantissa
         try:
             return whole / 10**-self.exponent if self.exponent < 0 else float(whole * 10**self.exponent)
@@ -44,7 +44,7 @@ class Step(NamedTuple):
         count = (
             top * power // (bottom * self.mantissa) if self.exponent < 0 else top // (bottom * self.mantissa * power)
         )
-        # 0.3 is a little less than three tenths, and still the float that is meant by them.
+        # The float 0.3 is slightly less than three tenths, but means them.
         return count + 1 if self.times(count + 1) <= value else count
 
     def above(self, value: float) -> int:
@@ -70,9 +70,9 @@ class Axis:
     Attributes:
         low: Lower end, below ``high``.
         high: Upper end.
-        ticks: Where the labels stand, ascending, within the ends.
+        ticks: Positions of the labels, ascending, within the ends.
         labels: One per tick.
-        log: Whether the distances are those of the logarithms; then ``low`` > 0.
+        log: Whether the axis is logarithmic; then ``low`` > 0.
     """
 
     low: float
@@ -82,7 +82,7 @@ class Axis:
     log: bool = False
 
     def placer(self, rows: int) -> Callable[[float], int]:
-        """The map from a finite value (> 0 when ``log``) to its row: 0 at ``low``, ``rows - 1`` at ``high``."""
+        """Function from a finite value (> 0 if ``log``) to its row: 0 at ``low``, ``rows - 1`` at ``high``."""
         top = rows - 1
         if self.log:
             log = math.log10
@@ -112,7 +112,7 @@ def linear_axis(low: float, high: float, *, intervals: int, room: int, integer: 
         high: Greatest value to show, not below ``low``.
         intervals: Greatest number of steps between the ends.
         room: Greatest number of labels, at least 2.
-        integer: Whether ticks are whole numbers.
+        integer: Whether ticks are integers.
     """
     low, high = widened(low, high, integer)
     intervals = max(intervals, 2)
@@ -121,18 +121,18 @@ def linear_axis(low: float, high: float, *, intervals: int, room: int, integer: 
         step = step.coarser()
     low, high = max(step.times(first), -HUGEST), min(step.times(last), HUGEST)
     ticks, spacing = linear_ticks(low, high, step, room)
-    if len(ticks) < 2:  # the multiples around the greatest floats are infinite
+    if len(ticks) < 2:  # the multiples around the greatest floats overflow
         ticks = (low, high)
     return Axis(low, high, ticks, labels(ticks, spacing))
 
 
 def linear_ticks(low: float, high: float, step: Step, room: int) -> tuple[tuple[float, ...], Step]:
-    """At most ``room`` multiples of a 1-2-5 step, not below ``step``, between the ends.
+    """At most ``room`` ticks between the ends: multiples of a 1-2-5 step not below ``step``.
 
-    Where that leaves less than two, the outermost multiples of ``step`` itself: a scale is read off two labels.
+    If that gives less than two, the outermost multiples of ``step`` itself: a scale needs two labels.
 
     Returns:
-        The ticks, and the step of whose multiples they are.
+        The ticks, and the step of which they are multiples.
     """
     spacing = step
     while spacing.below(high) - spacing.above(low) >= max(room, 2):
@@ -144,12 +144,14 @@ def linear_ticks(low: float, high: float, step: Step, room: int) -> tuple[tuple[
 
 
 def log_axis(low: float, high: float, *, intervals: int, room: int) -> Axis:
-    """A logarithmic axis: ends at powers of ten, at 1-2-5 values for up to three decades, at round ones for less.
+    """A logarithmic axis.
+
+    Its ends are powers of ten; up to three decades 1-2-5 values, below half a decade the ends of a linear axis.
 
     Args:
         low: Least value to show, above 0.
         high: Greatest value to show, not below ``low``.
-        intervals: Greatest number of steps between the ends, when they are ends of linear steps.
+        intervals: Greatest number of steps between the ends, if the ends are round numbers.
         room: Greatest number of labels, at least 2.
     """
     room = max(room, 2)
@@ -177,7 +179,7 @@ def log_axis(low: float, high: float, *, intervals: int, room: int) -> Axis:
 
 
 def _rounder(value: float, fine: bool, *, up: bool) -> float:
-    """The nearest power of ten, or 1-2-5 value when ``fine``, on one side of ``value``."""
+    """The nearest power of ten, or 1-2-5 value if ``fine``, on one side of ``value``."""
     exponent = math.floor(math.log10(value))
     candidates = [
         candidate
@@ -191,7 +193,7 @@ def _rounder(value: float, fine: bool, *, up: bool) -> float:
 
 
 def widened(low: float, high: float, integer: bool = False) -> tuple[float, float]:
-    """The range itself, or room on both sides of what is as good as constant."""
+    """The range, extended on both sides if it is practically constant."""
     greatest = max(abs(low), abs(high))
     if high / 2 - low / 2 > greatest * FLAT / 2:
         return low, high
@@ -205,20 +207,20 @@ def widened(low: float, high: float, integer: bool = False) -> tuple[float, floa
 
 
 def _log_widened(low: float, high: float) -> tuple[float, float]:
-    if low < _LEAST_LOG:  # there is no room below it to widen into
+    if low < _LEAST_LOG:  # too close to zero to be extended downwards
         low, high = math.ulp(0.0), max(high, 10 * _LEAST_LOG)
     return widened(low, high)
 
 
 class HeldRange:
-    """Fits an axis to data that move, and keeps it as long as it serves: data inside it and not lost in it."""
+    """Fits an axis to changing data, and keeps it while the data are inside it and fill enough of it."""
 
     def __init__(self) -> None:
         self._axis: Axis | None = None
         self._asked: tuple[int, int, bool, bool] | None = None
 
     def forget(self) -> None:
-        """Let the next fit be a new one."""
+        """Discard the axis: the next call of :meth:`fit` makes a new one."""
         self._axis = None
 
     def fit(self, low: float, high: float, *, intervals: int, room: int, log: bool, integer: bool) -> Axis:
@@ -244,8 +246,8 @@ class HeldRange:
 
 
 def growing_end(low: float, high: float, integer: bool = False) -> float:
-    """A right end for an axis that grows: ``high`` or up to a third more, so that it moves in few, great steps."""
-    # Small beside the span, the left end is as good as zero, and the right end may be a round number of its own.
+    """A right end for a growing axis: ``high`` or up to a third more, so that it changes rarely, in large steps."""
+    # If the left end is small relative to the span, it counts as zero, and the right end is a round number itself.
     base = 0.0 if 0 <= low <= (high - low) / 4 else low
     span = high - base
     if span > HUGEST:
@@ -259,7 +261,7 @@ def growing_end(low: float, high: float, integer: bool = False) -> float:
 
 
 def labels(ticks: Sequence[float], step: Step) -> tuple[str, ...]:
-    """The ticks written alike, with the decimals that the step has."""
+    """Format the ticks alike, with the decimals that the step needs."""
     greatest = max(abs(tick) for tick in ticks)
     if greatest < 1e-4 or greatest >= 1e6 or step.exponent < -6:
         digits = max(math.floor(math.log10(greatest)) - step.exponent, 0) if greatest else 0
@@ -271,7 +273,7 @@ def labels(ticks: Sequence[float], step: Step) -> tuple[str, ...]:
 
 
 def brief(value: float, places: int | None = None) -> str:
-    """A value in a few characters: three digits, or ``places`` decimals; no zero before the point."""
+    """A value in few characters: three significant digits or ``places`` decimals; no zero before the point."""
     if not math.isfinite(value):
         return str(float(value))
     size = abs(value)

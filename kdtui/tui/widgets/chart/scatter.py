@@ -1,4 +1,4 @@
-"""Points in a plane, each told apart by its letter, and the front that nothing else beats."""
+"""A scatter plot: points marked by letters, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kdtui.tui.widgets.chart.painter import Canvas, plain, shortened
 from kdtui.tui.widgets.chart.scale import Axis, linear_axis, log_axis
 
 _LEAST = (16, 5)
-"""Columns and rows below which there is only the title."""
+"""Columns and rows below which only the title is drawn."""
 _BESIDE = ((0, 0), (1, 0), (-1, 0), (2, 0), (-2, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-"""Where a letter goes when another stands in its cell: columns, rows."""
+"""Offsets tried for a letter whose cell is taken: columns, rows."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Dot:
     """A point.
 
     Attributes:
-        key: Its name for :meth:`Scatter.show`.
+        key: Identifies the point for :meth:`Scatter.show`.
         letter: One terminal column.
         colour: A colour such as ``#56b4e9``, or empty.
-        front: Whether it is on the front, where a larger y is better and a smaller x: joined, and not dimmed.
+        front: Whether it is on the Pareto front (y is maximised, x minimised): connected by the line, and not dimmed.
     """
 
     key: str
@@ -47,12 +47,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class Cloud:
-    """All that a scatter plot shows.
+    """Content of a scatter plot.
 
     Attributes:
-        title: Says what x and y are.
-        empty: Stands there when there are no points.
-        selected: Key of the point that stands out.
+        title: Describes x and y.
+        empty: Text displayed without points.
+        selected: Key of the highlighted point.
         log: Whether x is logarithmic.
     """
 
@@ -64,10 +64,10 @@ class Cloud:
 
 
 class Scatter(Widget):
-    """A scatter plot that fills the room it gets, and writes only rows that changed.
+    """A scatter plot that fills its container and redraws only changed rows.
 
     Attributes:
-        log_x: Whether x is logarithmic, where all of it is above 0.
+        log_x: Whether x is logarithmic; has no effect if an x is not above 0.
     """
 
     DEFAULT_CSS = """
@@ -89,17 +89,17 @@ class Scatter(Widget):
         self._canvas = Canvas(0, 0)
 
     def show(self, dots: Sequence[Dot], *, title: str = "", empty: str = "", selected: str | None = None) -> None:
-        """Show these points; nothing is written when they look as before."""
+        """Display these points; nothing is redrawn if they look the same."""
         self._cloud = Cloud(tuple(dots), title, empty, selected, self.log_x)
         self._advance()
 
     def watch_log_x(self) -> None:
-        """Draw on the other scale."""
+        """Redraw with the other scale."""
         cloud = self._cloud
         self.show(cloud.dots, title=cloud.title, empty=cloud.empty, selected=cloud.selected)
 
     def notify_style_update(self) -> None:
-        """Colours are those of another theme now."""
+        """Redraw in the colours of the theme."""
         super().notify_style_update()
         self.refresh()
 
@@ -113,7 +113,7 @@ class Scatter(Widget):
             self.refresh(Region(begin, y, end - begin, 1))
 
     def render_line(self, y: int) -> Strip:
-        """A row."""
+        """Render one row."""
         size = self.content_size
         if (self._canvas.width, self._canvas.height) != size:
             self._canvas = paint(self._cloud, *size)
@@ -138,7 +138,7 @@ class Scatter(Widget):
 
 
 def paint(cloud: Cloud, width: int, height: int) -> Canvas:
-    """Draw on a canvas of this size, in columns and rows; what has no room is left out."""
+    """Draw on a new canvas of this size, in columns and rows; what does not fit is left out."""
     canvas = Canvas(max(0, width), max(0, height))
     dots = [dot for dot in cloud.dots if math.isfinite(dot.x) and math.isfinite(dot.y)]
     room = width >= _LEAST[0] and height >= _LEAST[1]
@@ -153,7 +153,7 @@ def paint(cloud: Cloud, width: int, height: int) -> Canvas:
 
 
 def _draw(canvas: Canvas, cloud: Cloud, dots: Sequence[Dot]) -> int:
-    """Axes, front and points; how many of these have no room."""
+    """Draw axes, front and points; return the number of points without room."""
     rows = canvas.height - 2
     y_axis = linear_axis(
         min(dot.y for dot in dots), max(dot.y for dot in dots), intervals=max(2, rows - 1), room=max(2, rows // 2)
@@ -189,7 +189,7 @@ def _x_axis(cloud: Cloud, dots: Sequence[Dot], columns: int) -> Axis:
 
 
 def _label_x(canvas: Canvas, left: int, axis: Axis, columns: int) -> None:
-    """The line below, with the labels in it, none over another."""
+    """Draw the line below the plot and its labels, without overlaps."""
     bottom = canvas.height - 1
     canvas.put(left, bottom, "└" + "─" * columns, "axis")
     place, free = axis.placer(columns), left + 1
@@ -204,7 +204,7 @@ def _label_x(canvas: Canvas, left: int, axis: Axis, columns: int) -> None:
 def _put_letters(
     canvas: Canvas, cloud: Cloud, dots: Sequence[Dot], cells: dict[str, tuple[int, int]], left: int
 ) -> int:
-    """Each where it belongs, or beside it: the chosen one first, then the front; how many have no room."""
+    """Draw the letters at or near their points: selected first, then the front. Return the number left out."""
     taken: set[tuple[int, int]] = set()
     hidden = 0
     for dot in sorted(dots, key=lambda dot: (dot.key != cloud.selected, not dot.front)):

@@ -1,4 +1,4 @@
-"""Curves: their points, smoothing, and what was worked out for older points while they only grow."""
+"""Curves: their points, their smoothing, and the cached summaries of older points while a curve grows."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from kdtui.tui.widgets.chart.braille import Column, Place, dash, draw, summarise
 
 STRONGEST = 0.99
-"""The greatest weight of the past."""
+"""The greatest smoothing weight."""
 
 
 class Smoother:
-    """The moving average of a curve so far; :meth:`extend` goes on from there.
+    """A running moving average; each call of :meth:`extend` continues it.
 
-    With weight ``w`` the ``n``-th value is the mean of the finite values up to it, each counting ``w`` times as much as
-    the one after it. That is TensorBoard's average, ``m = w·m + (1-w)·y`` divided by ``1 - w^n``, in a form that keeps
-    a constant exactly. A gap stays a gap and is skipped: the average goes on behind it as if it were not there.
+    With weight ``w`` the ``n``-th value is the mean of the finite values up to it, each weighted ``w`` times as much as
+    its successor. That is TensorBoard's average, ``m = w·m + (1-w)·y`` divided by ``1 - w^n``, in a form that keeps a
+    constant exactly. A gap stays a gap and does not enter the average.
 
     Args:
-        weight: Of the past, in [0, 1); 0 changes nothing.
+        weight: Weight of the past, in [0, 1); 0 for no smoothing.
     """
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self._mean = 0.0
-        self._total = 0.0  # 1 + w + w² + …: the weights seen so far
+        self._total = 0.0  # 1 + w + w² + …: the sum of the weights so far
 
     def extend(self, values: Iterable[float]) -> list[float]:
-        """The averages at the values that come next; NaN where a value is not finite."""
+        """The averages at the next values; NaN where a value is not finite."""
         if not self.weight:
             return list(values)
         weight, mean, total = self.weight, self._mean, self._total
@@ -40,7 +40,7 @@ class Smoother:
             if finite(value):
                 total = weight * total + 1
                 step = (value - mean) / total
-                # The difference of two huge values of opposite sign is infinite; their weighted sum is not.
+                # The difference of two huge values of opposite sign overflows; their weighted sum does not.
                 mean = mean + step if finite(step) else mean * (1 - 1 / total) + value / total
                 append(mean)
             else:
@@ -50,22 +50,22 @@ class Smoother:
 
 
 _WITNESSES = 8
-"""Last points that are looked at again to tell whether a list grew or was cut and grew anew."""
+"""Number of last points compared to detect whether a list only grew or was truncated and refilled."""
 _OUTSIDE = 10**6
 
 
 class Grid:
-    """A stretch of the x axis cut into dot columns of equal width.
+    """An interval of the x axis divided into dot columns of equal width.
 
     Args:
         low: Left edge.
-        high: Right edge, above ``low``; it belongs to the last column.
+        high: Right edge, above ``low``; included in the last column.
         count: Number of columns, at least 1.
     """
 
     def __init__(self, low: float, high: float, count: int) -> None:
         self.low, self.high, self.count = low, high, count
-        # Not low + n · width: the difference of the ends of a huge range is infinite.
+        # Not low + n · width: the width of a huge interval overflows.
         self.edges = [low * (1 - index / count) + high * (index / count) for index in range(count)]
 
     def __eq__(self, other: object) -> bool:
@@ -84,12 +84,12 @@ class Grid:
 
 
 class Trace:
-    """One series, its columns and its dots.
+    """One series with its columns and dots.
 
     Attributes:
-        xs: The x of its points, ascending.
-        ys: Its values as given.
-        drawn: Its values as drawn: smoothed or as given.
+        xs: The x values, ascending.
+        ys: The y values as given.
+        drawn: The y values as drawn: smoothed or as given.
         count: Number of points.
         columns: Summary of each dot column.
         masks: Dots of each column.
@@ -108,12 +108,12 @@ class Trace:
         self._grid: Grid | None = None
         self._positive = False
         self._scanned = 0
-        self._stale = 0  # first column whose dots are not up to date
+        self._stale = 0  # first column whose dots are outdated
         self._solid: list[int] = []
         self._drawn_as: tuple[object, ...] = ()
 
     def follow(self, xs: Sequence[float], ys: Sequence[float], smoothing: float) -> bool:
-        """Take in the points of now.
+        """Update the points.
 
         Args:
             xs: Ascending.
@@ -121,8 +121,9 @@ class Trace:
             smoothing: Weight of the moving average.
 
         Returns:
-            Whether the points go on from those of the last call; else nothing of them was kept. Lists that are the same
-            objects, are not shorter and still have the same points where they ended are taken to have only grown.
+            Whether the points continue those of the last call; otherwise everything cached was discarded. Lists are
+            assumed to have only grown if they are the same objects, not shorter, and end with the same points at the
+            old end.
         """
         count = min(len(xs), len(ys))
         goes_on = xs is self.xs and ys is self.ys and count >= self.count and self._unchanged()
@@ -148,23 +149,23 @@ class Trace:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """The first and last x, or None without a point at a finite x."""
+        """The first and last x, or None without points or if one of them is not finite."""
         if not self.count:
             return None
         low, high = self.xs[0], self.xs[self.count - 1]
         return (low, high) if math.isfinite(low) and math.isfinite(high) and low <= high else None
 
     def at(self, x: float) -> float | None:
-        """The drawn value at the last point that is not right of ``x``, or None left of the first."""
+        """The drawn value at the last point not right of ``x``, or None left of the first."""
         index = bisect_right(self.xs, x, 0, self.count) - 1
         return self.drawn[index] if index >= 0 else None
 
     def scan(self, grid: Grid, positive: bool) -> None:
-        """Summarise the columns of a grid; of the same grid as before, only those that gained points.
+        """Summarise the columns of a grid; if the grid is unchanged, only those that gained points.
 
         Args:
             grid: The columns.
-            positive: Whether values that are not above zero are gaps.
+            positive: Whether values not above zero are gaps.
         """
         if self._grid != grid or self._positive != positive:
             self._grid, self._positive = grid, positive
@@ -193,7 +194,7 @@ class Trace:
         self._scanned = end
 
     def extent(self) -> tuple[float, float] | None:
-        """Least and greatest drawable value in view; of the nearest points around it when none is inside."""
+        """Least and greatest drawable value in view; without points in view, those of the adjacent points."""
         filled = [column for column in self.columns if column is not None]
         if filled:
             low, high = min(column.low for column in filled), max(column.high for column in filled)
@@ -203,16 +204,16 @@ class Trace:
         return (low, high) if low <= high else None
 
     def plot(self, place: Place, placed_as: object, height: int, pattern: str) -> int:
-        """Bring the dots up to date with the columns.
+        """Update the dots from the columns.
 
         Args:
-            place: Dot row of a value.
-            placed_as: Equal as long as ``place`` does the same.
+            place: Function from a value to its dot row.
+            placed_as: Compares equal as long as ``place`` gives the same results.
             height: Number of dot rows.
             pattern: One of :data:`~kdtui.tui.widgets.braille.DASHES`.
 
         Returns:
-            The first column whose dots may have changed; the number of columns when none has.
+            The first column whose dots may have changed; the number of columns if none has.
         """
         count = len(self.columns)
         drawn_as = (placed_as, height, pattern)
@@ -226,7 +227,7 @@ class Trace:
             return count
         before, after = self._before(), self._after()
         draw(self.columns, self._solid, place, height, begin=begin, before=before, after=after)
-        # It begins at the last older point, where the line to the next one starts; a dash waits for what is behind it.
+        # Drawing began at the last older point, where the line to the next one starts; a dash depends on later columns.
         if pattern != "1":
             begin = max(begin - len(pattern), 0)
             dash(self._solid, pattern, self.masks, begin)
@@ -249,7 +250,7 @@ class Trace:
         return self._grid.column(self.xs[index]), value
 
     def end(self) -> tuple[int, float | None] | None:
-        """The last column with a dot, and the last value in it when that can be drawn."""
+        """The last column with a dot, and its last value if that can be drawn."""
         for column in range(len(self.masks) - 1, -1, -1):
             if self.masks[column]:
                 summary = self.columns[column]
@@ -262,13 +263,13 @@ class Series:
     """A curve.
 
     Attributes:
-        key: Its identity from one call to the next, unlike that of every other curve of the chart.
-        letter: Its name in one or two characters: in the legend and at the end of the line.
-        label: Its name in the legend.
-        xs: Ascending; may be a live list that grows between calls.
-        ys: The values at ``xs``; NaN and infinite ones are gaps.
-        colour: Of the theme (``primary``), by name (``cyan``) or ``#rrggbb``.
-        dash: 0 solid, 1 dashed, 2 dotted, 3 both; from there on again.
+        key: Identifies the curve across calls; unique in the chart.
+        letter: Name of one or two characters, in the legend and at the end of the curve.
+        label: Name in the legend.
+        xs: Ascending; may be a list that grows between calls.
+        ys: The values at ``xs``; NaN and infinite values are gaps.
+        colour: Name of a theme variable (``primary``), colour name (``cyan``) or ``#rrggbb``.
+        dash: 0 solid, 1 dashed, 2 dotted, 3 dashed and dotted; higher numbers repeat these.
     """
 
     key: str
@@ -282,7 +283,7 @@ class Series:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """A horizontal dashed line at a value that curves are read against; not drawn when the value is not finite."""
+    """A horizontal dashed line at a value to compare curves with; not drawn if the value is not finite."""
 
     value: float
     label: str
@@ -290,16 +291,16 @@ class ReferenceLine:
 
 @dataclass(frozen=True)
 class Picture:
-    """Everything that a chart shows.
+    """Content of a chart.
 
     Attributes:
-        series: In drawing order: the later one wins a shared cell.
-        references: Lines to read the curves against.
-        title: Of the chart.
-        x_label: What x counts.
-        x_max: Right end of the axis, such as a run's horizon; None lets it grow with the points.
-        places: Decimals of values; None for three digits.
-        log_y: Whether y is logarithmic; values that are not above zero are gaps then.
+        series: In drawing order: where two curves share a cell, the later one gives the colour.
+        references: Horizontal lines to compare the curves with.
+        title: Title of the chart.
+        x_label: Quantity on the x axis.
+        x_max: Right end of the axis, such as the last step of a run; None to grow with the points.
+        places: Decimals of values; None for three significant digits.
+        log_y: Whether y is logarithmic; values not above zero are then gaps.
         smoothing: Weight of the moving average, in [0, 1).
     """
 

@@ -1,4 +1,4 @@
-"""What is seen of the x axis: zoom, pan and the cursor."""
+"""The displayed part of the x axis: zoom, pan and the cursor."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 ZOOM = 2.0
-"""One step of zooming."""
+"""Factor of one zoom step."""
 PAN = 0.25
-"""Share of the view that one step of panning moves it."""
+"""Distance of one pan step, as a share of the view."""
 AHEAD = 0.25
-"""Share of the view that is left empty behind the last point, where there is room."""
+"""Share of the view left empty right of the last point, where possible."""
 STILL = 2e-3
-"""Share of the axis by which its end may be off."""
+"""Relative change of the right end of the axis up to which it is kept."""
 CLOSEST = 1e-6
-"""The smallest share of the whole axis that zooming shows."""
+"""The smallest share of the axis that can be displayed."""
 EXACT = 1e-12
-"""The smallest share of the greatest x: closer, floats could not tell the columns apart."""
+"""Smallest width relative to the greatest x: below it, floats could not distinguish the columns."""
 
 
 class Viewport:
-    """The part of the x axis that is shown, within the whole of it.
+    """The displayed part of the x axis.
 
     Attributes:
         low: Left edge of the whole axis.
         high: Right edge of the whole axis, above ``low``.
-        cursor: The x at which the values are read, or None.
+        cursor: The x at which values are displayed, or None.
     """
 
     def __init__(self) -> None:
@@ -37,23 +37,23 @@ class Viewport:
 
     @property
     def zoomed(self) -> bool:
-        """Whether less than the whole axis is shown."""
+        """Whether only a part of the axis is displayed."""
         return self._part is not None
 
     @property
     def span(self) -> tuple[float, float]:
-        """Left and right edge of what is shown."""
+        """Left and right edge of the displayed part."""
         return self._part or (self.low, self.high)
 
     def fit(self, low: float, high: float, last: float) -> None:
-        """Set the whole axis; a part that no longer touches it is given up.
+        """Set the range of the axis; a displayed part that no longer overlaps it is reset.
 
-        An end that hardly moved stays where it was: it would repaint everything and be seen by nobody.
+        An end that changed only slightly is kept: changing it would repaint everything without a visible effect.
 
         Args:
             low: Left edge.
             high: Right edge, above ``low``.
-            last: Where the points end.
+            last: The x of the last point.
         """
         if low != self.low or last > self.high or not abs(high - self.high) <= (self.high - self.low) * STILL:
             self.low, self.high = low, high
@@ -67,14 +67,14 @@ class Viewport:
             self.cursor = None
 
     def reset(self) -> None:
-        """Show the whole axis, without a cursor."""
+        """Display the whole axis, without a cursor."""
         self._part = self.cursor = None
         self._follows = False
 
     def zoom(self, factor: float) -> None:
-        """Show a ``factor`` more of the axis: around the cursor if it is in view, else towards the end of the points.
+        """Scale the width of the view by ``factor``: around the cursor if it is in view, else towards the last point.
 
-        A view of the end goes with it when the points leave it.
+        A view that shows the last point follows it when points are added.
         """
         low, high = self.span
         width = (high - low) * factor
@@ -90,11 +90,11 @@ class Viewport:
             self._show(low / 2 + high / 2 - width / 2, width)
 
     def _look_at_the_end(self, width: float) -> None:
-        """Leave room behind the points, so that the view moves once in a while and not with each of them."""
+        """Leave room right of the last point, so that the view moves now and then instead of with every point."""
         self._show(self._last - width * (1 - AHEAD), width)
 
     def pan(self, share: float) -> None:
-        """Move what is shown by a share of its width; positive is to the right."""
+        """Move the view by a share of its width; positive is to the right."""
         if self._part is not None:
             self._follows = False
             low, high = self._part
@@ -106,17 +106,17 @@ class Viewport:
             return
         left = min(max(left, self.low), self.high - width)
         part = (left, min(left + width, self.high))
-        self._part = None if part == (self.low, self.high) else part  # all but the last bit of it is all of it
+        self._part = None if part == (self.low, self.high) else part  # equal but for the last bit is all of it
 
     def move_cursor(self, distance: float, axes: Iterable[tuple[Sequence[float], int]]) -> None:
-        """Move the cursor to the next point that is at least ``distance`` away, or to the outermost in that direction.
+        """Move the cursor to the next point at least ``distance`` away, or to the outermost in that direction.
 
-        Without a cursor it begins at the last point in view, or at the first when it moves to the right. A cursor that
-        leaves the view takes it along.
+        Without a cursor it starts at the last point in view, or at the first if it moves to the right. The view follows
+        a cursor that leaves it.
 
         Args:
             distance: Negative to the left.
-            axes: The ascending x of every series, and how many of them count.
+            axes: The ascending x values of every series, and how many of them are valid.
         """
         low, high = self.span
         right = distance > 0
@@ -138,7 +138,7 @@ class Viewport:
         self.place_cursor((min if right else max)(found, default=outermost))
 
     def place_cursor(self, x: float) -> None:
-        """Put the cursor at ``x`` and show that place."""
+        """Set the cursor to ``x`` and move the view if ``x`` is outside it."""
         self.cursor = min(max(x, self.low), self.high)
         low, high = self.span
         if not low <= self.cursor <= high:
@@ -147,7 +147,7 @@ class Viewport:
 
 
 def nearest(x: float, axes: Iterable[tuple[Sequence[float], int]]) -> float | None:
-    """The point nearest to ``x`` among the ascending first ``count`` of every series, or None without a point."""
+    """The point nearest to ``x`` among the ascending first ``count`` values of every series; None without points."""
     found: list[float] = []
     for xs, count in axes:
         index = bisect_left(xs, x, 0, count)
