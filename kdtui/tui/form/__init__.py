@@ -1,4 +1,4 @@
-"""The New-run form without its looks: fields, the draft that stands in them, and what it comes to."""
+"""The logic of the New-run form, without widgets: fields, drafts, and their conversion to profiles and commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints by their path: what a typed beginning of a path could go on with."""
+"""Completion of paths to checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdtui.launch.teachers import ENDINGS
 from kdtui.profile.find import expanded
 
 MOST = 500
-"""Entries of one folder that are offered."""
+"""Most entries listed per folder."""
 _SAVED = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -26,9 +26,9 @@ class FolderEntry:
     """One entry of a folder.
 
     Attributes:
-        path: As it would be typed on: in the typed folder's own spelling.
-        teaches: Whether it can be taken as a teacher; else it is a folder to go on into.
-        bytes: Size of a file.
+        path: In the spelling of the typed folder, ready to be completed further.
+        teaches: Whether it can be used as a teacher; otherwise it is a folder to open.
+        bytes: Size of a file; None for a folder.
     """
 
     path: str
@@ -38,26 +38,26 @@ class FolderEntry:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text means a place in the file system, and no run's id or name."""
+    """Whether a text is a path, and not the id or name of a run."""
     return text.startswith(("~", ".")) or os.sep in text
 
 
 def is_checkpoint_folder(path: Path) -> bool:
-    """Whether a folder is a checkpoint itself: of ``save_pretrained``, or a run."""
+    """Whether a folder is a checkpoint: of ``save_pretrained``, or a run."""
     return any((path / name).is_file() for name in _SAVED)
 
 
 def entries(text: str) -> list[FolderEntry]:
-    """Folders and checkpoints that begin as ``text`` does; folders first. For a thread: a disk may be far away.
+    """Folders and checkpoints that start with ``text``, folders first; call in a thread, as disks may be slow.
 
     Args:
-        text: A path whose last part may be unfinished; what begins with a dot is offered if the dot is typed.
+        text: A path whose last part may be incomplete; hidden files are listed if it starts with a dot.
 
     Raises:
-        UsageError: Its folder cannot be read.
+        UsageError: The folder cannot be read.
     """
     front, slash, begin = text.rpartition(os.sep)
-    if not slash:  # `~` and `..` are folders still to be entered
+    if not slash:  # `~` and `..` are folders that are not entered yet
         front, begin = (text, "") if text in ("~", ".", "..") else (".", text)
     folder = expanded(f"{front}{os.sep}" if slash else front)
     try:
@@ -79,6 +79,6 @@ def _found(front: str, path: Path) -> FolderEntry | None:
             return FolderEntry(typed if teaches else typed + os.sep, path.name + os.sep, teaches)
         if path.suffix in ENDINGS and path.is_file():
             return FolderEntry(typed, path.name, True, path.stat().st_size)
-    except OSError:  # a link that leads nowhere, or where nobody may look
+    except OSError:  # a broken link, or no permission
         return None
     return None

@@ -1,4 +1,4 @@
-"""The command line that starts what the form would start."""
+"""The command line that is equivalent to the form."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _LONG = ("decoder", "learning_rate", "precision", "accelerator", "devices")
 
 @dataclass(frozen=True)
 class Equivalent:
-    """What a command line has to say: only what differs from the profile.
+    """The contents of a command line: only what differs from the profile.
 
     Attributes:
-        profile: Name or file; empty for ``kdtui distill`` by the recipe of the teacher's own run.
-        teacher: As typed; empty for the profile's own, or none.
-        values: Value by field; a text that is a mistake stays as it was typed.
-        seeds: One per run; an empty one is the profile's own.
-        sets: Any other ``key=value``.
-        runs_dir: Where the runs are; empty for the usual place.
+        profile: Name or file; empty for ``kdtui distill``, which uses the recipe of the teacher's own run.
+        teacher: As typed; empty for the profile's own teacher, or none.
+        values: Value by field; an invalid text stays as typed.
+        seeds: One per run; empty for the profile's own seed.
+        sets: Other ``key=value`` settings.
+        runs_dir: Folder of the run store; empty for the default.
     """
 
     profile: str = ""
@@ -40,7 +40,7 @@ class Equivalent:
         return tuple(shlex.join(self._words(seed)) for seed in self.seeds)
 
     def _words(self, seed: str) -> Iterator[str]:
-        """``--detach``, because a run started here is not followed in the foreground either."""
+        """The words of a command, with ``--detach``, as a run started by the form is detached, too."""
         yield "kdtui"
         if self.profile:
             yield from ("train", self.profile)
@@ -69,6 +69,6 @@ class Equivalent:
 
 
 def nearby(path: Path) -> str:
-    """A path as it is typed here: below this folder without the folder."""
+    """A path relative to the working directory if it is below it."""
     here = Path.cwd()
     return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""What a student would cost, while a cursor moves: the catalog, without torch and without a process."""
+"""Costs of a student from the catalog: without torch and without a process, so fast enough for every cursor move."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Widths = int | Sequence[int] | None
 
 @dataclass(frozen=True)
 class Shape:
-    """What a student's cost depends on beside its encoder.
+    """What the cost of a student depends on, apart from its encoder.
 
     Attributes:
-        out_channels: Channels of its head.
+        out_channels: Output channels of the head.
         height: Rows of the image, in pixels.
         width: Columns of the image.
         decoder_channels: Width of each decoder stage; None for the default.
@@ -37,7 +37,7 @@ class Shape:
 
 
 def shape_of(profile: Profile) -> Shape | None:
-    """The shape of a profile's student; None where the number of its classes cannot be read."""
+    """The shape of a profile's student; None if its number of classes cannot be read."""
     from kdtui.launch.plan import out_channels
 
     channels = out_channels(profile)
@@ -50,10 +50,10 @@ def shape_of(profile: Profile) -> Shape | None:
 
 
 def cost_of(encoder: str, shape: Shape) -> Cost | None:
-    """What a student costs; None where the catalog cannot tell.
+    """The cost of a student; None if it is not in the catalog.
 
     Raises:
-        UsageError: No such encoder, or widths that do not fit.
+        UsageError: Unknown encoder, or decoder widths that do not match.
     """
     return catalog.cost(
         encoder,
@@ -67,17 +67,17 @@ def cost_of(encoder: str, shape: Shape) -> Cost | None:
 
 
 def listed_cost(encoder: str, shape: Shape | None) -> Cost | None:
-    """The same for a row of a list, where a dash says all that there is to say."""
+    """The cost for a row of a list; None on an error, which is displayed as a dash."""
     if shape is None:
         return None
     try:
         return cost_of(encoder, shape)
-    except UsageError:  # its mistake stands under the field that made it
+    except UsageError:  # reported at the field that caused it
         return None
 
 
 def found(text: str) -> list[str]:
-    """Encoders whose names hold every word of a text, smallest first; ``*`` stands for anything."""
+    """Encoders whose names contain every word of a text, smallest first; ``*`` matches any characters."""
     words = text.lower().split()
     names = [encoder.name for encoder in catalog.encoders()]
     return [name for name in names if all(_holds(name.lower(), word) for word in words)]
@@ -90,12 +90,12 @@ def _holds(name: str, word: str) -> bool:
 
 
 def work(macs: int | None) -> str:
-    """Multiply-accumulates in billions, small ones in millions, or a dash."""
+    """Multiply-accumulates in billions, or millions if below 0.1 billion; a dash if unknown."""
     if macs is not None and macs < 100_000_000:
         return f"{macs / 1e6:.1f} M"
     return giga(macs)
 
 
 def smaller(teacher: int | None, student: int | None) -> float | None:
-    """Parameters of the teacher over parameters of the student; None when one is unknown."""
+    """Parameters of the teacher divided by those of the student; None if one is unknown."""
     return teacher / student if teacher and student else None

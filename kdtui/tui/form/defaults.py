@@ -1,4 +1,4 @@
-"""The values of a profile that the form's empty fields stand for."""
+"""The profile's values, used for the empty fields of the form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def looked_up(table: Mapping[str, Any], name: str) -> Any:
-    """The profile's own value of a field."""
+    """The value of a field in a profile."""
     found: Any = table
     for part in FIELDS[name].key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -21,7 +21,7 @@ def looked_up(table: Mapping[str, Any], name: str) -> Any:
 
 
 def own_texts(profile: Profile) -> dict[str, str]:
-    """A profile's values as its fields would show them."""
+    """The values of a profile as texts of the fields."""
     student, distillation, training = profile.student, profile.distillation, profile.training
     widths: Any = student.decoder_channels
     if widths is None and student.architecture in ARCHITECTURES:
@@ -45,7 +45,7 @@ def own_texts(profile: Profile) -> dict[str, str]:
 
 
 def teacher_options(profile: Profile) -> tuple[str, ...]:
-    """What a profile says of its teacher beside the file, as options of ``kdtui inspect``."""
+    """Settings of a profile's teacher, apart from the file, as options of ``kdtui inspect``."""
     told = profile.teacher
     pairs = (("--task", told.task), ("--architecture", told.architecture), ("--encoder", told.encoder))
     return tuple(word for flag, value in pairs if value is not None for word in (flag, value))

@@ -1,4 +1,4 @@
-"""The fields of the New-run form: the profile key behind each, its flag, and how a typed text becomes a value."""
+"""The fields of the New-run form: their profile keys and flags, and the conversion of typed texts to values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_SEEDS = 100
-"""Runs that one form may start."""
+"""Most runs that one form can start."""
 Value = str | int | float | list[Any]
 
 
 class Unreadable(Exception):
-    """A typed text that cannot become a value; the message says what is allowed."""
+    """A typed text that cannot be converted; the message says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Field:
 
     Attributes:
         name: Attribute of the draft.
-        label: Its word on the form.
+        label: Label on the form.
         key: Key of the profile that it sets.
-        flag: Flag of ``kdtui train`` that is short for the key; empty where only ``--set`` does it.
-        help: What it means and takes.
+        flag: Flag of ``kdtui train`` for the key; empty if only ``--set`` sets it.
+        help: Meaning and allowed values.
     """
 
     name: str
@@ -56,17 +56,17 @@ FIELDS: Mapping[str, Field] = {
         Field("extra", "other keys", "", "--set", "KEY=VALUE …, any key of a profile"),
     )
 }
-"""All fields but the profile itself, in the order of the form."""
+"""All fields but the profile, in the order of the form."""
 
 _SEPARATE = ("teacher", "seeds", "tags", "extra")
-"""Fields that make something else than one ``key=value``."""
+"""Fields that are not converted to one ``key=value``."""
 
 
 def value_of(name: str, text: str) -> Value:
-    """What a text typed into a field means; a text that is no number stays one, for the profile to refuse.
+    """Convert the text of a field; a text that is not a number is kept, so that the profile reports it.
 
     Raises:
-        Unreadable: It is a list where one value is wanted, or a list that cannot be read.
+        Unreadable: A list instead of one value, or an invalid list.
     """
     if name == "decoder":
         return _widths(text)
@@ -82,7 +82,7 @@ def value_of(name: str, text: str) -> Value:
 
 
 def number(text: str) -> int | float | str:
-    """The number that a text is, else the text itself."""
+    """``text`` as a number, or unchanged if it is none."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -92,7 +92,7 @@ def number(text: str) -> int | float | str:
 
 
 def plain(value: Any) -> str:
-    """A value as a person types it: ``4`` for 4.0, ``128,64`` for a list, nothing for None."""
+    """A value as typed text: ``4`` for 4.0, ``128,64`` for a list, an empty text for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -106,7 +106,7 @@ def plain(value: Any) -> str:
 
 
 def toml(value: Value) -> str:
-    """A value as ``--set`` takes it."""
+    """A value in the format of ``--set``."""
     if isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, list):
@@ -115,13 +115,13 @@ def toml(value: Value) -> str:
 
 
 def _float(value: float) -> str:
-    """The shortest TOML float of a value: never an integer by its looks."""
+    """The shortest TOML float of a value, which never looks like an integer."""
     text = plain(value)
     return text if any(mark in text for mark in ".en") else f"{text}.0"
 
 
 def _widths(text: str) -> Value:
-    """``128,64,32`` or ``[128, 64, 32]`` as a list; one number as a number, which other networks than a Unet take."""
+    """Convert ``128,64,32`` or ``[128, 64, 32]`` to a list; one number stays one, for networks other than Unet."""
     parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     read = [number(part) for part in parts]
     if not all(isinstance(width, int) and width >= 1 for width in read):
@@ -130,10 +130,10 @@ def _widths(text: str) -> Value:
 
 
 def seeds_of(text: str) -> list[int | float | str]:
-    """The seeds that a text lists; what is no whole number stays, for the profile to refuse.
+    """Split a list of seeds; a text that is not an integer is kept, so that the profile reports it.
 
     Raises:
-        Unreadable: One stands twice, or there are too many.
+        Unreadable: A duplicate, or too many seeds.
     """
     parts = [part.strip() for part in text.split(",")]
     seeds = [number(part) for part in parts if part]
@@ -148,15 +148,15 @@ def seeds_of(text: str) -> list[int | float | str]:
 
 
 def tags_of(text: str) -> tuple[str, ...]:
-    """The tags that a text lists, with commas or spaces."""
+    """Split a list of tags, separated by commas or spaces."""
     return tuple(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def extra_of(text: str) -> list[str]:
-    """``KEY=VALUE`` texts, as a shell would part them; ``--set`` before them may stand or not.
+    """Split ``KEY=VALUE`` texts like a shell; ``--set`` before each is optional.
 
     Raises:
-        Unreadable: A quote is open, a part is no KEY=VALUE, or the key has a field of its own.
+        Unreadable: An unclosed quote, a part that is not KEY=VALUE, or a key with its own field.
     """
     try:
         parts = [part for part in shlex.split(text) if part != "--set"]
@@ -178,4 +178,4 @@ def setting(name: str, value: Value) -> str:
 
 
 SETTINGS = tuple(name for name in FIELDS if name not in _SEPARATE)
-"""Fields that are one ``key=value`` each."""
+"""Fields that are converted to one ``key=value`` each."""

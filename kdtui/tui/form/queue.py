@@ -1,4 +1,4 @@
-"""Whether a launch starts at once: the slots of this machine, who uses them, and the live runs of the store."""
+"""Predicts whether a launch starts at once, from the device slots, their queue and the live runs of the store."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """What new runs would have to share.
+    """The device slots that new runs share.
 
     Attributes:
-        slots: Of this machine.
-        keys: By device, the files of these slots in the queue of the machine.
-        queue: Who uses the slots and who waits for them, of all stores and users.
-        store: The folder of the run store that is looked from.
+        slots: Slots of this machine.
+        keys: Files of these slots in the queue of the machine, by device.
+        queue: Users of the slots and those waiting, of all stores and users.
+        store: The folder of the run store.
     """
 
     slots: Capacity
@@ -38,12 +38,12 @@ class Machine:
     store: str = ""
 
     def users(self, device: str) -> tuple[Entry, ...]:
-        """Who uses a slot of that device or waits for one."""
+        """Those that use a slot of the device or wait for one."""
         return self.queue.users(self.keys.get(device, ()))
 
 
 class QueueRead(Message, bubble=False):
-    """The queue of this machine changed."""
+    """Posted when the queue of this machine changed."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
@@ -51,10 +51,10 @@ class QueueRead(Message, bubble=False):
 
 
 class QueueSource:
-    """The queue of this machine, as something that the watch looks at.
+    """The queue of this machine, as a source of the watch.
 
     Args:
-        post: Takes what was found.
+        post: Posts a message.
     """
 
     period = 2.0
@@ -73,21 +73,21 @@ class QueueSource:
 
 
 def machine(slots: Capacity, root: Path) -> Machine:
-    """This machine as seen from a run store; may ask ``nvidia-smi``, so it is called in a thread."""
+    """The slots and the queue of this machine; may call ``nvidia-smi``, so call it in a thread."""
     keys = {device: device_keys(device, slots.names(device)) for device in ("cpu", "gpu") if slots.names(device)}
     return Machine(slots, keys, read_queue(), os.path.realpath(root))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where new runs would stand in the line.
+    """Predicted place of new runs in the queue.
 
     Attributes:
         device: ``cpu`` or ``gpu``.
-        at_once: How many of them start at once.
-        behind: How many live runs the next one waits for.
-        others: Those of other stores among them, or what is no run, as a person says it.
-        trouble: Why this machine can never start them; empty when it can.
+        at_once: Number of runs that start at once.
+        behind: Number of live runs that the next one waits for.
+        others: Titles of those that belong to other stores or are no runs.
+        trouble: Why this machine can never start them; empty if it can.
     """
 
     device: str
@@ -97,7 +97,7 @@ class Place:
     trouble: str = ""
 
     def words(self, runs: int) -> str:
-        """The place as a sentence, for so many new runs."""
+        """The place as a sentence, for a number of new runs."""
         if self.trouble:
             return self.trouble
         waits = f"behind {self.behind} run{'s' if self.behind != 1 else ''}"
@@ -110,19 +110,19 @@ class Place:
 
 
 def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine) -> Place:
-    """Where ``runs`` new runs of a profile would stand.
+    """Predict the place of ``runs`` new runs of a profile.
 
-    It is the supervisors who decide, when they look; this is what they would find now.
+    The supervisors of the runs decide when they check the queue; this is the result for the present queue.
 
     Args:
-        profile: Any of them.
-        runs: How many there are.
-        rows: The store's runs.
+        profile: The profile of one of the runs.
+        runs: Number of runs.
+        rows: The runs of the store.
         here: The slots of this machine and its queue.
     """
     wanted = profile.training.accelerator
     device = ("gpu" if here.slots.gpu else "cpu") if wanted == "auto" else wanted
-    # Ranks on the CPU share one slot; each GPU is one.
+    # Processes on the CPU share one slot; on GPUs each process needs its own.
     each = profile.training.devices if device == "gpu" else 1
     slots = len(here.slots.names(device))
     if slots < each:
@@ -131,7 +131,7 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine
         return Place(device, 0, 0, trouble=trouble)
     users = here.users(device)
     queued = {user.claim.run for user in users if user.claim.store == here.store}
-    # Launched a moment ago, or by an older version: the queue of the machine does not have them.
+    # Launched a moment ago, or by an older version: not in the queue of the machine.
     unqueued = [
         row
         for row in rows
@@ -146,7 +146,7 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine
         if user.claim.store != here.store or user.claim.what != user.claim.run
     )
     held = [user for user in users if user.name in here.keys.get(device, ())]
-    # Older ones are served first.
+    # Those waiting longer are served first.
     if len(held) < len(users) or any(row.waiting_since is not None for row in unqueued):
         return Place(device, 0, behind, others)
     free = slots - len(held) - sum(_slots_of(row, device) for row in unqueued)
@@ -158,6 +158,6 @@ def _slots_of(row: RunSummary, device: str) -> int:
         return 1
     try:
         record = Run(row.path).launch_record()
-    except StoreError:  # damaged under a live run: it has at least one
+    except StoreError:  # the record of a live run is damaged: it has at least one slot
         return 1
     return record.devices if record is not None else 1

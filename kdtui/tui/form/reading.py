@@ -1,7 +1,7 @@
-"""A draft is read: what is typed becomes profiles ready to start, mistakes, and a command.
+"""Converts a draft of the form to profiles, error messages and the equivalent commands.
 
-The profiles are made by the functions that ``kdtui train`` and ``kdtui distill`` call, with the same texts, so the form
-accepts what the command line accepts and the command beside it starts the same runs.
+The profiles are made by the functions of ``kdtui train`` and ``kdtui distill`` from the same texts, so the form accepts
+what the command line accepts, and the displayed command starts the same runs.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draft:
-    """What stands in the form, as typed. An empty text leaves the profile's own value.
+    """The texts of the form, as typed. An empty text stands for the profile's own value.
 
     Attributes:
-        profile: Name or file; with neither this nor ``clone`` it is the recipe of the teacher's own run.
-        clone: Id of a run whose resolved profile is taken instead.
-        teacher: A run, a file, or ``-`` for none.
-        seeds: One or several with commas; each makes a run.
-        extra: ``KEY=VALUE`` texts for any other key.
+        profile: Name or file; empty, with ``clone`` also empty, to use the recipe of the teacher's own run.
+        clone: Id of a run whose resolved profile is used instead.
+        teacher: A run, a file, or ``-`` for no teacher.
+        seeds: One seed per run, separated by commas.
+        extra: ``KEY=VALUE`` texts for other keys.
     """
 
     profile: str = ""
@@ -71,33 +71,33 @@ class Draft:
 
     @property
     def by_recipe(self) -> bool:
-        """Whether the teacher's own run says what to train on, and how."""
+        """Whether the recipe of the teacher's own run is used."""
         return not self.profile and not self.clone
 
     def text(self, name: str) -> str:
-        """What was typed into a field, without the blanks around it."""
+        """Text of a field, without surrounding spaces."""
         return str(getattr(self, name)).strip()
 
     def stripped(self) -> Draft:
-        """The same without blanks around the texts."""
+        """A copy without spaces around the texts."""
         return Draft(**{each.name: self.text(each.name) for each in fields(self)})
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a draft comes to.
+    """The result of checking a draft.
 
     Attributes:
-        profiles: Ready to start, one per seed; none while there are mistakes.
-        tags: Tags of each run beside its profile's own.
-        mistakes: Message by field; the empty name is for what no field can mend.
-        commands: The command line that starts the same run, one per run; with mistakes, the one that is being typed.
+        profiles: Profiles ready to start, one per seed; none if there are mistakes.
+        tags: Tags added to those of the profile.
+        mistakes: Messages by field; those that belong to no field have an empty name.
+        commands: The equivalent command lines, one per run; if there are mistakes, for the texts as typed.
         own: The profile's own values as texts, by field: what an empty text stands for.
-        teacher: The checkpoint that teaches, typed or the profile's own.
-        teacher_options: What else the profile says of it, as options of ``kdtui inspect``.
+        teacher: Checkpoint of the teacher, typed or from the profile.
+        teacher_options: Settings of the teacher in the profile, as options of ``kdtui inspect``.
         distils: Whether the runs would have a teacher.
-        shape: What the student's cost depends on beside its encoder; None while no profile can be read.
-        cost: What the student costs; None where the catalog cannot tell.
+        shape: What the cost of the student depends on, apart from its encoder; None if no profile can be read.
+        cost: Cost of the student; None if it is not in the catalog.
     """
 
     profiles: tuple[Profile, ...] = ()
@@ -113,14 +113,14 @@ class Checked:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to start and nothing to mend."""
+        """Whether there is something to start and no mistake."""
         return bool(self.profiles) and not self.mistakes
 
 
 GENERAL = ""
-"""The line of the form for what no field can mend."""
+"""Line of the form for mistakes that belong to no field."""
 _SHARED = (GENERAL, "extra")
-"""Places where several keys can be wrong."""
+"""Places that can hold the messages of several keys."""
 
 _OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teacher", "data": "profile"}
 
@@ -128,7 +128,7 @@ _OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teache
 _SET = re.compile(r"--set ([A-Za-z_][\w.]*)=(\S+)")
 _SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
-_COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # the cockpit has all others
+_COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # other commands have an equivalent in the cockpit
 _PARTS = re.compile(r";\s+|\s+·\s+")
 _OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
     "--profile": "PROFILE",
@@ -136,13 +136,13 @@ _OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
     "--student": FIELDS["encoder"].label,
     "--tags": FIELDS["tags"].label,
 }
-"""Options of the command line by what the form calls them; any other loses its dashes."""
+"""Options of the command line with their labels on the form; of any other only the dashes are removed."""
 
 
 def in_form(text: str) -> str:
-    """A message or hint in the form's own words: its fields for options; commands that list what it lists are left out.
+    """Rephrase a message or hint for the form: labels of fields instead of options, no commands for which it has lists.
 
-    What the engine and the launcher say is said for the command line as well.
+    Messages of the engine and the launcher are written for the command line.
     """
     parts = [part for part in _PARTS.split(" ".join(text.split())) if part and not _COMMAND.search(part)]
     words = "; ".join(parts)
@@ -152,7 +152,7 @@ def in_form(text: str) -> str:
 
 
 def _called(key: str) -> str:
-    """A key of a profile as the form shows it: its field, else where any key can be typed."""
+    """Label of a profile key: that of its field, or of the field for other keys."""
     name = field_of(key)
     return FIELDS[name].label if name in FIELDS else f"{FIELDS['extra'].label}: {key}"
 
@@ -162,12 +162,11 @@ def _option(flag: str) -> str:
 
 
 def one_line(error: KdtuiError, typed: str = "") -> str:
-    """A failure as one sentence after the other: what is wrong, what was found, what is allowed, what to do.
+    """A failure on one line: what is wrong, what was found, what is allowed, what to do.
 
     Args:
         error: The failure.
-        typed: What stands in the field. Under it that text is not repeated, nor the command that lists what the form
-            lists beside it.
+        typed: Text of the field. It is not repeated in a message displayed at the field, and neither is the hint.
     """
     facts = [error.what]
     if error.found is not None and error.found != typed:
@@ -180,12 +179,12 @@ def one_line(error: KdtuiError, typed: str = "") -> str:
 
 
 def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[str, str]:
-    """The mistakes of a profile by field; any other failure under ``otherwise``.
+    """The mistakes of a profile by field; any other error at the field ``otherwise``.
 
     Args:
-        error: What reading the profile raised.
-        otherwise: The field of a failure that is no list of mistakes.
-        typed: ``key=value`` texts that the form laid on top, and the field of each.
+        error: Error raised while reading the profile.
+        otherwise: Field for an error that is no list of mistakes.
+        typed: ``key=value`` texts from the form, with the field of each.
     """
     if not isinstance(error, ProfileError) or not error.mistakes:
         return {otherwise: one_line(error)}
@@ -201,7 +200,7 @@ def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[
 
 
 def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
-    """Field and message of ``key (origin): message``; key and origin stay where the field does not tell them."""
+    """Split ``key (origin): message`` into field and message; key and origin are kept unless the field implies them."""
     key = mistake.partition(" (")[0]
     for text, name in typed.items():
         message = mistake.removeprefix(f"{key} (--set {text}): ")
@@ -209,35 +208,35 @@ def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
             return name, in_form(message if FIELDS[name].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
-    if key in _OF_TABLES:  # values that are each right and disagree with one another
+    if key in _OF_TABLES:  # each value is valid, but they contradict each other
         return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
     return field_of(key), in_form(mistake)
 
 
 def field_of(key: str) -> str:
-    """The field that sets a key of the profile; the general line for a key without one."""
+    """The field that sets a profile key, or the general line."""
     bare = key.partition("[")[0]
     return next((field.name for field in FIELDS.values() if field.key == bare), GENERAL)
 
 
 ALONE = "-"
-"""Typed as the teacher: the student is trained alone."""
+"""Typed as the teacher: no distillation."""
 PLACES = (GENERAL, "profile", *FIELDS)
-"""Where a mistake can stand, in the order of the form."""
+"""All places of messages, in the order of the form."""
 _TEACHERLESS = f"choose a teacher, since this profile distils; or type {ALONE} to train the student alone"
 
 
 def check(draft: Draft, store: RunStore) -> Checked:
-    """Read a draft; nothing is started and nothing is raised for what a person can type.
+    """Check a draft; nothing is started, and mistakes are returned, not raised.
 
-    The first call imports pydantic, which takes a tenth of a second, and every call reads the profile's files: this is
-    for a thread.
+    Call it in a thread: the first call imports pydantic, which takes 0.1 s, and every call reads the files of the
+    profile.
     """
     return _Reading(draft.stripped(), store).checked()
 
 
 class _Reading:
-    """One look at a draft: every step leaves its mistakes behind and the next goes on with what is right."""
+    """One check of a draft: each step records its mistakes, and the next one continues with what is valid."""
 
     def __init__(self, draft: Draft, store: RunStore) -> None:
         self._draft = draft
@@ -251,7 +250,7 @@ class _Reading:
         self._base: str | None = None
 
     def checked(self) -> Checked:
-        """All steps."""
+        """Run all steps."""
         self._read_texts()
         self._find_teacher()
         self._find_base()
@@ -311,7 +310,7 @@ class _Reading:
             self._mistakes["encoder"] = "choose the student's encoder"
 
     def _find_base(self) -> None:
-        """What ``kdtui train`` is told: a profile's name or file."""
+        """Set the base for ``kdtui train``: the name or file of a profile."""
         if not self._draft.clone:
             self._base = self._draft.profile or None
             return
@@ -321,13 +320,13 @@ class _Reading:
             self._mistakes["profile"] = one_line(error, self._draft.clone)
 
     def _own_profile(self) -> Profile | None:
-        """The profile without anything typed: what the empty fields stand for."""
+        """The profile without typed values: the defaults of the empty fields."""
         from kdtui.profile import load
 
         if self._base is not None:
             try:
                 return load(self._base)
-            except KdtuiError:  # said with the next reading, which has what may mend it
+            except KdtuiError:  # reported by the next reading, which includes the typed values
                 return None
         if self._teacher is None or not self._draft.by_recipe:
             return None
@@ -338,7 +337,7 @@ class _Reading:
             return None
 
     def _profiles(self) -> list[Profile]:
-        """One profile per seed, as far as they can be made."""
+        """One profile per seed, as far as they are valid."""
         if self._base is None and (self._teacher is None or not self._draft.encoder):
             return []
         found = []
@@ -347,7 +346,7 @@ class _Reading:
         seeds: list[int | float | str | None] = [*self._seeds] or [None]
         for seed in seeds:
             seeded = {} if seed is None else {setting("seeds", seed): "seeds"}
-            texts = {**typed, **seeded, **others}  # in the order of the command line: the last of a key counts
+            texts = {**typed, **seeded, **others}  # in the order of the command line: the last value of a key counts
             try:
                 found.append(self._profile([*texts]))
             except KdtuiError as error:
@@ -367,7 +366,7 @@ class _Reading:
         return placed(error, "teacher" if self._base is None else "profile", texts)
 
     def _check_teacher(self, own: Profile) -> None:
-        """Said beside whatever else is wrong; the reading of the whole would stop before it."""
+        """Report a missing teacher together with other mistakes, at which reading the profile stops."""
         wanted = own.distillation.enabled and own.teacher.checkpoint is None
         switched = any(text.partition("=")[0].strip().startswith("distillation") for text in self._extra)
         if wanted and not self._draft.teacher and not switched:
@@ -390,12 +389,12 @@ class _Reading:
 
     def _own_texts(self, own: Profile) -> dict[str, str]:
         texts = own_texts(own)
-        if self._draft.by_recipe:  # its student and its teacher are what is chosen here
+        if self._draft.by_recipe:  # student and teacher are chosen here, not taken from the run
             texts |= {"encoder": "", "teacher": ""}
         return texts
 
     def _shape(self, shown: Profile) -> Shape | None:
-        """The shape with the typed decoder in it, even where something else keeps the profile from being made."""
+        """The shape with the typed decoder widths, even if no profile can be made because of another mistake."""
         shape = shape_of(shown)
         widths = self._values.get("decoder")
         if shape is None or widths is None:

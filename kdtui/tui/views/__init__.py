@@ -1,1 +1,1 @@
-"""What the screens show, as values: rows, lines and panels of runs, without a widget."""
+"""What the screens display, as values: rows, lines and panels of runs, independent of widgets."""

@@ -1,7 +1,8 @@
 """Colours of states and of curves.
 
-Those of states are the theme's. Those of curves are readable on a dark and on a light ground, and told apart by people
-who see red and green alike: Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened for light grounds.
+State colours are variables of the theme. Curve colours are readable on dark and light backgrounds and distinguishable
+with red-green colour blindness: the palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened for light
+backgrounds.
 """
 
 from __future__ import annotations
@@ -29,5 +30,5 @@ def curve_colour(index: int, *, dark: bool) -> str:
 
 
 def curve_dash(index: int) -> int:
-    """Dash pattern of the ``index``-th curve: curves of one colour, or without any, still differ."""
+    """Dash pattern of the ``index``-th curve, which distinguishes curves of one colour or without colours."""
     return index % 4

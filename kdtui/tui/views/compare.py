@@ -1,6 +1,6 @@
-"""What the screen that compares runs shows: a row for each run, or a column for each; best and worst; the teacher.
+"""Content of the screen that compares runs: tables with a row or a column per run, best and worst values, the teachers.
 
-All numbers and their texts come from :mod:`kdtui.compare`, as those of ``kdtui compare`` do.
+All numbers and their texts come from :mod:`kdtui.compare`, like those of ``kdtui compare``.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _RATED: dict[str, tuple[Callable[[Row], float | None], int]] = {
     "faster": (lambda row: row.speedup, 1),
     "Δ baseline": (lambda row: row.delta_baseline, 1),
 }
-"""Where there is a better: what is read of a row, and whether more of it is better (1) or less (-1)."""
+"""Columns with a better and a worse value: how to read it from a row, and whether more (1) or less (-1) is better."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher of some of the runs.
+    """A teacher of at least one of the runs.
 
     Attributes:
-        iou: Per class; empty while no history of its students is read.
-        macs: Of one image; None where it was measured with none of its students, as ``latency``, in seconds.
+        iou: Per class; empty until a history of one of its students is read.
+        macs: For one image, like ``latency`` in seconds; None if it was not measured with any of its students.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Teacher:
     latency: float | None = None
 
     def text(self, title: str) -> str:
-        """Its cell in the column of that title."""
+        """Text of its cell in the column ``title``."""
         if title.startswith(_CLASS):
             iou = self.iou.get(title.removeprefix(_CLASS))
             return "" if iou is None else number(iou)
@@ -90,7 +90,7 @@ class Teacher:
 
 
 def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapping[str, History]) -> list[Teacher]:
-    """The teachers of the runs, each once; one that is a run of the store is called as that run."""
+    """The teachers of the runs, without duplicates; a teacher that is a run of the store gets the name of that run."""
     found: dict[str, Teacher] = {}
     for entry in entries:
         run = entry.summary
@@ -110,20 +110,20 @@ def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapp
 
 
 def _measured(entry: Entry) -> tuple[int | None, float | None]:
-    """MACs of the teacher, and seconds of one image in torch."""
+    """MACs and seconds of one image in torch, for the teacher."""
     side = (entry.measurements or {}).get("teacher") or {}
     return side.get("macs"), seconds(side, "torch")
 
 
 class Missing(NamedTuple):
-    """Why a run is not in a comparison: in a word, and in a sentence."""
+    """Why a run is not in a comparison, as one word and as a sentence."""
 
     word: str
     reason: str
 
 
 def best_and_worst(rows: Sequence[Row], read: Callable[[Row], float | None], better: int) -> dict[str, str]:
-    """Sign of each run that is the best or the worst of a column; a value that most of them have is neither."""
+    """Sign of each run with the best or worst value of a column; a value of more than half of the runs has none."""
     values = {row.id: better * value for row in rows if (value := read(row)) is not None}
     often = Counter(values.values())
     signs = {max(often): _BEST, min(often): _WORST} if len(often) > 1 else {}
@@ -136,17 +136,17 @@ def _iou(name: str, row: Row) -> float | None:
 
 
 Across = dict[str, list[Cell]]
-"""Rows of a table with a column for each run: key to its label and the runs' cells."""
+"""Rows of a table with a column per run: from a key to its label and the cells of the runs."""
 
 
 class Compared:
-    """One comparison, ready to be shown.
+    """The texts of one comparison.
 
     Args:
-        comparison: None when none of the runs can be compared.
-        rows: What the board knows of the runs.
-        named: Short name of each run, those that are missing included.
-        missing: Why a run is not in the comparison.
+        comparison: None if none of the runs can be compared.
+        rows: Summaries of the runs.
+        named: Short name of each run, including those that cannot be compared.
+        missing: Why a run is not in the comparison, by id.
         taught_by: The teachers.
     """
 
@@ -173,11 +173,11 @@ class Compared:
 
     @property
     def keys(self) -> list[str]:
-        """Rows of the main table: runs by rank, then those that are missing, then teachers."""
+        """Row keys of the main table: runs by rank, then those that cannot be compared, then teachers."""
         return list(self._lines)
 
     def row(self, key: str) -> list[Cell]:
-        """Cells of the main table."""
+        """Cells of a row of the main table."""
         return self._lines[key]
 
     @property
@@ -213,14 +213,14 @@ class Compared:
         return Cell(sign + text.removeprefix(f"{_BEST} "), style)
 
     def _more_classes(self) -> list[str]:
-        """Classes that ``cells`` leaves out because they are many."""
+        """Titles of the classes that ``cells`` leaves out because there are many."""
         names = dict.fromkeys(name for row in self.rows for name in row.iou)
         return [title for title in (_CLASS + name for name in names) if title not in self.header]
 
-    # a column for each run
+    # Tables with a column per run.
 
     def numbers(self) -> Across:
-        """Every number: the teachers' first, then the runs'."""
+        """Every number: those of the teachers first, then those of the runs."""
         found: Across = {}
         for place, title in enumerate(self.header[1:], start=1):
             texts = [texts[place] for texts in self._texts]
@@ -241,7 +241,7 @@ class Compared:
         return [Cell(title, "text-muted"), *(Cell(text, "text-muted") for text in taught), *runs]
 
     def differing(self) -> Across:
-        """The settings that are not the same in all profiles, as they stand there."""
+        """The settings that differ between profiles, with their values in each."""
         if self.comparison is None:
             return {}
         return {
@@ -251,7 +251,7 @@ class Compared:
 
 
 def short(text: str, names: Mapping[str, str]) -> str:
-    """A value where there is little room: of a path what tells it apart, of a run's checkpoint the run's name."""
+    """A value in few columns: the file name of a path, and the name of the run for a run's checkpoint."""
     if "/" not in text:
         return text
     path = Path(text)
@@ -264,15 +264,15 @@ def short(text: str, names: Mapping[str, str]) -> str:
 def across(
     table: Across, titles: Sequence[str], names: Mapping[str, str], room: int, at: int, firm: int = 0
 ) -> tuple[list[Column], Across]:
-    """As many columns as fit; columns and rows.
+    """The columns that fit, and the rows cut down to them.
 
     Args:
         table: All rows.
-        titles: One for each column behind the label.
-        names: Of all runs, by id.
-        room: Terminal columns.
-        at: Index of a column that has to be seen, counted behind the firm ones.
-        firm: The first columns that are always seen.
+        titles: One for each column after the label.
+        names: Short names of all runs, by id.
+        room: Available terminal columns.
+        at: Index of a column that has to be visible, not counting the firm ones.
+        firm: Number of leading columns that are always visible.
     """
     longest = max((len(cells[0].text) for cells in table.values()), default=0)
     label = Column("label", "", min(max(longest, _LABEL[0]), _LABEL[1]), _LABEL[1])

@@ -1,6 +1,6 @@
-"""Teacher, student and ratio of one run: what is known of both at once, and what was measured of them.
+"""Teacher, student and ratio of one run: known sizes and measured values.
 
-Nothing here knows Textual; lines are those of :mod:`kdtui.tui.panels`.
+Independent of Textual; the lines have the format of :mod:`kdtui.tui.views.panels`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kdtui.text import giga, mebibytes, millions, number, percent, ratio
 from kdtui.tui.views.panels import TextLine
 
 BYTES_PER_PARAMETER = 4
-"""Checkpoints hold float32 numbers, whatever precision trained them."""
+"""Checkpoints hold float32 numbers, whatever the training precision."""
 QUARTILES = 57
-"""From so many terminal columns on quartiles stand beside the medians of teacher and student."""
+"""From this width on, in terminal columns, quartiles are displayed with the medians of teacher and student."""
 NOT_MEASURED = "latency is not measured: L does it"
 _LABEL = 10
 _NARROW, _BROAD = 10, 20
@@ -28,12 +28,12 @@ _RATIO = 7
 
 @dataclass(frozen=True)
 class Size:
-    """What one network costs, as far as that is known without measuring; None for what is not known.
+    """Costs of one network that are known without measuring; None if unknown.
 
     Attributes:
-        parameters: As stored.
-        macs: Multiply-accumulates of one forward of one image, by the catalog.
-        checkpoint: Bytes of the file.
+        parameters: As stored in the checkpoint.
+        macs: Multiply-accumulates of a forward pass of one image, from the catalog.
+        checkpoint: Size of the file in bytes.
     """
 
     parameters: int | None = None
@@ -43,14 +43,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Measured:
-    """What ``kdtui measure`` found of a run.
+    """The measurements of a run.
 
     Attributes:
-        quantities: Everything that was measured; empty where nothing was.
-        taught: Whether a teacher was measured beside it.
-        setup: What the times depend on, in a line.
-        noisy: Whether something else used the machine meanwhile.
-        trouble: Why the file cannot be used; empty when it can.
+        quantities: Everything that was measured; empty without measurements.
+        taught: Whether a teacher was measured, too.
+        setup: Conditions of the times, in one line.
+        noisy: Whether other processes used the machine during the measurement.
+        trouble: Why the file cannot be used; empty if it can.
     """
 
     quantities: tuple[Quantity, ...] = ()
@@ -61,7 +61,7 @@ class Measured:
 
 
 def read_measured(run: Run) -> Measured:
-    """Read a run's measurements, for a thread; a damaged file is told in ``trouble``, never raised."""
+    """Read the measurements of a run, in a thread; a damaged file is reported in ``trouble``, not raised."""
     try:
         found = measurements_of(run)
     except StoreError as error:
@@ -73,14 +73,14 @@ def read_measured(run: Run) -> Measured:
 
 
 class _Row(NamedTuple):
-    """A line of the table; one without a form is the heading of those below."""
+    """A row of the table; without a ``form`` it is the heading of the rows below."""
 
     label: str
     teacher: Any = None
     student: Any = None
     form: Callable[[Any], str] | None = None
     ratio: str | None = None
-    """None: made of the two values."""
+    """None to compute it from the two values."""
 
 
 def compression(
@@ -91,14 +91,14 @@ def compression(
     measured: Measured | None = None,
     room: int = 37,
 ) -> list[TextLine]:
-    """Teacher, student and ratio of what is known of either.
+    """Table of teacher, student and ratio.
 
     Args:
-        student: The run's own network.
-        teacher: Its teacher's; None for a run without one.
-        comparable: Whether both checkpoints were written by kdtui, so that their sizes mean the same.
-        measured: What was measured; None while that is not known.
-        room: Terminal columns; with :data:`QUARTILES` the quartiles have room as well.
+        student: Costs of the run's own network.
+        teacher: Costs of its teacher; None for a run without one.
+        comparable: Whether both checkpoints were written by kdtui, so that their sizes are comparable.
+        measured: The measurements; None while they are being read.
+        room: Available terminal columns; from :data:`QUARTILES` on the quartiles are displayed.
     """
     found = measured or Measured()
     wide = room >= QUARTILES
@@ -116,7 +116,7 @@ def compression(
 
 
 def remarks(measured: Measured | None) -> list[TextLine]:
-    """How it was measured and how far it can be trusted; why it cannot be read."""
+    """Conditions and reliability of the measurements, or why they cannot be read."""
     if measured is None:
         return []
     if measured.trouble:
@@ -135,7 +135,7 @@ def _sizes(student: Size, teacher: Size, comparable: bool, measured: Measured) -
     rows = [
         _Row("parameters", teacher.parameters, student.parameters, millions),
         _Row("as float32", _bytes(teacher.parameters), _bytes(student.parameters), mebibytes),
-        # What was counted beats what the catalog says.
+        # A measured count takes precedence over the catalog.
         _Row("MACs", (macs and macs.teacher) or teacher.macs, (macs and macs.student) or student.macs, giga),
         _Row("checkpoint", teacher.checkpoint, student.checkpoint, mebibytes, None if comparable else "-"),
     ]
@@ -146,7 +146,7 @@ def _sizes(student: Size, teacher: Size, comparable: bool, measured: Measured) -
 
 
 def _measured(measured: Measured, quartiles: bool) -> list[_Row]:
-    """Latency by the images of a call, then what the exports score."""
+    """Latency by batch size, then the scores of the exports."""
     form = _with_quartiles if quartiles else _median
     rows: list[_Row] = []
     for batch in sorted({line.batch for line in measured.quantities if line.kind == "latency"}):
@@ -212,9 +212,9 @@ def _with_quartiles(times: Mapping[str, float] | None) -> str:
 
 
 def _three(seconds: float) -> str:
-    """Seconds as milliseconds, three digits."""
+    """Seconds as milliseconds, with three significant digits."""
     value = seconds * 1e3
-    if not math.isfinite(value):  # JSON has no such number, and Python reads it all the same
+    if not math.isfinite(value):  # not valid JSON, but accepted by Python's parser
         return "-"
     places = 2 if value <= 0 else min(3, max(0, 2 - math.floor(math.log10(value))))
     return f"{value:.{places}f}"

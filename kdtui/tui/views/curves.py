@@ -1,4 +1,4 @@
-"""Which curves a chart shows: metrics in a sensible order, series of the runs, lines to compare with."""
+"""Content of the charts: order of the metrics, series of the runs, reference lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kdtui.tui.views.panels import EXPECTED
 from kdtui.tui.widgets.chart.line_chart import ReferenceLine, Series
 
 FIRST_METRICS = ("train/loss", "val/miou", "train/loss.base", "train/loss.distill")
-"""Shown first; every other curve follows by name."""
+"""First in the list; all other curves follow by name."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a chart is given."""
+    """Content of a chart."""
 
     series: tuple[Series, ...]
     references: tuple[ReferenceLine, ...]
@@ -26,14 +26,14 @@ class Shown:
 
 
 def metrics(histories: Iterable[History]) -> list[str]:
-    """Names of the curves that any of the runs has."""
+    """Names of the curves of all runs."""
     names = {name for history in histories for name in history.curves}
     first = [name for name in FIRST_METRICS if name in names]
     return first + sorted(names - set(first))
 
 
 def neighbour(metric: str, names: Sequence[str], by: int) -> str:
-    """The metric ``by`` places farther on, in a circle; one that none of the runs has stands before them all."""
+    """The metric ``by`` places after another, cyclically; an unknown metric counts as before the first."""
     if not names:
         return metric
     at = names.index(metric) if metric in names else -1 if by > 0 else 0
@@ -41,7 +41,7 @@ def neighbour(metric: str, names: Sequence[str], by: int) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """`train/loss.base` as a person says it."""
+    """Title of a metric, such as `loss: base` for `train/loss.base`."""
     split, _, name = metric.partition("/")
     words = {"loss": "loss", "miou": "mIoU", "best_miou": "best mIoU", "lr": "learning rate"}.get(name, name)
     if words.startswith(("loss.", "iou.")):
@@ -50,7 +50,7 @@ def metric_title(metric: str) -> str:
 
 
 def horizon(row: RunSummary | None, history: History) -> float | None:
-    """Steps at the end of a run that lives; None for one that is over, whose curve is all there will be."""
+    """Steps at the end of a live run; None for a run that has ended, whose curve is complete."""
     if row is not None and row.state not in LIVE:
         return None
     started = history.started
@@ -59,14 +59,14 @@ def horizon(row: RunSummary | None, history: History) -> float | None:
 
 
 def axis_end(row: RunSummary | None, history: History) -> float | None:
-    """Steps at the right end of a run's charts, which share it, whatever each of them shows.
+    """Steps at the right end of the charts of a run, which is the same for all of them.
 
-    A run that is over ends where it got. Of one that lives it is the horizon, halved and halved again while what is
-    reached fits in there: the first epochs of a long run are watched more than any others, and would be a line at the
+    For a run that has ended it is the last step. For a live run it is the last planned step, halved as long as the
+    current step fits in it: otherwise the first epochs of a long run, which are watched most, would be a line at the
     left edge.
 
     Returns:
-        None while the horizon is unknown.
+        None while the last planned step is unknown.
     """
     reached = max((curve.steps[-1] for curve in history.curves.values() if len(curve)), default=0)
     if row is not None and row.state not in LIVE:
@@ -86,7 +86,7 @@ def shown(
     *,
     dark: bool,
 ) -> Shown:
-    """Series of one metric: by steps for one run, by images, the fair axis, for several."""
+    """Series of one metric: over steps for one run, over images for several, which compares them fairly."""
     several = len(ids) > 1
     series, ends = [], []
     for index, run_id in enumerate(ids):
@@ -115,7 +115,7 @@ def shown(
 
 
 def _references(metric: str, ids: Sequence[str], rows: Mapping[str, RunSummary]) -> tuple[ReferenceLine, ...]:
-    """The teacher's line and what is expected of its students, where the runs that were taught had the same one."""
+    """The teacher's line and the score expected of its students, if all runs with a teacher have the same one."""
     if metric not in ("val/miou", "val/best_miou"):
         return ()
     teachers = {row.teacher_miou for run_id in ids if (row := rows.get(run_id)) is not None} - {None}

@@ -1,4 +1,4 @@
-"""Exports as text: the options, existing files, and jobs with their outcome."""
+"""Exports as text: options, existing files, and jobs with their results."""
 
 from __future__ import annotations
 
@@ -26,63 +26,63 @@ FOREIGN: Mapping[str, str] = {
     "architecture": "Unet, FPN, …, where the file leaves it open",
     "encoder": "as smp calls it, where the file leaves it open",
 }
-"""What is asked of a checkpoint that is no run's: field and what it is for."""
+"""Fields for a checkpoint that does not belong to a run, and their descriptions."""
 YES, NO = "yes", "no"
 NOTHING_SAID = ExternalCheckpoint()
 Lines = list[list[Span]]
 
 
 def default(name: str) -> str:
-    """What stands in a field that nobody touched."""
+    """Initial text of a field."""
     known = {line.name: line for line in OPTIONS}
     return written(known[name].default) if name in known else ""
 
 
 def written(value: Any) -> str:
-    """A value of an option as it stands in its field."""
+    """The value of an option as the text of its field."""
     return (YES if value else NO) if isinstance(value, bool) else plain(value)
 
 
 def words_of(line: Option) -> tuple[str, ...]:
-    """The few words that may be chosen; none where something is typed."""
+    """The choices of an option; empty if its value is typed."""
     return (NO, YES) if isinstance(line.default, bool) else line.choices
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What is typed.
+    """The texts of the form.
 
     Attributes:
-        runs: Ids of the runs whose students are exported, unless a file is named.
-        texts: Of the fields that somebody touched, by name: options, ``file``, ``folder`` and :data:`FOREIGN`.
+        runs: Ids of the runs whose students are exported, unless a file is given.
+        texts: Texts of the edited fields by name: options, ``file``, ``folder`` and the fields of :data:`FOREIGN`.
     """
 
     runs: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """What stands in a field."""
+        """Text of a field."""
         return self.texts.get(name, default(name))
 
     @property
     def foreign(self) -> bool:
-        """Whether a file is named instead of the runs."""
+        """Whether a file is exported instead of the runs."""
         return bool(self.text(FILE).strip())
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a draft comes to.
+    """The parsed draft.
 
     Attributes:
-        sources: Runs' ids, or the file.
-        precisions: From exact to small.
-        options: Everything but the precision; None while there are mistakes.
-        foreign: What is said of the file.
-        folder: Where the files go; None for beside their checkpoints.
-        mistakes: By field.
-        idle: Fields that change nothing as the others stand.
-        command: The command line that does the same; empty while there are mistakes.
+        sources: Ids of the runs, or the file.
+        precisions: From the most to the least exact.
+        options: All options but the precision; None while there are mistakes.
+        foreign: The description of the file.
+        folder: Target folder; None for the folders of the checkpoints.
+        mistakes: Messages by field.
+        idle: Fields without effect, given the values of the others.
+        command: The equivalent command line; empty while there are mistakes.
     """
 
     sources: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Read:
 
 
 def read(draft: Draft) -> Read:
-    """Find out what a draft comes to; the disk is not looked at."""
+    """Parse a draft, without accessing the disk."""
     mistakes: dict[str, str] = {}
     values: dict[str, Any] = {}
     chosen = [word for word in draft.text("precision").split(",") if word]
@@ -111,7 +111,7 @@ def read(draft: Draft) -> Read:
     if not chosen:
         mistakes["precision"] = "choose one at least"
     file = draft.text(FILE).strip()
-    if file.startswith("-"):  # a command line would take it for a flag
+    if file.startswith("-"):  # would be parsed as a flag on a command line
         file = f"./{file}"
     sources = (file,) if file else draft.runs
     if not sources:
@@ -160,7 +160,7 @@ def _foreign(draft: Draft) -> ExternalCheckpoint:
 
 
 def _idle(draft: Draft, precisions: Sequence[str]) -> frozenset[str]:
-    """An unmatched ``only``; images per call that the caller chooses; which weights of a file that is none of ours."""
+    """Options whose ``only`` does not match, ``batch`` if it is dynamic, and ``checkpoint`` if a file is exported."""
     idle = {line.name for line in OPTIONS if line.only and not set(line.only) & set(precisions)}
     if draft.text("dynamic") in ("all", "batch"):
         idle.add("batch")
@@ -170,7 +170,7 @@ def _idle(draft: Draft, precisions: Sequence[str]) -> frozenset[str]:
 
 
 def about(name: str, *, idle: bool = False) -> list[Span]:
-    """What a field is for, and what it takes."""
+    """Description of a field and its allowed values."""
     if name in FOREIGN or name in (FILE, FOLDER):
         texts = {
             **FOREIGN,
@@ -187,22 +187,22 @@ def about(name: str, *, idle: bool = False) -> list[Span]:
 
 
 def label(name: str) -> str:
-    """How a field is called on the form."""
+    """Label of a field."""
     return name.replace("_", " ")
 
 
-# what lies there
+# Existing files.
 
 
 @dataclass(frozen=True)
 class ExportFile:
-    """An ONNX file that is there, or will be.
+    """An ONNX file that exists or will be written.
 
     Attributes:
         fate: ``stays``, ``replaced`` or ``new``.
-        bytes: None for a file that is not there yet.
-        miou: On the validation images, as its report says.
-        made: Seconds since the epoch.
+        bytes: None for a file that does not exist yet.
+        miou: On the validation images, from the report of the export.
+        made: Time of the export, in seconds since the epoch.
     """
 
     name: str
@@ -215,13 +215,13 @@ class ExportFile:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What is known of a source.
+    """A run or checkpoint to export, with its files.
 
     Attributes:
-        name: What a person calls it.
-        checkpoints: Those that the run has.
-        files: Those that are there, then those that will be.
-        trouble: Why nothing can be exported of it.
+        name: Displayed name.
+        checkpoints: Names of the checkpoints of the run.
+        files: Existing files, then those that will be written.
+        trouble: Why it cannot be exported; empty if it can.
     """
 
     name: str
@@ -234,7 +234,7 @@ _FATES = {"replaced": "warn", "new": "good", "stays": "muted"}
 
 
 def there(seen: Sequence[ExportSource]) -> Lines:
-    """What lies there, source by source."""
+    """List the existing and the future files of each source."""
     wide = max((width(file.name) for source in seen for file in source.files), default=0)
     lines: Lines = []
     for source in seen:
@@ -255,17 +255,17 @@ def _line(file: ExportFile, wide: int) -> list[Span]:
 
 
 def day(made: float | None) -> str:
-    """A moment, to the minute, by this machine's clock."""
+    """A time in local time, to the minute."""
     if made is None:
         return "-" * 16
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(made))
-    except (ValueError, OverflowError, OSError):  # a number that is no moment
+    except (ValueError, OverflowError, OSError):  # not a valid time
         return "-" * 16
 
 
 def outlook(read: Read, seen: Sequence[ExportSource]) -> list[Span]:
-    """What would happen, in a line."""
+    """Summary of what will be exported, in one line."""
     if read.mistakes:
         names = ", ".join(label(name) for name in read.mistakes)
         return [("✗ ", "bad"), (f"fix first: {names}", "bad")]
@@ -286,17 +286,17 @@ WAITS, RUNS, DONE, FAILED, CANCELLED = "waits", "runs", "done", "failed", "cance
 
 @dataclass(frozen=True)
 class Job:
-    """One file that is made.
+    """The export of one file.
 
     Attributes:
-        source: A run's id, or a checkpoint.
-        name: What a person calls it.
-        options: With the job's precision.
+        source: Id of a run, or a checkpoint.
+        name: Displayed name of the source.
+        options: Options with the precision of this job.
         state: ``waits``, ``runs``, ``done``, ``failed`` or ``cancelled``.
-        step: Where it is.
+        step: The current step.
         target: The file, as soon as it is known.
-        report: Once it was made.
-        error: Why it was not.
+        report: Report of the finished export.
+        error: Error of the failed export.
     """
 
     source: str
@@ -312,17 +312,17 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What is made of what."""
+        """Source and precision."""
         return f"{self.name} {self.options.precision}"
 
     @property
     def over(self) -> bool:
-        """Whether nothing more becomes of it."""
+        """Whether the job has ended."""
         return self.state in (DONE, FAILED, CANCELLED)
 
 
 def outcome(job: Job) -> Lines:
-    """What became of a job; the report in full."""
+    """Result of a job, with the full report."""
     if job.state == DONE and job.report is not None and job.target is not None:
         first, *rest = lines_of(job.report, job.target)
         return [[("✓ ", "good"), (job.title, "strong")], [(f"  {first}", "muted")], *([(line, "")] for line in rest)]
@@ -338,7 +338,7 @@ def outcome(job: Job) -> Lines:
 
 
 def progress(jobs: Sequence[Job], *, cancelling: bool = False) -> list[Span]:
-    """Where the jobs are, in a line."""
+    """Current step of the jobs, in one line."""
     at = next((number for number, job in enumerate(jobs, start=1) if job.state == RUNS), None)
     if cancelling:
         return [("cancelling…", "warn"), (" the former files stay", "")]
@@ -352,7 +352,7 @@ def progress(jobs: Sequence[Job], *, cancelling: bool = False) -> list[Span]:
 
 
 def summary(jobs: Sequence[Job]) -> str:
-    """How it ended, in a sentence."""
+    """Results of the jobs, in one sentence."""
     counts = {state: sum(job.state == state for job in jobs) for state in (DONE, FAILED, CANCELLED)}
     words = {DONE: "exported and verified", FAILED: "failed", CANCELLED: "cancelled"}
     said = [f"{count} {words[state]}" for state, count in counts.items() if count]

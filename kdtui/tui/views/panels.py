@@ -1,7 +1,7 @@
-"""What the panels of one run say: from its row, its history and its files to lines of text.
+"""Content of the panels of one run: lines of text from its summary, its history and its files.
 
-Nothing here knows Textual. A line is a sequence of ``(text, tone)``, a tone being ``muted``, ``strong``, ``good``,
-``warn``, ``bad`` or nothing; the panel that shows it knows its colours.
+Independent of Textual. A line is a sequence of ``(text, tone)``; the tone is ``muted``, ``strong``, ``good``, ``warn``,
+``bad`` or empty, and the panel that displays it maps it to a colour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TextLine = tuple[Span, ...]
 EXPECTED = 0.95
 """Share of its teacher that a student is expected to reach."""
 _WARNINGS = 3
-"""Warnings above the pages of a run: more would leave no room for its curves at 80x24."""
+"""Most warnings above the pages of a run: more would leave no room for its curves at 80x24."""
 _LABEL = 15
 _WIDE_LABEL = 18
 _LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
@@ -32,12 +32,12 @@ _TERMS = ("loss.base.", "loss.distill.")
 
 
 def failure(row: RunSummary | None, history: History | None, unreadable: str) -> list[TextLine]:
-    """What failed, whole, with the next command, and what the run warned of; empty without either.
+    """The error of a failed run with the next command, and the warnings of the run; empty without either.
 
     Args:
-        row: The run, or None once its folder is gone.
-        history: What happened, if that is known.
-        unreadable: Why the events cannot be read; empty when they can.
+        row: The run, or None if its folder was removed.
+        history: Its events, if they were read.
+        unreadable: Why the events cannot be read; empty if they can.
     """
     lines: list[TextLine] = []
     if row is None:
@@ -68,7 +68,7 @@ def failure(row: RunSummary | None, history: History | None, unreadable: str) ->
 
 
 def progress(row: RunSummary, history: History | None) -> tuple[float | None, str]:
-    """The share that is done, in [0, 1], and in words: the epoch and what is left."""
+    """The finished share, in [0, 1], and as text: the epoch and the remaining time."""
     started = history.started if history is not None else None
     step = history.step if history is not None and history.step else row.step
     epochs = row.epochs
@@ -82,7 +82,7 @@ def progress(row: RunSummary, history: History | None) -> tuple[float | None, st
 
 
 def _within(done: int, whole: int) -> float:
-    """The share that is done, in [0, 1] whatever a file says."""
+    """The finished share, in [0, 1] even for inconsistent numbers in a file."""
     return min(1.0, max(0.0, done / whole))
 
 
@@ -91,7 +91,7 @@ def _epochs(row: RunSummary, of: str) -> str:
 
 
 def losses(history: History | None) -> list[TextLine]:
-    """Every loss and its parts: the newest, and what it was an epoch before."""
+    """Every loss and its parts: the newest value, and the one an epoch earlier."""
     if history is None or history.last_train is None:
         return []
     names = [name for name in history.last_train.scalars if name.startswith("loss") or name == "gradient_norm"]
@@ -117,7 +117,7 @@ def losses(history: History | None) -> list[TextLine]:
 
 
 def _loss(value: float | None) -> str:
-    """A loss in six columns: a diverging one has no four places any more."""
+    """A loss in at most eight columns: a diverging loss has too many digits for four decimals."""
     if value is None:
         return "nan"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
@@ -132,7 +132,7 @@ def _an_epoch_ago(curve: Curve, history: History) -> str:
 
 
 def rates(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Learning rate, T and α now."""
+    """Current learning rate, temperature T and distillation weight α."""
     lines: list[TextLine] = []
     scalars = history.last_train.scalars if history is not None and history.last_train is not None else {}
     if (rate := scalars.get("lr")) is not None:
@@ -145,7 +145,7 @@ def rates(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def speed(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Throughput, how far it is, how long that took and what is left."""
+    """Throughput, epoch and step, elapsed and remaining time."""
     lines: list[TextLine] = []
     started = history.started if history is not None else None
     curve = history.curves.get("train/images_per_second") if history is not None else None
@@ -168,7 +168,7 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def scores(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Validation: best mIoU and last, beside the teacher's."""
+    """Validation scores: best and last mIoU, compared with the teacher's."""
     if row.miou is None and row.teacher_miou is None:
         return []
     teacher = row.teacher_miou
@@ -200,7 +200,7 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:
-    """Class, the student's newest IoU, the teacher's, in class order."""
+    """Class, newest IoU of the student and IoU of the teacher, in class order."""
     scalars = history.last_val.scalars if history is not None and history.last_val is not None else {}
     own = {name.removeprefix("iou."): value for name, value in scalars.items() if name.startswith("iou.")}
     if not own:
@@ -212,13 +212,13 @@ def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, floa
 
 
 def checkpoints(sizes: Mapping[str, int], disk_bytes: int) -> list[TextLine]:
-    """The size of each checkpoint, and of all on the disk, where a file with two names takes its room once."""
+    """Size of each checkpoint, and the total on disk, which counts a file with several hard links once."""
     lines: list[TextLine] = [((f"{mebibytes(size):>11} ", ""), (name, "muted")) for name, size in sizes.items()]
     return [*lines, ((f"{mebibytes(disk_bytes):>11} ", "strong"), ("on disk", "muted"))] if lines else []
 
 
 def bar_colours(classes: int, history: History | None) -> list[str]:
-    """``#rrggbb`` of each class as the run says it; empty texts where it does not, or not for so many classes."""
+    """``#rrggbb`` of each class from the events; empty texts if they are missing, invalid or of another number."""
     started = history.started if history is not None else None
     written = started.student.get("class_colours") if started is not None else None
     colours = [each for each in written if isinstance(each, str)] if isinstance(written, list) else []
@@ -232,7 +232,7 @@ def _share(value: Any) -> float | None:
 
 
 def remarks(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Tags and note, and what the run itself noted, such as a jump of the learning rate."""
+    """Tags and notes, and notices of the run such as a jump of the learning rate."""
     lines: list[TextLine] = []
     if row.tags:
         lines.append(((" ".join(f"#{tag}" for tag in row.tags), ""),))
@@ -244,7 +244,7 @@ def remarks(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def attempts(row: RunSummary, history: History | None) -> list[TextLine]:
-    """One line for each time it was launched, and how the last one ended."""
+    """One line per attempt, and how the last one ended."""
     if history is None or not history.attempts:
         return []
     lines: list[TextLine] = []
@@ -269,7 +269,7 @@ def _where(started: Started) -> str:
 
 
 def newest(row: RunSummary, history: History | None) -> str:
-    """What the curves do not say, on one line."""
+    """Newest numbers that the curves do not show, on one line."""
     scalars = history.last_train.scalars if history is not None and history.last_train is not None else {}
     words = []
     if "loss" in scalars:
@@ -290,10 +290,10 @@ def _pair(label: str, text: str, tone: str = "") -> TextLine:
 
 
 def loss_views(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """What the upper chart goes through: title, and the curves that share it.
+    """Views of the upper chart: title and names of the curves in it.
 
     Args:
-        names: Curves of the history, such as ``train/loss``.
+        names: Names of the curves of the history, such as ``train/loss``.
     """
     train = [name for name in names if name.startswith("train/")]
     parts = [name for name in ("train/loss", "train/loss.base", "train/loss.distill") if name in train]
@@ -303,6 +303,6 @@ def loss_views(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
         found = tuple(sorted(name for name in train if name.startswith(stem)))
         if len(found) > 1:
             terms.append((title, found))
-    # Without distillation the total is the base.
+    # Without distillation the base loss is the total.
     singles = [("", (name,)) for name in dict.fromkeys([*parts, *train]) if distils or name != "train/loss.base"]
     return [("losses", tuple(parts)), *terms, *singles] if distils else [*singles[:1], *terms, *singles[1:]]

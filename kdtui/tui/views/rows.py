@@ -1,4 +1,4 @@
-"""A run as cells of the runs table, its columns and sorting; the header of all screens."""
+"""The columns of the runs table, cells and sorting; and the header of all screens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("tags", "tags", 8, 30, drop=13),
     Column("eta", "eta", 9, 60),
 )
-"""Where there is room for all of them; they vanish in the order of their ``drop``, the highest first."""
+"""All columns; if they do not fit, the one with the highest ``drop`` is removed first."""
 
 SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda row: row.name.lower(),
@@ -59,9 +59,9 @@ SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "eta": lambda row: row.eta_seconds,
 }
 SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "last", "retention")
-"""Columns that the sort key goes through; a click sorts by any."""
+"""Columns that the sort key cycles through; a click on a title sorts by any column."""
 BEST_FIRST = frozenset({"miou", "last", "retention", "epoch", "bar", "compression"})
-"""Columns whose largest value comes first."""
+"""Columns sorted with the largest value first."""
 
 
 def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
@@ -69,8 +69,8 @@ def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
 
     Args:
         row: The run.
-        name: Its short name beside others of its name; without one, its name.
-        best: Whether its best mIoU is the highest that is shown.
+        name: Short name that distinguishes it from runs of the same name; empty for its own name.
+        best: Whether its best mIoU is the highest displayed one.
     """
     epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
     return [
@@ -96,12 +96,12 @@ def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
 
 
 def compression(row: RunSummary) -> float | None:
-    """Parameters of the teacher over parameters of the student."""
+    """Compression: parameters of the teacher divided by those of the student."""
     return row.teacher_parameters / row.parameters if row.teacher_parameters and row.parameters else None
 
 
 def short_encoder(encoder: str | None) -> str:
-    """An encoder in few letters: `timm-efficientnet-b0` is `effnet-b0`."""
+    """A shortened name of an encoder: `timm-efficientnet-b0` is `effnet-b0`."""
     if encoder is None:
         return "-"
     bare = encoder.removeprefix("timm-").removeprefix("tu-")
@@ -109,12 +109,12 @@ def short_encoder(encoder: str | None) -> str:
 
 
 def _last(row: RunSummary) -> Cell:
-    """When it will be done, or why it is not."""
+    """The last cell: remaining time, place in the queue, or why the run ended."""
     if row.state is State.QUEUED and row.place is not None:
         return Cell(f"q#{row.place}", "text-primary")
     if row.state is State.RUNNING and not row.detail:
         eta = row.eta_seconds
-        # A damaged file may hold any number as a time.
+        # A damaged file may contain any number as a time.
         return Cell(span(eta if eta is not None and math.isfinite(eta) else None))
     if row.detail:
         return Cell(row.detail, "text-error" if row.state is State.FAILED else "text-warning")
@@ -122,7 +122,7 @@ def _last(row: RunSummary) -> Cell:
 
 
 def _took(row: RunSummary) -> float | None:
-    """Seconds of its last attempt, up to its last event."""
+    """Seconds from the start of the last attempt to its last event."""
     return None if row.started is None or row.last_event is None else row.last_event - row.started
 
 
@@ -131,7 +131,7 @@ def _done(row: RunSummary) -> float | None:
 
 
 def _bar(row: RunSummary, wide: int) -> str:
-    """Epochs done as a bar of eighths."""
+    """A bar of the finished epochs, with a resolution of an eighth of a column."""
     share = _done(row)
     if share is None:
         return ""
@@ -141,7 +141,7 @@ def _bar(row: RunSummary, wide: int) -> str:
 
 
 def ordered(ids: Sequence[str], rows: dict[str, RunSummary], column: str | None, *, descending: bool) -> list[str]:
-    """``ids`` by a column; a run without the value comes last either way. No column leaves the order as it is."""
+    """Sort ``ids`` by a column; runs without a value come last in both directions. Without a column, keep the order."""
     if column is None:
         return list(ids)
     read = SORTS[column]
@@ -162,21 +162,21 @@ _COUNTED = (
 
 
 def time_of_day() -> str:
-    """Hours and minutes, here and now."""
+    """Local time as hours and minutes."""
     return time.strftime("%H:%M")
 
 
 def header_parts(
     root: Path, board: RunStates, machine: Sequence[str], clock: Callable[[], str] = time_of_day, doing: str = ""
 ) -> tuple[list[Part], list[Part]]:
-    """Left and right of the header; the time moves only while a run is running or queued.
+    """Left and right parts of the header; the clock is displayed only while a run is running or queued.
 
     Args:
-        root: The store.
-        board: What is known of its runs.
-        machine: How busy this machine is.
-        clock: The time of day.
-        doing: What the cockpit itself is doing, whatever screen is in front.
+        root: Folder of the run store.
+        board: States of its runs.
+        machine: Load of this machine, one text per device.
+        clock: Returns the time of day.
+        doing: What the cockpit itself is doing, on any screen.
     """
     left = [Part(" kdtui ", "accent", bold=True), Part(f"{_project(root)}  ", "text-muted")]
     counts = board.counts()
@@ -198,5 +198,5 @@ def header_parts(
 
 
 def _project(root: Path) -> str:
-    """The folder that the runs belong to: `people` for `people/runs`."""
+    """Name of the folder that contains the run store: `people` for `people/runs`."""
     return root.parent.name if root.name == "runs" and root.parent.name else root.name
