@@ -1,1 +1,1 @@
-"""The cockpit: a face over the run store, live in the terminal. It knows no torch."""
+"""The cockpit: a terminal user interface for the run store. It does not import torch."""

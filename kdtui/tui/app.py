@@ -1,4 +1,4 @@
-"""The app: the board, the watch and the screens."""
+"""The app: connects the state of the runs, the watch and the screens."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ from kdtui.tui.watch import (
 from kdtui.tui.widgets.line import Line
 
 _RUNS = 300
-"""Runs that a search offers at most; a filter finds the others."""
+"""Most runs that a search lists; the filter finds the others."""
 _NAMED = 1000.0
-"""Score of an action that was named; letters that fit somewhere score some tens."""
+"""Score of an action that was named; a fuzzy match scores some tens."""
 _PIECE = 500
-"""Names that are compared in one go."""
+"""Number of names compared without yielding to the event loop."""
 
 
 class RunCommands(Provider):
-    """Actions with their key and their command line, and runs."""
+    """Search provider for actions, with their keys and command lines, and for runs."""
 
     def _keys(self) -> list[Key]:
         scopes = getattr(self.screen, "SCOPES", ())
@@ -69,12 +69,12 @@ class RunCommands(Provider):
         return partial(target.run_action, key.action)
 
     async def discover(self) -> Hits:
-        """What is offered before anything was typed."""
+        """List the actions before anything was typed."""
         for key in self._keys():
             yield DiscoveryHit(Content(key.help), self._do(key), text=key.help, help=_twin(key))
 
     async def search(self, query: str) -> Hits:
-        """What fits what was typed."""
+        """Search actions and runs."""
         matcher = self.matcher(query)
         for key in self._keys():
             score = _named(key, query) or matcher.match(key.help)
@@ -84,7 +84,7 @@ class RunCommands(Provider):
         offered = 0
         for index, run_id in enumerate(app.board.order):
             if index % _PIECE == _PIECE - 1:
-                await asyncio.sleep(0)  # 10 000 names take a tenth of a second: keys come in between
+                await asyncio.sleep(0)  # 10 000 names take 0.1 s: handle keys in between
             name = f"open {clean(run_id)}"
             score = matcher.match(name)
             if score > 0:
@@ -95,9 +95,9 @@ class RunCommands(Provider):
 
 
 def _named(key: Key, query: str) -> float:
-    """How well a query names the action, above every score of letters that fit somewhere; 0 where it does not.
+    """Score of a query that names an action, higher than any fuzzy match; 0 if it does not name it.
 
-    An action is named by its label, its other words and the words of its command: `kill` finds ``kdtui stop --kill``.
+    An action is named by its label, its other search terms and its command: `kill` finds ``kdtui stop --kill``.
     """
     words = f"{key.label} {key.words} {key.command.replace('-', ' ')}".lower().split()
     typed = query.replace("-", " ").lower().split()
@@ -108,7 +108,7 @@ def _named(key: Key, query: str) -> float:
 
 
 def _highlighted(matcher: Matcher, text: str) -> Content:
-    """The letters that fit stand out. The matcher's own way reads the text as markup, and it is foreign."""
+    """Highlight the matching letters. The matcher's own method would parse the text as markup."""
     content = Content(text)
     for offset in matcher.fuzzy_search.match(matcher.query, text)[1]:
         if not text[offset].isspace():
@@ -122,23 +122,23 @@ def _twin(key: Key) -> str:
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 SAID = 10.0
-"""Seconds for which the status line says what was done."""
+"""Seconds for which the status line displays a message."""
 
 
 class KdtuiApp(Cockpit):
-    """The cockpit over one run store.
+    """The cockpit for one run store.
 
     Args:
-        store: The runs; the watch gets a view of its own.
-        ask: The engine's door.
-        seconds: Between two looks of the watch; default by where the terminal is.
-        machine: What is looked at for the header's right end; None for this machine.
-        clock: The time of day as the header says it.
-        measure: Measures runs, as :func:`kdtui.launch.measure.measure`.
-        preferences: The file that keeps the user's choices; None keeps none.
+        store: The run store; the watch gets its own view of it.
+        ask: Calls the engine.
+        seconds: Seconds between two updates of the watch; by default from the kind of terminal.
+        machine: Source of the load at the right of the header; None for this machine.
+        clock: Returns the time of day for the header.
+        measure: Measures runs, like :func:`kdtui.launch.measure.measure`.
+        preferences: File with the user's choices; None not to save any.
     """
 
-    CSS_PATH = str(Path(__file__).with_name("kdtui.tcss"))  # beside this module for subclasses elsewhere as well
+    CSS_PATH = str(Path(__file__).with_name("kdtui.tcss"))  # also for subclasses in other folders
     TITLE = "kdtui"
     BINDINGS = bindings("app")
     COMMANDS: ClassVar[set[Any]] = {RunCommands}
@@ -179,33 +179,33 @@ class KdtuiApp(Cockpit):
         self._said_count = 0
 
     def get_default_screen(self) -> Screen[Any]:
-        """The list of runs is home."""
+        """The list of runs is the first screen."""
         return RunsScreen()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start the watch and handle signals."""
         self.watcher.add(self._runs_source)
         self.watcher.add(follower(self.store, self._seconds))
         self.watcher.add(self._machine_source)
         self.watcher.start()
-        # As ^q does: a terminal that is left in the alternate screen shows no prompt.
+        # Exit as ^q does: otherwise the terminal would stay in the alternate screen.
         for number in _ENDINGS:
             asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
-        # Whoever had the terminal meanwhile left nothing of the screen; else only what changes is written.
+        # Redraw everything after a suspend: other programs have overwritten the screen.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         if self._preferences_trouble:
             self.say(self._preferences_trouble, error=True)
 
     def on_unmount(self) -> None:
-        """End looking; nothing that trains is touched."""
+        """Stop the watch; trainings continue."""
         for number in _ENDINGS:
             asyncio.get_running_loop().remove_signal_handler(number)
         self.watcher.stop()
 
-    # what the watch found
+    # Messages of the watch.
 
     def on_runs_looked(self, message: RunsLooked) -> None:
-        """Rows are other now."""
+        """Update the states of the runs."""
         before = self.board.trouble, self.board.whole, self.board.total
         self.board.trouble = ""
         ids = self.board.take(message.look)
@@ -214,37 +214,37 @@ class KdtuiApp(Cockpit):
             self._tell(lambda screen: screen.board_changed(ids))
 
     def on_history_ready(self, message: HistoryReady) -> None:
-        """A followed run's history is here."""
+        """Set the history of a followed run."""
         self.board.histories[message.run_id] = message.history
         self.board.broken.pop(message.run_id, None)
         (self.board.partial.add if message.partial else self.board.partial.discard)(message.run_id)
         self._tell(lambda screen: screen.history_changed(message.run_id))
 
     def on_run_advanced(self, message: RunAdvanced) -> None:
-        """A followed run's history grew."""
+        """Append to the history of a followed run."""
         history = self.board.histories.get(message.run_id)
         if history is not None:
             history.extend(message.events)
             self._tell(lambda screen: screen.history_changed(message.run_id))
 
     def on_history_broken(self, message: HistoryBroken) -> None:
-        """A followed run's events cannot be read."""
+        """Record that the events of a followed run cannot be read."""
         self.board.broken[message.run_id] = message.reason
         self._tell(lambda screen: screen.history_changed(message.run_id))
 
     def on_history_dropped(self, message: HistoryDropped) -> None:
-        """A run is no longer followed: its history would stay in memory."""
+        """Release the history of a run that is no longer followed."""
         self.board.histories.pop(message.run_id, None)
         self.board.partial.discard(message.run_id)
         self.board.broken.pop(message.run_id, None)
 
     def on_machine_read(self, message: MachineRead) -> None:
-        """The machine's load."""
+        """Update the load in the header."""
         self._machine = message.words
         self.show_header()
 
     def on_source_failed(self, message: SourceFailed) -> None:
-        """Something cannot be looked at; a store that cannot be listed says so until it can."""
+        """Report a source that cannot be read; for the store, also in the header until it can."""
         error = message.error
         text = error.message if isinstance(error, KdtuiError) else str(error)
         text = " ".join(text.split())
@@ -256,7 +256,7 @@ class KdtuiApp(Cockpit):
             self.say(text, error=True)
 
     def _tell(self, what: Callable[[CockpitScreen], None]) -> None:
-        """Tell the screen in front, or the one behind a dialog; others catch up when they come back."""
+        """Notify the top screen, or the one below a dialog; the others update when they are displayed again."""
         for screen in reversed(self.screen_stack):
             if isinstance(screen, CockpitScreen):
                 if screen.ready:
@@ -264,19 +264,19 @@ class KdtuiApp(Cockpit):
                 return
 
     def show_header(self) -> None:
-        """Write the header of the screens that can be seen."""
+        """Update the header of the visible screens."""
         doing = f"measuring {self.measuring.who}" if self.measuring.ids else ""
         left, right = header_parts(self.store.root, self.board, self._machine, self._clock, doing)
         for screen in self.screen_stack:
             for line in screen.query("#header").results(Line):
                 line.show(left, right)
 
-    # what screens ask for
+    # Methods for the screens.
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
-        """Put a sentence into the status line for a while, with the command line's way to do the same.
+        """Display a message in the status line for a while, with the equivalent command.
 
-        In silence it says how far a measurement is, if one goes on.
+        An empty message clears it; then the progress of a measurement is displayed, if one is running.
         """
         lasts = not text
         if lasts and self.measuring.words:
@@ -293,14 +293,14 @@ class KdtuiApp(Cockpit):
             self.say("")
 
     def prefer(self, **choices: Any) -> None:
-        """Keep choices, fields of :class:`Preferences`, for the next start. A failure to write them is said once."""
+        """Save choices, fields of :class:`Preferences`, for the next start. A failure is reported once."""
         before, self.preferences = self.preferences, replace(self.preferences, **choices)
         path = self._preferences_path
         if path is None or self.preferences == before:
             return
 
         def write() -> None:
-            with self._writing:  # one after the other, and each the newest choices
+            with self._writing:  # one at a time, each with the newest choices
                 save(path, self.preferences)
 
         def failed(error: KdtuiError) -> None:
@@ -310,43 +310,43 @@ class KdtuiApp(Cockpit):
         self.do(write, lambda _: None, failed=failed, group="preferences")
 
     def go_to(self, screen: CockpitScreen) -> None:
-        """Show another screen; what was said about the former one is over."""
+        """Display another screen; the message of the former one is cleared."""
         self.say("")
         self.push_screen(screen)
 
     def open_run(self, run_id: str) -> None:
-        """Show one run."""
+        """Display one run."""
         from kdtui.tui.screens.run import RunScreen
 
         self.go_to(RunScreen(run_id))
 
     def new_run(self, clone: str | None = None) -> None:
-        """Show the form of a new run, or of one like ``clone``."""
+        """Display the form of a new run, or of one like ``clone``."""
         from kdtui.tui.screens.new_run import NewRunScreen
 
         self.go_to(NewRunScreen(clone=clone))
 
     def compare(self, ids: Collection[str]) -> None:
-        """Show runs beside each other."""
+        """Display the comparison of runs."""
         from kdtui.tui.screens.compare import CompareScreen
 
         self.go_to(CompareScreen(tuple(ids)))
 
     def export_runs(self, ids: Collection[str]) -> None:
-        """Show the menu of an export of these runs; of none, for a checkpoint by its path."""
+        """Display the export of these runs; without runs, that of a checkpoint file."""
         from kdtui.tui.screens.export import ExportScreen
 
         self.go_to(ExportScreen(ids))
 
     def measured(self, ids: Collection[str]) -> None:
-        """Runs were measured: what is shown of them is other now."""
+        """Update the screens after runs were measured."""
         self.watcher.nudge(ids)
         self._tell(lambda screen: screen.measured())
 
-    # the app's own keys
+    # Keys of the app.
 
     def action_help(self) -> None:
-        """Every key."""
+        """Display the help screen."""
         from kdtui.tui.screens.dialogs import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
@@ -354,18 +354,18 @@ class KdtuiApp(Cockpit):
             self.push_screen(HelpScreen(scopes))
 
     def action_toggle_theme(self) -> None:
-        """Dark or light."""
+        """Switch between the dark and the light theme."""
         light = self.current_theme.dark
         self.theme = LIGHT.name if light else DARK.name
         self.prefer(theme="light" if light else "dark")
-        self._tell(lambda screen: screen.board_changed(frozenset()))  # curves have colours of their own
+        self._tell(lambda screen: screen.board_changed(frozenset()))  # the colours of curves depend on the theme
 
     def action_help_quit(self) -> None:
-        """Ctrl-C is no way out of a cockpit: say which key is."""
+        """Display which key quits: Ctrl-C does not."""
         self.say("^q leaves the cockpit; running trainings continue")
 
     def on_resize(self, event: Resize) -> None:
-        """Below 80x24 say so instead of showing half of everything."""
+        """Display a notice if the terminal is smaller than 80x24."""
         small = not TooSmall.fits(event.size)
         if small and not any(isinstance(screen, TooSmall) for screen in self.screen_stack):
             self.push_screen(TooSmall())

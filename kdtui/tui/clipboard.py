@@ -1,4 +1,4 @@
-"""Copying out of a terminal that may be far away: OSC 52, and inside tmux its own buffer."""
+"""Copying from a terminal that may be remote: by OSC 52, and inside tmux by its buffer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from kdtui.text import clean
 
 
 def copy(to_terminal: Callable[[str], object], text: str, file: Path) -> str:
-    """Put ``text`` on the clipboard and into a file; a sentence of where it went. May be called by any thread.
+    """Copy ``text`` to the clipboard and to a file, and return a sentence about it. Thread-safe.
 
-    Inside tmux, which drops OSC 52 unless it is told otherwise, tmux itself is asked to keep the text and to pass it
-    on to its terminal. Elsewhere the terminal is asked; whether it listens cannot be known, so the text lies in
-    ``file`` as well.
+    Inside tmux, which drops OSC 52 by default, tmux stores the text and passes it to its terminal. Elsewhere OSC 52 is
+    sent to the terminal; whether it supports that is unknown, so the text is written to ``file`` as well.
 
     Args:
-        to_terminal: Asks the terminal by OSC 52.
-        text: Its control characters are taken out.
-        file: Replaced.
+        to_terminal: Sends a text to the terminal by OSC 52.
+        text: The text; control characters are removed.
+        file: Is overwritten.
     """
     text = clean(text)
     return f"{_to_clipboard(to_terminal, text)}; {_to_file(text, file)}"
@@ -51,7 +50,7 @@ def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
                 check=True,
                 env=processes.environment(),
             )
-        except (OSError, subprocess.SubprocessError):  # an old tmux knows no -w: the terminal is asked as elsewhere
+        except (OSError, subprocess.SubprocessError):  # an old tmux has no -w: use OSC 52
             pass
         else:
             return "copied to tmux and, where its terminal allows, the clipboard"

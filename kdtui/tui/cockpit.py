@@ -1,4 +1,4 @@
-"""The app as screens see it: what they may ask for, actions on runs in threads, and the one measurement at a time."""
+"""The base class of the app: the interface for screens, actions on runs in threads, and the measuring of runs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from kdtui.tui.watch import Watch
 
 T = TypeVar("T")
 _TOLD = 0.2
-"""Seconds between two counts that are told; other words are told at once."""
+"""Seconds between two displayed counts; other texts are displayed at once."""
 
 
 class Cockpit(App[None]):
-    """What screens may ask of the app: texts in the status line, other screens, and actions on runs.
+    """The interface of the app for its screens: status line, other screens, and actions on runs.
 
-    How the app looks, and how it watches the store, is the subclass's.
+    The subclass implements the appearance, and watches the store.
 
     Attributes:
-        store: The runs.
+        store: The run store.
         board: The state of all runs.
-        watcher: Told to look at once at what was changed.
-        ask: Asks a verb of the engine, as :func:`kdtui.launch.engine_process.ask`.
+        watcher: Watches the store; notified after each action.
+        ask: Calls a verb of the engine, like :func:`kdtui.launch.engine_process.ask`.
         preferences: The user's choices.
-        said: Text, command and kind of what the status line says.
-        measuring: The measurement that runs.
+        said: Message, command and error flag of the status line.
+        measuring: Measures runs.
     """
 
     store: RunStore
@@ -49,35 +49,35 @@ class Cockpit(App[None]):
     measuring: Measuring
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
-        """Show a message in the status line for a while, with the command that does the same."""
+        """Display a message in the status line for a while, with the equivalent command."""
         raise NotImplementedError
 
     def show_header(self) -> None:
-        """Write the header of the screens that can be seen."""
+        """Update the header of the visible screens."""
         raise NotImplementedError
 
     def prefer(self, **choices: Any) -> None:
-        """Keep choices, fields of :class:`Preferences`, for the next start."""
+        """Save choices, fields of :class:`Preferences`, for the next start."""
         raise NotImplementedError
 
     def open_run(self, run_id: str) -> None:
-        """Show one run."""
+        """Display one run."""
         raise NotImplementedError
 
     def new_run(self, clone: str | None = None) -> None:
-        """Show the form of a new run, or of one like ``clone``."""
+        """Display the form of a new run, or of one like ``clone``."""
         raise NotImplementedError
 
     def compare(self, ids: Collection[str]) -> None:
-        """Show runs beside each other."""
+        """Display the comparison of runs."""
         raise NotImplementedError
 
     def export_runs(self, ids: Collection[str]) -> None:
-        """Show the export of these runs; of none, for a checkpoint by its path."""
+        """Display the export of these runs; without runs, that of a checkpoint file."""
         raise NotImplementedError
 
     def measured(self, ids: Collection[str]) -> None:
-        """Runs were measured: screens show the new measurements."""
+        """Update the screens after runs were measured."""
         raise NotImplementedError
 
     def do(
@@ -88,9 +88,9 @@ class Cockpit(App[None]):
         failed: Callable[[KdtuiError], None] | None = None,
         group: str = "default",
     ) -> None:
-        """Do ``work`` in a thread, then hand what it gave to ``then`` on the UI thread.
+        """Do ``work`` in a thread, then call ``then`` with its result on the UI thread.
 
-        A :class:`KdtuiError` goes to ``failed``, by default the status line; nothing is lost by it.
+        A :class:`KdtuiError` is passed to ``failed``, by default to the status line.
         """
 
         def carry_out() -> None:
@@ -107,20 +107,20 @@ class Cockpit(App[None]):
         self.run_worker(carry_out, thread=True, group=group)
 
     def say_error(self, error: KdtuiError) -> None:
-        """A failure in the status line: what, found, and the next step."""
+        """Display an error in the status line: what is wrong, what was found, and the next step."""
         facts = [error.what, error.found, error.hint and f"next: {error.hint}"]
         self.say(" · ".join(" ".join(fact.split()) for fact in facts if fact), error=True)
 
     def run_of(self, run_id: str) -> Run:
-        """The folder of a run on the board."""
+        """The run with an id."""
         return Run(self.store.root / run_id)
 
     def name_of(self, run_id: str) -> str:
-        """What a run is called beside others of its name; its id when it is not on the board."""
+        """Name of a run that distinguishes it from runs of the same name; its id if it is unknown."""
         return self.board.names.get(run_id, run_id)
 
     def stop_runs(self, ids: Collection[str], *, kill: bool = False) -> None:
-        """Ask runs to save and end, or end them at once."""
+        """Stop runs, which save first; or kill them."""
         runs = [self.run_of(run_id) for run_id in ids]
 
         def work() -> tuple[list[str], list[KdtuiError]]:
@@ -131,7 +131,7 @@ class Cockpit(App[None]):
             for run in runs:
                 try:
                     launcher.stop(run, kill=kill)
-                except KdtuiError as error:  # the others are still to be stopped
+                except KdtuiError as error:  # the other runs are still stopped
                     errors.append(error)
                 else:
                     done.append(run.id)
@@ -150,7 +150,7 @@ class Cockpit(App[None]):
         self.do(work, then)
 
     def resume_run(self, run_id: str, total_epochs: int | None = None, sets: Sequence[str] = ()) -> None:
-        """Launch the next attempt of a run; ``sets`` say where its files are now."""
+        """Launch the next attempt of a run; ``sets`` replaces paths that have changed."""
         from kdtui.launch.start import ResumedRun, resume
 
         run = self.run_of(run_id)
@@ -175,7 +175,7 @@ class Cockpit(App[None]):
                 run = self.run_of(run_id)
                 try:
                     once_over(store, run, partial(store.remove, run))
-                except KdtuiError as error:  # the others are still to be removed
+                except KdtuiError as error:  # the other runs are still removed
                     errors.append(error)
             return errors
 
@@ -193,7 +193,7 @@ class Cockpit(App[None]):
         self.do(work, then)
 
     def copy_text(self, text: str, what: str) -> None:
-        """Copy and say so; in a thread, for tmux may not answer and the store's disk be slow."""
+        """Copy a text and report it; in a thread, as tmux and the disk of the store may be slow."""
         from kdtui.tui.clipboard import copy
 
         def to_terminal(text: str) -> None:
@@ -204,17 +204,17 @@ class Cockpit(App[None]):
 
 
 class Measuring:
-    """What the key that measures starts and gives up, whatever screen is in front.
+    """Starts and cancels the measuring of runs, on any screen.
 
-    Quitting gives it up too: workers of the app are cancelled then, and the engine's process is told.
+    Quitting cancels it, too: the workers of the app are cancelled, and with them the engine's process.
 
     Args:
-        app: Says how far it is, and tells its screens when runs were measured.
-        measure: As :func:`kdtui.launch.measure.measure`.
+        app: Displays the progress, and updates its screens after runs were measured.
+        measure: Measures runs, like :func:`kdtui.launch.measure.measure`.
 
     Attributes:
-        ids: The runs that are being measured; empty when none is.
-        words: How far it is, for the status line; empty when nothing is measured.
+        ids: The runs that are being measured; empty if none.
+        words: Progress for the status line; empty if nothing is measured.
     """
 
     def __init__(self, app: Cockpit, measure: Callable[..., dict[str, Any]]) -> None:
@@ -226,12 +226,12 @@ class Measuring:
 
     @property
     def twin(self) -> str:
-        """The command line that does the same."""
+        """The equivalent command line."""
         return shlex.join(["kdtui", "measure", *self.ids])
 
     @property
     def who(self) -> str:
-        """The run, or how many."""
+        """Name of the run, or the number of runs."""
         return self._app.name_of(self.ids[0]) if len(self.ids) == 1 else f"{len(self.ids)} runs"
 
     def start(self, ids: Sequence[str]) -> None:
@@ -244,13 +244,13 @@ class Measuring:
         self._worker = self._app.run_worker(partial(self._carry_out, runs), thread=True, group="measuring")
 
     def give_up(self) -> None:
-        """Have it end; it says when it has."""
+        """Cancel the measurement; its end is reported."""
         if self._worker is not None and self.ids:
             self._worker.cancel()
             self._tell(f"{self.who}: cancelling")
 
     def _carry_out(self, runs: Sequence[Run]) -> None:
-        """In the thread. Nothing here waits for the app: it may be gone before the engine is."""
+        """Runs in the thread. It never waits for the app, which may exit before the engine."""
         worker, app = get_current_worker(), self._app
         last = ("", 0.0)
 
@@ -289,12 +289,12 @@ class Measuring:
             self._app.say_error(error)
 
     def _tell(self, words: str) -> None:
-        """Put it into the status line, unless something else is said there just now: it comes back in silence."""
+        """Display the progress in the status line, unless another message is displayed: then after that."""
         before, self.words = self.words, " ".join(words.split())
         if self._app.said[0] in ("", before):
             self._app.say("")
 
 
 def twin(*words: str) -> str:
-    """The command line's way to do something, ready for a shell."""
+    """The equivalent command, quoted for a shell."""
     return shlex.join(["kdtui", *words])

@@ -1,8 +1,8 @@
-"""What a refresh sends to the terminal: the columns that changed, and no others.
+"""A compositor that sends only changed columns to the terminal.
 
 Textual 8.2 cuts a changed region at its right end only and sends the row from the widget's left edge: a number that
-changes at the end of a table's row costs the whole row, colours included. Cut at both ends, a tick of eight rows is a
-third of that, which is what counts over SSH.
+changes at the end of a table's row costs the whole row, with its colours. Cut at both ends, an update of eight rows is
+a third of that, which matters over SSH.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class NarrowUpdate(ChopsUpdate):
     """Spans of some rows, cut at both ends."""
 
     def render_segments(self, console: Console) -> str:
-        """The bytes for the terminal, as text."""
+        """Render the spans as text with escape sequences."""
         written: list[str] = []
         for y, first, last in self.spans:
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
@@ -28,12 +28,12 @@ class NarrowUpdate(ChopsUpdate):
 
 
 class NarrowCompositor(Compositor):
-    """A compositor for :class:`textual.screen.Screen` whose partial updates are narrow.
+    """A compositor for :class:`textual.screen.Screen` that cuts partial updates at both ends.
 
-    A screen takes it in its constructor, after Textual's: ``self._compositor = NarrowCompositor()``.
+    A screen installs it in its constructor, after Textual's: ``self._compositor = NarrowCompositor()``.
     """
 
     def render_partial_update(self) -> NarrowUpdate | None:
-        """What changed since the last update; None when nothing did."""
+        """The changes since the last update; None if there are none."""
         update = super().render_partial_update()
         return None if update is None else NarrowUpdate(update.chops, update.spans, update.chop_ends)

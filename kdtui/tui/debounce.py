@@ -1,4 +1,4 @@
-"""Work for a thread that is requested faster than it can be done: only the newest request is carried out."""
+"""Background work that is requested faster than it can be done: only the newest request is carried out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class Do(Protocol):
-    """Does work in a thread and hands on what it gave, as :meth:`kdtui.tui.cockpit.Cockpit.do`."""
+    """Does work in a thread and passes on its result, like :meth:`kdtui.tui.cockpit.Cockpit.do`."""
 
     def __call__(
         self, work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callable[[KdtuiError], None] | None
     ) -> None:
-        """Do it."""
+        """Do the work."""
         ...
 
 
 class Debounced:
-    """One piece of work at a time; of those that were asked for meanwhile only the last is done.
+    """Does one piece of work at a time; of the requests during that time only the last is carried out.
 
     Args:
-        do: Does it in a thread.
+        do: Does work in a thread.
     """
 
     def __init__(self, do: Do) -> None:
@@ -33,7 +33,7 @@ class Debounced:
         self._next: Callable[[], None] | None = None
 
     def ask(self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[KdtuiError], None]) -> None:
-        """Do ``work`` now, or after what is being done; ``then`` and ``failed`` are called on the UI thread."""
+        """Do ``work`` now, or after the current work; ``then`` or ``failed`` is called on the UI thread."""
 
         def begin() -> None:
             self._busy = True

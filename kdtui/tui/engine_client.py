@@ -1,7 +1,7 @@
-"""The engine's door for the form: what is in a checkpoint, and whether a plan would work.
+"""Client of the engine for the form: inspects checkpoints and checks plans.
 
-A child with torch takes seconds, so whatever is known is answered without one: a file that was inspected before, by its
-path, size and time of change; a checkpoint of a run of ours, by what the run's own files say.
+A process with torch takes seconds to start, so it is avoided if possible: a file inspected before is found by its path,
+size and modification time, and a checkpoint of a run is described by the files of the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Ask = Callable[..., dict[str, Any]]
 Key = tuple[str, int, int, tuple[str, ...]]
 
 MOST = 500
-"""Answers that are kept on disk, the newest."""
+"""Most inspections kept on disk; the newest are kept."""
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -44,14 +44,14 @@ _WEIGHTS = (
 
 @dataclass(frozen=True)
 class Inspected:
-    """What is in a checkpoint, or why that cannot be told.
+    """Contents of a checkpoint, or why it cannot be used.
 
     Attributes:
-        classes: Classes of the task, not channels.
-        container: What was around the weights; ``run`` for a checkpoint of ours that was not opened.
-        miou: Best validation mIoU of the run that it belongs to.
-        mistake: Why it cannot teach; empty when it can be read.
-        hint: What to do about that.
+        classes: Number of classes, not channels.
+        container: Format around the weights; ``run`` for a checkpoint of a run, which was not opened.
+        miou: Best validation mIoU of the run to which it belongs.
+        mistake: Why it cannot be used as a teacher; empty if it can.
+        hint: How to fix the mistake.
     """
 
     path: str
@@ -74,12 +74,12 @@ class Inspected:
 
 
 class Door:
-    """Asks the engine from a thread; what is known is told at once.
+    """Calls the engine in a thread; known results are returned at once.
 
     Args:
-        store: Its ``.cache`` keeps the answers.
-        ask: The engine's door: a verb and its arguments, as :func:`kdtui.launch.engine_process.ask`.
-        row: The row of a run of the store, if it is known already.
+        store: Run store; results are saved in its ``.cache``.
+        ask: Calls a verb of the engine with arguments, like :func:`kdtui.launch.engine_process.ask`.
+        row: Function from the id of a run to its summary, if that was read already.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Door:
         self._lock = threading.Lock()
 
     def known(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected | None:
-        """What is known of a checkpoint without opening it; None when it has to be inspected. Starts nothing."""
+        """What is known of a checkpoint without opening it; None if it has to be inspected. Starts no process."""
         run = owner(checkpoint)
         if run is not None:
             row = self._row(run.id) if run.path.parent == self._store.root else None
@@ -105,14 +105,14 @@ class Door:
             return None if key is None else self._answers().get(key)
 
     def inspect(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected:
-        """Find out what is in a checkpoint; for a thread, since it may start a process with torch.
+        """Inspect a checkpoint; call in a thread, as it may start a process with torch.
 
-        A failure is an answer as well: nothing is raised that the engine reports. Those that come from the file itself
-        are kept while this process lives.
+        A failure is a result, too: errors reported by the engine are not raised. Errors of the file itself are cached
+        until the cockpit exits.
 
         Args:
             checkpoint: A file, or a folder of ``save_pretrained``.
-            options: Of ``kdtui inspect``, such as ``--task hierarchical``.
+            options: Options of ``kdtui inspect``, such as ``--task hierarchical``.
         """
         run = owner(checkpoint)
         if run is not None:
@@ -123,7 +123,7 @@ class Door:
         except KdtuiError as error:
             found = Inspected(str(checkpoint), mistake=_placeless(error.message), hint=error.hint or "")
             if not isinstance(error, CheckpointError | ModelError):
-                return found  # the engine itself failed: that says nothing about the file
+                return found  # the engine failed, not the file
         if key is not None:
             with self._lock:
                 self._answers()[key] = found
@@ -131,14 +131,14 @@ class Door:
         return found
 
     def plan(self, profiles: Sequence[Profile], *, checks: bool = True) -> Plan:
-        """What running the profiles would be, as ``kdtui train --dry-run`` says it; for a thread.
+        """Plan and check the profiles, like ``kdtui train --dry-run``; call in a thread.
 
-        Profiles that differ in their seed alone are checked once.
+        Profiles that differ only in the seed are checked once.
 
         Raises:
-            KdtuiError: The store cannot be read, or a profile has no student that can be built.
+            KdtuiError: The store cannot be read, or the student of a profile cannot be built.
         """
-        with self._planning:  # a store's cache belongs to one thread at a time
+        with self._planning:  # the cache of a store must not be used by two threads at a time
             return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
 
     def _answers(self) -> dict[Key, Inspected]:
@@ -153,12 +153,12 @@ class Door:
             self._file.parent.mkdir(exist_ok=True)
             write_atomically(self._file, json.dumps(body, separators=(",", ":")).encode())
         except (OSError, StoreError):
-            # A store that is not there yet or can only be read: asking again costs some seconds, no more.
+            # The store does not exist yet, or is read-only: inspecting again costs only seconds.
             return
 
 
 def _once(ask: Ask) -> Ask:
-    """A door that is asked to check the same profile, but for its seed, once."""
+    """Cache checks of profiles that are equal but for the seed."""
     answers: dict[str, dict[str, Any]] = {}
 
     def asked(verb: str, file: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _once(ask: Ask) -> Ask:
 
 
 def _key(checkpoint: Path, options: Sequence[str]) -> Key | None:
-    """What an answer holds for; None where there is nothing to look at."""
+    """Key of a cached result; None if the checkpoint cannot be read."""
     try:
         files = [checkpoint, *(checkpoint / name for name in _WEIGHTS)] if checkpoint.is_dir() else [checkpoint]
         status = [file.stat() for file in files if file.exists()][-1]
@@ -182,7 +182,7 @@ def _key(checkpoint: Path, options: Sequence[str]) -> Key | None:
 
 
 def _of_run(checkpoint: Path, row: RunSummary) -> Inspected:
-    """What a run's own files say of its checkpoints."""
+    """Describe a checkpoint of a run by the files of the run."""
     hierarchical = set(row.best_iou) == {"background", "target", "other"}
     try:
         size = checkpoint.stat().st_size
@@ -207,12 +207,12 @@ def _of_run(checkpoint: Path, row: RunSummary) -> Inspected:
 
 
 def _placeless(message: str) -> str:
-    """A message without the line that repeats which file was asked about."""
+    """A message without the line that repeats the name of the file."""
     return "\n".join(line.strip() for line in message.splitlines() if not line.startswith("  where: "))
 
 
 def _read(checkpoint: Path, answer: Mapping[str, Any]) -> Inspected:
-    """The engine's answer; what another engine leaves out, or says otherwise, is unknown."""
+    """Convert a result of the engine; missing and invalid values become unknown."""
     widths = answer.get("decoder_channels")
     return Inspected(
         path=str(checkpoint),
@@ -248,7 +248,7 @@ def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
 def _load(file: Path) -> dict[Key, Inspected]:
     try:
         body = parse_json(read_file(file, most=MOST_BYTES))
-    except (OSError, ValueError):  # absent or damaged: a cache is never needed
+    except (OSError, ValueError):  # absent or damaged: the cache is optional
         return {}
     if not isinstance(body, dict) or body.get("version") != kdtui.__version__:
         return {}
@@ -260,6 +260,6 @@ def _load(file: Path) -> dict[Key, Inspected]:
             answers[(str(path), int(size), int(changed), tuple(map(str, options)))] = _read(
                 Path(entry["found"]["path"]), entry["found"]
             )
-        except (KeyError, TypeError, ValueError):  # one damaged entry costs the others nothing
+        except (KeyError, TypeError, ValueError):  # skip only the damaged entry
             continue
     return answers

@@ -1,6 +1,6 @@
-"""The one key table: bindings, key bar, help screen, README table and ``kdtui keys --json`` are made from it.
+"""The key table, the source of bindings, key bar, help screen, documentation and ``kdtui keys --json``.
 
-It imports nothing of Textual, so that the command line can print it.
+It does not import Textual, so that the command line can print it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class Key:
     """One key on one screen.
 
     Attributes:
-        scope: Where it works; see :data:`SCOPES`.
-        keys: As Textual spells them, comma between alternatives; empty for keys that a widget binds itself.
-        shown: As a person reads it.
-        action: The action it calls.
-        label: Its word in the key bar; empty for keys that only the help screen names.
-        help: What it does, one sentence.
-        command: The command line's way to do the same; RUN stands for the run under the cursor.
-        palette: Whether the command palette offers it: not for moving about.
-        words: Other words that the command palette finds it by.
+        scope: Where the key works, one of :data:`SCOPES`.
+        keys: In Textual's notation, alternatives separated by commas; empty for keys bound by a widget.
+        shown: As displayed to the user.
+        action: The action that it runs.
+        label: Text in the key bar; empty for keys listed only on the help screen.
+        help: What it does, in one sentence.
+        command: The equivalent command line; RUN stands for the run under the cursor.
+        palette: Whether the command palette lists it; not for navigation.
+        words: Other search terms for the command palette.
     """
 
     scope: str
@@ -300,7 +300,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "y", "y", "copy", "", "Copy the run's id."),
     Key("run", "Y", "Y", "copy_path", "", "Copy the path of its folder."),
     Key("run", "C", "C", "copy_command", "", "Copy the command line that was shown last, or `kdtui watch RUN`."),
-    # new run: letters are typed into fields, so every key here is none
+    # new run: letters are typed into fields, so no key is a letter
     Key(
         "new",
         "ctrl+r,f5",
@@ -368,7 +368,7 @@ KEYS: tuple[Key, ...] = (
     Key("compare", "4", "4", "page('notes')", "", "Page 4: seeds, and what keeps a Δ from being fair."),
     Key("compare", "5", "5", "page('pareto')", "", "Page 5: mIoU against its cost.", "kdtui compare … --pareto COST"),
     Key("compare", "p", "p", "pareto", "", "Page 5; there: against latency, or parameters.", palette=False),
-    # export: letters are typed into fields, so every key here is none
+    # export: letters are typed into fields, so no key is a letter
     Key(
         "export",
         "ctrl+r,f5",
@@ -393,7 +393,7 @@ KEYS: tuple[Key, ...] = (
     Key("export", "pageup", "PgUp", "scroll(-1)", "", "See what is above.", palette=False),
     Key("export", "", "← → ␣", "", "", "Choose among a few words; space takes precisions in or out.", palette=False),
     Key("export", "escape", "esc", "leave", "back", "Go back; asks while something is being exported.", palette=False),
-    # chart, wherever one is shown
+    # chart, on any screen with one
     Key("chart", "m", "m", "next_metric", "metric", "Show the next metric."),
     Key("chart", "M", "M", "previous_metric", "", "Show the metric before."),
     Key("chart", "l", "l", "toggle_log", "", "Logarithmic or linear height."),
@@ -414,7 +414,7 @@ def keys_of(*scopes: str) -> list[Key]:
     """The keys of some scopes, in the order of the table.
 
     Raises:
-        KeyError: No such scope.
+        KeyError: Unknown scope.
     """
     for scope in scopes:
         SCOPES[scope]
@@ -422,7 +422,7 @@ def keys_of(*scopes: str) -> list[Key]:
 
 
 def bindings(*scopes: str) -> list[BindingType]:
-    """Textual's bindings of some scopes."""
+    """Textual bindings of some scopes."""
     from textual.binding import Binding
 
     return [
@@ -433,12 +433,12 @@ def bindings(*scopes: str) -> list[BindingType]:
 
 
 def bar(scopes: Iterable[str]) -> list[Key]:
-    """What the key bar shows."""
+    """The keys in the key bar."""
     return [key for key in keys_of(*scopes) if key.label]
 
 
 def as_json() -> list[dict[str, str]]:
-    """The table with stable keys."""
+    """The table with stable JSON keys."""
     return [
         {
             "screen": SCOPES[key.scope],

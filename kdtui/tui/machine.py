@@ -1,4 +1,4 @@
-"""How busy this machine is: processor and memory, and its GPUs where there are some."""
+"""Load of this machine: processor, memory and GPUs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _QUERY = ("--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,
 
 
 class Machine:
-    """The watch's source of what the header says of the machine.
+    """A source of the watch for the machine load in the header.
 
     Args:
-        period: Seconds between two looks.
-        moving: Whether anything lives: nothing is written to the terminal for a machine nobody waits for.
+        period: Seconds between two measurements.
+        moving: Whether a run is live; otherwise the terminal is not updated, as no one is waiting.
     """
 
     def __init__(self, period: float, moving: Callable[[], bool]) -> None:
@@ -57,14 +57,14 @@ class Machine:
                 env=processes.environment(),
             )
         except (OSError, subprocess.SubprocessError):
-            # A driver that hangs or broke: asked again after a minute, for each try may cost the whole timeout.
+            # The driver is broken or hangs: retry after a minute, as each call may take the whole timeout.
             self._again = time.monotonic() + 60.0
             return ["GPU ?"]
         return [word for line in asked.stdout.splitlines() if (word := gpu_word(line))]
 
 
 def gpu_word(line: str) -> str:
-    """One line of ``nvidia-smi`` (per cent, MiB, MiB) in words; empty for one that cannot be read."""
+    """Describe a line of ``nvidia-smi`` (per cent, MiB, MiB); empty if it cannot be parsed."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 3 or not fields[1].isdigit() or not fields[2].isdigit():
         return ""
@@ -73,7 +73,7 @@ def gpu_word(line: str) -> str:
 
 
 def _processor(interval: float | None) -> list[str]:
-    import psutil  # 15 ms, and the first screen does not wait for it
+    import psutil  # takes 15 ms, which would delay the first screen
 
     memory = psutil.virtual_memory()
     used = (memory.total - memory.available) / 2**30

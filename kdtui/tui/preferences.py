@@ -1,4 +1,4 @@
-"""What a person chose last: the theme, the order of the list. Kept in a file of the user's own, and never needed."""
+"""The user's choices, such as the theme and the sort order, kept in an optional file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdtui.store.files import reading, write_atomically
 from kdtui.tui.views.rows import SORTS
 
 MOST = 1 << 16
-"""Bytes of the file that are read; it holds a hundred."""
+"""Most bytes read of the file, which normally has about a hundred."""
 _ALLOWED = {"theme": ("dark", "light"), "sort": ("", *SORTS), "descending": (False, True)}
 
 
@@ -23,8 +23,8 @@ class Preferences:
 
     Attributes:
         theme: ``dark`` or ``light``.
-        sort: Key of the column that the list is sorted by; empty for newest first.
-        descending: Whether the largest comes first.
+        sort: Key of the column by which the list is sorted; empty for newest first.
+        descending: Whether the largest value comes first.
     """
 
     theme: str = "dark"
@@ -33,9 +33,9 @@ class Preferences:
 
 
 def preferences_path(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The file, by the XDG Base Directory Specification; None where the user has no home."""
+    """Path of the file by the XDG Base Directory Specification; None without a home directory."""
     folder = environment.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(folder):  # noqa: PTH117  # a relative one is invalid, and ignored
+    if not os.path.isabs(folder):  # noqa: PTH117  # relative paths are invalid, and ignored
         try:
             folder = str(Path("~/.config").expanduser())
         except RuntimeError:
@@ -44,7 +44,7 @@ def preferences_path(environment: Mapping[str, str] = os.environ) -> Path | None
 
 
 def load(path: Path) -> tuple[Preferences, str]:
-    """The choices in a file, and what of it cannot be used; a file that is not there holds none."""
+    """The choices in a file, and a message about what cannot be used; a missing file has no choices."""
     try:
         with reading(path) as file:
             body = file.read(MOST + 1)
@@ -55,7 +55,7 @@ def load(path: Path) -> tuple[Preferences, str]:
         return Preferences(), ""
     except OSError as error:
         return Preferences(), f"{path} is ignored: {error.strerror}"
-    except (ValueError, RecursionError):  # UnicodeDecodeError and TOMLDecodeError are both values that are wrong
+    except (ValueError, RecursionError):  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         return Preferences(), f"{path} is ignored: it is not valid TOML"
     wrong = [name for name, allowed in _ALLOWED.items() if name in table and not _among(table[name], allowed)]
     chosen = {f.name: table[f.name] for f in fields(Preferences) if f.name in table and f.name not in wrong}
@@ -67,12 +67,12 @@ def _among(value: object, allowed: tuple[object, ...]) -> bool:
 
 
 def save(path: Path, preferences: Preferences) -> None:
-    """Replace the file.
+    """Overwrite the file.
 
     Raises:
-        StoreError: It cannot be written.
+        StoreError: The file cannot be written.
     """
-    import tomli_w  # only who writes pays for it
+    import tomli_w  # imported only when needed
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

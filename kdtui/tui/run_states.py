@@ -1,4 +1,4 @@
-"""The state of all runs, as the cockpit knows it. Handlers change it, on the UI thread; screens read it."""
+"""The state of all runs. Message handlers change it on the UI thread; screens read it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kdtui.store.store import ListingChange
 
 
 class RunStates:
-    """Rows, histories and marks.
+    """Summaries, histories and marks of runs.
 
     Attributes:
-        rows: Row of each run by id, newest first.
+        rows: Summary of each run by id, newest first.
         order: Ids, newest first.
-        names: Short name of each run by id, which tells it apart from others of its name.
-        whole: Whether every run of the store was seen.
-        total: How many runs the store has.
+        names: Short name of each run by id, which distinguishes it from runs of the same name.
+        whole: Whether every run of the store was read.
+        total: Number of runs in the store.
         marked: Ids of marked runs, in the order of marking.
         letters: Letter of each marked run.
-        histories: Of runs that were followed.
-        partial: Ids whose history lacks its beginning still.
-        broken: Why a history cannot be read.
-        trouble: Why the store itself cannot be read; empty when it can.
+        histories: Histories of followed runs.
+        partial: Ids of histories whose beginning is still being read.
+        broken: Why a history cannot be read, by id.
+        trouble: Why the store cannot be read; empty if it can.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class RunStates:
         self.trouble = ""
 
     def take(self, look: ListingChange) -> frozenset[str]:
-        """Take in a look; the ids whose rows are other now."""
+        """Apply changes of the listing; return the ids of changed runs."""
         moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
         added = look.changed.keys() - self.rows.keys()
-        # A folder's name is the key of a run everywhere; the id in its row is that name made printable.
+        # The key of a run is always the name of its folder; the id in its summary is that name made printable.
         rows = {run_id: row if row.id == run_id else replace(row, id=run_id) for run_id, row in look.changed.items()}
         renamed = self._rename({*rows, *look.gone}, rows)
         self.rows.update(rows)
@@ -66,10 +66,10 @@ class RunStates:
         return frozenset(look.changed) | look.gone | renamed
 
     def _rename(self, ids: set[str], rows: Mapping[str, RunSummary]) -> frozenset[str]:
-        """Name these runs and their namesakes anew; ``rows`` has no entry for a run that is gone.
+        """Update the names of these runs and of runs with the same name; removed runs are not in ``rows``.
 
         Returns:
-            Ids of all whose names are other now.
+            Ids of the runs whose names changed.
         """
         changed: set[str] = set()
         for run_id in ids:
@@ -85,7 +85,7 @@ class RunStates:
                 changed.add(now.name)
         renamed: dict[str, str] = {}
         for name in changed:
-            # By group: among ten thousand runs, naming all of them would take a tenth of a second at every look.
+            # By group: naming all of ten thousand runs would take 0.1 s at every update.
             group = sorted(self._namesakes[name])
             renamed |= called([rows.get(run_id) or self.rows[run_id] for run_id in group])
         renamed = {run_id: name for run_id, name in renamed.items() if self.names.get(run_id) != name}
@@ -100,21 +100,21 @@ class RunStates:
         return self._created(run_id) or 0.0, run_id
 
     def mark(self, ids: Iterable[str]) -> None:
-        """Mark these runs and no other; a run keeps its letter for as long as it is marked."""
+        """Mark exactly these runs; a run keeps its letter while it is marked."""
         self.marked = list(dict.fromkeys(ids))
         kept = {run_id: letter for run_id, letter in self.letters.items() if run_id in set(self.marked)}
         free = (letter for letter in string.ascii_uppercase if letter not in set(kept.values()))
         self.letters = {run_id: kept.get(run_id) or next(free, "·") for run_id in self.marked}
 
     def counts(self) -> Counter[State]:
-        """How many runs are in each state."""
+        """Number of runs in each state."""
         return Counter(row.state for row in self.rows.values())
 
     def live(self) -> bool:
-        """Whether any run lives or waits."""
-        # A copy: the watch's thread asks too, while handlers add rows.
+        """Whether any run is running or queued."""
+        # A copy: also called by the thread of the watch, while handlers add rows.
         return any(row.state in LIVE for row in list(self.rows.values()))
 
     def find(self, run_id: str) -> RunSummary | None:
-        """The row of a run, if it is known (it may have been removed)."""
+        """The summary of a run; None if it is unknown, for example removed."""
         return self.rows.get(run_id)

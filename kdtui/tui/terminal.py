@@ -1,4 +1,4 @@
-"""Where the terminal is; asked before Textual is imported, for Textual reads its frame rate then."""
+"""Detects a remote terminal; imported before Textual, which reads its frame rate from the environment on import."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def over_ssh() -> bool:
-    """Whether every byte crosses a network."""
+    """Whether the cockpit is running over SSH."""
     return any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT"))
 
 
 def period() -> float:
-    """Seconds between two looks: 2 Hz here, 1 Hz over SSH."""
+    """Seconds between two updates: 0.5 locally, 1 over SSH."""
     return 1.0 if over_ssh() else 0.5

@@ -1,4 +1,4 @@
-"""The two themes. Every colour of a text has a contrast of 4.5 or more to every ground that the sheet uses."""
+"""The two themes. Every text colour has a contrast of at least 4.5 to every background in the style sheet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textual.theme import Theme
 
 
 def _texts(muted: str, faint: str, **tones: str) -> dict[str, str]:
-    """Theme variables of text colours. Textual's own are shares of black or white, which say nothing of the ground."""
+    """Theme variables of text colours. Textual's defaults are shares of black or white, whatever the background."""
     return {
         "text-muted": muted,
         "foreground-muted": muted,

@@ -1,4 +1,4 @@
-"""The watch: one thread that looks at everything the screens show, and the messages it posts."""
+"""The watch: one thread that polls everything the screens display, and the messages that it posts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kdtui.store.store import Listing, ListingChange, RunStore
 
 
 class RunsLooked(Message, bubble=False):
-    """A piece of the store was looked at."""
+    """Posted when a part of the store was listed."""
 
     def __init__(self, look: ListingChange) -> None:
         self.look = look
@@ -26,7 +26,7 @@ class RunsLooked(Message, bubble=False):
 
 
 class HistoryReady(Message, bubble=False):
-    """What is known of a followed run, from now on the receiver's own.
+    """Posted with the history of a followed run; the receiver may modify it.
 
     Attributes:
         partial: Whether its beginning is still being read.
@@ -40,7 +40,7 @@ class HistoryReady(Message, bubble=False):
 
 
 class RunAdvanced(Message, bubble=False):
-    """A followed run's file gained events."""
+    """Posted when the file of a followed run gained events."""
 
     def __init__(self, run_id: str, events: Sequence[Event]) -> None:
         self.run_id = run_id
@@ -49,7 +49,7 @@ class RunAdvanced(Message, bubble=False):
 
 
 class HistoryBroken(Message, bubble=False):
-    """A followed run's events cannot be read."""
+    """Posted when the events of a followed run cannot be read."""
 
     def __init__(self, run_id: str, reason: str) -> None:
         self.run_id = run_id
@@ -58,7 +58,7 @@ class HistoryBroken(Message, bubble=False):
 
 
 class HistoryDropped(Message, bubble=False):
-    """A run is no longer followed; its history starts again once it is."""
+    """Posted when a run is no longer followed; following it again posts a new history."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -66,7 +66,7 @@ class HistoryDropped(Message, bubble=False):
 
 
 class MachineRead(Message, bubble=False):
-    """How busy this machine is, as short words for the header."""
+    """Posted with the load of this machine, as short texts for the header."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
@@ -74,7 +74,7 @@ class MachineRead(Message, bubble=False):
 
 
 class SourceFailed(Message, bubble=False):
-    """Something the watch looks at cannot be read; it will be looked at again."""
+    """Posted when a source cannot be read; the watch tries again."""
 
     def __init__(self, source: object, error: Exception) -> None:
         self.source = source
@@ -83,22 +83,22 @@ class SourceFailed(Message, bubble=False):
 
 
 BIG = 4 << 20
-"""Bytes of ``events.jsonl`` from which on its end is shown first."""
+"""Size of ``events.jsonl`` in bytes from which on its end is displayed first."""
 END = 512 << 10
 HEAD = 16 << 10
 PIECE = 256 << 10
 REST = 0.004
-"""Seconds in which the filling lets everything else run, after each piece."""
+"""Seconds for which the reading of a long file pauses after each piece, so that other threads can run."""
 KEPT = 12
-"""Runs that stay followed although no screen asks for them now: coming back costs nothing."""
+"""Number of runs that stay followed after no screen displays them, so that returning costs nothing."""
 
 
 class Follower:
-    """The watch's source of histories.
+    """A source of the watch for histories.
 
     Args:
-        run: The run of an id.
-        period: Seconds between two looks.
+        run: Function from the id of a run to the run.
+        period: Seconds between two updates.
     """
 
     def __init__(self, run: Callable[[str], Run], period: float) -> None:
@@ -108,14 +108,14 @@ class Follower:
         self._open: dict[str, _Followed] = {}
 
     def want(self, ids: Collection[str]) -> None:
-        """Which runs are looked at from now on; called by any thread."""
+        """Set the runs to follow; thread-safe."""
         self._wanted = tuple(dict.fromkeys(ids))
 
     def look(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.Source`."""
-        wanted = self._wanted  # another thread replaces it
+        wanted = self._wanted  # may be replaced by another thread
         for run_id in wanted:
-            # Last in the order: the ones that are wanted go last when there are too many.
+            # Move to the end: the runs still wanted are dropped last.
             followed = self._open.pop(run_id) if run_id in self._open else _Followed(self._run(run_id))
             self._open[run_id] = followed
         for run_id in list(self._open)[: max(0, len(self._open) - max(KEPT, len(wanted)))]:
@@ -125,13 +125,13 @@ class Follower:
             yield from self._open[run_id].look()
 
     def close(self) -> None:
-        """End the filling of long histories."""
+        """Stop reading long histories."""
         for followed in list(self._open.values()):
             followed.close()
 
 
 class _Followed:
-    """One run: a tail, and for a long file a thread that reads it from its start."""
+    """One followed run: the tail of its file, and for a long file a thread that reads it from the start."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -141,11 +141,11 @@ class _Followed:
         self._reason: str | None = None
 
     def look(self) -> Iterable[Message]:
-        """The first history, then what was gained."""
+        """The first history, then added events."""
         try:
             yield from self._look()
         except StoreError as error:
-            self.close()  # once it is readable again, it is read from the start
+            self.close()  # start again from the beginning once it is readable
             reason = f"{error.what}: {error.found}"
             if reason != self._reason:
                 self._reason = reason
@@ -169,10 +169,10 @@ class _Followed:
             yield RunAdvanced(self._run.id, events)
 
     def _is_far_behind(self, tail: Tail) -> bool:
-        """Whether the file gained so much that its end is shown first again, as after a pause of the cockpit."""
+        """Whether so much was appended that the end is displayed first again, for example after a suspend."""
         try:
             return self._run.events_path.stat().st_size - tail.position > BIG
-        except OSError:  # gone: the next read starts again
+        except OSError:  # removed: the next read starts again
             return False
 
     def _begin(self) -> Iterable[Message]:
@@ -197,7 +197,7 @@ class _Followed:
         yield HistoryReady(self._run.id, history, partial=True)
 
     def close(self) -> None:
-        """End the filling; what comes next is read from the start."""
+        """Stop reading a long history; the next update starts from the beginning."""
         self._cancel()
         self._tail = None
         self._generation = 0
@@ -209,7 +209,7 @@ class _Followed:
 
 
 class _Filler(threading.Thread):
-    """Reads a long file from its start, in pieces, while its end is already shown."""
+    """Reads a long file from its start, in pieces, while its end is displayed already."""
 
     def __init__(self, tail: Tail) -> None:
         super().__init__(name="kdtui-filler", daemon=True)
@@ -220,15 +220,15 @@ class _Filler(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read until nothing is left."""
+        """Read to the end."""
         generation = self.tail.generation
         while not self.cancelled:
             before = self.tail.position
             try:
                 events = self.tail.read(PIECE)
-            except StoreError:  # the tail that is shown says so
+            except StoreError:  # reported by the tail that is displayed
                 return
-            if self.tail.generation != generation:  # another file: what was read of the former is void
+            if self.tail.generation != generation:  # another file: discard what was read of the old one
                 generation, self.history = self.tail.generation, History()
             self.history.extend(events)
             if self.tail.position == before:
@@ -241,27 +241,27 @@ _IDLE = 5.0
 
 
 class Source(Protocol):
-    """Something to look at.
+    """Something that the watch polls.
 
     Attributes:
-        period: Seconds between two looks.
+        period: Seconds between two updates.
     """
 
     period: float
 
     def look(self) -> Iterable[Message]:
-        """What is new; called by the watch's thread alone."""
+        """Return what is new; called only by the thread of the watch."""
         ...
 
 
 class Watch:
-    """Runs the sources' looks in a thread of its own and posts what they find.
+    """Polls sources in a thread and posts their messages.
 
     Args:
-        post: Takes a message from another thread: the app's ``post_message``.
+        post: Thread-safe function that posts a message: the app's ``post_message``.
 
     Attributes:
-        followed: Ids of the runs whose histories are wanted.
+        followed: Ids of the runs whose histories are followed.
     """
 
     def __init__(self, post: Callable[[Message], object]) -> None:
@@ -276,11 +276,11 @@ class Watch:
         self.followed: tuple[str, ...] = ()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; a look under way is not waited for longer than a moment: its disk may hang."""
+        """Stop the thread; wait at most 0.5 s for a running update, as its disk may hang."""
         self._over = True
         self._wake.set()
         if self._thread.is_alive():
@@ -289,7 +289,7 @@ class Watch:
             self._follower.close()
 
     def add(self, source: Source) -> None:
-        """Look at ``source`` at once, and from now on."""
+        """Poll ``source`` at once, and from now on."""
         with self._lock:
             self._due[source] = 0.0
         if isinstance(source, Follower):
@@ -299,12 +299,12 @@ class Watch:
         self._wake.set()
 
     def remove(self, source: Source) -> None:
-        """Look at it no more."""
+        """Stop polling a source."""
         with self._lock:
             self._due.pop(source, None)
 
     def nudge(self, ids: Collection[str] = ()) -> None:
-        """Look at everything now, at these runs in any case: something was just done to them."""
+        """Poll all sources now, and update these runs in any case, as an action may have changed them."""
         if self._runs is not None:
             self._runs.changed = frozenset(ids)
         with self._lock:
@@ -313,7 +313,7 @@ class Watch:
         self._wake.set()
 
     def follow(self, ids: Collection[str]) -> None:
-        """Which runs' histories are wanted from now on; their rows are looked at as often as those of live runs."""
+        """Set the runs whose histories are followed; their summaries are updated as often as those of live runs."""
         if tuple(ids) == self.followed:
             return
         self.followed = tuple(ids)
@@ -346,25 +346,25 @@ class Watch:
                 if self._over:
                     return
                 self._post(message)
-        except Exception as error:  # a mistake in one source is told, and makes nobody blind to all others
+        except Exception as error:  # an error in one source is reported and does not stop the others
             if not self._over:
                 self._post(SourceFailed(source, error))
 
 
 class RunsSource:
-    """The rows of the store.
+    """A source of the watch for the summaries of runs.
 
     Args:
-        store: Of this thread alone.
-        period: Seconds between two looks.
+        store: The store, used only by this thread.
+        period: Seconds between two updates.
 
     Attributes:
-        wanted: Ids of runs that are looked at each time, as live ones are.
-        changed: Ids of runs that something was done to a moment ago, looked at each time as well.
+        wanted: Ids of runs that are read at every update, like live runs.
+        changed: Ids of runs changed by an action, which are read at every update as well.
     """
 
     HURRY = 0.02
-    """Seconds between looks until every run was seen once."""
+    """Seconds between updates until every run was read once."""
 
     def __init__(self, store: RunStore, period: float) -> None:
         self._listing = Listing(store)
@@ -381,5 +381,5 @@ class RunsSource:
 
 
 def follower(store: RunStore, seconds: float) -> Follower:
-    """The source of histories."""
+    """Create the source of histories."""
     return Follower(lambda run_id: Run(store.root / run_id), seconds)
