@@ -1,1 +1,1 @@
-"""The screens of the cockpit, one file each."""
+"""The screens of the cockpit."""

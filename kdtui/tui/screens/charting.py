@@ -1,4 +1,4 @@
-"""The chart's keys, for every screen that shows one."""
+"""The keys of the chart, for every screen with a chart."""
 
 from __future__ import annotations
 
@@ -6,65 +6,65 @@ from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.widgets.chart.line_chart import LineChart
 
 CHART_HINT = r"m metric  l log  ., smooth  zZ zoom  \[ ] read"
-"""For the lower border of a chart."""
+"""Subtitle in the lower border of a chart."""
 
 
 class ChartKeys(CockpitScreen):
-    """A screen with the actions of the scope ``chart``, handed to its chart."""
+    """A screen with the actions of the scope ``chart``, which it forwards to its chart."""
 
     @property
     def chart(self) -> LineChart:
-        """The chart the keys are for."""
+        """The chart on which the actions work."""
         raise NotImplementedError
 
     def step_metric(self, by: int) -> None:
-        """Show the next (1) or the former (-1) curve."""
+        """Display the next (1) or the previous (-1) metric."""
         raise NotImplementedError
 
     def action_next_metric(self) -> None:
-        """The next curve."""
+        """Display the next metric."""
         self.step_metric(1)
 
     def action_previous_metric(self) -> None:
-        """The curve before."""
+        """Display the previous metric."""
         self.step_metric(-1)
 
     def action_toggle_log(self) -> None:
-        """Logarithmic or linear height."""
+        """Switch between a linear and a logarithmic y axis."""
         self.chart.action_toggle_log()
 
     def action_smoother(self) -> None:
-        """Smooth more."""
+        """Increase the smoothing."""
         self.chart.action_smoother()
 
     def action_rougher(self) -> None:
-        """Smooth less."""
+        """Decrease the smoothing."""
         self.chart.action_rougher()
 
     def action_zoom_in(self) -> None:
-        """Closer."""
+        """Zoom in."""
         self.chart.action_zoom_in()
 
     def action_zoom_out(self) -> None:
-        """Farther away."""
+        """Zoom out."""
         self.chart.action_zoom_out()
 
     def action_pan_left(self) -> None:
-        """To the left."""
+        """Pan to the left."""
         self.chart.action_pan_left()
 
     def action_pan_right(self) -> None:
-        """To the right."""
+        """Pan to the right."""
         self.chart.action_pan_right()
 
     def action_cursor_left(self) -> None:
-        """The value before."""
+        """Move the cursor to the left."""
         self.chart.action_cursor_left()
 
     def action_cursor_right(self) -> None:
-        """The next value."""
+        """Move the cursor to the right."""
         self.chart.action_cursor_right()
 
     def action_reset_view(self) -> None:
-        """All of it, without a cursor."""
+        """Reset zoom and cursor."""
         self.chart.action_reset_view()

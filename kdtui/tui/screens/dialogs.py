@@ -1,4 +1,4 @@
-"""Dialogs: a question, a line to type, the help, and the notice of a terminal that is too small."""
+"""Dialogs: a confirmation, a text prompt, the help screen, and the notice of a terminal that is too small."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from kdtui.tui.widgets.choices import Entry
 
 
 class Confirm(Dialog[bool]):
-    """Asks; `y` is yes, everything else no.
+    """A confirmation: `y` is yes, any other key no.
 
     Args:
-        question: What is about to happen.
-        detail: What it means for whom; foreign text is fine.
-        command: The command line's way to do the same.
+        question: The action to confirm.
+        detail: Its consequences; control characters are removed.
+        command: The equivalent command line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,7 +39,7 @@ class Confirm(Dialog[bool]):
         self._question, self._detail, self._command = question, detail, command
 
     def compose(self) -> ComposeResult:
-        """Question, detail, keys."""
+        """Compose question, detail and keys."""
         with Vertical(classes="dialog"):
             yield Static(clean(self._question), markup=False, classes="title")
             if self._detail:
@@ -49,19 +49,19 @@ class Confirm(Dialog[bool]):
             yield Static("y yes   n no", markup=False, classes="title")
 
     def action_answer(self, yes: bool) -> None:
-        """Go back with the answer."""
+        """Close with the answer."""
         self.answer(yes)
 
 
 class Prompt(Dialog[str | None]):
-    """Asks for a text; None when the person left without one.
+    """A prompt for a text; the result is None if it was cancelled.
 
     Args:
-        title: What is asked for.
-        value: What stands there at first.
+        title: What to enter.
+        value: The initial text.
         detail: What is allowed.
-        check: Raises a :class:`KdtuiError` for a text that will not do; its message stays below the line.
-        command: The command line's way to do the same.
+        check: Raises a :class:`KdtuiError` for an invalid text; its message is displayed below the input.
+        command: The equivalent command line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave")]
@@ -79,7 +79,7 @@ class Prompt(Dialog[str | None]):
         self._title, self._value, self._detail, self._check, self._command = title, value, detail, check, command
 
     def compose(self) -> ComposeResult:
-        """Title, line, what is wrong with it."""
+        """Compose title, input and error message."""
         with Vertical(classes="dialog"):
             yield Static(clean(self._title), markup=False, classes="title")
             if self._detail:
@@ -91,17 +91,17 @@ class Prompt(Dialog[str | None]):
             yield Static("enter takes it   esc goes back", markup=False, classes="title")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Say at once what is wrong."""
+        """Display the error message of the current text."""
         self.query_one("#mistake", Static).update(clean(self._mistake(event.value)))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go back with the text, if it will do."""
+        """Close with the text, if it is valid."""
         event.stop()
         if not self._mistake(event.value):
             self.answer(event.value)
 
     def action_leave(self) -> None:
-        """Go back without."""
+        """Close without a text."""
         self.answer(None)
 
     def _mistake(self, text: str) -> str:
@@ -115,10 +115,10 @@ class Prompt(Dialog[str | None]):
 
 
 class HelpScreen(Dialog[None]):
-    """The key table, the screen in front first.
+    """The key table, with the keys of the current screen first.
 
     Args:
-        scopes: Of the screen that is in front.
+        scopes: Scopes of the current screen.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1", "leave", "Back")]
@@ -128,7 +128,7 @@ class HelpScreen(Dialog[None]):
         self._scopes = tuple(dict.fromkeys((*scopes, "app", *SCOPES)))
 
     def compose(self) -> ComposeResult:
-        """A block per scope."""
+        """Compose one block per scope."""
         with VerticalScroll(classes="help"):
             yield Static("Keys of this screen first; esc goes back.", markup=False, classes="muted")
             for scope in self._scopes:
@@ -146,33 +146,33 @@ class HelpScreen(Dialog[None]):
             yield Static("\n".join(f"  {s.glyph:<5} {s.word.capitalize()}" for s in State), markup=False)
 
     def action_leave(self) -> None:
-        """Back."""
+        """Close the screen."""
         self.answer(None)
 
 
 class TooSmall(Screen[None]):
-    """Says that the terminal is too small; the app takes it away when it is not any more."""
+    """Displays that the terminal is too small; the app removes it when the terminal is large enough."""
 
     WIDTH = 80
     HEIGHT = 24
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "Leave")]
 
     def compose(self) -> ComposeResult:
-        """One sentence."""
+        """Compose the message."""
         yield Static("", markup=False)
 
     @classmethod
     def fits(cls, size: Size) -> bool:
-        """Whether a terminal of this size has room for the cockpit."""
+        """Whether a terminal of this size is large enough."""
         return size.width >= cls.WIDTH and size.height >= cls.HEIGHT
 
     def on_screen_resume(self) -> None:
-        """Go, if the terminal was enlarged while something lay over this."""
+        """Close, if the terminal was enlarged while another screen was above."""
         if self.fits(self.app.size) and self.app.screen is self:
             self.dismiss(None)
 
     def on_resize(self) -> None:
-        """Say the size that it is now."""
+        """Display the current size."""
         size = self.app.size
         text = (
             f"kdtui needs {self.WIDTH}x{self.HEIGHT}; this terminal has {size.width}x{size.height}.\nEnlarge it, or q."

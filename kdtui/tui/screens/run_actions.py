@@ -1,4 +1,4 @@
-"""What can be done to a run, the same from the list and from the run's own screen."""
+"""Actions on runs, shared by the list of runs and the screen of one run."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 
 _NAMED = 6
-"""Runs that a question names; the others are counted."""
+"""Most runs named in a question; the others are counted."""
 
 
 class RunActions(CockpitScreen):
-    """A screen with actions on :attr:`run_id` and :attr:`chosen`."""
+    """A screen with actions on :attr:`run_id` and on :attr:`chosen`."""
 
     @property
     def run_id(self) -> str | None:
-        """The run that an action is for."""
+        """The run for actions on one run."""
         raise NotImplementedError
 
     @property
     def chosen(self) -> list[str]:
-        """The runs that an action for several is for."""
+        """The runs for actions on several runs."""
         return [] if self.run_id is None else [self.run_id]
 
     @property
     def hidden(self) -> frozenset[str]:
-        """Those of :attr:`chosen` that cannot be seen here."""
+        """Those of :attr:`chosen` that the filter hides."""
         return frozenset()
 
     @property
     def row(self) -> RunSummary | None:
-        """Its row."""
+        """Summary of the run."""
         return None if self.run_id is None else self.cockpit.board.find(self.run_id)
 
     def action_open(self) -> None:
-        """Show it on a screen of its own."""
+        """Display the run on its own screen."""
         if self.run_id is not None:
             self.cockpit.open_run(self.run_id)
 
     def action_compare(self) -> None:
-        """The marked runs side by side."""
+        """Compare the marked runs."""
         if len(self.chosen) < 2:
             self.cockpit.say("mark two runs or more with space, then c compares them")
         else:
             self.cockpit.compare(self.chosen)
 
     def action_export_onnx(self) -> None:
-        """The menu of an export; without a run, of a checkpoint by its path."""
+        """Export the runs; without runs, a checkpoint file."""
         self.cockpit.export_runs(self.chosen)
 
     @property
     def to_measure(self) -> list[str]:
-        """The runs that are measured together."""
+        """The runs to measure together."""
         return self.chosen
 
     def action_measure(self) -> None:
-        """Measure sizes and latency with the device alone; what goes on is given up, after a question."""
+        """Measure size and latency, exclusively on the device; while measuring, cancel it, after confirmation."""
         measuring, ids = self.cockpit.measuring, self.to_measure
         if measuring.ids:
             what = "Former measurements stay as they are."
@@ -76,16 +76,16 @@ class RunActions(CockpitScreen):
             self.cockpit.say("no run to measure: it needs a best checkpoint", error=True)
 
     def action_new_run(self) -> None:
-        """The form."""
+        """Display the form of a new run."""
         self.cockpit.new_run()
 
     def action_clone(self) -> None:
-        """The form, filled with this run."""
+        """Display the form with the settings of this run."""
         if self.run_id is not None:
             self.cockpit.new_run(clone=self.run_id)
 
     def action_stop(self) -> None:
-        """Ask the chosen live runs to save and end, after a question."""
+        """Save and stop the chosen live runs, after confirmation."""
         rows = self.cockpit.board.rows
         live = [key for key in self.chosen if key in rows and rows[key].state in LIVE]
         if live:
@@ -95,7 +95,7 @@ class RunActions(CockpitScreen):
             self.cockpit.say("nothing to stop: no chosen run is running or queued", error=True)
 
     def _about(self, verb: str, ids: Sequence[str], what: str) -> Confirm:
-        """The question before a verb: which runs, which of them the filter hides, and what it means for them."""
+        """The confirmation of a verb: the runs, those of them that the filter hides, and the consequences."""
         names = self.cockpit.board.names
         hidden = [key for key in ids if key in self.hidden]
         lines = [what]
@@ -108,7 +108,7 @@ class RunActions(CockpitScreen):
         return Confirm(f"{verb.title()} {who}?", detail, shlex.join(["kdtui", verb, *ids]))
 
     def action_kill(self) -> None:
-        """End the run's processes, after a question."""
+        """Kill the processes of the run, after confirmation."""
         row, run_id = self.row, self.run_id
         if row is None or run_id is None:
             return
@@ -120,7 +120,7 @@ class RunActions(CockpitScreen):
         self._ask(question, lambda: self.cockpit.stop_runs([run_id], kill=True))
 
     def action_remove(self) -> None:
-        """Delete the run, after a question."""
+        """Delete the run, after confirmation."""
         row, run_id = self.row, self.run_id
         if row is None or run_id is None:
             return
@@ -140,7 +140,7 @@ class RunActions(CockpitScreen):
         self.app.push_screen(question, answered)
 
     def action_resume(self) -> None:
-        """Resume the run, after asking for how many epochs."""
+        """Resume the run, after a prompt for the number of epochs."""
         row, run_id = self.row, self.run_id
         if row is None or run_id is None:
             return
@@ -168,7 +168,7 @@ class RunActions(CockpitScreen):
         self.app.push_screen(prompt, answered)
 
     def action_note(self) -> None:
-        """Write tags and a note."""
+        """Edit tags and note."""
         run_id = self.run_id
         if run_id is None or self.row is None:
             return
@@ -188,7 +188,7 @@ class RunActions(CockpitScreen):
             self.app.push_screen(prompt, answered)
 
         def answered(text: str | None) -> None:
-            # A note of several lines, or with a # of its own, stays as it is until somebody changes it.
+            # A note with several lines or a # in it is kept unless the text was changed.
             if text is not None and text != before:
                 self.cockpit.do(lambda: run.write_notes(notes_of(text)), lambda _: written())
 
@@ -199,16 +199,16 @@ class RunActions(CockpitScreen):
         self.cockpit.do(run.notes, edit)
 
     def action_copy(self) -> None:
-        """Copy the run's id."""
+        """Copy the id of the run."""
         if self.run_id is not None:
             self.cockpit.copy_text(self.run_id, self.run_id)
 
 
 def horizon_and_places(text: str) -> tuple[str, list[str]]:
-    """The number that was typed, and the ``KEY=VALUE`` words that say where a run's files are now.
+    """Split a text into the number of epochs and the ``KEY=VALUE`` words with new paths of the run's files.
 
     Raises:
-        UsageError: A quote that is not closed.
+        UsageError: A quote is not closed.
     """
     try:
         words = shlex.split(text)
@@ -218,27 +218,27 @@ def horizon_and_places(text: str) -> tuple[str, list[str]]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Some of the names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
-    """The epochs that were typed; None for nothing.
+    """Parse a number of epochs; None for an empty text.
 
     Args:
-        text: What was typed.
-        done: Epochs that the run has begun.
-        finished: Whether it trained all its epochs: then nothing would be left to train.
+        text: The typed text.
+        done: Number of epochs that the run has begun.
+        finished: Whether the run finished: then the number must be larger.
 
     Raises:
-        UsageError: It is no whole number, or none that leaves something to train.
+        UsageError: Not an integer, or nothing would be left to train.
     """
     typed = text.strip()
     if not typed and not finished:
         return None
     least = done + 1 if finished else max(done, 1)
-    # isdecimal and not isdigit: `²` is a digit that int() refuses.
+    # isdecimal instead of isdigit: `²` is a digit, but int() rejects it.
     if not (typed.isdecimal() and len(typed) <= 7 and least <= int(typed) <= MOST_EPOCHS):
         raise UsageError(
             "this is no number of epochs to go on to",
@@ -249,13 +249,13 @@ def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
 
 
 def line_of(notes: Notes) -> str:
-    """Tags and note on one line, as :func:`notes_of` reads them."""
+    """Tags and note on one line, in the format of :func:`notes_of`."""
     words = [*(f"#{tag}" for tag in notes.tags), notes.text]
     return clean(" ".join(" ".join(words).split()))
 
 
 def notes_of(text: str) -> Notes:
-    """Tags (words with a #) and the note, as they were typed on one line."""
+    """Parse tags (words with a #) and the note from one line."""
     words = text.split()
     tags = [word[1:] for word in words if word.startswith("#") and len(word) > 1]
     return Notes(tuple(dict.fromkeys(tags)), " ".join(word for word in words if not word.startswith("#")))

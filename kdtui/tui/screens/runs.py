@@ -1,4 +1,4 @@
-"""Home: the table of all runs, and the curve of the one under the cursor or of the marked ones."""
+"""The first screen: the table of all runs, and the curve of the run under the cursor or of the marked runs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from kdtui.tui.run_states import RunStates
 
 _MOVED = 0.12
-"""Seconds for which the cursor rests before a history is read."""
+"""Seconds without a cursor move after which a history is read."""
 
 
 class FilterEntry(Entry):
-    """The filter's line; tab takes what is offered, as the right arrow does."""
+    """The input of the filter; tab accepts the suggestion, like the right arrow."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "cursor_right", "Complete", show=False)]
 
@@ -44,7 +44,7 @@ class _Completer(Suggester):
         self._board = board
 
     async def get_suggestion(self, value: str) -> str | None:
-        """See Textual's suggester."""
+        """Complete the last term of the filter."""
         return complete(value, self._board.rows.values())
 
 
@@ -66,7 +66,7 @@ class RunsScreen(ChartKeys, RunActions):
         self._slid: tuple[str | None] | None = None
 
     def body(self) -> Iterable[Widget]:
-        """Table, filter line, chart."""
+        """Compose table, filter and chart."""
         yield Table(COLUMNS, self._cells, id="runs")
         filter_line = FilterEntry(
             placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc leaves",
@@ -80,7 +80,7 @@ class RunsScreen(ChartKeys, RunActions):
             yield LineChart(id="chart")
 
     def on_mount(self) -> None:
-        """Keys go to the table, which is sorted as it was left."""
+        """Focus the table, sorted as in the last session."""
         chosen = self.cockpit.preferences
         self._sort = (chosen.sort or None, chosen.descending)
         self.table.set_sorted(*self._sort)
@@ -88,17 +88,17 @@ class RunsScreen(ChartKeys, RunActions):
 
     @property
     def table(self) -> Table:
-        """The table."""
+        """The table of runs."""
         return self.query_one("#runs", Table)
 
     @property
     def chart(self) -> LineChart:
-        """The chart."""
+        """The chart of the chosen runs."""
         return self.query_one("#chart", LineChart)
 
     @property
     def board(self) -> RunStates:
-        """What is known."""
+        """The states of the runs."""
         return self.cockpit.board
 
     @property
@@ -108,18 +108,18 @@ class RunsScreen(ChartKeys, RunActions):
 
     @property
     def chosen(self) -> list[str]:
-        """The marked runs, or the one under the cursor."""
+        """The marked runs, or the run under the cursor."""
         return list(self.board.marked) or ([] if self.run_id is None else [self.run_id])
 
     @property
     def hidden(self) -> frozenset[str]:
-        """The marked runs that the filter keeps out of the table."""
+        """The marked runs that the filter hides."""
         return frozenset(self.board.marked) - frozenset(self._keys)
 
-    # what changed
+    # Changes.
 
     def board_changed(self, ids: frozenset[str]) -> None:
-        """Rows are other: order, cells, status."""
+        """Update order, cells and status line."""
         if not self.ready:
             return
         self._arrange()
@@ -133,7 +133,7 @@ class RunsScreen(ChartKeys, RunActions):
         before = self.run_id
         self.table.show(self._keys, changed)
         if self.run_id != before:
-            self._slid = (self.run_id,)  # the row under the cursor went: nobody moved it
+            self._slid = (self.run_id,)  # the run under the cursor disappeared: not a move by the user
         self._follow()
         if not self.cockpit.said[0]:
             self.say("")
@@ -167,12 +167,12 @@ class RunsScreen(ChartKeys, RunActions):
         )
 
     def history_changed(self, run_id: str) -> None:
-        """A curve grew."""
+        """Update the chart of a chosen run."""
         if run_id in self.chosen:
             self._draw()
 
     def silence(self) -> Sequence[Part]:
-        """Why the run under the cursor waits or failed; its note; the filter."""
+        """Why the run under the cursor is queued or failed, its tags and note, and the filter."""
         if self._filtering is not None:
             what = " · ".join(fact for fact in (self._filtering.what, self._filtering.allowed) if fact)
             return [Part(what, "error")]
@@ -187,26 +187,26 @@ class RunsScreen(ChartKeys, RunActions):
         parts.append(Part(f"{'  ' if row.detail else ''}{row.id}  {tags}  {row.notes}", "text-muted"))
         return parts
 
-    # table
+    # The table.
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        """Another run is under the cursor: its curve, once the cursor rests."""
+        """Follow the run under the cursor, once the cursor rests."""
         self._moves += 1
         mine = self._moves
         slid, self._slid = self._slid, None
         if not self.cockpit.said[0]:
             self.say("")
-        elif slid != (event.key,):  # a person read it and moved on
+        elif slid != (event.key,):  # the user has read the message and moved on
             self.cockpit.say("")
-        # Not `is_current`: that holds for the screen right behind the one in front too.
+        # Not `is_current`: that is true for the screen directly below the top one as well.
         self.set_timer(_MOVED, lambda: self._follow() if mine == self._moves and self.app.screen is self else None)
 
     def on_table_opened(self, event: Table.Opened) -> None:
-        """Enter, or a double click."""
+        """Display the opened run."""
         self.cockpit.open_run(event.key)
 
     def on_table_marked(self, event: Table.Marked) -> None:
-        """Marks share the chart."""
+        """Mark the runs, which share the chart."""
         former = self.board.marked
         added = [key for key in self._keys if key in event.keys and key not in former]
         self.board.mark([*(key for key in former if key in event.keys), *added])
@@ -222,7 +222,7 @@ class RunsScreen(ChartKeys, RunActions):
         self._follow()
 
     def on_table_header_clicked(self, event: Table.HeaderClicked) -> None:
-        """Sort by the clicked column; again, the other way round."""
+        """Sort by the clicked column; a second click reverses the order."""
         if self._sort[0] == event.column_key:
             self.action_reverse()
         else:
@@ -242,19 +242,19 @@ class RunsScreen(ChartKeys, RunActions):
             f"sorted by {title}, {'largest' if descending else 'smallest'} first" if column else "newest first"
         )
 
-    # chart
+    # The chart.
 
     def _follow(self) -> None:
-        """Ask for the histories that are drawn, and draw what is here of them."""
+        """Follow the chosen runs and draw their curves."""
         ids = self.chosen
         self.cockpit.watcher.follow(ids)
         self._draw()
 
     @property
     def _metric(self) -> str:
-        """The chosen curve; without a choice the loss of one run, and the mIoU of several.
+        """Name of the displayed curve; by default the loss for one run, and the mIoU for several.
 
-        A loss cannot be compared: that of a distilled run is another function than that of its baseline.
+        Losses are not comparable: that of a distilled run is a different function than that of its baseline.
         """
         return self._chosen_metric or ("train/loss" if len(self.chosen) < 2 else "val/miou")
 
@@ -279,16 +279,16 @@ class RunsScreen(ChartKeys, RunActions):
         return metrics(self.board.histories[key] for key in self.chosen if key in self.board.histories)
 
     def step_metric(self, by: int) -> None:
-        """Show another curve."""
+        """Display the next or previous metric."""
         names = self._metrics()
         if names:
             self._chosen_metric = neighbour(self._metric, names, by)
             self._draw()
 
-    # order
+    # Order and marks.
 
     def action_toggle_mark(self) -> None:
-        """Mark the run under the cursor, or take its mark away."""
+        """Mark or unmark the run under the cursor."""
         self.table.action_toggle_mark()
 
     def action_sort(self) -> None:
@@ -298,22 +298,22 @@ class RunsScreen(ChartKeys, RunActions):
         self._sort_by(order[(at + 1) % len(order)])
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Reverse the sort order."""
         if self._sort[0] is not None:
             self._sort = (self._sort[0], not self._sort[1])
             self._sorted()
 
-    # filter
+    # The filter.
 
     def action_filter(self) -> None:
-        """Open the filter's line."""
+        """Display the input of the filter."""
         line = self.query_one("#filter", FilterEntry)
         line.display = True
         line.value = self._filter
         line.focus()
 
     def action_clear(self) -> None:
-        """Leave the filter's line, then drop the filter, then the marks."""
+        """Close the input of the filter, then clear the filter, then the marks."""
         line = self.query_one("#filter", FilterEntry)
         if line.display or self._filter:
             self._leave_filter(keep=False)
@@ -322,7 +322,7 @@ class RunsScreen(ChartKeys, RunActions):
             self._show_marks()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
+        """Apply the filter while it is typed."""
         try:
             parse(event.value)
         except FilterError as error:
@@ -334,7 +334,7 @@ class RunsScreen(ChartKeys, RunActions):
         self.say("")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter."""
+        """Keep the filter and close its input."""
         if self._filtering is None:
             self._leave_filter(keep=True)
 

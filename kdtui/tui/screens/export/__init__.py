@@ -1,4 +1,4 @@
-"""The Export screen: the menu, what lies there already, and the exports that are made."""
+"""The Export screen: options, existing files and running exports."""
 
 from __future__ import annotations
 

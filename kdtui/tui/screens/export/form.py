@@ -1,4 +1,4 @@
-"""The fields of the menu: options, the checkpoint of one's own, and what is said of it."""
+"""The fields of the export: options, a checkpoint file, and its description."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limi
 
 
 class _Paths(Suggester):
-    """Completes a path, asking the disk in a thread."""
+    """Completes paths; the disk is read in a thread."""
 
     def __init__(self) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
 
     async def get_suggestion(self, value: str) -> str | None:
-        """The first folder or checkpoint that goes on like this."""
+        """The first folder or checkpoint that starts with the text."""
         if not value:
             return None
         try:
             found = await asyncio.to_thread(entries, value)
-        except UsageError:  # no such folder: nothing to go on with
+        except UsageError:  # no such folder: no suggestion
             return None
         return next((entry.path for entry in found if entry.path.startswith(value)), None)
 
 
 class Field(Labelled):
-    """One field of the menu.
+    """One field of the export.
 
     Args:
-        name: An option, ``file``, ``folder``, or one of what a foreign checkpoint is asked.
+        name: Name of an option, ``file``, ``folder``, or one of :data:`~kdtui.tui.views.export.FOREIGN`.
     """
 
     DEFAULT_CSS = """
@@ -52,7 +52,7 @@ class Field(Labelled):
     """
 
     class Edited(Message):
-        """Another text stands in a field."""
+        """Posted when the text of a field changed."""
 
         def __init__(self, name: str, text: str) -> None:
             self.name, self.text = name, text
@@ -66,11 +66,11 @@ class Field(Labelled):
 
     @property
     def text(self) -> str:
-        """What stands in it at this moment."""
+        """The current text."""
         return ",".join(self._input.chosen) if isinstance(self._input, Choices) else self._input.value
 
     def fill(self, draft: Draft) -> None:
-        """Show what the draft says."""
+        """Display the text of the draft."""
         text = draft.text(self.field)
         if isinstance(self._input, Choices):
             self._input.put(text.split(","))
@@ -78,26 +78,26 @@ class Field(Labelled):
             self._input.put(text)
 
     def show(self, read: Read) -> None:
-        """Show what is wrong with it, and whether it matters."""
+        """Display the error message, and whether the field has an effect."""
         self.fault(read.mistakes.get(self.field, ""))
         idle = self.field in read.idle
         if idle != self._idle:
             self._idle = idle
             self.set_class(idle, "-idle")
-            # Brackets say it where there are no colours.
+            # Brackets: visible without colours.
             self.relabel(f"({label(self.field)})" if idle else label(self.field))
 
     def enter(self) -> None:
-        """Put the cursor here, at once: `focus` waits for its turn."""
+        """Focus the field immediately, unlike `focus`, which is deferred."""
         self.screen.set_focus(self._input)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Something was typed."""
+        """Post the typed text."""
         event.stop()
         self.post_message(self.Edited(self.field, event.value))
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
-        """Something was chosen."""
+        """Post the choice."""
         event.stop()
         self.post_message(self.Edited(self.field, self.text))
 
@@ -119,7 +119,7 @@ def _control(name: str) -> Entry | Choices:
 
 
 class Menu(Vertical):
-    """All fields."""
+    """All fields of the export."""
 
     DEFAULT_CSS = """
     Menu { height: auto; width: 1fr; }
@@ -144,7 +144,7 @@ class Menu(Vertical):
         self._foreign.display = False
 
     def compose(self) -> ComposeResult:
-        """What is exported, then how."""
+        """Compose the source, then the options."""
         yield self.heading
         yield Field(FILE)
         yield self._foreign
@@ -156,24 +156,24 @@ class Menu(Vertical):
 
     @property
     def fields(self) -> list[Field]:
-        """From the first to the last."""
+        """All fields, in order."""
         return list(self.query(Field))
 
     def field(self, name: str) -> Field:
-        """One of them."""
+        """The field with a name."""
         return next(each for each in self.fields if each.field == name)
 
     def texts(self) -> dict[str, str]:
-        """What stands in the fields at this moment: who types fast is ahead of the messages."""
+        """Current texts of all fields, which may be newer than the posted messages."""
         return {each.field: each.text for each in self.fields}
 
     def fill(self, draft: Draft) -> None:
-        """Show the draft in every field."""
+        """Display the draft in all fields."""
         for each in self.fields:
             each.fill(draft)
 
     def show(self, read: Read, *, foreign: bool) -> None:
-        """Show what the draft comes to; what is asked of a foreign file is shown for one only."""
+        """Display the parsed draft; the description of a file is displayed only if a file is exported."""
         if self._foreign.display != foreign:
             self._foreign.display = foreign
         for each in self.fields:
@@ -181,6 +181,6 @@ class Menu(Vertical):
 
 
 def field_of(widget: Widget | None) -> Field | None:
-    """The field that a widget is in."""
+    """The field that contains a widget."""
     above = () if widget is None else widget.ancestors
     return next((each for each in above if isinstance(each, Field)), None)

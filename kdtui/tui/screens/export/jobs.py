@@ -1,4 +1,4 @@
-"""Exports, made in a thread; each reports its progress to the screen."""
+"""Runs exports in a thread and reports their progress to the screen."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kdtui.tui.views.export import CANCELLED, DONE, FAILED, RUNS, Job
 
 
 class JobChanged(Message):
-    """A job is elsewhere now.
+    """Posted when the state or the step of a job changed.
 
     Args:
-        number: Of the job.
-        job: As it is now.
+        number: Number of the job.
+        job: The changed job.
     """
 
     def __init__(self, number: int, job: Job) -> None:
@@ -30,7 +30,7 @@ class JobChanged(Message):
 
 
 class JobsEnded(Message):
-    """All jobs are over."""
+    """Posted when all jobs have ended."""
 
 
 def make(
@@ -41,14 +41,14 @@ def make(
     tell: Callable[[Message], object],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Make the files, those of one network together; one that fails does not keep the others from being made.
+    """Run the exports, those of one network together; a failure does not stop the others.
 
     Args:
-        jobs: What is to be made.
+        jobs: The exports to run.
         first: Number of the first job.
-        store: Where runs are; of this thread.
-        tell: Called with :class:`JobChanged` and, at last, :class:`JobsEnded`.
-        cancelled: Polled ten times a second; what is left then is not begun.
+        store: The run store, used only by this thread.
+        tell: Called with :class:`JobChanged` and, at the end, with :class:`JobsEnded`.
+        cancelled: Polled ten times a second; if true, the remaining jobs are not started.
     """
     making = _Making(jobs, first, tell)
     orders: dict[int, ExportRequest] = {}
@@ -71,7 +71,7 @@ def make(
 
 
 class _Making:
-    """The jobs as they are now; each change is reported."""
+    """Current state of the jobs; each change is reported."""
 
     def __init__(self, jobs: Sequence[Job], first: int, tell: Callable[[Message], object]) -> None:
         self._jobs = list(jobs)
@@ -83,7 +83,7 @@ class _Making:
         self._tell(JobChanged(self._first + number, self._jobs[number]))
 
     def group(self, group: Sequence[ExportRequest], numbers: Sequence[int], cancelled: Callable[[], bool]) -> None:
-        """Make the files of one network."""
+        """Export the files of one network."""
         at = {one.target: number for one, number in zip(group, numbers, strict=True)}
 
         def heard(one: ExportRequest, step: Step) -> None:

@@ -60,18 +60,18 @@ ExportScreen.-wide .pair { layout: vertical; }
 
 
 REST = 0.15
-"""Seconds without a key after which the disk is asked."""
+"""Seconds without a key after which the disk is read."""
 
 
 class ExportScreen(CockpitScreen):
-    """Make ONNX files of runs, or of a checkpoint by its path.
+    """Exports runs, or a checkpoint file, as ONNX.
 
     Args:
-        ids: Of the runs; none leaves only a checkpoint by its path.
+        ids: Ids of the runs; empty to export a checkpoint file.
     """
 
     SCOPES = ("export",)
-    # All have priority: an input would take some of them for itself.
+    # All but escape have priority: otherwise an input would handle some of them.
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.keys != "escape")
@@ -101,7 +101,7 @@ class ExportScreen(CockpitScreen):
         self._standing = Panel(id="standing")
 
     def body(self) -> Iterable[Widget]:
-        """Fields, what lies there, reports; below them what stays in sight."""
+        """Compose fields, existing files and reports; below them the lines that are always visible."""
         self._looks = Debounced(self._do)
         with Container(id="form"):
             with Vertical(classes="column", id="left"):
@@ -116,7 +116,7 @@ class ExportScreen(CockpitScreen):
         yield self._standing
 
     def on_mount(self) -> None:
-        """Fill in, look."""
+        """Fill the fields and read the disk."""
         self._menu.fill(self.draft)
         self._reports_title.display = False
         self._there_title.entitle("EXISTING FILES")
@@ -124,22 +124,22 @@ class ExportScreen(CockpitScreen):
         self._menu.field("precision" if self.draft.runs else "file").enter()
 
     def on_unmount(self) -> None:
-        """Nobody waits for what is being made any more."""
+        """Cancel running exports."""
         self._cancel.set()
 
     def _do(self, work: Any, then: Any, *, failed: Any = None) -> None:
-        """Work in a thread; what it gives is dropped when the screen is gone."""
+        """Do work in a thread; the result is dropped if the screen was removed."""
         self.cockpit.do(work, lambda result: then(result) if self.is_attached else None, failed=failed, group="export")
 
     @property
     def busy(self) -> bool:
-        """Whether something is being exported."""
+        """Whether an export is running."""
         return self._busy
 
-    # the menu
+    # The fields.
 
     def on_field_edited(self, event: Field.Edited) -> None:
-        """Something else is typed or chosen."""
+        """Update the draft."""
         event.stop()
         self._edit({event.name: event.text})
 
@@ -164,7 +164,7 @@ class ExportScreen(CockpitScreen):
         self.set_timer(REST, lambda: self._look() if mine == self._edits else None)
 
     def _look(self) -> None:
-        """Find out what lies there."""
+        """Read which files exist."""
         wanted, store = self.read, self.cockpit.store.for_thread()
 
         def then(seen: list[ExportSource]) -> None:
@@ -174,13 +174,13 @@ class ExportScreen(CockpitScreen):
                 self._show_standing()
 
         def failed(error: KdtuiError) -> None:
-            then([])  # what stands there belongs to what was typed before
+            then([])  # the old result belongs to another draft
             self.cockpit.say_error(error)
 
         self._looks.ask(lambda: look(wanted, store), then, failed)
 
     def board_changed(self, ids: frozenset[str]) -> None:
-        """Others export as well, and runs get further checkpoints."""
+        """Read the disk again: runs may have new checkpoints or exports of other processes."""
         if self.ready and (not ids or ids & set(self.draft.runs)):
             self._look()
 
@@ -197,17 +197,17 @@ class ExportScreen(CockpitScreen):
         self._about.show([] if field is None else [about(field.field, idle=field.field in self.read.idle)])
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Say what the field takes."""
+        """Display the description of the focused field."""
         self._show_about()
 
     def bar_keys(self) -> list[tuple[str, str, str]]:
-        """A question mark is a letter in a field: the bar names the other key for help."""
+        """The key bar with F1 for help: a question mark is a letter in a field."""
         return [("F1" if shown == "?" else shown, word, action) for shown, word, action in super().bar_keys()]
 
-    # keys
+    # Keys.
 
     def action_copy_command(self) -> None:
-        """Copy the command line."""
+        """Copy the equivalent command line."""
         self._edit(self._menu.texts())
         if self.read.command:
             self.cockpit.copy_text(self.read.command, "command")
@@ -215,12 +215,12 @@ class ExportScreen(CockpitScreen):
             self.cockpit.say("no command yet: fix the marked fields first", error=True)
 
     def action_scroll(self, pages: int) -> None:
-        """See what is above or below."""
+        """Scroll by a number of pages."""
         view = self.query_one("#right" if self.has_class("-wide") else "#form")
         view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False)
 
     def action_start(self) -> None:
-        """Export."""
+        """Start the export."""
         self._edit(self._menu.texts())
         if self._busy:
             self.cockpit.say("one export at a time: ^x cancels the one that runs", error=True)
@@ -257,7 +257,7 @@ class ExportScreen(CockpitScreen):
             first,
             store,
             tell=self.post_message,
-            # Quitting the app cancels its workers.
+            # quitting the app cancels its workers
             cancelled=lambda: cancel.is_set() or worker.is_cancelled,
         )
 
@@ -265,7 +265,7 @@ class ExportScreen(CockpitScreen):
         self._reports_title.scroll_visible(top=True, animate=False, immediate=True)
 
     def action_cancel(self) -> None:
-        """Give up what is being exported."""
+        """Cancel the running export."""
         if not self._busy:
             self.cockpit.say("nothing is being exported")
             return
@@ -273,7 +273,7 @@ class ExportScreen(CockpitScreen):
         self._show_standing()
 
     def action_leave(self) -> None:
-        """Go back; ask first while something is being exported."""
+        """Go back; confirm first while an export is running."""
         if not self._busy:
             self.leave()
             return
@@ -286,16 +286,16 @@ class ExportScreen(CockpitScreen):
     def _leave_if(self, yes: bool | None) -> None:
         if not yes:
             return
-        if not self._busy:  # it ended while it was asked about
+        if not self._busy:  # the export has ended during the question
             self.leave()
             return
         self._leaving = True
         self.action_cancel()
 
-    # what is made
+    # The jobs.
 
     def on_job_changed(self, message: JobChanged) -> None:
-        """A job is elsewhere."""
+        """Update a job."""
         before, self.jobs[message.number] = self.jobs[message.number], message.job
         if before.state != message.job.state:
             self._show_jobs()
@@ -304,7 +304,7 @@ class ExportScreen(CockpitScreen):
         self._show_standing()
 
     def on_jobs_ended(self, message: JobsEnded) -> None:
-        """All are over."""
+        """Display the summary of the jobs."""
         done = self.jobs[self._first :]
         self._busy = False
         self._show_standing()
@@ -314,7 +314,7 @@ class ExportScreen(CockpitScreen):
         self.cockpit.say(summary(done), self.read.command, error=bad)
 
     def _show_jobs(self) -> None:
-        """The last start above the former ones."""
+        """Display the jobs of the last start above the earlier ones."""
         self._reports_title.display = bool(self.jobs)
         self._reports_title.entitle("REPORTS", summary(self.jobs[self._first :]))
         jobs = [*self.jobs[self._first :], *self.jobs[: self._first]]

@@ -1,4 +1,4 @@
-"""The checkpoints to export and the files that exist beside them. For a thread: a disk may be far away."""
+"""Lists the checkpoints to export and their existing exports; call in a thread, as disks may be slow."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from kdtui.tui.views.export import ExportFile, ExportSource, Read
 
 
 def place(source: str, store: RunStore) -> str:
-    """How :func:`kdtui.launch.export.order` finds a source: a run of the store by its folder, whatever lies here."""
+    """The argument for :func:`kdtui.launch.export.order`: the folder of a run of the store, else the source itself."""
     folder = store.root / source
     return str(folder) if folder.parent == store.root and (folder / "profile.toml").is_file() else source
 
 
 def look(read: Read, store: RunStore) -> list[ExportSource]:
-    """What is there of each source, and what the draft would make of it."""
+    """List the existing files of each source, and those that the export would write."""
     return [_seen_or_told(source, read, store) for source in read.sources]
 
 
 def _seen_or_told(source: str, read: Read, store: RunStore) -> ExportSource:
-    """A source that nobody may look at has nothing but its trouble: what lies at another must not stand for it."""
+    """List the files of a source; for one that cannot be read, only the error, and no files of another source."""
     try:
         return _seen(source, read, store)
     except KdtuiError as error:
@@ -49,7 +49,7 @@ def _seen(source: str, read: Read, store: RunStore) -> ExportSource:
                 orders.append(order(place(source, store), store, options, foreign=read.foreign, folder=read.folder))
         except KdtuiError as error:
             trouble = _sentence(error)
-        except OSError as error:  # a path that nobody may look at, or that is too long
+        except OSError as error:  # no permission, or the path is too long
             trouble = error.strerror or str(error)
     run = orders[0].run if orders else _run(source, store)
     targets = {wanted.target: wanted.options.precision for wanted in orders}
@@ -82,7 +82,7 @@ def _lying(path: Path, wanted: str | None, folder: Path | None) -> ExportFile:
     name = path.name if folder is None or path.parent != folder.absolute() else str(path)
     try:
         size = path.stat().st_size
-    except OSError:  # not there yet
+    except OSError:  # does not exist yet
         return ExportFile(name, wanted or _precision(path), "new")
     report = _report(path)
     said = report.get("precision")
@@ -102,7 +102,7 @@ def _precision(path: Path) -> str:
 
 
 def _report(path: Path) -> Mapping[str, Any]:
-    """The report beside it; nothing where there is none that can be read: the file itself is still shown."""
+    """The report of an export; empty if it cannot be read: the file is listed anyway."""
     try:
         found = parse_json(read_file(report_of(path), most=MOST_BYTES))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The New-run screen: the form, its parts, and what is asked of threads for it."""
+"""The New-run screen: the form, its sections, and its background work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the form asks of threads: reading a draft, listing, inspecting, planning, launching."""
+"""Background work of the form: checking a draft, listing, inspecting, planning, launching."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 ORIGIN = "kdtui"
-"""What the manifest says of who made the run."""
+"""Origin of the run in its manifest."""
 Failed = Callable[[KdtuiError], None]
 
 
 @dataclass(frozen=True)
 class Launched:
-    """Runs that were started, and what kept the next one from it."""
+    """The launched runs, and the error of the next one."""
 
     ids: tuple[str, ...]
     error: KdtuiError | None = None
 
 
 class Behind:
-    """Every piece of work has a line of its own, so that typing never waits for a disk or for torch.
+    """Each kind of work has its own queue, so that typing never waits for a disk or for torch.
 
     Args:
-        store: Where the runs are; each line gets a view of its own.
-        ask: The engine's door.
+        store: The run store; each queue gets its own view of it.
+        ask: Calls the engine.
         do: Does work in a thread.
-        row: The row of a run, if it is known.
+        row: Function from the id of a run to its summary, if that was read.
     """
 
     def __init__(self, store: RunStore, ask: Ask, do: Do, row: Callable[[str], RunSummary | None]) -> None:
@@ -54,37 +54,37 @@ class Behind:
         self._checks, self._plans, self._browsing, self._lists = (Debounced(do) for _ in range(4))
 
     def check(self, draft: Draft, then: Callable[[Draft, Checked], None], failed: Failed) -> None:
-        """Read a draft."""
+        """Check a draft."""
         self._checks.ask(lambda: check(draft, self._store), lambda checked: then(draft, checked), failed)
 
     def plan(self, checked: Checked, then: Callable[[Plan], None], failed: Failed, *, tested: bool) -> None:
-        """Plan the runs; with ``tested`` the engine is asked whether they would work, which takes some seconds."""
+        """Plan the runs; with ``tested`` the engine also runs the pre-flight checks, which takes seconds."""
         self._plans.ask(lambda: self.door.plan(checked.profiles, checks=tested), then, failed)
 
     def inspect(
         self, checkpoint: Path, options: Sequence[str], then: Callable[[Inspected], None], failed: Failed
     ) -> None:
-        """Look into a checkpoint."""
+        """Inspect a checkpoint."""
         self._do(lambda: self.door.inspect(checkpoint, options), then, failed=failed)
 
     def profiles(self, then: Callable[[list[ProfileFile]], None]) -> None:
-        """The profiles that can be named here."""
+        """List the available profiles."""
         self._do(listing, then, failed=None)
 
     def machine(self, then: Callable[[Machine], None], failed: Failed) -> None:
-        """Count the devices of this machine, which may mean asking ``nvidia-smi``, and see who uses them."""
+        """Count the devices of this machine, which may call ``nvidia-smi``, and read their queue."""
         self._do(lambda: machine(capacity(), self._store.root), then, failed=failed)
 
     def teachers(self, rows: Sequence[RunSummary], then: Callable[[list[TeacherRow]], None], failed: Failed) -> None:
-        """Which of these runs have a checkpoint that could teach."""
+        """List the checkpoints of these runs that can be used as teachers."""
         self._lists.ask(lambda: teacher_rows(self._store, summaries=rows), then, failed)
 
     def browse(self, text: str, then: Callable[[list[FolderEntry]], None], failed: Failed) -> None:
-        """What a typed path could go on with."""
+        """List completions of a typed path."""
         self._browsing.ask(lambda: entries(text), then, failed)
 
     def launch(self, checked: Checked, then: Callable[[Launched], None], failed: Failed) -> None:
-        """Make and launch the runs, one after the other; the first that fails ends it."""
+        """Launch the runs, one after the other; stop at the first failure."""
 
         def work() -> Launched:
             from kdtui.launch.start import start

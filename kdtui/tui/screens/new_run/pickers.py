@@ -1,4 +1,4 @@
-"""Sections that are filled by picking from a list; the profile is one of them."""
+"""Sections with a list to pick from; the profile section."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from kdtui.tui.widgets.table import Cell, Column
 
 
 class PickingSection(Section):
-    """A list that is searched; its mistake is that of the first place.
+    """A searchable list; the displayed mistake is that of the first field in ``PLACES``.
 
     Args:
-        columns: Of the list.
-        placeholder: Stands in the empty search line.
-        empty: Shown when nothing fits.
+        columns: Columns of the list.
+        placeholder: Dimmed text in the empty search input.
+        empty: Displayed when nothing matches.
     """
 
     def __init__(self, columns: Sequence[Column], *, placeholder: str, empty: str, id: str) -> None:
@@ -31,13 +31,13 @@ class PickingSection(Section):
         self._about = Panel(wraps=True, classes="about")
 
     def fields(self) -> ComposeResult:
-        """Mistake, list, what the one under the cursor is."""
+        """Compose error message, list and details."""
         yield self._mistake
         yield self._picker
         yield self._about
 
     def show(self, checked: Checked) -> None:
-        """Show what is wrong with it."""
+        """Display the mistake."""
         super().show(checked)
         self._mistake.say(self._wrong(checked))
 
@@ -45,55 +45,55 @@ class PickingSection(Section):
         return checked.mistakes.get(self.PLACES[0], "")
 
     def _find(self, text: str) -> Sequence[str] | None:
-        """As :class:`Picker` has it."""
+        """Keys that match a text, as required by :class:`Picker`."""
         raise NotImplementedError
 
     def _cells(self, key: str) -> Sequence[Cell]:
-        """Of a row."""
+        """Cells of a row."""
         raise NotImplementedError
 
     def _tell(self) -> None:
-        """Say what the one under the cursor is."""
+        """Display the details of the row under the cursor."""
         raise NotImplementedError
 
     def on_picker_moved(self, event: Picker.Moved) -> None:
-        """What is it?"""
+        """Handle a move of the cursor."""
         event.stop()
         self.moved()
 
     def on_picker_typed(self, event: Picker.Typed) -> None:
-        """The list changed under the cursor."""
+        """Handle a typed text."""
         event.stop()
         self.typed(event.text)
 
     def on_picker_picked(self, event: Picker.Picked) -> None:
-        """This one."""
+        """Handle a picked row."""
         event.stop()
         self.picked(event.key)
 
     def on_picker_entered(self, event: Picker.Entered) -> None:
-        """One that the list does not have."""
+        """Handle an entered text that is not in the list."""
         event.stop()
         self.entered(event.text.strip())
 
     def moved(self) -> None:
-        """The cursor stands on another row."""
+        """Called when the cursor moved to another row."""
         self._tell()
 
     def typed(self, text: str) -> None:
-        """Another text is searched for."""
+        """Called when the text of the search changed."""
         self._tell()
 
     def picked(self, key: str) -> None:
-        """A row was picked."""
+        """Called when a row was picked."""
         raise NotImplementedError
 
     def entered(self, text: str) -> None:
-        """A text was entered that no row fits."""
+        """Called when a text was entered that matches no row."""
         raise NotImplementedError
 
     def _choose(self, **texts: str) -> None:
-        """Put the search away and tell what the draft says now."""
+        """Close the search and post the changed texts."""
         self._picker.leave()
         self.post_message(self.Edited(texts))
 
@@ -117,14 +117,14 @@ class ProfileSection(PickingSection):
         self._clone = ""
 
     def listed(self, files: Iterable[ProfileFile]) -> None:
-        """Show these profiles."""
+        """Set the profiles."""
         self._files = {file.name: file for file in files}
         self._picker.search()
         self._picker.choose(self._key())
         self._tell()
 
     def chose(self, draft: Draft) -> None:
-        """Show which is chosen."""
+        """Display the chosen profile."""
         self._draft = draft
         self._clone = draft.clone or self._clone
         self._picker.search()
@@ -165,10 +165,10 @@ class ProfileSection(PickingSection):
         self._about.show([[(self._words(key) or "(no description)", ""), (extends + place, "muted")]])
 
     def picked(self, key: str) -> None:
-        """This one."""
+        """Choose the profile."""
         named = "" if key in (_RECIPE, _CLONE) else key
         self._choose(profile=named, clone=self._clone if key == _CLONE else "")
 
     def entered(self, text: str) -> None:
-        """A file."""
+        """Choose a profile file."""
         self._choose(profile=text, clone="")

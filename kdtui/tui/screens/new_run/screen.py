@@ -1,4 +1,4 @@
-"""The form of a new run: its sections, the verdict on it, and the launch."""
+"""The form of a new run: its sections, the result of the checks, and the launch."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 
 
 REST = 0.15
-"""Seconds without a key after which what was typed is read."""
+"""Seconds without a key after which the draft is checked."""
 CHECK, LAUNCH = "check", "launch"
 
 
 class Launching(CockpitScreen):
-    """The part of the form that carries something out, one step at a time: read, planned, checked, launched.
+    """Base of the form with the steps towards a launch: the draft is checked, planned, pre-flight checked, launched.
 
     Attributes:
-        draft: What is typed.
-        read_draft: The draft that was read last; its mistakes and profiles stand in ``standing``.
-        first_draft: What leaving the form loses nothing of.
-        standing: How far it has come.
+        draft: The texts of the form.
+        read_draft: The draft checked last; its mistakes and profiles are in ``standing``.
+        first_draft: The draft that can be left without confirmation.
+        standing: State of the form.
     """
 
     behind: Behind
@@ -64,35 +64,35 @@ class Launching(CockpitScreen):
 
     @property
     def checked(self) -> Checked:
-        """What the draft came to when it was read last."""
+        """Result of the last check of the draft."""
         return self.standing.checked or Checked()
 
     @abstractmethod
     def edit(self, draft: Draft) -> None:
-        """Take another draft."""
+        """Replace the draft."""
 
     @abstractmethod
     def read(self) -> None:
-        """Find out what the draft comes to."""
+        """Check the draft."""
 
     @abstractmethod
     def refill(self) -> None:
-        """Show the draft in every field."""
+        """Display the draft in all fields."""
 
     @abstractmethod
     def texts(self) -> dict[str, str]:
-        """What stands in the fields at this moment."""
+        """Current texts of all fields."""
 
     @abstractmethod
     def show_standing(self) -> None:
-        """Show how far the form has come."""
+        """Display the state of the form."""
 
     @abstractmethod
     def go_to_mistake(self) -> None:
-        """Put the cursor where the first mistake can be mended."""
+        """Focus the field of the first mistake."""
 
     def forget_plan(self, draft: Draft) -> None:
-        """Take another draft: what was found out about the former one says nothing of it."""
+        """Replace the draft and discard the plan of the old one."""
         self.draft = draft
         if self._wanted == LAUNCH:
             self.cockpit.say("the form changed while checking; nothing was launched")
@@ -100,14 +100,14 @@ class Launching(CockpitScreen):
         doing = "launching" if self.standing.doing == "launching" else ""
         self.standing = replace(self.standing, plan=None, tested=False, doing=doing, failure=None)
 
-    # what is wanted
+    # Checking and launching.
 
     def action_check(self) -> None:
-        """Run the pre-flight checks, again if they were run."""
+        """Run the pre-flight checks, also if they have run before."""
         self.set_timer(REST, partial(self._want, CHECK))
 
     def action_launch(self) -> None:
-        """Check, then launch; a moment later, so that whatever was typed before is in the fields."""
+        """Check and launch, after a short delay, so that keys typed before are in the fields."""
         self.set_timer(REST, partial(self._want, LAUNCH))
 
     def _want(self, what: str) -> None:
@@ -123,7 +123,7 @@ class Launching(CockpitScreen):
             self.read()
 
     def advance(self) -> None:
-        """One step towards what is wanted, now that something else is known."""
+        """Take the next step towards a check or launch, after a step has finished."""
         checked = self.checked
         if self.read_draft != self.draft or not (checked.profiles or checked.mistakes):
             return
@@ -150,7 +150,7 @@ class Launching(CockpitScreen):
         def then(plan: Plan) -> None:
             if draft != self.draft or (self.standing.tested and not tested):
                 return
-            # A time alone does not end the wait for the checks.
+            # The duration is known before the checks: continue to wait for these.
             doing = "" if tested else self.standing.doing
             self.standing = replace(self.standing, plan=plan, tested=tested, doing=doing)
             self.advance()
@@ -162,7 +162,7 @@ class Launching(CockpitScreen):
         self.behind.plan(self.checked, then, failed, tested=tested)
 
     def failed(self, error: KdtuiError) -> None:
-        """Show why it did not work; what is typed stays."""
+        """Display an error; the typed texts are kept."""
         self._wanted = ""
         self.standing = replace(self.standing, failure=error, doing="")
         self.show_standing()
@@ -182,7 +182,7 @@ class Launching(CockpitScreen):
         cockpit.watcher.nudge()
         self.standing = replace(self.standing, doing="")
         if launched.error is not None:
-            if ids:  # what runs already is not to be launched a second time
+            if ids:  # do not launch again what is running
                 left = [plain(profile.seed) for profile in checked.profiles[len(ids) :]]
                 cockpit.say(f"{len(ids)} launched, then one failed; its seed and those after it are left", error=True)
                 self.edit(replace(self.draft, seeds=",".join(left)))
@@ -232,7 +232,7 @@ NewRunScreen.-wide #verdict { max-height: 12; }
 
 W = TypeVar("W", bound=Widget)
 _FIRST = "demo-teacher"
-"""What the form begins with where there are neither teachers nor profiles of one's own: it needs no data."""
+"""Profile of a new form if there are neither teachers nor own profiles; it needs no data."""
 _MOVES = ("next_part", "previous_part")
 _HELP = {
     "profile": "what to train on and how; a name, or a file",
@@ -241,14 +241,14 @@ _HELP = {
 
 
 class NewRunScreen(Launching):
-    """Set up, check and launch runs.
+    """Sets up, checks and launches runs.
 
     Args:
-        clone: Id of a run whose resolved profile is taken.
+        clone: Id of a run whose resolved profile is used.
     """
 
     SCOPES = ("new",)
-    # Moves have priority: who types fast has typed the next letters before a field has passed such a key on.
+    # Moves have priority: otherwise fast typing adds letters to a field before it has passed such a key on.
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.action in _MOVES)
@@ -272,7 +272,7 @@ class NewRunScreen(Launching):
         self._begun = False
 
     def body(self) -> Iterable[Widget]:
-        """The parts, in the order in which they are filled in."""
+        """Compose the sections, in the order in which they are filled in."""
         cockpit = self.cockpit
         self.behind = Behind(cockpit.store, cockpit.ask, self._do, cockpit.board.find)
         self._teacher = TeacherSection(lambda path: self.behind.door.known(path, self.checked.teacher_options))
@@ -290,11 +290,11 @@ class NewRunScreen(Launching):
 
     @property
     def sections(self) -> list[Section]:
-        """The parts, in order."""
+        """The sections, in order."""
         return list(self.query(Section))
 
     def on_mount(self) -> None:
-        """Fill in, begin to read; pydantic is imported by that, away from the first key press."""
+        """Fill the fields and start to read; this imports pydantic before the first key press."""
         self.refill()
         self.behind.profiles(self._profiles_listed)
         self.behind.machine(self._machine_seen, self.failed)
@@ -304,14 +304,14 @@ class NewRunScreen(Launching):
         part.focus_first()
 
     def _do(self, work: Any, then: Any, *, failed: Any = None) -> None:
-        """Work in a thread; what it gives is dropped when the form is gone."""
+        """Do work in a thread; the result is dropped if the form was removed."""
 
         def alive(tell: Any) -> Any:
             return lambda result: tell(result) if self.is_attached else None
 
         self.cockpit.do(work, alive(then), failed=None if failed is None else alive(failed), group="new run")
 
-    # what other threads found
+    # Results of threads.
 
     def _profiles_listed(self, files: Sequence[ProfileFile]) -> None:
         self.query_one(ProfileSection).listed(files)
@@ -328,13 +328,13 @@ class NewRunScreen(Launching):
         self._teachers_listed(())
 
     def _begin(self) -> None:
-        """Read the form for the first time, once it is known what it can begin with."""
+        """Check the form for the first time, once profiles, teachers and runs are listed."""
         if self._begun or self._files is None or self._teachers is None or not self.cockpit.board.whole:
             return
         self._begun = True
         if self.draft != self.first_draft or self.draft.clone:
             return
-        if not self._teachers:  # nobody could teach by a recipe
+        if not self._teachers:  # no recipe can be used
             first = next((file.name for file in self._files if not file.shipped), _FIRST)
             self.draft = self.first_draft = replace(self.draft, profile=first)
             for section in self.sections:
@@ -348,18 +348,18 @@ class NewRunScreen(Launching):
         self.cockpit.watcher.add(self._queue_source)
 
     def on_queue_read(self, message: QueueRead) -> None:
-        """Other processes use the devices, or wait for them."""
+        """Update the queue."""
         if self._machine is not None:
             self._machine = replace(self._machine, queue=message.queue)
             self.show_standing()
 
     def on_unmount(self) -> None:
-        """Look at the queue no more."""
+        """Remove the queue from the watch."""
         if self._queue_source is not None:
             self.cockpit.watcher.remove(self._queue_source)
 
     def board_changed(self, ids: frozenset[str]) -> None:
-        """Other runs may be able to teach, and the line may be longer or shorter."""
+        """Update the teachers and the place in the queue."""
         rows = self.cockpit.board.rows
         scores = (
             {run_id: row.best_miou for run_id, row in rows.items()}
@@ -372,15 +372,15 @@ class NewRunScreen(Launching):
         self._begin()
         self.show_standing()
 
-    # editing
+    # Editing.
 
     def on_section_edited(self, event: Section.Edited) -> None:
-        """Something else is typed or chosen."""
+        """Update the draft."""
         event.stop()
         self.edit(replace(self.draft, **event.texts))
 
     def edit(self, draft: Draft) -> None:
-        """Take another draft; it is read once no key was pressed for a moment."""
+        """Replace the draft; it is checked once no key was pressed for a moment."""
         if draft == self.draft:
             return
         self.forget_plan(draft)
@@ -392,16 +392,16 @@ class NewRunScreen(Launching):
         self.set_timer(REST, lambda: self.read() if mine == self._edits else None)
 
     def read(self) -> None:
-        """Find out what the draft comes to."""
+        """Check the draft."""
         self.behind.check(self.draft, self._checked, self.failed)
 
     def refill(self) -> None:
-        """Show the draft in every field, because it was not typed."""
+        """Display the draft in all fields, after it was changed by the program."""
         for section in self.sections:
             section.fill(self.draft)
 
     def texts(self) -> dict[str, str]:
-        """What stands in the fields at this moment."""
+        """Current texts of all fields."""
         return {name: text for section in self.sections for name, text in section.texts().items()}
 
     def _checked(self, draft: Draft, checked: Checked) -> None:
@@ -411,12 +411,12 @@ class NewRunScreen(Launching):
             section.show(checked)
         self._measure()
         self.show_standing()
-        self.call_after_refresh(self._into_sight)  # mistakes made the parts longer, or shorter
+        self.call_after_refresh(self._into_sight)  # mistakes changed the height of the sections
         if draft == self.draft:
             self.advance()
 
     def _measure(self) -> None:
-        """The costs against the chosen teacher, as far as it is known."""
+        """Compare the costs with those of the chosen teacher, if known."""
         checked = self.checked
         found = None if checked.teacher is None else self.behind.door.known(checked.teacher, checked.teacher_options)
         self._student.against(None if found is None else _cost_of(found, checked.shape))
@@ -424,13 +424,13 @@ class NewRunScreen(Launching):
         self.query_one(LossSection).teach({} if checked.teacher is None else self._pixel_of(str(checked.teacher)))
 
     def _pixel_of(self, teacher: str) -> Mapping[str, float]:
-        """What the newest run that had this teacher wrote of one of its pixels."""
+        """The probabilities that the newest run with this teacher recorded for one pixel."""
         taught = (row for row in self.cockpit.board.rows.values() if row.teacher_checkpoint == teacher)
         newest = max((row for row in taught if row.teacher_pixel), key=lambda row: row.started or 0.0, default=None)
         return {} if newest is None else newest.teacher_pixel
 
     def on_teacher_section_browse(self, event: TeacherSection.Browse) -> None:
-        """A path is being typed."""
+        """List completions of a typed path."""
         event.stop()
         text = event.text
         self.behind.browse(
@@ -440,7 +440,7 @@ class NewRunScreen(Launching):
         )
 
     def on_teacher_section_inspect(self, event: TeacherSection.Inspect) -> None:
-        """Look into a checkpoint."""
+        """Inspect a checkpoint."""
         event.stop()
         path = event.checkpoint
 
@@ -453,10 +453,10 @@ class NewRunScreen(Launching):
         self._teacher.asked(path)
         self.behind.inspect(path, self.checked.teacher_options, then, then)
 
-    # mistakes and keys
+    # Mistakes and keys.
 
     def go_to_mistake(self) -> None:
-        """Put the cursor where the first mistake can be mended."""
+        """Focus the field of the first mistake."""
         name = next((name for part in self.sections for name in part.PLACES if name in self.checked.mistakes), None)
         if name is None:
             self.cockpit.say("fix the mistakes below first", error=True)
@@ -465,20 +465,20 @@ class NewRunScreen(Launching):
         self.cockpit.say("fix this first", error=True)
 
     def focus_field(self, name: str) -> None:
-        """Put the cursor on a field."""
+        """Focus a field."""
         next(part for part in self.sections if name in part.PLACES).focus_place(name)
 
     def action_copy_command(self) -> None:
-        """Copy the command line, all of them for several seeds."""
+        """Copy the command lines, one per seed."""
         if self.checked.commands:
             self.cockpit.copy_text("\n".join(self.checked.commands), "command")
 
     def action_next_part(self) -> None:
-        """The first field of the next part."""
+        """Focus the first field of the next section."""
         self._step(1)
 
     def action_previous_part(self) -> None:
-        """The first field of the part before."""
+        """Focus the first field of the previous section."""
         self._step(-1)
 
     def _step(self, by: int) -> None:
@@ -488,7 +488,7 @@ class NewRunScreen(Launching):
         sections[(here + by) % len(sections)].focus_first()
 
     def action_leave(self) -> None:
-        """Close the search; else leave the form, after a question if something was typed."""
+        """Close the search; otherwise leave the form, after confirmation if something was typed."""
         picker = self._focused(Picker)
         if picker is not None and picker.text:
             picker.leave()
@@ -512,19 +512,19 @@ class NewRunScreen(Launching):
             self.leave()
 
     def bar_keys(self) -> list[tuple[str, str, str]]:
-        """A question mark is a letter in a field: the bar names the other key for help."""
+        """The key bar with F1 for help: a question mark is a letter in a field."""
         return [("F1" if shown == "?" else shown, label, action) for shown, label, action in super().bar_keys()]
 
-    # what the focus stands on
+    # Focus and size.
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Bring the whole part into sight, and say what the field takes."""
+        """Scroll the section into view, and display the help of the field."""
         self._into_sight()
         if not self.cockpit.said[0]:
             self.say("")
 
     def show_standing(self) -> None:
-        """Show how far the form has come."""
+        """Display the state of the form."""
         if not self.ready:
             return
         profiles = self.checked.profiles
@@ -535,19 +535,19 @@ class NewRunScreen(Launching):
         self.query_one(CheckResult).show(self.standing)
 
     def on_verdict_resized(self, event: CheckResult.Resized) -> None:
-        """What is being filled in stays in sight."""
+        """Keep the focused field visible."""
         event.stop()
         self.call_after_refresh(self._into_sight)
 
     def _into_sight(self) -> None:
-        """As much of the focused part as fits, and the focused field in any case."""
+        """Scroll as much of the focused section into view as fits, and the focused field in any case."""
         part = self._focused(Section)
         if part is not None and self.focused is not None:
             part.scroll_visible(animate=False, immediate=True)
             self.focused.scroll_visible(animate=False, immediate=True)
 
     def silence(self) -> Sequence[Part]:
-        """What the focused field takes."""
+        """Help of the focused field."""
         name = self._focused_field()
         if name is None:
             return ()
@@ -566,13 +566,13 @@ class NewRunScreen(Launching):
         return part.PLACES[0] if part is not None else None
 
     def _focused(self, kind: type[W]) -> W | None:
-        """What of a kind the focus is in; `has_focus_within` follows too late for fast typing."""
+        """The ancestor of a type that has the focus; `has_focus_within` is updated too late for fast typing."""
         above = () if self.focused is None else self.focused.ancestors
         return next((widget for widget in above if isinstance(widget, kind)), None)
 
 
 def _cost_of(found: Inspected, shape: Shape | None) -> Cost | None:
-    """What a teacher costs: parameters from its file, MACs from the catalog where it knows them."""
+    """Cost of a teacher: parameters from its file, MACs from the catalog, or 0 if unknown."""
     if found.parameters is None:
         return None
     widths = found.decoder_channels

@@ -1,4 +1,4 @@
-"""The sections of the form: their title, edited fields, mistakes; the loss and the training."""
+"""The sections of the form: titles, fields and error messages; the distillation and training sections."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from kdtui.tui.widgets.slider import Scale, Slider
 
 
 class FieldRow(Labelled):
-    """A field of the form.
+    """One field of the form.
 
     Args:
-        name: Of the field.
-        words: What may be typed, where that is a choice.
+        name: Name of the field.
+        words: Suggested values; empty for any text.
     """
 
     def __init__(self, name: str, words: Sequence[str] = ()) -> None:
@@ -34,31 +34,31 @@ class FieldRow(Labelled):
         super().__init__(self.field.label, self._entry)
 
     def fill(self, draft: Draft) -> None:
-        """Show what the draft says."""
+        """Display the text of the draft."""
         self._entry.put(str(getattr(draft, self.field.name)))
 
     def show(self, checked: Checked) -> None:
-        """Show what an empty text stands for, and what is wrong."""
+        """Display the default as placeholder, and the error message."""
         self._entry.placeholder = checked.own.get(self.field.name, "")
         self.fault(checked.mistakes.get(self.field.name, ""))
 
     @property
     def text(self) -> str:
-        """What stands in the input at this moment."""
+        """Current text of the input."""
         return self._entry.value
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Something was typed."""
+        """Post the typed text."""
         event.stop()
         self.post_message(Section.Edited({self.field.name: event.value}))
 
 
 class Section(Vertical):
-    """One part of the form.
+    """One section of the form.
 
     Attributes:
-        TITLE: Stands above it.
-        PLACES: Fields that it shows, for whoever looks for the place of a mistake.
+        TITLE: Text above the section.
+        PLACES: Fields in the section, to find the section of a mistake.
     """
 
     DEFAULT_CSS = """
@@ -68,7 +68,7 @@ class Section(Vertical):
     PLACES: ClassVar[tuple[str, ...]] = ()
 
     class Edited(Message):
-        """Texts of the draft are other now, by name."""
+        """Posted when texts of the draft changed; ``texts`` has them by name."""
 
         def __init__(self, texts: Mapping[str, str]) -> None:
             self.texts = dict(texts)
@@ -79,42 +79,42 @@ class Section(Vertical):
         self._heading = Heading()
 
     def compose(self) -> ComposeResult:
-        """Title, then the fields."""
+        """Compose the title, then the fields."""
         yield self._heading
         yield from self.fields()
 
     def on_mount(self) -> None:
-        """A title to begin with."""
+        """Display the title."""
         self.entitle("")
 
     def fields(self) -> ComposeResult:
-        """What stands below the title."""
+        """Compose the fields."""
         yield from ()
 
     def entitle(self, chosen: str, right: str = "") -> None:
-        """Say in the title what is chosen."""
+        """Set the chosen value and the right text of the title."""
         self._heading.entitle(self.TITLE, chosen, right)
 
     def fill(self, draft: Draft) -> None:
-        """Show what a draft says: once, and when something else than this section's own fields changed it."""
+        """Display a draft, initially and after it was changed outside of this section."""
         for row in self.query(FieldRow):
             row.fill(draft)
         self.chose(draft)
 
     def chose(self, draft: Draft) -> None:
-        """Show what is chosen from lists; inputs, which may be typed in at this moment, are left alone."""
+        """Display what is chosen in lists; inputs are not changed, as the user may be typing."""
 
     def texts(self) -> dict[str, str]:
-        """What stands in the inputs at this moment: who types fast is ahead of the messages."""
+        """Current texts of the inputs, which may be newer than the posted messages."""
         return {row.field.name: row.text for row in self.query(FieldRow)}
 
     def show(self, checked: Checked) -> None:
-        """Show what the draft comes to. What is being typed is left alone."""
+        """Display the result of the check. Inputs are not changed."""
         for row in self.query(FieldRow):
             row.show(checked)
 
     def focus_place(self, name: str) -> None:
-        """Put the cursor where a mistake of this field can be mended."""
+        """Focus the field of a mistake."""
         for row in self.query(FieldRow):
             if row.field.name == name:
                 self.screen.set_focus(row.query_one(Entry))
@@ -122,19 +122,19 @@ class Section(Vertical):
         self.focus_first()
 
     def focus_first(self) -> None:
-        """Put the cursor on the first thing that takes keys: at once, where `focus` waits for its turn."""
+        """Focus the first focusable widget immediately, unlike `focus`, which is deferred."""
         self.screen.set_focus(next(widget for widget in self.query("*") if widget.focusable))
 
 
 EXAMPLE = (("target", 0.9), ("other", 0.08), ("background", 0.02))
-"""One pixel, as a sure teacher may see it: for a teacher of which nothing is known."""
+"""Probabilities of a pixel with a clear class, used if those of the teacher are unknown."""
 _MADE_UP, _SEEN = "an example pixel", "this teacher's pixel"
 _TEMPERATURE = Scale(0.5, 20.0, 0.1, 1.0, log=True)
 _ALPHA = Scale(0.0, 1.0, 0.01, 0.1)
 
 
 class LossSection(Section):
-    """Two sliders and two pictures."""
+    """Sliders of T and α, with a visualisation of each."""
 
     TITLE = "DISTILLATION"
     PLACES = ("temperature", "alpha")
@@ -152,7 +152,7 @@ class LossSection(Section):
         self._note = Panel(wraps=True)
 
     def fields(self) -> ComposeResult:
-        """T with what it does beside or above α with what it does."""
+        """Compose T with its distribution and, beside or below, α with its split bar."""
         with Container(classes="pair"):
             with Vertical(classes="half"):
                 yield self._sliders["temperature"]
@@ -165,18 +165,18 @@ class LossSection(Section):
                 yield self._note
 
     def fill(self, draft: Draft) -> None:
-        """Show what the draft says."""
+        """Display the draft."""
         super().fill(draft)
         for name, slider in self._sliders.items():
             slider.put(draft.text(name))
         self._draw()
 
     def texts(self) -> dict[str, str]:
-        """What stands in the inputs at this moment."""
+        """Current texts of the inputs."""
         return {name: slider.text for name, slider in self._sliders.items()}
 
     def show(self, checked: Checked) -> None:
-        """Show what empty texts stand for, and what is wrong."""
+        """Display the defaults and the error messages."""
         super().show(checked)
         for name, slider in self._sliders.items():
             slider.show_own(checked.own.get(name, ""))
@@ -186,7 +186,7 @@ class LossSection(Section):
         self._draw()
 
     def teach(self, pixel: Mapping[str, float]) -> None:
-        """Show what T does to this distribution of the teacher; an empty one is not known."""
+        """Set the distribution of the teacher; an empty one is replaced by an example."""
         self._pixel = tuple(pixel.items()) or EXAMPLE
         self._distribution.entitle(_SEEN if pixel else _MADE_UP)
         self._draw()
@@ -196,13 +196,13 @@ class LossSection(Section):
         self._split.show(self._sliders["alpha"].value)
 
     def on_slider_changed(self, event: Slider.Changed) -> None:
-        """The pictures follow at once."""
+        """Update the visualisations and post the text."""
         event.stop()
         self._draw()
         self.post_message(self.Edited({str(event.slider.id): event.text}))
 
     def focus_place(self, name: str) -> None:
-        """To the input of a slider."""
+        """Focus the input of a slider."""
         self.screen.set_focus(self._sliders[name].query_one(Entry))
 
 
@@ -212,7 +212,7 @@ _WORDS = {"precision": ("auto", "fp32", "bf16", "fp16"), "accelerator": ("auto",
 
 
 class TrainingSection(Section):
-    """One row a field."""
+    """The fields of the training, one per row."""
 
     TITLE = "TRAINING"
     PLACES = (*_LEFT, *_RIGHT)
@@ -221,7 +221,7 @@ class TrainingSection(Section):
         super().__init__(id="training")
 
     def fields(self) -> ComposeResult:
-        """Two halves."""
+        """Compose the two columns."""
         with Container(classes="pair"):
             for half in (_LEFT, _RIGHT):
                 with Vertical(classes="half"):

@@ -1,4 +1,4 @@
-"""The teacher and the student of the form: lists to pick from, and what is known of the row under the cursor."""
+"""The teacher and student sections of the form: lists to pick from, and details of the row under the cursor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STAMP = re.compile(r"^\d{8}-\d{6}-")
 
 
 def lines_of(path: Path, found: Inspected | None) -> list[list[Span]]:
-    """The lines of the inspector: architecture, size, classes, and what is wrong."""
+    """Details of a checkpoint: architecture, size, classes, and errors."""
     if found is None:
         return [
             [(path.name, "strong")],
@@ -62,7 +62,7 @@ def _facts(path: Path, found: Inspected) -> list[list[Span]]:
 
 
 def called(text: str) -> str:
-    """A run's id without its time, a file without its folder: what tells it from the others in a narrow place."""
+    """A short name: the id of a run without its time, or a file name without its folder."""
     name = Path(text).name or text
     return _STAMP.sub("", name) or name
 
@@ -78,24 +78,24 @@ _EMPTY = "no checkpoints here yet: type a path, or train a teacher first"
 
 
 class TeacherSection(PickingSection):
-    """The list of teachers with an inspector.
+    """The list of teachers, and details of a checkpoint.
 
     Args:
-        known: What is known of a checkpoint at once.
+        known: Function from a checkpoint to what is known without opening it.
     """
 
     TITLE = "TEACHER"
     PLACES = ("teacher",)
 
     class Browse(Message):
-        """A path is being typed: what could it go on with?"""
+        """Posted when a path was typed, to list completions."""
 
         def __init__(self, text: str) -> None:
             self.text = text
             super().__init__()
 
     class Inspect(Message):
-        """Look into this checkpoint: somebody asked."""
+        """Posted when the user picked a checkpoint that has to be inspected."""
 
         def __init__(self, checkpoint: Path) -> None:
             self.checkpoint = checkpoint
@@ -113,20 +113,20 @@ class TeacherSection(PickingSection):
         self._moved = False
 
     def fields(self) -> ComposeResult:
-        """Mistake, list and inspector."""
+        """Compose error message, list and details."""
         yield self._mistake
         with Container(classes="pair"):
             yield self._picker
             yield self._about
 
     def listed(self, rows: Iterable[TeacherRow]) -> None:
-        """Show these checkpoints, newest first."""
+        """Set the checkpoints, displayed newest first."""
         self._rows = {row.checkpoint: row for row in reversed(list(rows))}
         self._sought = {key: f"{key} {row.encoder or ''}".lower() for key, row in self._rows.items()}
         self._search()
 
     def browsed(self, text: str, entries: Sequence[FolderEntry], trouble: str = "") -> None:
-        """Show what a typed path could go on with, if it is still the typed one."""
+        """Display completions of a typed path, unless the text has changed."""
         if text != self._picker.text:
             return
         self._found = {entry.path: entry for entry in entries}
@@ -135,13 +135,13 @@ class TeacherSection(PickingSection):
         self._tell()
 
     def chose(self, draft: Draft) -> None:
-        """Show which is chosen."""
+        """Display the chosen teacher."""
         self._text = draft.text("teacher")
         self._entitle()
         self._search()
 
     def show(self, checked: Checked) -> None:
-        """Show what is wrong with it: what the form found, or what is in the file."""
+        """Display the mistake: that of the field, or that of the file."""
         super().show(checked)
         before, self._checked = self._checked, checked
         if (before.teacher, before.own.get("teacher")) != (checked.teacher, checked.own.get("teacher")):
@@ -150,12 +150,12 @@ class TeacherSection(PickingSection):
         self._tell()
 
     def asked(self, checkpoint: Path) -> None:
-        """It is being looked into."""
+        """Display that a checkpoint is being inspected."""
         self._asked.add(checkpoint)
         self._tell()
 
     def answered(self, checkpoint: Path) -> None:
-        """It was looked into: the list and the mistake may say more."""
+        """Update list, details and mistake after a checkpoint was inspected."""
         self._asked.discard(checkpoint)
         if not is_path(self._picker.text):
             self._search()
@@ -163,7 +163,7 @@ class TeacherSection(PickingSection):
         self._tell()
 
     def _wrong(self, checked: Checked) -> str:
-        """What the form found, or what is in the file."""
+        """The mistake of the field, or of the file."""
         mistake = super()._wrong(checked)
         if not mistake and checked.teacher is not None:
             found = self._known(checked.teacher)
@@ -171,10 +171,10 @@ class TeacherSection(PickingSection):
                 mistake = "; ".join(part for part in (" ".join(found.mistake.split()), found.hint) if part)
         return mistake
 
-    # the list
+    # The list.
 
     def _search(self) -> None:
-        """Find again; the cursor goes to the chosen one, or waits at the top."""
+        """Search again; move the cursor to the chosen row, or keep it at the top."""
         self._picker.search()
         if is_path(self._picker.text):
             return
@@ -185,9 +185,9 @@ class TeacherSection(PickingSection):
 
     def _find(self, text: str) -> list[str] | None:
         if is_path(text):
-            return None  # a disk may be far away: a thread looks
+            return None  # reads a disk that may be slow: done in a thread
         self._picker.empty = _EMPTY
-        if text.strip() == ALONE:  # the sign itself, though names hold it too
+        if text.strip() == ALONE:  # only this row, though other names contain a dash
             return [ALONE]
         chosen = self._checked.teacher
         keys = [*([_OWN] if self._checked.own.get("teacher") else []), *self._rows, ALONE]
@@ -236,10 +236,10 @@ class TeacherSection(PickingSection):
         else:
             self.entitle(called(own) if own else "", "the profile's own" if own else "")
 
-    # the inspector
+    # The details.
 
     def _path(self, key: str | None) -> Path | None:
-        """The checkpoint behind a row; None where it is none."""
+        """Path of the checkpoint of a row; None if the row has none."""
         if key is None or key == ALONE:
             return None
         if key == _OWN:
@@ -261,19 +261,19 @@ class TeacherSection(PickingSection):
             self._about.show(lines_of(path, self._known(path)))
 
     def moved(self) -> None:
-        """What is it? Nothing is started to find out."""
-        self._moved = self._picker.has_focus_within  # by a person, not because the list changed
+        """Display the details of the row, without starting a process."""
+        self._moved = self._picker.has_focus_within  # by the user, not by a change of the list
         self._tell()
 
     def typed(self, text: str) -> None:
-        """Go along a path; anything else is searched for already."""
+        """List completions of a path; other texts are searched by the picker."""
         self._found = {}
         if is_path(text):
             self.post_message(self.Browse(text))
         self._tell()
 
     def picked(self, key: str) -> None:
-        """This one; a folder is gone into."""
+        """Choose the row; open a folder."""
         entry = self._found.get(key)
         if entry is not None and not entry.teaches:
             self._picker.text = entry.path
@@ -287,13 +287,13 @@ class TeacherSection(PickingSection):
             self.post_message(self.Inspect(path))
 
     def entered(self, text: str) -> None:
-        """A run's name or the beginning of its id, or a path that is no checkpoint by its ending."""
+        """Choose a run by name or prefix of its id, or a path without the suffix of a checkpoint."""
         path = expanded(text).absolute()
         if is_path(text) and os.path.isdir(path) and not is_checkpoint_folder(path):  # noqa: PTH112 (raises nothing)
             self._picker.text = f"{text.rstrip(os.sep)}{os.sep}"
             return
         self._choose(teacher=text)
-        if is_path(text) and os.path.exists(path):  # noqa: PTH110 (a folder nobody may enter is told by the form)
+        if is_path(text) and os.path.exists(path):  # noqa: PTH110 (the form reports a folder without permission)
             self.post_message(self.Inspect(path))
 
 
@@ -304,11 +304,11 @@ _STUDENT_COLUMNS = (
     Column("smaller", "less", 6, right=True),
 )
 _USUAL = Shape("Unet", 5, 4, 256, 256)
-"""What costs are shown for while no profile is chosen."""
+"""Shape for the costs while no profile is chosen."""
 
 
 class StudentSection(PickingSection):
-    """Encoders, as the cursor moves over them, and the decoder."""
+    """The list of encoders with their costs, and the decoder."""
 
     TITLE = "STUDENT"
     PLACES = ("encoder", "decoder")
@@ -323,17 +323,17 @@ class StudentSection(PickingSection):
         self._own = ""
 
     def fields(self) -> ComposeResult:
-        """Mistake, list, costs of the one under the cursor, decoder."""
+        """Compose error message, list, details and decoder."""
         yield from super().fields()
         yield FieldRow("decoder")
 
     def chose(self, draft: Draft) -> None:
-        """Show which is chosen."""
+        """Display the chosen encoder."""
         self._chosen = draft.text("encoder")
         self._mark()
 
     def show(self, checked: Checked) -> None:
-        """Show what is wrong, and what the profile's own encoder and size are."""
+        """Display the mistake, and update the profile's own encoder and shape."""
         super().show(checked)
         before = (self._shape, self._own)
         self._shape, self._own = checked.shape or _USUAL, checked.own.get("encoder", "")
@@ -342,7 +342,7 @@ class StudentSection(PickingSection):
             self._mark()
 
     def against(self, teacher: Cost | None) -> None:
-        """Measure every encoder against this teacher; its MACs may be 0 where nobody knows them."""
+        """Set the teacher to compare with; its MACs are 0 if unknown."""
         if teacher != self._teacher:
             self._teacher = teacher
             self._picker.search()
@@ -355,7 +355,7 @@ class StudentSection(PickingSection):
         self._tell()
 
     def _find(self, text: str) -> list[str]:
-        """Smallest student first: its decoder counts as well."""
+        """Sorted by the size of the whole student, with its decoder, smallest first."""
         costs = {name: listed_cost(name, self._shape) for name in found(text)}
         return sorted(costs, key=lambda name: (cost.parameters if (cost := costs[name]) else 0, name))
 
@@ -372,7 +372,7 @@ class StudentSection(PickingSection):
         ]
 
     def _tell(self) -> None:
-        """What the one under the cursor would give."""
+        """Display the cost of the encoder under the cursor."""
         key = self._picker.cursor_key
         cost = None if key is None else listed_cost(key, self._shape)
         if key is None or cost is None:
@@ -391,16 +391,16 @@ class StudentSection(PickingSection):
         self._about.show(lines)
 
     def picked(self, key: str) -> None:
-        """This one."""
+        """Choose the encoder."""
         self._choose(encoder=key)
 
     def entered(self, text: str) -> None:
-        """One that the catalog does not have."""
+        """Choose an encoder that is not in the catalog."""
         self._choose(encoder=text)
 
 
 def _against(student: Cost, teacher: Cost) -> list[Span]:
-    """How much less than the teacher it is, or more."""
+    """Compare parameters and MACs of the student with those of the teacher."""
     sizes = smaller(teacher.parameters, student.parameters), smaller(teacher.macs, student.macs)
     words = [
         f"{ratio(by)} fewer {what}" if by >= 1 else f"{ratio(1 / by)} more {what}"

@@ -1,4 +1,4 @@
-"""What would happen: mistakes or the plan, the pre-flight checks, and the command that does the same."""
+"""The bottom of the form: mistakes or the plan, the pre-flight checks, and the equivalent command."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Lines = list[list[Span]]
 
 @dataclass(frozen=True)
 class Standing:
-    """How far the form has come.
+    """State of the form.
 
     Attributes:
-        checked: What the draft comes to; None before the first look.
-        plan: Of this very draft; its time is known before its checks are.
-        tested: Whether the checks of the plan were made, and the engine asked.
-        place: Where the runs would stand in the line; None while nobody counted the slots.
-        teacher_parameters: Of the chosen teacher, as far as it is known.
-        doing: What is being done now: ``checking``, ``launching``, or nothing.
-        failure: Why the last launch, or the plan, did not work.
+        checked: Result of checking the draft; None before the first check.
+        plan: Plan of this draft; its duration is known before its checks.
+        tested: Whether the checks of the plan were run by the engine.
+        place: Place of the runs in the queue; None until the slots were counted.
+        teacher_parameters: Number of parameters of the chosen teacher; None if unknown.
+        doing: The running step: ``checking``, ``launching``, or empty.
+        failure: Error of the last plan or launch.
     """
 
     checked: Checked | None = None
@@ -47,14 +47,14 @@ class Standing:
 
 
 class CheckResult(VerticalScroll):
-    """The bottom of the form."""
+    """The widget at the bottom of the form."""
 
     DEFAULT_CSS = """
     CheckResult { height: auto; width: 1fr; scrollbar-size-vertical: 1; }
     """
 
     class Resized(Message):
-        """It takes more room, or less."""
+        """Posted when the height changed."""
 
     def __init__(self) -> None:
         super().__init__(id="verdict", can_focus=False)
@@ -62,21 +62,21 @@ class CheckResult(VerticalScroll):
         self._command = Panel(wraps=True)
 
     def compose(self) -> ComposeResult:
-        """State, command."""
+        """Compose state and command."""
         yield self._state
         yield self._command
 
     @property
     def text(self) -> str:
-        """All that it says."""
+        """The displayed text."""
         return f"{self._state.text}\n{self._command.text}"
 
     def on_resize(self) -> None:
-        """Tell the form, which has less room, or more."""
+        """Report the new height to the form."""
         self.post_message(self.Resized())
 
     def show(self, standing: Standing) -> None:
-        """Show how far the form has come."""
+        """Display the state of the form."""
         self._state.show(state_lines(standing))
         commands = () if standing.checked is None else standing.checked.commands
         more = f"   and {len(commands) - 1} more, one a seed" if len(commands) > 1 else ""
@@ -84,7 +84,7 @@ class CheckResult(VerticalScroll):
 
 
 def state_lines(standing: Standing) -> Lines:
-    """Mistakes, or plan and checks, and what failed."""
+    """Lines of mistakes, or of plan and checks, and of the last failure."""
     checked = standing.checked
     if checked is None:
         return [[("reading…", "muted")]]
@@ -102,7 +102,7 @@ def _failure(error: KdtuiError) -> Lines:
 
 
 def _next(hint: str | None) -> Lines:
-    """The next step in the form's words; none where the form has no part in it."""
+    """The next step, phrased for the form; empty if the form has no equivalent."""
     words = in_form(hint or "")
     return [[("  next: ", "muted"), (words, "")]] if words else []
 
