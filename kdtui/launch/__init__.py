@@ -1,1 +1,1 @@
-"""Detached processes: the supervisor, device slots, and who is alive."""
+"""Detached processes: launchers, the supervisor, device slots, and process liveness."""

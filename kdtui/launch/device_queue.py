@@ -1,7 +1,6 @@
-"""Who uses this machine's devices and who waits for them, over all run stores and users.
+"""The processes that use this machine's devices or wait for them, over all run stores and users.
 
-What the files of the shared folder say about their owners is shown in one line and never obeyed; what counts is who
-holds their locks.
+Only the locks of the shared folder's files decide; the text of the files is for display.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from kdtui.store.identity import boot_id
 from kdtui.store.state import QueuePlace
 
 BEAT = 1.0
-"""Seconds between two signs that a waiter gives."""
+"""Seconds between two heartbeats of a waiting process."""
 STALE = 30.0
-"""Seconds without a sign after which a waiter is passed over: a frozen container, a process that cannot be seen."""
+"""Seconds without a heartbeat after which a waiting process is skipped: it may be in a frozen container."""
 
 _TICKET = re.compile(r"\d{13}\.\d{6}-(cpu|gpu)-[0-9]{1,20}-[0-9a-f]{8}")
 _SLOT = re.compile(r"(cpu|gpu)-[A-Za-z0-9._-]{1,80}")
@@ -38,15 +37,15 @@ _MOST_TEXT = 4096
 
 @dataclass(frozen=True)
 class Claim:
-    """What a process that waits for devices, or uses one, says about itself.
+    """The text of a ticket or slot file: the process that waits for devices or uses one.
 
     Attributes:
-        what: A run's id, or what else is done with the device.
+        what: Title: a run's id, or another use of the device.
         store: The run store.
         run: The run's id.
-        keys: The files of the slots that it waits for.
-        processes: ``{"pid", "start_ticks", "boot_id"}`` of those that wait or use the device.
-        user: Whose processes these are; None where it is not said.
+        keys: Names of the slot files that it waits for.
+        processes: ``{"pid", "start_ticks", "boot_id"}`` of each process that waits or uses the device.
+        user: User id of these processes; None if unknown.
     """
 
     what: str = ""
@@ -62,7 +61,7 @@ class Claim:
 
     @classmethod
     def of(cls, body: Mapping[str, Any] | None) -> Self:
-        """The claim in a JSON object of anyone's making; what does not fit is left out."""
+        """Read a claim from an untrusted JSON object; invalid values are left out."""
         if body is None:
             return cls()
         what, store, run = (body.get(key) for key in ("what", "store", "run"))
@@ -78,7 +77,7 @@ class Claim:
 
     @property
     def suspended(self) -> bool:
-        """Whether one of its processes is stopped: the others of a run wait for that one."""
+        """Whether one of its processes is stopped; the other ranks of a run then wait for it."""
         return any(is_suspended(who) for who in self.processes)
 
 
@@ -87,9 +86,9 @@ class Entry:
     """A locked file of the shared folder.
 
     Attributes:
-        name: Of the file: the order of the queue, or the slot.
-        claim: What its owner says.
-        silent: Seconds since it was written or touched.
+        name: Name of the file: the ticket's position in the queue, or the slot.
+        claim: The file's text.
+        silent: Seconds since the file was written or touched.
     """
 
     name: str
@@ -98,13 +97,13 @@ class Entry:
 
     @property
     def passed_over(self) -> str:
-        """Why this waiter is passed over; empty where it is not."""
+        """Reason for skipping this waiting process; empty if it is not skipped."""
         if self.claim.suspended:
             return "suspended"
-        return f"without a sign for {self.silent:.0f} s" if self.silent > STALE else ""
+        return f"not responding for {self.silent:.0f} s" if self.silent > STALE else ""
 
     def title(self, seen_from: Claim) -> str:
-        """Who it is, for a reader in another run store."""
+        """The run or process, with its run store and user if they differ from those of ``seen_from``."""
         text = self.claim.what or "a process"
         if self.claim.store and self.claim.store != seen_from.store:
             text += f" in {printable(self.claim.store)[:200]}"
@@ -127,7 +126,7 @@ class Queue:
 
     @classmethod
     def read(cls, folder: SharedFolder) -> Self:
-        """What is locked now.
+        """Read the files that are locked now.
 
         Raises:
             LaunchError: The folder cannot be listed.
@@ -138,20 +137,20 @@ class Queue:
         return cls(tuple(filter(None, waiters)), tuple(filter(None, holders)))
 
     def claims(self) -> tuple[tuple[str, Claim, bool], ...]:
-        """All that the queue says but for the time: equal as long as nothing changed."""
+        """The state of the queue without times: equal as long as nothing changed."""
         return tuple((entry.name, entry.claim, bool(entry.passed_over)) for entry in (*self.waiters, *self.holders))
 
     def users(self, keys: Collection[str]) -> tuple[Entry, ...]:
-        """Who uses one of these slots, then who waits for one of them and is not passed over."""
+        """The users of these slots, then the processes that wait for one of them and are not skipped."""
         waiters = (
             entry for entry in self.waiters if not entry.passed_over and not set(keys).isdisjoint(entry.claim.keys)
         )
         return (*(entry for entry in self.holders if entry.name in keys), *waiters)
 
     def place(self, waiter: Entry) -> QueuePlace:
-        """Where one of the waiters is in the queue, and what of another store or suspended is in front of it."""
+        """Position of a waiting process, and the entries ahead of it that are suspended or of another run store."""
         if waiter.passed_over:
-            return QueuePlace(0, f"{waiter.passed_over}, passed over")
+            return QueuePlace(0, f"{waiter.passed_over}, skipped")
         claim = waiter.claim
         older = [other for other in self.waiters if other.name < waiter.name and _meet(other, claim)]
         ahead = [other for other in older if not other.passed_over]
@@ -162,14 +161,12 @@ class Queue:
             if mark or holder.claim.store != claim.store or holder.claim.what != holder.claim.run:
                 words.append(f"held by {holder.title(claim)}" + (f", {mark}" if mark else ""))
         words += [f"behind {other.title(claim)}" for other in ahead[:1] if other.claim.store != claim.store]
-        words += [
-            f"{other.title(claim)} is {other.passed_over} and passed over" for other in older if other.passed_over
-        ]
+        words += [f"{other.title(claim)} is {other.passed_over} and skipped" for other in older if other.passed_over]
         return QueuePlace(len(ahead) + 1, "; ".join([*words[:3], *(["…"] if len(words) > 3 else [])]))
 
 
 def read_entry(folder: SharedFolder, name: str) -> Entry | None:
-    """A file of the shared folder, or None where no process holds its lock."""
+    """Read a file of the shared folder; None if no process holds its lock."""
     descriptor = folder.open(name)
     if descriptor is None:
         return None
@@ -179,7 +176,7 @@ def read_entry(folder: SharedFolder, name: str) -> Entry | None:
         status = os.fstat(descriptor)
         silent = max(0.0, time.time() - status.st_mtime)
         claim = Claim.of(read_json(descriptor))
-        if _TICKET.fullmatch(name):  # made by who waits; the file of a slot, by who was there first
+        if _TICKET.fullmatch(name):  # created by the waiting process; a slot file, by its first user
             claim = replace(claim, user=status.st_uid)
         return Entry(name, claim, silent)
     finally:
@@ -193,7 +190,7 @@ def is_ticket(name: str, device: str) -> bool:
 
 
 def read_queue() -> Queue:
-    """The queue of this machine; empty where no process ever queued here, or where it cannot be read."""
+    """The queue of this machine; empty if no process ever queued here, or if the folder cannot be read."""
     try:
         folder = machine_folder(make=False)
     except LaunchError:
@@ -207,20 +204,20 @@ def read_queue() -> Queue:
 
 
 def places(root: Path) -> Mapping[str, QueuePlace]:
-    """The places of all runs of a store that wait for a device of this machine, by run id."""
+    """Queue positions of all runs of a store that wait for a device of this machine, by run id."""
     queue = read_queue()
     store = os.path.realpath(root)
     return {waiter.claim.run: queue.place(waiter) for waiter in queue.waiters if waiter.claim.store == store}
 
 
 def device_keys(device: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The files of slots in the shared folder: a GPU by its UUID, whatever a process calls it.
+    """Names of the slots' files in the shared folder; a GPU is identified by its UUID, not by its index.
 
-    The folder may be shared by several machines, so what has no UUID is named with the machine's boot.
+    Several machines may share the folder, so slots without a UUID are named by the machine's boot id.
 
     Args:
         device: ``cpu`` or ``gpu``.
-        names: Of slots, as :class:`kdtui.launch.slots.Place` has them.
+        names: Names of the slots, as in :class:`kdtui.launch.slots.Place`.
     """
     uuids = _gpu_uuids() if device == "gpu" else ()
     machine = boot_id()[:8]
@@ -232,7 +229,7 @@ def device_keys(device: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def cpu_names(folder: SharedFolder) -> tuple[str, ...]:
-    """Names of the CPU slots of this machine that any process ever made."""
+    """Names of all CPU slots that processes of this machine have created."""
     prefix = f"cpu-{_safe(boot_id()[:8])}-"
     made = (name.removeprefix(prefix) for name in folder.names() if name.startswith(prefix))
     return tuple(sorted((name for name in made if name.isascii() and name.isdecimal() and len(name) <= 4), key=int))
@@ -251,7 +248,7 @@ def _safe(text: str) -> str:
 
 
 def _uuid(name: str, uuids: Sequence[str]) -> str | None:
-    """The UUID of a GPU that CUDA calls by its number, or by its UUID or the beginning of it."""
+    """The UUID of a GPU that is named by its index, its UUID or the beginning of its UUID."""
     if name.isascii() and name.isdecimal():
         gpus = [uuid for uuid in uuids if uuid.startswith("GPU-")]
         return gpus[int(name)] if len(name) < 6 and int(name) < len(gpus) else None
@@ -260,7 +257,7 @@ def _uuid(name: str, uuids: Sequence[str]) -> str | None:
 
 
 def _gpu_uuids() -> tuple[str, ...]:
-    """UUIDs of GPUs, in the order of their numbers, and of their MIG parts; empty without ``nvidia-smi``."""
+    """UUIDs of the GPUs in the order of their indices, and of their MIG instances; empty without ``nvidia-smi``."""
     try:
         listed = subprocess.run(
             ["nvidia-smi", "-L"],
@@ -282,10 +279,10 @@ def _user(number: int | None) -> str:
 
     try:
         return pwd.getpwuid(number or 0).pw_name
-    except KeyError:  # of a container, or removed
+    except KeyError:  # a user of a container, or a removed one
         return str(number)
 
 
 def older(names: Iterable[str], own: str, device: str) -> list[str]:
-    """Those of ``names`` that are tickets for the same kind of device and older than ``own``."""
+    """The tickets among ``names`` for the same kind of device that are older than the ticket ``own``."""
     return [name for name in names if name < own and is_ticket(name, device)]

@@ -1,4 +1,4 @@
-"""The engine as a child process: its command line and environment, one question, or a dialogue with progress."""
+"""The engine as a child process: command line, environment, calls with and without progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdtui.store.files import printable
 from kdtui.store.values import parse_json
 
 ENGINE = "KDTUI_ENGINE"
-"""Environment variable with another command for the engine: one in another environment, for example."""
+"""Environment variable: command line that starts the engine, for example in another Python environment."""
 
 _RANK_VARIABLES = frozenset(
     [
@@ -35,10 +35,10 @@ _RANK_VARIABLES = frozenset(
 
 
 def engine_command(verb: str, *arguments: str) -> list[str]:
-    """The argv of the door.
+    """The argv of an engine command.
 
     Raises:
-        LaunchError: ``KDTUI_ENGINE`` cannot be read as a command line.
+        LaunchError: ``KDTUI_ENGINE`` is not a valid command line.
     """
     own = os.environ.get(ENGINE)
     if not own:
@@ -46,30 +46,30 @@ def engine_command(verb: str, *arguments: str) -> list[str]:
     try:
         words = shlex.split(own)
     except ValueError as error:
-        raise LaunchError(f"{ENGINE} is no command line", found=own, hint=f"unset {ENGINE}") from error
+        raise LaunchError(f"{ENGINE} is not a valid command line", found=own, hint=f"unset {ENGINE}") from error
     return [*words, verb, *arguments]
 
 
 def check_program() -> None:
-    """Refuse an engine whose program is not on this machine.
+    """Check that the engine's program exists on this machine.
 
     Raises:
-        LaunchError: It is missing.
+        LaunchError: It does not.
     """
     program = engine_command("train")[0]
     if processes.program(program) is None:
-        raise LaunchError("The engine's program is not there", found=program, hint=f"look at {ENGINE}")
+        raise LaunchError("The engine's program was not found", found=program, hint=f"check or unset {ENGINE}")
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
+    """A TCP port of this machine that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -80,11 +80,11 @@ def free_port() -> int:
 def engine_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of an engine process.
 
-    Rank variables of a job that this process is part of, as ``torchrun`` sets them, are not passed on: the engine
-    would wait for the other processes of that job.
+    Rank variables of a surrounding job, as set by ``torchrun``, are not passed on: the engine would wait for the
+    other processes of that job.
 
     Args:
-        changes: Variables to set, as they are.
+        changes: Variables to set in addition.
     """
     variables = processes.environment()
     for name in [name for name in variables if name in _RANK_VARIABLES or name.startswith("TORCHELASTIC_")]:
@@ -95,14 +95,14 @@ def engine_environment(changes: Mapping[str, str] | None = None) -> dict[str, st
 def rank_environment(
     rank: int, world_size: int, *, port: int, threads: int = 0, gpus: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What a rank finds in its environment beside what this process has.
+    """The environment variables of a rank, in addition to those of this process.
 
     Args:
         rank: Global rank; all ranks are on this machine.
         world_size: Number of ranks.
-        port: Where the ranks meet.
-        threads: Torch threads; 0 shares the cores out evenly, so that a run repeats on the same machine.
-        gpus: Devices of this run; none hides every GPU.
+        port: TCP port of the process group's rendezvous.
+        threads: Torch threads; 0 divides the cores evenly, so that a run is repeatable on the same machine.
+        gpus: GPUs of this run; an empty sequence hides every GPU.
     """
     return {
         "RANK": str(rank),
@@ -111,20 +111,25 @@ def rank_environment(
         "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "PYTHONUNBUFFERED": "1",  # what a killed rank printed last stands in its log
+        "PYTHONUNBUFFERED": "1",  # the log contains the last lines of a killed rank
         "OMP_NUM_THREADS": str(threads or max(1, cores() // world_size)),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        # nvidia-smi, which counted the devices, numbers them so.
+        # The order in which nvidia-smi numbers the GPUs, with which they were counted.
         "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
     }
 
 
 def ask(verb: str, *arguments: str, timeout: float | None = None) -> dict[str, Any]:
-    """Run the door and return its one JSON object.
+    """Run an engine command and return the JSON object that it prints.
+
+    Args:
+        verb: The engine command.
+        arguments: Its arguments.
+        timeout: Seconds; None waits without limit.
 
     Raises:
-        KdtuiError: What the engine reported, as the class it named.
-        EngineError: It answered with something else, or not in time.
+        KdtuiError: The engine reported an error; raised as the class that it named.
+        EngineError: Its output is not a JSON object, or it timed out.
         LaunchError: It could not be started.
     """
     argv = engine_command(verb, *arguments)
@@ -140,7 +145,7 @@ def ask(verb: str, *arguments: str, timeout: float | None = None) -> dict[str, A
     except OSError as error:
         raise cannot_start(argv, error) from error
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"The engine did not answer within {timeout:.0f} s", where=shlex.join(argv)) from error
+        raise EngineError(f"The engine did not respond within {timeout:.0f} s", where=shlex.join(argv)) from error
     return read_answer(verb, argv, done.returncode, done.stdout, done.stderr)
 
 
@@ -148,8 +153,8 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
     """The one JSON object of a process of the door that has ended.
 
     Raises:
-        KdtuiError: What the engine reported, as the class it named.
-        EngineError: It answered with something else.
+        KdtuiError: The engine reported an error; raised as the class that it named.
+        EngineError: The output is not a JSON object.
     """
     try:
         answer = json.loads(stdout)
@@ -157,7 +162,7 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
         answer = None
     if not isinstance(answer, dict):
         raise EngineError(
-            f"The engine gave no answer to '{verb}' and ended with code {code}",
+            f"The engine command '{verb}' printed no result and ended with code {code}",
             where=shlex.join(argv),
             found=_last_lines(stderr) or "nothing on stderr",
             hint="`kdtui doctor` checks the engine's environment",
@@ -169,7 +174,7 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
 
 
 def reported(report: Mapping[str, Any]) -> KdtuiError:
-    """The error that the engine described, as the class of its name; one of a check that failed, too."""
+    """Convert an error report of the engine, or a failed check, to an exception of the class that it names."""
     kind = getattr(errors, str(report.get("error")), EngineError)
     if not (isinstance(kind, type) and issubclass(kind, KdtuiError)):
         kind = EngineError
@@ -179,12 +184,12 @@ def reported(report: Mapping[str, Any]) -> KdtuiError:
 
 
 def cannot_start(argv: Sequence[str], error: OSError) -> LaunchError:
-    """What is raised where the door's process could not be started."""
+    """The error for an engine process that could not be started."""
     return LaunchError(
         "The engine could not be started",
         where=shlex.join(argv),
         found=error.strerror,
-        hint=f"look at {ENGINE}, or run `kdtui doctor`",
+        hint=f"check {ENGINE}, or run `kdtui doctor`",
     )
 
 
@@ -194,22 +199,22 @@ def _last_lines(output: bytes, count: int = 12) -> str:
 
 
 PATIENCE = 10.0
-"""Seconds that a verb has to tidy up once it is given up: a call into a library returns before it is interrupted."""
+"""Seconds between SIGTERM and SIGKILL of a cancelled command: a running library call has to return first."""
 _LOOK = 0.1
 _PIPE = 1 << 20
-_KEPT = 1 << 16  # bytes of what it wrote on stderr: enough for a traceback
+_KEPT = 1 << 16  # bytes of stderr that are kept: enough for a traceback
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a verb is.
+    """Progress of an engine command.
 
     Attributes:
-        words: What is done now.
-        done: Of ``total``.
-        total: 0 where it cannot be counted.
-        target: The file that is made, for a verb that makes several.
-        report: What became of ``target``, once it is finished.
+        words: Description of the current step.
+        done: Finished units out of ``total``.
+        total: Number of units; 0 if unknown.
+        target: The file that is being made, for a command that makes several.
+        report: Result of ``target``, once it is finished.
     """
 
     words: str
@@ -228,20 +233,20 @@ def converse(
     descriptors: Sequence[int] = (),
     started: Callable[[int], None] = lambda pid: None,
 ) -> dict[str, Any]:
-    """Run the door, tell what it says on the way, and return its one JSON object.
+    """Run an engine command, report its progress and return the JSON object that it prints.
 
     Args:
-        verb: What to do.
-        arguments: Of the verb.
-        heard: Called with each step, in this thread.
-        cancelled: Asked ten times a second; once it is true the verb is told to give up.
-        environment: Laid over this process's own.
-        descriptors: Handed to the process, as locks that must live as long as it does.
-        started: Called with the process's id once it has the descriptors.
+        verb: The engine command.
+        arguments: Its arguments.
+        heard: Called with each progress step, in this thread.
+        cancelled: Polled ten times a second; once it returns True, the process is terminated.
+        environment: Environment variables to set in addition to those of this process.
+        descriptors: File descriptors that the process inherits, such as locks to hold until it exits.
+        started: Called with the process id once the process has inherited the descriptors.
 
     Raises:
-        Interrupted: It was given up.
-        KdtuiError: What the engine reported, as the class it named.
+        Interrupted: It was cancelled.
+        KdtuiError: The engine reported an error; raised as the class that it named.
         LaunchError: It could not be started.
     """
     argv = engine_command(verb, *arguments)
@@ -254,7 +259,7 @@ def converse(
                 stderr=subprocess.PIPE,
                 env=engine_environment(environment),
                 pass_fds=tuple(descriptors),
-                # Ctrl-C reaches the face alone, which then asks.
+                # Ctrl-C must reach the calling process only, which then terminates the engine.
                 process_group=0,
             )
         except OSError as error:
@@ -263,26 +268,26 @@ def converse(
             _widen(process)
             try:
                 started(process.pid)
-                told = _listen(process, heard, cancelled)
+                stderr = _listen(process, heard, cancelled)
             finally:
-                # A face that was interrupted, or raised while it drew: nobody waits any more.
+                # The caller was interrupted or its callback raised: the result is no longer needed.
                 if process.poll() is None:
                     _give_up(process)
         if process.returncode < 0 and cancelled():
             raise Interrupted("cancelled")
         answer.seek(0)
-        return read_answer(verb, argv, process.returncode, answer.read(), told)
+        return read_answer(verb, argv, process.returncode, answer.read(), stderr)
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
-    """Give its progress room: an engine whose face is suspended would wait in the middle until somebody reads."""
+    """Enlarge the pipe of stderr, so that progress output does not block the engine while its caller is suspended."""
     assert process.stderr is not None
-    with contextlib.suppress(OSError, AttributeError):  # above the user's share of pipes; not Linux
+    with contextlib.suppress(OSError, AttributeError):  # the user's pipe limit is exceeded; not Linux
         fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> bytes:
-    """Read stderr until it ends; what was no progress is returned, its end at least."""
+    """Read stderr until it ends; return the last 64 KiB that were not progress."""
     assert process.stderr is not None
     stream = process.stderr.fileno()
     line, other = b"", b""
@@ -291,7 +296,7 @@ def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], can
             _give_up(process)
             return other + line
         if not select.select([stream], [], [], _LOOK)[0]:
-            # Someone it started may hold the pipe open for ever.
+            # A child of the engine may hold the pipe open without end.
             if process.poll() is not None:
                 return other + line
             continue
@@ -309,17 +314,17 @@ def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], can
 
 
 def read_step(line: bytes) -> Step | None:
-    """The step that a line of stderr tells, or None for any other line."""
+    """Parse a progress line of stderr; None for any other line."""
     if not line.startswith(b'{"progress"'):
         return None
     try:
-        told = parse_json(line)["progress"]
-        report = told.get("report")
+        progress = parse_json(line)["progress"]
+        report = progress.get("report")
         return Step(
-            str(told["words"]),
-            int(told["done"]),
-            int(told["total"]),
-            str(told.get("target", "")),
+            str(progress["words"]),
+            int(progress["done"]),
+            int(progress["total"]),
+            str(progress.get("target", "")),
             report if isinstance(report, dict) else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -327,7 +332,7 @@ def read_step(line: bytes) -> Step | None:
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:
-    """Ask the verb to stop, and end it and what it started when it does not."""
+    """Send SIGTERM, and after :data:`PATIENCE` SIGKILL to the process and its children."""
     process.terminate()
     deadline = time.monotonic() + PATIENCE
     with contextlib.suppress(subprocess.TimeoutExpired):

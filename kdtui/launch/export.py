@@ -1,4 +1,4 @@
-"""Exports: what was meant, and the engine that makes them."""
+"""Export requests, and the engine process that makes the files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExternalCheckpoint:
-    """What a checkpoint that is no run of ours does not tell.
+    """Information that a checkpoint from outside a run store may lack.
 
     Attributes:
-        task: ``hierarchical`` or ``semantic``; for four channels.
-        classes: Names in their order.
-        profile: Where data of these classes are.
+        task: ``hierarchical`` or ``semantic``; needed for four channels, which both may have.
+        architecture: Name of the decoder.
+        encoder: Name of the encoder.
+        classes: Class names in the order of the channels.
+        profile: Profile with data of these classes.
     """
 
     task: str | None = None
@@ -39,7 +41,7 @@ class ExternalCheckpoint:
     profile: str | None = None
 
     def flags(self) -> list[str]:
-        """The same, as ``kdtui export`` takes it."""
+        """The same as options of ``kdtui export``."""
         given = {
             "--classes": ",".join(self.classes) or None,
             "--profile": self.profile,
@@ -56,10 +58,12 @@ class ExportRequest:
 
     Attributes:
         checkpoint: The weights.
-        run: Whose student it is, or None for a foreign checkpoint.
+        run: The run of the checkpoint, or None for an external checkpoint.
         target: The ONNX file.
-        note: Why this source was chosen where a run and a file have the same name.
-        sets: ``--set`` texts: where the run's data are now, kept in the run once the export is made.
+        options: Options of the export.
+        foreign: Information about an external checkpoint.
+        note: Why this source was chosen if a run and a file have the same name.
+        sets: ``--set`` texts: new locations of the run's data, kept in the run once the export is made.
     """
 
     checkpoint: Path
@@ -72,7 +76,7 @@ class ExportRequest:
 
     @property
     def name(self) -> str:
-        """What a person calls its source."""
+        """Name of the source for display: the run's id or the file's name."""
         return self.run.id if self.run is not None else self.checkpoint.name
 
 
@@ -85,18 +89,19 @@ def order(
     folder: Path | None = None,
     sets: Sequence[str] = (),
 ) -> ExportRequest:
-    """The export that is meant by a run's id, name or prefix, or by a checkpoint.
+    """Create the request for a run's id, name or prefix, or for a checkpoint.
 
     Args:
-        text: The run or the file; a file of a run's folder is that run's.
-        store: Where runs are looked for.
-        options: What is wanted.
-        foreign: What is said of a checkpoint that is no run's.
-        folder: Where the file goes instead of beside the checkpoint.
-        sets: Where the run's data are now.
+        text: The run or the file; a file in a run's folder belongs to that run.
+        store: The run store to search.
+        options: Options of the export.
+        foreign: Information about an external checkpoint.
+        folder: Folder for the ONNX file; default the one of the checkpoint.
+        sets: ``--set`` texts: new locations of the run's data.
 
     Raises:
-        UsageError: It is neither, or the run has no such checkpoint.
+        RunNotFound: ``text`` is neither a run nor a file.
+        UsageError: The run has no such checkpoint, or options do not fit the kind of source.
     """
     options = checked(options)
     if foreign is not None:
@@ -129,22 +134,22 @@ def order(
         target = folder.absolute() / name
     if run is not None and foreign is not None and foreign != ExternalCheckpoint():
         raise UsageError(
-            "task, classes and data of a run are its own",
+            "task, classes and data of a run cannot be overridden",
             where=run.id,
-            hint="leave --classes, --task, --profile and the like to foreign checkpoints",
+            hint="omit --classes, --task, --architecture, --encoder and --profile",
         )
     if sets and run is None:
         raise UsageError(
-            "--set is for runs, and this is a checkpoint of none",
+            "--set is only for runs; this checkpoint belongs to none",
             where=checkpoint,
             found=", ".join(sets),
-            hint="--profile NAME says where its data are",
+            hint="give the location of its data with --profile NAME",
         )
     return ExportRequest(checkpoint, run, target, options, foreign or ExternalCheckpoint(), found.note, tuple(sets))
 
 
 def together(orders: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
-    """Orders for the same network, which one engine makes with one tracing, in the order of their first.
+    """Group requests for the same network, which one engine process exports after tracing it once.
 
     Raises:
         UsageError: Two networks would be written to one file.
@@ -173,24 +178,24 @@ def export(
     finished: Callable[[ExportRequest, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Make the exports of one network in a process of their own.
+    """Make the exports of one network in an engine process.
 
-    Whatever stops it, a former file stays; one export that fails does not keep the others from being made.
+    An existing file is replaced only by a complete one; a failed export does not prevent the others.
 
     Args:
         orders: One group of :func:`together`.
-        heard: Called with each step of the engine.
-        finished: Called once for each order with its report, as it is written beside the file, or with its error.
+        heard: Called with each progress step of the engine.
+        finished: Called once for each request with the report that is written next to the file, or with its error.
         cancelled: Polled ten times a second.
 
     Raises:
-        Interrupted: It was cancelled; what was finished before stays.
+        Interrupted: It was cancelled; files that were complete before are kept.
     """
     left: dict[str, ExportRequest] = {}
     for one in orders:
         try:
             _check_data(one)
-        except KdtuiError as error:  # int8 alone needs the training images
+        except KdtuiError as error:  # only int8 needs the training images, so other requests may still succeed
             finished(one, error)
         else:
             left[str(one.target)] = one
@@ -218,7 +223,7 @@ def export(
 
 
 def _check_data(order: ExportRequest) -> None:
-    """Refuse an export whose run has its data no longer where it would read them."""
+    """Refuse an export if the run's data are not at the recorded location."""
     if order.run is not None:
         splits = ["val", *(["train"] if order.options.precision.startswith("int8") else [])]
         check_places(order.run, moved(order.run, order.sets).profile, "export", splits)
@@ -242,7 +247,7 @@ def _engine(orders: Sequence[ExportRequest], heard: Callable[[Step], None], canc
                 now.record(first.run)
         finally:
             for parent in {one.target.parent for one in orders}:
-                clear_left(parent)  # an engine that had to be killed tidied nothing
+                clear_left(parent)  # a killed engine leaves temporary files
 
 
 def _foreign(foreign: ExternalCheckpoint, folder: Path) -> list[str]:
@@ -260,5 +265,5 @@ def _foreign(foreign: ExternalCheckpoint, folder: Path) -> list[str]:
 
 
 def with_precision(options: ExportOptions, precision: str) -> ExportOptions:
-    """The same options for another precision."""
+    """The same options with another precision."""
     return replace(options, precision=precision)

@@ -1,4 +1,4 @@
-"""GPUs of this machine, asked of the driver and without torch."""
+"""GPUs of this machine as the driver reports them, without torch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kdtui import processes
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _OTHER_DRIVERS = (Path("/dev/kfd"), Path("/dev/dxg"), Path("/dev/nvidiactl"))
-"""Of AMD, of Windows' Linux, and of NVIDIA where /proc is hidden: there may be GPUs, which nothing here can count."""
+"""Device files of AMD, of WSL, and of NVIDIA where /proc is hidden: there may be GPUs that cannot be counted here."""
 _TIMEOUT = 20
 
 
 def installed_gpus(driver: Path = _DRIVER, others: Sequence[Path] = _OTHER_DRIVERS) -> tuple[str, ...] | None:
-    """UUIDs of the GPUs in the order of their numbers, each followed by those of its MIG parts.
+    """UUIDs of the GPUs in the order of their indices, each followed by those of its MIG instances.
 
     Args:
-        driver: Where NVIDIA's driver lists them, read where ``nvidia-smi`` is not installed.
-        others: Files of drivers whose GPUs cannot be listed.
+        driver: Folder in which NVIDIA's driver lists them; read if ``nvidia-smi`` is not installed.
+        others: Device files of drivers whose GPUs cannot be listed.
 
     Returns:
-        None where a driver may be there and nothing can list its GPUs.
+        None if a driver may be present whose GPUs cannot be listed.
     """
     try:
         listed = subprocess.run(
@@ -44,7 +44,7 @@ def installed_gpus(driver: Path = _DRIVER, others: Sequence[Path] = _OTHER_DRIVE
 
 
 def _of_the_driver(driver: Path, others: Sequence[Path]) -> tuple[str, ...] | None:
-    """The same without ``nvidia-smi``, which some containers lack."""
+    """The same as :func:`installed_gpus` without ``nvidia-smi``, which some containers lack."""
     try:
         files = sorted(driver.glob("*/information"))
         found = [re.search(r"GPU UUID:\s*(GPU-[A-Za-z0-9-]+)", file.read_text(errors="replace")) for file in files]
@@ -56,18 +56,19 @@ def _of_the_driver(driver: Path, others: Sequence[Path]) -> tuple[str, ...] | No
 
 
 def numbers(installed: Sequence[str]) -> tuple[str, ...]:
-    """What CUDA calls the GPUs when all of them are visible."""
+    """The indices by which CUDA names the GPUs when all of them are visible."""
     return tuple(str(number) for number, _ in enumerate(uuid for uuid in installed if uuid.startswith("GPU-")))
 
 
 def chosen_gpus(chosen: str, installed: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of ``CUDA_VISIBLE_DEVICES`` that CUDA would show, as it reads that variable.
+    """The entries of ``CUDA_VISIBLE_DEVICES`` that CUDA would make visible.
 
-    It stops at the first name that is no GPU of this machine, and shows none where one is named twice.
+    As CUDA does, this stops at the first entry that is not a GPU of this machine, and returns none if an entry is
+    repeated.
 
     Args:
         chosen: The variable's value.
-        installed: See :func:`installed_gpus`; None believes every name.
+        installed: See :func:`installed_gpus`; None accepts every entry.
     """
     usable: list[str] = []
     kind = chosen.strip()[:4]
@@ -90,11 +91,11 @@ def _by_number(name: str, installed: Sequence[str] | None) -> str | None:
 
 
 def _by_uuid(name: str, kind: str, installed: Sequence[str] | None) -> str | None:
-    """A UUID or the beginning of one; all names of a list are of the first one's kind."""
+    """Match a UUID or its beginning; CUDA requires all entries of a list to be of the first one's kind."""
     if not name.startswith(kind) or len(name) == len(kind):
         return None
     if installed is None:
         return name
-    if name.startswith("MIG-GPU-"):  # of old drivers: MIG-GPU-<uuid>/<instance>/<instance>
+    if name.startswith("MIG-GPU-"):  # form of old drivers: MIG-GPU-<uuid>/<instance>/<instance>
         return name if name.removeprefix("MIG-").split("/")[0] in installed else None
     return name if sum(uuid.startswith(name) for uuid in installed) == 1 else None

@@ -1,4 +1,4 @@
-"""Launching on this machine: a detached supervisor per attempt."""
+"""Launcher for this machine: one detached supervisor per attempt."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from kdtui.store.state import State
 from kdtui.store.store import RunStore
 
 HANDSHAKE = 30.0
-"""Seconds within which a supervisor records itself; it needs about a tenth of one."""
+"""Seconds within which a supervisor must write its launch record; it takes about 0.1 s."""
 DYING = 15.0
-"""Seconds within which killed processes are gone; one in the middle of disk I/O takes its time."""
+"""Seconds within which killed processes must exit; a process in the middle of disk I/O exits late."""
 
 _A_RECORD = 64 * 1024
-"""Bytes below which a supervisor cannot record itself, nor write why."""
+"""Bytes of free disk space below which a supervisor can write neither its launch record nor an error."""
 
 
 class LocalLauncher:
-    """Starts ``python -m kdtui.launch.supervise`` in a session of its own."""
+    """Starts ``python -m kdtui.launch.supervise`` in a new session."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -48,17 +48,17 @@ class LocalLauncher:
         """See :class:`kdtui.launch.launcher.Launcher`.
 
         Raises:
-            LaunchError: The run lives, asks for devices that are not here, or its supervisor did not come up.
+            LaunchError: The run is running, this machine lacks its devices, or its supervisor did not start.
         """
         device, devices, names = _devices(run)
         check_program()
-        machine_folder().close()  # where it cannot be used, nothing is started that would fail there
+        machine_folder().close()  # raises here, before anything is started, if the folder cannot be used
         try:
             lock = _lock(run)
         except LaunchError as error:
             held = isinstance(error.__cause__, BlockingIOError)
             if held and self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
-                error.hint = "something that it left behind is still ending: try again in some seconds"
+                error.hint = "a process that it started is still exiting: try again in a few seconds"
             raise
         try:
             if self._store.summary(run).state in (State.QUEUED, State.RUNNING):
@@ -82,7 +82,7 @@ class LocalLauncher:
         return record
 
     def _start(self, run: Run, order: Mapping[str, Any], lock: int) -> None:
-        """Start the supervisor and wait for its word that it recorded itself."""
+        """Start the supervisor and wait until it reports that it has written its launch record."""
         run.logs.mkdir(exist_ok=True)
         reader, writer = os.pipe()
         try:
@@ -107,7 +107,7 @@ class LocalLauncher:
             answer = os.read(reader, 16) if ready else b""
             if not answer and not ready:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()  # it forks itself away at once; the child is nobody's zombie
+            process.wait()  # returns at once: the process forks, and its child is adopted by init, so no zombie is left
         except OSError as error:
             raise LaunchError(
                 "The supervisor could not be started", where=error.filename, found=error.strerror
@@ -119,17 +119,15 @@ class LocalLauncher:
         if answer != b"ready":
             if shutil.disk_usage(run.path).free < _A_RECORD:
                 raise LaunchError(
-                    "The disk is full, so nothing can be started there",
+                    "The disk is full, so the run cannot be started",
                     where=run.path,
                     hint=f"free some space, then `kdtui resume {run.id}`",
                 )
             raise LaunchError(
-                "The supervisor did not come up" if ready else f"The supervisor was silent for {HANDSHAKE:.0f} s",
+                "The supervisor did not start" if ready else f"The supervisor did not respond within {HANDSHAKE:.0f} s",
                 where=run.worker_log,
                 found=_tail(run.worker_log, begin) or "it printed nothing",
-                hint="`kdtui doctor` checks the environment"
-                if ready
-                else "`kdtui runs` shows whether it comes up late",
+                hint="`kdtui doctor` checks the environment" if ready else "`kdtui runs` shows whether it starts late",
             )
 
     def stop(self, run: Run, *, kill: bool = False) -> None:
@@ -137,7 +135,7 @@ class LocalLauncher:
 
         Raises:
             UsageError: The run is not running.
-            LaunchError: It lives on another host, or would not die.
+            LaunchError: It is running on another host, or its processes did not exit.
         """
         row = self._store.summary(run)
         if row.state not in (State.QUEUED, State.RUNNING):
@@ -150,7 +148,7 @@ class LocalLauncher:
                 "A run can be killed only on its own host",
                 where=run.id,
                 found=row.host,
-                hint=f"run `kdtui stop --kill {run.id}` there, or ask it to stop without --kill",
+                hint=f"run `kdtui stop --kill {run.id}` there, or request a stop without --kill",
             )
         theirs = False
         with contextlib.suppress(FileNotFoundError):  # its record is lost
@@ -160,19 +158,19 @@ class LocalLauncher:
                 "A run of another user cannot be killed",
                 where=run.id,
                 found=f"its processes belong to {owner(run.launch_path)}",
-                hint=f"`kdtui stop {run.id}` asks it to save and end",
+                hint=f"`kdtui stop {run.id}` requests that it saves and stops",
             )
         _kill(run)
 
 
 def _kill(run: Run) -> None:
-    """SIGKILL the supervisor, then every rank, and write the word that neither of them can."""
+    """SIGKILL the supervisor, then every rank, and append the final event, which they can no longer write."""
     record = run.launch_record()
     if record is not None:
         _sigkill(record.identity)
     deadline = time.monotonic() + DYING
     while True:
-        # Again each time: the supervisor may have started a rank while it was being killed.
+        # Read again in every iteration: the supervisor may have started a rank while it was being killed.
         record = run.launch_record()
         found = scan(run.events_path)
         ranks = (*(record.ranks if record else ()), *(found.started.ranks if found.started else ()))
@@ -183,26 +181,26 @@ def _kill(run: Run) -> None:
         except LaunchError as error:
             processes_of_it = (*ranks, *([record.identity] if record else ()))
             if not isinstance(error.__cause__, BlockingIOError) and not any(map(lives, processes_of_it)):
-                # The lock that would show whether others are left cannot be had, nor can the end be written down.
+                # The lock, which would show whether other processes are left, cannot be opened, nor can the event.
                 raise LaunchError(
-                    "The processes of the run were killed, but its folder cannot be written",
+                    "The processes of the run were killed, but its folder is not writable",
                     where=error.where,
                     found=error.found,
                     hint=f"`kdtui runs` shows it as lost until `kdtui resume {run.id}` continues it",
                 ) from error
             if time.monotonic() > deadline:
                 raise LaunchError(
-                    f"Processes of the run still live {DYING:.0f} s after SIGKILL",
+                    f"Processes of the run are still running {DYING:.0f} s after SIGKILL",
                     where=run.id,
-                    hint=f"`fuser {run.beat_path}` names them; one that waits for a disk or a driver ends with it",
+                    hint=f"`fuser {run.beat_path}` lists them; one that waits for a disk or driver exits after that",
                 ) from error
             time.sleep(0.02)
             continue
         break
     killed = (*ranks, *([record.identity] if record else ()))
     while any(map(lives, killed)) and time.monotonic() < deadline:
-        time.sleep(0.01)  # a process lets go of its locks a moment before it is gone
-    try:  # the lock is ours: nothing of this run lives, nobody else writes
+        time.sleep(0.01)  # a process releases its locks shortly before it is gone
+    try:  # this process holds the lock: no process of the run is left, so there is no other writer
         found = scan(run.events_path)
         if found.word is None and found.exited is None:
             newest = max((m for m in (found.train, found.val) if m), key=lambda m: m.step, default=None)
@@ -213,30 +211,30 @@ def _kill(run: Run) -> None:
 
 
 def _sigkill(who: Mapping[str, Any]) -> None:
-    """SIGKILL a process and what it started, if it is still that process."""
+    """SIGKILL a process and its children, unless its pid was reused."""
     if not lives(who):
         return
     try:
-        # Supervisor and ranks each lead a group: loader workers go with their rank.
+        # Supervisor and ranks each lead a process group: loader workers are killed with their rank.
         os.killpg(who["pid"], signal.SIGKILL)
-    except ProcessLookupError:  # no leader: an engine behind a wrapper
+    except ProcessLookupError:  # not a group leader: an engine started by a wrapper
         with contextlib.suppress(ProcessLookupError):
             os.kill(who["pid"], signal.SIGKILL)
     except PermissionError as error:
-        raise LaunchError("A process of the run belongs to someone else", found=f"pid {who['pid']}") from error
+        raise LaunchError("A process of the run belongs to another user", found=f"pid {who['pid']}") from error
 
 
 def _lock(run: Run) -> int:
-    """The run's own lock, on ``beat``; supervisor and ranks inherit it, so it is free only when all of them are gone.
+    """Take the run's lock, on ``beat``; supervisor and ranks inherit it, so it is free only when all have exited.
 
     Raises:
-        LaunchError: Someone holds it.
+        LaunchError: Another process holds it, or the folder is not writable.
     """
     try:
         descriptor = open_file(run.beat_path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise LaunchError(
-            "The run folder cannot be written", where=run.beat_path, found=error.strerror, hint=remedy(error)
+            "The run folder is not writable", where=run.beat_path, found=error.strerror, hint=remedy(error)
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -245,7 +243,9 @@ def _lock(run: Run) -> int:
         raise _lives_already(run) from error
     except OSError as error:
         os.close(descriptor)
-        raise LaunchError("This file system has no locks", where=run.beat_path, found=error.strerror) from error
+        raise LaunchError(
+            "This file system does not support locks", where=run.beat_path, found=error.strerror
+        ) from error
     return descriptor
 
 
@@ -253,7 +253,7 @@ def _lives_already(run: Run) -> LaunchError:
     return LaunchError(
         "The run is already running",
         where=run.id,
-        hint=f"`kdtui watch {run.id}` follows it, `kdtui stop {run.id}` ends it",
+        hint=f"`kdtui watch {run.id}` follows it, `kdtui stop {run.id}` stops it",
     )
 
 
@@ -269,16 +269,16 @@ def _attempt(run: Run, former: LaunchRecord | None) -> int:
 
 
 def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
-    """Kind and number of devices that the run asks for, and the slots it may take.
+    """Kind and number of devices that the run requests, and the slots that it may take.
 
     Raises:
-        LaunchError: This machine will never have them.
+        LaunchError: This machine does not have them.
     """
     training = run.profile_table().get("training", {})
     devices, accelerator = training.get("devices", 1), training.get("accelerator", "auto")
     if not isinstance(devices, int) or devices < 1 or accelerator not in ("auto", "cpu", "gpu"):
         raise LaunchError(
-            "The run's profile cannot be used",
+            "Invalid devices or accelerator in the run's profile",
             where=f"{run.profile_path} (training.devices, training.accelerator)",
             found=f"{devices!r}, {accelerator!r}",
             allowed="devices >= 1 and accelerator auto, cpu or gpu",
@@ -286,10 +286,10 @@ def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
     found = place(accelerator, devices)
     if found.shortage:
         raise LaunchError(
-            f"The run asks for {found.shortage}",
+            f"The run needs {found.shortage}",
             where=f"{run.profile_path} (training.devices, training.accelerator)",
             allowed=f'at most {len(found.names)}, or accelerator = "cpu"',
-            hint=f"make the run with --set training.accelerator=cpu, or look at CUDA_VISIBLE_DEVICES and {SLOTS}",
+            hint=f"create the run with --set training.accelerator=cpu, or check CUDA_VISIBLE_DEVICES and {SLOTS}",
         )
     return found.device, devices, found.names
 

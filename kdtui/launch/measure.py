@@ -1,4 +1,4 @@
-"""Measuring runs: the device taken alone, the engine asked, the answer in each run's folder."""
+"""Measure runs: hold the device exclusively, run the engine, write the result to each run's folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def measure(
     heard: Callable[[Step], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Measure students and their teachers in one series, and write each run's ``measurements.json``.
+    """Measure students and their teachers in one series and write each run's ``measurements.json``.
 
     Args:
         root: The run store.
-        runs: With a best checkpoint each.
+        runs: The runs; each needs a best checkpoint.
         how: Threads, repeats, device.
-        heard: Called with each step, and once while the device is waited for.
-        cancelled: Asked ten times a second.
+        heard: Called with each progress step, and while waiting for the device.
+        cancelled: Polled ten times a second.
 
     Returns:
-        Run id to measurements.
+        Measurements by run id.
 
     Raises:
         UsageError: A run without a best checkpoint, or no such device.
-        Interrupted: It was given up.
-        KdtuiError: Whatever the engine reported.
+        Interrupted: It was cancelled.
+        KdtuiError: The engine reported an error.
     """
     for run in runs:
         if not run.best.is_file():
@@ -47,7 +47,7 @@ def measure(
                 "this run has no best checkpoint to measure",
                 where=run.checkpoints,
                 found=run.id,
-                hint=f"kdtui show {run.id} tells how far it came",
+                hint=f"kdtui show {run.id} shows its state",
             )
 
     def waiting(reason: str) -> None:
@@ -56,7 +56,7 @@ def measure(
     with alone(root, how.device, waiting=waiting, cancelled=cancelled) as slots:
 
         def started(pid: int) -> None:
-            # The engine holds the slots now. This process would keep them from others if it were suspended.
+            # The engine has inherited the slots. A suspended parent must not keep holding them.
             slots.used_by([identity_of(pid)])
             slots.release()
 

@@ -1,7 +1,7 @@
-"""Where the files of a run are now: what ``--set`` may say of a run that exists, and where that is kept.
+"""New locations of a run's files: the settings that ``--set`` may change for an existing run.
 
-``profile.toml`` is written once. What is said later stands in ``overrides.toml`` beside it, and every reader of the
-run's profile finds it laid on top.
+``profile.toml`` is written once. Later changes are kept in ``overrides.toml`` next to it, and every reader of the run's
+profile applies them.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ SETTABLE = (
     "teacher.checkpoint",
     *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator")),
 )
-"""Keys that say where a run's files are and what computes it; none of them changes what is trained."""
+"""Keys for the location of a run's files and for its devices; none of them changes what is trained."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A run's profile as it holds now.
+    """A run's profile with its overrides.
 
     Attributes:
         profile: Complete, with absolute paths.
-        changes: What ``--set`` says, as tables; empty without any.
+        changes: The values of ``--set`` as nested tables; empty without ``--set``.
     """
 
     profile: Profile
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, run: Run) -> None:
-        """Keep the changes in the run's folder, for every later reader of its profile."""
+        """Write the changes to the run's ``overrides.toml``."""
         if self.changes:
             run.write_overrides(self.changes)
 
 
 def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
-    """The profile of a run with ``--set`` texts laid on top.
+    """The profile of a run with ``--set`` texts applied.
 
     Raises:
-        UsageError: A key that would change what is trained, or another teacher.
-        ProfileError: A value that the key cannot have.
+        UsageError: A key that would change what is trained, or a different teacher.
+        ProfileError: An invalid value.
     """
     from kdtui.profile import absolute, amend
     from kdtui.profile.loading import read_sets
@@ -81,7 +81,7 @@ def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
 
 @contextlib.contextmanager
 def profile_file(run: Run, now: Moved) -> Iterator[Path]:
-    """A file with the profile as it holds now: the run's own where nothing was set."""
+    """A file with the profile including its overrides; the run's ``profile.toml`` if there are none."""
     from kdtui.profile import dump
 
     if not now.changes and not run.overrides():
@@ -94,13 +94,13 @@ def profile_file(run: Run, now: Moved) -> Iterator[Path]:
 
 
 def check_places(run: Run, profile: Profile, verb: str, splits: Sequence[str], *, teacher: bool = False) -> None:
-    """Refuse what needs files that are not where the profile says, before the engine is asked.
+    """Check that the files that a command reads exist, before the engine is started.
 
     Args:
         run: The run.
-        profile: As it holds now.
-        verb: The command whose option says where they are.
-        splits: Those that are read.
+        profile: The run's profile with its overrides.
+        verb: The kdtui command, for the hint.
+        splits: The splits that are read.
         teacher: Whether the teacher is read too.
 
     Raises:
@@ -111,10 +111,10 @@ def check_places(run: Run, profile: Profile, verb: str, splits: Sequence[str], *
             what = "teacher's checkpoint is" if key == "teacher.checkpoint" else "run's data are"
             kind = "FILE" if key.endswith((".annotations", ".checkpoint")) else "FOLDER"
             raise DataError(
-                f"the {what} not where the run says",
+                f"the {what} not at the recorded location",
                 where=key,
                 found=path,
-                hint=f"bring it back, or say where it is now: kdtui {verb} {run.id} --set {key}={kind}",
+                hint=f"restore it, or set its new location: kdtui {verb} {run.id} --set {key}={kind}",
             )
 
 
@@ -124,7 +124,7 @@ def _places(profile: Profile, splits: Sequence[str], *, teacher: bool) -> Iterat
     if root is not None:
         yield "data.root", root
     for name in splits:
-        # A split that the data lack is held out of the training images.
+        # A split that the data do not define is held out from the training images.
         split, key = getattr(data, name, None), f"data.{name}"
         if split is None:
             split, key = getattr(data, "train", None), "data.train"
@@ -139,7 +139,7 @@ def _check_key(run: Run, profile: Profile, key: str) -> None:
     own = [name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True)) if name in SETTABLE]
     if key not in own:
         raise UsageError(
-            f"{key} cannot be set for a run that exists: it would change what is trained",
+            f"{key} cannot be changed for an existing run: it would change what is trained",
             where="--set",
             found=key,
             allowed=", ".join(own),
@@ -158,9 +158,9 @@ def _check_teacher(run: Run, profile: Profile) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != known:
         raise UsageError(
-            "this is another teacher than the one that the run was made with",
+            "this is not the teacher that the run was created with",
             where=f"--set teacher.checkpoint={path}",
             found=f"sha256 {found[:12]}…",
-            allowed=f"a copy of its own teacher, sha256 {str(known)[:12]}…",
+            allowed=f"a copy of the same teacher, sha256 {str(known)[:12]}…",
             hint=f"kdtui train {run.profile_path} --teacher {path} trains a new run",
         )

@@ -1,4 +1,4 @@
-"""What would happen: runs, epochs, time, compression, and whether it would work. For ``--dry-run`` and for forms."""
+"""Plan of runs that are not started yet: epochs, time, compression and checks; for ``--dry-run`` and the forms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Ask = Callable[..., dict[str, Any]]
 
 # In float32: a state with AdamW's two moments, and the weights alone.
 _STATE_BYTES, _WEIGHT_BYTES = 12, 4
-_MOST_CLASS_LIST = 2**20  # bytes, as the engine reads it
+_MOST_CLASS_LIST = 2**20  # bytes; the limit of the engine's reader
 _SPARE_BYTES = 200 * 2**20
 
 
@@ -40,9 +40,9 @@ class Check:
 
 
 def merged(checks: Iterable[Check]) -> list[Check]:
-    """The checks in their order; those that failed with one message are one check with all their names and hints.
+    """Merge failed checks with the same message into one check with all their names and hints; keep the order.
 
-    Several checks need the same data, so that one missing folder fails them all.
+    Several checks read the same data, so one missing folder fails them all.
     """
     alike: dict[object, list[Check]] = {}
     for number, check in enumerate(checks):
@@ -57,7 +57,7 @@ def merged(checks: Iterable[Check]) -> list[Check]:
 
 @dataclass(frozen=True)
 class Caution:
-    """Something that is probably wrong with a run that could start; see :class:`kdtui.events.Warned`."""
+    """Warning about a run that can start; see :class:`kdtui.events.Warned`."""
 
     code: str
     message: str
@@ -69,16 +69,21 @@ class PlannedRun:
     """One run of a plan.
 
     Attributes:
-        seed: Of the training.
-        epochs: Those that would be trained.
-        epochs_done: Those that the state it starts from has behind it.
-        parameters: Of the student, from the catalog; None for an encoder it does not know.
-        macs: Multiply-accumulates of one forward of the student.
-        teacher_parameters: From earlier runs with the same teacher; None when unknown.
-        compression: Parameters of the teacher over parameters of the student.
-        eta_seconds: From an earlier run of the same student on the same data; None without one.
-        eta_from: That run.
-        warnings: What is probably wrong although every check passed.
+        name: Name of the run.
+        encoder: Encoder of the student.
+        seed: Random seed of the training.
+        epochs: Number of epochs that would be trained.
+        epochs_done: Epochs that the checkpoint it starts from has completed.
+        distilled: Whether distillation is enabled.
+        teacher: Path of the teacher's checkpoint.
+        parameters: Of the student, from the catalog; None for an encoder that is not in it.
+        macs: Multiply-accumulates of one forward pass of the student.
+        teacher_parameters: From earlier runs with the same teacher; None if unknown.
+        compression: Parameters of the teacher divided by those of the student.
+        eta_seconds: Estimated from an earlier run of the same student on the same data; None without one.
+        eta_from: Id of that run.
+        checks: Pre-flight checks.
+        warnings: Likely mistakes that do not prevent a start.
     """
 
     name: str
@@ -105,25 +110,25 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Start:
-    """Where runs would begin and end, where the profile does not say it.
+    """Start and end of the training, as far as they differ from the profile.
 
     Attributes:
-        resume_from: A checkpoint of ours.
-        total_epochs: Another horizon.
+        resume_from: A checkpoint of kdtui to start from.
+        total_epochs: Number of epochs instead of the profile's.
     """
 
     resume_from: Path | None = None
     total_epochs: int | None = None
 
     def flags(self) -> list[str]:
-        """The same, as the engine's ``check`` takes it."""
+        """The same as options of the engine's ``check`` command."""
         given = {"--resume-from": self.resume_from, "--total-epochs": self.total_epochs}
         return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs in the order in which they would start."""
+    """Planned runs in the order in which they would start."""
 
     runs: tuple[PlannedRun, ...]
 
@@ -134,12 +139,12 @@ class Plan:
 
     @property
     def eta_seconds(self) -> float | None:
-        """All runs one after the other; None when one of them is unknown."""
+        """Time of all runs in sequence; None if one of them is unknown."""
         known = [run.eta_seconds for run in self.runs if run.eta_seconds is not None]
         return sum(known) if len(known) == len(self.runs) else None
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--dry-run --json``."""
+        """The JSON object of ``--dry-run --json``."""
         return {"ok": self.ok, "eta_seconds": self.eta_seconds, "runs": [asdict(run) for run in self.runs]}
 
 
@@ -152,16 +157,16 @@ def plan(
     resume_from: Path | None = None,
     total_epochs: int | None = None,
 ) -> Plan:
-    """What running ``profiles`` one after the other would be.
+    """Plan the runs of ``profiles``, one after the other.
 
     Args:
         profiles: Complete, with absolute paths.
-        store: Where the runs would be; its earlier runs tell how long it takes.
-        ask: The engine's door.
-        checks: Whether to ask the door too, which takes the seconds that importing torch takes. What a state has
-            behind it is known to the door alone.
+        store: The run store for the runs; times are estimated from its earlier runs.
+        ask: Runs an engine command; default :func:`kdtui.launch.engine_process.ask`.
+        checks: Whether to run the engine's checks, which take seconds because torch is imported. Only they report
+            the epochs that a checkpoint has completed.
         resume_from: The checkpoint that the runs would start from.
-        total_epochs: Their horizon instead of the profiles' own.
+        total_epochs: Number of epochs instead of the profiles' own.
     """
     earlier, asked = store.summaries(), (ask or engine_process.ask) if checks else None
     start = Start(resume_from, total_epochs)
@@ -221,7 +226,7 @@ def _cost(profile: Profile) -> tuple[int | None, int | None]:
 
 
 def out_channels(profile: Profile) -> int | None:
-    """Channels of the student's head; None where the folder's class list cannot be read, which a check tells."""
+    """Output channels of the student; None if ``classes.txt`` cannot be read, which a check reports."""
     root = getattr(profile.data, "root", None)
     if profile.data.task == "hierarchical" or root is None:
         return 4
@@ -249,18 +254,18 @@ def _seconds_per_epoch(run: RunSummary) -> float:
 
 
 def _alike(profile: Profile, earlier: Sequence[RunSummary]) -> RunSummary | None:
-    """The newest finished run that did the same work per epoch."""
+    """The newest finished run that did the same work per epoch, from which the time is estimated."""
     wanted = _work(profile.model_dump(mode="json", exclude_none=True))
     for run in reversed(earlier):
         whole = run.state is State.FINISHED and run.attempt == 1 and run.epoch
         if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.encoder:
             continue
         try:
-            # One that went on from a state counts epochs that it did not train.
+            # A run started from a checkpoint counts epochs that it did not train.
             if Run(run.path).manifest().resume_from is not None:
                 continue
             table = Run(run.path).profile_table()
-        except StoreError:  # a damaged folder teaches nothing about time
+        except StoreError:  # a damaged folder gives no estimate
             continue
         if _work(table) == wanted:
             return run
@@ -268,7 +273,7 @@ def _alike(profile: Profile, earlier: Sequence[RunSummary]) -> RunSummary | None
 
 
 def _work(table: dict[str, Any]) -> dict[str, Any]:
-    """The part of a profile that decides how long an epoch takes."""
+    """The part of a profile that determines how long an epoch takes."""
     training = {
         key: value
         for key, value in table.get("training", {}).items()
@@ -282,8 +287,8 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
     """Whether the checkpoints of a run fit on the disk of the store."""
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    # A state for each kept epoch, that of a stop between two and one that is being written; the weights of the best
-    # epoch, those that replace them, and the untrained ones.
+    # A checkpoint for each kept epoch, one of a stop within an epoch and one that is being written; the weights of the
+    # best epoch, their replacement while it is written, and the untrained weights.
     per_parameter = _STATE_BYTES * (keep + 2) + _WEIGHT_BYTES * 3
     needed = _SPARE_BYTES + (parameters or 30_000_000) * per_parameter
     text = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
@@ -293,12 +298,12 @@ def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
 
 
 def store_check(root: Path) -> Check:
-    """Whether a run folder can be made in the store."""
+    """Whether a run folder can be created in the store."""
     try:
         check_writable(root)
     except StoreError as error:
         return Check("run store", False, error.message, error.hint)
-    return Check("run store", True, f"{root} can be written")
+    return Check("run store", True, f"{root} is writable")
 
 
 def device_check(profile: Profile, *, torch_gpus: int | None = None) -> Check:
@@ -324,13 +329,13 @@ def device_check(profile: Profile, *, torch_gpus: int | None = None) -> Check:
 
 @dataclass(frozen=True)
 class EngineChecks:
-    """What the engine finds out before a run.
+    """Result of the engine's checks before a run.
 
     Attributes:
-        checks: Data, student, precision, teacher, and the state it starts from.
-        warnings: What is probably wrong although the checks passed.
-        epochs_done: Those that the state it starts from has behind it.
-        gpus: How many torch can use; None where the engine could not be asked.
+        checks: Data, student, precision, teacher, and the checkpoint it starts from.
+        warnings: Likely mistakes that do not prevent a start.
+        epochs_done: Epochs that the checkpoint it starts from has completed.
+        gpus: Number of GPUs that torch can use; None if the engine did not run.
     """
 
     checks: tuple[Check, ...]
@@ -340,7 +345,7 @@ class EngineChecks:
 
 
 def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
-    """Ask the engine whether it could train the profile."""
+    """Let the engine check whether it can train the profile."""
     from kdtui.profile import dump
 
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:

@@ -1,8 +1,8 @@
-"""The folder in which all run stores and users of one machine queue for its devices.
+"""The folder with the device queue of one machine, shared by all its run stores and users.
 
-Everybody may write there, so nothing in it is trusted: names are checked, links are not followed, only regular files
-are opened, and of their text a bounded part is read and only shown. Files that exist are opened without ``O_CREAT``,
-which ``fs.protected_regular`` refuses for files of other users.
+It is world-writable, so its contents are not trusted: names are checked, links are not followed, only regular files
+are opened, and a bounded part of their text is read and used for display only. Existing files are opened without
+``O_CREAT``, which ``fs.protected_regular`` refuses for files of other users.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any
 from kdtui.errors import LaunchError
 
 SLOT_DIR = "KDTUI_SLOT_DIR"
-"""Environment variable: another folder than :data:`DEFAULT`."""
+"""Environment variable: the folder to use instead of :data:`DEFAULT`."""
 DEFAULT = Path("/tmp/kdtui-slots")
 MOST_FILES = 4096
-"""Files of the folder that are looked at; a folder with more is somebody's mischief."""
+"""Maximum number of files that are read, to bound the cost of a folder filled on purpose."""
 _MODE = 0o1777
-_LEFT = 60.0  # seconds; between making a file and naming it less than one passes
+_LEFT = 60.0  # seconds; between creating a file and renaming it less than one passes
 _MOST_BYTES = 64 * 1024
 _OPEN = os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SharedFolder:
-    """An open folder; its files are named relative to the descriptor, so nobody can exchange the folder meanwhile.
+    """An open folder; its files are opened relative to the descriptor, so the folder cannot be replaced in between.
 
     Args:
         path: The folder.
-        make: Make it, writable for everybody, where it does not exist.
+        make: Create it, world-writable, if it does not exist.
 
     Raises:
-        LaunchError: It cannot be made or used.
+        LaunchError: It cannot be created or used.
     """
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
@@ -44,7 +44,7 @@ class SharedFolder:
         default = path == DEFAULT
         try:
             made = make and _make(path)
-            # A link in a folder where everybody writes may be anyone's; one that the user names is the user's.
+            # In a world-writable parent any user may have made a link; a path that the user gave may contain links.
             follow = os.O_NOFOLLOW if default else 0
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
             status = os.fstat(self._fd)
@@ -58,7 +58,7 @@ class SharedFolder:
         os.close(self._fd)
 
     def names(self) -> list[str]:
-        """The names of at most :data:`MOST_FILES` files, sorted.
+        """The sorted names of at most :data:`MOST_FILES` files.
 
         Raises:
             LaunchError: The folder cannot be listed.
@@ -75,7 +75,7 @@ class SharedFolder:
         return sorted(names)
 
     def lock(self, name: str) -> int | None:
-        """A descriptor of a file of the folder with its lock, or None where another process holds it.
+        """Lock a file of the folder, created if missing; None if another process holds the lock.
 
         Raises:
             LaunchError: It cannot be opened or locked.
@@ -87,10 +87,10 @@ class SharedFolder:
             raise self.failure(error, name) from error
 
     def publish(self, name: str, text: bytes) -> int:
-        """A new file that is locked and written before anybody can see its name.
+        """Create a file that is locked and written before it gets its name.
 
         Raises:
-            LaunchError: It cannot be made.
+            LaunchError: It cannot be created.
         """
         aside = f".new-{name}"
         self._clear_left()
@@ -105,10 +105,10 @@ class SharedFolder:
         return descriptor
 
     def open(self, name: str) -> int | None:
-        """A descriptor for reading, or None where there is no regular file that this user may read."""
+        """A descriptor for reading, or None if there is no regular file that this user may read."""
         try:
             descriptor = os.open(name, os.O_RDONLY | _OPEN, dir_fd=self._fd)
-        except OSError:  # gone meanwhile, a link, a socket, or not ours to read: nothing that counts
+        except OSError:  # removed since the listing, a link, a socket, or unreadable for this user: no valid entry
             return None
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
@@ -116,14 +116,14 @@ class SharedFolder:
         return None
 
     def unlink(self, name: str) -> None:
-        """Remove a file; one of another user stays."""
+        """Remove a file; a file of another user is kept."""
         try:
             os.unlink(name, dir_fd=self._fd)
-        except OSError:  # gone meanwhile, or another user's: it does no harm
+        except OSError:  # already removed, or another user's: harmless
             return
 
     def _clear_left(self) -> None:
-        """Remove files that a killed process left before it could give them their names."""
+        """Remove temporary files of processes that were killed before renaming them."""
         for name in self.names():
             if name.startswith(".new-") and (descriptor := self.open(name)) is not None:
                 old = time.time() - os.fstat(descriptor).st_mtime > _LEFT
@@ -140,7 +140,7 @@ class SharedFolder:
                     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o666, dir_fd=self._fd)
                 except FileExistsError:  # another process was faster
                     continue
-                os.fchmod(descriptor, 0o666)  # every user takes this lock, whatever this one's umask is
+                os.fchmod(descriptor, 0o666)  # every user takes this lock, so the umask must not restrict it
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise OSError(0, "it is not a regular file", name)
@@ -149,17 +149,17 @@ class SharedFolder:
     def _open_existing(self, name: str) -> int:
         try:
             return os.open(name, os.O_RDWR | _OPEN, dir_fd=self._fd)
-        except PermissionError:  # a lock needs no more than reading
+        except PermissionError:  # a file opened for reading can be locked too
             return os.open(name, os.O_RDONLY | _OPEN, dir_fd=self._fd)
 
     def failure(self, error: OSError, name: str = "") -> LaunchError:
-        """The error of a folder that cannot be used."""
+        """The error for a folder that cannot be used."""
         return LaunchError(
             "The folder of this machine's device queue cannot be used",
             where=self.path / name,
             found=error.strerror,
             allowed="a folder in which every user can create files (mode 1777)",
-            hint=f"set {SLOT_DIR} to such a folder, for all users of the machine",
+            hint=f"set {SLOT_DIR} to such a folder for all users of the machine",
         )
 
 
@@ -167,20 +167,20 @@ def machine_folder(*, make: bool = True) -> SharedFolder:
     """The folder of this machine: ``KDTUI_SLOT_DIR``, else ``/tmp/kdtui-slots``.
 
     Args:
-        make: Make it where it does not exist.
+        make: Create it if it does not exist.
 
     Raises:
-        LaunchError: It cannot be made or used.
+            LaunchError: It cannot be created or used.
     """
     given = os.environ.get(SLOT_DIR)
     return SharedFolder(Path(given).absolute() if given else DEFAULT, make=make)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock a file, or close it where another process holds its lock.
+    """Lock a file, or close it if another process holds the lock.
 
     Raises:
-        OSError: The file system has no locks.
+        OSError: The file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -194,7 +194,7 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def is_held(descriptor: int) -> bool:
-    """Whether another process holds the file's lock; the descriptor stays open and without one."""
+    """Whether another process holds the file's lock; the descriptor stays open and unlocked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -206,9 +206,9 @@ def is_held(descriptor: int) -> bool:
 
 
 def write_text(descriptor: int, text: bytes) -> None:
-    """Replace a file's text, which is only for show: a full disk or a file of another user's keeps its old one.
+    """Replace a file's text, which is informative only: on failure (full disk, another user's file) the old one stays.
 
-    A file with a second name may be anybody's and is left alone.
+    A file with more than one hard link may be another user's and is not written.
     """
     try:
         if os.fstat(descriptor).st_nlink == 1:
@@ -219,7 +219,7 @@ def write_text(descriptor: int, text: bytes) -> None:
 
 
 def read_json(descriptor: int) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is none within a bounded part of it."""
+    """The JSON object in the first 64 KiB of a file, or None if there is none."""
     try:
         body = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
     except (OSError, ValueError, RecursionError):
@@ -233,6 +233,6 @@ def _make(path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.mkdir()
-    except FileExistsError:  # another process was faster; or it is something else, which opening it says
+    except FileExistsError:  # another process was faster, or it is not a folder, which opening it reports
         return False
     return True

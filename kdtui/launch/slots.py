@@ -1,4 +1,4 @@
-"""Slots of a device: waiting for one, holding it, or holding all of them for a measurement."""
+"""Device slots: waiting for one, holding it, or holding all of a device for a measurement."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from kdtui.store.state import QueuePlace
 SLOTS = "KDTUI_SLOTS"
 """``cpu:2,gpu:1``: how many runs share the CPU, and how many GPUs may be used."""
 MOST = 256
-"""Slots of one kind."""
+"""Maximum number of slots of one kind."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What this machine offers: names of slots per kind; a GPU's name is what CUDA calls it."""
+    """Slots of this machine: their names per kind of device; a GPU's name is the one that CUDA uses."""
 
     cpu: tuple[str, ...]
     gpu: tuple[str, ...]
 
     def names(self, device: str) -> tuple[str, ...]:
-        """The slots of one kind."""
+        """The names of the slots of one kind."""
         return self.gpu if device == "gpu" else self.cpu
 
 
 def capacity() -> Capacity:
-    """One slot for the CPU and one for each visible GPU, or what ``KDTUI_SLOTS`` says.
+    """One slot for the CPU and one for each visible GPU, or the numbers in ``KDTUI_SLOTS``.
 
     Raises:
-        UsageError: ``KDTUI_SLOTS`` cannot be read.
+        UsageError: ``KDTUI_SLOTS`` is not valid.
     """
     wanted = _wanted(os.environ.get(SLOTS, ""))
     cpus = tuple(str(n) for n in range(wanted.get("cpu", 1)))
     if "gpu" not in wanted:
         return Capacity(cpus, visible_gpus() or ())
     seen = visible_gpus() if wanted["gpu"] else ()
-    # Where nothing can count the GPUs the user's word does; the engine's check counts them by torch.
+    # If the GPUs cannot be counted here, the user's number is used; the engine's check counts them with torch.
     gpus = tuple(str(n) for n in range(wanted["gpu"])) if seen is None else seen[: wanted["gpu"]]
     return Capacity(cpus, gpus)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run would run on this machine.
+    """The slots of this machine that a run may use.
 
     Attributes:
         device: ``cpu`` or ``gpu``.
         names: This machine's slots of that kind.
-        needed: How many of them it takes at once; ranks on the CPU share one.
+        needed: Number of slots that the run takes; ranks on the CPU share one.
     """
 
     device: str
@@ -70,7 +70,7 @@ class Place:
 
     @property
     def shortage(self) -> str:
-        """What this machine will never have; empty where it has enough."""
+        """Description of the missing devices; empty if the machine has enough."""
         if len(self.names) >= self.needed:
             return ""
         return (
@@ -79,14 +79,14 @@ class Place:
 
 
 def place(accelerator: str, devices: int) -> Place:
-    """Where a run with these settings would run.
+    """The slots that a run with these settings may use.
 
     Args:
         accelerator: ``training.accelerator``: ``auto``, ``cpu`` or ``gpu``.
         devices: ``training.devices``.
 
     Raises:
-        UsageError: ``KDTUI_SLOTS`` cannot be read.
+        UsageError: ``KDTUI_SLOTS`` is not valid.
     """
     here = capacity()
     device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
@@ -100,7 +100,7 @@ def _wanted(text: str) -> dict[str, int]:
         fits = count.isascii() and count.isdecimal() and len(count) <= len(str(MOST)) and int(count) <= MOST
         if device not in ("cpu", "gpu") or not colon or not fits or (device == "cpu" and int(count) < 1):
             raise UsageError(
-                f"{SLOTS} cannot be read",
+                f"{SLOTS} is not valid",
                 found=printable(part)[:80],
                 allowed=f"cpu:N with N from 1 to {MOST} and gpu:N up to {MOST}, separated by a comma",
                 hint=f"for example {SLOTS}=cpu:2,gpu:1",
@@ -110,7 +110,7 @@ def _wanted(text: str) -> dict[str, int]:
 
 
 def visible_gpus() -> tuple[str, ...] | None:
-    """GPUs that CUDA would show, counted without torch; None where nothing can count them."""
+    """GPUs that CUDA would make visible, counted without torch; None if they cannot be counted."""
     chosen, installed = os.environ.get("CUDA_VISIBLE_DEVICES"), installed_gpus()
     if chosen is not None:
         return chosen_gpus(chosen, installed)
@@ -119,35 +119,35 @@ def visible_gpus() -> tuple[str, ...] | None:
 
 @dataclass
 class Slots:
-    """Taken slots; held until :meth:`release` and every process that inherited ``descriptors`` is gone."""
+    """Slots in use; held until :meth:`release` was called and every process that inherited ``descriptors`` exited."""
 
     names: tuple[str, ...]
     descriptors: tuple[int, ...]
     claim: Claim = field(default_factory=Claim)
 
     def used_by(self, processes: Sequence[Mapping[str, Any]]) -> None:
-        """Say which processes hold the slots now."""
+        """Write to the slots' files which processes use them now."""
         text = replace(self.claim, processes=tuple(processes)).encode()
         for descriptor in self.descriptors[: len(self.names)]:
             write_text(descriptor, text)
 
     def release(self) -> None:
-        """Close this process's descriptors, once."""
+        """Close this process's descriptors; further calls do nothing."""
         descriptors, self.descriptors = self.descriptors, ()
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 class Ticket:
-    """A place in the queue of this machine for one kind of device; first come, first served.
+    """A position in this machine's first-in, first-out queue for one kind of device.
 
     Args:
         root: The run store.
         device: ``cpu`` or ``gpu``.
-        names: The slots that would do, as :class:`Place` names them.
-        created: Time of the launch: the order of the queue.
-        run_id: The run, or what else is done with the device.
-        what: What is shown to others that wait; default the run's id.
+        names: The acceptable slots, as named by :class:`Place`.
+        created: Time of the launch in seconds since the epoch; orders the queue.
+        run_id: The run, or another name for the use of the device.
+        what: Title that other waiting processes show; default the run's id.
 
     Raises:
         LaunchError: The folder of the queue cannot be used.
@@ -170,7 +170,7 @@ class Ticket:
         self._old = _OldQueue(root, device, f"{created:020.6f}-{device}-{run_id}", text)
 
     def look(self, count: int) -> Slots | None:
-        """Take ``count`` slots if they are free and no older ticket waits for any of them; all in one look, or none.
+        """Take ``count`` slots if they are free and no older ticket waits for any of them; all of them or none.
 
         Raises:
             LaunchError: The folder of the queue cannot be used.
@@ -181,7 +181,7 @@ class Ticket:
         return self._take(count)
 
     def place(self) -> QueuePlace:
-        """Where this ticket is in the queue, and what it waits for."""
+        """The ticket's position in the queue, and what it waits for."""
         queue = Queue.read(self._shared)
         return next((queue.place(waiter) for waiter in queue.waiters if waiter.name == self._name), QueuePlace(0))
 
@@ -204,7 +204,7 @@ class Ticket:
         for name in older(self._shared.names(), self._name, self._device):
             waiter = read_entry(self._shared, name)
             if waiter is None:
-                self._shared.unlink(name)  # its process is gone: the lock was free
+                self._shared.unlink(name)  # its process has exited: the lock was free
             elif wanted & set(waiter.claim.keys) and not waiter.passed_over:
                 return True
         return False
@@ -233,9 +233,9 @@ class Ticket:
 
 
 class _OldQueue:
-    """The queue of one run store, in which supervisors of older versions wait.
+    """The queue in a run store, which supervisors of older versions use.
 
-    Where this user may not write there, its slots are still locked, and the ticket is left out.
+    If this user may not write there, the slots are locked without placing a ticket.
     """
 
     def __init__(self, root: Path, device: str, name: str, text: bytes) -> None:
@@ -245,7 +245,7 @@ class _OldQueue:
         self._fd: int | None = None
         try:
             self._waiting.mkdir(parents=True, exist_ok=True)
-            # Locked before its name can be seen: older versions remove a ticket that is not.
+            # Locked before it gets its name: older versions remove a ticket that is not locked.
             aside = self._waiting / f".new-{os.getpid()}-{os.urandom(4).hex()}"
             descriptor = open_file(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             if try_lock(descriptor):
@@ -258,21 +258,21 @@ class _OldQueue:
             raise _unusable(self._waiting, error) from error
 
     def older_waits(self) -> bool:
-        """Whether a supervisor of an older version, which no ticket of the machine's folder stands for, is first."""
+        """Whether a supervisor of an older version, which has no ticket in the machine's folder, is ahead."""
         for path in sorted(self._waiting.glob(f"*-{self._device}-*")):
             if path.name >= self._name:
                 return False
             try:
                 descriptor = open_file(path)
-            except OSError:  # gone meanwhile
+            except OSError:  # removed since the listing
                 continue
             try:
                 if not is_held(descriptor):
                     path.unlink(missing_ok=True)
-                # A ticket that says who waits has another one in the machine's folder, which counts.
+                # A ticket with a claim has another one in the machine's folder, which is the one that counts.
                 elif read_json(descriptor) is None and not self._suspended(path.name):
                     return True
-            except PermissionError:  # a dead ticket of another user: it does no harm
+            except PermissionError:  # another user's ticket whose process has exited: harmless
                 continue
             finally:
                 os.close(descriptor)
@@ -284,19 +284,23 @@ class _OldQueue:
             return is_suspended(identity_of(int(measuring)))
         try:
             record = Run(self._root / run_id).launch_record()
-        except StoreError:  # damaged: nothing says so
+        except StoreError:  # damaged: whether it is suspended is unknown
             return False
         return record is not None and is_suspended(record.identity)
 
     def lock(self, name: str) -> tuple[int, ...] | None:
-        """The descriptor of a slot's lock, or None where it is held; none where this user cannot make the file."""
+        """Lock a slot's file.
+
+        Returns:
+            The descriptor; an empty tuple if this user cannot create the file; None if another process holds the lock.
+        """
         path = self._folder / f"{self._device}-{name.replace('/', '_')}"
         try:
             try:
                 descriptor = open_file(path, os.O_RDWR)
             except FileNotFoundError:
                 descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
-            except PermissionError:  # a lock needs no more than reading
+            except PermissionError:  # a file opened for reading can be locked too
                 descriptor = open_file(path)
             return (descriptor,) if try_lock(descriptor) else None
         except PermissionError:
@@ -317,12 +321,12 @@ def _unusable(path: Path, error: OSError) -> LaunchError:
         "A device slot of this run store cannot be locked",
         where=path,
         found=error.strerror,
-        hint="choose another place with --runs-dir or KDTUI_RUNS",
+        hint="choose another run store with --runs-dir or KDTUI_RUNS",
     )
 
 
 def slot_folder(root: Path, host: str) -> Path:
-    """Where older versions keep the slots of ``host`` in the store at ``root``."""
+    """The folder in which older versions keep the slots of ``host`` in the run store at ``root``."""
     return root / ".slots" / "".join(c if c.isalnum() or c in "-._" else "_" for c in host).lstrip(".")
 
 
@@ -339,18 +343,18 @@ def alone(
 ) -> Iterator[Slots]:
     """Hold every slot of a device of this machine.
 
-    Queues as runs do: it waits for those that run, and runs that come later wait for it. Processes that inherit the
-    slots' descriptors keep the device when this one is killed.
+    It uses the queue of the runs: it waits for earlier runs, and later runs wait for it. Processes that inherit the
+    slots' descriptors keep the device if this process is killed.
 
     Args:
         root: The run store.
         device: ``cpu`` or ``gpu``.
-        waiting: Called when the device is not free at once, with who holds it or is first, and when that changes.
-        cancelled: Asked while it waits.
+        waiting: Called with the reason for waiting if the device is not free at once, and when the reason changes.
+        cancelled: Polled while waiting.
 
     Raises:
         UsageError: This machine has no such device.
-        Interrupted: It was given up while it waited.
+        Interrupted: It was cancelled while waiting.
         LaunchError: The folder of the queue cannot be used.
     """
     names = _every_slot(root, device)
@@ -376,9 +380,9 @@ def alone(
 
 
 def _every_slot(root: Path, device: str) -> tuple[str, ...]:
-    """Slots of the device as this process counts them, and those that others with another count have made.
+    """Slots of the device that this process counts, and those that processes with another ``KDTUI_SLOTS`` created.
 
-    Of GPUs those that this process or the run store uses: others of the machine compute on their own.
+    For GPUs only those that this process or the run store uses: other GPUs do not disturb a measurement.
     """
     own = capacity().names(device)
     if not own:

@@ -1,4 +1,4 @@
-"""Making a run and launching it, and launching one again: what both faces do when a person says go."""
+"""Create and launch a run, and launch the next attempt of an existing one; used by the CLI and the cockpit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 ENDING = 10.0
-"""Seconds in which processes that said their last word are gone."""
+"""Seconds after the final event within which the processes must exit."""
 
 
 def start(
@@ -34,7 +34,16 @@ def start(
     total_epochs: int | None = None,
     origin: str,
 ) -> Run:
-    """Make a run and launch it."""
+    """Create a run and launch it.
+
+    Args:
+        store: Where the run is created.
+        profile: Complete, with absolute paths.
+        tags: Tags of the run.
+        resume_from: Checkpoint to start from.
+        total_epochs: Number of epochs instead of the profile's.
+        origin: What created the run, for its manifest.
+    """
     run = store.create(
         profile,
         tags=tags,
@@ -54,17 +63,17 @@ def resume(
     sets: Sequence[str] = (),
     dry_run: bool = False,
 ) -> ResumedRun:
-    """Launch the next attempt of a run in its own folder, once it is sure that it can go on.
+    """Launch the next attempt of a run in its own folder, after checking that it can be resumed.
 
     Args:
-        store: Its store.
+        store: The store of the run.
         run: The run.
-        total_epochs: Another horizon.
-        sets: ``--set`` texts: where its files are now, kept for every later attempt.
-        dry_run: Only look.
+        total_epochs: Number of epochs instead of the previous one.
+        sets: ``--set`` texts: new locations of its files, kept for every later attempt.
+        dry_run: Only check.
 
     Raises:
-        KdtuiError: It is running, cannot go on, or could not be started; nothing of it was changed.
+        KdtuiError: It is running, cannot be resumed, or could not be started; its folder is unchanged.
     """
     target = str(run.profile_table().get("launch", {}).get("target", "local"))
     launcher = launcher_for(target, store)
@@ -91,11 +100,11 @@ def resume(
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """How a run goes on.
+    """Result of the checks before a run is resumed.
 
     Attributes:
-        checks: What was looked at, and what was found; all of it well.
-        warnings: What is not as it was left, as a checkpoint that is missing.
+        checks: Name and message of each check; all of them passed.
+        warnings: Differences from the state at the end of the previous attempt, for example a missing checkpoint.
     """
 
     checks: tuple[tuple[str, str], ...] = ()
@@ -103,10 +112,10 @@ class ResumedRun:
 
 
 def _checked(run: Run, now: Moved, total_epochs: int | None) -> ResumedRun:
-    """What the engine says of the next attempt.
+    """Let the engine check the next attempt.
 
     Raises:
-        KdtuiError: The first thing that keeps it from going on.
+        KdtuiError: The first check that failed.
     """
     horizon = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
     with profile_file(run, now) as file:
@@ -125,10 +134,10 @@ def _checked(run: Run, now: Moved, total_epochs: int | None) -> ResumedRun:
 
 
 def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
-    """Do what needs a run's processes gone.
+    """Run an action that needs all processes of a run to have exited.
 
-    A run has said its last word a moment before its last process is gone; for that moment it is waited, so that
-    ``kdtui stop`` and the next command can stand in one script.
+    A run writes its final event shortly before its last process exits. The action is retried until then, so that a
+    script can call ``kdtui stop`` and the next command in sequence.
     """
     deadline = time.monotonic() + ENDING
     while True:
@@ -141,7 +150,7 @@ def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
 
 
 def teacher_record(profile: Profile) -> dict[str, Any] | None:
-    """What the manifest keeps of the teacher: path, hash, and the run it came from."""
+    """The teacher's entry in the manifest: path, SHA-256 and the run it belongs to; None without distillation."""
     checkpoint = profile.teacher.checkpoint
     if checkpoint is None or not profile.distillation.enabled:
         return None

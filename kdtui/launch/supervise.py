@@ -1,8 +1,8 @@
-"""The supervisor of one attempt: waits for a slot, starts the ranks, writes the exit word.
+"""The supervisor of one attempt: waits for a slot, starts the ranks, writes the final event.
 
-``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, which hands it the run's lock and the end of a
-pipe. It forks itself away, records itself, writes ``queued``, and outlives everyone who could be closed. When it is
-killed the ranks go on by themselves: they hold the slot and the lock too.
+``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, from which it inherits the run's lock and the
+write end of a pipe. It forks into the background, writes the launch record and the event ``queued``, and does not
+depend on any terminal. If it is killed, the ranks continue: they hold the slots and the lock too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from kdtui.store.run import EventLog, LaunchRecord, Run
 
 BEAT = 15.0
 LOOK = 0.1
-"""Seconds between two looks for a slot or a stop file."""
+"""Seconds between two polls for a slot or a stop file."""
 GRACE = "KDTUI_GRACE"
-"""Environment variable: seconds that ranks have to end by themselves after one ended badly; default 2."""
+"""Environment variable: seconds that ranks have to exit by themselves after one has failed; default 2."""
 MOST_GRACE = 3600
 
 
@@ -63,15 +63,15 @@ class Supervisor:
         self._wake, self._waker = socket.socketpair()
 
     def announce(self) -> None:
-        """Record this process and say that it waits; before this, nobody knows of it."""
+        """Write the launch record and the event ``queued``; until then no other process can find this one."""
         self._wake.setblocking(False)
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # a handler, so that the wake-up descriptor hears it
-        # Whatever the queue's files may refuse is the launcher's failure, and not one of a run that seems started.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a handled signal wakes the descriptor
+        # Created before the record, so that an unusable queue fails the launch instead of a run that seems started.
         self._ticket = Ticket(
             self.run.path.parent, self.record.device, self.slot_names, self.record.created, self.run.id
         )
@@ -80,27 +80,27 @@ class Supervisor:
         self._say(Queued(self.attempt, self.record.device))
 
     def work(self) -> None:
-        """Wait, run, report."""
+        """Wait for slots, start the ranks, wait for them and write the final events."""
         try:
             slots = self._wait_for_slots()
             if slots is None:
                 self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
                 return
             ranks = self._start(slots)
-            # The ranks hold the slots now. This process would keep them from others if it were suspended.
+            # The ranks have inherited the slots. A suspended supervisor must not keep holding them.
             slots.used_by(self.record.ranks)
             slots.release()
         except (KdtuiError, OSError) as error:
-            # No rank lives, so this is the only writer, and the only one who knows why.
+            # No rank is running, so no other process writes events, and only this one has the error.
             self._say(_failed(error), Exited(self.attempt, 3))
             raise
         self._say(self._watch(ranks))
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._stop_asked = True  # no file is made here: a handler that raises would end the supervisor
+        self._stop_asked = True  # the stop file is written later: a handler that raises would end the supervisor
 
     def _wait_for_slots(self) -> Slots | None:
-        """The slots, or None when the run was stopped before it got them."""
+        """The slots, or None if the run was stopped while waiting."""
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
             while not (self._stop_asked or self.run.stop_requested()):
@@ -113,7 +113,7 @@ class Supervisor:
             self._ticket.leave()
 
     def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]]:
-        """Start every rank and record it at once; all or none."""
+        """Start every rank and record each at once; if one cannot be started, kill the others."""
         training = self.run.profile_table().get("training", {})
         port = free_port()
         gpus = slots.names if self.record.device == "gpu" else ()
@@ -128,7 +128,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     env=engine_environment(own),
                     pass_fds=(self.lock, *slots.descriptors),
-                    process_group=0,  # so that loader workers can be ended with their rank
+                    process_group=0,  # so that loader workers can be killed with their rank
                 )
                 ranks.append(process)
                 self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity_of(process.pid)))
@@ -141,7 +141,7 @@ class Supervisor:
         return ranks
 
     def _watch(self, ranks: list[subprocess.Popen[bytes]]) -> Exited:
-        """Wait until all ranks are gone; one that ends badly takes the others with it after a grace period."""
+        """Wait until all ranks have exited; if one fails, kill the others after a grace period."""
         bad: tuple[int, int] | None = None
         deadline = float("inf")
         living = dict(enumerate(ranks))
@@ -151,7 +151,7 @@ class Supervisor:
                 if code is None:
                     continue
                 del living[rank]
-                _end(process)  # what it left behind would hold the slot
+                _end(process)  # remaining children would hold the slot
                 if code != 0 and bad is None:
                     bad, deadline = (rank, code), time.monotonic() + self.grace
             if time.monotonic() >= deadline:
@@ -165,7 +165,7 @@ class Supervisor:
         return Exited(self.attempt, code, _signal_name(code), rank)
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep, or wake for a signal: a child that ended, a request to stop."""
+        """Sleep until the time is over or a signal arrives: a rank exited, or a stop was requested."""
         self._beat()
         self._pass_on_the_stop()
         if select.select([self._wake], [], [], seconds)[0]:
@@ -177,7 +177,7 @@ class Supervisor:
             self._beaten = time.monotonic()
             try:
                 self.run.touch_beat()
-            except OSError as error:  # other hosts will call the run silent; that ends no training
+            except OSError as error:  # other hosts will show the run as silent; the training continues
                 print(f"beat: {error}", file=sys.stderr, flush=True)
 
     def _pass_on_the_stop(self) -> None:
@@ -185,7 +185,7 @@ class Supervisor:
             return
         try:
             self.run.request_stop()
-        except StoreError as error:  # a full disk: once more at the next wake-up
+        except StoreError as error:  # for example a full disk: retried at the next wake-up
             print(error, file=sys.stderr, flush=True)
 
     def _say(self, *events: Event) -> None:
@@ -195,10 +195,10 @@ class Supervisor:
 
 
 def _grace() -> float:
-    """Seconds between the end of one rank and that of the others.
+    """Seconds between the failure of one rank and the killing of the others.
 
     Raises:
-        LaunchError: ``KDTUI_GRACE`` is no number of seconds.
+        LaunchError: ``KDTUI_GRACE`` is not a valid number of seconds.
     """
     text = os.environ.get(GRACE, "2")
     try:
@@ -219,7 +219,7 @@ def _failed(error: KdtuiError | OSError) -> Failed:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a rank and everything it started."""
+    """SIGKILL a rank and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -237,13 +237,13 @@ def main(arguments: list[str]) -> int:
     """Fork away from the launcher and supervise."""
     run, order = Run(Path(arguments[0])), json.loads(arguments[1])
     if os.fork():
-        os._exit(0)  # the launcher waits for this one; the child belongs to init
-    os.setsid()  # its own group again: killing it must end nobody else
+        os._exit(0)  # the launcher waits for this process; the child is adopted by init
+    os.setsid()  # a new process group: killing it must not kill other processes
     ready: int = order["ready"]
     try:
         supervisor = Supervisor(run, order)
         supervisor.announce()
-        with contextlib.suppress(BrokenPipeError):  # the launcher was killed: that stops nobody
+        with contextlib.suppress(BrokenPipeError):  # the launcher was killed: the attempt continues
             os.write(ready, b"ready")
         os.close(ready)
         supervisor.work()

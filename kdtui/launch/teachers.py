@@ -1,4 +1,4 @@
-"""From words to runs, files and profiles: what RUN|FILE means, the teacher of a run, and shorthands as ``--set``."""
+"""Resolve RUN|FILE arguments, teachers and shorthand options to runs, files and profiles."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}")
 
 
 def check_tags(tags: Sequence[str]) -> None:
-    """Refuse what a profile could not hold as a tag.
+    """Check that tags are valid in a profile.
 
     Raises:
-        UsageError: One of them is no tag.
+        UsageError: One of them is not valid.
     """
     for tag in tags:
         if _TAG.fullmatch(tag) is None:
             raise UsageError(
-                "this is no tag",
+                "invalid tag",
                 where="--tag",
                 found=clean(tag)[:80],
-                allowed="letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
-                hint="kdtui note RUN TEXT keeps any words",
+                allowed="up to 40 letters, digits and . _ : + = -, starting with a letter or digit",
+                hint="kdtui note RUN TEXT keeps any text",
             )
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a RUN|FILE argument means.
+    """The run or file that a RUN|FILE argument refers to.
 
     Attributes:
-        run: The run, or the run that the file belongs to; None for a foreign file.
-        path: The file or folder as it was written; None where a run is meant, by its name or by its folder.
-        note: Why the run was chosen where a file has the same name; empty elsewhere.
+        run: The run, or the run that the file belongs to; None for an external file.
+        path: The file or folder as given; None if the argument is a run's name or folder.
+        note: Why the run was chosen if a file has the same name; otherwise empty.
     """
 
     run: Run | None
@@ -57,15 +57,15 @@ class Source:
 
 
 def source(text: str, store: RunStore) -> Source:
-    """What a RUN|FILE argument means.
+    """Resolve a RUN|FILE argument.
 
-    A text with a separator is a path. Any other text is a run first, by id, name or prefix, and a path only where no
-    run matches: a folder with a run's name does not hide the run.
+    A text with a path separator is a path. Any other text is looked up as a run by id, name or prefix, and as a path
+    only if no run matches: a folder with a run's name does not hide the run.
 
     Raises:
         RunNotFound: Neither a run nor a path.
         AmbiguousRun: Several runs match.
-        UsageError: The path cannot be looked at.
+        UsageError: The path is not accessible.
     """
     path = _there(text)
     if path is not None and is_path(text):
@@ -79,11 +79,11 @@ def source(text: str, store: RunStore) -> Source:
     if path is None or path.resolve() == run.path.resolve():
         return Source(run)
     kind = "folder" if path.is_dir() else "file"
-    return Source(run, note=f"'{text}' is a run and a {kind} here; the run is used, ./{text} means the {kind}")
+    return Source(run, note=f"'{text}' is both a run and a {kind}; using the run (./{text} means the {kind})")
 
 
 def is_path(text: str) -> bool:
-    """Whether a text can be nothing but a path: it has a separator, or begins with ``~``."""
+    """Whether a text is certainly a path: it has a separator, or begins with ``~``."""
     return os.sep in text or text.startswith("~") or text in (".", "..")
 
 
@@ -92,7 +92,7 @@ def _there(text: str) -> Path | None:
     try:
         return path if path.exists() else None
     except OSError as error:
-        raise UsageError("this path cannot be looked at", found=text, allowed=error.strerror) from error
+        raise UsageError("cannot access this path", where=text, found=error.strerror) from error
 
 
 def _of_path(path: Path) -> Source:
@@ -104,22 +104,22 @@ def _of_path(path: Path) -> Source:
 
 
 def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[str]:
-    """RUN arguments of which each means one run or one file: a name of several runs stands for all of them.
+    """Expand RUN arguments so that each refers to one run or file; a name of several runs becomes all of their ids.
 
     Args:
-        texts: As written; none with an ``expression`` means every run.
-        store: Where runs are looked for.
+        texts: As given; empty with an ``expression`` means every run.
+        store: The run store to search.
         expression: A filter that every run has to match.
 
     Raises:
-        UsageError: Nothing is named, or nothing matches.
-        AmbiguousRun: Several runs begin with a text that is no name.
-        FilterError: The filter cannot be read.
+        UsageError: There is no argument, or nothing matches.
+        AmbiguousRun: A text is the prefix of several ids and not a name.
+        FilterError: The filter is not valid.
     """
     from kdtui.store.filter import parse
 
     if not texts and not expression:
-        raise UsageError("no run is named", hint="name a run, or choose runs with --filter EXPR")
+        raise UsageError("no run given", hint="name a run, or select runs with --filter EXPR")
     matches = parse(expression)
     rows = store.summaries() if expression else []
     matching = {row.path.name for row in rows if matches(row)}
@@ -130,9 +130,7 @@ def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[
         if expression:
             chosen = [one for one in chosen if not is_path(one) and store.find(one).id in matching]
     if not chosen:
-        raise UsageError(
-            "no run matches the filter", found=expression, hint="kdtui runs --filter EXPR lists those that do"
-        )
+        raise UsageError("no run matches the filter", found=expression, hint="kdtui runs lists all runs")
     return chosen
 
 
@@ -149,20 +147,20 @@ def _each(text: str, store: RunStore) -> list[str]:
         store.find(text)
     except AmbiguousRun:
         named = [row.path.name for row in store.summaries() if row.name == text]
-        if not named:  # the beginning of several ids
+        if not named:  # the prefix of several ids
             raise
         return named
-    except RunNotFound:  # a file, or what the command itself reports
+    except RunNotFound:  # a file, or an error that the command reports
         pass
     return [text]
 
 
 @dataclass(frozen=True)
 class TeacherChoice:
-    """A teacher: a checkpoint, and the run it came from when it is one of ours.
+    """A teacher: a checkpoint, and the run that it belongs to, if any.
 
     Attributes:
-        note: Why this one was chosen where a run and a file have the same name.
+        note: Why the run was chosen if a run and a file have the same name.
     """
 
     checkpoint: Path
@@ -170,13 +168,13 @@ class TeacherChoice:
     note: str = ""
 
     def sets(self) -> list[str]:
-        """What turns distillation from this teacher on."""
+        """The ``--set`` texts that enable distillation from this teacher."""
         return [f"teacher.checkpoint={json.dumps(str(self.checkpoint))}", "distillation.enabled=true"]
 
 
 @dataclass(frozen=True)
 class Shorthands:
-    """Flags that are short for ``--set``; None where not given."""
+    """Options that are short for ``--set``; None if not given."""
 
     temperature: float | None = None
     alpha: float | None = None
@@ -199,7 +197,7 @@ class Shorthands:
             "seed": self.seed,
             "name": self.name,
         }
-        # json.dumps of a text or a finite number is also its TOML; nan and inf are TOML as Python spells them.
+        # JSON strings and finite numbers are valid TOML; TOML spells nan and inf as Python does.
         return [
             f"{key}={json.dumps(value) if isinstance(value, str) else value}"
             for key, value in keys.items()
@@ -208,18 +206,18 @@ class Shorthands:
 
 
 def owner(checkpoint: Path) -> Run | None:
-    """The run whose folder a checkpoint lies in."""
+    """The run whose folder contains a checkpoint; None for a checkpoint outside of runs."""
     from kdtui.store.run import Run
 
     run = Run(checkpoint.absolute().parent.parent)
     try:
         return run if checkpoint.parent.name == run.checkpoints.name and run.manifest_path.is_file() else None
-    except OSError:  # a folder that nobody may enter is no run of ours
+    except OSError:  # the folder is not accessible
         return None
 
 
 def find_teacher(text: str, store: RunStore) -> TeacherChoice:
-    """The teacher behind a file, a folder or a run's id, name or prefix.
+    """Resolve a file, a folder, or a run's id, name or prefix to a teacher.
 
     Raises:
         UsageError: It is neither, or a run without a best checkpoint.
@@ -236,7 +234,7 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     if found.path is not None:
         if not is_utf8(str(found.path.absolute())):
             raise UsageError(
-                "the teacher's path is not UTF-8, and a profile holds UTF-8 text", found=clean(text), hint="rename it"
+                "the teacher's path is not UTF-8, as profiles require", found=clean(text), hint="rename the file"
             )
         return TeacherChoice(found.path.absolute(), found.run)
     assert found.run is not None
@@ -244,7 +242,7 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
 
 
 def _offered(error: RunNotFound) -> str | None:
-    """The runs that are spelled alike; None where the text could not be a run's at all, as a path."""
+    """Runs with a similar name; None if the text cannot be a run, for example a path."""
     return error.allowed if error.found is None else None
 
 
@@ -265,10 +263,10 @@ def best_of(run: Run) -> Path:
 
 
 def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Profile:
-    """The profile to run, complete: teacher, flags and ``--set`` laid on top in this order, paths absolute.
+    """The complete profile to run: teacher, options and ``--set`` applied in this order, paths absolute.
 
     Raises:
-        UsageError: It distils but names no teacher.
+        UsageError: Distillation is enabled without a teacher.
     """
     from kdtui.profile import absolute, load
 
@@ -276,14 +274,14 @@ def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Pr
 
 
 def ready(profile: Profile) -> Profile:
-    """The same profile, once it is sure that a distilling one has a teacher.
+    """Return the profile after checking that distillation has a teacher.
 
     Raises:
-        UsageError: It has none.
+        UsageError: Distillation is enabled without a teacher.
     """
     if profile.distillation.enabled and profile.teacher.checkpoint is None:
         raise UsageError(
-            f"profile '{profile.name}' distils but names no teacher",
+            f"profile '{profile.name}' enables distillation but has no teacher",
             where="teacher.checkpoint",
             allowed="a checkpoint or a run",
             hint="--teacher CKPT|RUN, or --set distillation.enabled=false to train the student alone",
@@ -292,30 +290,30 @@ def ready(profile: Profile) -> Profile:
 
 
 def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:
-    """The profile of a student distilled by the recipe of its teacher's own run: data, task, training.
+    """The profile of a student that is distilled with the data, task and training settings of its teacher's run.
 
     Args:
-        teacher: Must have a run.
+        teacher: Must belong to a run.
         student: The encoder.
-        sets: What else is laid on top.
-        named: Whether ``sets`` names the run already.
+        sets: Further ``--set`` texts.
+        named: Whether ``sets`` contains the run's name.
 
     Raises:
-        UsageError: The teacher is no run of ours, so its data are not known.
+        UsageError: The teacher belongs to no run, so its data are unknown.
     """
     from kdtui.profile import absolute, amend
 
     if teacher.run is None:
         raise UsageError(
-            "this teacher is no run of ours, so its data are not known",
+            "this teacher belongs to no run, so its data are unknown",
             where=teacher.checkpoint,
-            hint="--profile NAME says what to train on; kdtui profiles lists them",
+            hint="choose the data with --profile NAME; kdtui profiles lists the profiles",
         )
     own = teacher.run.profile()
-    name = f"{student}-from-{own.name}"[:80]  # as long as a name may be
-    called = [] if named else [f'name="{name}"']
-    told = [f'description="{student} distilled from {own.name}"', "tags=[]"]
-    return ready(absolute(amend(own, [*called, *told, *teacher.sets(), *sets], what=teacher.run.id)))
+    name = f"{student}-from-{own.name}"[:80]  # the longest allowed name
+    defaults = [] if named else [f'name="{name}"']
+    defaults += [f'description="{student} distilled from {own.name}"', "tags=[]"]
+    return ready(absolute(amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id)))
 
 
 @dataclass(frozen=True)
@@ -323,7 +321,7 @@ class ResumePoint:
     """A checkpoint to start from.
 
     Attributes:
-        note: Why this one was chosen where a run and a file have the same name.
+        note: Why this checkpoint was chosen, if there were several.
     """
 
     checkpoint: Path
@@ -331,10 +329,10 @@ class ResumePoint:
 
 
 def resume_point(text: str, store: RunStore) -> ResumePoint:
-    """The checkpoint that ``--resume`` means: a file, or a run's last one.
+    """Resolve ``--resume``: a file, or the last usable checkpoint of a run.
 
     Raises:
-        UsageError: It is neither, or the run has none that is whole.
+        UsageError: It is neither, or the run has no usable checkpoint.
     """
     from kdtui.store.checkpoint_files import damage
 
@@ -342,7 +340,7 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
         found = source(text, store)
     except RunNotFound as error:
         raise UsageError(
-            "this is neither a file nor a run to start from",
+            "this checkpoint is neither a file nor a run",
             where="--resume",
             found=text,
             allowed=_offered(error) or "a checkpoint of kdtui, or a run's id, name or unique prefix",
@@ -350,9 +348,7 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
         ) from error
     if found.path is not None:
         if not found.path.is_file():
-            raise UsageError(
-                "this folder is no run to start from", where="--resume", found=text, hint="kdtui runs lists the runs"
-            )
+            raise UsageError("this folder is not a run", where="--resume", found=text, hint="kdtui runs lists the runs")
         return ResumePoint(found.path.absolute())
     run = found.run
     assert run is not None
@@ -360,18 +356,18 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
     for checkpoint in (run.last, *reversed(run.epoch_checkpoints())):
         problem = damage(checkpoint)
         if problem is None:
-            said = f"{'; '.join(passed_over)}: --resume starts from {checkpoint.name}" if passed_over else ""
-            return ResumePoint(checkpoint, "; ".join(note for note in (found.note, said) if note))
+            choice = f"{'; '.join(passed_over)}: --resume starts from {checkpoint.name}" if passed_over else ""
+            return ResumePoint(checkpoint, "; ".join(note for note in (found.note, choice) if note))
         passed_over.append(f"{checkpoint.name} is {problem}")
     best = damage(run.best)
     raise UsageError(
-        "this run has no whole checkpoint to start from",
+        "this run has no usable checkpoint to start from",
         where=run.checkpoints,
-        found="; ".join([*passed_over, f"{run.best.name} is {best or 'whole, but weights alone'}"]),
-        allowed=f"a whole {run.last.name} or checkpoint_epoch_N.pth",
+        found="; ".join([*passed_over, f"{run.best.name} is {best or 'intact, but has weights only'}"]),
+        allowed=f"an intact {run.last.name} or checkpoint_epoch_N.pth",
         hint=f"kdtui show {run.id} shows its state"
         if best
-        else f"--resume {run.best} starts from the best weights, without the state of the training",
+        else f"--resume {run.best} starts from the best weights, without the training state",
     )
 
 
@@ -380,7 +376,7 @@ ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".safetensors", ".bin"})
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """One checkpoint; what only its tensors tell is None for a file that is no run's.
+    """One checkpoint; values that only its tensors contain are None for a file outside of runs.
 
     Attributes:
         checkpoint: The file.
@@ -404,17 +400,17 @@ def teacher_rows(
     """The checkpoints of the store's runs, oldest first, then those below ``folders``.
 
     Args:
-        store: Whose runs are looked at.
-        folders: Searched with everything below them.
-        summaries: The store's rows where they are known already.
+        store: The run store.
+        folders: Folders to search recursively.
+        summaries: Summaries of the store's runs, if already read.
 
     Raises:
-        UsageError: One of the folders is none.
+            UsageError: One of the folders does not exist.
     """
     rows = [row for run in (store.summaries() if summaries is None else summaries) if (row := _of_run(run)) is not None]
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError("no such folder", found=folder)
+            raise UsageError("the folder does not exist", found=folder)
         rows += _below(folder)
     return rows
 
@@ -423,7 +419,7 @@ def _of_run(run: RunSummary) -> TeacherRow | None:
     best = Run(run.path).best
     try:
         size = best.stat().st_size
-    except OSError:  # none yet, or removed meanwhile
+    except OSError:  # none yet, or removed since the listing
         return None
     return TeacherRow(str(best), run.id, run.encoder, run.architecture, run.parameters, run.best_miou, size)
 

@@ -368,7 +368,7 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     host = printable(digest.host) or "unknown"
     suspended = liveness is Liveness.SUSPENDED
     if state is State.QUEUED and suspended:
-        return "suspended" if digest.spawned else "suspended, passed over"
+        return "suspended" if digest.spawned else "suspended, skipped"
     if state is State.QUEUED:
         return "starting" if digest.spawned else f"waits for a {printable(digest.device) or 'device'} slot"
     if state is State.RUNNING and suspended:

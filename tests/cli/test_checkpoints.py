@@ -41,7 +41,7 @@ def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, trained: 
     ]
     for done in [evaluated, *(kdtui(*words) for words in others)]:
         assert done.code == 0, done.err
-        assert "'city' is a run and a folder here; the run is used" in done.err
+        assert "'city' is both a run and a folder; using the run" in done.err
 
 
 def test_own_profiles_are_listed_completed_and_trained_by_name(kdtui: Kdtui, store: RunStore, here: Path) -> None:

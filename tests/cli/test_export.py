@@ -93,7 +93,7 @@ class TestExport:
             (["latest", "--checkpoint", "newest"], "--checkpoint"),
             (["latest", "--precision", "fp8"], "fp32, fp16, int8"),
             (["latest", "--height", "64"], "go together"),
-            (["latest", "--classes", "a,b"], "are its own"),
+            (["latest", "--classes", "a,b"], "cannot be overridden"),
         ):
             done = kdtui("export", *arguments)
             assert done.code == 2, arguments

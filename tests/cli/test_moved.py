@@ -45,7 +45,7 @@ def test_a_run_whose_data_are_gone_is_refused_unchanged_and_told_the_option(
     before = snapshot(run)
     refused = kdtui(*VERBS[verb])
     assert refused.code == 4
-    assert "data are not where the run says" in refused.err
+    assert "data are not at the recorded location" in refused.err
     assert str(data) in refused.err
     assert f"kdtui {verb} {run.id} --set data.root=FOLDER" in refused.err
     assert snapshot(run) == before
@@ -81,7 +81,7 @@ def test_training_images_that_are_gone_keep_int8_alone_from_being_exported(
     (here / "train").rmdir()
     done = kdtui("export", "mine", "--precision", "int8", "--precision", "fp32", "--json")
     assert (done.code, [row.get("error") for row in done.json]) == (4, ["DataError", None])
-    assert done.err.count("data are not where the run says") == 1
+    assert done.err.count("data are not at the recorded location") == 1
     assert run.exports() == [run.best.with_suffix(".onnx")]
 
 
@@ -101,7 +101,7 @@ def test_what_is_trained_cannot_be_set_for_a_run_that_exists(kdtui: Kdtui, run: 
     for words in VERBS.values():
         refused = kdtui(*words, "--set", setting)
         assert refused.code == 2
-        assert f"{key} cannot be set for a run that exists" in refused.err
+        assert f"{key} cannot be changed for an existing run" in refused.err
         assert "data.root, " in refused.err
     assert run.overrides() == {}
 
@@ -121,7 +121,7 @@ def test_another_teacher_is_refused_and_a_copy_of_the_same_is_kept(
     assert "--set teacher.checkpoint=FILE" in gone.err
     refused = kdtui(*resume, "--set", f"teacher.checkpoint={other}")
     assert refused.code == 2
-    assert "another teacher" in refused.err
+    assert "not the teacher that the run was created with" in refused.err
     assert store.summary(store.find("pupil")).state is State.FINISHED
     assert kdtui(*resume, "--set", "teacher.checkpoint=copy.pth").code == 0
     assert store.find("pupil").profile().teacher.checkpoint == str(copy)

@@ -61,7 +61,7 @@ def test_one_run_is_answered_as_before(kdtui: Kdtui, seeds: list[Run]) -> None:
 
 @pytest.mark.parametrize("verb", ["compare", "measure", "evaluate", "export", "stop"])
 def test_no_run_and_no_filter_is_refused(kdtui: Kdtui, seeds: list[Run], verb: str) -> None:
-    for words, message in (([], "no run is named"), (["--filter", "seed>99"], "no run matches the filter")):
+    for words, message in (([], "no run given"), (["--filter", "seed>99"], "no run matches the filter")):
         done = kdtui(verb, *words)
         assert (done.code, done.out) == (2, "")
         assert message in done.err

@@ -221,7 +221,7 @@ def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_
     first.epoch_checkpoint(1).unlink()
     refused = kdtui("train", "baseline", "--name", "third", "--resume", "first")
     assert refused.code == 2
-    assert "no whole checkpoint to start from" in refused.err
+    assert "no usable checkpoint to start from" in refused.err
     assert f"--resume {first.best}" in refused.err
 
 
@@ -371,7 +371,7 @@ def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStor
 def test_a_teacher_that_nobody_can_look_at_is_told(kdtui: Kdtui) -> None:
     refused = kdtui("train", "baseline", "--teacher-checkpoint", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
     assert refused.code == 2
-    assert "cannot be looked at" in refused.err
+    assert "cannot access this path" in refused.err
 
 
 def test_warnings_are_in_the_plan_the_progress_and_the_run(kdtui: Kdtui, store: RunStore, here: Path) -> None:

@@ -62,7 +62,7 @@ def test_failures_are_those_that_the_engine_named() -> None:
     with pytest.raises(ExportError, match="no") as caught:
         converse("fails")
     assert caught.value.hint == "other"
-    with pytest.raises(Exception, match="gave no answer") as died:
+    with pytest.raises(Exception, match="printed no result") as died:
         converse("dies")
     assert "the reason" in str(died.value)
 

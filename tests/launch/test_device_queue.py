@@ -123,7 +123,7 @@ def test_a_suspended_measurement_that_waits_is_passed_over_and_named(
     eventually(lambda: store.summary(second).place == 2, "behind the measurement")
     measure.send_signal(signal.SIGSTOP)
     title = f"kdtui measure (pid {measure.pid})"
-    words = f"waits for a cpu slot, number 1 in line; {title} is suspended and passed over"
+    words = f"waits for a cpu slot, number 1 in line; {title} is suspended and skipped"
     eventually(lambda: store.summary(second).detail == words, words)
     (first.path / "go").touch()
     reaches(store, second, State.RUNNING)

@@ -55,7 +55,7 @@ def test_no_answer_is_told_with_what_stood_on_stderr(output: str) -> None:
 
 def test_a_door_that_is_not_there_or_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDTUI_ENGINE", f"{sys.executable} -c 'import time; time.sleep(60)'")
-    with pytest.raises(EngineError, match="did not answer"):
+    with pytest.raises(EngineError, match="did not respond"):
         ask("inspect", timeout=0.2)
     monkeypatch.setenv("KDTUI_ENGINE", "/no/such/door")
     with pytest.raises(LaunchError, match="/no/such/door"):

@@ -187,7 +187,7 @@ def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
         ("gpu:2", "cpu", 1, "the CPU"),
         ("gpu:2", "auto", 4, "the run asks for 4 GPUs; this machine has 2"),
         ("gpu:0", "gpu", 1, "the run asks for 1 GPU; this machine has 0"),
-        ("gpu:x", "auto", 1, "KDTUI_SLOTS cannot be read"),
+        ("gpu:x", "auto", 1, "KDTUI_SLOTS is not valid"),
     ],
 )
 def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts(

@@ -323,8 +323,8 @@ def test_a_suspended_waiter_is_passed_over_and_takes_its_place_again(store: RunS
     os.kill(record_of(old).pid, signal.SIGSTOP)
     eventually(lambda: [row.place for row in store.summaries()] == [None, None, 1, 2], "passed over")
     rows = store.summaries()
-    assert rows[1].detail == "suspended, passed over"
-    assert rows[2].detail == f"waits for a cpu slot, number 1 in line; {old.id} is suspended and passed over"
+    assert rows[1].detail == "suspended, skipped"
+    assert rows[2].detail == f"waits for a cpu slot, number 1 in line; {old.id} is suspended and skipped"
     (first.path / "go").touch()
     reaches(store, young, State.RUNNING)
     assert store.summary(old).state is State.QUEUED

@@ -122,7 +122,7 @@ def test_killed_in_a_folder_that_cannot_be_written_it_says_so_at_once(store: Run
     record = trains(store, run)
     held = run.beat_path.rename(run.path / "held")
     run.beat_path.mkdir()  # it cannot be opened to be locked, as no file of a read-only disk can
-    with pytest.raises(LaunchError, match="were killed, but its folder cannot be written") as caught:
+    with pytest.raises(LaunchError, match="were killed, but its folder is not writable") as caught:
         launcher.stop(run, kill=True)
     assert f"kdtui resume {run.id}" in str(caught.value.hint)
     assert not any(map(lives, everyone(record).values()))
@@ -158,7 +158,7 @@ def test_a_run_of_another_user_is_asked_and_not_killed(
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     with pytest.raises(LaunchError, match="another user") as caught:
         launcher.stop(run, kill=True)
-    assert caught.value.hint == f"`kdtui stop {run.id}` asks it to save and end"
+    assert caught.value.hint == f"`kdtui stop {run.id}` requests that it saves and stops"
     assert all(map(lives, everyone(record).values()))
     launcher.stop(run)
     monkeypatch.undo()

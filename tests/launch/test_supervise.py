@@ -152,7 +152,7 @@ def test_a_supervisor_that_does_not_come_up_is_told_with_what_it_printed(
     run = make(store)
     run.worker_log.write_text("of an earlier attempt\n")
     run.launch_path.mkdir()  # so that the supervisor cannot record itself
-    with pytest.raises(LaunchError, match="did not come up") as caught:
+    with pytest.raises(LaunchError, match="did not start") as caught:
         launcher.launch(run)
     assert "a file could not be written" in str(caught.value).lower()
     assert "earlier attempt" not in str(caught.value)

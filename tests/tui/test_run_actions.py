@@ -206,7 +206,7 @@ async def test_resume_takes_the_place_of_moved_data_beside_the_horizon(
     async with app.run_test(size=(400, 24)) as pilot:
         await settled(pilot)
         await pilot.press("R", "enter")
-        await shows(pilot, "the run's data are not where the run says", "--set data.root=FOLDER")
+        await shows(pilot, "the run's data are not at the recorded location", "--set data.root=FOLDER")
         assert run.launch_record() is None
         await pilot.press("R")
         await shows(pilot, "Resume slow up to which epoch?", "--set data.root=FOLDER")
@@ -248,7 +248,7 @@ async def test_a_run_that_cannot_be_launched_says_why(scene: Scene, monkeypatch:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("R", "enter")
-        await shows(pilot, "The engine's program is not there", "/no/such/engine", "next:")
+        await shows(pilot, "The engine's program was not found", "/no/such/engine", "next:")
 
 
 async def test_tags_and_a_note_are_written_on_one_line(scene: Scene) -> None:

@@ -24,9 +24,9 @@ _HINTS = [
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("--profile NAME says what to train on; kdtui profiles lists them", "PROFILE says what to train on"),
+        ("choose the data with --profile NAME; kdtui profiles lists the profiles", "choose the data with PROFILE"),
         ("kdtui teachers lists the checkpoints of this run store", ""),
-        ("`kdtui show RUN` tells how far it came", ""),
+        ("`kdtui show RUN` shows its state", ""),
         ("`kdtui doctor` checks the engine's environment", "`kdtui doctor` checks the engine's environment"),
         ("try --set training.learning_rate=0.0001", "try learning rate 0.0001"),
         ("--set data.train.images=FOLDER", "other keys: data.train.images FOLDER"),

@@ -231,7 +231,7 @@ async def test_a_launch_that_cannot_be_or_fails_is_told_on_the_form_and_nothing_
         monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/engine")
         await pilot.press("ctrl+r")
         await until(pilot, lambda: screen.standing.failure is not None)
-        assert "✗ The engine's program is not there" in verdict.text
+        assert "✗ The engine's program was not found" in verdict.text
         assert app.screen is screen
         assert screen.draft == distilled("student", seeds="5")
         assert screen.texts()["seeds"] == "5"
