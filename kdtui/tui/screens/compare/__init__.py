@@ -1,4 +1,4 @@
-"""The Compare screen: the table of runs, the pages below it, and what is written of them."""
+"""The Compare screen: the table of runs, the pages below it, and the export of the comparison."""
 
 from __future__ import annotations
 

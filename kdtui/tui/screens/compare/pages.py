@@ -1,4 +1,4 @@
-"""The lower part of a comparison: curves, all numbers, what differs between the profiles, notes, mIoU by cost."""
+"""The pages below a comparison: curves, all numbers, differing settings, notes, and mIoU against cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Cell, Column, Table
 
 LETTERS = string.ascii_lowercase + "αβγδεζηθικλμνξοπρστυφχψω" + string.digits
-"""Of the points, cheapest first; runs have capitals."""
+"""Letters of the points, cheapest first; runs have upper-case letters."""
 _MORE = "•"
 _EMPTY = {"latency": "nothing measured: L does it", "parameters": "no run has a score yet"}
 _UNITS = {"latency": (1e3, "ms"), "parameters": (1e-6, "M")}
@@ -42,12 +42,12 @@ _COLUMNS = {
 
 
 class ParetoPage(Container):
-    """A scatter plot beside the table of its points; what is to be known of them below.
+    """A scatter plot and the table of its points, with notes below.
 
     Attributes:
         cost: ``latency`` or ``parameters``.
-        scatter: The plot.
-        table: The points.
+        scatter: The scatter plot.
+        table: The table of the points.
     """
 
     DEFAULT_CSS = """
@@ -70,46 +70,46 @@ class ParetoPage(Container):
         self._notes = Panel(wraps=True)
 
     def compose(self) -> ComposeResult:
-        """Plot, table, notes."""
+        """Compose plot, table and notes."""
         with Horizontal():
             yield self.scatter
             yield self.table
         yield self._notes
 
     def show(self, found: Mapping[str, Pareto], colours: Mapping[str, str], troubles: Collection[str]) -> None:
-        """Show these points.
+        """Display these points.
 
         Args:
-            found: What :func:`kdtui.compare.pareto` says of each cost.
-            colours: Of the runs, by id; a teacher has none.
-            troubles: The notes among theirs that tell of something broken.
+            found: Results of :func:`kdtui.compare.pareto` by cost.
+            colours: Colours of the runs, by id; teachers have none.
+            troubles: Those of the notes that report an error.
         """
         self._found, self._colours, self._troubles = found, colours, troubles
         self._fill()
 
     def switch(self) -> None:
-        """Set mIoU against the other cost."""
+        """Switch to the other cost."""
         self.cost = COSTS[(COSTS.index(self.cost) + 1) % len(COSTS)]
         self._fill()
 
     def toggle_log(self) -> None:
-        """A logarithmic or a linear cost."""
+        """Switch between a linear and a logarithmic cost axis."""
         self.scatter.log_x = not self.scatter.log_x
         self._draw()
 
     def on_resize(self) -> None:
-        """More columns where there is room."""
+        """Make the table wider if there is room."""
         self.set_class(self.size.width >= 110, "-wide")
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        """The point under the cursor stands out; whoever moved it by its keys is told of it below."""
+        """Highlight the point under the cursor; the message is passed on only if the table has focus."""
         if not self.table.has_focus:
             event.stop()
         self._draw()
 
     @property
     def row_under_cursor(self) -> str:
-        """Which point it is, and what beats it."""
+        """Description of the point under the cursor, and of the point that dominates it."""
         key = self.table.cursor_key
         if key is None or key not in self._lines:
             return ""
@@ -164,7 +164,7 @@ def _letter(place: int) -> str:
 
 
 def _named(name: str, role: str) -> str:
-    """A teacher with its sign."""
+    """Name of a point; that of a teacher has a symbol."""
     return f"◆ of {name.removeprefix('teacher of ')}" if role == "teacher" else name
 
 
@@ -174,16 +174,16 @@ def _short(runtime: str) -> str:
 
 PAGES = ("curves", "numbers", "differs", "notes", "pareto")
 WIDE = 110
-"""From so many columns on the curves stand beside another page, but for the one that has a chart of its own."""
+"""Width in columns from which on the curves are displayed next to another page, unless that has its own chart."""
 _NOTHING = "the profiles differ in names, tags and descriptions only"
 
 
 class ComparisonPages(Container):
-    """Pages of one comparison. The keys are the screen's, so the chart takes no focus and its own keys with it.
+    """The pages of a comparison. The keys belong to the screen, so the chart cannot have focus.
 
     Attributes:
-        chart: The curves.
-        pareto: mIoU against what it costs.
+        chart: The chart of the curves.
+        pareto: The page of mIoU against cost.
     """
 
     DEFAULT_CSS = """
@@ -210,7 +210,7 @@ class ComparisonPages(Container):
         self._tables: dict[str, Across] = {"numbers": {}, "differs": {}}
         self._whole: dict[str, Across] = {"numbers": {}, "differs": {}}
 
-        # Kept, not queried: what they show may arrive before they are composed.
+        # Attributes, not queries: `show` may be called before they are composed.
         self.chart = LineChart(id="chart")
         self.chart.can_focus = False
         self._pages = Pages(PAGES, id="pages")
@@ -223,7 +223,7 @@ class ComparisonPages(Container):
         }
 
     def compose(self) -> ComposeResult:
-        """The row of pages, and the pages."""
+        """Compose the tabs and the pages."""
         yield self._pages
         with self._pane:
             yield self.chart
@@ -234,11 +234,11 @@ class ComparisonPages(Container):
 
     @property
     def page(self) -> str:
-        """The page in front."""
+        """The selected page."""
         return self._page
 
     def turn(self, page: str) -> None:
-        """Show a page; where there is room, the curves stay beside it."""
+        """Select a page; if there is room, the curves are displayed next to it."""
         self._page = page
         self._side = self._side if page in ("curves", "pareto") else page
         wide = self.size.width >= WIDE and page != "pareto"
@@ -254,7 +254,7 @@ class ComparisonPages(Container):
         self._pages.show(self._page, None, clean(words))
 
     def switch_cost(self) -> None:
-        """Set mIoU against the other cost."""
+        """Switch to the other cost."""
         self.pareto.switch()
         self._name_page()
 
@@ -266,14 +266,14 @@ class ComparisonPages(Container):
         notes: Sequence[TextLine],
         against: str,
     ) -> None:
-        """Show a comparison; nothing is written when it looks as before.
+        """Display a comparison; nothing is redrawn if it is unchanged.
 
         Args:
-            compared: Its rows.
+            compared: The comparison.
             letters: Letter of each run.
             names: Name of every run of the store, by id.
-            notes: Lines of the last page.
-            against: What Δ is measured against.
+            notes: Lines of the page of notes.
+            against: Name of the baseline of Δ.
         """
         self._compared, self._letters, self._names = compared, letters, names
         self._whole = {"numbers": compared.numbers(), "differs": compared.differing()}
@@ -283,22 +283,22 @@ class ComparisonPages(Container):
         self._fit()
 
     def look_at(self, index: int) -> None:
-        """Keep the run of this rank, from 0, among the columns that are seen."""
+        """Keep the run of this rank, counted from 0, among the visible columns."""
         if index != self._at:
             self._at = index
             self._fit()
 
     def on_resize(self) -> None:
-        """Beside each other where there is room."""
+        """Update the layout for the new size."""
         self.turn(self._page)
 
     def on_pages_chosen(self, event: Pages.Chosen) -> None:
-        """A page was clicked."""
+        """Select the clicked page."""
         event.stop()
         self.turn(event.name)
 
     def row_under_cursor(self, table: str) -> str:
-        """A row of `numbers` or `differs` with all its values, or a point of `points`, as one line."""
+        """Description of the row under the cursor of the table `numbers`, `differs` or `points`, in one line."""
         if table == "points":
             return self.pareto.row_under_cursor
         key = self._across[table].cursor_key
@@ -314,7 +314,7 @@ class ComparisonPages(Container):
         return taught + [f"{self._letters[row.id]} {compared.named[row.id]}" for row in compared.rows]
 
     def _fit(self) -> None:
-        """As many columns as fit."""
+        """Update the columns to those that fit."""
         for name, table in self._across.items():
             room = table.size.width
             if room:
@@ -326,11 +326,11 @@ class ComparisonPages(Container):
 
 
 class Curves:
-    """Which metric is shown, and how it is drawn.
+    """The displayed metric and its curves.
 
     Args:
-        chart: Takes the curves.
-        ids: The runs; they need not be on the board.
+        chart: The chart for the curves.
+        ids: Ids of the runs; they may have been removed.
     """
 
     def __init__(self, chart: LineChart, ids: Sequence[str]) -> None:
@@ -339,13 +339,13 @@ class Curves:
         self._metric = "val/miou"
 
     def draw(self, board: RunStates, letters: Mapping[str, str], named: Mapping[str, str], *, dark: bool) -> None:
-        """Draw what the board knows.
+        """Draw the curves.
 
         Args:
-            board: Rows and histories.
+            board: States of the runs.
             letters: Letter of each run.
-            named: Short name of each run, where it has one.
-            dark: Whether the theme is.
+            named: Short name of each run, if it has one.
+            dark: Whether the theme is dark.
         """
         ids = [run_id for run_id in self._ids if run_id in board.rows]
         found = shown(self._metric, self._ids, board.rows, board.histories, letters, dark=dark)
@@ -363,20 +363,20 @@ class Curves:
         )
 
     def step(self, by: int, board: RunStates) -> None:
-        """Go on to another metric that any of the runs has; it is not drawn yet."""
+        """Select the next or previous metric of the runs, without drawing it."""
         names = metrics(history for run_id in self._ids if (history := board.histories.get(run_id)))
         self._metric = neighbour(self._metric, names, by)
 
 
 @dataclass
 class Folders:
-    """What was read, by run id.
+    """Data read from the folders of runs, by id of the run.
 
     Attributes:
-        profiles: As plain tables.
-        troubles: Why a run's profile cannot be read.
-        measurements: Of the runs that were measured.
-        unmeasured: Why a run's measurements cannot be used, in a sentence.
+        profiles: Profiles as tables.
+        troubles: Why a profile cannot be read.
+        measurements: Measurements of the measured runs.
+        unmeasured: Why the measurements cannot be used, as a sentence.
     """
 
     profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -386,7 +386,7 @@ class Folders:
 
 
 def read_folders(runs: Iterable[Run]) -> Folders:
-    """Read profiles and measurements; what is damaged is told in the answer, never raised."""
+    """Read profiles and measurements; damaged ones are reported in the result, not raised."""
     found = Folders()
     for run in runs:
         try:

@@ -1,4 +1,4 @@
-"""Runs beside each other."""
+"""The screen that compares runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Paging(ChartKeys):
     """A screen with pages below a table.
 
     Attributes:
-        table: The runs.
+        table: The table of runs.
         room: The pages.
     """
 
@@ -46,7 +46,7 @@ class Paging(ChartKeys):
 
     @property
     def twin(self) -> str:
-        """The command line that shows the comparison."""
+        """The command line that displays the comparison."""
         raise NotImplementedError
 
     @property
@@ -56,19 +56,19 @@ class Paging(ChartKeys):
 
     @property
     def page_twin(self) -> str:
-        """The command line that shows the page in front."""
+        """The command line that displays the selected page."""
         if self.room.page != "pareto":
             return self.twin
         return shlex.join([*self.words, "--pareto", self.room.pareto.cost])
 
     def action_page(self, name: str) -> None:
-        """Another page; what had the focus on the former one gives it back."""
+        """Select a page, and move the focus from a hidden widget to the table."""
         self.room.turn(name)
         self.call_after_refresh(self._keep_focus)
         self.cockpit.say("")
 
     def action_pareto(self) -> None:
-        """The page of costs; there: the other cost."""
+        """Select the page of costs; on that page, switch to the other cost."""
         if self.room.page == "pareto":
             self.room.switch_cost()
             self.cockpit.say("")
@@ -76,7 +76,7 @@ class Paging(ChartKeys):
             self.action_page("pareto")
 
     def action_toggle_log(self) -> None:
-        """Of the chart that is in front."""
+        """Switch the displayed chart between a linear and a logarithmic axis."""
         if self.room.page == "pareto":
             self.room.pareto.toggle_log()
         else:
@@ -89,15 +89,15 @@ class Paging(ChartKeys):
 
 
 FORMATS = {".md": "markdown", ".markdown": "markdown", ".csv": "csv", ".json": "json"}
-"""Form of :func:`kdtui.compare.render` by the ending of the file's name."""
+"""Format of :func:`kdtui.compare.render` by suffix of the file name."""
 DEFAULT = "comparison.md"
 
 
 def target(text: str) -> tuple[Path, str]:
-    """The file that was typed, and the form its ending asks for; ``~`` is the home folder.
+    """Parse a typed path to the path and the format of its suffix; ``~`` is the home directory.
 
     Raises:
-        UsageError: No such ending, no such folder, or a folder by that name.
+        UsageError: Unknown suffix, missing parent folder, or the path is a folder.
     """
     path = Path(text.strip()).expanduser()
     if path.suffix.lower() not in FORMATS:
@@ -110,21 +110,21 @@ def target(text: str) -> tuple[Path, str]:
 
 
 class Writing(CockpitScreen):
-    """A screen with actions on :attr:`comparison`."""
+    """A screen that copies and writes :attr:`comparison`."""
 
     @property
     def comparison(self) -> Comparison | None:
-        """What is shown; None while there is nothing to compare."""
+        """The displayed comparison; None if there is nothing to compare."""
         raise NotImplementedError
 
     @property
     def twin(self) -> str:
-        """The command line that shows the same."""
+        """The command line that displays the comparison."""
         raise NotImplementedError
 
     @property
     def page_twin(self) -> str:
-        """The command line that shows the page in front."""
+        """The command line that displays the selected page."""
         return self.twin
 
     def action_copy(self) -> None:
@@ -135,11 +135,11 @@ class Writing(CockpitScreen):
             self.cockpit.copy_text(render(self.comparison, "markdown"), "comparison as Markdown")
 
     def action_copy_command(self) -> None:
-        """Copy the command line that shows the same."""
+        """Copy the command line of the selected page."""
         self.cockpit.copy_text(self.page_twin, self.page_twin)
 
     def action_export(self) -> None:
-        """Write the comparison to a file, after asking where."""
+        """Write the comparison to a file, after a prompt for its path."""
         comparison, twin = self.comparison, self.twin
         if comparison is None:
             self.cockpit.say("nothing to write: no run can be compared", error=True)
@@ -178,19 +178,19 @@ _READING = "being read"
 _STILL: dict[str, Any] = dict.fromkeys(
     ("loss", "miou", "retention", "agreement", "step", "eta_seconds", "images_per_second", "last_event", "place")
 )
-"""What changes with every step and has no say in a comparison."""
+"""Values that change with every step and do not affect a comparison."""
 _LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
 
 
 class CompareScreen(Paging, Writing, RunActions):
-    """Some runs: their numbers, what differs between their profiles, and their curves.
+    """Compares runs: their numbers, the differences of their profiles, and their curves.
 
     Args:
-        ids: The runs; they need not be there any more.
+        ids: Ids of the runs; they may have been removed.
 
     Attributes:
-        table: The runs.
-        room: The pages below.
+        table: The table of runs.
+        room: The pages below the table.
     """
 
     SCOPES = ("compare", "chart")
@@ -204,7 +204,7 @@ class CompareScreen(Paging, Writing, RunActions):
         super().__init__()
         self._ids = tuple(dict.fromkeys(ids))
         self._folders = Folders()
-        self._rows: dict[str, RunSummary] = {}  # the last of each that was seen: a run may be deleted
+        self._rows: dict[str, RunSummary] = {}  # last known summaries: a run may be deleted
         self._entries: list[Entry] = []
         self._names: dict[str, str] = {}
         self._were_read = False
@@ -219,46 +219,46 @@ class CompareScreen(Paging, Writing, RunActions):
         self._seeds = Panel(id="seeds")
 
     def body(self) -> Iterable[Widget]:
-        """The table of runs, seeds, and the room in which a page is shown."""
+        """Compose the table of runs, the seeds and the pages."""
         yield self.table
         yield self._seeds
         yield self.room
 
     def on_mount(self) -> None:
-        """Keys go to the table."""
+        """Focus the table."""
         self.table.focus()
         self.watch(self.app, "theme", self._recolour, init=False)
 
     @property
     def chart(self) -> LineChart:
-        """The curves."""
+        """The chart of the curves."""
         return self.room.chart
 
     @property
     def run_id(self) -> str | None:
-        """The run under the cursor, as long as it is there."""
+        """Id of the run under the cursor; None if the run was removed."""
         key = self.table.cursor_key
         return key if key in self.cockpit.board.rows and key in self._ids else None
 
     @property
     def comparison(self) -> Comparison | None:
-        """What is shown; None while there is nothing to compare."""
+        """The displayed comparison; None if there is nothing to compare."""
         return self._compared.comparison
 
     @property
     def twin(self) -> str:
-        """The command line that shows the same."""
+        """The command line that displays the comparison."""
         return shlex.join([*self.words, *(["--baseline", self._baseline] if self._baseline else [])])
 
     @property
     def words(self) -> list[str]:
-        """The command line that compares these runs, as words."""
+        """The command line that compares the runs, as words."""
         return ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
 
-    # what is compared
+    # Comparing.
 
     def _read_folders(self) -> None:
-        """In a thread: a folder may lie on a slow disk."""
+        """Read the folders of the runs in a thread, as the disk may be slow."""
         runs = [self.cockpit.run_of(run_id) for run_id in self._ids]
 
         def then(found: Folders) -> None:
@@ -268,21 +268,21 @@ class CompareScreen(Paging, Writing, RunActions):
         self.cockpit.do(lambda: read_folders(runs), then)
 
     def on_screen_resume(self) -> None:
-        """What could not be read may be mended, what was not measured may be."""
+        """Read the folders again: errors may be fixed, and runs may be measured."""
         super().on_screen_resume()
         self._read_folders()
 
     def measured(self) -> None:
-        """Read what was measured."""
+        """Read the new measurements."""
         self._read_folders()
 
     @property
     def to_measure(self) -> list[str]:
-        """All that have something to measure: together, their times can be compared."""
+        """All runs with a best checkpoint; measured together, their times can be compared."""
         return [entry.summary.id for entry in self._entries if entry.summary.best_miou is not None]
 
     def board_changed(self, ids: frozenset[str]) -> None:
-        """Rows are other: compare again if anything of it counts."""
+        """Compare again if one of the runs changed in a value that matters."""
         if not self.ready or not self._were_read or (ids and not ids & set(self._ids)):
             return
         board = self.cockpit.board
@@ -308,7 +308,7 @@ class CompareScreen(Paging, Writing, RunActions):
             self._compare()
 
     def _compare(self) -> None:
-        """In a thread: what is matched to what takes a moment for many runs."""
+        """Compare in a thread: matching baselines takes time for many runs."""
         self._asked += 1
         asked, entries, baseline = self._asked, self._entries, self._baseline
         if entries:
@@ -345,7 +345,7 @@ class CompareScreen(Paging, Writing, RunActions):
                     found[run_id] = Missing(_READING, _READING)
         return found
 
-    # what is shown
+    # Displaying.
 
     def _show(self) -> None:
         compared, table = self._compared, self.table
@@ -367,7 +367,7 @@ class CompareScreen(Paging, Writing, RunActions):
         self.say(*self.cockpit.said)
 
     def _letters(self) -> dict[str, str]:
-        """Those of the list of runs, as far as the runs are marked there."""
+        """Letters of the runs; those marked in the list of runs keep theirs."""
         known = {run_id: letter for run_id, letter in self.cockpit.board.letters.items() if run_id in self._ids}
         free = (letter for letter in string.ascii_uppercase if letter not in known.values())
         return {run_id: known.get(run_id) or next(free, "·") for run_id in self._ids}
@@ -384,7 +384,7 @@ class CompareScreen(Paging, Writing, RunActions):
         return [*lines, ((_LEGEND, "muted"),)]
 
     def _look(self) -> None:
-        """The pages with a column for each run show the one under the cursor."""
+        """Keep the column of the run under the cursor visible."""
         ranks = {row.id: rank for rank, row in enumerate(self._compared.rows)}
         self.room.look_at(ranks.get(self.table.cursor_key or "", 0))
 
@@ -393,7 +393,7 @@ class CompareScreen(Paging, Writing, RunActions):
         self._curves.draw(self.cockpit.board, self._letters(), self._compared.named, dark=dark)
 
     def history_changed(self, run_id: str) -> None:
-        """A curve grew; the first history of a teacher's students tells its IoU per class."""
+        """Draw a grown curve; the first history of a student also has the teacher's IoU per class."""
         if run_id in self._ids and self.ready:
             self._draw()
             if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
@@ -405,22 +405,22 @@ class CompareScreen(Paging, Writing, RunActions):
     def _recolour(self) -> None:
         self._show()
 
-    # room
+    # Layout.
 
     def on_resize(self, event: Resize) -> None:
-        """The table may have more rows now, or fewer."""
+        """Update the height of the table."""
         self._give_room()
 
     def _give_room(self) -> None:
-        """The table has the rows it needs, and at most half of the screen."""
+        """Set the height of the table: all rows, but at most half of the screen."""
         self.table.styles.height = min(len(self._compared.keys) + 1, max(6, self.size.height // 2 - 2))
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
-        """In silence too the command line's way stands at the right."""
+        """Display a message; without one, still the equivalent command of the page."""
         super().say(text, command if text else self.page_twin, error)
 
     def silence(self) -> Sequence[Part]:
-        """Which run is under the cursor, and why one is missing; the setting under the cursor, whole."""
+        """The run under the cursor, or why it cannot be compared; or the setting under the cursor, in full."""
         if self.focused is not None and self.focused.id in ("numbers", "differs", "points"):
             return [Part(self.room.row_under_cursor(self.focused.id))]
         key = self.table.cursor_key
@@ -430,7 +430,7 @@ class CompareScreen(Paging, Writing, RunActions):
         return [] if row is None else [Part(f"{row.id} {row.state.word.lower()} {row.detail}")]
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        """Another run, or another setting."""
+        """Update the visible column and the status line."""
         if event.table is self.table:
             self._look()
         if self.cockpit.said[0]:
@@ -439,19 +439,19 @@ class CompareScreen(Paging, Writing, RunActions):
             self.say("")
 
     def on_descendant_focus(self) -> None:
-        """The line below tells of what has the focus."""
+        """Update the status line for the focused widget."""
         if not self.cockpit.said[0]:
             self.say("")
 
     def on_table_opened(self, event: Table.Opened) -> None:
-        """A double click."""
+        """Open the run that was double-clicked."""
         if event.table is self.table:
             self.action_open()
 
-    # keys
+    # Keys.
 
     def step_metric(self, by: int) -> None:
-        """Show another curve; on the page of costs, another cost."""
+        """Display the next or previous metric; on the page of costs, the other cost."""
         if self.room.page == "pareto":
             self.action_pareto()
             return
@@ -459,11 +459,11 @@ class CompareScreen(Paging, Writing, RunActions):
         self._draw()
 
     def action_back(self) -> None:
-        """To where one came from."""
+        """Go back."""
         self.leave()
 
     def action_baseline(self) -> None:
-        """Measure Δ against the run under the cursor, or against the matched baselines again."""
+        """Use the run under the cursor as the baseline of Δ, or the matched baselines again."""
         key = self.run_id
         if key is None or key not in {entry.summary.id for entry in self._entries}:
             self.cockpit.say("select a run to use as the baseline", error=True)

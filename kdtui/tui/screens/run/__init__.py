@@ -1,4 +1,4 @@
-"""One run: live curves, numbers, predictions, logs, profile, and what can be done to it."""
+"""The screen of one run: live curves, numbers, predictions, logs and profile."""
 
 from __future__ import annotations
 

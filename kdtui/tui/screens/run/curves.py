@@ -1,4 +1,4 @@
-"""The page of curves: losses above, mIoU with the teacher's below, the numbers of now under them."""
+"""The page of curves: losses, the mIoU with the teacher's, and the newest numbers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kdtui.tui.widgets.line import Line, Part
 
 @dataclass(frozen=True)
 class View:
-    """One thing the upper chart can show.
+    """One view of the upper chart.
 
     Attributes:
-        title: Of the chart.
-        names: Curves of the history that share it.
+        title: Title of the chart.
+        names: Names of the curves in it.
     """
 
     title: str
@@ -31,7 +31,7 @@ class View:
 
 
 def views(history: History | None) -> list[View]:
-    """All of them: losses first, then every other curve by itself."""
+    """All views: losses first, then every other curve on its own."""
     names = list(history.curves) if history is not None else []
     val = [name for name in names if not name.startswith(("train/", "val/best_"))]
     found = [View(title or metric_title(curves[0]), curves) for title, curves in loss_views(names)]
@@ -39,7 +39,7 @@ def views(history: History | None) -> list[View]:
 
 
 def curves_of(view: View, row: RunSummary, history: History, *, dark: bool) -> Shown:
-    """The series of a view, by steps, and the lines to read them against."""
+    """The series of a view, over steps, and its reference lines."""
     if len(view.names) == 1:
         only = shown(view.names[0], [row.id], {row.id: row}, {row.id: history}, {}, dark=dark)
         label = metric_title(view.names[0]).removeprefix("val ")
@@ -63,13 +63,13 @@ def curves_of(view: View, row: RunSummary, history: History, *, dark: bool) -> S
 
 
 def _term(name: str) -> str:
-    """`train/loss.distill.bg_fg` is `bg_fg`, `train/loss` is `total`."""
+    """Label of a loss: `bg_fg` for `train/loss.distill.bg_fg`, `total` for `train/loss`."""
     last = name.removeprefix("train/").split(".")[-1]
     return {"loss": "total", "distill": "distillation"}.get(last, last)
 
 
 def _letters(words: Sequence[str]) -> list[str]:
-    """The first letter of each word that no word before it has."""
+    """For each word its first letter that no earlier word uses."""
     taken: list[str] = []
     for word in words:
         free = (letter for letter in word.upper() if letter.isalpha() and letter not in taken)
@@ -81,7 +81,7 @@ _SCORE = View("validation mIoU", ("val/miou",))
 
 
 class Curves(Vertical):
-    """Shows a history. The keys are the screen's, so no chart takes the focus and its own keys with it."""
+    """Displays a history. The keys belong to the screen, so no chart can have focus."""
 
     DEFAULT_CSS = """
     Curves LineChart { height: 1fr; padding: 0 1; }
@@ -94,7 +94,7 @@ class Curves(Vertical):
         self._views: list[View] = []
 
     def compose(self) -> ComposeResult:
-        """Two charts and a line."""
+        """Compose two charts and a line."""
         for name in ("losses", "scores"):
             chart = LineChart(id=name)
             chart.can_focus = False
@@ -103,7 +103,7 @@ class Curves(Vertical):
 
     @property
     def upper(self) -> LineChart:
-        """The chart whose curve is chosen."""
+        """The chart with the selected view."""
         return self.query_one("#losses", LineChart)
 
     @property
@@ -112,13 +112,13 @@ class Curves(Vertical):
         return self.query_one("#scores", LineChart)
 
     def show(self, row: RunSummary, history: History | None, *, partial: bool, dark: bool) -> None:
-        """Show what is known now.
+        """Display the curves.
 
         Args:
             row: The run.
-            history: None while it is not read.
+            history: History of the run; None until it was read.
             partial: Whether its beginning is still being read.
-            dark: Whether the theme is.
+            dark: Whether the theme is dark.
         """
         self._views = views(history)
         view = self._view if self._view in self._views else next(iter(self._views), None)
@@ -141,7 +141,7 @@ class Curves(Vertical):
         chart.show(found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max)
 
     def step(self, by: int) -> None:
-        """The next (1) or the former (-1) view is shown from the next :meth:`show` on."""
+        """Select the next (1) or previous (-1) view, which the next call of :meth:`show` displays."""
         if self._views:
             at = self._views.index(self._view) if self._view in self._views else 0
             self._view = self._views[(at + by) % len(self._views)]

@@ -1,4 +1,4 @@
-"""What a run's files say beyond its row and its history: profile, sizes, costs, measurements. Read by a thread."""
+"""Data read from the files of a run: profile, sizes, costs and measurements. Read in a thread."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MOST_CLASSES = 4096
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the row and the history tell of the two networks: where the files' reading starts from.
+    """What summary and history contain about the two networks, needed to read the files.
 
     Attributes:
-        parameters: Of the student, as the engine counted them.
-        checkpoint: The teacher's; None for a run without a teacher.
-        teacher_parameters: As the engine counted them.
-        teacher: Architecture and encoder, as the engine found them in the checkpoint.
+        parameters: Number of parameters of the student, counted by the engine.
+        checkpoint: Checkpoint of the teacher; None for a run without a teacher.
+        teacher_parameters: Number of parameters of the teacher, counted by the engine.
+        teacher: Architecture and encoder of the teacher, detected by the engine.
     """
 
     parameters: int | None = None
@@ -36,16 +36,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What was read.
+    """The data.
 
     Attributes:
-        profile: ``profile.toml`` as tables, and ``text`` as it stands there.
-        trouble: Why it cannot be used; empty when it can.
-        student: Without its parameters where the run has not begun.
-        teacher: None for a run without one.
+        profile: ``profile.toml`` as tables; ``text`` is its source.
+        trouble: Why it cannot be used; empty if it can.
+        student: Without the number of parameters until the run has started.
+        teacher: None for a run without a teacher.
         comparable: Whether both checkpoints were written by kdtui.
-        measured: What ``kdtui measure`` found.
-        checkpoints: Bytes of each checkpoint by its name, and ``disk_bytes`` of all of them on the disk.
+        measured: Result of ``kdtui measure``.
+        checkpoints: Size of each checkpoint in bytes, by name; ``disk_bytes`` is their total size on disk.
     """
 
     profile: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class RunFiles:
 
 
 def read_files(run: Run, known: Snapshot) -> RunFiles:
-    """Read them; what is missing or damaged is told in ``trouble`` or left out, never raised."""
+    """Read the files; missing and damaged ones are reported in ``trouble`` or left out, not raised."""
     profile, text, trouble = _profile(run)
     measured = read_measured(run)
     student = Size(
@@ -96,7 +96,7 @@ def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
         return table, read_file(run.profile_path).decode(errors="replace"), ""
     except StoreError as error:
         return {}, "", f"{error.what}: {error.found}"
-    except OSError as error:  # removed between the two looks
+    except OSError as error:  # removed after the first read
         return {}, "", f"profile.toml cannot be read: {error.strerror}"
 
 
@@ -108,22 +108,22 @@ def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _bytes(path: Path) -> int | None:
     try:
         return path.stat().st_size if path.is_file() else None
-    except OSError:  # gone, or where nobody may look: its size is not known
+    except OSError:  # removed, or no permission: the size is unknown
         return None
 
 
 def _network(teacher: Run | None, found: tuple[str, str] | None) -> Mapping[str, Any]:
-    """The teacher's network: from its own run's profile, else what the engine found and smp's own widths."""
+    """Network of the teacher: from the profile of its run, else as detected, with the default widths of smp."""
     if teacher is not None:
         try:
             return _table(teacher.profile_table(), "student")
-        except StoreError:  # a damaged folder: what the engine found is left
+        except StoreError:  # damaged folder: use the detected network
             pass
     return {} if found is None else {"architecture": found[0], "encoder": found[1]}
 
 
 def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[str, Any]) -> int | None:
-    """MACs by the catalog, for a network of just ``parameters``; None where the catalog knows another one, or none."""
+    """MACs from the catalog for a network with ``parameters``; None if the catalog has no network of that size."""
     from kdtui import catalog
 
     encoder, architecture = network.get("encoder"), network.get("architecture", "Unet")
@@ -151,10 +151,10 @@ def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[s
             return None
         if parameters is None:
             return None if data.get("kind") == "folder" else _macs_of(cost(4))
-        # The head's channels follow from the count; with a rest it is another network than the catalog's.
+        # The number of parameters determines the channels of the head; with a remainder it is a different network.
         further, rest = divmod(parameters - one.parameters, two.parameters - one.parameters)
         return None if rest or not 0 <= further < _MOST_CLASSES else _macs_of(cost(1 + further))
-    except (UsageError, TypeError):  # an encoder nobody knows, widths of another kind
+    except (UsageError, TypeError):  # unknown encoder, or invalid widths
         return None
 
 

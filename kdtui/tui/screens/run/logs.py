@@ -1,4 +1,4 @@
-"""The page of logs: what the engine wrote for people, and what its processes printed."""
+"""The page of logs: the log of the engine, and the output of its processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGS = ("training_log.txt", "worker.txt")
 
 
 class FilesRead(Message, bubble=False):
-    """The run's files say something else than before."""
+    """Posted when the files of the run changed."""
 
     def __init__(self, files: RunFiles) -> None:
         self.files = files
@@ -28,13 +28,13 @@ class FilesRead(Message, bubble=False):
 
 
 class LogRead(Message, bubble=False):
-    """A log gained text.
+    """Posted when a log gained text.
 
     Attributes:
         name: One of :data:`LOGS`.
-        fresh: Whether what was read of it before is void.
-        skipped: Bytes before the first that was read.
-        trouble: Why it cannot be read; empty when it can.
+        fresh: Whether the text read before is to be discarded.
+        skipped: Number of bytes before the first one read.
+        trouble: Why it cannot be read; empty if it can.
     """
 
     def __init__(self, name: str, text: str, *, fresh: bool, skipped: int, trouble: str = "") -> None:
@@ -47,11 +47,11 @@ class LogRead(Message, bubble=False):
 
 
 class FilesSource:
-    """The small files of a run and the sizes of the big ones.
+    """A source of the watch for the files of a run.
 
     Args:
         run: The run.
-        post: Takes what was found.
+        post: Posts a message.
     """
 
     period = 2.0
@@ -71,12 +71,12 @@ class FilesSource:
 
 
 class LogsSource:
-    """The two logs of a run.
+    """A source of the watch for the two logs of a run.
 
     Args:
         run: The run.
-        post: Takes what was found.
-        period: Seconds between two looks.
+        post: Posts a message.
+        period: Seconds between two updates.
     """
 
     def __init__(self, run: Run, post: Post, period: float) -> None:
@@ -105,7 +105,7 @@ _IDS = {name: name.partition(".")[0].replace("_", "-") for name in LOGS}
 
 
 class Logs(Vertical):
-    """One of the logs, following."""
+    """Displays one of the logs, following its end."""
 
     DEFAULT_CSS = """
     Logs #log-title { padding: 0 1; }
@@ -119,7 +119,7 @@ class Logs(Vertical):
         self._troubles = dict.fromkeys(LOGS, "")
 
     def compose(self) -> ComposeResult:
-        """A title and both logs, of which one is shown."""
+        """Compose the title and both logs, of which one is visible."""
         yield Line(id="log-title")
         for name in LOGS:
             view = LogView(id=_IDS[name])
@@ -127,19 +127,19 @@ class Logs(Vertical):
             yield view
 
     def on_mount(self) -> None:
-        """Say which log it is before anything was read."""
+        """Display the title before anything was read."""
         self._title()
 
     @property
     def view(self) -> LogView:
-        """The log that is shown."""
+        """The visible log."""
         return self._view(self.chosen)
 
     def _view(self, name: str) -> LogView:
         return self.query_one(f"#{_IDS[name]}", LogView)
 
     def take(self, read: LogRead) -> None:
-        """Append what a log gained."""
+        """Append text to a log."""
         view = self._view(read.name)
         if read.fresh:
             view.restart()
@@ -148,7 +148,7 @@ class Logs(Vertical):
         self._title()
 
     def switch(self) -> None:
-        """Show the other log."""
+        """Display the other log."""
         focused = self.view.has_focus
         self.chosen = LOGS[(LOGS.index(self.chosen) + 1) % len(LOGS)]
         for name in LOGS:
@@ -158,7 +158,7 @@ class Logs(Vertical):
         self._title()
 
     def on_log_view_following(self, event: LogView.Following) -> None:
-        """Say so."""
+        """Update the title."""
         event.stop()
         self._title()
 

@@ -18,7 +18,7 @@ from kdtui.tui.widgets.panel import Panel
 
 
 class Numbers(VerticalScroll):
-    """Two columns of panels; in a narrow place (class ``-narrow``) one above the other."""
+    """Two columns of panels; with class ``-narrow`` a single one."""
 
     DEFAULT_CSS = """
     Numbers { scrollbar-size-vertical: 1; }
@@ -34,7 +34,7 @@ class Numbers(VerticalScroll):
         self._shown: tuple[RunSummary, History | None, RunFiles | None] | None = None
 
     def compose(self) -> ComposeResult:
-        """The panels: first what the curves do not say."""
+        """Compose the panels, those that add to the curves first."""
         yield Panel(wraps=True, id="wrong")
         with Horizontal(classes="columns"):
             with Vertical(classes="column"):
@@ -51,7 +51,7 @@ class Numbers(VerticalScroll):
                 yield Panel("Checkpoints", id="checkpoint-sizes")
 
     def show(self, row: RunSummary, history: History | None, files: RunFiles | None) -> None:
-        """Show what is known now."""
+        """Display the numbers."""
         self._shown = row, history, files
         lines = {
             "loss-numbers": panels.losses(history),
@@ -74,22 +74,22 @@ class Numbers(VerticalScroll):
 
     @property
     def _room(self) -> int:
-        """Terminal columns of a panel's text."""
+        """Width of a panel's text in terminal columns."""
         room = self.scrollable_content_region.width
         return (room if self.has_class("-narrow") else room // 2) - 2
 
     def on_resize(self) -> None:
-        """There may be room for more, or less."""
+        """Update the panels for the new width."""
         if self._shown is not None:
             self.show(*self._shown)
 
     def show_failure(self, lines: Sequence[panels.TextLine]) -> None:
-        """Show what went wrong, above everything; nothing where nothing did."""
+        """Display the error above the panels; hidden without one."""
         self.query_one("#wrong", Panel).show(lines)
 
 
 def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[panels.TextLine]:
-    """The row knows the parameters at once, the files the rest a moment later."""
+    """The compression panel: parameters from the summary, everything else from the files, which are read later."""
     student = replace(files.student if files is not None else Size(), parameters=row.parameters)
     known = files.teacher if files is not None and files.teacher is not None else Size()
     return compression.compression(

@@ -1,4 +1,4 @@
-"""The page of predictions: which epoch, which picture, which part of it."""
+"""The page of predictions: selection of epoch, image and panel."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 
 PARTS = ("image", "truth", "teacher", "student", "disagreement")
-"""What a picture shows from left to right; without a teacher its part is left out."""
+"""Panels of an image from left to right; without a teacher its panel is left out."""
 _MOST_PIXELS = 5 * 4096 * 4100
-"""Pixels of the largest picture that the engine writes: five parts of the largest images."""
-_GAP = 2  # white columns between two parts, as kdtui.engine.evaluate writes them
+"""Number of pixels of the largest image written by the engine: five panels of the maximum size."""
+_GAP = 2  # white columns between two panels, see kdtui.engine.evaluate
 _EPOCH = re.compile(r"epoch_(\d+)")
 
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """What a person wants to see.
+    """The selection of the user.
 
     Attributes:
-        epoch: 1-based; None for the newest.
-        picture: Number of the picture from 0 on; beyond the last one it starts again.
-        part: One of :data:`PARTS`; empty for all of them.
-        room: Columns and rows to draw for.
+        epoch: From 1; None for the newest.
+        picture: Number of the image, from 0; beyond the last it wraps around.
+        part: One of :data:`PARTS`; empty for all.
+        room: Available columns and rows.
     """
 
     epoch: int | None = None
@@ -54,16 +54,16 @@ class PictureRequest:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What there is to see.
+    """The images of a run and the selected one.
 
     Attributes:
-        epochs: With pictures, ascending.
-        epoch: The one that is shown; None where there is none.
-        count: Pictures of that epoch.
-        picture: Which of them is shown, from 0 on.
-        parts: Of that picture.
-        drawn: For the room that was wished for.
-        trouble: Why this picture is not drawn; empty when it is.
+        epochs: Epochs with images, ascending.
+        epoch: The displayed epoch; None if there is none.
+        count: Number of images of that epoch.
+        picture: Number of the displayed image, from 0.
+        parts: Panels of that image.
+        drawn: The drawn panels, for the requested size.
+        trouble: Why the image cannot be displayed; empty if it can.
     """
 
     epochs: tuple[int, ...] = ()
@@ -76,10 +76,10 @@ class Gallery:
 
 
 def look(run: Run, wish: PictureRequest) -> Gallery:
-    """What the run has of what is wished for.
+    """Read and draw the requested image.
 
     Raises:
-        StoreError: The folder of the pictures cannot be read. A broken picture is told in its own place.
+        StoreError: The folder of the images cannot be read. A damaged image is reported in ``trouble``.
     """
     epochs = _epochs(run)
     if not epochs:
@@ -115,17 +115,17 @@ def _opened(path: Path) -> Image:
     from PIL import Image
 
     try:
-        # No other format: the decoders of some start programs.
+        # PNG only: the decoders of some formats run external programs.
         with reading(path) as file, Image.open(file, formats=["PNG"]) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, at most {_MOST_PIXELS:,} in all are read")
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to say "broken"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damage
         raise StoreError("The picture cannot be read", where=path, found=str(error)) from error
 
 
 def split(image: Image) -> list[Tile]:
-    """The parts of a picture; the picture as a whole where it does not fall into them."""
+    """Split an image into its panels; an image that does not match the layout is one panel."""
     for names in (PARTS, tuple(name for name in PARTS if name != "teacher")):
         wide, rest = divmod(image.width + _GAP, len(names))
         wide -= _GAP
@@ -145,12 +145,12 @@ def _white(image: Image, left: int) -> bool:
 
 
 def legend_colours(classes: Sequence[str], written: object) -> list[tuple[str, Pixel]]:
-    """The colour of each class in the run's pictures.
+    """Colour of each class in the images of the run.
 
     Args:
-        classes: In the order of their numbers.
-        written: What the run says of them, as ``class_colours`` of :class:`kdtui.events.Started`; a run that says
-            nothing, or something else, is taken for one that was drawn before runs did.
+        classes: In order of their indices.
+        written: ``class_colours`` of :class:`kdtui.events.Started`; if missing or invalid, the colours of older
+            versions are used.
     """
     said = written if isinstance(written, list) else []
     if len(said) != len(classes) or not all(isinstance(each, str) and COLOUR.fullmatch(each) for each in said):
@@ -159,15 +159,15 @@ def legend_colours(classes: Sequence[str], written: object) -> list[tuple[str, P
 
 
 _SEEN = 3.0
-"""Contrast of what is no text: https://www.w3.org/TR/WCAG21/#non-text-contrast."""
-_LEGEND = 8  # classes that are named
+"""Minimum contrast of non-text: https://www.w3.org/TR/WCAG21/#non-text-contrast."""
+_LEGEND = 8  # most classes in the legend
 
 
 class Predictions(Vertical):
-    """Asks for what a person wishes to see, and shows what it is given.
+    """Requests images from the screen and displays them.
 
     Args:
-        colours: Whether the terminal can show a picture at all.
+        colours: Whether the terminal has enough colours for images.
     """
 
     DEFAULT_CSS = """
@@ -176,7 +176,7 @@ class Predictions(Vertical):
     """
 
     class Wished(Message):
-        """Another picture, or the same for another room, is wanted."""
+        """Posted to request an image for a selection and a size."""
 
         def __init__(self, wish: PictureRequest) -> None:
             self.wish = wish
@@ -192,13 +192,13 @@ class Predictions(Vertical):
         self._best: int | None = None
 
     def compose(self) -> ComposeResult:
-        """What is shown, the colours of the classes, the picture."""
+        """Compose caption, legend and image."""
         yield Line(id="caption")
         yield Static("", id="legend", markup=False)
         yield HalfBlocks(id="picture")
 
     def ask(self) -> None:
-        """Ask for what is wished for, again: there may be more by now."""
+        """Request the selected image again, as there may be new ones."""
         if not self._colours:
             self.query_one(HalfBlocks).tell(
                 "Too few colours here to draw a picture (NO_COLOR is set, or there are 16).\n"
@@ -208,19 +208,19 @@ class Predictions(Vertical):
             self.post_message(self.Wished(self._wish))
 
     def on_half_blocks_room(self, event: HalfBlocks.Room) -> None:
-        """Draw for that room."""
+        """Request an image of the new size."""
         event.stop()
         self._wish = replace(self._wish, room=event.size)
         self.ask()
 
     def follow(self, classes: Sequence[str], drawn: int, best: int | None = None, colours: object = None) -> None:
-        """Name the colours of the masks; look for pictures once more epochs were drawn.
+        """Update the legend, and request the image again if there are new ones.
 
         Args:
-            classes: In the order of their numbers.
-            drawn: How often pictures were written so far.
+            classes: In order of their indices.
+            drawn: Number of epochs with images so far.
             best: The best epoch.
-            colours: What the run says of its classes' colours.
+            colours: Colours of the classes from the events of the run.
         """
         if best != self._best:
             self._best = best
@@ -237,7 +237,7 @@ class Predictions(Vertical):
         self._named = (tuple(colours), ground)
         parts: list[tuple[str, str]] = [("masks: ", "$foreground-muted")]
         for name, colour in colours[:_LEGEND]:
-            # One that is hardly seen on this ground has an outline.
+            # A colour with little contrast to the background gets an outline.
             left, right = ("▐", "▌ ") if contrast(colour, ground) < _SEEN else ("", " ")
             parts += [
                 (left, "$text-muted"),
@@ -250,7 +250,7 @@ class Predictions(Vertical):
         self.query_one("#legend", Static).update(Content.assemble(*parts))
 
     def take(self, gallery: Gallery) -> None:
-        """Show what was found."""
+        """Display an image."""
         self._gallery = gallery
         view = self.query_one(HalfBlocks)
         if gallery.epoch is None:
@@ -267,7 +267,7 @@ class Predictions(Vertical):
         self.query_one("#caption", Line).show(self._caption())
 
     def tell(self, trouble: str) -> None:
-        """Show why there is no picture."""
+        """Display why there is no image."""
         self.query_one(HalfBlocks).tell(trouble)
 
     def _caption(self) -> Sequence[Part]:
@@ -286,12 +286,12 @@ class Predictions(Vertical):
         ]
 
     def step_picture(self, by: int) -> None:
-        """The next (1) or the former (-1) picture of the epoch."""
+        """Display the next (1) or previous (-1) image of the epoch."""
         if self._gallery.count:
             self._become(replace(self._wish, picture=(self._gallery.picture + by) % self._gallery.count))
 
     def step_epoch(self, by: int) -> None:
-        """The next (1) or the former (-1) epoch that has pictures; after the newest, whatever becomes the newest."""
+        """Display the next (1) or previous (-1) epoch with images; after the newest, stay on the newest."""
         epochs = self._gallery.epochs
         if self._gallery.epoch not in epochs:
             return
@@ -299,7 +299,7 @@ class Predictions(Vertical):
         self._become(replace(self._wish, epoch=None if at == len(epochs) - 1 else epochs[at]))
 
     def step_part(self) -> None:
-        """All parts of the picture, then one after the other by itself, as large as it goes."""
+        """Display all panels of the image, or the next single one enlarged."""
         parts = ("", *self._gallery.parts)
         at = parts.index(self._wish.part) if self._wish.part in parts else 0
         self._become(replace(self._wish, part=parts[(at + 1) % len(parts)]))

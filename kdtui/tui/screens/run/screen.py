@@ -33,11 +33,11 @@ from kdtui.tui.widgets.panel import Panel
 
 
 class Partners(RunActions):
-    """The actions that need another run; the screen says what to do once it is known.
+    """Actions that need a second run to compare with.
 
     Attributes:
-        other: That run; None while there is none.
-        searched: Whether the search for one is over.
+        other: The second run; None if there is none.
+        searched: Whether the search for it has ended.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Partners(RunActions):
         self._searching = False
 
     def partner_changed(self) -> None:
-        """There is one, or there is none: show it."""
+        """Called when the second run changed."""
         raise NotImplementedError
 
     def search(self, then: Callable[[], None] | None = None) -> None:
-        """Look for the run that a person would compare this one with, unless one was chosen; then do ``then``."""
+        """Search the run to compare with, unless one was chosen; then call ``then``."""
         row, run_id = self.row, self.run_id
         if self.other is not None or row is None or run_id is None:
             if then is not None:
@@ -65,7 +65,7 @@ class Partners(RunActions):
         def work() -> Other | None:
             try:
                 profile = run.profile_table()
-            except StoreError:  # the page says so itself
+            except StoreError:  # reported on the page
                 return None
             return partner(row, profile, rows, lambda: not self.ready)
 
@@ -83,7 +83,7 @@ class Partners(RunActions):
             self.partner_changed()
 
     def action_other(self) -> None:
-        """Ask for the run to stand beside this one."""
+        """Prompt for the run to compare with."""
         board, own = self.cockpit.board, str(self.run_id)
 
         def check(text: str) -> str:
@@ -99,7 +99,7 @@ class Partners(RunActions):
         self.app.push_screen(Prompt(title, detail=detail, check=check, command=f"kdtui compare {own} RUN"), answered)
 
     def action_compare(self) -> None:
-        """This run and the other one, side by side."""
+        """Compare this run with the second one."""
 
         def go() -> None:
             if self.other is None:
@@ -110,12 +110,12 @@ class Partners(RunActions):
         self.search(go)
 
     def action_copy_path(self) -> None:
-        """Copy the path of the run's folder."""
+        """Copy the path of the folder of the run."""
         path = str(self.cockpit.run_of(str(self.run_id)).path)
         self.cockpit.copy_text(path, path)
 
     def action_copy_command(self) -> None:
-        """Copy the command line of what was done last, or of following this run."""
+        """Copy the command line in the status line, or the one that watches this run."""
         command = self.cockpit.said[1] or f"kdtui watch {shlex.quote(str(self.run_id))}"
         self.cockpit.copy_text(command, command)
 
@@ -128,7 +128,7 @@ class Picturing(RunActions):
         self._wishes = 0
 
     def on_predictions_wished(self, event: Predictions.Wished) -> None:
-        """Read and draw in a thread; an answer to an older wish is dropped."""
+        """Read and draw the image in a thread; the result of an outdated request is dropped."""
         self._wishes += 1
         mine, run, wish = self._wishes, self.cockpit.run_of(str(self.run_id)), event.wish
 
@@ -143,31 +143,31 @@ class Picturing(RunActions):
         self.cockpit.do(lambda: look(run, wish), take, failed=failed, group="pictures")
 
     def action_next_picture(self) -> None:
-        """The next picture of the epoch."""
+        """Display the next image of the epoch."""
         self.query_one(Predictions).step_picture(1)
 
     def action_previous_picture(self) -> None:
-        """The picture before."""
+        """Display the previous image of the epoch."""
         self.query_one(Predictions).step_picture(-1)
 
     def action_next_epoch(self) -> None:
-        """The next epoch that has pictures."""
+        """Display the next epoch with images."""
         self.query_one(Predictions).step_epoch(1)
 
     def action_previous_epoch(self) -> None:
-        """The epoch before."""
+        """Display the previous epoch with images."""
         self.query_one(Predictions).step_epoch(-1)
 
     def action_next_part(self) -> None:
-        """All parts, or one by itself."""
+        """Display all panels, or the next one enlarged."""
         self.query_one(Predictions).step_part()
 
 
 PAGES = ("curves", "numbers", "predictions", "log", "profile")
 WIDE, TALL = 110, 32
-"""From so many columns on the numbers stand beside the curves; with so many rows the log below them."""
+"""Width in columns for numbers next to the curves, and height in rows for the log below them."""
 _DETAILED = (State.QUEUED, State.RUNNING, State.STOPPED)
-"""States whose detail is a remark; that of others is told where failures are."""
+"""States whose detail is displayed as a remark; that of others is displayed with the error."""
 _HINTS = {
     "curves": "m next curve   z Z zoom   [ ] read values   l logarithmic   , . smooth",
     "numbers": "↑↓ scroll   t tags and note",
@@ -178,10 +178,10 @@ _HINTS = {
 
 
 class RunScreen(ChartKeys, Picturing, Partners):
-    """Everything about one run.
+    """Displays everything about one run.
 
     Args:
-        run_id: The run; it need not be there any more.
+        run_id: Id of the run; it may have been removed.
     """
 
     SCOPES = ("run", "chart")
@@ -214,11 +214,11 @@ class RunScreen(ChartKeys, Picturing, Partners):
 
     @property
     def run_id(self) -> str:
-        """The run."""
+        """Id of the run."""
         return self._run_id
 
     def body(self) -> Iterable[Widget]:
-        """Who it is, pages, what went wrong, and the room in which a page is shown."""
+        """Compose identity, tabs, error and the selected page."""
         yield Line(id="identity")
         yield Pages(PAGES, id="pages")
         yield Panel(wraps=True, id="failure")
@@ -233,22 +233,22 @@ class RunScreen(ChartKeys, Picturing, Partners):
         return not self.app.no_color and self.app.console.color_system in ("256", "truecolor")
 
     def on_mount(self) -> None:
-        """Look at the run's files from now on."""
+        """Create the sources for the files of the run."""
         run = self.cockpit.run_of(self._run_id)
         self._files_source = FilesSource(run, self.post_message)
         self._logs_source = LogsSource(run, self.post_message, period())
         self.watch(self.app, "theme", self._recolour, init=False)
 
     def on_unmount(self) -> None:
-        """Look no more."""
+        """Stop reading the files of the run."""
         self._look_away()
 
     def on_screen_suspend(self, event: ScreenSuspend) -> None:
-        """Nobody sees it."""
+        """Stop reading the files of the run while the screen is hidden."""
         self._look_away()
 
     def on_screen_resume(self) -> None:
-        """Show what happened meanwhile."""
+        """Read the files of the run, and update the screen."""
         super().on_screen_resume()
         self.cockpit.watcher.follow([self._run_id])
         if self._files_source is not None:
@@ -260,25 +260,25 @@ class RunScreen(ChartKeys, Picturing, Partners):
             if source is not None:
                 self.cockpit.watcher.remove(source)
 
-    # what changed
+    # Changes.
 
     def board_changed(self, ids: frozenset[str]) -> None:
-        """The run's row may be another."""
+        """Update the screen, if the run is among the changed ones."""
         if not ids or self._run_id in ids:
             self._refresh()
 
     def history_changed(self, run_id: str) -> None:
-        """The run's history grew."""
+        """Update the screen, if it is the history of this run."""
         if run_id == self._run_id:
             self._refresh()
 
     def on_files_read(self, message: FilesRead) -> None:
-        """Its files say something else."""
+        """Update the screen after the files of the run changed."""
         self._files = message.files
         self._refresh()
 
     def on_log_read(self, message: LogRead) -> None:
-        """One of its logs grew."""
+        """Append to a log."""
         if self.ready:
             self.query_one(Logs).take(message)
 
@@ -286,18 +286,18 @@ class RunScreen(ChartKeys, Picturing, Partners):
         self._refresh()
 
     def on_resize(self, event: Resize) -> None:
-        """More of it side by side where there is room."""
+        """Update the layout for the new size."""
         self._wide, self._tall = event.size.width >= WIDE, event.size.height >= TALL
         self._show_page()
 
-    # what is shown
+    # Displaying.
 
     def _refresh(self) -> None:
-        """Show all that the page in front shows of what is known now."""
+        """Update everything that the selected page displays."""
         if not self.ready:
             return
         board = self.cockpit.board
-        # A run that is gone is shown as it was seen last: its events become empty a moment before its row goes.
+        # A removed run keeps its last state: its events are removed slightly earlier than its summary.
         self._row = board.find(self._run_id) or self._row
         history = board.histories.get(self._run_id)
         if history is not None and (self._history is None or history.attempt or history.curves):
@@ -349,7 +349,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
             return
         here = row if self._run_id in board.rows or not board.whole else None
         wrong = panels.failure(here, self._history, unreadable)
-        # The page of numbers has room for all of it.
+        # the page of numbers displays the error in full
         failure.show([] if self._page == "numbers" else wrong)
         if self._page == "numbers":
             self.query_one(Numbers).show_failure(wrong)
@@ -367,23 +367,23 @@ class RunScreen(ChartKeys, Picturing, Partners):
         pages.show(self._page, *panels.progress(row, self._history))
 
     def silence(self) -> Sequence[Part]:
-        """What can be done on this page."""
+        """The keys of the selected page."""
         return [Part(f" {_HINTS[self._page]}", "text-muted")]
 
-    # pages
+    # The pages.
 
     def action_page(self, name: str) -> None:
-        """Show another page."""
+        """Select a page."""
         self._page = name
         self._show_page()
         self.cockpit.say("")
 
     def on_pages_chosen(self, event: Pages.Chosen) -> None:
-        """A page was clicked."""
+        """Select the clicked page."""
         self.action_page(event.name)
 
     def _show_page(self) -> None:
-        if self not in self.app.screen_stack:  # left before it was shown
+        if self not in self.app.screen_stack:  # removed before it was displayed
             return
         room = self.query_one("#room")
         for name in PAGES:
@@ -401,7 +401,7 @@ class RunScreen(ChartKeys, Picturing, Partners):
             self.search()
 
     def _focus(self) -> None:
-        """Keys scroll what can be scrolled."""
+        """Focus what can be scrolled with keys."""
         if self._page == "log":
             self.query_one(Logs).view.focus()
         elif self._page == "numbers":
@@ -417,16 +417,16 @@ class RunScreen(ChartKeys, Picturing, Partners):
 
     @property
     def chart(self) -> LineChart:
-        """The chart the keys are for."""
+        """The chart on which the actions work."""
         return self.query_one(Curves).upper
 
     def step_metric(self, by: int) -> None:
-        """Show another curve."""
+        """Display the next or previous metric."""
         self.query_one(Curves).step(by)
         self._refresh()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys of one page work there only: elsewhere they are for whoever scrolls."""
+        """Disable keys that belong to another page: there they scroll."""
         if action in ("previous_picture", "next_picture", "previous_epoch", "next_epoch", "next_part"):
             return self._page == "predictions"
         return self._shows_log or action != "other_log"
@@ -436,15 +436,15 @@ class RunScreen(ChartKeys, Picturing, Partners):
         return self._page == "log" or (self._page == "curves" and self._wide and self._tall)
 
     def action_other_log(self) -> None:
-        """The engine's log, or what its processes printed."""
+        """Switch between the engine's log and the output of its processes."""
         self.query_one(Logs).switch()
 
-    # the other run, and leaving
+    # The second run, and leaving.
 
     def partner_changed(self) -> None:
-        """Show what differs from it."""
+        """Display the differences from the second run."""
         self._refresh()
 
     def action_back(self) -> None:
-        """To where the person came from."""
+        """Go back."""
         self.leave()

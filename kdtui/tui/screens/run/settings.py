@@ -1,4 +1,4 @@
-"""The page of the profile: what differs from another run, and all of it."""
+"""The page of the profile: the differences from another run, and the whole profile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kdtui.tui.views.panels import TextLine
 from kdtui.tui.widgets.panel import Panel
 
 MOST_READ = 400
-"""Profiles that are read in search of a partner, the likeliest first: 1 ms each."""
+"""Most profiles read to find a run to compare with, the likeliest first; each takes 1 ms."""
 _LABELS = ("name", "tags", "description")
 _SECTION = re.compile(r"\[([\w.-]+)\]\s*")
 _KEY = re.compile(r"([\w-]+)\s*=")
@@ -31,11 +31,11 @@ _NARROWEST = 14
 
 @dataclass(frozen=True)
 class Other:
-    """The run that stands beside this one.
+    """The run to compare with.
 
     Attributes:
-        why: How it came to be that one.
-        trouble: Why its profile cannot be used; empty when it can.
+        why: Why this run was selected.
+        trouble: Why its profile cannot be used; empty if it can.
     """
 
     run_id: str
@@ -45,7 +45,7 @@ class Other:
 
 
 def beside(run: Run, why: str) -> Other:
-    """That run."""
+    """Read the profile of the run to compare with."""
     try:
         return Other(run.id, why, run.profile_table())
     except StoreError as error:
@@ -55,13 +55,13 @@ def beside(run: Run, why: str) -> Other:
 def partner(
     own: RunSummary, profile: Mapping[str, Any], rows: Iterable[RunSummary], over: Callable[[], bool]
 ) -> Other | None:
-    """The matched baseline of a distilled run; for a run without a teacher, a distilled one that it is the baseline of.
+    """The matched baseline of a distilled run, or for a run without a teacher a distilled run that it matches.
 
     Args:
         own: The run.
-        profile: Its tables.
+        profile: Its profile as tables.
         rows: Runs of the store.
-        over: Whether nobody waits for the answer any more.
+        over: Returns whether the search was cancelled.
     """
     mine = Entry(own, profile)
     alike = [
@@ -77,7 +77,7 @@ def partner(
             return None
         try:
             table = Run(row.path).profile_table()
-        except StoreError:  # a damaged folder is nobody's partner
+        except StoreError:  # skip a damaged folder
             continue
         theirs = Entry(row, table)
         if own.distilled and matched(mine, [theirs]):
@@ -88,16 +88,16 @@ def partner(
 
 
 def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[str]) -> str:
-    """The run that was meant: an id, a name, or the beginning of an id.
+    """Find a run by its id, its name, or a prefix of its id.
 
     Args:
-        text: What was typed.
-        own: The run that stands there already.
+        text: The typed text.
+        own: Id of the current run.
         rows: All runs by id.
-        order: Their ids, newest first.
+        order: Ids, newest first.
 
     Raises:
-        UsageError: None answers, several do, or it is the run itself.
+        UsageError: No other run or several runs match.
     """
     wanted = text.strip()
     found = [key for key in order if wanted == key] or [key for key in order if rows[key].name == wanted != ""]
@@ -114,25 +114,25 @@ def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[st
 
 
 def differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Key, this run's value, the other's; None where a profile has no such key. Name, tags, description don't count."""
+    """Key and both values of differing settings, None where one is missing; name, tags and description are ignored."""
     mine, theirs = settings(own, without=_LABELS), settings(other, without=_LABELS)
     keys = dict.fromkeys([*mine, *theirs])
     return [(key, mine.get(key), theirs.get(key)) for key in keys if _text(mine.get(key)) != _text(theirs.get(key))]
 
 
 def _text(value: Any) -> str:
-    """Equal for equal values only: ``False == 0`` in Python, not here."""
+    """A text that is equal only for equal values: ``False == 0`` in Python."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool, room: int) -> list[TextLine]:
-    """What differs, in three columns.
+    """The differing settings in three columns.
 
     Args:
-        own: This run's tables.
-        other: The run beside it; None while there is none.
-        searched: Whether the search for one is over.
-        room: Columns of the terminal.
+        own: The profile of this run as tables.
+        other: The run to compare with; None if there is none.
+        searched: Whether the search for it has ended.
+        room: Available terminal columns.
     """
     if other is None:
         text = "no matched baseline in this store" if searched else "looking for one …"
@@ -155,12 +155,12 @@ def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool
 
 
 def _end(text: str, room: int) -> str:
-    """Of what is too long the end: paths tell more there."""
+    """``text`` cut at the start: the end of a path is more informative."""
     return text if len(text) <= room else "…" + text[len(text) - room + 1 :]
 
 
 def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
-    """``profile.toml`` as it stands; the lines of marked keys stand out."""
+    """The source of ``profile.toml``, with the lines of marked keys highlighted."""
     wanted = frozenset(marked)
     section = ""
     lines: list[TextLine] = []
@@ -176,7 +176,7 @@ def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
 
 
 class Settings(VerticalScroll):
-    """The profile; what differs stands above it, or beside it where there is room (class ``-beside``)."""
+    """Displays the profile, with the differences above it or, with class ``-beside``, next to it."""
 
     DEFAULT_CSS = """
     Settings { scrollbar-size-vertical: 1; }
@@ -193,7 +193,7 @@ class Settings(VerticalScroll):
         self._searched = False
 
     def compose(self) -> ComposeResult:
-        """Differences, then the profile."""
+        """Compose differences and profile."""
         with Horizontal(classes="columns"):
             with Vertical(classes="column", id="left"):
                 yield Panel("Differs from", wraps=True, id="differences")
@@ -201,12 +201,12 @@ class Settings(VerticalScroll):
                 yield Panel("profile.toml", id="profile")
 
     def show(self, files: RunFiles | None, other: Other | None, *, searched: bool) -> None:
-        """Show these.
+        """Display profile and differences.
 
         Args:
-            files: The run's own; None while they are not read.
-            other: The run beside it, if there is one.
-            searched: Whether the search for one is over.
+            files: Files of this run; None until they were read.
+            other: The run to compare with; None if there is none.
+            searched: Whether the search for it has ended.
         """
         self._files, self._other, self._searched = files, other, searched
         own = files.profile if files is not None else {}
@@ -220,5 +220,5 @@ class Settings(VerticalScroll):
         self.query_one("#profile", Panel).show([((files.trouble, "bad"),)] if files.trouble else text)
 
     def on_resize(self, event: Resize) -> None:
-        """The columns fit the room."""
+        """Lay out the columns for the new width."""
         self.call_after_refresh(lambda: self.show(self._files, self._other, searched=self._searched))
