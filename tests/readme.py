@@ -15,7 +15,8 @@ import typer
 from pydantic import BaseModel
 
 from kdtui.cli.app import app
-from kdtui.profile import CocoData, Distillation, FolderData, Launch, Model, Profile, SyntheticData, Teacher, Training
+from kdtui.profile import CocoData, Distillation, FolderData, Model, Profile, SyntheticData, Teacher, Training
+from kdtui.profile.launch_tables import LocalLaunch
 from kdtui.profile.tables import CocoSplit
 from kdtui.tui.keys import KEYS, SCOPES
 
@@ -30,7 +31,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("teacher", Teacher),
     ("distillation", Distillation),
     ("training", Training),
-    ("launch", Launch),
+    ("launch", LocalLaunch),
 ]
 
 

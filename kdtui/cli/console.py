@@ -264,11 +264,9 @@ def one_form(chosen: _Form | None, flag: _Form | None, usual: _Form) -> _Form:
 
 def open_store(runs_dir: Path | None) -> RunStore:
     """The run store, looking at real processes."""
-    from kdtui.launch.alive import probe
-    from kdtui.launch.device_queue import places
-    from kdtui.store.store import RunStore
+    from kdtui.launch import targets
 
-    return RunStore(runs_dir, alive=probe, places=places)
+    return targets.open_store(runs_dir)
 
 
 def complete_run(incomplete: str) -> list[str]:

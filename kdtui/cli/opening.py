@@ -31,14 +31,12 @@ def _open(runs_dir: Path | None) -> int:
             allowed="any terminal that can move its cursor, as xterm-256color or tmux-256color",
             hint="`kdtui runs`, `kdtui watch latest` and every other command work without it",
         )
-    from kdtui.launch.alive import probe
-    from kdtui.launch.device_queue import places
-    from kdtui.store.store import RunStore
+    from kdtui.launch.targets import open_store
     from kdtui.tui.terminal import over_ssh
 
     if over_ssh():
         os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)
-    store = RunStore(runs_dir, alive=probe, places=places)
+    store = open_store(runs_dir)
     try:
         folder = store.root.is_dir() or not store.root.exists()
     except OSError as error:

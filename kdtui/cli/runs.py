@@ -299,7 +299,7 @@ def stop(
 ) -> None:
     """Ask runs to save their state and end."""
     from kdtui.cli.console import report
-    from kdtui.launch.launcher import launcher_for
+    from kdtui.launch.targets import launcher_of
     from kdtui.launch.teachers import expand
     from kdtui.store.state import LIVE
 
@@ -312,7 +312,7 @@ def stop(
     code = Exit.OK
     for run in found:
         try:
-            launcher_for("local", store).stop(run, kill=kill)
+            launcher_of(run, store).stop(run, kill=kill)
         except KdtuiError as error:  # the others are still to be stopped
             report(error)
             code = max(code, Exit(error.exit_code))

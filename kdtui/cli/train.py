@@ -344,7 +344,7 @@ def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
 def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
     """The exit code of :func:`attend`, and whether Ctrl-C was pressed here."""
     from kdtui.cli.follow import follow
-    from kdtui.launch.launcher import launcher_for
+    from kdtui.launch.targets import launcher_of
     from kdtui.store.state import LIVE, State
 
     asked = 0
@@ -355,7 +355,7 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
         say("stopping; the state is being saved (Ctrl-C again kills)" if count == 1 else "killing")
         for run in runs:
             if store.summary(run).state in LIVE:
-                launcher_for("local", store).stop(run, kill=count > 1)
+                launcher_of(run, store).stop(run, kill=count > 1)
 
     summaries = follow(store, runs, on_interrupt=interrupt)
     if asked:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kdtui.store.identity import boot_id, hostname, process_state, start_ticks
+from kdtui.store.run import LaunchRecord
 from kdtui.store.state import Liveness
 
 
@@ -22,13 +23,14 @@ def is_suspended(who: Mapping[str, Any]) -> bool:
     return lives(who) and process_state(who["pid"]) == "T"
 
 
-def probe(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
-    """Whether any of ``identities`` lives; unknown for another host, whose processes cannot be seen from here.
+def probe(record: LaunchRecord) -> Liveness:
+    """Whether supervisor or ranks are running; unknown for another host, whose processes cannot be seen from here.
 
     Without a host (its record is lost) the boot tells whether it was this machine. A run is suspended when a rank is,
     or its supervisor before there are ranks: a supervisor that is stopped later keeps no rank from training.
     """
-    here = host == hostname() if host else any(who.get("boot_id") == boot_id() for who in identities)
+    identities = (record.identity, *record.ranks)
+    here = record.host == hostname() if record.host else any(who.get("boot_id") == boot_id() for who in identities)
     if not here:
         return Liveness.UNKNOWN
     living = [place for place, who in enumerate(identities) if lives(who)]

@@ -1,43 +1,66 @@
-"""What a launcher does, whatever it launches on, and which one a run uses."""
+"""What a launcher does: starts, stops and observes the runs of one launch target."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kdtui.errors import LaunchError
 from kdtui.store.run import LaunchRecord, Run
-from kdtui.store.store import RunStore
+from kdtui.store.state import Liveness
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 
+@dataclass(frozen=True)
+class Check:
+    """One pre-flight check of one run."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str | None = None
+
+
 class Launcher(Protocol):
-    """Starts and ends runs; every process it starts outlives it."""
+    """Starts, stops and observes the runs of one launch target; what it starts outlives this process.
+
+    Its table (:class:`kdtui.profile.launch_tables.LaunchTable`) names a callable that makes it from a run store.
+    """
 
     def launch(self, run: Run, *, total_epochs: int | None = None) -> LaunchRecord:
-        """Start the next attempt of ``run``; returns once its supervisor has recorded itself.
+        """Start the next attempt of ``run``; returns once the attempt is recorded in ``launch.json``.
 
         Args:
             run: A run that is not running.
-            total_epochs: Another horizon than the profile's; None keeps that of the former attempt.
+            total_epochs: Number of epochs to train instead of the profile's; None keeps that of the last attempt.
+
+        Raises:
+            LaunchError: It cannot be started; nothing of it is running.
         """
         ...
 
     def stop(self, run: Run, *, kill: bool = False) -> None:
-        """Ask ``run`` to save and end, or end it at once."""
+        """Ask ``run`` to save and end, or end it at once.
+
+        Raises:
+            KdtuiError: It is not running, or cannot be stopped from here.
+        """
         ...
 
+    def liveness(self, record: LaunchRecord) -> Liveness:
+        """Whether any process of an attempt is running; called about once a second for each run that has not ended.
 
-def launcher_for(target: Profile | str, store: RunStore) -> Launcher:
-    """The launcher of a profile, or of a target's name.
+        Args:
+            record: Its launch record, with the ranks that its events name.
+        """
+        ...
 
-    Raises:
-        LaunchError: No such target.
-    """
-    name = target if isinstance(target, str) else target.launch.target
-    if name != "local":
-        raise LaunchError("No such launch target", found=name, allowed="local")
-    from kdtui.launch.local import LocalLauncher
+    def check(self, profile: Profile, *, torch_gpus: int | None = None) -> tuple[Check, ...]:
+        """Whether the target can run a profile: devices, slots, programs, permissions.
 
-    return LocalLauncher(store)
+        Args:
+            profile: A complete profile.
+            torch_gpus: GPUs of this machine that the engine's torch can use; None where it was not asked.
+        """
+        ...

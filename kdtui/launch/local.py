@@ -13,21 +13,25 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import lives, probe
 from kdtui.launch.engine_process import check_program
+from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
 from kdtui.store.files import appending, open_file, printable, reading, remedy
 from kdtui.store.identity import hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
-from kdtui.store.state import State
+from kdtui.store.state import Liveness, State
 from kdtui.store.store import RunStore
+
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
 
 HANDSHAKE = 30.0
 """Seconds within which a supervisor must write its launch record; it takes about 0.1 s."""
@@ -161,6 +165,30 @@ class LocalLauncher:
                 hint=f"`kdtui stop {run.id}` requests that it saves and stops",
             )
         _kill(run)
+
+    def liveness(self, record: LaunchRecord) -> Liveness:
+        """See :class:`kdtui.launch.launcher.Launcher`."""
+        return probe(record)
+
+    def check(self, profile: Profile, *, torch_gpus: int | None = None) -> tuple[Check, ...]:
+        """See :class:`kdtui.launch.launcher.Launcher`."""
+        return (_device_check(profile, torch_gpus),)
+
+
+def _device_check(profile: Profile, torch_gpus: int | None) -> Check:
+    """Whether this machine has the devices that a run asks for."""
+    try:
+        found = place(profile.training.accelerator, profile.training.devices)
+    except UsageError as error:
+        return Check("device", False, error.message, error.hint)
+    hint = f"--set training.accelerator=cpu, fewer training.devices, or look at CUDA_VISIBLE_DEVICES and {SLOTS}"
+    if found.shortage:
+        return Check("device", False, f"the run asks for {found.shortage}", hint)
+    if found.device == "gpu" and torch_gpus is not None and torch_gpus < found.needed:
+        text = f"the run would use {found.needed} GPUs; torch can use {torch_gpus}"
+        return Check("device", False, text, f"{hint}; `kdtui doctor` shows what torch can use")
+    text = f"{found.needed} of {len(found.names)} GPUs" if found.device == "gpu" else "the CPU"
+    return Check("device", True, text)
 
 
 def _kill(run: Run) -> None:

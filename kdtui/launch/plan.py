@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import KdtuiError, StoreError, UsageError
+from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch import engine_process
-from kdtui.launch.slots import SLOTS, place
+from kdtui.launch.launcher import Check
+from kdtui.launch.targets import launcher_for
 from kdtui.profile.find import expanded
 from kdtui.store.files import check_writable, read_file
 from kdtui.store.run import Run
@@ -27,16 +28,6 @@ Ask = Callable[..., dict[str, Any]]
 _STATE_BYTES, _WEIGHT_BYTES = 12, 4
 _MOST_CLASS_LIST = 2**20  # bytes; the limit of the engine's reader
 _SPARE_BYTES = 200 * 2**20
-
-
-@dataclass(frozen=True)
-class Check:
-    """One pre-flight check of one run."""
-
-    name: str
-    ok: bool
-    message: str
-    hint: str | None = None
 
 
 def merged(checks: Iterable[Check]) -> list[Check]:
@@ -185,7 +176,7 @@ def _planned(
     done = 0
     if ask is not None:
         checked = engine_checks(profile, ask, start)
-        results += [store_check(store.root), device_check(profile, torch_gpus=checked.gpus), *checked.checks]
+        results += [store_check(store.root), *launch_checks(profile, store, torch_gpus=checked.gpus), *checked.checks]
         warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
@@ -306,25 +297,18 @@ def store_check(root: Path) -> Check:
     return Check("run store", True, f"{root} is writable")
 
 
-def device_check(profile: Profile, *, torch_gpus: int | None = None) -> Check:
-    """Whether this machine has the devices that a run asks for.
+def launch_checks(profile: Profile, store: RunStore, *, torch_gpus: int | None = None) -> tuple[Check, ...]:
+    """What the launcher of a profile's target finds out before a run.
 
     Args:
         profile: The run's.
+        store: Where the run would be.
         torch_gpus: GPUs that the engine's torch can use; None where it was not asked.
     """
     try:
-        found = place(profile.training.accelerator, profile.training.devices)
-    except UsageError as error:
-        return Check("device", False, error.message, error.hint)
-    hint = f"--set training.accelerator=cpu, fewer training.devices, or look at CUDA_VISIBLE_DEVICES and {SLOTS}"
-    if found.shortage:
-        return Check("device", False, f"the run asks for {found.shortage}", hint)
-    if found.device == "gpu" and torch_gpus is not None and torch_gpus < found.needed:
-        text = f"the run would use {found.needed} GPUs; torch can use {torch_gpus}"
-        return Check("device", False, text, f"{hint}; `kdtui doctor` shows what torch can use")
-    text = f"{found.needed} of {len(found.names)} GPUs" if found.device == "gpu" else "the CPU"
-    return Check("device", True, text)
+        return launcher_for(profile, store).check(profile, torch_gpus=torch_gpus)
+    except KdtuiError as error:
+        return (Check("launch target", False, error.message, error.hint),)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import LaunchError, UsageError
 from kdtui.launch.engine_process import ask, check_program, reported
-from kdtui.launch.launcher import launcher_for
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
+from kdtui.launch.targets import launcher_for, launcher_of
 from kdtui.launch.teachers import owner
 from kdtui.store.state import LIVE
 
@@ -75,8 +75,7 @@ def resume(
     Raises:
         KdtuiError: It is running, cannot be resumed, or could not be started; its folder is unchanged.
     """
-    target = str(run.profile_table().get("launch", {}).get("target", "local"))
-    launcher = launcher_for(target, store)
+    launcher = launcher_of(run, store)
     now = moved(run, sets)
     going = ResumedRun()
 

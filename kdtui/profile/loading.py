@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 from kdtui.errors import ProfileError
 from kdtui.profile.find import DEEPEST, SHIPPED, expanded, locate, nearest, parse_tables, read_bounded
+from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
+from kdtui.profile.launch_tables import target_name
 from kdtui.profile.tables import CocoData, FolderData, Profile
 from kdtui.text import clean
 
@@ -27,7 +29,8 @@ _NOT_INHERITED = ("name", "description", "tags")
 _SHOWN = 120  # characters
 _LONGEST_BITS = 256
 # A table without its `kind` is of this one, and a child that names another replaces it.
-DEFAULT_KINDS = {"data": "synthetic"}
+DEFAULT_KINDS = {"data": "synthetic", "launch": target_name(DEFAULT_LAUNCH)}
+_TAGS = {"launch": "target"}  # what the key is called elsewhere
 
 
 @dataclass
@@ -73,7 +76,8 @@ class Resolved:
                 self.origins.setdefault(here, origins[here])
 
     def _replaces(self, key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
-        return self.kinds_replace and "kind" in above and above["kind"] != below.get("kind", DEFAULT_KINDS.get(key))
+        tag = _TAGS.get(key, "kind")
+        return self.kinds_replace and tag in above and above[tag] != below.get(tag, DEFAULT_KINDS.get(key))
 
 
 def _copy(value: Any) -> Any:
@@ -112,7 +116,7 @@ def unusable(value: Any, path: Key = ()) -> list[tuple[Key, str]]:
     if isinstance(value, dict):
         keys = [(path, f"{why} in a key") for key in value if (why := _why_not(key))]
         return keys + [line for key, below in value.items() for line in unusable(below, (*path, key))]
-    if path[-1:] == ("kind",) and not isinstance(value, str):  # pydantic would write the number into its message
+    if path and path[-1] in ("kind", "target") and not isinstance(value, str):  # pydantic would write the number
         return [(path, shown(value))]
     items = value if isinstance(value, list) else [value]
     return [(path, why) for why in dict.fromkeys(_why_not(item) for item in items) if why]
@@ -219,7 +223,7 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
     resolved.mistakes += mistakes
     for key, kind in DEFAULT_KINDS.items():
         if isinstance(resolved.table.get(key), dict):
-            resolved.table[key].setdefault("kind", kind)
+            resolved.table[key].setdefault(_TAGS.get(key, "kind"), kind)
     return resolved
 
 
@@ -265,7 +269,7 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
     for detail in error.errors(include_url=False):
         path, model, field = _follow(detail["loc"])
         if detail["type"].startswith("union_tag"):
-            path = [*path, "kind"]
+            path = [*path, detail["ctx"]["discriminator"].strip("'")]
         key = _spell(path)
         # The branches of a union each complain about the same key; once is enough.
         lines.setdefault(
@@ -284,7 +288,7 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
         return str(detail["ctx"]["error"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = [tag.strip("'") for tag in str(detail["ctx"]["expected_tags"]).split(", ")]
-        value = found.get("kind") if isinstance(found, dict) else found
+        value = found.get(path[-1]) if isinstance(found, dict) else found
         return f"found {shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"found {shown(found)}; allowed: a table, [{_spell(path)}]"
@@ -333,7 +337,7 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def _kind(model: type[BaseModel]) -> str | None:
-    field = model.model_fields.get("kind")
+    field = model.model_fields.get("kind") or model.model_fields.get("target")
     return None if field is None else str(get_args(field.annotation)[0])
 
 

@@ -5,11 +5,15 @@ pydantic, because hands write profiles: every mistake of a file is reported at o
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import functools
+import operator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kdtui.profile.base import Bool, Float, Int, Table, TaskName
+from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
+from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
 
 # Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
@@ -232,10 +236,12 @@ class Training(Table):
         return self
 
 
-class Launch(Table):
-    """Where the run goes."""
-
-    target: Literal["local"] = "local"
+if TYPE_CHECKING:
+    Launch = LaunchTable
+elif len(launch_tables()) == 1:
+    Launch = launch_tables()[0]  # pydantic takes a discriminator for unions alone
+else:
+    Launch = Annotated[functools.reduce(operator.or_, launch_tables()), Field(discriminator="target")]
 
 
 class Profile(Table):
@@ -250,4 +256,4 @@ class Profile(Table):
     teacher: Teacher = Teacher()
     distillation: Distillation = Distillation()
     training: Training = Training()
-    launch: Launch = Launch()
+    launch: Launch = DEFAULT_LAUNCH()

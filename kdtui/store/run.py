@@ -57,6 +57,7 @@ class LaunchRecord:
         total_epochs: Horizon that overrides ``training.epochs``, or None.
         created: Unix time of the launch; the order of the queue.
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of each rank, as soon as it is started.
+        target: The launch target; None for the default one, this machine.
     """
 
     attempt: int
@@ -71,6 +72,14 @@ class LaunchRecord:
     total_epochs: int | None
     created: float
     ranks: tuple[Mapping[str, Any], ...] = ()
+    target: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object in ``launch.json``; the default target is left out, as before there were others."""
+        body = dataclasses.asdict(self)
+        if self.target is None:
+            del body["target"]
+        return body
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -221,7 +230,7 @@ class Run:
 
     def write_launch_record(self, record: LaunchRecord) -> None:
         """Replace ``launch.json``."""
-        write_atomically(self.launch_path, json.dumps(dataclasses.asdict(record), indent=1).encode() + b"\n")
+        write_atomically(self.launch_path, json.dumps(record.to_json(), indent=1).encode() + b"\n")
 
     def measurements(self) -> dict[str, Any] | None:
         """What `kdtui measure` found, or None for a run that was never measured.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+
+from kdtui.store.run import LaunchRecord
 
 SILENT_ELSEWHERE = 90.0
 """Seconds without beat or event after which a run on another host no longer counts as running."""
@@ -46,8 +47,11 @@ class Liveness(Enum):
     UNKNOWN = "unknown"
 
 
-Alive = Callable[[str, Sequence[Mapping[str, Any]]], Liveness]
-"""``(host, identities) -> Liveness``; identities are ``{"pid", "start_ticks", "boot_id"}``."""
+Alive = Callable[[LaunchRecord], Liveness]
+"""Looks at the processes of a launch record, to whose ranks those of its events are added.
+
+A lost record is stood in for by one without host and pid. Raises a KdtuiError when it cannot look.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def no_places(root: Path) -> Mapping[str, QueuePlace]:
     return {}
 
 
-def cannot_tell(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+def cannot_tell(record: LaunchRecord) -> Liveness:
     """The liveness of a store that was given no way to look."""
     return Liveness.UNKNOWN
 

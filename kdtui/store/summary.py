@@ -6,15 +6,15 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import StoreError
+from kdtui.errors import KdtuiError, StoreError
 from kdtui.events import Failed, Stopped
 from kdtui.store.files import brief, printable, read_file, reading
-from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, write_atomically
+from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, record_from_json, write_atomically
 from kdtui.store.scan import Scan, scan
 from kdtui.store.state import WORDS, Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
 from kdtui.store.values import MOST_BYTES, fits, is_number, is_time, is_whole, parse_json
@@ -28,30 +28,26 @@ class Digest:
 
     Attributes:
         shown: Fields of :class:`kdtui.store.state.RunSummary`.
-        identities: Supervisor and ranks of the current attempt.
+        record: Of the current attempt, its ranks with those of the events; None where nothing was launched, or the
+            attempt has ended.
         detail: What the final event adds, or what is damaged.
-        queue_key: Launch time: the order in which waiting runs are served.
         steps_left: Optimizer steps up to the horizon.
-        spawned: Whether the supervisor already has its slot and started the ranks.
     """
 
     shown: Mapping[str, Any]
     launched: bool = False
     started: bool = False
     word: str | None = None
-    host: str = ""
-    identities: tuple[Mapping[str, Any], ...] = ()
+    record: LaunchRecord | None = None
     detail: str = ""
     problems: tuple[str, ...] = ()
-    queue_key: float = 0.0
     steps_left: int | None = None
     seconds_per_step: float | None = None
-    spawned: bool = False
-    device: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return dict(vars(self))  # asdict would copy every value of a thousand digests
+        body = dict(vars(self))  # asdict would copy every value of a thousand digests
+        return body if self.record is None else {**body, "record": self.record.to_json()}
 
 
 def digest_from_json(body: object) -> Digest:
@@ -68,12 +64,15 @@ def digest_from_json(body: object) -> Digest:
         or not fits(RunSummary, shown)
     ):
         raise ValueError("shown")
-    if body.keys() != _FIELDS or not fits(Digest, body) or body["word"] not in (None, *WORDS):
+    if body.keys() != _FIELDS or body["word"] not in (None, *WORDS):
         raise ValueError("a field")
-    times = (*(shown[name] for name in ("created", "started", "last_event")), body["queue_key"])
-    if not all(time is None or is_time(time) for time in times):
+    if not fits(Digest, {name: value for name, value in body.items() if name != "record"}):
+        raise ValueError("a field")
+    if not all(shown[name] is None or is_time(shown[name]) for name in ("created", "started", "last_event")):
         raise ValueError("a time")
-    return Digest(**{**body, "identities": tuple(body["identities"]), "problems": tuple(body["problems"])})
+    record = body["record"]
+    parsed = {"record": None if record is None else record_from_json(record), "problems": tuple(body["problems"])}
+    return Digest(**{**body, **parsed})
 
 
 _FIELDS = {f.name for f in fields(Digest)}
@@ -104,7 +103,8 @@ def digest(run: Run) -> Digest:
     started = speaks and found.has_started
     own = found.started if started and found.started is not None else None
     ranks = own.ranks if own is not None and isinstance(own.ranks, list | tuple) else ()
-    identities = (*([record.identity, *record.ranks] if record else []), *(r for r in ranks if isinstance(r, Mapping)))
+    launched = record is not None or found.last_event is not None
+    over = not launched or word is not None or exited is not None
     shown = {**_from_profile(files.profile), **_from_events(files)}
     epochs = shown["epochs"]
     steps_left = None
@@ -124,19 +124,24 @@ def digest(run: Run) -> Digest:
         shown["teacher_checkpoint"] = _text(files.manifest.teacher, "checkpoint")
     return Digest(
         shown=shown,
-        launched=record is not None or found.last_event is not None,
+        launched=launched,
         started=started,
         word=word.kind if word is not None else "exited" if exited is not None else None,
-        host=record.host if record else "",
-        identities=tuple(identities),
+        record=None if over else _with_ranks(record, [rank for rank in ranks if isinstance(rank, Mapping)]),
         detail=_ending_detail(word, exited),
         problems=tuple(files.problems),
-        queue_key=record.created if record else 0.0,
         steps_left=steps_left,
         seconds_per_step=found.seconds_per_step,
-        spawned=bool(record and record.ranks),
-        device=record.device if record else "",
     )
+
+
+_LOST = LaunchRecord(0, "", 0, 0, "", None, (), "", 0, None, 0.0)
+"""Stands for a record that is damaged or gone: no host, and a pid that no process has."""
+
+
+def _with_ranks(record: LaunchRecord | None, ranks: Sequence[Mapping[str, Any]]) -> LaunchRecord:
+    record = record or _LOST
+    return replace(record, argv=(), ranks=(*record.ranks, *ranks))  # the cache needs no command line
 
 
 def _read(run: Run) -> _Files:
@@ -297,26 +302,29 @@ SILENT = 120.0
 
 def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
     """The row of ``run``."""
-    over = digest.word is not None or not digest.launched
-    liveness = Liveness.UNKNOWN if over else alive(digest.host, digest.identities)
+    record, liveness, why = digest.record, Liveness.UNKNOWN, ""
+    if record is not None:
+        try:
+            liveness = alive(record)
+        except KdtuiError as error:
+            why = f"{error.what}: {error.found}" if error.found else error.what
     if liveness is Liveness.DEAD and _of_another_user(run.launch_path):
         liveness = _ask_the_lock(run)
     last_event = digest.shown["last_event"]
     silent = None if last_event is None else max(0.0, now - last_event)
     heard = silent
-    if liveness is Liveness.UNKNOWN and not over:
+    if liveness is Liveness.UNKNOWN and record is not None:
         beat = _modified(run.beat_path)
         signs = [age for age in (silent, None if beat is None else max(0.0, now - beat)) if age is not None]
         heard = min(signs, default=None)
     state = derive(
         Facts(launched=digest.launched, started=digest.started, word=digest.word, alive=liveness, silent=heard)
     )
-    details = [*digest.problems, _detail(state, digest, liveness, silent, heard)]
+    details = [*digest.problems, why, _detail(state, digest, liveness, silent, heard)]
     shown = dict(digest.shown)
     channels = shown.get("decoder_channels")
     shown["decoder_channels"] = tuple(channels) if isinstance(channels, list) else channels
     shown["tags"], shown["warnings"] = tuple(shown["tags"]), tuple(shown["warnings"])
-    waits = state is State.QUEUED and not digest.spawned and liveness is not Liveness.SUSPENDED
     eta = None
     if state is State.RUNNING and digest.steps_left is not None and digest.seconds_per_step is not None:
         eta = digest.steps_left * digest.seconds_per_step
@@ -326,9 +334,16 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
         state=state,
         detail="; ".join(detail for detail in details if detail),
         eta_seconds=eta,
-        waiting_since=digest.queue_key if waits else None,
+        waiting_since=_waiting_since(state, record, liveness),
         **shown,
     )
+
+
+def _waiting_since(state: State, record: LaunchRecord | None, liveness: Liveness) -> float | None:
+    """When a run joined the queue of its machine; None for one that is in no queue of ours."""
+    if state is not State.QUEUED or record is None or record.target is not None:
+        return None
+    return None if record.ranks or liveness is Liveness.SUSPENDED else record.created
 
 
 def placed(row: RunSummary, places: Mapping[str, QueuePlace]) -> RunSummary:
@@ -365,12 +380,17 @@ def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
 
 
 def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, heard: float | None) -> str:
-    host = printable(digest.host) or "unknown"
+    record = digest.record
+    if record is None:
+        return digest.detail
+    host = printable(record.host) or "unknown"
     suspended = liveness is Liveness.SUSPENDED
+    if state is State.QUEUED and record.target is not None:
+        return _queued_elsewhere(record, suspended)
     if state is State.QUEUED and suspended:
-        return "suspended" if digest.spawned else "suspended, skipped"
+        return "suspended" if record.ranks else "suspended, skipped"
     if state is State.QUEUED:
-        return "starting" if digest.spawned else f"waits for a {printable(digest.device) or 'device'} slot"
+        return "starting" if record.ranks else f"waits for a {printable(record.device) or 'device'} slot"
     if state is State.RUNNING and suspended:
         return "suspended"
     if state is State.RUNNING:
@@ -381,6 +401,11 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     if state is State.LOST:
         return "the processes exited without reporting a result"
     return digest.detail
+
+
+def _queued_elsewhere(record: LaunchRecord, suspended: bool) -> str:
+    job = f", job {printable(record.job_id)}" if record.job_id else ""
+    return f"{'suspended' if suspended else 'submitted'} on {printable(record.target or '')}{job}"
 
 
 def _span(seconds: float) -> str:

@@ -124,13 +124,13 @@ class Cockpit(App[None]):
         runs = [self.run_of(run_id) for run_id in ids]
 
         def work() -> tuple[list[str], list[KdtuiError]]:
-            from kdtui.launch.launcher import launcher_for
+            from kdtui.launch.targets import launcher_of
 
-            launcher = launcher_for("local", self.store.for_thread())
+            store = self.store.for_thread()
             done, errors = [], []
             for run in runs:
                 try:
-                    launcher.stop(run, kill=kill)
+                    launcher_of(run, store).stop(run, kill=kill)
                 except KdtuiError as error:  # the other runs are still stopped
                     errors.append(error)
                 else:

@@ -31,7 +31,7 @@ from kdtui.store import filter as filters
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.files import Tail, check_name
 from kdtui.store.history import History
-from kdtui.store.run import Run
+from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.scan import scan
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
@@ -121,7 +121,7 @@ def _setting(data: bytes, folder: Path) -> None:
     load("baseline", [_text(data)])
 
 
-def _dead(host: str, identities: object) -> Liveness:
+def _dead(record: LaunchRecord) -> Liveness:
     return Liveness.DEAD
 
 

@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from kdtui.launch.alive import lives, probe
 from kdtui.store.identity import hostname, identity_of, own_identity, start_ticks
+from kdtui.store.run import LaunchRecord
 from kdtui.store.state import Liveness
 
 
@@ -45,10 +48,14 @@ def test_a_name_with_parentheses_is_read(tmp_path: object) -> None:
 def test_other_hosts_cannot_be_seen() -> None:
     me = own_identity()
     stranger = {**me, "start_ticks": 1}
-    assert probe(hostname(), [stranger, me]) is Liveness.ALIVE
-    assert probe(hostname(), [stranger]) is Liveness.DEAD
-    assert probe(hostname(), []) is Liveness.DEAD
-    assert probe("far", [me]) is Liveness.UNKNOWN
-    assert probe("", [me]) is Liveness.ALIVE
-    assert probe("", [stranger]) is Liveness.DEAD
-    assert probe("", [{**me, "boot_id": "x"}]) is Liveness.UNKNOWN
+    assert _probe(hostname(), stranger, me) is Liveness.ALIVE
+    assert _probe(hostname(), stranger) is Liveness.DEAD
+    assert _probe(hostname()) is Liveness.DEAD
+    assert _probe("far", me) is Liveness.UNKNOWN
+    assert _probe("", me) is Liveness.ALIVE
+    assert _probe("", stranger) is Liveness.DEAD
+    assert _probe("", {**me, "boot_id": "x"}) is Liveness.UNKNOWN
+
+
+def _probe(host: str, *ranks: Mapping[str, Any]) -> Liveness:
+    return probe(LaunchRecord(1, host, 0, 0, "", None, (), "cpu", 1, None, 0.0, ranks))

@@ -8,8 +8,8 @@ import pytest
 
 from kdtui.errors import EngineError, KdtuiError, LaunchError, TeacherError
 from kdtui.launch.engine_process import ask, converse, engine_command, engine_environment, free_port, rank_environment
-from kdtui.launch.launcher import launcher_for
 from kdtui.launch.local import LocalLauncher
+from kdtui.launch.targets import launcher_for
 from kdtui.profile import Profile
 from kdtui.store.store import RunStore
 
@@ -84,5 +84,3 @@ def test_an_engine_is_no_rank_of_the_job_that_this_process_is_part_of(monkeypatc
 
 def test_the_launcher_of_a_profile(store: RunStore) -> None:
     assert isinstance(launcher_for(Profile(name="a"), store), LocalLauncher)
-    with pytest.raises(LaunchError, match="moon"):
-        launcher_for("moon", store)

@@ -11,7 +11,8 @@ import pytest
 
 from kdtui import events
 from kdtui.errors import EngineError, UsageError
-from kdtui.launch.plan import Caution, Check, disk_check, merged, out_channels, plan
+from kdtui.launch.launcher import Check
+from kdtui.launch.plan import Caution, disk_check, merged, out_channels, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore

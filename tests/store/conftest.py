@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,6 @@ class Processes:
         self.answer = answer
         self.asked: list[tuple[str, list[Any]]] = []
 
-    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
-        self.asked.append((host, [who.get("pid") for who in identities]))
+    def __call__(self, record: LaunchRecord) -> Liveness:
+        self.asked.append((record.host, [who.get("pid") for who in (record.identity, *record.ranks)]))
         return self.answer

@@ -3,7 +3,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
 from kdtui.store.files import Tail
 from kdtui.store.history import History
-from kdtui.store.run import Run
+from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.scan import TAIL, scan
 from kdtui.store.state import Liveness, RunSummary, State
 from kdtui.store.store import RunStore
@@ -168,7 +167,7 @@ def test_a_word_written_while_the_processes_were_looked_at_is_seen(run: Run) -> 
     run.write_launch_record(record())
     write(run, [queued(), started()])
 
-    def ends_meanwhile(host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+    def ends_meanwhile(record: LaunchRecord) -> Liveness:
         write(run, [Finished(1, 1), Exited(1, 0)])
         return Liveness.DEAD
 

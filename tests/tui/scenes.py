@@ -61,11 +61,15 @@ class Processes:
         self.living: set[int] = set()
         self.asked = 0
 
-    def __call__(self, host: str, identities: Sequence[Mapping[str, Any]]) -> Liveness:
+    def __call__(self, record: LaunchRecord) -> Liveness:
         self.asked += 1
-        if host != self.host:
+        if record.host != self.host:
             return Liveness.UNKNOWN
-        return Liveness.ALIVE if any(who["pid"] in self.living for who in identities) else Liveness.DEAD
+        return (
+            Liveness.ALIVE
+            if any(who["pid"] in self.living for who in (record.identity, *record.ranks))
+            else Liveness.DEAD
+        )
 
 
 class Scene:

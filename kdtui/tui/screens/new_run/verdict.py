@@ -9,7 +9,8 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 
 from kdtui.errors import KdtuiError
-from kdtui.launch.plan import Caution, Check, Plan, merged
+from kdtui.launch.launcher import Check
+from kdtui.launch.plan import Caution, Plan, merged
 from kdtui.text import millions, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller

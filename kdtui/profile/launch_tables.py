@@ -1,0 +1,43 @@
+"""The tables of launch targets, ``[launch]``: where a run is trained, and which launcher starts it there."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from kdtui import plugins
+from kdtui.profile.base import Table
+
+
+class LaunchTable(Table):
+    """Base of the tables of launch targets; those of other packages come from the entry points ``kdtui.launchers``.
+
+    Attributes:
+        target: Name of the launch target; a subclass narrows it to its own name.
+        implementation: ``package.module:attribute`` of a callable that takes the run store and returns the
+            :class:`kdtui.launch.launcher.Launcher`.
+    """
+
+    target: str = ""
+    implementation: ClassVar[str]
+
+
+class LocalLaunch(LaunchTable):
+    """Train on this machine, in processes that keep running after kdtui exits."""
+
+    target: Literal["local"] = "local"
+    implementation: ClassVar[str] = "kdtui.launch.local:LocalLauncher"
+
+
+BUILT_IN: tuple[type[LaunchTable], ...] = (LocalLaunch,)
+DEFAULT: type[LaunchTable] = BUILT_IN[0]
+"""The table of a profile without ``launch.target``."""
+
+
+def target_name(table: type[LaunchTable]) -> str:
+    """The name by which profiles and launch records select the target of ``table``."""
+    return str(table.model_fields["target"].default)
+
+
+def launch_tables() -> tuple[type[LaunchTable], ...]:
+    """The tables of all launch targets, built-in ones first."""
+    return (*BUILT_IN, *plugins.tables(plugins.LAUNCHERS, LaunchTable, "target"))
