@@ -14,10 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 TERMS = "kdtui.terms"
 LOSSES = "kdtui.losses"
@@ -117,6 +119,8 @@ def _load_group(group: str, base: type[Any], tag: str) -> _Loaded:
 
 @cache
 def _installed(group: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # 10 ms, which a list of runs need not pay
+
     return tuple(entry_points(group=group))
 
 
