@@ -87,7 +87,7 @@ async def test_a_word_is_typed_and_its_action_done(scene: Scene) -> None:
         await settled(pilot)
         await opened(pilot)
         await pilot.press(*"cancel")
-        await shows(pilot, "Stop the run, or the marked ones")
+        await shows(pilot, "Save and stop the run or the marked runs")
         await pilot.press("enter")
         await shows(pilot, "Stop b0?")
 
