@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from kdtui.engine.data import IGNORE_INDEX
-from kdtui.engine.models import build_network, compose, lay_out_channels_last
-from kdtui.engine.objective import FrozenTeacher, Objective, StepShare
+from kdtui.engine.losses import Labels, StepShare
+from kdtui.engine.models import build_network, compose, lay_out_channels_last, logit_channels
+from kdtui.engine.objective import FrozenTeacher, build_objective
 from kdtui.engine.precision import choose_precision
 from kdtui.profile import Distillation, Model, Profile, SyntheticData
 
@@ -62,12 +63,14 @@ def step(
     autocast: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> None:
     """Forward and backward of one step."""
-    objective = Objective(Distillation(enabled=teacher is not None), ignore_index=IGNORE_INDEX)
-    theirs = None if teacher is None else teacher.logits(images)
+    profile = Profile(name="bench", distillation=Distillation(enabled=teacher is not None))
+    channels = logit_channels("hierarchical", 3)
+    objective = build_objective(profile, student_channels=channels, teacher_channels=channels)
+    theirs = None if teacher is None else teacher.outputs(images)
     with autocast():
         raw = student(images)
     share = StepShare(valid_pixels=float(masks.numel()), images=len(images))
-    objective(compose(raw, "hierarchical"), theirs, masks, share).total.backward()
+    objective(compose(raw, "hierarchical"), theirs, Labels(masks, IGNORE_INDEX), share).total.backward()
     student.zero_grad()
 
 

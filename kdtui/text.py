@@ -43,6 +43,13 @@ def number(value: float | None, places: int = 4) -> str:
     return "-" if value is None else f"{value:.{places}f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count and its noun, in the plural unless the count is 1."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def signed(value: float | None, places: int = 4) -> str:
     """A difference with its sign, zero included, or a dash."""
     return "-" if value is None else f"{value:+.{places}f}"

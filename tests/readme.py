@@ -15,9 +15,10 @@ import typer
 from pydantic import BaseModel
 
 from kdtui.cli.app import app
-from kdtui.profile import CocoData, Distillation, FolderData, Model, Profile, SyntheticData, Teacher, Training
+from kdtui.profile import CocoData, Distillation, FolderData, Loss, Model, Profile, SyntheticData, Teacher, Training
 from kdtui.profile.launch_tables import LocalLaunch
 from kdtui.profile.tables import CocoSplit
+from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.tui.keys import KEYS, SCOPES
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -30,6 +31,9 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("student", Model),
     ("teacher", Teacher),
     ("distillation", Distillation),
+    *((f'distillation.terms, kind = "{table.model_fields["kind"].default}"', table) for table in DISTILLATION_TERMS),
+    ("loss", Loss),
+    *((f'loss.terms, kind = "{table.model_fields["kind"].default}"', table) for table in SUPERVISED_TERMS),
     ("training", Training),
     ("launch", LocalLaunch),
 ]
@@ -74,7 +78,7 @@ def profile_reference() -> str:
 
 
 def _keys(table: type[BaseModel]) -> list[str]:
-    tables = {"data", "student", "teacher", "distillation", "training", "launch"}
+    tables = {"data", "student", "teacher", "distillation", "loss", "training", "launch"}
     return [key for key in table.model_fields if not (table is Profile and key in tables)]
 
 
@@ -99,10 +103,10 @@ def _words(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "$ref" in schema:
+    if "$ref" in schema or "oneOf" in schema:
         return "a table"
     if schema.get("type") == "array":
-        return f"list of {_words(schema['items'])}"
+        return "list of " + ("tables" if "oneOf" in schema["items"] else _words(schema["items"]))
     words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[schema["type"]]
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {schema[name]:.12g}" for name, sign in signs.items() if name in schema]

@@ -1,7 +1,7 @@
-"""The command line: the group, its options and how a failure becomes a message and an exit code.
+"""The command line: the command group, its options, and the conversion of errors to messages and exit codes.
 
-One file per group of commands. Nothing heavier than typer is imported before a command runs: ``--help`` and
-completion answer at once.
+Commands have one file per group. Nothing heavier than typer is imported before a command runs, so that ``--help`` and
+completion are fast.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kdtui.cli.console import Command, Exit, open_streams, report, running
 from kdtui.errors import KdtuiError, LaunchError
 from kdtui.text import clean
 
-# The class of all errors of the command line's parser, which typer has under no public name.
+# The base class of all errors of the command-line parser; typer exports it under no public name.
 _ParserError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 @contextmanager
 def _clean_errors() -> Iterator[None]:
-    """Take what a terminal would obey out of the parser's messages: they repeat words of the command line."""
+    """Remove terminal control characters from the parser's messages, which quote the command line."""
     try:
         yield
     except _ParserError as error:
@@ -38,7 +38,7 @@ def _clean_errors() -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """The group that turns what a command raises into talk on stderr and an exit code."""
+    """Command group that converts exceptions to messages on stderr and exit codes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command."""
@@ -46,24 +46,24 @@ class Commands(TyperGroup):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; hints are worded for its options."""
+        """Find the command and record its options, to which hints are adapted."""
         name, command, rest = super().resolve_command(ctx, args)
         running(word for parameter in (command.params if command else ()) for word in parameter.opts)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; no traceback for what a person or a machine can cause."""
+        """Run the command; expected errors are reported without a traceback."""
         try:
             with _clean_errors():
                 result = super().invoke(ctx)
-            sys.stdout.flush()  # a reader that left early shows here, not at the interpreter's end
+            sys.stdout.flush()  # a closed pipe raises here, not at interpreter exit
         except KdtuiError as error:
             report(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(Exit.INTERRUPTED) from error
         except BrokenPipeError as error:
-            # `kdtui runs | head -1`: the reader has what it wanted. Nothing may be written again, at exit either.
+            # `kdtui runs | head -1`: the reader has closed the pipe. Python must not write to it at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(Exit.OK) from error
         except OSError as error:
@@ -76,7 +76,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="kdtui",
     cls=Commands,
-    help="Distil segmentation models: train a teacher, a student, and see what the teacher was worth.",
+    help="Knowledge distillation of segmentation models: train teachers and students, compare and export them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Plain help costs 0.06 s, rich help 0.15 s.
@@ -97,7 +97,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Distil segmentation models: train a teacher, a student, and see what the teacher was worth."""
+    """Knowledge distillation of segmentation models: train teachers and students, compare and export them."""
 
 
 for group in (cockpit, demo, train, runs, compare, checkpoints, export, measure, versions):
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _with_only(names: Sequence[str]) -> typer.Typer:
-    """The command line with the one command that is named: to build the others takes longer than most commands."""
+    """The app with only the named command: building the others takes longer than most commands take to run."""
     named = [command for command in app.registered_commands if (command.name or _default_name(command)) in names]
     if not named:
         return app

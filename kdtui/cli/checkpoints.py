@@ -1,4 +1,4 @@
-"""``evaluate``, ``inspect``, ``teachers`` and ``encoders``: checkpoints, and the table of encoders."""
+"""``evaluate``, ``inspect``, ``teachers`` and ``encoders``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
-from kdtui.text import mebibytes, millions, number
+from kdtui.text import counted, mebibytes, millions, number
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -55,20 +55,20 @@ def evaluate(
     expression: Filter = "",
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="Data to evaluate on; default: the run's own.", autocompletion=complete_profile),
+        typer.Option("--profile", help="Data to evaluate on; default: the run's.", autocompletion=complete_profile),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
     sets: MovedSets = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Score checkpoints on a split of the data."""
+    """Evaluate checkpoints on a split of the data."""
     from kdtui.launch.teachers import expand
 
     if split not in ("train", "val", "test"):
         raise UsageError("no such split", where="--split", found=split, allowed="train, val, test")
     store = open_store(runs_dir)
-    # Every one is looked up first: a typo in the third evaluates none of them.
+    # All names are resolved first: with one misspelt name, nothing is evaluated.
     subjects = [
         _subject(text, store, profile is not None) for text in dict.fromkeys(expand(sources or [], store, expression))
     ]
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Path]:
-    """The run, where there is one, and the checkpoint of a RUN|CHECKPOINT argument."""
+    """Resolve a RUN|CHECKPOINT argument to the run, if any, and the checkpoint."""
     from kdtui.launch.teachers import best_of, source
 
     try:
@@ -106,9 +106,9 @@ def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Pa
         return found.run, best_of(found.run)
     if found.run is None and not has_data:
         raise UsageError(
-            "this checkpoint is no run of ours, so its data are not known",
+            "this checkpoint belongs to no run, so its data are unknown",
             where=found.path,
-            hint="--profile NAME says what to evaluate on",
+            hint="choose the data with --profile NAME",
         )
     return found.run, found.path
 
@@ -116,7 +116,7 @@ def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Pa
 def _print_scores(answer: Mapping[str, Any], split: str) -> None:
     if answer.get("note"):
         say(str(answer["note"]))
-    out(f"{split}  mIoU {number(answer.get('miou'))}  over {answer.get('samples', '?')} samples")
+    out(f"{split}  mIoU {number(answer.get('miou'))}  on {answer.get('samples', '?')} samples")
     for name, value in (answer.get("iou") or {}).items():
         out(f"  IoU {name}  {number(value)}")
     for key in ("dice", "pixel_accuracy"):
@@ -125,13 +125,13 @@ def _print_scores(answer: Mapping[str, Any], split: str) -> None:
 
 
 def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:
-    """Score a run's checkpoint on its own data; its best one is also kept in ``evaluations/``.
+    """Evaluate a run's checkpoint on its data; the result of the best one is also written to ``evaluations/``.
 
     Args:
         run: The run.
         split: ``train``, ``val`` or ``test``.
-        checkpoint: Another one than the best.
-        sets: ``--set`` texts: where the data are now, kept in the run once they were read there.
+        checkpoint: Checkpoint of the run; default the best one.
+        sets: ``--set`` texts: new locations of the data, kept in the run after the evaluation succeeded.
     """
     from kdtui.launch.engine_process import ask
     from kdtui.launch.moved import check_places, moved, profile_file
@@ -159,18 +159,18 @@ def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]
 def inspect(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a save_pretrained folder or a run.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="hierarchical or semantic; for four channels.", show_default=False)
+        str | None, typer.Option("--task", help="hierarchical or semantic, for four channels.", show_default=False)
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option("--architecture", help="Where the file leaves it open.", show_default=False)
+        str | None, typer.Option("--architecture", help="If the file leaves it open.", show_default=False)
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Where the file leaves it open.", autocompletion=complete_encoder)
+        str | None, typer.Option("--encoder", help="If the file leaves it open.", autocompletion=complete_encoder)
     ] = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Tell what is in a checkpoint; nothing in it is executed."""
+    """Describe the contents of a checkpoint; no code in it is executed."""
     from kdtui.launch.engine_process import ask
     from kdtui.launch.teachers import find_teacher
 
@@ -198,7 +198,7 @@ def inspect(
 
 
 def _counts(places: dict[str, int]) -> str:
-    return ", ".join(f"{place} ({count:,} tensors)" for place, count in places.items())
+    return ", ".join(f"{place} ({counted(count, 'tensor')})" for place, count in places.items())
 
 
 def _text(value: Any) -> str:
@@ -209,13 +209,13 @@ def _text(value: Any) -> str:
 
 def teachers(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]", help="Folders to look for checkpoints in.")
+        list[Path] | None, typer.Argument(metavar="[FOLDER]", help="Folders to search for checkpoints.")
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """List checkpoints that could teach: best ones of finished runs, and files in folders."""
+    """List possible teachers: the best checkpoints of runs, and checkpoint files in folders."""
     from kdtui.launch.teachers import teacher_rows
 
     store = open_store(runs_dir)
@@ -243,9 +243,9 @@ def teachers(
             wide=wide,
         )
         if any(row.run is None for row in rows):
-            say("kdtui inspect CHECKPOINT tells what is in a file")
+            say("kdtui inspect CHECKPOINT describes a file")
     else:
-        say(f"no checkpoints in {store.root}; kdtui teachers FOLDER looks elsewhere too")
+        say(f"no checkpoints in {store.root}; kdtui teachers FOLDER searches other folders")
 
 
 def encoders(
@@ -253,18 +253,18 @@ def encoders(
     teacher: Annotated[
         str | None,
         typer.Option(
-            "--teacher", metavar="CKPT|RUN", help="Show the compression against it.", autocompletion=complete_run
+            "--teacher", metavar="CKPT|RUN", help="Show the compression relative to it.", autocompletion=complete_run
         ),
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """List encoders for a student and what they cost."""
+    """List encoders for students with their costs."""
     parameters = None if teacher is None else _teacher_parameters(teacher, open_store(runs_dir))
     rows = encoder_rows(pattern, parameters)
     if not rows:
-        raise UsageError("no encoder matches", found=pattern, hint="kdtui encoders lists them all")
+        raise UsageError("no encoder matches", found=pattern, hint="kdtui encoders lists all encoders")
     if as_json:
         emit(rows)
         return
@@ -296,12 +296,12 @@ def _teacher_parameters(text: str, store: RunStore) -> int:
 def _of_run(run: Run, store: RunStore) -> int | None:
     try:
         return store.summary(run).parameters
-    except KdtuiError:  # its files are damaged; the checkpoint itself still tells
+    except KdtuiError:  # its files are damaged; the checkpoint is inspected instead
         return None
 
 
 def encoder_rows(pattern: str, teacher_parameters: int | None) -> list[dict[str, Any]]:
-    """Encoders whose name holds, or as a glob matches, ``pattern``; smallest first.
+    """Encoders whose name contains, or as a glob matches, ``pattern``; smallest first.
 
     Costs are of a Unet with its default decoder, four output channels, at 256 x 256.
     """

@@ -1,4 +1,4 @@
-"""``cockpit`` and ``keys``: the terminal app, and what its keys do."""
+"""``cockpit`` and ``keys``: the terminal app and its key bindings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def cockpit(runs_dir: RunsDir = None) -> None:
     from kdtui.cli.opening import open_cockpit
 
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise UsageError(
-            "the cockpit needs a terminal for its keys and its screen", hint="`kdtui runs` lists the runs anywhere"
-        )
+        raise UsageError("the cockpit needs a terminal", hint="`kdtui runs` lists the runs without one")
     code = open_cockpit(runs_dir)
     if code:
         raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""``compare`` and the files it keeps in the run store."""
+"""``compare``, and the files that it writes to the run store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How a comparison is written."""
+    """Output format of a comparison."""
 
     table = "table"
     json = "json"
@@ -46,7 +46,7 @@ class Format(StrEnum):
 
 
 class Cost(StrEnum):
-    """What mIoU is set against."""
+    """Cost against which mIoU is compared."""
 
     latency = "latency"
     parameters = "parameters"
@@ -65,30 +65,30 @@ def compare_runs(
         typer.Option(
             "--baseline",
             metavar="RUN",
-            help="What Δ is measured against; default: the run that differs in teacher and distillation only.",
+            help="Run that Δ refers to; default: the run that differs only in teacher and distillation.",
             autocompletion=complete_run,
             show_default=False,
         ),
     ] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="How to write it; default table.", show_default=False)
+        Format | None, typer.Option("--format", help="Output format; default table.", show_default=False)
     ] = None,
     pareto: Annotated[
         Cost | None,
         typer.Option(
             "--pareto",
-            help="mIoU against what it costs instead: runs, their exports and teachers, the dominated ones dimmed.",
+            help="Show mIoU against this cost for runs, their exports and teachers; dominated ones are dimmed.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--to", "-o", "--output", help="Write it to this file.", show_default=False)
+        Path | None, typer.Option("--to", "-o", "--output", help="Write to this file.", show_default=False)
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Compare runs; also keeps experiment_runs.json and experiment_comparison.csv in the run store."""
+    """Compare runs; also writes experiment_runs.json and experiment_comparison.csv to the run store."""
     form = one_form(form, Format.json if as_json else None, Format.table)
     from kdtui.launch.teachers import expand
 
@@ -110,7 +110,9 @@ def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, outp
     from kdtui.compare.pareto import to_json
 
     if output is not None or form not in (Format.table, Format.json):
-        raise UsageError("--pareto is written as a table or as JSON", allowed="--format table, --format json, no --to")
+        raise UsageError(
+            "--pareto prints a table or JSON to stdout only", allowed="--format table or --format json, without --to"
+        )
     found = pareto(entries_of(store, runs), cost.value)
     if form is Format.json:
         emit(to_json(found))
@@ -131,7 +133,7 @@ def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, outp
 
 
 def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = None) -> Comparison:
-    """Compare runs and keep the two files in the store."""
+    """Compare runs and write the two files to the store."""
     from kdtui.cli.runs import run_json
     from kdtui.compare import compare, entries_of, render
     from kdtui.store.run import write_atomically
@@ -145,22 +147,22 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     try:
         write_atomically(store.root / "experiment_runs.json", listed.encode())
         write_atomically(store.root / "experiment_comparison.csv", render(comparison, "csv").encode())
-    except StoreError as error:  # a store that is full, or someone else's, can still be compared
-        say(f"the comparison is not kept in the run store: {error.found} ({error.where})")
+    except StoreError as error:  # runs of a full disk or of another user can still be compared
+        say(f"could not write the comparison to the run store: {error.found} ({error.where})")
     return comparison
 
 
 def write_comparison(comparison: Comparison, form: Format, output: Path | None = None, *, wide: bool = False) -> None:
-    """The comparison on stdout, or in a file."""
+    """Write the comparison to stdout or to a file."""
     from kdtui.compare import render
     from kdtui.store.run import write_atomically
 
     if output is not None:
         text = render(comparison, Format.markdown if form is Format.table else form)
         if not output.parent.is_dir():
-            raise UsageError("the folder of --to does not exist", where=output.parent, hint="make it first")
+            raise UsageError("the folder of --to does not exist", where=output.parent, hint="create it first")
         if output.is_dir():
-            raise UsageError("--to is a folder", where=output, allowed="a file", hint="name a file in it")
+            raise UsageError("--to is a folder", where=output, allowed="a file", hint="give the path of a file in it")
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is Format.table:
@@ -170,11 +172,11 @@ def write_comparison(comparison: Comparison, form: Format, output: Path | None =
 
 
 _DROP = ("MACs", "epoch", "encoder", "params", "α", "T", "smaller", "latency", "faster", "retention")
-"""Columns that a narrow terminal does without, the first one first; IoU of single classes go before them."""
+"""Columns that are left out in a narrow terminal, in this order, after the IoU of single classes."""
 
 
 def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
-    """The comparison for a reader: the table, what differs, seeds, notes."""
+    """Print the comparison as text: the table, differing settings, seeds and notes."""
     from kdtui.compare import cells
     from kdtui.compare.render import seed_lines
 
@@ -200,7 +202,7 @@ def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
 
 
 def _print_differing(comparison: Comparison, *, wide: bool) -> None:
-    """What differs, a column for each run by its number; a terminal gets as many tables as the columns need."""
+    """Print differing settings with one numbered column per run, in several tables if the terminal is narrow."""
     from kdtui.compare.render import value_text
 
     header = ["what differs", *(f"#{place}" for place in range(1, len(comparison.rows) + 1))]
@@ -215,7 +217,7 @@ def _print_differing(comparison: Comparison, *, wide: bool) -> None:
 
 
 def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> list[Run]:
-    """``train --skip-training``: evaluate the newest run of each profile, then compare them; those runs."""
+    """``train --skip-training``: evaluate the newest run of each profile and compare them; return these runs."""
     from kdtui.cli.checkpoints import evaluate_run
     from kdtui.cli.runs import newest_named
 
@@ -223,9 +225,7 @@ def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> 
     for name in names:
         run = newest_named(store, name)
         if run is None:
-            raise UsageError(
-                f"no run of profile '{name}' to evaluate", where=store.root, hint="leave out --skip-training"
-            )
+            raise UsageError(f"no run of profile '{name}' to evaluate", where=store.root, hint="omit --skip-training")
         runs.append(run)
     for run in runs:
         answer = evaluate_run(run, "val")

@@ -32,7 +32,7 @@ _running: ContextVar[frozenset[str]] = ContextVar("options of the command that r
 
 
 class Exit(IntEnum):
-    """What a script learns from a command."""
+    """Exit codes of the commands."""
 
     OK = 0
     USAGE = 2
@@ -42,11 +42,11 @@ class Exit(IntEnum):
 
 
 def open_streams() -> None:
-    """Make the standard streams usable: one that is closed is a null device, one without a letter shows `?`.
+    """Make the standard streams usable: replace closed ones by the null device and unencodable characters by `?`.
 
-    A shell's ``>&-`` leaves Python without a stream, and a C locale without UTF-8 has no letter for what a table shows.
+    A shell's ``>&-`` leaves Python without a stream, and a C locale without UTF-8 cannot encode the symbols of tables.
     """
-    # In the order of the descriptors: the lowest free one is taken, so a run's file never becomes "stdout".
+    # In the order of the descriptors: open() takes the lowest free one, so that no other file becomes "stdout".
     nothing = Path(os.devnull)
     sys.stdin = sys.stdin or nothing.open(encoding="utf-8")
     sys.stdout = sys.stdout or nothing.open("w", encoding="utf-8")
@@ -57,22 +57,22 @@ def open_streams() -> None:
 
 
 def columns(stream: Any) -> int | None:
-    """Width of the terminal behind a stream; None for a file or a pipe, which get every character on one line."""
+    """Width of the terminal of a stream in columns; None for a file or pipe, whose lines are not wrapped."""
     return max(20, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
 def out(text: object = "", *, prose: bool = False) -> None:
-    """One piece of data on stdout, at once: whoever reads a pipe waits for it.
+    """Print a line of data to stdout and flush, so that the reader of a pipe gets it at once.
 
     Args:
-        text: What to write.
-        prose: Whether a terminal may wrap it at its words.
+        text: The text.
+        prose: Whether it may be wrapped on a terminal.
     """
     print(_fitted(clean(text), sys.stdout) if prose else clean(text), flush=True)
 
 
 def say(text: object = "") -> None:
-    """One piece of talk on stderr, wrapped at its words on a terminal."""
+    """Print a message to stderr, wrapped on a terminal."""
     print(_fitted(clean(text), sys.stderr), file=sys.stderr, flush=True)
 
 
@@ -82,12 +82,12 @@ def _fitted(text: str, stream: Any) -> str:
 
 
 def emit(value: Any) -> None:
-    """JSON on stdout, in ASCII: a terminal obeys no escape in a name, and the name is still that name."""
+    """Print JSON to stdout in ASCII, so that control characters in names are escaped without loss."""
     print(json.dumps(jsonable(value), indent=2, default=str, allow_nan=False))
 
 
 def report(error: KdtuiError) -> None:
-    """A failure on stderr: what, where, found, allowed, and the next step."""
+    """Print an error to stderr: what, where, found, allowed, and the next step."""
     text = _fitted(clean(f"error: {error.message}"), sys.stderr)
     if _colours(sys.stderr):
         text = f"\x1b[31merror\x1b[0m{text.removeprefix('error')}"
@@ -97,12 +97,12 @@ def report(error: KdtuiError) -> None:
 
 
 def next_step(hint: str) -> str:
-    """A hint in the words of the command that runs now."""
+    """Adapt a hint to the options of the running command."""
     return hint if "--set" in _running.get() else hint_for_profiles(hint)
 
 
 def running(options: Iterable[str]) -> None:
-    """Take note of the options that the command has which runs from now on."""
+    """Set the options of the running command, for :func:`next_step`."""
     _running.set(frozenset(options))
 
 
@@ -111,7 +111,7 @@ def _colours(stream: Any) -> bool:
 
 
 def fields(pairs: Sequence[tuple[str, object]], *, indent: int = 0) -> None:
-    """Labels and texts in two columns on stdout; a terminal gets the texts wrapped in their own column."""
+    """Print labels and texts to stdout in two columns; on a terminal the texts are wrapped within their column."""
     widest = max((width(clean(label)) for label, _ in pairs), default=0)
     start, room = indent + widest + 2, columns(sys.stdout)
     for label, text in pairs:
@@ -134,20 +134,20 @@ def table(
     below: bool = False,
     wide: bool = False,
 ) -> None:
-    """Aligned columns on stdout that fit its terminal, see :func:`kdtui.cli.layout.lay_out`.
+    """Print aligned columns to stdout that fit its terminal, see :func:`kdtui.cli.layout.lay_out`.
 
-    Written by hand because a list of a thousand runs has to appear at once: rich's table takes half a second for it.
-    A pipe gets every column, each row on one line.
+    Not rich's table, which takes half a second for a list of a thousand runs. A pipe gets every column, with each row
+    on one line.
 
     Args:
         header: Headings.
         rows: Cells.
-        right: Headings of the columns of numbers.
-        dim: Rows in the background.
-        wrap: Headings of columns whose words may go on another line.
-        drop: Headings that may be left out in a narrow terminal, the first one first.
-        below: Whether the last column may go below its row.
-        wide: Every column, each row on one line, in a terminal too.
+        right: Headings of right-aligned columns.
+        dim: Indices of dimmed rows.
+        wrap: Headings of columns that may be wrapped.
+        drop: Headings of columns that may be left out in a narrow terminal, in this order.
+        below: Whether the last column may be placed below its row.
+        wide: Print every column with each row on one line on a terminal too.
     """
     lines = [[" ".join(clean(cell).replace("\t", " ").split("\n")) for cell in row] for row in [header, *rows]]
     room = None if wide else columns(sys.stdout)
@@ -169,26 +169,26 @@ def table(
 
 RunsDir = Annotated[
     Path | None,
-    typer.Option("--runs-dir", envvar="KDTUI_RUNS", help="Folder of the runs; default ./runs.", show_default=False),
+    typer.Option("--runs-dir", envvar="KDTUI_RUNS", help="The run store; default ./runs.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON with stable keys.")]
 
 
 _ID = re.compile(r"\d{8}-\d{6}-(?P<name>.+?)(-\d+)?")
 _GIVEN_TWICE = {
-    "--seed": "one run has one seed: repeat the command with each --seed",
-    "--filter": "one --filter takes all terms, as in 'T>=4 miou>.65'",
+    "--seed": "a run has one seed: repeat the command with each --seed",
+    "--filter": "give all terms to one --filter, as in 'T>=4 miou>.65'",
 }
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice: click would keep the last value and drop the others silently."""
+    """A command that rejects repeated options; click would silently keep only the last value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line.
 
         Raises:
-            UsageError: An option that takes one value is given more than once.
+            UsageError: An option with one value is repeated.
         """
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
@@ -197,7 +197,7 @@ class Command(TyperCommand):
                 if count > 1:
                     name = next((flag for flag in param.opts if flag.startswith("--")), param.opts[0])
                     raise UsageError(
-                        f"{name} is given {count} times and takes one value",
+                        f"{name} takes one value but is given {count} times",
                         found=" ".join(args),
                         hint=_GIVEN_TWICE.get(name, f"give {name} once"),
                     )
@@ -209,10 +209,10 @@ def _takes_one_value(param: Any) -> bool:
 
 
 def _each_key_once(sets: list[str] | None) -> list[str] | None:
-    """Refuse ``--set`` with the same key twice.
+    """Reject ``--set`` with a repeated key.
 
     Raises:
-        UsageError: Two of them set one key.
+        UsageError: A key is set twice.
     """
     values: dict[str, list[str]] = {}
     for text in sets or []:
@@ -237,14 +237,14 @@ MovedSets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Where the run's files are now, as in data.root=FOLDER; the run keeps it.",
+        help="New location of the run's files, as in data.root=FOLDER; kept in the run.",
         callback=_each_key_once,
     ),
 ]
 
 
 Wide = Annotated[
-    bool, typer.Option("--wide", help="Every column, however wide the terminal is; a pipe always gets them.")
+    bool, typer.Option("--wide", help="Print every column, also in a narrow terminal; pipes always get them all.")
 ]
 
 
@@ -252,10 +252,10 @@ _Form = TypeVar("_Form", bound=StrEnum)
 
 
 def one_form(chosen: _Form | None, flag: _Form | None, usual: _Form) -> _Form:
-    """The format that ``--format`` and a flag of its own, as ``--json``, mean together.
+    """The format chosen by ``--format`` or by a flag such as ``--json``.
 
     Raises:
-        UsageError: They mean two.
+        UsageError: They contradict each other.
     """
     if chosen is not None and flag is not None and chosen is not flag:
         raise UsageError(f"--format {chosen} and --{flag} exclude each other", hint="keep one of them")
@@ -263,21 +263,21 @@ def one_form(chosen: _Form | None, flag: _Form | None, usual: _Form) -> _Form:
 
 
 def open_store(runs_dir: Path | None) -> RunStore:
-    """The run store, looking at real processes."""
+    """The run store, with the liveness of processes and the device queue."""
     from kdtui.launch import targets
 
     return targets.open_store(runs_dir)
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """``latest``, names and ids of runs that begin like this, newest first; the folders alone are read."""
+    """Complete ``latest``, names and ids of runs, newest first; only folder names are read."""
     from kdtui.errors import StoreError
     from kdtui.store.files import printable
     from kdtui.store.store import RunStore
 
     try:
         ids = [printable(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
-    except StoreError:  # Tab has no place to tell it; the command itself will
+    except StoreError:  # completion cannot report it; the command will
         ids = []
     ids.reverse()
     names = dict.fromkeys(_name_in(run_id) for run_id in ids)
@@ -285,20 +285,20 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 def _name_in(run_id: str) -> str:
-    """The name in an id, without the counter of runs made in one second, which a name may end in too."""
+    """The name in an id, without the counter of runs created in the same second; names may end in digits too."""
     match = _ID.fullmatch(run_id)
     return "" if match is None else match["name"]
 
 
 def complete_profile(incomplete: str) -> list[str]:
-    """Profile names that begin like this."""
+    """Complete profile names."""
     from kdtui.profile.find import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 def complete_encoder(incomplete: str) -> list[str]:
-    """Encoders of the catalog that begin like this."""
+    """Complete encoders of the catalog."""
     from kdtui.catalog import encoders
 
     return [encoder.name for encoder in encoders() if encoder.name.startswith(incomplete)]
@@ -306,7 +306,7 @@ def complete_encoder(incomplete: str) -> list[str]:
 
 Filter = Annotated[
     str,
-    typer.Option("--filter", metavar="EXPR", help="Runs that match, as in 'student:b0 T>=4'.", show_default=False),
+    typer.Option("--filter", metavar="EXPR", help="Select matching runs, as in 'student:b0 T>=4'.", show_default=False),
 ]
 RunName = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""``demo``: teacher, matched baseline and distilled student on synthetic people, then the comparison."""
+"""``demo``: train teacher, matched baseline and distilled student on synthetic people and compare them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def demo(
     from kdtui.launch.start import start
     from kdtui.launch.teachers import find_teacher, prepare
 
-    # One thread a run, two runs side by side: on two cores that beats one after the other on both, and it does not
-    # collapse when something else wants a core too. The baseline needs no teacher, so it starts beside it.
+    # Two runs at a time with one thread each: on two cores this is faster than one run at a time with two threads, and
+    # degrades less when another process uses a core. The baseline needs no teacher, so both start at once.
     os.environ.setdefault("KDTUI_SLOTS", "cpu:2")
     store = open_store(runs_dir)
     seeded = [f"seed={seed}"]
-    say("1/2 the teacher, and beside it the student alone")
+    say("1/2 training the teacher and the baseline (the student alone)")
     recipes = prepare("demo-teacher", seeded, None), prepare("demo-baseline", seeded, None)
     teacher, baseline = (start(store, profile, origin="kdtui demo") for profile in recipes)
     finish(attend(store, [teacher, baseline]))
-    say("2/2 the same student, distilled from the teacher")
+    say("2/2 distilling the same student from the teacher")
     distilled = start(store, prepare("demo-distilled", seeded, find_teacher(teacher.id, store)), origin="kdtui demo")
     finish(attend(store, [distilled]))
     comparison = comparison_of(store, [teacher, baseline, distilled])
@@ -45,7 +45,7 @@ def demo(
     row = next(row for row in comparison.rows if row.id == distilled.id)
     out()
     if row.delta_baseline is not None:
-        out(f"Δ {row.delta_baseline:+.4f} mIoU: the distilled student against the same student alone, seed {seed}")
+        out(f"Δ {row.delta_baseline:+.4f} mIoU: distilled student minus baseline, seed {seed}")
     if row.retention is not None:
         out(f"{row.retention:.1%} of the teacher's mIoU with {row.compression or 1:.1f}x fewer parameters")
-    out("setting: " + "; ".join(profile.description for profile in recipes))
+    out("settings: " + "; ".join(profile.description for profile in recipes))

@@ -1,6 +1,6 @@
-"""Entry point of the ``kdtui`` command: the cockpit without arguments, the command line with some.
+"""Entry point of the ``kdtui`` command: opens the cockpit without arguments, otherwise runs the command line.
 
-The cockpit is opened without importing the command line: that is a third of its first paint.
+The cockpit is opened without importing the command line, which would take a third of the time to its first paint.
 """
 
 import os
@@ -11,7 +11,7 @@ from kdtui.processes import forget_working_folder
 
 def main(arguments: list[str] | None = None) -> None:
     """Open the cockpit, or run a command."""
-    # Before any other import, of which the first may be a file of the working folder.
+    # Before any other import, which could otherwise be satisfied by a file of the working folder.
     forget_working_folder()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words and _terminal():
@@ -24,6 +24,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _terminal() -> bool:
-    """Whether a person can look at and type into it; `kdtui | cat` shows the help instead. Textual draws on stderr."""
+    """Whether all streams are terminals; `kdtui | cat` prints the help instead. Textual draws on stderr."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(stream is not None and stream.isatty() for stream in streams) and "_KDTUI_COMPLETE" not in os.environ

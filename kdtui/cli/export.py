@@ -1,4 +1,4 @@
-"""``export``: checkpoints become ONNX files that have been shown to answer as the network does."""
+"""``export``: convert checkpoints to ONNX files whose outputs are verified against torch."""
 
 from __future__ import annotations
 
@@ -79,32 +79,32 @@ def export(
     limit: Annotated[float, typer.Option("--limit", help=_said("limit"))] = 1.0,
     folder: Annotated[
         Path | None,
-        typer.Option("--to", "-o", metavar="FOLDER", help="Where the files go; default: beside the checkpoint."),
+        typer.Option("--to", "-o", metavar="FOLDER", help="Output folder; default: that of the checkpoint."),
     ] = None,
     sets: MovedSets = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="NAME,…", help="Foreign checkpoint: names of its classes, in their order."),
+        typer.Option("--classes", metavar="NAME,…", help="External checkpoint: class names in channel order."),
     ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", help="Foreign checkpoint: data to verify and calibrate with.", autocompletion=complete_profile
+            "--profile", help="External checkpoint: data to verify and calibrate with.", autocompletion=complete_profile
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Foreign checkpoint: hierarchical or semantic.", show_default=False)
+        str | None, typer.Option("--task", help="External checkpoint: hierarchical or semantic.", show_default=False)
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option("--architecture", help="Where the file leaves it open.", show_default=False)
+        str | None, typer.Option("--architecture", help="If the file leaves it open.", show_default=False)
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Where the file leaves it open.", autocompletion=complete_encoder)
+        str | None, typer.Option("--encoder", help="If the file leaves it open.", autocompletion=complete_encoder)
     ] = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write checkpoints as ONNX, verified against torch on the validation images before the file exists."""
+    """Export checkpoints to ONNX; files are verified against torch on validation images before they are saved."""
     from kdtui.launch.export import ExternalCheckpoint, order, with_precision
     from kdtui.launch.teachers import expand
 
@@ -137,12 +137,12 @@ def export(
 
 
 def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
-    """Export the best checkpoint of each run as it is exported where nothing is chosen; the files are said to stderr.
+    """Export the best checkpoint of each run with default options; progress is printed to stderr.
 
     Args:
-        store: Where the runs are.
-        runs: Finished ones.
-        quiet: Write nothing on stdout, which already has its JSON.
+        store: The store of the runs.
+        runs: Finished runs.
+        quiet: Print nothing to stdout, which already has its JSON.
     """
     from kdtui.launch.export import order
 
@@ -150,7 +150,7 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
 
 
 def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = False) -> None:
-    """Make the exports, those of one network together; one that fails does not keep the others from being made."""
+    """Make the exports, grouped by network; a failed export does not prevent the others."""
     from kdtui.launch.engine_process import Step
     from kdtui.launch.export import export, together
 
@@ -170,7 +170,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
         nonlocal code
         tell(Step("finished"))
         if isinstance(outcome, KdtuiError):
-            if outcome.message not in reported:  # one cause may be that of all files of a network
+            if outcome.message not in reported:  # all files of a network may fail for the same reason
                 reported.add(outcome.message)
                 report(outcome)
             message = {"error": type(outcome).__name__, "message": outcome.message}
@@ -186,7 +186,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
         try:
             export(group, heard=heard, finished=finished)
         except KeyboardInterrupt as error:
-            raise Interrupted("cancelled; the former file is unchanged") from error
+            raise Interrupted("cancelled; existing files are unchanged") from error
     if as_json and not quiet:
         emit([made[str(wanted.target)] for wanted in orders])
     if code is not Exit.OK:
@@ -194,7 +194,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
 
 
 def teller() -> Callable[[Step], None]:
-    """Progress on stderr: one line that is drawn again on a terminal, a line per step elsewhere."""
+    """A callback that prints progress to stderr: one line that is redrawn on a terminal, else one line per step."""
     terminal = sys.stderr.isatty()
     last = ""
 

@@ -1,4 +1,4 @@
-"""Following runs in the terminal: bars where stderr is one, plain lines elsewhere."""
+"""Follow runs: progress bars if stderr is a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.text import clean, number, percent, span
+from kdtui.text import clean, counted, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Followed:
-    """One run and what is known of it so far."""
+    """A followed run: the reader of its events, its history and its last summary."""
 
     run: Run
     tail: Tail
@@ -39,18 +39,18 @@ class Followed:
 
     @property
     def name(self) -> str:
-        """What the line is called."""
+        """Name of the run for display."""
         return clean(self.summary.name if self.summary else self.run.id)
 
 
 def teacher_miou(started: Started | None) -> float | None:
-    """The teacher's mIoU, where the event has a number there."""
+    """The teacher's mIoU, or None if the event has no number for it."""
     value = None if started is None or started.teacher is None else started.teacher.get("miou")
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def describe(followed: Followed, measured: Measured) -> str:
-    """One line of a measurement: epoch, losses, mIoU with the teacher's line."""
+    """Format a measurement as one line: epoch, losses, and mIoU with that of the teacher."""
     history = followed.history
     started = history.started
     epochs = started.epochs if started else measured.epochs
@@ -73,22 +73,22 @@ def describe(followed: Followed, measured: Measured) -> str:
 
 
 def started_line(event: Started) -> str:
-    """How a run begins."""
-    line = f"started on {event.world_size} x {event.device} in {event.precision}, {event.threads} threads"
+    """Format the start of an attempt as one line."""
+    line = f"started on {event.world_size} x {event.device}, {event.precision}, {counted(event.threads, 'thread')}"
     if event.resumed_step:
-        line += f", from step {event.resumed_step}"
+        line += f", resuming at step {event.resumed_step}"
     if event.teacher is not None:
         line += f"; teacher mIoU {number(teacher_miou(event))}"
     return line
 
 
 def warning_line(event: Warned) -> str:
-    """A warning with what to do about it."""
+    """Format a warning and its hint."""
     return f"warning: {event.message}" + (f"\n  next: {next_step(event.hint)}" if event.hint else "")
 
 
 def ending(summary: RunSummary) -> str:
-    """How a run ended, in one line."""
+    """Format the end of a run as one line."""
     line = f"{summary.state.glyph} {summary.state.word}"
     if summary.best_miou is not None:
         line += f", best mIoU {summary.best_miou:.4f}"
@@ -97,28 +97,31 @@ def ending(summary: RunSummary) -> str:
 
 _POLL = 0.2
 _LAST = 1 << 20
-"""Bytes of the end of a run's events that are read at first, and of what they gained in each look."""
+"""Maximum number of bytes of a run's events that are read first, from the end, and in each poll."""
 
 
 class Display(Protocol):
-    """Where progress goes."""
+    """Output of progress."""
 
     def event(self, followed: Followed, event: Event) -> None:
-        """Something happened."""
+        """Show an event."""
 
     def state(self, followed: Followed) -> None:
-        """Time went by, or the state changed."""
+        """Show the current state; called in each poll."""
 
 
 def follow(
     store: RunStore, runs: Sequence[Run], *, on_interrupt: Callable[[int], None] | None = None
 ) -> list[RunSummary]:
-    """Follow runs until none of them lives; their last summaries, in order.
+    """Follow runs until all of them have ended.
 
     Args:
-        store: Where the runs are.
+        store: The store of the runs.
         runs: Launched runs.
-        on_interrupt: Called with 1, 2, … at each Ctrl-C; None lets the first one end the following.
+        on_interrupt: Called with the count 1, 2, … at each Ctrl-C; None lets Ctrl-C raise KeyboardInterrupt.
+
+    Returns:
+        The last summaries of the runs, in order.
     """
     followed = [_followed(run) for run in runs]
     with _interrupts(on_interrupt is not None) as interrupts, _display() as display:
@@ -132,11 +135,11 @@ def follow(
 
 
 def _followed(run: Run) -> Followed:
-    """A run whose events are read from near the end of a long file; how it started is known in any case."""
+    """Start to follow a run; of a long event file only the start event and the end are read."""
     one = Followed(run, Tail(run.events_path, last=_LAST))
     try:
         size = run.events_path.stat().st_size
-    except OSError:  # not there yet, or not to be read, which reading it says
+    except OSError:  # missing yet or unreadable, which reading it reports
         size = 0
     if size > _LAST and (started := scan(run.events_path).started) is not None:
         one.history.extend([started])
@@ -145,7 +148,7 @@ def _followed(run: Run) -> Followed:
 
 @contextmanager
 def _interrupts(collect: bool) -> Iterator[list[int]]:
-    """Ctrl-C as entries of a list, not as an exception that may fly out of the middle of stopping a run."""
+    """Collect Ctrl-C in a list instead of raising an exception, which could interrupt the stopping of a run."""
     pressed: list[int] = []
     if not collect:
         yield pressed
@@ -158,11 +161,11 @@ def _interrupts(collect: bool) -> Iterator[list[int]]:
 
 
 def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:
-    """Take in what is new; whether any run still lives."""
+    """Read and show new events; return whether any run is queued or running."""
     summaries = store.summaries([one.run for one in followed])
     for one, summary in zip(followed, summaries, strict=True):
         one.summary = summary
-        # After the summary, so that a run seen to be over has told everything.
+        # After the summary, so that all events of a run whose state is final are read.
         events = one.tail.read(_LAST) if summary.state in LIVE else one.tail.stream()
         for event in events:
             one.history.extend([event])
@@ -181,13 +184,13 @@ def _display() -> Iterator[Display]:
 
 
 class Lines:
-    """Plain lines on stderr: one per validation, and every change of state."""
+    """Plain lines on stderr: one per validation and change of state."""
 
     def __init__(self) -> None:
         self._states: dict[str, tuple[State, str]] = {}
 
     def event(self, followed: Followed, event: Event) -> None:
-        """Write what a reader of a log wants to know."""
+        """Print a line for the event, if it is of interest in a log."""
         name = followed.name
         if isinstance(event, Queued):
             say(f"{name}: attempt {event.attempt} is queued")
@@ -201,7 +204,7 @@ class Lines:
             say(f"{name}: {warning_line(event)}")
 
     def state(self, followed: Followed) -> None:
-        """Write a final state, and what a run in the queue waits for, once each."""
+        """Print a final state, and the reason why a queued run waits, once each."""
         summary = followed.summary
         if summary is None:
             return
@@ -213,7 +216,7 @@ class Lines:
 
 
 class Bars:
-    """Two bars a run: epochs with losses, mIoU, the teacher's line and ETA, and steps of the epoch."""
+    """Two progress bars per run: epochs with mIoU and ETA, and steps within the epoch with losses."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
@@ -237,7 +240,7 @@ class Bars:
         self._progress.stop()
 
     def event(self, followed: Followed, event: Event) -> None:
-        """Move the bars; what is worth keeping is printed above them."""
+        """Print notes, warnings and errors above the bars."""
         if isinstance(event, Started):
             self._print(followed, started_line(event))
         elif isinstance(event, Noted | Failed):
@@ -246,7 +249,7 @@ class Bars:
             self._print(followed, warning_line(event))
 
     def state(self, followed: Followed) -> None:
-        """Draw what is known now."""
+        """Update the bars."""
         summary = followed.summary
         if summary is None:
             return
@@ -256,7 +259,7 @@ class Bars:
         history, started = followed.history, followed.history.started
         if started is not None:
             done, within = divmod(history.step, max(1, started.steps_per_epoch))
-            if done and not within:  # an epoch that has just ended is drawn full until the next one moves
+            if done and not within:  # a completed epoch is drawn full until the first step of the next one
                 within = started.steps_per_epoch
             text = [f"{name} {number(self._last(followed, key))}" for name, key in _LOSSES if self._has(followed, key)]
             self._progress.update(epochs, completed=done, total=started.epochs, text=self._scores(followed))

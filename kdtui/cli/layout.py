@@ -1,4 +1,4 @@
-"""Tables and sentences that fit a terminal: text in, lines out, nothing printed."""
+"""Layout of tables and paragraphs for a terminal width; returns lines and prints nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kdtui.text import width
 GAP = 2
 """Terminal columns between two columns of a table."""
 INDENT = 4
-"""Terminal columns before a text that stands below its row."""
-_LONGEST_WORD = 24  # a longer word may be broken, at one of these letters where it has one
+"""Terminal columns before a text that is placed below its row."""
+_LONGEST_WORD = 24  # longer words may be broken, preferably after one of the characters of _BREAKS
 _BREAKS = "/-_.:,="
 _NARROWEST = 8
 
@@ -21,8 +21,8 @@ class Layout:
     """A table as lines.
 
     Attributes:
-        lines: Index of the row and its text, the header being row -1; a row may have several lines.
-        left_out: Headings of the columns that had no room.
+        lines: Row index and text of each line; the header has index -1, and a row may have several lines.
+        left_out: Headings of the columns that did not fit.
     """
 
     lines: tuple[tuple[int, str], ...]
@@ -39,20 +39,20 @@ def lay_out(
     drop: Sequence[str] = (),
     below: bool = False,
 ) -> Layout:
-    """Aligned columns.
+    """Lay out aligned columns.
 
-    What does not fit gives way in this order: the last column goes below its row where ``below`` allows it, columns of
-    ``drop`` are left out, columns of ``wrap`` become narrower, at last every column of text does. A column of numbers
-    is never wrapped, and a word is broken only where it is longer than its column can be.
+    A table that is too wide is narrowed in this order: the last column is placed below its row if ``below`` is set,
+    columns of ``drop`` are left out, columns of ``wrap`` are wrapped, and last all text columns are. Columns of numbers
+    are never wrapped, and a word is broken only if it is longer than its column can be.
 
     Args:
         header: Headings.
         rows: Cells without line breaks.
-        room: Terminal columns; None for as many as it takes.
-        right: Headings of columns that are aligned to the right.
-        wrap: Headings of columns whose words may go on another line.
-        drop: Headings that may be left out, the first one first.
-        below: Whether the last column may go below its row.
+        room: Available terminal columns; None for no limit.
+        right: Headings of right-aligned columns.
+        wrap: Headings of columns that may be wrapped.
+        drop: Headings of columns that may be left out, in this order.
+        below: Whether the last column may be placed below its row.
     """
     columns = list(range(len(header)))
     natural = [max(width(line[i]) for line in [header, *rows]) for i in columns]
@@ -96,7 +96,7 @@ def _shared_out(
     right: Collection[str],
     wrap: Collection[str],
 ) -> list[int]:
-    """Width of each column: the widest of those that may be wrapped become narrower until all fit."""
+    """Width of each column: the widest of the wrappable columns are narrowed until all fit."""
     widths = list(natural)
     flexible = {i: _narrowest(header, rows, i) for i in columns if header[i] in wrap}
     texts = {i: max(_NARROWEST, _longest_number(rows, i)) for i in columns if header[i] not in right}
@@ -129,12 +129,15 @@ def _is_number(word: str) -> bool:
 
 
 def blocks(header: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> list[list[int]]:
-    """Columns in groups that fit beside the first one, which stands in each group.
+    """Split columns into groups that fit the width; each group begins with the first column.
 
     Args:
         header: Headings.
         rows: Cells.
-        room: Terminal columns.
+        room: Available terminal columns.
+
+    Returns:
+        Column indices of each group.
     """
     narrow = [_narrowest(header, rows, i) for i in range(len(header))]
     groups: list[list[int]] = [[0]]
@@ -149,7 +152,7 @@ def blocks(header: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> l
 
 
 def wrapped(text: str, room: int) -> list[str]:
-    """A text in lines of at most ``room`` terminal columns; a word stays whole unless it is longer than a line."""
+    """Wrap a text to lines of at most ``room`` terminal columns; only words longer than a line are broken."""
     if width(text) <= room:
         return [text]
     lines, line = [], ""
@@ -169,7 +172,7 @@ def wrapped(text: str, room: int) -> list[str]:
 
 
 def _break(word: str, room: int) -> int:
-    """How many letters of a word that is too long go on this line: at least one."""
+    """Number of characters of a too long word that are placed on this line, at least one."""
     fit = 1
     while fit < len(word) and width(word[: fit + 1]) <= room:
         fit += 1
@@ -178,7 +181,7 @@ def _break(word: str, room: int) -> int:
 
 
 def paragraph(text: str, room: int) -> str:
-    """Lines of a message, each wrapped at its words; what is wrapped is indented two columns more than its line."""
+    """Wrap each line of a message; continuation lines are indented by two more columns."""
     lines = []
     for line in text.split("\n"):
         indent = len(line) - len(line.lstrip(" "))
@@ -191,12 +194,12 @@ def paragraph(text: str, room: int) -> str:
 
 
 def words(text: str, room: int, *, first: int | None = None) -> list[str]:
-    """Like :func:`wrapped`, but a word is never broken: a path or a command is copied from a message.
+    """Like :func:`wrapped`, but without breaking words, so that paths and commands can be copied.
 
     Args:
         text: One line.
         room: Terminal columns of a line.
-        first: Those of the first line, where it has another number.
+        first: Terminal columns of the first line; default ``room``.
     """
     first = room if first is None else first
     lines: list[str] = []

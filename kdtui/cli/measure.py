@@ -1,4 +1,4 @@
-"""``measure``: what compression gives on this machine."""
+"""``measure``: size and latency of students and teachers on this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, r
 
 
 class Device(StrEnum):
-    """Where latency is measured."""
+    """Device on which latency is measured."""
 
     cpu = "cpu"
     gpu = "gpu"
 
 
 class Format(StrEnum):
-    """How measurements are written."""
+    """Output format of measurements."""
 
     table = "table"
     json = "json"
@@ -41,25 +41,25 @@ def register(app: typer.Typer) -> None:
 def measure(
     runs: ChosenRuns = None,
     expression: Filter = "",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of the larger call.")] = _USUAL.batch,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size measured besides 1.")] = _USUAL.batch,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = _USUAL.repeats,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = _USUAL.warmup,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Untimed rounds before them.")] = _USUAL.warmup,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")
     ] = _USUAL.threads,
-    device: Annotated[Device, typer.Option("--device", help="Where latency is measured.")] = Device.cpu,
+    device: Annotated[Device, typer.Option("--device", help="Device for the latency.")] = Device.cpu,
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="How to write it; default table. markdown: one table of all networks.", show_default=False
+            "--format", help="Output format; default table. markdown: one table of all networks.", show_default=False
         ),
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Same as --format markdown.")] = False,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Measure size and latency of students beside their teachers, exclusively on the device."""
+    """Measure size and latency of students and their teachers, with exclusive use of the device."""
     from kdtui.launch.measure import measure
     from kdtui.launch.teachers import expand
 
@@ -85,7 +85,7 @@ def measure(
 
 
 def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
-    """One run's measurements: teacher, student, ratio, and how they were made."""
+    """Print one run's measurements: teacher, student, ratio and conditions."""
     from kdtui.compare.measured import NOISY, conditions, noisy, rows
 
     out(answer["run"])
@@ -95,13 +95,13 @@ def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
     else:
         header = ["", "teacher", "student", "ratio"]
     table(header, lines, right=frozenset(header[1:]), wrap=("teacher", "student"), wide=wide)
-    say(f"{conditions(answer['setup'])}; in brackets the first to the third quartile")
+    say(f"{conditions(answer['setup'])}; first to third quartile in brackets")
     if noisy(answer):
         say(NOISY)
 
 
 def as_markdown(answers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every network once, a teacher before its students; in brackets how many times as small or fast as its teacher."""
+    """A Markdown table with each network once, teachers before their students, and the student's gain in brackets."""
     from kdtui.compare.measured import conditions
 
     names = list(_columns(answers))

@@ -1,4 +1,4 @@
-"""Opening the cockpit in this terminal."""
+"""Open the cockpit in this terminal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kdtui.errors import KdtuiError, UsageError
 from kdtui.text import clean
 
 FRAMES_OVER_SSH = "15"
-"""Frames a second where each crosses a network; Textual reads it when it is imported."""
+"""Frames per second over SSH, to limit the traffic; Textual reads it when it is imported."""
 
 
 def open_cockpit(runs_dir: Path | None) -> int:
-    """Show the cockpit until the person leaves; the exit code."""
+    """Run the cockpit until the user quits; return the exit code."""
     try:
         return _open(runs_dir)
     except KdtuiError as error:
@@ -28,7 +28,7 @@ def _open(runs_dir: Path | None) -> int:
             "this terminal cannot show the cockpit",
             where="TERM",
             found=os.environ.get("TERM") or "nothing",
-            allowed="any terminal that can move its cursor, as xterm-256color or tmux-256color",
+            allowed="a terminal with cursor movement, such as xterm-256color or tmux-256color",
             hint="`kdtui runs`, `kdtui watch latest` and every other command work without it",
         )
     from kdtui.launch.targets import open_store
@@ -40,9 +40,9 @@ def _open(runs_dir: Path | None) -> int:
     try:
         folder = store.root.is_dir() or not store.root.exists()
     except OSError as error:
-        raise UsageError("the run store cannot be reached", where=store.root, found=error.strerror) from error
+        raise UsageError("the run store is not accessible", where=store.root, found=error.strerror) from error
     if not folder:
-        raise UsageError("the run store is no folder", where=store.root, hint="choose another with --runs-dir")
+        raise UsageError("the run store is not a folder", where=store.root, hint="choose another with --runs-dir")
     from kdtui.tui.app import KdtuiApp
     from kdtui.tui.preferences import preferences_path
 

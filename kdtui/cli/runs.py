@@ -32,7 +32,7 @@ from kdtui.errors import Interrupted, KdtuiError, UsageError
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.files import printable
 from kdtui.store.run import Run
-from kdtui.text import clean, is_utf8, mebibytes, number, percent, span
+from kdtui.text import clean, counted, is_utf8, mebibytes, number, percent, span
 
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
@@ -55,7 +55,10 @@ def list_runs(
     expression: Annotated[
         str,
         typer.Option(
-            "--filter", metavar="EXPR", help="As in 'student:b0 T>=4 miou>.65 state:failed'.", show_default=False
+            "--filter",
+            metavar="EXPR",
+            help="Select runs, as in 'student:b0 T>=4 miou>.65 state:failed'.",
+            show_default=False,
         ),
     ] = "",
     wide: Wide = False,
@@ -74,11 +77,11 @@ def list_runs(
         rows = [run_row(run) for run in found]
         table(RUN_HEADER, rows, right=RUN_RIGHT, drop=RUN_DROP, below=True, wide=wide)
     else:
-        say(f"no runs in {store.root}" + (" match" if expression else "; kdtui train PROFILE makes one"))
+        say(f"no runs in {store.root}" + (" match" if expression else "; kdtui train PROFILE starts one"))
 
 
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
-    """Show one run: its state, scores, student, teacher, and with --json its resolved profile."""
+    """Show a run: state, scores, student and teacher; with --json also its resolved profile."""
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 
     store = open_store(runs_dir)
@@ -92,18 +95,18 @@ def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
 
 
 def print_run(summary: RunSummary) -> None:
-    """A run for a reader."""
+    """Print a run as text."""
     out(summary.id)
     fields(run_lines(summary), indent=2)
 
 
 def watch(
     run: RunName,
-    once: Annotated[bool, typer.Option("--once", help="Print how the run stands and return.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and return.")] = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Follow a run until it ends; Ctrl-C ends the watching, not the run."""
+    """Follow a run until it ends; Ctrl-C stops following, not the run."""
     from kdtui.cli.follow import follow
 
     store = open_store(runs_dir)
@@ -111,7 +114,7 @@ def watch(
     try:
         summary = store.summary(found) if once else follow(store, [found])[0]
     except KeyboardInterrupt:
-        say(f"the run continues; kdtui stop {found.id} ends it")
+        say(f"the run continues; kdtui stop {found.id} stops it")
         raise
     if as_json:
         emit(run_json(summary))
@@ -121,13 +124,13 @@ def watch(
 
 def logs(
     run: RunName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Print what its processes wrote instead.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the output of its processes instead.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print the training log of a run.
 
-    Where it has none, or ended without reporting a result, the end of what its processes printed follows.
+    If there is none, or the run ended without reporting a result, the end of its processes' output follows.
     """
     from kdtui.cli.log_text import LogText
     from kdtui.store.state import LIVE, State
@@ -139,15 +142,15 @@ def logs(
     _print_new(log)
     while follow and summary.state in LIVE:
         time.sleep(0.2)
-        summary = store.summary(found)  # before the log: a run seen to be over has written all of it
+        summary = store.summary(found)  # before the log: a run whose state is final has written all of it
         _print_new(log)
     unexplained = summary.state in (State.FAILED, State.LOST) and summary.error is None
     if not raw and (log.position == 0 or unexplained):
         worker = LogText(found.worker_log)
         worker.skip_to_end()
         if worker.has_more:
-            missing = "it has no training log yet; " if log.position == 0 else ""
-            say(f"{missing}the end of what its processes printed (all of it: kdtui logs --raw {found.id}):")
+            missing = "no training log yet; " if log.position == 0 else ""
+            say(f"{missing}end of the output of its processes (kdtui logs --raw {found.id} prints all):")
             _print_new(worker)
             return
     if log.position == 0:
@@ -160,22 +163,23 @@ def _print_new(log: LogText) -> None:
 
 
 def newest_named(store: RunStore, name: str) -> Run | None:
-    """The newest run of that name."""
+    """The newest run with this name."""
     from kdtui.store.run import Run
 
     found = [summary for summary in store.summaries() if summary.name == name]
     return Run(found[-1].path) if found else None
 
 
-RUN_HEADER = ("", "run", "state", "student", "T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta", "")
-RUN_RIGHT = frozenset({"T", "α", "seed", "epoch", "loss", "mIoU", "last", "%tchr", "eta"})
+_NUMBERS = ("T", "α", "seed", "epoch", "loss", "mIoU", "last", "of teacher", "eta")
+RUN_HEADER = ("", "run", "state", "student", *_NUMBERS, "")
+RUN_RIGHT = frozenset(_NUMBERS)
 
-RUN_DROP = ("last", "loss", "α", "T", "student", "eta", "%tchr", "seed", "epoch", "state")
-"""Columns that a narrow terminal does without, the first one first."""
+RUN_DROP = ("last", "loss", "α", "T", "student", "eta", "of teacher", "seed", "epoch", "state")
+"""Columns that are left out in a narrow terminal, in this order."""
 
 
 def run_json(run: RunSummary) -> dict[str, Any]:
-    """The object of ``runs --json``; scripts may rely on its keys.
+    """The JSON object of ``runs --json``; its keys are stable.
 
     ``miou``, ``retention`` and ``agreement`` are of the last validation, ``best`` is of the best one.
     """
@@ -226,7 +230,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
 
 
 def run_row(run: RunSummary) -> list[str]:
-    """The cells below :data:`RUN_HEADER`: mIoU and %tchr of the best validation, and the last mIoU."""
+    """The cells for :data:`RUN_HEADER`: best mIoU and its share of the teacher's, and the last mIoU."""
     epoch = "-" if run.epoch is None else f"{run.epoch}/{run.epochs if run.epochs is not None else '?'}"
     eta = span(run.eta_seconds) if run.eta_seconds is not None else "-"
     return [
@@ -248,12 +252,12 @@ def run_row(run: RunSummary) -> list[str]:
 
 
 def warning_text(warning: Mapping[str, str | None]) -> str:
-    """A warning with what to do about it, on one line."""
+    """Format a warning and its hint as one line."""
     return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
 
 
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
-    """What ``show`` says, label and text; what is unknown is left out."""
+    """Labels and texts of ``show``; unknown values are left out."""
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
     size = "" if run.parameters is None else f", {run.parameters:,} parameters"
     used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
@@ -294,40 +298,40 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
 def stop(
     runs: ChosenRuns = None,
     expression: Filter = "",
-    kill: Annotated[bool, typer.Option("--kill", help="End all its processes at once; nothing is saved.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill the processes at once; nothing is saved.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Ask runs to save their state and end."""
+    """Request that runs save their state and stop."""
     from kdtui.cli.console import report
     from kdtui.launch.targets import launcher_of
     from kdtui.launch.teachers import expand
     from kdtui.store.state import LIVE
 
     store = open_store(runs_dir)
-    # Every name is looked up first: a typo in the third stops none of them.
+    # All names are resolved first: with one misspelt name, no run is stopped.
     chosen = expand(runs or [], store, expression)
     found = store.find_all(chosen)
-    if expression or len(chosen) > len(runs or []):  # of the runs of a name or a filter those that can be stopped
+    if expression or len(chosen) > len(runs or []):  # of a name or filter: only those that can be stopped
         found = [run for run, row in zip(found, store.summaries(found), strict=True) if row.state in LIVE] or found
     code = Exit.OK
     for run in found:
         try:
             launcher_of(run, store).stop(run, kill=kill)
-        except KdtuiError as error:  # the others are still to be stopped
+        except KdtuiError as error:  # continue with the other runs
             report(error)
             code = max(code, Exit(error.exit_code))
         else:
-            say(f"{run.id}: {'killed' if kill else 'asked to stop'}")
+            say(f"{run.id}: {'killed' if kill else 'stop requested'}")
     if code is not Exit.OK:
         raise typer.Exit(code)
 
 
 def remove(
     runs: RunNames,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Delete runs with their checkpoints; runs that live are refused."""
+    """Delete runs with their checkpoints; not while they are queued or running."""
     from kdtui.cli.console import report
     from kdtui.launch.start import once_over
     from kdtui.store.state import LIVE
@@ -336,20 +340,22 @@ def remove(
     found = store.find_all(runs)
     living = [row.path.name for row in store.summaries(found) if row.state in LIVE]
     if living:
-        raise UsageError("a running run cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}")
+        raise UsageError(
+            "queued or running runs cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}"
+        )
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(
                 "cannot ask for confirmation: stdin is not a terminal", hint="--yes removes without asking"
             )
         say("\n".join(f"  {run.id}" for run in found))
-        if not typer.confirm(f"remove {len(found)} run{'s' if len(found) > 1 else ''} with all checkpoints?", err=True):
+        if not typer.confirm(f"remove {counted(len(found), 'run')} with all checkpoints?", err=True):
             raise Interrupted("nothing was removed")
     code = Exit.OK
     for run in found:
         try:
             once_over(store, run, partial(store.remove, run))
-        except KdtuiError as error:  # the others are still to be removed
+        except KdtuiError as error:  # continue with the other runs
             report(error)
             code = max(code, Exit(error.exit_code))
         else:
@@ -363,8 +369,8 @@ def note(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Replaces the note; '' clears it.")],
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write a note on a run."""
+    """Set the note of a run."""
     found = open_store(runs_dir).find(run)
     if not is_utf8(text):
-        raise UsageError("the note is not UTF-8 text", found=clean(text)[:80], hint="write it in a UTF-8 terminal")
+        raise UsageError("the note is not UTF-8 text", found=clean(text)[:80], hint="use a UTF-8 terminal")
     found.write_notes(dataclasses.replace(found.notes(), text=text))

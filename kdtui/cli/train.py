@@ -1,4 +1,4 @@
-"""``train``, ``distill`` and ``resume``: runs are made, launched and followed."""
+"""``train``, ``distill`` and ``resume``: create, launch and follow runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kdtui.cli.console import (
 from kdtui.cli.export import export_best
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
-from kdtui.text import giga, span
+from kdtui.text import counted, giga, span
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -42,7 +42,7 @@ Temperature = Annotated[
     float | None, typer.Option("--temperature", "-T", help="Distillation temperature, > 0.", show_default=False)
 ]
 Alpha = Annotated[
-    float | None, typer.Option("--alpha", "-a", help="Share of the distillation loss, 0 to 1.", show_default=False)
+    float | None, typer.Option("--alpha", "-a", help="Weight of the distillation loss, 0 to 1.", show_default=False)
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="training.epochs.", show_default=False)]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="training.batch_size.", show_default=False)]
@@ -62,7 +62,7 @@ KeepGoing = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 TotalEpochs = Annotated[
     int | None,
-    typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="A new horizon for the schedule.", show_default=False),
+    typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="New total number of epochs.", show_default=False),
 ]
 
 
@@ -105,7 +105,7 @@ def train(
     resume_from: Annotated[
         str | None,
         typer.Option(
-            "--resume", metavar="RUN|CKPT", help="Start a new run from this state.", autocompletion=complete_run
+            "--resume", metavar="RUN|CKPT", help="Start a new run from this checkpoint.", autocompletion=complete_run
         ),
     ] = None,
     total_epochs: TotalEpochs = None,
@@ -115,26 +115,26 @@ def train(
     ] = False,
     export_onnx: Annotated[
         bool,
-        typer.Option("--export-onnx", help="Afterwards export each run's best checkpoint as fp32 ONNX, verified."),
+        typer.Option("--export-onnx", help="Afterwards export each run's best checkpoint to fp32 ONNX and verify it."),
     ] = False,
     detach: Detach = False,
     keep_going: KeepGoing = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Train one or more profiles, one after the other; the first that fails or is stopped ends the command."""
+    """Train one or more profiles in sequence; ends at the first run that fails or is stopped."""
     from kdtui.launch.teachers import Shorthands, find_teacher, prepare, resume_point
 
     store = open_store(runs_dir)
     if len(profiles) > 1 and (name or resume_from):
         raise UsageError(
-            f"{'--name' if name else '--resume'} fits one run, not {len(profiles)}",
-            hint="train the profiles one by one",
+            f"{'--name' if name else '--resume'} needs a single profile, not {len(profiles)}",
+            hint="train the profiles with one command each",
         )
     if export_onnx and (detach or dry_run):
         raise UsageError(
-            f"--export-onnx waits for the training, and {'--detach' if detach else '--dry-run'} does not",
-            hint="kdtui export RUN exports it once it is finished",
+            f"--export-onnx and {'--detach' if detach else '--dry-run'} exclude each other",
+            hint="kdtui export RUN exports a run after its training",
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
     short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name, learning_rate)
@@ -152,11 +152,9 @@ def train(
         }
         for flag, value in unused.items():
             if value:
-                raise UsageError(
-                    f"{flag} needs a training, and --skip-training leaves it out", hint=f"leave out {flag}"
-                )
+                raise UsageError(f"--skip-training and {flag} exclude each other", hint=f"omit {flag}")
 
-        # Nothing is trained, so nobody has to say again who taught these runs.
+        # Nothing is trained, so the profiles need no teacher.
         newest = evaluate_newest(store, [load(profile, own_sets).name for profile in profiles], as_json=as_json)
         if export_onnx:
             export_best(store, newest, quiet=as_json)
@@ -187,7 +185,7 @@ def distill(
             "--teacher",
             "--teacher-checkpoint",
             metavar="CKPT|RUN",
-            help="The teacher: a checkpoint or a run.",
+            help="The teacher: a checkpoint, or a run for its best one.",
             autocompletion=complete_run,
         ),
     ],
@@ -199,7 +197,7 @@ def distill(
         str | None,
         typer.Option(
             "--profile",
-            help="Recipe; default: data, task and recipe of the teacher's own run.",
+            help="Profile to use; default: that of the teacher's run.",
             autocompletion=complete_profile,
             show_default=False,
         ),
@@ -251,7 +249,7 @@ def resume(
         raise UsageError(
             "the run is finished, so there is nothing left to train",
             where=found.id,
-            hint=f"kdtui resume {found.id} --total-epochs N gives it a new horizon",
+            hint=f"kdtui resume {found.id} --total-epochs N trains it for more epochs",
         )
     going = start.resume(store, found, total_epochs=total_epochs, sets=sets or [], dry_run=dry_run)
     if dry_run:
@@ -280,7 +278,7 @@ def _carry_out(
     as_json: bool,
     then: Callable[[Sequence[Run]], None] | None = None,
 ) -> None:
-    """Check everything, then run one profile after the other, and do ``then`` with those that ended well."""
+    """Check all profiles, train them in sequence, and call ``then`` with the runs that finished."""
     from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
@@ -305,14 +303,14 @@ def _carry_out(
             run = start(
                 store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs, origin="kdtui train"
             )
-        except KdtuiError as error:  # the runs before it are still to be reported
+        except KdtuiError as error:  # runs before it are reported below
             report(error)
             ended = Exit(error.exit_code)
         else:
             runs.append(run)
             if not as_json:
                 out(run.id)
-            if not detach:  # a detached run waits in the queue of the slots, which keeps their order
+            if not detach:  # detached runs wait in the device queue, which keeps their order
                 ended, interrupted = _attend(store, [run])
                 finished += [run] if ended is Exit.OK else []
         code = max(code, ended)
@@ -329,20 +327,20 @@ def _carry_out(
 def _report_not_started(profiles: Sequence[Profile]) -> None:
     if profiles:
         say(f"not started: {', '.join(profile.name for profile in profiles)}")
-        say("  next: train them with another command; --keep-going continues after a run that fails or is stopped")
+        say("  next: train them with another command; --keep-going continues after a failed or stopped run")
 
 
 def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
-    """Follow launched runs in the foreground; Ctrl-C asks them to stop, a second one kills them.
+    """Follow launched runs in the foreground; Ctrl-C requests a stop, a second one kills them.
 
     Returns:
-        ``OK`` when every run finished, ``ENGINE`` when one failed or is lost, ``INTERRUPTED`` when one was stopped.
+        ``OK`` if every run finished, ``ENGINE`` if one failed or is lost, ``INTERRUPTED`` if one was stopped.
     """
     return _attend(store, runs)[0]
 
 
 def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
-    """The exit code of :func:`attend`, and whether Ctrl-C was pressed here."""
+    """The exit code of :func:`attend`, and whether Ctrl-C was pressed."""
     from kdtui.cli.follow import follow
     from kdtui.launch.targets import launcher_of
     from kdtui.store.state import LIVE, State
@@ -352,7 +350,7 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
     def interrupt(count: int) -> None:
         nonlocal asked
         asked = count
-        say("stopping; the state is being saved (Ctrl-C again kills)" if count == 1 else "killing")
+        say("saving and stopping (press Ctrl-C again to kill)" if count == 1 else "killing")
         for run in runs:
             if store.summary(run).state in LIVE:
                 launcher_of(run, store).stop(run, kill=count > 1)
@@ -366,7 +364,7 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
         if summary.state in (State.FAILED, State.LOST):
             if summary.hint:
                 say(f"  next: {next_step(summary.hint)}")
-            say(f"kdtui logs {summary.id} shows what it wrote")
+            say(f"kdtui logs {summary.id} shows its log")
         elif summary.state is State.STOPPED:
             say(f"kdtui resume {summary.id} continues it")
     states = {summary.state for summary in summaries}
@@ -376,13 +374,13 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
 
 
 def finish(code: Exit) -> None:
-    """End the command with a code that is not 0."""
+    """Exit with the code unless it is 0."""
     if code is not Exit.OK:
         raise typer.Exit(code)
 
 
 def show_plan(planned: Plan, *, to_stdout: bool) -> None:
-    """The plan for a reader: data when it was asked for, talk otherwise."""
+    """Print the plan as text: to stdout if it is the result of the command, otherwise to stderr."""
     from kdtui.launch.plan import merged
 
     write = partial(out, prose=True) if to_stdout else say
@@ -390,8 +388,8 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         size = "" if run.parameters is None else f", {run.parameters / 1e6:.2f} M parameters"
         work = "" if run.macs is None else f", {giga(run.macs)} MACs"
         smaller = "" if run.compression is None else f" ({run.compression:.1f}x smaller than the teacher)"
-        count = f"{run.epochs} epochs" + (f" after {run.epochs_done} that are done" if run.epochs_done else "")
-        time = f", about {span(run.eta_seconds)} (as {run.eta_from})" if run.eta_seconds is not None else ""
+        count = counted(run.epochs, "epoch") + (f" after {run.epochs_done} completed" if run.epochs_done else "")
+        time = f", about {span(run.eta_seconds)} (estimated from {run.eta_from})" if run.eta_seconds is not None else ""
         write(f"{run.name}: {run.encoder}{size}{work}{smaller}, seed {run.seed}, {count}{time}")
         if run.teacher:
             write(f"  teacher {run.teacher}")

@@ -1,4 +1,4 @@
-"""``profiles`` and ``doctor``: what there is, and whether it works here."""
+"""``profiles`` and ``doctor``: available profiles, and checks of this machine."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from kdtui.cli.console import (
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
 from kdtui.store.files import printable
-from kdtui.text import mebibytes
+from kdtui.text import counted, mebibytes
 
-_NAMED = 5  # files that a check names; the others are counted
+_NAMED = 5  # maximum number of files that a check lists; the others are only counted
 
 
 def register(app: typer.Typer) -> None:
@@ -39,22 +39,22 @@ def register(app: typer.Typer) -> None:
 
 def profiles(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_profile)
+        str | None, typer.Argument(metavar="[NAME]", help="Show this profile.", autocompletion=complete_profile)
     ] = None,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Complete: parents followed, every default written.")
+        bool, typer.Option("--resolved", help="Print the complete profile: with inherited and default values.")
     ] = False,
     sets: Sets = None,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """List the profiles, or show one as it is written or resolved."""
+    """List the profiles, or print one as written or resolved."""
     from kdtui.profile.find import listing, locate
     from kdtui.profile.loading import read_text
 
     if name is None:
         if resolved or sets:
-            raise UsageError("--resolved and --set show one profile", hint="kdtui profiles NAME --resolved")
+            raise UsageError("--resolved and --set need a profile's name", hint="kdtui profiles NAME --resolved")
         found = listing()
         if as_json:
             emit(
@@ -90,7 +90,7 @@ def profiles(
 
 
 def _from(path: Path) -> str:
-    """The folder of a profile as a person would type it."""
+    """The folder of a profile, relative to the current one if it is below it."""
     folder, here = path.parent, Path.cwd()
     if not folder.is_relative_to(here):
         return str(folder)
@@ -103,7 +103,7 @@ def _described(file: ProfileFile) -> str:
 
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
-    """Check this machine: Python, disk, the run store, the shipped profiles, torch and a few steps of training."""
+    """Check this machine: Python, disk, run store, profiles, torch and a few training steps."""
     checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_engine()]
     if as_json:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
@@ -137,12 +137,15 @@ def _store(runs_dir: Path | None) -> dict[str, Any]:
     except KdtuiError as error:
         return _check("run store", False, error.message, error.hint)
     return _check(
-        "run store", free > 1, f"{store.root}: {count} runs, {free:.1f} GiB free", "free some space, or use --runs-dir"
+        "run store",
+        free > 1,
+        f"{store.root}: {counted(count, 'run')}, {free:.1f} GiB free",
+        "free some space, or use --runs-dir",
     )
 
 
 def _kept(runs_dir: Path | None) -> dict[str, Any]:
-    """What the checkpoints of the store take, and what killed processes left in it."""
+    """Disk usage of the store's checkpoints, and temporary files that killed processes left in it."""
     from kdtui.store.checkpoint_files import disk_usage
     from kdtui.store.files import left_in_store
 
@@ -157,7 +160,7 @@ def _kept(runs_dir: Path | None) -> dict[str, Any]:
         ([one for one in left if one.ownerless], "left by killed processes; the next training removes them"),
         (
             [one for one in left if not one.ownerless],
-            "being written, or of another host and removed once untouched for a day",
+            "being written, or left by another host and removed after a day without changes",
         ),
     )
     for found, words in parts:
@@ -178,8 +181,8 @@ def _profiles() -> dict[str, Any]:
             load(file.path)
         except KdtuiError as error:
             wrong.append(f"{file.name}: {error.message}")
-    message = "\n".join(wrong) if wrong else "all of them load"
-    return _check("profiles", not wrong, message, "kdtui profiles NAME --resolved tells every mistake")
+    message = "\n".join(wrong) if wrong else "all are valid"
+    return _check("profiles", not wrong, message, "kdtui profiles NAME --resolved lists all errors")
 
 
 def _engine() -> list[dict[str, Any]]:
@@ -190,6 +193,6 @@ def _engine() -> list[dict[str, Any]]:
     except KdtuiError as error:
         return [_check("engine", False, error.message, error.hint)]
     versions = answer.get("versions") or {}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    checks = [_check("engine", True, told or " ".join(engine_command("doctor")))]
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    checks = [_check("engine", True, listed or " ".join(engine_command("doctor")))]
     return [*checks, *(_check(c["name"], bool(c["ok"]), str(c["message"]), c.get("hint")) for c in answer["checks"])]

@@ -20,9 +20,10 @@ from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
 from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device, write_panels
+from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import compose, count_parameters
-from kdtui.engine.objective import Objective, StepShare
+from kdtui.engine.models import compose, count_parameters, logit_channels
+from kdtui.engine.objective import build_objective
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
@@ -206,7 +207,8 @@ class Fit:
     def __init__(self, stage: TrainingSetup, report: Report) -> None:
         self.stage, self.report = stage, report
         self.progress = stage.progress
-        self.objective = Objective(stage.profile.distillation, ignore_index=IGNORE_INDEX)
+        channels = logit_channels(stage.task, len(stage.classes))
+        self.objective = build_objective(stage.profile, student_channels=channels, teacher_channels=channels)
         self.predict_student = predictor(
             stage.student, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
@@ -313,12 +315,12 @@ class Fit:
         parts: dict[str, Tensor] = {}
         for index, batch in enumerate(micro_batches):
             images = to_device(batch.images, fabric, channels_last=stage.channels_last)
-            masks = batch.masks.to(fabric.device, non_blocking=True)
-            teacher_logits = None if self.teacher is None else self.teacher.frozen.logits(images)
+            labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
+            teacher_outputs = None if self.teacher is None else self.teacher.frozen.outputs(images)
             # DDP reduces gradients once a step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
-                student_logits = compose(stage.module(images), stage.task)
-                terms = self.objective(student_logits, teacher_logits, masks, share)
+                student_outputs = compose(stage.module(images), stage.task)
+                terms = self.objective(student_outputs, teacher_outputs, labels, share)
                 fabric.backward(terms.total)
             for name, value in terms.parts.items():
                 parts[name] = parts[name] + value if name in parts else value
@@ -484,7 +486,7 @@ class Fit:
         stage.student.train()
         teacher = None
         if self.teacher is not None:
-            teacher = self.teacher.frozen.logits(images.to(stage.fabric.device)).main.argmax(dim=1).cpu().numpy()
+            teacher = self.teacher.frozen.outputs(images.to(stage.fabric.device)).main.argmax(dim=1).cpu().numpy()
         folder = stage.run.visualization(epoch)
         write_panels(folder, images, masks, student, teacher, colours=class_colours(stage.val_set.own_colours))
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))

@@ -6,8 +6,8 @@ import difflib
 import socket
 import urllib.request
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -59,18 +59,25 @@ UNWORKABLE = (RuntimeError, ValueError, AssertionError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
-class Logits:
-    """What a network says of a batch.
+class Outputs:
+    """What a network answers about a batch.
 
     Attributes:
         main: f32 [B,C,H,W], the logits of the task's classes.
-        bg_fg: f32 [B,2,H,W], background | person; hierarchical only.
-        target_nontarget: f32 [B,2,H,W], target | other, given person; hierarchical only.
+        extra: Further logits by name. A hierarchical task has ``bg_fg`` (background | person) and
+            ``target_nontarget`` (target | other, given a person), f32 [B,2,H,W] each.
+        features: Maps [B,C,h,w] by the place they were taken at, see :mod:`kdtui.engine.taps`.
     """
 
     main: Tensor
-    bg_fg: Tensor | None = None
-    target_nontarget: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """An output by its name in a profile: ``logits`` are the main ones."""
+        if name == "logits":
+            return self.main
+        return self.extra[name] if name in self.extra else self.features[name]
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def out_channels(task: TaskName, classes: int) -> int:
     return _HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
 
 
-def compose(raw: Tensor, task: TaskName) -> Logits:
+def compose(raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:
     """Read raw network output.
 
     Hierarchical output is two decisions, background | person and, given a person, target | other. The main logits are
@@ -96,14 +103,22 @@ def compose(raw: Tensor, task: TaskName) -> Logits:
     Args:
         raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] for ``semantic``; read in f32.
         task: Which of the two.
+        features: Maps that were taken from the same forward pass.
     """
     raw = raw.float()
+    features = features or {}
     if task == "semantic":
-        return Logits(main=raw)
+        return Outputs(main=raw, features=features)
     bg_fg, target_nontarget = raw[:, :2], raw[:, 2:]
     decision, person = F.log_softmax(bg_fg, dim=1), F.log_softmax(target_nontarget, dim=1)
     main = torch.cat([decision[:, :1], decision[:, 1:] + person], dim=1)
-    return Logits(main=main, bg_fg=bg_fg, target_nontarget=target_nontarget)
+    return Outputs(main, {"bg_fg": bg_fg, "target_nontarget": target_nontarget}, features)
+
+
+def logit_channels(task: TaskName, classes: int) -> dict[str, int]:
+    """Channels of the logits that :func:`compose` makes, by the names of :class:`Outputs`."""
+    extra = {"bg_fg": 2, "target_nontarget": 2} if task == "hierarchical" else {}
+    return {"logits": classes, **extra}
 
 
 def stride(model: Model) -> int:

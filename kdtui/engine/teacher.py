@@ -565,4 +565,4 @@ def load_beside(stage: TrainingSetup, evaluate: Evaluate) -> TeacherBeside | Non
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
     first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
-    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.logits(first).main[0], stage.classes), note)
+    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.outputs(first).main[0], stage.classes), note)

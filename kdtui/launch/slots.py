@@ -19,6 +19,7 @@ from kdtui.store.files import open_file, printable
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import Run
 from kdtui.store.state import QueuePlace
+from kdtui.text import counted
 
 SLOTS = "KDTUI_SLOTS"
 """``cpu:2,gpu:1``: how many runs share the CPU, and how many GPUs may be used."""
@@ -73,9 +74,7 @@ class Place:
         """Description of the missing devices; empty if the machine has enough."""
         if len(self.names) >= self.needed:
             return ""
-        return (
-            f"{self.needed} {self.device.upper()}{'s' if self.needed > 1 else ''}; this machine has {len(self.names)}"
-        )
+        return f"{counted(self.needed, self.device.upper())}; this machine has {len(self.names)}"
 
 
 def place(accelerator: str, devices: int) -> Place:

@@ -130,7 +130,7 @@ def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[
         if expression:
             chosen = [one for one in chosen if not is_path(one) and store.find(one).id in matching]
     if not chosen:
-        raise UsageError("no run matches the filter", found=expression, hint="kdtui runs lists all runs")
+        raise UsageError("no run matches the filter", found=expression, hint="try it with kdtui runs --filter EXPR")
     return chosen
 
 

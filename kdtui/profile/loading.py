@@ -31,6 +31,8 @@ _LONGEST_BITS = 256
 # A table without its `kind` is of this one, and a child that names another replaces it.
 DEFAULT_KINDS = {"data": "synthetic", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # what the key is called elsewhere
+# A file that gives one of these replaces what the files below it say in the other way.
+_OTHER_WAY: dict[Key, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
 
 
 @dataclass
@@ -71,6 +73,9 @@ class Resolved:
             else:
                 self.origins = {k: o for k, o in self.origins.items() if k[: len(here)] != here}
                 base[key] = _copy(value)
+                for other in _OTHER_WAY.get(here, ()) if self.kinds_replace else ():
+                    if other not in child:
+                        base.pop(other, None)
                 self.origins |= {k: o for k, o in origins.items() if k[: len(here)] == here}
             if here in origins:
                 self.origins.setdefault(here, origins[here])
@@ -111,11 +116,13 @@ def shorter(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
 
 
-def unusable(value: Any, path: Key = ()) -> list[tuple[Key, str]]:
+def unusable(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], str]]:
     """Keys whose value cannot be kept, and what is wrong with it: no file or path can hold it."""
     if isinstance(value, dict):
         keys = [(path, f"{why} in a key") for key in value if (why := _why_not(key))]
         return keys + [line for key, below in value.items() for line in unusable(below, (*path, key))]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [line for at, item in enumerate(value) for line in unusable(item, (*path, at))]
     if path and path[-1] in ("kind", "target") and not isinstance(value, str):  # pydantic would write the number
         return [(path, shown(value))]
     items = value if isinstance(value, list) else [value]
@@ -260,6 +267,7 @@ _WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "tr
 _PATTERNS = {
     "name": "letters, digits and . _ + -, the first a letter or digit, 80 at most",
     "tags": "letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
+    "terms": "letters, digits, _ and -, the first a letter, 40 at most",
 }
 
 
@@ -287,13 +295,17 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tags = [tag.strip("'") for tag in str(detail["ctx"]["expected_tags"]).split(", ")]
+        tags = [] if field is None else [tag for table in _models(field.annotation) if (tag := _tag(table))]
         value = found.get(path[-1]) if isinstance(found, dict) else found
+        if value is None:
+            return f"missing; allowed: {', '.join(tags)}"
         return f"found {shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"found {shown(found)}; allowed: a table, [{_spell(path)}]"
+        spelled = "{KEY = VALUE, …}" if isinstance(path[-1], int) else f"[{_spell(path)}]"
+        return f"found {shown(found)}; allowed: a table, {spelled}"
     if kind == "string_pattern_mismatch":
-        return f"found {shown(found)}; allowed: {_PATTERNS.get(str(path[0]), detail['msg'])}"
+        words = next((_PATTERNS[part] for part in path if isinstance(part, str) and part in _PATTERNS), detail["msg"])
+        return f"found {shown(found)}; allowed: {words}"
     spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
     return f"found {shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
 
@@ -316,16 +328,16 @@ def _did_you_mean(found: Any, choices: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _spell(path: list[str | int]) -> str:
+def _spell(path: Sequence[str | int]) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every table inside an annotation: itself, or the members of a union."""
+    """Every table inside an annotation: itself, the members of a union, or the items of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
         for argument in get_args(annotation):
             yield from _models(argument)
 
@@ -336,7 +348,8 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
             yield name, below
 
 
-def _kind(model: type[BaseModel]) -> str | None:
+def _tag(model: type[BaseModel]) -> str | None:
+    """What the discriminator of a table says, which is called ``kind`` or ``target``."""
     field = model.model_fields.get("kind") or model.model_fields.get("target")
     return None if field is None else str(get_args(field.annotation)[0])
 
@@ -351,11 +364,13 @@ def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel
     field: FieldInfo | None = None
     below: list[type[BaseModel]] = [Profile]
     for part in loc:
-        tagged = [candidate for candidate in below if _kind(candidate) == part]
+        tagged = [candidate for candidate in below if _tag(candidate) == part]
         if len(below) > 1 and tagged:
             below = tagged
             continue
-        if below:
+        if below and isinstance(part, int):
+            path.append(part)  # in a list of tables
+        elif below:
             model = below[0]
             path.append(part)
             field = model.model_fields.get(str(part))
@@ -383,7 +398,8 @@ def _type_words(annotation: Any) -> Iterator[str]:
         limits = [limit for item in metadata for limit in _bounds(getattr(item, "metadata", [item]))]
         yield from (", ".join([words, *limits]) for words in _type_words(kind))
     elif origin is tuple:
-        yield "a list, each " + " or ".join(_type_words(get_args(annotation)[0]))
+        item = get_args(annotation)[0]
+        yield "a list of tables" if list(_models(item)) else "a list, each " + " or ".join(_type_words(item))
     elif origin in (Union, types.UnionType):
         for argument in get_args(annotation):
             yield from _type_words(argument)
@@ -449,7 +465,8 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
     profile: Profile | None = None
     impossible = unusable(resolved.table)
     found += [
-        f"{shorter('.'.join(key)) or what} ({shorter(resolved.origin(key))}): found {why}" for key, why in impossible
+        f"{shorter(_spell(path)) or what} ({shorter(resolved.origin([str(part) for part in path]))}): found {why}"
+        for path, why in impossible
     ]
     if not impossible:
         try:

@@ -7,14 +7,32 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from kdtui import plugins
 from kdtui.profile.base import Bool, Float, Int, Table, TaskName
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
+from kdtui.profile.term_tables import (
+    DISTILLATION_TERMS,
+    SUPERVISED_TERMS,
+    CrossEntropyTerm,
+    DiceTerm,
+    DistillationTerm,
+    KlTerm,
+    SupervisedTerm,
+    Term,
+)
 
 # Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
 # disk, overflows or never ends.
@@ -167,8 +185,58 @@ class Teacher(Table):
     classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=256)
 
 
+def _one_of(tables: tuple[type[Table], ...], tag: str) -> Any:
+    """The annotation of a key that takes any of these tables; ``tag`` is what tells them apart."""
+    if len(tables) == 1:
+        return tables[0]  # pydantic takes a discriminator for unions alone
+    return Annotated[functools.reduce(operator.or_, tables), Field(discriminator=tag)]
+
+
+if TYPE_CHECKING:
+    AnyDistillationTerm = DistillationTerm
+    AnySupervisedTerm = SupervisedTerm
+    Launch = LaunchTable
+else:
+    AnyDistillationTerm = _one_of(
+        (*DISTILLATION_TERMS, *plugins.tables(plugins.TERMS, DistillationTerm, "kind")), "kind"
+    )
+    AnySupervisedTerm = _one_of((*SUPERVISED_TERMS, *plugins.tables(plugins.LOSSES, SupervisedTerm, "kind")), "kind")
+    Launch = _one_of(launch_tables(), "target")
+
+
+def _check_list(terms: tuple[Term, ...] | None) -> None:
+    if terms is not None and not terms:
+        raise ValueError("found []; allowed: one table or more")
+    twice = [label for label, count in Counter(term.label for term in terms or ()).items() if count > 1]
+    if twice:
+        raise ValueError(f"found two terms named '{twice[0]}'; allowed: a name once; set the 'name' of one of them")
+
+
+class Loss(Table):
+    """The supervised loss, ``L_base``: a weighted sum of terms.
+
+    Attributes:
+        terms: Tables `[[loss.terms]]`; default: `ce` and `dice`, each of weight 1.
+    """
+
+    terms: tuple[AnySupervisedTerm, ...] | None = None
+
+    @field_validator("terms")
+    @classmethod
+    def _sound_list(cls, value: tuple[SupervisedTerm, ...] | None) -> tuple[SupervisedTerm, ...] | None:
+        _check_list(value)
+        return value
+
+    def active_terms(self) -> tuple[SupervisedTerm, ...]:
+        """The terms that are summed."""
+        return self.terms or (CrossEntropyTerm(), DiceTerm())
+
+
+_KL_WEIGHTS = ("logits", "bg_fg", "target_nontarget")
+
+
 class Distillation(Table):
-    """``L = alpha * L_distill + (1 - alpha) * L_base`` (Hinton et al., 1503.02531, per pixel).
+    """``L = alpha * L_distill + (1 - alpha) * L_base``; ``L_distill`` is a weighted sum of terms.
 
     Attributes:
         temperature: T > 0; softens both distributions, and the term is scaled by T squared.
@@ -176,6 +244,7 @@ class Distillation(Table):
         logits: Weight of the KL on the main logits.
         bg_fg: Weight of the KL on background | person (hierarchical only).
         target_nontarget: Weight of the KL on target | other (hierarchical only).
+        terms: Tables `[[distillation.terms]]`, instead of the three weights; default: a `kl` on each of the logits.
     """
 
     enabled: Bool = False
@@ -184,6 +253,45 @@ class Distillation(Table):
     logits: Float = Field(1.0, ge=0.0, le=1000.0)
     bg_fg: Float = Field(0.3, ge=0.0, le=1000.0)
     target_nontarget: Float = Field(0.3, ge=0.0, le=1000.0)
+    terms: tuple[AnyDistillationTerm, ...] | None = None
+
+    @field_validator("terms")
+    @classmethod
+    def _sound_list(cls, value: tuple[DistillationTerm, ...] | None) -> tuple[DistillationTerm, ...] | None:
+        _check_list(value)
+        return value
+
+    @model_validator(mode="after")
+    def _terms_or_weights(self) -> Distillation:
+        weights = [key for key in _KL_WEIGHTS if key in self.model_fields_set]
+        if self.terms is not None and weights:
+            raise ValueError(
+                f"found terms and {', '.join(weights)}; allowed: one way to say it; "
+                f'a weight of logits is a term {{kind = "kl", on = "{weights[0]}", weight = …}}'
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_way(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        table: dict[str, Any] = serialize(self)
+        return table if self.terms is None else {key: table[key] for key in table if key not in _KL_WEIGHTS}
+
+    def active_terms(self, task: TaskName) -> tuple[DistillationTerm, ...]:
+        """The terms that are summed, each with the temperature it is computed at.
+
+        Args:
+            task: Of the data: only a hierarchical one has ``bg_fg`` and ``target_nontarget``.
+        """
+        terms = self.terms
+        if terms is None:
+            names = _KL_WEIGHTS if task == "hierarchical" else _KL_WEIGHTS[:1]
+            terms = tuple(KlTerm(on=name, weight=getattr(self, name)) for name in names)
+        return tuple(
+            term.model_copy(update={"temperature": self.temperature})
+            if getattr(term, "temperature", self.temperature) is None
+            else term
+            for term in terms
+        )
 
 
 class Training(Table):
@@ -236,14 +344,6 @@ class Training(Table):
         return self
 
 
-if TYPE_CHECKING:
-    Launch = LaunchTable
-elif len(launch_tables()) == 1:
-    Launch = launch_tables()[0]  # pydantic takes a discriminator for unions alone
-else:
-    Launch = Annotated[functools.reduce(operator.or_, launch_tables()), Field(discriminator="target")]
-
-
 class Profile(Table):
     """One run, completely: what a TOML file resolves to, and what ``profile.toml`` in the run folder repeats."""
 
@@ -255,5 +355,6 @@ class Profile(Table):
     student: Model = Model()
     teacher: Teacher = Teacher()
     distillation: Distillation = Distillation()
+    loss: Loss | None = None
     training: Training = Training()
     launch: Launch = DEFAULT_LAUNCH()

@@ -643,7 +643,7 @@ def not_writable(root: Path, error: OSError) -> StoreError:
     """The error for a store at ``root`` that cannot be written."""
     folder = next((path for path in (root, *root.parents) if path.exists()), root)
     if not folder.is_dir():
-        return StoreError("the run store is no folder", where=folder, found=_kind(folder), hint=_ELSEWHERE)
+        return StoreError("the run store is not a folder", where=folder, found=_kind(folder), hint=_ELSEWHERE)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             "the disk of the run store is full",

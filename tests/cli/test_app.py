@@ -99,7 +99,7 @@ def test_an_option_of_one_value_is_refused_when_given_twice(
 ) -> None:
     done = kdtui(command, option, "1", f"{option}=2")
     assert done.code == 2
-    assert f"{option} is given 2 times" in done.err
+    assert f"{option} takes one value but is given 2 times" in done.err
     assert done.out == ""
     assert not (here / "runs").exists()
 

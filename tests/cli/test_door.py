@@ -63,8 +63,8 @@ def test_it_opens_and_is_left_by_a_key(here: Path, arguments: tuple[str, ...]) -
     [
         ({"TERM": "dumb"}, "this terminal cannot show the cockpit"),
         ({"TERM": ""}, "this terminal cannot show the cockpit"),
-        ({"KDTUI_RUNS": "file"}, "the run store is no folder"),
-        ({"KDTUI_RUNS": "x" * 300}, "the run store cannot be reached"),
+        ({"KDTUI_RUNS": "file"}, "the run store is not a folder"),
+        ({"KDTUI_RUNS": "x" * 300}, "the run store is not accessible"),
     ],
 )
 def test_where_it_cannot_open_it_says_why(here: Path, environment: dict[str, str], said: str) -> None:

@@ -94,7 +94,7 @@ def test_a_store_that_cannot_be_written_is_still_compared(kdtui: Kdtui, store: R
     done = kdtui("compare", run.id, "--format", "json")
     assert done.code == 0
     assert done.json["rows"][0]["id"] == run.id
-    assert "not kept" in done.err
+    assert "could not write the comparison" in done.err
 
 
 def test_output_names_a_file(kdtui: Kdtui, store: RunStore, here: Path) -> None:

@@ -187,7 +187,7 @@ def test_resume_continues_in_the_same_folder(kdtui: Kdtui, store: RunStore) -> N
     epochs = json.loads(store.find(run).last.read_text())["step"] // 2 + 1
     done = kdtui("resume", "slow", "--total-epochs", str(epochs))
     assert done.code == 0, done.err
-    assert "from step" in done.err
+    assert "resuming at step" in done.err
     summary = store.summary(store.find(run))
     assert (summary.state, summary.attempt, summary.epochs) == (State.FINISHED, 2, epochs)
     assert len(store.runs()) == 1
@@ -229,7 +229,7 @@ def test_train_resume_makes_a_new_run_from_that_state(kdtui: Kdtui, store: RunSt
     first = trained("first")
     done = kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
     assert done.code == 0
-    assert "from step 2" in done.err
+    assert "resuming at step 2" in done.err
     assert store.find("second").manifest().resume_from == str(first.last)
     assert kdtui("train", "baseline", "--resume", "nothing").code == 2
     assert kdtui("train", "baseline", "demo-baseline", "--resume", "first").code == 2
@@ -241,7 +241,7 @@ def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui, trained: Trained) -> N
     assert kdtui(*words, "--json").json["runs"][0]["epochs"] == 5
     again = kdtui(*words, "--resume", "first")
     assert again.code == 0
-    assert "2 epochs after 3 that are done" in again.out
+    assert "2 epochs after 3 completed" in again.out
     told = kdtui(*words, "--resume", "first", "--total-epochs", "10", "--json").json["runs"][0]
     assert (told["epochs"], told["epochs_done"]) == (7, 3)
     assert [check["message"] for check in told["checks"] if check["name"] == "resume"] == ["--total-epochs 10"]
@@ -307,7 +307,7 @@ def test_demo_trains_three_and_prints_the_difference(kdtui: Kdtui, store: RunSto
     assert {row.seed for row in store.summaries()} == {3}
     assert "Δ +0.0200" in done.out
     assert "seed 3" in done.out
-    assert "setting: " in done.out
+    assert "settings: " in done.out
     again = kdtui("demo", "--json").json["baseline"]  # a counter ends it when both demos began in one second
     assert "-demo-baseline" in again
 

@@ -19,15 +19,13 @@ def test_hierarchical_output_is_the_composition_of_two_decisions() -> None:
     expected = torch.stack([1 - person, person * target, person * (1 - target)], dim=1)
     torch.testing.assert_close(logits.main.exp(), expected)
     torch.testing.assert_close(F.softmax(logits.main, dim=1), expected)
-    assert logits.bg_fg is not None
-    assert logits.target_nontarget is not None
 
 
 def test_semantic_output_is_read_as_it_is() -> None:
     raw = torch.randn(2, 7, 3, 5)
     logits = compose(raw.bfloat16(), "semantic")
     assert logits.main.dtype == torch.float32
-    assert logits.bg_fg is None
+    assert not logits.extra
 
 
 def test_extreme_decisions_stay_finite() -> None:

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdtui.engine.losses import cross_entropy, dice_per_image, pixel_kl
-from kdtui.engine.models import Logits, compose
-from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, StepShare
-from kdtui.profile import Distillation
-
-IGNORE = 255
+from kdtui.engine.data import IGNORE_INDEX as IGNORE
+from kdtui.engine.losses import Labels, StepShare, cross_entropy, dice_per_image, pixel_kl
+from kdtui.engine.models import Outputs, compose, logit_channels
+from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, build_objective
+from kdtui.profile import Distillation, FolderData, Profile
 
 
 def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -26,14 +25,24 @@ def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return student, teacher, masks
 
 
+def objective_of(profile: Profile) -> Objective:
+    channels = logit_channels(profile.data.task, 3)
+    return build_objective(profile, student_channels=channels, teacher_channels=channels)
+
+
+def labels_of(masks: Tensor) -> Labels:
+    return Labels(masks, IGNORE)
+
+
 def share(masks: Tensor) -> StepShare:
     return StepShare(valid_pixels=float((masks != IGNORE).sum()), images=len(masks))
 
 
 def loss(student: Tensor, teacher: Tensor | None, masks: Tensor, **settings: float) -> LossTerms:
-    objective = Objective(Distillation(enabled=teacher is not None, **settings), ignore_index=IGNORE)
+    objective = objective_of(Profile(name="any", distillation=Distillation(enabled=teacher is not None, **settings)))
     theirs = None if teacher is None else compose(teacher, "hierarchical")
-    return objective(compose(student, "hierarchical"), theirs, masks, share(masks))
+    terms: LossTerms = objective(compose(student, "hierarchical"), theirs, labels_of(masks), share(masks))
+    return terms
 
 
 def base_of(student: Tensor, masks: Tensor) -> Tensor:
@@ -63,15 +72,13 @@ def test_temperature_reaches_every_distillation_term(temperature: float) -> None
     ours, theirs, valid = compose(student, "hierarchical"), compose(teacher, "hierarchical"), masks != IGNORE
     parts = loss(student, teacher, masks, temperature=temperature, bg_fg=0.3, target_nontarget=0.2, logits=1.5).parts
 
-    def kl(a: Tensor | None, b: Tensor | None) -> Tensor:
-        assert a is not None
-        assert b is not None
+    def kl(a: Tensor, b: Tensor) -> Tensor:
         return pixel_kl(a, b, valid, temperature=temperature, valid_pixels=valid.sum())
 
-    torch.testing.assert_close(parts["loss.distill.logits"], 1.5 * kl(ours.main, theirs.main))
-    torch.testing.assert_close(parts["loss.distill.bg_fg"], 0.3 * kl(ours.bg_fg, theirs.bg_fg))
+    torch.testing.assert_close(parts["loss.distill.logits"], 1.5 * kl(ours["logits"], theirs["logits"]))
+    torch.testing.assert_close(parts["loss.distill.bg_fg"], 0.3 * kl(ours["bg_fg"], theirs["bg_fg"]))
     torch.testing.assert_close(
-        parts["loss.distill.target_nontarget"], 0.2 * kl(ours.target_nontarget, theirs.target_nontarget)
+        parts["loss.distill.target_nontarget"], 0.2 * kl(ours["target_nontarget"], theirs["target_nontarget"])
     )
     total = sum(value for name, value in parts.items() if name.startswith("loss.distill."))
     torch.testing.assert_close(parts["loss.distill"], total)
@@ -93,22 +100,26 @@ def test_ignored_pixels_have_no_gradient_in_any_term() -> None:
 
 def test_disabled_distillation_ignores_the_teacher() -> None:
     student, teacher, masks = raw_pair()
-    objective = Objective(Distillation(enabled=False), ignore_index=IGNORE)
-    terms = objective(compose(student, "hierarchical"), compose(teacher, "hierarchical"), masks, share(masks))
+    objective = objective_of(Profile(name="any", distillation=Distillation(enabled=False)))
+    terms = objective(
+        compose(student, "hierarchical"), compose(teacher, "hierarchical"), labels_of(masks), share(masks)
+    )
     torch.testing.assert_close(terms.total, base_of(student, masks))
 
 
 def test_a_semantic_task_distils_the_main_logits_alone() -> None:
     student, teacher, masks = raw_pair()
-    objective = Objective(Distillation(enabled=True), ignore_index=IGNORE)
-    parts = objective(compose(student, "semantic"), compose(teacher, "semantic"), masks, share(masks)).parts
+    data = FolderData(kind="folder", root="anywhere")
+    objective = objective_of(Profile(name="any", data=data, distillation=Distillation(enabled=True)))
+    parts = objective(compose(student, "semantic"), compose(teacher, "semantic"), labels_of(masks), share(masks)).parts
     assert [name for name in parts if name.startswith("loss.distill.")] == ["loss.distill.logits"]
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
 def test_micro_batches_add_up_to_the_whole_step(micro_batch: int) -> None:
     student, teacher, masks = raw_pair()
-    objective, whole_share = Objective(Distillation(enabled=True), ignore_index=IGNORE), share(masks)
+    objective = objective_of(Profile(name="any", distillation=Distillation(enabled=True)))
+    whole_share = share(masks)
     network = nn.Conv2d(4, 4, 3, padding=1)
 
     def gradient(size: int) -> tuple[Tensor, Tensor]:
@@ -117,7 +128,7 @@ def test_micro_batches_add_up_to_the_whole_step(micro_batch: int) -> None:
         for at in range(0, 8, size):
             cut = slice(at, at + size)
             ours = compose(network(student[cut]), "hierarchical")
-            terms = objective(ours, compose(teacher[cut], "hierarchical"), masks[cut], whole_share)
+            terms = objective(ours, compose(teacher[cut], "hierarchical"), labels_of(masks[cut]), whole_share)
             terms.total.backward()
             value = value + terms.parts["loss"]
         assert network.weight.grad is not None
@@ -131,11 +142,11 @@ def test_the_teacher_is_frozen_and_its_answers_can_stand_in_a_graph() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     teacher = FrozenTeacher(network, task="hierarchical", autocast=contextlib.nullcontext)
     images = torch.randn(2, 3, 4, 4)
-    logits = teacher.logits(images)
-    assert isinstance(logits, Logits)
+    logits = teacher.outputs(images)
+    assert isinstance(logits, Outputs)
     student = torch.randn(2, 3, 4, 4, requires_grad=True)
     (student * logits.main).sum().backward()
     assert student.grad is not None
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    torch.testing.assert_close(logits.main, teacher.logits(images).main, rtol=0, atol=0)
+    torch.testing.assert_close(logits.main, teacher.outputs(images).main, rtol=0, atol=0)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -95,7 +95,7 @@ def test_a_name_that_no_folder_should_have_makes_nothing(store: RunStore, name: 
 
 def test_a_store_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="the run store is no folder"):
+    with pytest.raises(StoreError, match="the run store is not a folder"):
         RunStore(tmp_path / "file" / "runs").create(PROFILE)
     assert RunStore(tmp_path / "none").runs() == []
     with pytest.raises(StoreError, match="cannot be listed"):

@@ -74,7 +74,7 @@ def test_a_file_in_place_of_the_store_is_named(tmp_path: Path) -> None:
     file = tmp_path / "runs"
     file.write_text("")
     for root in (file, file / "below"):
-        with pytest.raises(StoreError, match="the run store is no folder") as caught:
+        with pytest.raises(StoreError, match="the run store is not a folder") as caught:
             check_writable(root)
         assert caught.value.where == str(file)
 

@@ -183,7 +183,7 @@ def test_a_terminal_that_cannot_draw_is_told_so(store: RunStore, term: str) -> N
 def test_a_store_that_is_a_file_is_told(store: RunStore) -> None:
     store.root.write_text("")
     with Terminal(COCKPIT, columns=200) as terminal:
-        terminal.wait_for("the run store is no folder")
+        terminal.wait_for("the run store is not a folder")
         assert terminal.wait_end() == 2
 
 

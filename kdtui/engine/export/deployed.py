@@ -81,7 +81,7 @@ class Deployed(nn.Module):
         logits = compose(raw, self.task)
         wanted = [logits.main]
         if self.parts:
-            wanted += [part for part in (logits.bg_fg, logits.target_nontarget) if part is not None]
+            wanted += [logits.extra[name] for name in PARTS if name in logits.extra]
         return tuple(self._read(answer) for answer in wanted)
 
     def _read(self, logits: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ from segmentation_models_pytorch.losses._functional import soft_dice_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdtui.engine.losses.term import Labels, StepShare, SupervisedLoss, at_least_f32
+from kdtui.engine.models import Outputs
+
 
 def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int, valid_pixels: Tensor | float) -> Tensor:
     """Cross entropy summed over valid pixels, divided by ``valid_pixels``.
@@ -16,7 +19,7 @@ def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int, valid_pix
         ignore_index: Label that contributes nothing.
         valid_pixels: What the sum is divided by.
     """
-    return F.cross_entropy(logits.float(), masks, ignore_index=ignore_index, reduction="sum") / valid_pixels
+    return F.cross_entropy(at_least_f32(logits), masks, ignore_index=ignore_index, reduction="sum") / valid_pixels
 
 
 def dice_per_image(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tensor:
@@ -35,9 +38,25 @@ def dice_per_image(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tenso
     """
     classes = logits.shape[1]
     valid = masks != ignore_index
-    probabilities = F.softmax(logits.float(), dim=1) * valid.unsqueeze(1)
+    probabilities = F.softmax(at_least_f32(logits), dim=1) * valid.unsqueeze(1)
     truth = F.one_hot(masks.masked_fill(~valid, 0), classes).permute(0, 3, 1, 2) * valid.unsqueeze(1)
     score = soft_dice_score(probabilities.flatten(2), truth.flatten(2).to(probabilities.dtype), dims=2)
     present = truth.flatten(2).any(dim=2)
     loss: Tensor = ((1.0 - score) * present).mean(dim=1)
     return loss
+
+
+class CrossEntropyLoss(SupervisedLoss):
+    """The mean over the valid pixels of the step."""
+
+    def forward(self, student: Outputs, labels: Labels, share: StepShare) -> Tensor:
+        """See :func:`cross_entropy`."""
+        return cross_entropy(student.main, labels.masks, ignore_index=labels.ignore_index, valid_pixels=share.pixels)
+
+
+class DiceLoss(SupervisedLoss):
+    """The mean over the images of the step."""
+
+    def forward(self, student: Outputs, labels: Labels, share: StepShare) -> Tensor:
+        """See :func:`dice_per_image`."""
+        return share.mean_of_images(dice_per_image(student.main, labels.masks, ignore_index=labels.ignore_index))

@@ -8,15 +8,15 @@ is zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def _same_grid(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    if teacher_logits.shape[-2:] == student_logits.shape[-2:]:
-        return teacher_logits
-    return F.interpolate(teacher_logits, size=student_logits.shape[-2:], mode="bilinear", align_corners=False)
+from kdtui.engine.losses.term import DistillationLoss, Labels, StepShare, at_least_f32, same_grid
+from kdtui.engine.models import Outputs
+from kdtui.profile.term_tables import KlTerm
 
 
 def pixel_kl(
@@ -39,9 +39,9 @@ def pixel_kl(
     Returns:
         Scalar f32, >= 0 up to rounding.
     """
-    teacher_logits = _same_grid(teacher_logits, student_logits)
-    student_log = F.log_softmax(student_logits.float() / temperature, dim=1)
-    teacher_log = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    teacher_logits = same_grid(teacher_logits, student_logits)
+    student_log = F.log_softmax(at_least_f32(student_logits) / temperature, dim=1)
+    teacher_log = F.log_softmax(at_least_f32(teacher_logits) / temperature, dim=1)
     divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(dim=1)
     return temperature**2 * divergence.masked_fill(~valid, 0.0).sum() / valid_pixels
 
@@ -66,9 +66,27 @@ def binary_pixel_kl(
     Returns:
         Scalar f32.
     """
-    teacher_logit = _same_grid(teacher_logit.unsqueeze(1), student_logit.unsqueeze(1)).squeeze(1)
-    student_z, teacher_z = student_logit.float() / temperature, teacher_logit.float() / temperature
+    teacher_logit = same_grid(teacher_logit.unsqueeze(1), student_logit.unsqueeze(1)).squeeze(1)
+    student_z, teacher_z = at_least_f32(student_logit) / temperature, at_least_f32(teacher_logit) / temperature
     probability = torch.sigmoid(teacher_z)
     yes = probability * (F.logsigmoid(teacher_z) - F.logsigmoid(student_z))
     no = (1 - probability) * (F.logsigmoid(-teacher_z) - F.logsigmoid(-student_z))
     return temperature**2 * (yes + no).masked_fill(~valid, 0.0).sum() / valid_pixels
+
+
+class KlLoss(DistillationLoss):
+    """KL on the main logits or on one of the two decisions of a hierarchical task."""
+
+    def __init__(self, table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> None:
+        super().__init__(table, student_channels, teacher_channels)
+        assert table.temperature is not None
+        self._on, self._temperature = table.on, table.temperature
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
+        """See :func:`pixel_kl`."""
+        ours, theirs = student[self._on], teacher[self._on]
+        scale: dict[str, float] = {"temperature": self._temperature, "valid_pixels": share.pixels}
+        if self._on == "logits":
+            return pixel_kl(ours, theirs, labels.valid, **scale)
+        # A softmax over two channels is a sigmoid of their difference.
+        return binary_pixel_kl(ours[:, 1] - ours[:, 0], theirs[:, 1] - theirs[:, 0], labels.valid, **scale)

@@ -1,0 +1,142 @@
+"""The terms of the loss: one table each, and the lists of those that kdtui brings.
+
+A distillation term compares the student with its teacher, a supervised term with the labels. To add one: its table
+here (and in the list at the end), its module in ``kdtui/engine/losses``. Other packages add theirs by the entry-point
+groups ``kdtui.terms`` and ``kdtui.losses``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from kdtui.profile.base import Table
+
+# A part of a curve's name, as in ``loss.distill.NAME``.
+TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=1_000_000.0)]
+Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)] | None
+
+
+class Term(Table):
+    """What every term has.
+
+    Attributes:
+        kind: Which term it is.
+        weight: Factor of the term in its sum.
+        name: Of its curve; default: the kind. Two terms of one list need two names.
+    """
+
+    implementation: ClassVar[str]
+    kind: str
+    weight: Weight = 1.0
+    name: TermName | None = None
+
+    @property
+    def label(self) -> str:
+        """The last part of the name of its curve."""
+        return self.name or self.kind
+
+
+class SupervisedTerm(Term):
+    """Base of the terms that compare the student with the labels."""
+
+
+class DistillationTerm(Term):
+    """Base of the terms that compare the student with its teacher.
+
+    A term with a temperature declares ``temperature: Temperature = None``; its module gets a number.
+
+    Attributes:
+        on: Output of the student that it reads.
+    """
+
+    on: str = "logits"
+
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """Outputs of the student that it reads: logits by name, or places of features such as ``encoder.5``."""
+        return frozenset({self.on})
+
+    @property
+    def teacher_needs(self) -> frozenset[str]:
+        """Outputs of the teacher that it reads."""
+        return self.student_needs
+
+
+class OutputTerm(DistillationTerm):
+    """Base of the terms that compare any output of the student with any of its teacher.
+
+    Attributes:
+        on: Output of the student: `logits`, or features: `encoder` (its last stage), `encoder.K`, `decoder`,
+            `decoder.K`.
+        teacher_on: Output of the teacher; default: the same.
+    """
+
+    teacher_on: str | None = None
+
+    @property
+    def teacher_needs(self) -> frozenset[str]:
+        """One output, which may be at another place than the student's."""
+        return frozenset({self.teacher_on or self.on})
+
+
+class CrossEntropyTerm(SupervisedTerm):
+    """Cross entropy, the mean over valid pixels."""
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:CrossEntropyLoss"
+    kind: Literal["ce"] = "ce"
+
+
+class DiceTerm(SupervisedTerm):
+    """Soft Dice loss of each image over its classes, the mean over images."""
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:DiceLoss"
+    kind: Literal["dice"] = "dice"
+
+
+class KlTerm(DistillationTerm):
+    """KL of the softened class distributions per pixel (Hinton et al., 1503.02531; Liu et al., 1903.04197).
+
+    Attributes:
+        on: The logits that are compared; `bg_fg` and `target_nontarget` are the two decisions of a hierarchical task.
+        temperature: T > 0; default: `distillation.temperature`.
+        name: Of its curve; default: what `on` says.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.kl:KlLoss"
+    kind: Literal["kl"] = "kl"
+    on: Literal["logits", "bg_fg", "target_nontarget"] = "logits"
+    temperature: Temperature = None
+
+    @property
+    def label(self) -> str:
+        """The logits it compares, unless it has a name."""
+        return self.name or self.on
+
+
+class CwdTerm(OutputTerm):
+    """Channel-wise distillation: KL of each channel's softened distribution over positions (Shu et al., 2011.13256).
+
+    Attributes:
+        weight: Factor of the term in its sum; published: 3 on logits, 50 on features.
+        temperature: T > 0; default: `distillation.temperature`.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.cwd:CwdLoss"
+    kind: Literal["cwd"] = "cwd"
+    weight: Weight = 3.0
+    temperature: Temperature = None
+
+
+class FeatureTerm(OutputTerm):
+    """Mean squared difference of features, the student's projected where widths differ (Romero et al., 1412.6550)."""
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.feature:FeatureLoss"
+    kind: Literal["feature"] = "feature"
+    on: str = "encoder"
+
+
+SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (CrossEntropyTerm, DiceTerm)
+DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm)

@@ -1,0 +1,210 @@
+"""What holds for every term of the loss, built-in or not: one test per property, over all registered tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdtui import plugins
+from kdtui.engine.data import IGNORE_INDEX
+from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
+from kdtui.engine.models import Outputs
+from kdtui.profile import Distillation
+from kdtui.profile.term_tables import (
+    DISTILLATION_TERMS,
+    SUPERVISED_TERMS,
+    CwdTerm,
+    DistillationTerm,
+    FeatureTerm,
+    KlTerm,
+    SupervisedTerm,
+    Term,
+)
+
+IMAGES, CLASSES, SIDE, CELL = 8, 3, 8, 2
+STUDENT_WIDTH, TEACHER_WIDTH = 4, 6
+TERMS: list[Term] = [
+    *(table.model_validate({}) for table in SUPERVISED_TERMS),
+    *(table.model_validate({}) for table in DISTILLATION_TERMS),
+    KlTerm(on="bg_fg"),
+    CwdTerm(on="decoder"),
+    FeatureTerm(on="encoder.3", teacher_on="encoder.5"),
+]
+DISTILLING = [table for table in TERMS if isinstance(table, DistillationTerm)]
+
+
+def label(table: Term) -> str:
+    return f"{table.kind}-{getattr(table, 'on', '')}"
+
+
+every_term = pytest.mark.parametrize("table", TERMS, ids=label)
+
+
+class Case:
+    """One term with a student, a teacher and labels with very unequal ignored areas."""
+
+    def __init__(self, table: Term, *, dtype: torch.dtype = torch.float32, same_width: bool = False) -> None:
+        generator = torch.Generator().manual_seed(0)
+        widths = (STUDENT_WIDTH, STUDENT_WIDTH if same_width else TEACHER_WIDTH)
+        self.table = table
+        self.student, self.teacher = (self._outputs(width, generator, dtype) for width in widths)
+        masks = torch.randint(0, CLASSES, (IMAGES, SIDE, SIDE), generator=generator)
+        for image in range(IMAGES):
+            masks[image, : image // CELL * CELL] = IGNORE_INDEX
+        masks[IMAGES - 1] = IGNORE_INDEX
+        self.labels = Labels(masks, IGNORE_INDEX)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.term = self._built(widths).to(dtype)
+
+    @staticmethod
+    def _outputs(width: int, generator: torch.Generator, dtype: torch.dtype) -> dict[str, Tensor]:
+        sizes = {"logits": (CLASSES, SIDE), "bg_fg": (2, SIDE), "target_nontarget": (2, SIDE)}
+        places = ("encoder", "encoder.3", "encoder.5", "decoder")
+        sizes |= dict.fromkeys(places, (width, SIDE // CELL))
+        return {
+            name: (2 * torch.randn(IMAGES, channels, side, side, generator=generator)).to(dtype)
+            for name, (channels, side) in sizes.items()
+        }
+
+    def _built(self, widths: Sequence[int]) -> SupervisedLoss | DistillationLoss:
+        table = self.table
+        implementation = plugins.imported(table.implementation)
+        if isinstance(table, SupervisedTerm):
+            supervised: SupervisedLoss = implementation(table)
+            return supervised
+        assert isinstance(table, DistillationTerm)
+        (complete,) = Distillation(enabled=True, terms=(table,)).active_terms("hierarchical")
+        channels = [{name: values.shape[1] for name, values in side.items()} for side in (self.student, self.teacher)]
+        distilling: DistillationLoss = implementation(complete, *channels)
+        return distilling
+
+    @property
+    def reads(self) -> list[str]:
+        """Outputs of the student that get a gradient."""
+        return sorted(self.table.student_needs) if isinstance(self.table, DistillationTerm) else ["logits"]
+
+    def labels_of(self, cut: slice) -> Labels:
+        """The labels of some images."""
+        return Labels(self.labels.masks[cut], IGNORE_INDEX)
+
+    def masses(self, cuts: Sequence[slice]) -> dict[str, Tensor]:
+        """The term's own masses over all cuts of the step."""
+        total: dict[str, Tensor] = {}
+        for cut in cuts:
+            labels = self.labels_of(cut)
+            if isinstance(self.term, DistillationLoss):
+                masses = self.term.masses(outputs(self.teacher, cut), labels)
+            else:
+                masses = self.term.masses(labels)
+            total = {name: total.get(name, 0) + mass for name, mass in masses.items()}
+        return total
+
+    def value(self, cut: slice = slice(None), *, share: StepShare | None = None) -> Tensor:
+        """The loss of some images as their share of the step over all of them."""
+        share = share or self.share()
+        labels = self.labels_of(cut)
+        teacher = (outputs(self.teacher, cut),) if isinstance(self.term, DistillationLoss) else ()
+        loss: Tensor = self.term(outputs(self.student, cut), *teacher, labels, share)
+        return loss
+
+    def share(self, *, world_size: int = 1, cuts: Sequence[slice] = (slice(None),)) -> StepShare:
+        """The step over all images."""
+        valid = float(self.labels.valid.sum())
+        return StepShare(valid, IMAGES, world_size=world_size, masses=self.masses(cuts))
+
+    def gradients(self, *cuts: slice, world_size: int = 1) -> list[Tensor]:
+        """Gradients of the student's outputs and of the projection, averaged over ranks as DDP does."""
+        leaves = [self.student[name].requires_grad_() for name in self.reads] + list(self.term.parameters())
+        for leaf in leaves:
+            leaf.grad = None
+        share = self.share(world_size=world_size, cuts=cuts)
+        for cut in cuts:
+            (self.value(cut, share=share) / world_size).backward()
+        return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def outputs(values: dict[str, Tensor], cut: slice = slice(None)) -> Outputs:
+    cuts = {name: tensor[cut] for name, tensor in values.items()}
+    extra = {name: cuts.pop(name) for name in ("bg_fg", "target_nontarget")}
+    return Outputs(cuts.pop("logits"), extra, cuts)
+
+
+@pytest.mark.parametrize("table", DISTILLING, ids=label)
+def test_a_student_that_equals_its_teacher_has_no_loss(table: DistillationTerm) -> None:
+    same_place: dict[str, Any] = {"teacher_on": None} if hasattr(table, "teacher_on") else {}
+    case = Case(table.model_copy(update=same_place), same_width=True)
+    assert float(case.value()) > 1e-3
+    case.student = case.teacher
+    assert float(case.value()) == pytest.approx(0.0, abs=1e-6)
+
+
+@every_term
+def test_ignored_pixels_have_no_gradient(table: Term) -> None:
+    case = Case(table)
+    case.gradients(slice(None))
+    for name in case.reads:
+        gradient = case.student[name].grad
+        assert gradient is not None
+        step = SIDE // gradient.shape[-1]
+        valid = case.labels.valid[:, ::step, ::step].unsqueeze(1).expand_as(gradient)
+        assert torch.count_nonzero(gradient[~valid]) == 0
+        assert torch.count_nonzero(gradient[valid]) > 0
+
+
+@every_term
+def test_values_of_ignored_pixels_change_nothing(table: Term) -> None:
+    case = Case(table)
+    before = case.value()
+    for name in case.reads:
+        values = case.student[name]
+        step = SIDE // values.shape[-1]
+        ignored = ~case.labels.valid[:, ::step, ::step].unsqueeze(1)
+        case.student[name] = values.masked_fill(ignored, 30.0)
+    torch.testing.assert_close(case.value(), before)
+
+
+@every_term
+def test_peaked_half_precision_maps_give_finite_values_and_gradients(table: Term) -> None:
+    case = Case(table)
+    for side, sign in ((case.student, 1), (case.teacher, -1)):
+        for name, values in side.items():
+            peaked = torch.full_like(values, -6e4 * sign)
+            peaked[..., ::2] *= -1
+            side[name] = peaked.half()
+    gradients = case.gradients(slice(None))
+    assert torch.isfinite(case.value())
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@every_term
+def test_double_precision_is_kept_and_the_gradient_is_the_derivative(table: Term) -> None:
+    case = Case(table, dtype=torch.float64)
+    assert case.value().dtype == torch.float64
+    names, whole = case.reads, dict(case.student)
+    one = slice(0, 2)
+
+    def loss(*values: Tensor) -> Tensor:
+        case.student = whole | dict(zip(names, values, strict=True))
+        case.student = {name: value if name in names else value[one] for name, value in case.student.items()}
+        labels = case.labels_of(one)
+        teacher = (outputs(case.teacher, one),) if isinstance(case.term, DistillationLoss) else ()
+        result: Tensor = case.term(outputs(case.student), *teacher, labels, case.share())
+        return result
+
+    assert torch.autograd.gradcheck(loss, [whole[name][one].clone().requires_grad_() for name in names])
+
+
+@every_term
+@pytest.mark.parametrize(("size", "world_size"), [(1, 1), (2, 1), (4, 1), (4, 2)])
+def test_how_a_step_is_cut_changes_no_gradient(table: Term, size: int, world_size: int) -> None:
+    case = Case(table, dtype=torch.float64)
+    if case.term.scope == "batch":
+        return
+    whole = [gradient.clone() for gradient in case.gradients(slice(None))]
+    cut = case.gradients(*(slice(at, at + size) for at in range(0, IMAGES, size)), world_size=world_size)
+    torch.testing.assert_close(cut, whole)
