@@ -1,4 +1,4 @@
-"""Whole screens: as plain text, as pictures, and the README's own."""
+"""Whole screens: as plain text, as pictures, and those of the documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.pilot import Pilot
 
 from kdtui.tui.app import KdtuiApp
-from tests.readme import README
+from tests.docs import PAGES
 from tests.tui.home import go_to, screen, write
 from tests.tui.readme_pictures import DOCS, PICTURES, draw, lab, one_run, side_by_side, the_form
 from tests.tui.scenes import Scene, cockpit, lines, redrawn, settled, shows
@@ -134,7 +134,7 @@ def test_an_empty_store(scene: Scene, snap_compare: Compare) -> None:
         ("cockpit-compare", "baseline"),
     ],
 )
-async def test_the_readmes_pictures_can_be_made(
+async def test_the_pictures_of_the_documents_can_be_made(
     name: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
@@ -144,9 +144,13 @@ async def test_the_readmes_pictures_can_be_made(
     assert str(tmp_path) not in said
 
 
-def test_the_readme_shows_the_pictures_that_are_made() -> None:
-    shown = re.findall(r"\]\(docs/([\w-]+)\.svg\)", README.read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(PICTURES)
+def test_the_documents_show_the_pictures_that_are_made() -> None:
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"\]\((?:docs/)?([\w-]+)\.svg\)", page.read_text(encoding="utf-8"))
+    }
+    assert shown == set(PICTURES)
     for name in shown:
         assert (DOCS / f"{name}.svg").stat().st_size < 250_000
 

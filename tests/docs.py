@@ -1,4 +1,4 @@
-"""The parts of the README that the code itself says: ``python -m tests.readme`` writes them anew."""
+"""The parts of the documents that are made from the code: ``python -m tests.docs`` writes them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +22,10 @@ from kdtui.profile.tables import CocoSplit
 from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.tui.keys import KEYS, SCOPES
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+"""Every document."""
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("(top)", Profile),
     ('data, kind = "synthetic"', SyntheticData),
@@ -44,12 +48,12 @@ def kdtui(*arguments: str) -> str:
     """What a command prints, as a terminal of 100 columns without colour shows it."""
     environment = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert _command_line().main(list(arguments), prog_name="kdtui", standalone_mode=False) in (0, None)
+        assert command_line().main(list(arguments), prog_name="kdtui", standalone_mode=False) in (0, None)
     return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
 
 
 @functools.cache
-def _command_line() -> Any:
+def command_line() -> Any:
     return typer.main.get_command(app)
 
 
@@ -61,7 +65,7 @@ def commands() -> list[str]:
 
 def command_reference() -> str:
     """Every command with its own help."""
-    parts = [f"### kdtui {name}\n\n```\n{kdtui(name, '--help')}\n```\n" for name in commands()]
+    parts = [f"## kdtui {name}\n\n```\n{kdtui(name, '--help')}\n```\n" for name in commands()]
     return "\n".join(parts)
 
 
@@ -73,7 +77,7 @@ def profile_reference() -> str:
         rows = [
             f"| {key} | {_allowed(table, key)} | {_default(table, key)} | {said.get(key, '')} |" for key in _keys(table)
         ]
-        parts.append(f"**{title}**\n\n| key | allowed | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+        parts.append(f"### {title}\n\n| key | allowed | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -137,16 +141,22 @@ def _code(text: str) -> str:
     return f"`{escaped}`" if text else ""
 
 
-def filled(text: str) -> str:
-    """``text`` with the generated parts made anew."""
-    parts = (("keys", key_reference()), ("commands", command_reference()), ("profile", profile_reference()))
-    for name, content in parts:
-        begin, end = f"<!-- {name}: made by `make docs` -->", f"<!-- end of {name} -->"
-        before, rest = text.split(begin)
-        after = rest.split(end)[1]
-        text = f"{before}{begin}\n\n{content}\n{end}{after}"
-    return text
+GENERATED: dict[str, tuple[Path, Callable[[], str]]] = {
+    "keys": (DOCS / "cockpit.md", key_reference),
+    "commands": (DOCS / "commands.md", command_reference),
+    "profile": (DOCS / "profiles.md", profile_reference),
+}
+"""Page and content of each generated part."""
+
+
+def filled(name: str) -> str:
+    """The page of a generated part, with that part as the code has it now."""
+    page, content = GENERATED[name]
+    begin, end = f"<!-- {name}: made by `make docs` -->", f"<!-- end of {name} -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    return f"{before}{begin}\n\n{content()}\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, (page, _) in GENERATED.items():
+        page.write_text(filled(name), encoding="utf-8")
