@@ -11,10 +11,13 @@ but the profiles that ask for it.
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdtui.errors import UsageError
 
@@ -55,15 +58,18 @@ class _Loaded:
     broken: tuple[Broken, ...]
 
 
-def tables(group: str, base: type[Any], tag: str) -> tuple[type[Any], ...]:
+def tables(group: str, base: type[Any], tag: str, *, built_in: Sequence[type[Any]] = ()) -> tuple[type[Any], ...]:
     """The tables that other packages declare in a group, in the order of their names; built-in ones are not among them.
 
     Args:
         group: One of :data:`GROUPS`.
         base: What each must be a subclass of.
         tag: The field whose only allowed value is the name of the table, as ``kind``.
+        built_in: Tables whose names are taken.
     """
-    return _load(group, base, tag).tables
+    if group not in _results:
+        _results[group] = _load_group(group, base, tag, {table.model_fields[tag].default for table in built_in})
+    return _results[group].tables
 
 
 def broken() -> tuple[Broken, ...]:
@@ -92,21 +98,19 @@ def imported(reference: str) -> Any:
 _results: dict[str, _Loaded] = {}
 
 
-def _load(group: str, base: type[Any], tag: str) -> _Loaded:
-    if group not in _results:
-        _results[group] = _load_group(group, base, tag)
-    return _results[group]
-
-
-def _load_group(group: str, base: type[Any], tag: str) -> _Loaded:
+def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -> _Loaded:
     chosen: dict[str, type[Any]] = {}
     left_out: list[Broken] = []
     for entry in sorted(_installed(group), key=lambda entry: (entry.name, entry.value)):
         try:
-            table = entry.load()
+            # Stdout may be the answer of a command that other programs read.
+            with contextlib.redirect_stdout(sys.stderr):
+                table = entry.load()
             reason = _misfit(table, entry.name, base, tag)
         except (Exception, SystemExit) as error:  # other people's code may raise anything at import
             reason = _one_line(error)
+        if not reason and entry.name in taken:
+            reason = f"kdtui has a built-in {tag} of this name"
         if not reason and entry.name in chosen:
             reason = "another package declares the same name"
         if reason:
@@ -129,8 +133,11 @@ def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:
     if not (isinstance(table, type) and issubclass(table, base)):
         return f"it is not a subclass of {base.__module__}.{base.__qualname__}"
     field = getattr(table, "model_fields", {}).get(tag)
-    if field is None or field.default != name:
+    # What does not fit the union of all tables would make every profile unreadable.
+    if field is None or field.default != name or field.annotation != Literal[name]:
         return f"its field '{tag}' must have the name of the entry point, '{name}', as its only value and default"
+    if not getattr(table, "__pydantic_complete__", False):
+        return "the type of one of its fields is not defined in its module"
     if ":" not in str(getattr(table, "implementation", "")):
         return "its class attribute 'implementation' must be a text 'package.module:attribute'"
     return ""

@@ -16,9 +16,19 @@ import typer
 from pydantic import BaseModel
 
 from kdtui.cli.app import app
-from kdtui.profile import CocoData, Distillation, FolderData, Loss, Model, Profile, SyntheticData, Teacher, Training
+from kdtui.profile import (
+    CocoData,
+    CocoSplit,
+    Distillation,
+    FolderData,
+    Loss,
+    Model,
+    Profile,
+    SyntheticData,
+    Teacher,
+    Training,
+)
 from kdtui.profile.launch_tables import LocalLaunch
-from kdtui.profile.tables import CocoSplit
 from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.tui.keys import KEYS, SCOPES
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # A matched baseline may differ in these and in nothing else.
 _IDENTITY = frozenset({"name", "tags", "description"})
 _TREATMENT = frozenset({"teacher", "distillation"})
-# Keys of data that change what is trained on and leave the validation set as it is.
-_TRAINING_DATA = frozenset({"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"})
 
 
 @dataclass(frozen=True)
@@ -300,8 +298,11 @@ def _teacher(entries: Sequence[Entry]) -> Entry | None:
 
 def _validation(entry: Entry) -> str:
     """The data that a run's mIoU was measured on."""
+    from kdtui.profile.data_tables import training_keys
+
     data = entry.profile.get("data", {})
-    return _same({key: value for key, value in data.items() if key not in _TRAINING_DATA})
+    without = training_keys(data.get("kind"))
+    return _same({key: value for key, value in data.items() if key not in without})
 
 
 def _row(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
-from kdtui.engine.data import HIERARCHICAL_CLASSES, SegmentationDataset, Survey, survey
+from kdtui.engine.data import SegmentationDataset, Survey, survey
 from kdtui.engine.data.protocol import named
 from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
 from kdtui.events import Warned
-from kdtui.profile import Profile
+from kdtui.profile import DataTable, Profile
 
 _NEVER = 0.01
 """IoU below which a class counts as never predicted: a few pixels by chance stay below it."""
@@ -45,21 +45,28 @@ def data_warnings(
         DataError: A sample cannot be used.
     """
     train, val = surveys or (survey(train_set), survey(val_set))
-    value_range = getattr(profile.data, "value_range", None)
     warnings = [Warned(*note) for note in dict.fromkeys([*train_set.notes(), *val_set.notes()])]
     for part in (train, val):
-        warnings += [*_values(part, value_range), *_labels(part)]
-    return [*warnings, *_classes(train, val), *_overlapping(train_set, val_set), *_left_out(profile, train)]
+        warnings += [*_values(part, profile.data), *_labels(part, profile.data)]
+    return [
+        *warnings,
+        *_classes(train, val, profile.data),
+        *_overlapping(train_set, val_set),
+        *_left_out(profile, train),
+    ]
 
 
-def _values(part: Survey, value_range: tuple[float, ...] | None) -> list[Warned]:
+def _values(part: Survey, data: DataTable) -> list[Warned]:
     """Images that use a small part of the values, or none of it."""
     warnings = []
+    scalable, value_range = "value_range" in type(data).model_fields, getattr(data, "value_range", None)
     (low, high), stored = part.seen, part.stored
     if high - low < _NARROW and len(part.flat_images) < part.checked:
         top = next((top for top in _TOPS if stored.high <= top), stored.high)
         if stored.cut_to_a_byte:
             hint = "in 16-bit colour files only the upper byte is read: save them with 8 bits per channel"
+        elif not scalable:
+            hint = "look at these images: most of them are one shade"
         elif value_range is not None:
             hint = f"data.value_range does not match the files, which hold {stored.low:g} to {stored.high:g}"
         else:
@@ -74,7 +81,7 @@ def _values(part: Survey, value_range: tuple[float, ...] | None) -> list[Warned]
                 hint,
             )
         )
-    if value_range is None and stored.high > stored.full:
+    if scalable and value_range is None and stored.high > stored.full:
         warnings.append(
             Warned(
                 "values-cut",
@@ -102,7 +109,7 @@ def _values(part: Survey, value_range: tuple[float, ...] | None) -> list[Warned]
     return warnings
 
 
-def _labels(part: Survey) -> list[Warned]:
+def _labels(part: Survey, data: DataTable) -> list[Warned]:
     """Masks that say little: all ignored, mostly ignored, of one class."""
     warnings = []
     if part.void_masks:
@@ -111,7 +118,8 @@ def _labels(part: Survey) -> list[Warned]:
                 "void-masks",
                 f"{len(part.void_masks)} {part.split} masks ignore every pixel: {named(part.void_masks)}"
                 f"{_sampled(part)}",
-                "nothing can be learnt or scored there: compare the mask's values with ignore_index in classes.txt",
+                "nothing can be learnt or scored there"
+                + (f": compare the mask's values with ignore_index in {data.class_list}" if data.class_list else ""),
             )
         )
     ignored = part.ignored / max(1, part.ignored + sum(part.pixels))
@@ -120,7 +128,9 @@ def _labels(part: Survey) -> list[Warned]:
             Warned(
                 "mostly-ignored",
                 f"{ignored:.0%} of the {part.split} pixels are ignored{_sampled(part)}",
-                "is the ignored value a class? classes.txt then needs it as 'INDEX NAME', not as ignore_index",
+                f"is the ignored value a class? {data.class_list} then needs it as 'INDEX NAME', not as ignore_index"
+                if data.class_list
+                else "look at these masks: nothing is learnt or scored where they are ignored",
             )
         )
     single, counted = len(part.one_class_masks), part.checked - len(part.void_masks)
@@ -135,19 +145,21 @@ def _labels(part: Survey) -> list[Warned]:
     return warnings
 
 
-def _classes(train: Survey, val: Survey) -> list[Warned]:
+def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
     """Classes that a split does not have, or hardly."""
     warnings = []
     missing = [name for label, name in enumerate(train.classes) if not train.pixels[label]]
     if missing and sum(train.pixels):
-        hint = "compare classes.txt with the values in the masks"
-        if train.ignored:
+        hint = "the student cannot learn it"
+        if data.class_list:
+            hint = f"compare {data.class_list} with the values in the masks"
+        if data.class_list and train.ignored:
             hint += "; if the ignored value is this class, name it there as 'INDEX NAME'"
         warnings.append(
             Warned(
                 "class-without-pixels",
                 f"no training pixel is {_listed(missing)}{_sampled(train)}",
-                "the student cannot learn it" if train.classes == HIERARCHICAL_CLASSES else hint,
+                hint,
             )
         )
     unscored = [name for label, name in enumerate(val.classes) if not val.pixels[label] and train.pixels[label]]

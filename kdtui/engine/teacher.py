@@ -34,7 +34,6 @@ from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.setup import TrainingSetup, reduced
 from kdtui.errors import CheckpointError, TeacherError
-from kdtui.profile import CocoData, Data, FolderData
 from kdtui.profile.base import TaskName
 from kdtui.profile.tables import Teacher
 from kdtui.store.files import aside, reading
@@ -342,32 +341,7 @@ def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hin
     )
 
 
-# What touches the training split alone leaves the validation set, and so the teacher's answer, as it is.
-_TRAINING_ONLY = {"augmentation", "views", "train_limit", "train_samples", "label_coarseness", "label_noise"}
 _MOST_BYTES = 2**20
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns
-
-
-def data_fingerprint(data: Data, split: str) -> str:
-    """Changes when the files behind a split do, by name, size and time (contents are not read)."""
-    if isinstance(data, CocoData):
-        part = getattr(data, split) or data.train  # without a split of its own it is held out of the training images
-        stamps = [_stamp(Path(part.annotations))]
-    elif isinstance(data, FolderData):
-        root = Path(data.root)
-        folders = [root / "images" / split, root / "masks" / split]
-        stamps = [_stamp(path) for folder in folders for path in sorted(folder.iterdir())]
-        stamps.append(_stamp(root / "classes.txt"))
-    else:
-        stamps = []
-    description = data.model_dump(mode="json", exclude=_TRAINING_ONLY)
-    if description.get("value_range", ...) is None:  # as what was kept before there was such a key
-        del description["value_range"]
-    return json.dumps([description, split, stamps], sort_keys=True)
 
 
 class TeacherCache:
@@ -376,7 +350,7 @@ class TeacherCache:
     Args:
         folder: ``runs/.cache/teachers``.
         teacher_sha256: Hash of the teacher's file.
-        fingerprint: Of the data, see :func:`data_fingerprint`.
+        fingerprint: Of the data, see :meth:`kdtui.profile.data_tables.DataTable.fingerprint`.
         precision: Predictions differ a little between precisions.
         rank: This rank keeps the predictions of its own share.
         world_size: How many shares there are.
@@ -548,7 +522,7 @@ def load_beside(stage: TrainingSetup, evaluate: Evaluate) -> TeacherBeside | Non
     cache = TeacherCache(
         stage.run.path.parent / ".cache" / "teachers",
         teacher_sha256=report.sha256,
-        fingerprint=data_fingerprint(profile.data, "val"),
+        fingerprint=profile.data.fingerprint("val"),
         # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
         f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),

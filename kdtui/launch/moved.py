@@ -19,15 +19,11 @@ from kdtui.store.run import flat
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
+    from kdtui.profile.base import PathKey
     from kdtui.store.run import Run
 
-SETTABLE = (
-    "data.root",
-    *(f"data.{split}.{part}" for split in ("train", "val", "test") for part in ("images", "annotations")),
-    "teacher.checkpoint",
-    *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator")),
-)
-"""Keys for the location of a run's files and for its devices; none of them changes what is trained."""
+_COMPUTING = tuple(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator"))
+"""Keys for the devices of a run; like its paths, none of them changes what is trained."""
 
 
 @dataclass(frozen=True)
@@ -106,37 +102,30 @@ def check_places(run: Run, profile: Profile, verb: str, splits: Sequence[str], *
     Raises:
         DataError: A file or folder is missing.
     """
-    for key, path in _places(profile, splits, teacher=teacher):
+    for key, path, placeholder in _places(profile, splits, teacher=teacher):
         if not Path(path).exists():
             what = "teacher's checkpoint is" if key == "teacher.checkpoint" else "run's data are"
-            kind = "FILE" if key.endswith((".annotations", ".checkpoint")) else "FOLDER"
             raise DataError(
                 f"the {what} not at the recorded location",
                 where=key,
                 found=path,
-                hint=f"restore it, or set its new location: kdtui {verb} {run.id} --set {key}={kind}",
+                hint=f"restore it, or set its new location: kdtui {verb} {run.id} --set {key}={placeholder}",
             )
 
 
-def _places(profile: Profile, splits: Sequence[str], *, teacher: bool) -> Iterator[tuple[str, str]]:
-    data = profile.data
-    root = getattr(data, "root", None)
-    if root is not None:
-        yield "data.root", root
-    for name in splits:
-        # A split that the data do not define is held out from the training images.
-        split, key = getattr(data, name, None), f"data.{name}"
-        if split is None:
-            split, key = getattr(data, "train", None), "data.train"
-        if split is not None:
-            yield f"{key}.annotations", split.annotations
-            yield f"{key}.images", split.images
-    if teacher and profile.distillation.enabled and profile.teacher.checkpoint is not None:
-        yield "teacher.checkpoint", profile.teacher.checkpoint
+def _places(profile: Profile, splits: Sequence[str], *, teacher: bool) -> Iterator[PathKey]:
+    from kdtui.profile.base import paths_of
+
+    yield from profile.data.places(splits)
+    if teacher and profile.distillation.enabled:
+        yield from paths_of(profile.teacher, "teacher")
 
 
 def _check_key(run: Run, profile: Profile, key: str) -> None:
-    own = [name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True)) if name in SETTABLE]
+    from kdtui.profile.base import paths_of
+
+    settable = {*(place.key for place in paths_of(profile)), *_COMPUTING}
+    own = [name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True)) if name in settable]
     if key not in own:
         raise UsageError(
             f"{key} cannot be changed for an existing run: it would change what is trained",

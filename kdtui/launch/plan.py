@@ -13,8 +13,7 @@ from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch import engine_process
 from kdtui.launch.launcher import Check
 from kdtui.launch.targets import launcher_for
-from kdtui.profile.find import expanded
-from kdtui.store.files import check_writable, read_file
+from kdtui.store.files import check_writable
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
@@ -217,15 +216,11 @@ def _cost(profile: Profile) -> tuple[int | None, int | None]:
 
 
 def out_channels(profile: Profile) -> int | None:
-    """Output channels of the student; None if ``classes.txt`` cannot be read, which a check reports."""
-    root = getattr(profile.data, "root", None)
-    if profile.data.task == "hierarchical" or root is None:
+    """Output channels of the student; None if the table of data cannot tell, or its class list cannot be read."""
+    if profile.data.task == "hierarchical":
         return 4
-    try:
-        lines = read_file(expanded(root) / "classes.txt", most=_MOST_CLASS_LIST).decode("utf-8-sig").splitlines()
-    except (OSError, ValueError):  # ValueError: not UTF-8, or a path that no file can have
-        return None
-    return sum(line.split(maxsplit=1)[0].isdecimal() for line in lines if line.strip()) or None
+    names = profile.data.class_names()
+    return None if names is None else len(names)
 
 
 def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:

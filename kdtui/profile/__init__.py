@@ -10,28 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdtui.profile.data_tables import CocoData, CocoSplit, DataTable, FolderData, ImageData, SyntheticData
     from kdtui.profile.loading import absolute, amend, dump, load, sources
-    from kdtui.profile.tables import (
-        CocoData,
-        CocoSplit,
-        Data,
-        Distillation,
-        FolderData,
-        Launch,
-        Loss,
-        Model,
-        Profile,
-        SyntheticData,
-        Teacher,
-        Training,
-    )
+    from kdtui.profile.tables import Distillation, Launch, Loss, Model, Profile, Teacher, Training
 
 __all__ = [
     "CocoData",
     "CocoSplit",
-    "Data",
+    "DataTable",
     "Distillation",
     "FolderData",
+    "ImageData",
     "Launch",
     "Loss",
     "Model",
@@ -46,10 +35,13 @@ __all__ = [
     "sources",
 ]
 
-_LOADING = frozenset({"absolute", "amend", "dump", "load", "sources"})
+_MODULES = {
+    **dict.fromkeys(("absolute", "amend", "dump", "load", "sources"), "loading"),
+    **dict.fromkeys(("CocoData", "CocoSplit", "DataTable", "FolderData", "ImageData", "SyntheticData"), "data_tables"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("kdtui.profile.loading" if name in _LOADING else "kdtui.profile.tables"), name)
+    return getattr(import_module(f"kdtui.profile.{_MODULES.get(name, 'tables')}"), name)

@@ -1,10 +1,13 @@
-"""What every table of a profile is built from: the base class and strict number types."""
+"""What every table of a profile is built from: the base class, strict number types, and keys that hold a path."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 # Strict: a bool is no number and "3" is no integer, in a file where both have their own spelling.
 Int = Annotated[int, Field(strict=True)]
@@ -13,7 +16,81 @@ Bool = Annotated[bool, Field(strict=True)]
 TaskName = Literal["hierarchical", "semantic"]
 
 
+@dataclass(frozen=True)
+class PathTo:
+    """Marks a key that holds a path.
+
+    Attributes:
+        placeholder: What a command writes for it: ``FILE`` or ``FOLDER``.
+    """
+
+    placeholder: str
+
+
+FilePath = Annotated[str, Field(min_length=1), PathTo("FILE")]
+FolderPath = Annotated[str, Field(min_length=1), PathTo("FOLDER")]
+
+
 class Table(BaseModel):
     """Base of every table: frozen, and a key that does not exist is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+class PathKey(NamedTuple):
+    """A key that holds a path, with its value."""
+
+    key: str
+    path: str
+    placeholder: str
+
+
+def paths_of(table: Table, within: str = "") -> Iterator[PathKey]:
+    """Every path that a table and the tables in it hold, in the order of their keys.
+
+    Args:
+        table: A profile, or a part of one.
+        within: Key of the table, as ``data``.
+    """
+    for name, field in type(table).model_fields.items():
+        key, value = f"{within}.{name}" if within else name, getattr(table, name)
+        marker = _path_marker(field)
+        if isinstance(value, Table):
+            yield from paths_of(value, key)
+        elif marker is not None and isinstance(value, str):
+            yield PathKey(key, value, marker.placeholder)
+
+
+def with_paths(table: AnyTable, change: Callable[[str], str]) -> AnyTable:
+    """A copy of a table with every path in it, and in the tables in it, changed."""
+    changes: dict[str, Any] = {}
+    for name, field in type(table).model_fields.items():
+        value = getattr(table, name)
+        if isinstance(value, Table):
+            changes[name] = with_paths(value, change)
+        elif isinstance(value, tuple) and any(isinstance(item, Table) for item in value):
+            changes[name] = tuple(with_paths(item, change) if isinstance(item, Table) else item for item in value)
+        elif isinstance(value, str) and _path_marker(field) is not None:
+            changes[name] = change(value)
+    changes = {name: value for name, value in changes.items() if value != getattr(table, name)}
+    return table.model_copy(update=changes) if changes else table
+
+
+def _path_marker(field: FieldInfo) -> PathTo | None:
+    return next((item for item in (*field.metadata, *_metadata(field.annotation)) if isinstance(item, PathTo)), None)
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """What is annotated inside a union, as ``FilePath | None``."""
+    yield from getattr(annotation, "__metadata__", ())
+    for argument in get_args(annotation):
+        yield from _metadata(argument)
+
+
+def one_of(tables: tuple[type[Table], ...], tag: str) -> Any:
+    """The annotation of a key that holds one of several tables, told apart by ``tag``."""
+    # pydantic accepts a discriminator for two tables or more only.
+    return Annotated[Union[tables], Field(discriminator=tag)] if len(tables) > 1 else tables[0]  # noqa: UP007

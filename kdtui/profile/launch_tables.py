@@ -40,4 +40,4 @@ def target_name(table: type[LaunchTable]) -> str:
 
 def launch_tables() -> tuple[type[LaunchTable], ...]:
     """The tables of all launch targets, built-in ones first."""
-    return (*BUILT_IN, *plugins.tables(plugins.LAUNCHERS, LaunchTable, "target"))
+    return (*BUILT_IN, *plugins.tables(plugins.LAUNCHERS, LaunchTable, "target", built_in=BUILT_IN))

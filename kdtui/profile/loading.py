@@ -15,11 +15,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from kdtui import plugins
 from kdtui.errors import ProfileError
+from kdtui.profile.base import with_paths
 from kdtui.profile.find import DEEPEST, SHIPPED, expanded, locate, nearest, parse_tables, read_bounded
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
-from kdtui.profile.tables import CocoData, FolderData, Profile
+from kdtui.profile.tables import Profile
 from kdtui.text import clean
 
 Key = tuple[str, ...]
@@ -299,7 +301,7 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
         value = found.get(path[-1]) if isinstance(found, dict) else found
         if value is None:
             return f"missing; allowed: {', '.join(tags)}"
-        return f"found {shown(value)}; allowed: {', '.join(tags)}" + _did_you_mean(value, tags)
+        return f"found {shown(value)}; allowed: {', '.join(tags)}" + (_broken(value) or _did_you_mean(value, tags))
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         spelled = "{KEY = VALUE, …}" if isinstance(path[-1], int) else f"[{_spell(path)}]"
         return f"found {shown(found)}; allowed: a table, {spelled}"
@@ -321,6 +323,15 @@ def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
     if elsewhere and model is Profile:
         return f"unknown key, found {shown(found)}; did you mean {homes[elsewhere[0]]}?"
     return f"unknown key, found {shown(found)}; allowed: {', '.join(here)}"
+
+
+def _broken(name: Any) -> str:
+    """Why an installed extension of this name cannot be used; empty where there is none."""
+    return "".join(
+        f"; the extension {entry.name} of {entry.package} cannot be used: {entry.reason}"
+        for entry in plugins.broken()
+        if entry.name == name
+    )
 
 
 def _did_you_mean(found: Any, choices: list[str]) -> str:
@@ -501,25 +512,4 @@ def absolute(profile: Profile) -> Profile:
 
     What a run folder keeps has to mean the same from wherever the run is resumed.
     """
-    changes: dict[str, Any] = {}
-    data = profile.data
-    if isinstance(data, FolderData):
-        changes["data"] = data.model_copy(update={"root": _absolute(data.root)})
-    elif isinstance(data, CocoData):
-        splits = {name: getattr(data, name) for name in ("train", "val", "test")}
-        changes["data"] = data.model_copy(
-            update={
-                name: split.model_copy(
-                    update={"images": _absolute(split.images), "annotations": _absolute(split.annotations)}
-                )
-                for name, split in splits.items()
-                if split is not None
-            }
-        )
-    if profile.teacher.checkpoint is not None:
-        changes["teacher"] = profile.teacher.model_copy(update={"checkpoint": _absolute(profile.teacher.checkpoint)})
-    return profile.model_copy(update=changes)
-
-
-def _absolute(path: str) -> str:
-    return str(expanded(path).absolute())
+    return with_paths(profile, lambda path: str(expanded(path).absolute()))

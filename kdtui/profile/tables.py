@@ -5,8 +5,6 @@ pydantic, because hands write profiles: every mistake of a file is reported at o
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +17,8 @@ from pydantic import (
 )
 
 from kdtui import plugins
-from kdtui.profile.base import Bool, Float, Int, Table, TaskName
+from kdtui.profile.base import Bool, Float, Int, PathTo, Table, TaskName, one_of
+from kdtui.profile.data_tables import DataTable, SyntheticData, data_kinds
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
@@ -36,123 +35,18 @@ from kdtui.profile.term_tables import (
 
 # Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
 # disk, overflows or never ends.
-_MOST_SAMPLES = 100_000_000
 _MOST_IMAGES = 65_536
 _RARELY = 1_000_000
-PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 # What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
 
 
-class DataTable(Table):
-    """What every kind of data has.
-
-    Attributes:
-        height: Rows the network sees, in pixels, before padding to its stride.
-        width: Columns the network sees.
-        augmentation: How much training images vary.
-        views: Number of different augmented views per sample; 0 draws a new one every epoch.
-        train_limit: Use only this many training samples, chosen by the data's own seed (few-label settings).
-    """
-
-    height: Int = Field(96, ge=16, le=4096)
-    width: Int = Field(64, ge=16, le=4096)
-    augmentation: Literal["none", "light", "heavy"] = "light"
-    views: Int = Field(0, ge=0, le=_RARELY)
-    train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
-
-
-class SyntheticData(DataTable):
-    """Procedural people; always hierarchical; no download.
-
-    Attributes:
-        seed: Seed of the scenes (not of the training), so that runs of other seeds see the same people.
-        label_coarseness: Side in pixels of the blocks that *training* labels are known in; 1 is exact. Coarse or
-            cheap annotation is one setting in which a teacher knows more than the labels tell.
-        label_noise: Share of the *training* crops whose labels confuse target and other people, in [0, 1].
-    """
-
-    kind: Literal["synthetic"] = "synthetic"
-    train_samples: Int = Field(1000, ge=1, le=_MOST_SAMPLES)
-    val_samples: Int = Field(200, ge=1, le=_MOST_SAMPLES)
-    test_samples: Int = Field(200, ge=1, le=_MOST_SAMPLES)
-    seed: Int = Field(0, ge=0, lt=2**32)
-    label_coarseness: Int = Field(1, ge=1, le=64)
-    label_noise: Float = Field(0.0, ge=0.0, le=1.0)
-
-    @property
-    def task(self) -> TaskName:
-        """Synthetic crops are always around one person."""
-        return "hierarchical"
-
-
-class ImageData(DataTable):
-    """What data of image files have.
-
-    Attributes:
-        value_range: The values in the image files that become black and white, such as [0, 4095] for 12 bits in 16-bit
-            files (a list of two); an exported network takes images that are scaled so. Default: 8-bit values as they
-            are, the upper byte of 16-bit ones.
-    """
-
-    value_range: tuple[PixelValue, ...] | None = None
-
-    @field_validator("value_range")
-    @classmethod
-    def _two_that_rise(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and not (len(value) == 2 and value[0] < value[1]):
-            found = ", ".join(f"{number:g}" for number in value[:4])
-            raise ValueError(f"found [{found}]; allowed: two rising numbers, [LOWEST, HIGHEST]")
-        return value
-
-
-class CocoSplit(Table):
-    """One split: the folder of images and the instance JSON."""
-
-    images: str = Field(min_length=1)
-    annotations: str = Field(min_length=1)
-
-
-class CocoData(ImageData):
-    """COCO instances, one sample per person crop; always hierarchical.
-
-    Attributes:
-        category: The category a crop is made around.
-        padding: Share of the box added on each side.
-        minimum_size: Boxes with a side shorter than this many pixels make no crop of their own.
-        holdout: Share of the training *images* held out as validation where no ``val`` split is given.
-    """
-
-    kind: Literal["coco"]
-    train: CocoSplit
-    val: CocoSplit | None = None
-    test: CocoSplit | None = None
-    category: str = "person"
-    padding: Float = Field(0.25, ge=0.0, le=4.0)
-    minimum_size: Int = Field(10, ge=1, le=100_000)
-    holdout: Float = Field(0.15, gt=0.0, lt=1.0)
-
-    @property
-    def task(self) -> TaskName:
-        """A crop is always around one instance."""
-        return "hierarchical"
-
-
-class FolderData(ImageData):
-    """``images/{split}``, ``masks/{split}`` and ``classes.txt`` below ``root``; always semantic."""
-
-    kind: Literal["folder"]
-    root: str = Field(min_length=1)
-
-    @property
-    def task(self) -> TaskName:
-        """A folder of label images."""
-        return "semantic"
-
-
-Data = Annotated[SyntheticData | CocoData | FolderData, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    Data = DataTable
+else:
+    Data = one_of(data_kinds(), "kind")
 
 
 class Model(Table):
@@ -178,18 +72,11 @@ class Teacher(Table):
             of the data.
     """
 
-    checkpoint: str | None = None
+    checkpoint: Annotated[str, PathTo("FILE")] | None = None
     task: TaskName | None = None
     architecture: str | None = None
     encoder: str | None = None
     classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=256)
-
-
-def _one_of(tables: tuple[type[Table], ...], tag: str) -> Any:
-    """The annotation of a key that takes any of these tables; ``tag`` is what tells them apart."""
-    if len(tables) == 1:
-        return tables[0]  # pydantic takes a discriminator for unions alone
-    return Annotated[functools.reduce(operator.or_, tables), Field(discriminator=tag)]
 
 
 if TYPE_CHECKING:
@@ -197,11 +84,17 @@ if TYPE_CHECKING:
     AnySupervisedTerm = SupervisedTerm
     Launch = LaunchTable
 else:
-    AnyDistillationTerm = _one_of(
-        (*DISTILLATION_TERMS, *plugins.tables(plugins.TERMS, DistillationTerm, "kind")), "kind"
+    AnyDistillationTerm = one_of(
+        (
+            *DISTILLATION_TERMS,
+            *plugins.tables(plugins.TERMS, DistillationTerm, "kind", built_in=DISTILLATION_TERMS),
+        ),
+        "kind",
     )
-    AnySupervisedTerm = _one_of((*SUPERVISED_TERMS, *plugins.tables(plugins.LOSSES, SupervisedTerm, "kind")), "kind")
-    Launch = _one_of(launch_tables(), "target")
+    AnySupervisedTerm = one_of(
+        (*SUPERVISED_TERMS, *plugins.tables(plugins.LOSSES, SupervisedTerm, "kind", built_in=SUPERVISED_TERMS)), "kind"
+    )
+    Launch = one_of(launch_tables(), "target")
 
 
 def _check_list(terms: tuple[Term, ...] | None) -> None:

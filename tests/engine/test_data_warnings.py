@@ -14,17 +14,17 @@ from kdtui.engine.check import check
 from kdtui.engine.data import build_dataset
 from kdtui.engine.sanity import data_warnings
 from kdtui.events import Warned
-from kdtui.profile import Data, FolderData, Profile, SyntheticData
+from kdtui.profile import DataTable, FolderData, Profile, SyntheticData
 from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, label_folder, labels
 
 BINARY = "0 background\n1 foreground\n"
 
 
-def profile(data: Data, **training: Any) -> Profile:
+def profile(data: DataTable, **training: Any) -> Profile:
     return Profile.model_validate({"name": "x", "data": data, "training": {"batch_size": 2} | training})
 
 
-def warnings(data: Data, **training: Any) -> dict[str, Warned]:
+def warnings(data: DataTable, **training: Any) -> dict[str, Warned]:
     train_set, val_set = build_dataset(data, "train"), build_dataset(data, "val")
     return {warning.code: warning for warning in data_warnings(profile(data, **training), train_set, val_set)}
 

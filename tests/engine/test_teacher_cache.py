@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from kdtui.engine.metrics import Scores
-from kdtui.engine.teacher import TeacherCache, data_fingerprint
-from kdtui.profile import CocoData
-from kdtui.profile.tables import CocoSplit
+from kdtui.engine.teacher import TeacherCache
+from kdtui.profile import CocoData, CocoSplit
 
 SCORES = Scores(miou=0.5, iou={"background": 0.5}, dice=0.6, pixel_accuracy=0.7)
 
@@ -86,16 +85,16 @@ def coco(folder: Path) -> CocoData:
 def test_the_validation_set_does_not_depend_on_the_files_of_other_splits(tmp_path: Path) -> None:
     data = coco(tmp_path)
     (tmp_path / "val.json").write_text("{}")
-    alone = data_fingerprint(data, "val")  # neither train nor test is there
+    alone = data.fingerprint("val")  # neither train nor test is there
     (tmp_path / "test.json").write_text("{}")
-    assert data_fingerprint(data, "val") == alone
+    assert data.fingerprint("val") == alone
     (tmp_path / "val.json").write_text("{ }")
-    assert data_fingerprint(data, "val") != alone
+    assert data.fingerprint("val") != alone
 
 
 def test_a_held_out_validation_set_depends_on_the_training_file(tmp_path: Path) -> None:
     data = coco(tmp_path).model_copy(update={"val": None})
     (tmp_path / "train.json").write_text("{}")
-    before = data_fingerprint(data, "val")
+    before = data.fingerprint("val")
     (tmp_path / "train.json").write_text("{ }")
-    assert data_fingerprint(data, "val") != before
+    assert data.fingerprint("val") != before

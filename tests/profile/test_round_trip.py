@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdtui.profile import (
     CocoData,
     CocoSplit,
-    Data,
+    DataTable,
     Distillation,
     FolderData,
     Model,
@@ -36,7 +36,7 @@ def positive(most: float = 1000.0) -> st.SearchStrategy[float]:
 
 shares = st.floats(min_value=0, max_value=1)
 splits = st.builds(CocoSplit, images=some_text, annotations=some_text)
-data: st.SearchStrategy[Data] = st.one_of(
+data: st.SearchStrategy[DataTable] = st.one_of(
     st.builds(
         SyntheticData,
         height=st.integers(16, 4096),

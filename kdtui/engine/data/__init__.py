@@ -1,13 +1,11 @@
-"""Datasets behind one protocol: synthetic people, COCO person crops, folders of label images."""
+"""Datasets behind one protocol; the table of a profile names the class that makes each."""
 
 from __future__ import annotations
 
+from kdtui import plugins
 from kdtui.engine.data.augment import OVERSIZE, Augment
-from kdtui.engine.data.coco import PersonCrops
-from kdtui.engine.data.folder import LabelFolder
 from kdtui.engine.data.loading import Batches, eval_loader, steps_per_epoch, train_loader
 from kdtui.engine.data.protocol import (
-    HIERARCHICAL_CLASSES,
     IGNORE_INDEX,
     MEAN,
     SPLITS,
@@ -17,9 +15,9 @@ from kdtui.engine.data.protocol import (
     SegmentationDataset,
 )
 from kdtui.engine.data.survey import Survey, survey
-from kdtui.engine.data.synthetic import SyntheticPeople
-from kdtui.errors import DataError
-from kdtui.profile import CocoData, Data, FolderData
+from kdtui.errors import DataError, UsageError
+from kdtui.profile import DataTable
+from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 
 __all__ = [
     "HIERARCHICAL_CLASSES",
@@ -40,7 +38,7 @@ __all__ = [
 ]
 
 
-def build_dataset(data: Data, split: str, *, stride: int = 32, seed: int = 0) -> SegmentationDataset:
+def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 0) -> SegmentationDataset:
     """The samples of one split.
 
     Args:
@@ -48,14 +46,24 @@ def build_dataset(data: Data, split: str, *, stride: int = 32, seed: int = 0) ->
         split: ``train``, ``val`` or ``test``; only ``train`` is augmented.
         stride: Height and width are padded to a multiple of this.
         seed: Seed of the augmentation.
+
+    Raises:
+        DataError: The data cannot be used.
+        UsageError: The kind of data cannot be imported.
     """
     if split not in SPLITS:
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
     level = data.augmentation if split == "train" else "none"
     augmentation = None if level == "none" else Augment(level, data.task, data.height, data.width)
     oversize = OVERSIZE[level]
-    if isinstance(data, FolderData):
-        return LabelFolder(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
-    if isinstance(data, CocoData):
-        return PersonCrops(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
-    return SyntheticPeople(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
+    build = plugins.imported(data.implementation)
+    dataset = build(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
+    if not isinstance(dataset, SegmentationDataset):
+        raise UsageError(
+            "this extension makes no dataset",
+            where=data.implementation,
+            found=type(dataset).__name__,
+            allowed="a kdtui.engine.data.SegmentationDataset",
+            hint="`kdtui doctor` lists the installed extensions",
+        )
+    return dataset

@@ -25,7 +25,6 @@ from pycocotools import mask as coco_mask
 
 from kdtui.engine.data.pictures import MOST_PIXELS, as_rgb, brief, eight_bit, extent, open_picture, resized, upright
 from kdtui.engine.data.protocol import (
-    HIERARCHICAL_CLASSES,
     IGNORE_INDEX,
     Augmentation,
     Note,
@@ -38,6 +37,7 @@ from kdtui.engine.data.protocol import (
 )
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
+from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 from kdtui.profile.find import expanded
 from kdtui.store.files import read_file
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdtui.profile import Data
+from kdtui.profile import DataTable
 
 BUDGET = 2 * 1024**3
 """Largest cache of one dataset in bytes; samples beyond it are rendered every time."""
@@ -76,7 +76,6 @@ class SampleCache:
 
 
 IGNORE_INDEX = 255
-HIERARCHICAL_CLASSES = ("background", "target", "other")
 SPLITS = ("train", "val", "test")
 # Statistics of ImageNet, which smp's encoder weights expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -188,7 +187,7 @@ class SegmentationDataset(ABC):
 
     def __init__(
         self,
-        data: Data,
+        data: DataTable,
         split: str,
         *,
         classes: tuple[str, ...],

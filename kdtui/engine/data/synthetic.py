@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kdtui.engine.data.protocol import (
-    HIERARCHICAL_CLASSES,
     Augmentation,
     Pixels,
     SegmentationDataset,
@@ -21,6 +20,7 @@ from kdtui.engine.data.protocol import (
     seed_of,
 )
 from kdtui.profile import SyntheticData
+from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 
 MARGIN = 0.22
 """Share of the target's box that the crop adds on each side."""

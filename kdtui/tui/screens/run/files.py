@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdtui.errors import StoreError, UsageError
+from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch.teachers import owner
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.files import read_file
@@ -65,7 +65,7 @@ def read_files(run: Run, known: Snapshot) -> RunFiles:
     measured = read_measured(run)
     student = Size(
         parameters=known.parameters,
-        macs=_macs(_table(profile, "student"), known.parameters, profile),
+        macs=_macs(_table(profile, "student"), known.parameters, profile, run),
         checkpoint=_bytes(run.best) or _bytes(run.last),
     )
     files = RunFiles(
@@ -122,9 +122,19 @@ def _network(teacher: Run | None, found: tuple[str, str] | None) -> Mapping[str,
     return {} if found is None else {"architecture": found[0], "encoder": found[1]}
 
 
-def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[str, Any]) -> int | None:
-    """MACs from the catalog for a network with ``parameters``; None if the catalog has no network of that size."""
+def _macs(
+    network: Mapping[str, Any], parameters: int | None, profile: Mapping[str, Any], run: Run | None = None
+) -> int | None:
+    """MACs from the catalog for a network with ``parameters``; None if the catalog has no network of that size.
+
+    Args:
+        network: Its table in a profile.
+        parameters: As counted by the engine; None if the run has not begun.
+        profile: The run's, as tables.
+        run: Its profile gives the output channels if they do not follow from the parameters.
+    """
     from kdtui import catalog
+    from kdtui.launch.plan import out_channels
 
     encoder, architecture = network.get("encoder"), network.get("architecture", "Unet")
     widths, depth = network.get("decoder_channels"), network.get("encoder_depth", 5)
@@ -150,11 +160,12 @@ def _macs(network: Mapping[str, Any], parameters: int | None, profile: Mapping[s
         if one is None or two is None:
             return None
         if parameters is None:
-            return None if data.get("kind") == "folder" else _macs_of(cost(4))
+            outputs = None if run is None else out_channels(run.profile())
+            return None if outputs is None else _macs_of(cost(outputs))
         # The number of parameters determines the channels of the head; with a remainder it is a different network.
         further, rest = divmod(parameters - one.parameters, two.parameters - one.parameters)
         return None if rest or not 0 <= further < _MOST_CLASSES else _macs_of(cost(1 + further))
-    except (UsageError, TypeError):  # unknown encoder, or invalid widths
+    except (KdtuiError, TypeError):  # unknown encoder, or invalid widths
         return None
 
 
