@@ -487,7 +487,9 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
     if profile is None or found:
         count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
         raise ProfileError(
-            f"{what} has {count}", mistakes=tuple(found), hint="the README's profile reference lists every key"
+            f"{what} has {count}",
+            mistakes=tuple(found),
+            hint="`kdtui profiles people-distilled --resolved` shows a complete profile",
         )
     return profile
 
