@@ -1,0 +1,71 @@
+"""The script of the documents that runs an exported file without kdtui."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdtui.engine.export import export
+from kdtui.engine.export.deployed import Size
+from kdtui.engine.export.source import Source
+from kdtui.engine.models import build_network
+from kdtui.export_options import ExportOptions
+from kdtui.profile import Model
+from tests.docs import DOCS
+from tests.engine.export.asking import logits, pictures
+from tests.engine.export.conftest import Made
+
+PAGE = DOCS / "export.md"
+
+
+SCRIPT = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)[0]
+PICTURE = Size(40, 60)
+
+
+def run_script(file: Path, folder: Path, source: Source, size: Size, run: pytest.MonkeyPatch) -> None:
+    """Run the script on a picture; what it draws is what the network answers for the picture at the file's size."""
+    picture = Image.fromarray(pictures(1, PICTURE.height, PICTURE.width)[0])
+    picture.save(folder / "picture.png")
+    run.chdir(folder)
+    run.setattr(sys, "argv", ["segment.py", str(file), "picture.png"])
+    exec(compile(SCRIPT, str(PAGE), "exec"), {})
+    resized = np.array(picture.resize((size.width, size.height), Image.Resampling.BILINEAR))[None]
+    expected = logits(source, resized).argmax(dim=1)[0].numpy().astype(np.uint8)
+    drawn = Image.fromarray(expected).resize(picture.size, Image.Resampling.NEAREST)
+    assert np.mean(np.asarray(Image.open(folder / "classes.png")) == np.asarray(drawn)) > 0.99
+
+
+def test_three_classes_of_an_open_size(
+    exported: Made, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script(exported.path, tmp_path, source, source.size, monkeypatch)
+    shares = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert list(shares) == list(source.classes)
+    assert sum(float(share.split("%")[0]) for share in shares.values()) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents"), [("uint8", "argmax"), ("normalised", "softmax")], ids=["bytes to classes", "normalised"]
+)
+def test_eleven_classes_of_a_fixed_size_and_batch(
+    kind: str,
+    contents: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Model(encoder="tu-test_resnet", encoder_depth=3, decoder_channels=(8, 8, 8))
+    names = tuple(f"class {number}" for number in range(11))
+    network = build_network(model, task="semantic", classes=len(names)).eval().requires_grad_(False)
+    source = Source(
+        network, "semantic", names, stride=8, size=Size(32, 48), profile=None, facts={"checkpoint_sha256": "0" * 64}
+    )
+    options = ExportOptions(opset=17, dynamic="none", batch=2, input=kind, output=contents)
+    export(source, tmp_path / "model.onnx", options)
+    run_script(tmp_path / "model.onnx", tmp_path, source, source.size, monkeypatch)
+    assert [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()] == list(names)
