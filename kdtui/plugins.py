@@ -34,28 +34,26 @@ GROUPS = (TERMS, LOSSES, DATA, NETWORKS, LAUNCHERS)
 
 
 @dataclass(frozen=True)
-class Broken:
-    """An entry point that is left out.
+class Extension:
+    """An entry point of another package.
 
     Attributes:
         group: Its group, as ``kdtui.terms``.
         name: Its name.
         reference: ``module:attribute`` as its package gives it.
         package: The distribution that declares it.
-        reason: Why it is left out, in one line.
+        version: Of the distribution.
+        reason: Why it is left out, in one line; empty where it is used.
+        table: Its table where it is used.
     """
 
     group: str
     name: str
     reference: str
     package: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    tables: tuple[type[Any], ...]
-    broken: tuple[Broken, ...]
+    version: str
+    reason: str = ""
+    table: type[Any] | None = None
 
 
 def tables(group: str, base: type[Any], tag: str, *, built_in: Sequence[type[Any]] = ()) -> tuple[type[Any], ...]:
@@ -69,12 +67,17 @@ def tables(group: str, base: type[Any], tag: str, *, built_in: Sequence[type[Any
     """
     if group not in _results:
         _results[group] = _load_group(group, base, tag, {table.model_fields[tag].default for table in built_in})
-    return _results[group].tables
+    return tuple(extension.table for extension in _results[group] if extension.table is not None)
 
 
-def broken() -> tuple[Broken, ...]:
-    """Every entry point that was left out by the groups asked for so far."""
-    return tuple(entry for loaded in _results.values() for entry in loaded.broken)
+def extensions() -> tuple[Extension, ...]:
+    """Every entry point of the groups asked for so far."""
+    return tuple(extension for group in _results.values() for extension in group)
+
+
+def broken() -> tuple[Extension, ...]:
+    """Those that are left out."""
+    return tuple(extension for extension in extensions() if extension.reason)
 
 
 def imported(reference: str) -> Any:
@@ -95,13 +98,13 @@ def imported(reference: str) -> Any:
         ) from error
 
 
-_results: dict[str, _Loaded] = {}
+_results: dict[str, tuple[Extension, ...]] = {}
 
 
-def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -> _Loaded:
-    chosen: dict[str, type[Any]] = {}
-    left_out: list[Broken] = []
+def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -> tuple[Extension, ...]:
+    loaded: list[Extension] = []
     for entry in sorted(_installed(group), key=lambda entry: (entry.name, entry.value)):
+        table = None
         try:
             # Stdout may be the answer of a command that other programs read.
             with contextlib.redirect_stdout(sys.stderr):
@@ -111,14 +114,11 @@ def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -
             reason = _one_line(error)
         if not reason and entry.name in taken:
             reason = f"kdtui has a built-in {tag} of this name"
-        if not reason and entry.name in chosen:
+        if not reason and any(other.name == entry.name and not other.reason for other in loaded):
             reason = "another package declares the same name"
-        if reason:
-            package = entry.dist.name if entry.dist is not None else "?"
-            left_out.append(Broken(group, entry.name, entry.value, package, reason))
-        else:
-            chosen[entry.name] = table
-    return _Loaded(tuple(chosen.values()), tuple(left_out))
+        package, version = ("?", "?") if entry.dist is None else (entry.dist.name, entry.dist.version)
+        loaded.append(Extension(group, entry.name, entry.value, package, version, reason, None if reason else table))
+    return tuple(loaded)
 
 
 @cache

@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from kdtui import plugins
 from tests.engine import preloaded
+from tests.extensions import install, on_path
 from tests.waiting import finished
 
+EXTENSION = "extension_of_a_test"
 HEAVY = ("torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "timm")
 
 
@@ -51,10 +56,17 @@ def command(*words: str) -> str:
     return RUN_COMMAND.format(arguments=list(words))
 
 
-def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(tmp_path: Path) -> None:
-    light = (*HEAVY, "textual", "pydantic")
+def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An extension is no business of commands that read no profile.
+    for group in plugins.GROUPS:
+        install(tmp_path / "packages", group.replace(".", "_"), {"__init__.py": ""}, {group: {"x": f"{EXTENSION}:T"}})
+    (tmp_path / "packages" / f"{EXTENSION}.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", on_path(tmp_path / "packages"))
+    light = (*HEAVY, "textual", "pydantic", EXTENSION)
     # Typer's own parameter conversion may bring pydantic, as 0.29 does; ours is left out.
-    quick = (*HEAVY, "textual", "kdtui.profile.tables", "numpy", "rich.progress")
+    quick = (*HEAVY, "textual", "kdtui.profile.tables", "numpy", "rich.progress", EXTENSION)
     steps = [
         *((f"import {module}", light) for module in ("kdtui.store.store", "kdtui.launch.local")),
         *((f"import {module}", light) for module in ("kdtui.launch.supervise", "kdtui.launch.plan", "kdtui.cli.app")),
@@ -71,7 +83,8 @@ def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(tmp_path:
             for name in ("events", "catalog", "compare", "profile.loading")
         ),
     ]
-    assert loaded(tmp_path, *steps) == {code: [] for code, _ in steps}
+    reads = ("from kdtui.profile import load; load('baseline')", (EXTENSION,))
+    assert loaded(tmp_path, *steps, reads) == {**{code: [] for code, _ in steps}, reads[0]: [EXTENSION]}
 
 
 def test_the_cockpit_loads_nothing_that_its_first_screen_can_do_without(tmp_path: Path) -> None:

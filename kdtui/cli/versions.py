@@ -104,7 +104,7 @@ def _described(file: ProfileFile) -> str:
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Check this machine: Python, disk, run store, profiles, torch and a few training steps."""
-    checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_engine()]
+    checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_extensions(), *_engine()]
     if as_json:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
     else:
@@ -183,6 +183,30 @@ def _profiles() -> dict[str, Any]:
             wrong.append(f"{file.name}: {error.message}")
     message = "\n".join(wrong) if wrong else "all are valid"
     return _check("profiles", not wrong, message, "kdtui profiles NAME --resolved lists all errors")
+
+
+def _extensions() -> list[dict[str, Any]]:
+    """What other packages add, and one failed check for each part that cannot be used."""
+    import kdtui.profile.tables  # noqa: F401  # loads every group
+    from kdtui import plugins
+
+    used: dict[str, list[str]] = {}
+    for extension in plugins.extensions():
+        if not extension.reason:
+            used.setdefault(extension.group, []).append(f"{extension.name} ({extension.package} {extension.version})")
+    lines = [f"{group}: {', '.join(names)}" for group, names in used.items()]
+    return [
+        _check("extensions", True, "\n".join(lines) or "none are installed"),
+        *(
+            _check(
+                f"extension {extension.name}",
+                False,
+                f"{extension.reference} of {extension.package} ({extension.group}) is not used: {extension.reason}",
+                f"update or uninstall {extension.package}; profiles that do not use it are not affected",
+            )
+            for extension in plugins.broken()
+        ),
+    ]
 
 
 def _engine() -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdtui import plugins
 from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
@@ -16,7 +18,7 @@ from kdtui.engine.sanity import data_warnings
 from kdtui.engine.setup import load_start
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
 from kdtui.engine.teacher import load_teacher, no_teacher, reordered
-from kdtui.errors import CheckpointError, EngineError, KdtuiError
+from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.store.run import Run
@@ -240,6 +242,17 @@ def learn(*, learning_rate: float = 0.01) -> str:
     return text
 
 
+def _import_code(extension: plugins.Extension) -> str:
+    """Import the code behind a table of another package."""
+    reference = extension.table.implementation if extension.table is not None else ""
+    try:
+        plugins.imported(reference)
+    except UsageError as error:
+        hint = f"update or uninstall {extension.package}; profiles that do not use it are not affected"
+        raise EngineError(error.what, where=error.where, found=error.found, hint=hint) from error
+    return f"{reference} can be imported"
+
+
 def doctor() -> dict[str, Any]:
     """What torch can do here, and a few optimizer steps of a tiny network that must learn from them."""
     import segmentation_models_pytorch as smp
@@ -263,5 +276,10 @@ def doctor() -> dict[str, Any]:
             _look("torch", learn),
             _look("gpu", gpus),
             _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated: fp32 is faster"),
+            *(
+                _look(f"extension {extension.name}", partial(_import_code, extension))
+                for extension in plugins.extensions()
+                if extension.table is not None
+            ),
         ],
     }
