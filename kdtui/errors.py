@@ -1,11 +1,11 @@
-"""Every way kdtui fails on purpose.
+"""The exceptions that kdtui raises on purpose.
 
 ::
 
     KdtuiError
-    ├── UsageError               exit 2   the command line or a file a person wrote is wrong
-    │   ├── ProfileError                  every mistake of a profile at once
-    │   ├── FilterError                   a `runs --filter` expression that cannot be read
+    ├── UsageError               exit 2   the command line or a user's file is wrong
+    │   ├── ProfileError                  all errors of a profile at once
+    │   ├── FilterError                   a `runs --filter` expression that is not valid
     │   ├── RunNotFound                   no run matches that name
     │   └── AmbiguousRun                  several runs match
     ├── StoreError               exit 3   a run folder that cannot be read or written
@@ -16,16 +16,16 @@
     │   ├── CheckpointError               a file that is no usable checkpoint
     │   │   └── TeacherError              a teacher that does not fit the run
     │   ├── PrecisionError                a precision the device cannot do
-    │   ├── ExportError                   a network that could not become a file that answers as it does
-    │   └── DivergedError                 the loss is no longer a number
+    │   ├── ExportError                   a failed export, or a file whose outputs differ from the network's
+    │   └── DivergedError                 the loss is no longer finite
     └── Interrupted              exit 130 the user interrupted the command
 
 An error has five parts, each on its own line if present: what is wrong, where, what was found, what is
-allowed, and (``hint``) the next command. Faces print :attr:`KdtuiError.message` and :attr:`KdtuiError.hint`;
-the engine writes the same two into its ``failed`` event.
+allowed, and the next command (``hint``). The command line and the cockpit print :attr:`KdtuiError.message` and
+:attr:`KdtuiError.hint`; the engine writes both into its ``failed`` event.
 
-A hint names whole commands, or options that each command has in which the error can occur. ``--set KEY=VALUE`` may
-stand in any hint: faces without that option show it as an entry of the profile, see :func:`hint_for_profiles`.
+A hint contains complete commands, or options of every command in which the error can occur. ``--set KEY=VALUE`` may be
+used in any hint: commands without that option show it as an entry of the profile, see :func:`hint_for_profiles`.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _LONGEST = 1500
 
 
 def _bounded(text: str) -> str:
-    """What a message may repeat of an input that has any length: its beginning and its end."""
+    """Shorten input of any length to its beginning and end, for a message."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} … {text[-200:]}"
 
 
 class KdtuiError(Exception):
-    """A failure with everything a user needs to fix it.
+    """An error with everything that a user needs to fix it.
 
     Args:
         what: What is wrong, in one sentence.
-        where: The file, key or place it was found at.
-        found: The offending value.
-        allowed: What would have been accepted.
+        where: The file, key or option with the error.
+        found: The invalid value.
+        allowed: The accepted values.
         hint: The next command or action.
     """
 
@@ -75,7 +75,7 @@ class KdtuiError(Exception):
 
     @property
     def message(self) -> str:
-        """The failure without its hint, one line per fact."""
+        """The error without its hint, one part per line."""
         facts = (("where", self.where), ("found", self.found), ("allowed", self.allowed))
         return "\n".join([self.what, *(f"  {label}: {value}" for label, value in facts if value is not None)])
 
@@ -84,18 +84,18 @@ class KdtuiError(Exception):
 
 
 def hint_for_profiles(hint: str) -> str:
-    """A hint for a place without ``--set``: what it would set is named as an entry of the profile."""
+    """Adapt a hint to a command without ``--set``: show the setting as an entry of the profile."""
     return _SETTING.sub(lambda match: match[1] or f"{match[2]} in the profile", hint)
 
 
 class UsageError(KdtuiError):
-    """The command line, or a file that a person wrote, is wrong."""
+    """The command line or a user's file is wrong."""
 
     exit_code = 2
 
 
 class ProfileError(UsageError):
-    """A profile with one or more mistakes; ``mistakes`` holds one line each."""
+    """A profile with one or more errors; ``mistakes`` has one line for each."""
 
     def __init__(self, what: str, *, mistakes: tuple[str, ...] = (), where: object = None, hint: str | None = None):
         super().__init__(what, where=where, hint=hint)
@@ -103,12 +103,12 @@ class ProfileError(UsageError):
 
     @property
     def message(self) -> str:
-        """The failure and every mistake below it."""
+        """The error, followed by one line for each mistake."""
         return "\n".join([super().message, *(f"  - {mistake}" for mistake in self.mistakes)])
 
 
 class FilterError(UsageError):
-    """A filter expression that cannot be read."""
+    """A filter expression that is not valid."""
 
 
 class RunNotFound(UsageError):
@@ -132,12 +132,12 @@ class LaunchError(KdtuiError):
 
     @classmethod
     def of(cls, error: OSError) -> Self:
-        """An operating system error in the form of every other failure."""
+        """Convert an operating system error."""
         return cls(error.strerror or str(error), where=error.filename)
 
 
 class EngineError(KdtuiError):
-    """The work itself failed."""
+    """The engine's work failed."""
 
 
 class DataError(EngineError):
@@ -149,7 +149,7 @@ class ModelError(EngineError):
 
 
 class CheckpointError(EngineError):
-    """A file that is no usable checkpoint."""
+    """A file that is not a usable checkpoint."""
 
 
 class TeacherError(CheckpointError):
@@ -157,11 +157,11 @@ class TeacherError(CheckpointError):
 
 
 class PrecisionError(EngineError):
-    """A precision that the device cannot do."""
+    """A precision that the device does not support."""
 
 
 class ExportError(EngineError):
-    """A network that could not be exported, or an exported file that does not answer as the network does."""
+    """A network that could not be exported, or an exported file whose outputs differ from the network's."""
 
 
 class DivergedError(EngineError):

@@ -1,4 +1,4 @@
-"""Colours of classes: the same in the pictures that the engine writes and in their legends."""
+"""Colours of classes, shared by the pictures that the engine writes and their legends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 RGB = tuple[int, int, int]
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-"""A colour as a person writes it."""
+"""A colour in hexadecimal notation."""
 BACKGROUND: RGB = (127, 127, 127)
 _LEVELS = (0.23, 0.16)
 """Relative luminance of neighbouring classes: 3 or more of contrast to a dark and to a light ground, WCAG 1.4.11."""
@@ -22,8 +22,8 @@ def class_colours(own: Sequence[str]) -> list[RGB]:
     """A colour for each class.
 
     Args:
-        own: For each class its own colour as :data:`COLOUR`, or an empty text for the palette's: grey for the first
-            class, the others evenly around the colour circle.
+        own: The colour of each class as :data:`COLOUR`, or an empty string for that of the palette: grey for the first
+            class, the others evenly spaced on the colour circle.
     """
     around = max(1, len(own) - 1)
     colours = []
@@ -38,7 +38,7 @@ def class_colours(own: Sequence[str]) -> list[RGB]:
 
 
 def former_colours(count: int) -> list[RGB]:
-    """The colours in pictures of runs that record none: the first class is black."""
+    """The colours in pictures of older runs, which do not record them; the first class is black."""
     colours: list[RGB] = []
     for index in range(count):
         hue = colorsys.hsv_to_rgb((index - 1) / max(1, count - 1) + 0.33, 0.75, 1.0)
@@ -48,12 +48,12 @@ def former_colours(count: int) -> list[RGB]:
 
 
 def parse(text: str) -> RGB:
-    """The colour of a text that :data:`COLOUR` matches."""
+    """Parse a colour that matches :data:`COLOUR`."""
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def hexadecimal(colour: RGB) -> str:
-    """The colour as a text that :data:`COLOUR` matches."""
+    """Format a colour as :data:`COLOUR`."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
@@ -82,7 +82,7 @@ def visible(colour: RGB, ground: RGB) -> RGB:
 
 
 def _of_luminance(hue: float, wanted: float) -> RGB:
-    """A saturated colour of a hue, at a given lightness: hues of one HSV value are not equally light."""
+    """A saturated colour of a hue with a given luminance, which depends on the hue at equal HSV value."""
     low, high = 0.0, 1.0
     for _ in range(16):
         middle = (low + high) / 2

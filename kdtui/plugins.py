@@ -1,12 +1,12 @@
-"""What other packages add to kdtui, by entry points.
+"""Extensions of kdtui by other packages, declared as entry points.
 
-A package that is installed beside kdtui names one *table* per entry point: a class without torch that holds the keys a
-profile may set, the name under which profiles ask for it, one line of help (the first line of its docstring) and, as
-text (``implementation``), the module and attribute that do the work. Tables are loaded where a profile is read and by
-``kdtui doctor``; the work is imported where it is done. ``--help``, ``runs`` and completion load neither.
+Each entry point names one *table*: a class without torch that defines the keys of a profile, the name that profiles
+select it by, one line of help (the first line of its docstring) and, as text (``implementation``), the module and
+attribute of its implementation. Tables are loaded when a profile is read and by ``kdtui doctor``; the implementation is
+imported when it is used. ``--help``, ``runs`` and completion load neither.
 
-A table that raises at import, or that does not fit its group, is left out and kept in :func:`broken`: it harms nothing
-but the profiles that ask for it.
+A table that raises at import or does not fit its group is left out and listed by :func:`broken`; only profiles that
+select it fail.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Extension:
     """An entry point of another package.
 
     Attributes:
-        group: Its group, as ``kdtui.terms``.
+        group: Its group, such as ``kdtui.terms``.
         name: Its name.
-        reference: ``module:attribute`` as its package gives it.
+        reference: Its ``module:attribute``.
         package: The distribution that declares it.
-        version: Of the distribution.
-        reason: Why it is left out, in one line; empty where it is used.
-        table: Its table where it is used.
+        version: Version of the distribution.
+        reason: Why it is left out, in one line; empty if it is used.
+        table: Its table; None if it is left out.
     """
 
     group: str
@@ -57,13 +57,13 @@ class Extension:
 
 
 def tables(group: str, base: type[Any], tag: str, *, built_in: Sequence[type[Any]] = ()) -> tuple[type[Any], ...]:
-    """The tables that other packages declare in a group, in the order of their names; built-in ones are not among them.
+    """The tables that other packages declare in a group, sorted by name, without the built-in ones.
 
     Args:
         group: One of :data:`GROUPS`.
-        base: What each must be a subclass of.
-        tag: The field whose only allowed value is the name of the table, as ``kind``.
-        built_in: Tables whose names are taken.
+        base: The required base class.
+        tag: The field whose only allowed value is the name of the table, such as ``kind``.
+        built_in: Built-in tables of the group, whose names are reserved.
     """
     if group not in _results:
         _results[group] = _load_group(group, base, tag, {table.model_fields[tag].default for table in built_in})
@@ -71,12 +71,12 @@ def tables(group: str, base: type[Any], tag: str, *, built_in: Sequence[type[Any
 
 
 def extensions() -> tuple[Extension, ...]:
-    """Every entry point of the groups asked for so far."""
+    """All entry points of the groups loaded so far."""
     return tuple(extension for group in _results.values() for extension in group)
 
 
 def broken() -> tuple[Extension, ...]:
-    """Those that are left out."""
+    """The entry points that are left out."""
     return tuple(extension for extension in extensions() if extension.reason)
 
 
@@ -129,7 +129,7 @@ def _installed(group: str) -> tuple[EntryPoint, ...]:
 
 
 def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:
-    """Why an object cannot be a table of its group, or nothing."""
+    """Why an object is not a valid table of its group; empty if it is."""
     if not (isinstance(table, type) and issubclass(table, base)):
         return f"it is not a subclass of {base.__module__}.{base.__qualname__}"
     field = getattr(table, "model_fields", {}).get(tag)

@@ -1,10 +1,10 @@
-"""How every child process is started, so that it executes nothing from the working folder.
+"""Start child processes such that they execute nothing from the working folder.
 
-A user may be in a folder of files from anywhere. Python would import a ``random.py`` there before its own, the search
-for programs may find a ``git`` there, and the dynamic linker may load a library from there.
+The working folder may contain files from untrusted sources. Python would import a ``random.py`` from it before its own,
+the search for programs may find a ``git`` in it, and the dynamic linker may load a library from it.
 
-This module is imported before the working folder is off this process's own path: it imports what Python has loaded
-by then, and nothing else at its top.
+This module is imported before the working folder is removed from ``sys.path``: at the top level it only imports modules
+that Python has already loaded.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 
 _PATHS = ("PATH", "PYTHONPATH")
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
-"""Lists of folders that programs, modules and libraries are loaded from; an empty part is the working folder."""
+"""Variables with search paths of programs, modules and libraries; an empty part means the working folder."""
 
 _FOLDERS = (
     # Python's own library, its startup file, the user's packages, compiled modules.
@@ -23,55 +23,55 @@ _FOLDERS = (
     *("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"),
     *("MATPLOTLIBRC", "MPLCONFIGDIR"),
 )
-"""Single folders and files with the same effect; a relative one is not passed on."""
+"""Variables with a single folder or file with the same effect; relative ones are not passed on."""
 
 
 def python(*arguments: str) -> list[str]:
-    """The argv of another process of this interpreter."""
+    """The argv of a child process with this Python interpreter."""
     return [sys.executable, "-P", *arguments]
 
 
 def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child process: this one's, without what points into the working folder.
+    """The environment of a child process: that of this process without paths into the working folder.
 
     Args:
-        changes: Variables to set, as they are.
+        changes: Variables to set in addition, unchecked.
     """
     variables = dict(os.environ)
     for name in (*_PATHS, *_LIBRARY_PATHS):
         if name in variables:
             folders = variables[name]
             if name in _LIBRARY_PATHS:
-                folders = folders.replace(";", os.pathsep)  # the linker takes both
+                folders = folders.replace(";", os.pathsep)  # the linker accepts both separators
             variables[name] = os.pathsep.join(part for part in folders.split(os.pathsep) if part.startswith(("/", "$")))
             if not variables[name]:
                 del variables[name]
     for name in _FOLDERS:
         if not variables.get(name, "/").startswith(("/", "~")):
             del variables[name]
-    # A name without a slash is searched for as any library is; one with a slash is a file.
+    # A name without a slash is searched like any library; one with a slash is a path.
     libraries = variables.pop("LD_PRELOAD", "").replace(":", " ").split()
     kept = [library for library in libraries if "/" not in library or library.startswith("/")]
     if kept:
         variables["LD_PRELOAD"] = " ".join(kept)
-    # A grandchild by `sys.executable` inherits the variable; an option reaches the child alone.
+    # Unlike the option -P, the variable is also inherited by grandchildren.
     variables["PYTHONSAFEPATH"] = "1"
-    variables.pop("PYTHONINSPECT", None)  # a prompt at the end would replace the exit code
+    variables.pop("PYTHONINSPECT", None)  # the prompt at exit would change the exit code
     return variables | (changes or {})
 
 
 def program(name: str) -> str | None:
-    """The path of an installed program; one in the working folder is passed over."""
+    """The path of an installed program, ignoring the working folder; None if there is none."""
     import shutil
 
     return shutil.which(name, path=environment().get("PATH", os.defpath))
 
 
 def forget_working_folder(*, run_as_module: bool = False) -> None:
-    """Take the working folder off this process's ``sys.path``, unless ``PYTHONPATH`` has it as an absolute path.
+    """Remove the working folder from ``sys.path``, unless ``PYTHONPATH`` contains it as an absolute path.
 
     Args:
-        run_as_module: Whether ``python -m`` started this process, which puts the working folder first.
+        run_as_module: Whether this process was started by ``python -m``, which inserts the working folder first.
     """
     if run_as_module and not sys.flags.safe_path:
         del sys.path[0]
@@ -82,7 +82,7 @@ def forget_working_folder(*, run_as_module: bool = False) -> None:
     absolute = {os.path.normpath(part) for part in parts if part.startswith("/")}
     try:
         here = os.getcwd()  # noqa: PTH109 - pathlib would be imported from the working folder
-    except FileNotFoundError:  # removed: nothing can be imported from it
+    except FileNotFoundError:  # it was removed, so nothing can be imported from it
         return
     relative = {os.path.normpath(f"{here}/{part}") for part in parts if not part.startswith("/")} - absolute
     sys.path[:] = [entry for entry in sys.path if entry not in relative]

@@ -1,4 +1,4 @@
-"""How numbers, spans of time and foreign text are written: the same in both faces."""
+"""Format numbers, durations and untrusted text; used by the command line and the cockpit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-_MOST_BITS = 256  # Python writes no integer of more than 4300 digits
+_MOST_BITS = 256  # Python does not format integers of more than 4300 digits
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` as JSON can hold it, whatever it is nested in: no NaN, no infinity, no integer without end."""
+    """Make ``value`` representable in JSON, recursively: without NaN, infinity and huge integers."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -22,12 +22,12 @@ def jsonable(value: Any) -> Any:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written to a file; bytes of the command line or of a file's name may be none."""
+    """Whether a text can be encoded; arguments and file names may contain bytes that are not UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def clean(text: object) -> str:
-    """Foreign text with every control character but newline and tab taken out: a terminal obeys none of it."""
+    """Remove all control characters except newline and tab, so that untrusted text is safe to print."""
     return "".join(c for c in str(text) if c in "\n\t" or c.isprintable())
 
 
@@ -39,7 +39,7 @@ def width(text: str) -> int:
 
 
 def number(value: float | None, places: int = 4) -> str:
-    """A number or a dash."""
+    """Format a number; a dash for None."""
     return "-" if value is None else f"{value:.{places}f}"
 
 
@@ -51,42 +51,42 @@ def counted(count: int, noun: str) -> str:
 
 
 def signed(value: float | None, places: int = 4) -> str:
-    """A difference with its sign, zero included, or a dash."""
+    """Format a difference with its sign; a dash for None."""
     return "-" if value is None else f"{value:+.{places}f}"
 
 
 def percent(value: float | None) -> str:
-    """A share or a dash."""
+    """Format a fraction as a percentage; a dash for None."""
     return "-" if value is None else f"{value:.1%}"
 
 
 def millions(value: float | None) -> str:
-    """Parameters in millions, or a dash."""
+    """Format a number of parameters in millions; a dash for None."""
     return "-" if value is None else f"{value / 1e6:.2f} M"
 
 
 def giga(value: float | None) -> str:
-    """Multiply-accumulates in billions, or a dash."""
+    """Format a number of multiply-accumulates in billions; a dash for None."""
     return "-" if value is None else f"{value / 1e9:.2f} G"
 
 
 def ratio(value: float | None) -> str:
-    """How many times smaller or faster, or a dash."""
+    """Format a ratio; a dash for None."""
     return "-" if value is None else f"{value:.2f}x"
 
 
 def milliseconds(value: float | None) -> str:
-    """Seconds as milliseconds, or a dash."""
+    """Format seconds as milliseconds; a dash for None."""
     return "-" if value is None else f"{value * 1e3:.2f} ms"
 
 
 def mebibytes(value: float | None) -> str:
-    """Bytes of a file, or a dash."""
+    """Format bytes as mebibytes; a dash for None."""
     return "-" if value is None else f"{value / 2**20:.1f} MiB"
 
 
 def span(seconds: float | None) -> str:
-    """A duration in at most two units, or a dash."""
+    """Format a duration in at most two units; a dash for None or an invalid one."""
     if seconds is None or not 0 <= seconds < math.inf:
         return "-"
     whole = round(seconds)
@@ -100,8 +100,8 @@ def span(seconds: float | None) -> str:
 
 
 def moment(when: float | None) -> str:
-    """A Unix time to the minute, without the date or the year where they are today's; a dash for no time."""
-    if when is None or not 0 <= when < 253_402_300_800:  # the end of the year 9999, the last that a date can show
+    """Format a Unix time in minutes, without the date if it is today and without the current year; a dash for None."""
+    if when is None or not 0 <= when < 253_402_300_800:  # the end of the year 9999, the last one of dates
         return "-"
     local, now = time.localtime(when), time.localtime()
     if local[:3] == now[:3]:

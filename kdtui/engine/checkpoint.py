@@ -236,7 +236,7 @@ def _unwritten(path: Path, error: Exception) -> CheckpointError:
     free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
     reason = error.strerror if isinstance(error, OSError) else first_line(error)
     return CheckpointError(
-        "a checkpoint could not be written; the former one survives",
+        "a checkpoint could not be written; the existing one is unchanged",
         where=path,
         found=f"{reason}; {free / 2**20:,.0f} MiB free",
         hint="free some space, then: kdtui resume RUN",

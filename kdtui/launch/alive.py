@@ -1,4 +1,4 @@
-"""Who is alive: the look at processes that the store is given."""
+"""Liveness of the local processes that a run recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdtui.store.state import Liveness
 
 
 def lives(who: Mapping[str, Any]) -> bool:
-    """Whether this very process of this machine still runs."""
+    """Whether the recorded process is still running on this machine; a reused pid does not count."""
     pid, ticks = who.get("pid"), who.get("start_ticks")
     if not isinstance(pid, int) or not 0 < pid < 2**31 or not ticks or who.get("boot_id") != boot_id():
         return False
@@ -19,15 +19,15 @@ def lives(who: Mapping[str, Any]) -> bool:
 
 
 def is_suspended(who: Mapping[str, Any]) -> bool:
-    """Whether this very process of this machine is stopped, as by Ctrl-Z or SIGSTOP."""
+    """Whether the recorded process is stopped on this machine, for example by Ctrl-Z or SIGSTOP."""
     return lives(who) and process_state(who["pid"]) == "T"
 
 
 def probe(record: LaunchRecord) -> Liveness:
-    """Whether supervisor or ranks are running; unknown for another host, whose processes cannot be seen from here.
+    """Whether supervisor or ranks are running; unknown for another host, whose processes are not visible here.
 
-    Without a host (its record is lost) the boot tells whether it was this machine. A run is suspended when a rank is,
-    or its supervisor before there are ranks: a supervisor that is stopped later keeps no rank from training.
+    Without a host (its record is lost) the boot ids show whether it was this machine. A run is suspended if a rank is
+    stopped, or the supervisor while there are no ranks yet: ranks train on while their supervisor is stopped.
     """
     identities = (record.identity, *record.ranks)
     here = record.host == hostname() if record.host else any(who.get("boot_id") == boot_id() for who in identities)

@@ -1,4 +1,4 @@
-"""What a launcher does: starts, stops and observes the runs of one launch target."""
+"""The launcher interface: starts, stops and observes the runs of one launch target."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Check:
 
 
 class Launcher(Protocol):
-    """Starts, stops and observes the runs of one launch target; what it starts outlives this process.
+    """Starts, stops and observes the runs of one launch target; processes that it starts outlive this one.
 
-    Its table (:class:`kdtui.profile.launch_tables.LaunchTable`) names a callable that makes it from a run store.
+    Its table (:class:`kdtui.profile.launch_tables.LaunchTable`) names a callable that creates it from a run store.
     """
 
     def launch(self, run: Run, *, total_epochs: int | None = None) -> LaunchRecord:
-        """Start the next attempt of ``run``; returns once the attempt is recorded in ``launch.json``.
+        """Start the next attempt of ``run``; return once the attempt is recorded in ``launch.json``.
 
         Args:
             run: A run that is not running.
@@ -41,7 +41,7 @@ class Launcher(Protocol):
         ...
 
     def stop(self, run: Run, *, kill: bool = False) -> None:
-        """Ask ``run`` to save and end, or end it at once.
+        """Request that ``run`` saves and stops, or kill its processes.
 
         Raises:
             KdtuiError: It is not running, or cannot be stopped from here.
@@ -61,6 +61,6 @@ class Launcher(Protocol):
 
         Args:
             profile: A complete profile.
-            torch_gpus: GPUs of this machine that the engine's torch can use; None where it was not asked.
+            torch_gpus: GPUs of this machine that the engine's torch can use; None if unknown.
         """
         ...

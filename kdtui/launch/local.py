@@ -176,7 +176,7 @@ class LocalLauncher:
 
 
 def _device_check(profile: Profile, torch_gpus: int | None) -> Check:
-    """Whether this machine has the devices that a run asks for."""
+    """Whether this machine has the devices that a run needs."""
     try:
         found = place(profile.training.accelerator, profile.training.devices)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Which launcher starts, stops and observes a run: that of the target in its launch record, else in its profile."""
+"""The launcher of a run: that of the target in its launch record, else in its profile."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def launcher_of(run: Run, store: RunStore) -> Launcher:
 
 
 class RecordedProcesses:
-    """Looks at the processes of runs through the launchers of their records; what a run store is given as ``alive``.
+    """Liveness of runs by the launchers of their records; passed to a run store as ``alive``.
 
     Args:
         root: The folder of the store.
@@ -50,7 +50,7 @@ class RecordedProcesses:
         self._launchers: dict[str | None, Launcher] = {}
 
     def __call__(self, record: LaunchRecord) -> Liveness:
-        """Ask the launcher of the record's target.
+        """Query the launcher of the record's target.
 
         Raises:
             LaunchError: The target is not installed, or its launcher fails.
@@ -61,10 +61,10 @@ class RecordedProcesses:
 
 
 def open_store(root: Path | None = None) -> RunStore:
-    """A run store that looks at the processes of its runs and at the device queue of this machine.
+    """A run store with the liveness of its runs and the device queue of this machine.
 
     Args:
-        root: Its folder; default ``$KDTUI_RUNS``, else ``runs`` here.
+        root: Its folder; default ``$KDTUI_RUNS``, else ``./runs``.
     """
     from kdtui.launch.device_queue import places
 
@@ -78,7 +78,7 @@ def _recorded_target(run: Run) -> str | None:
         record = run.launch_record()
         if record is not None:
             return record.target
-    except StoreError:  # damaged: the profile still says it
+    except StoreError:  # damaged: use the target of the profile
         pass
     try:
         table = run.profile_table().get("launch")
@@ -129,7 +129,7 @@ def _made(table: type[LaunchTable], store: RunStore) -> Launcher:
 
 
 class _Reported:
-    """A launcher of another package; whatever it raises becomes a :class:`LaunchError`."""
+    """A launcher of another package; all its exceptions are converted to :class:`LaunchError`."""
 
     def __init__(self, launcher: Launcher, target: str) -> None:
         self._launcher, self._target = launcher, target

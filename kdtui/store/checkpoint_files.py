@@ -1,4 +1,4 @@
-"""Checkpoint files from the outside, without torch: whether one is whole, and how much disk a run's take."""
+"""Checkpoint files without torch: whether one is intact, and the disk usage of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PIECE = 1 << 20
 
 
 def damage(path: Path) -> str | None:
-    """Why a checkpoint file cannot be complete; None if nothing is wrong or if only torch could detect it.
+    """Describe the damage of a checkpoint file; None if it is intact or if only torch could detect the damage.
 
-    ``torch.save`` writes a zip of stored entries with a checksum each, which torch itself does not compare when it
-    reads. The file is read once, in pieces.
+    ``torch.save`` writes a zip archive of stored entries with checksums, which ``torch.load`` does not verify. The file
+    is read once, in pieces.
     """
     try:
         with reading(path) as file:
@@ -33,8 +33,8 @@ def damage(path: Path) -> str | None:
         return "missing"
     except OSError as error:
         return error.strerror or type(error).__name__
-    except zipfile.BadZipFile:  # its table of contents, the end of the file, is gone
-        return "cut short"
+    except zipfile.BadZipFile:  # the central directory at the end of the file is missing
+        return "truncated"
 
 
 def _zip_damage(archive: zipfile.ZipFile) -> str | None:
@@ -52,13 +52,13 @@ def _zip_damage(archive: zipfile.ZipFile) -> str | None:
 
 
 def disk_usage(run: Run) -> int:
-    """Bytes of the checkpoints of a run; a file with several names counts once."""
+    """Bytes of the checkpoints of a run; hard links to one file are counted once."""
     files = _files(run).values()
     return sum({(status.st_dev, status.st_ino): status.st_size for status in files}.values())
 
 
 def checkpoint_sizes(run: Run) -> dict[str, int]:
-    """Bytes of each checkpoint of a run by its name."""
+    """Bytes of each checkpoint of a run by file name."""
     return {name: status.st_size for name, status in sorted(_files(run).items())}
 
 
@@ -69,6 +69,6 @@ def _files(run: Run) -> dict[str, os.stat_result]:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and path.suffix == ".pth":
                 found[path.name] = status
-    except OSError:  # never trained, being removed, or a folder without permission
+    except OSError:  # never trained, being removed, or no permission
         return found
     return found

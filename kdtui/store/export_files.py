@@ -1,4 +1,4 @@
-"""Paths of exports: next to their checkpoint, each with its report, and the folder in which they are made."""
+"""Paths of exports, which are next to their checkpoint, of their reports, and of the work folder."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def report_of(export: Path) -> Path:
 
 @contextlib.contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """A folder next to ``target`` for this process alone, so that the last step is a rename; removed afterwards.
+    """A private temporary folder next to ``target``, on the same file system, so that the last step is a rename.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     clear_left(target.parent)
@@ -45,16 +45,16 @@ def work_folder(target: Path) -> Iterator[Path]:
 
 
 def clear_left(folder: Path) -> None:
-    """Take away what exports of processes that are gone left in ``folder``: one that was killed tidies nothing.
+    """Remove work folders that killed exports left in ``folder``.
 
-    The folder may be shared with other hosts, whose processes cannot be seen from here: what one of them left is taken
-    away once nothing was written in it for a day, which is longer than an export takes.
+    The folder may be shared with other hosts, whose processes are not visible here: their work folders are removed if
+    nothing was written in them for a day, which is longer than an export takes.
     """
     for left in folder.glob(f"{_WORK}*"):
-        # A host's name may hold dashes. Names without a host are those of an older kdtui, on whichever host.
+        # Host names may contain dashes. Names without a host are from an older kdtui on an unknown host.
         *host, pid, ticks = ["", *left.name.removeprefix(_WORK).rsplit("-", 2)][-3:]
         if not (pid.isdecimal() and ticks.isdecimal()):
-            continue  # a folder with the same prefix that kdtui did not make
+            continue  # not created by kdtui
         gone = str(start_ticks(int(pid))) != ticks if host == [hostname()] else _untouched(left)
         if gone:
             shutil.rmtree(left, ignore_errors=True)

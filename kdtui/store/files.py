@@ -1,4 +1,4 @@
-"""Files of the store: names that may become paths, bounded reads, atomic replacement, and following one that grows."""
+"""Files of the store: valid names, bounded reads, atomic replacement, and readers of growing files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from kdtui.store.identity import boot_id, hostname, start_ticks
 from kdtui.text import clean
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-# A regular file has no use for either. O_NONBLOCK: a pipe is opened without waiting for its other end, and then seen to
-# be one. O_NOCTTY: opening a terminal does not make it the controlling one.
+# Neither matters for regular files. O_NONBLOCK: opening a pipe does not wait for its other end, so that it can be
+# detected. O_NOCTTY: opening a terminal does not make it the controlling one.
 _SAFELY = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -41,19 +41,22 @@ _KINDS = {
 
 
 class NotAFile(OSError):
-    """The path is not a regular file; ``strerror`` names what it is, as for every other failure."""
+    """The path is not a regular file; ``strerror`` says what it is."""
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a regular file; never blocks on a pipe, socket or device.
+    """Open a regular file; never blocks on a pipe, socket or device.
 
     Args:
         path: The file, or a link to it.
-        flags: As of :func:`os.open`.
+        flags: Flags of :func:`os.open`.
+
+    Returns:
+        The file descriptor.
 
     Raises:
         NotAFile: It is a pipe, a socket, a folder or a device.
-        OSError: It is not there, or cannot be opened.
+        OSError: It does not exist or cannot be opened.
     """
     try:
         descriptor = os.open(path, flags | _SAFELY, 0o666)
@@ -74,15 +77,15 @@ def _not_a_file(mode: int, path: Path) -> NotAFile:
 
 
 class TooLarge(OSError):
-    """A file with more bytes than its reader takes; ``strerror`` names both sizes."""
+    """The file has more bytes than its reader accepts; ``strerror`` contains both sizes."""
 
 
 def read_file(path: Path, *, most: int | None = None) -> bytes:
-    """All bytes of a regular file.
+    """Read a regular file.
 
     Args:
         path: The file, or a link to it.
-        most: Largest number of bytes that is read; the size is checked before the first byte.
+        most: Maximum number of bytes; the size is checked before reading.
 
     Raises:
         TooLarge: It has more than ``most`` bytes.
@@ -92,7 +95,7 @@ def read_file(path: Path, *, most: int | None = None) -> bytes:
     try:
         size = os.fstat(descriptor).st_size
         if most is not None and size > most:
-            raise TooLarge(errno.EFBIG, f"it has {byte_count(size)}, at most {byte_count(most)} are read", str(path))
+            raise TooLarge(errno.EFBIG, f"it has {byte_count(size)}; the limit is {byte_count(most)}", str(path))
         pieces, left = [], most
         while piece := os.read(descriptor, 1 << 16):
             pieces.append(piece)
@@ -104,7 +107,7 @@ def read_file(path: Path, *, most: int | None = None) -> bytes:
 
 
 def byte_count(size: int | None) -> str:
-    """A number of bytes with the unit that keeps it short."""
+    """Format a number of bytes with a suitable unit."""
     amount = float(size or 0)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if amount < 1024 or unit == "GiB":
@@ -114,7 +117,7 @@ def byte_count(size: int | None) -> str:
 
 
 def reading(path: Path) -> BinaryIO:
-    """A regular file, open for reading.
+    """Open a regular file for reading.
 
     Raises:
         OSError: As :func:`open_file`.
@@ -123,7 +126,7 @@ def reading(path: Path) -> BinaryIO:
 
 
 def appending(path: Path) -> BinaryIO:
-    """A regular file, open for what is written to its end; made if it is not there.
+    """Open a regular file for appending; create it if it does not exist.
 
     Raises:
         OSError: As :func:`open_file`.
@@ -132,7 +135,7 @@ def appending(path: Path) -> BinaryIO:
 
 
 def brief(error: StoreError) -> str:
-    """What is wrong with a file, for a list of runs: why it cannot be opened, and not what is wrong with its text."""
+    """A short text of the error for the list of runs: with the reason only if the file could not be opened."""
     return f"{error.what}: {error.found}" if isinstance(error.__cause__, OSError) else error.what
 
 
@@ -140,33 +143,33 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 
 
 def printable(text: str) -> str:
-    """``text`` on one line without control characters: safe to print whatever its source."""
+    """``text`` on one line without control characters, which makes untrusted text safe to print."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def is_safe(text: str) -> bool:
-    """Whether ``text`` may be joined to the store's root: no separator, no way up, nothing a terminal would obey."""
+    """Whether ``text`` may be joined to the store's root: no separator, leading dot or control character."""
     return bool(text) and text.isprintable() and not text.startswith(".") and not {"/", "\\"} & set(text)
 
 
 def check_name(name: str) -> str:
-    """``name`` if a run may be called that.
+    """Return ``name`` if it is a valid run name.
 
     Raises:
-        UsageError: It holds something that a folder or a terminal should not carry.
+        UsageError: It contains characters that are not allowed.
     """
     if NAME.fullmatch(name) is None or ".." in name:
         raise UsageError(
-            "This is no name for a run",
+            "not a valid run name",
             found=printable(name),
-            allowed="letters, digits and . _ + -, starting with a letter or digit, at most 80, without '..'",
+            allowed="up to 80 letters, digits and . _ + -, starting with a letter or digit, without '..'",
             hint="choose another with --name",
         )
     return name
 
 
 NEW, GONE, OWNER = ".new-", ".gone-", ".owner-"
-"""Prefixes: a run folder that is being made, one that is being deleted, the mark inside the former."""
+"""Prefixes of a run folder that is being created, of one that is being deleted, and of the owner mark in the former."""
 _MARK = re.compile(r"(?P<host>.*)-(?P<pid>\d{1,19})-(?P<ticks>\d{1,19})-(?P<boot>[0-9a-f]{8})(?:-\d+)?", re.DOTALL)
 # Temporary files of versions without marks: only names that kdtui itself uses, as the folder may hold other files.
 _UNMARKED = re.compile(
@@ -184,18 +187,18 @@ def mark() -> str:
 
 
 def aside(path: Path) -> Path:
-    """A free temporary name next to ``path`` for its replacement; leftovers of killed processes are removed first."""
+    """An unused temporary path next to ``path``; temporary files of killed processes are removed first."""
     remove_left(path.parent)
     return path.with_name(f".{path.name}.{mark()}-{next(_counter)}.tmp")
 
 
 @dataclass(frozen=True)
 class Left:
-    """Something written aside that has not taken its place.
+    """A temporary file or folder that has not replaced its target.
 
     Attributes:
-        bytes: With everything in it.
-        ownerless: Whether no running process owns it; else its writer is running, or is on another host.
+        bytes: Size, including the contents of a folder.
+        ownerless: Whether its process has exited; otherwise it is running, or on another host.
     """
 
     path: Path
@@ -204,19 +207,19 @@ class Left:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what killed processes left directly in ``folder``."""
+    """Remove temporary files of killed processes directly in ``folder``."""
     _remove_all(_asides(folder))
 
 
 def remove_left_in_store(root: Path) -> None:
-    """Remove what killed processes left in a run store: half-made and half-deleted runs, and files in the others."""
+    """Remove incomplete runs, partly deleted runs and temporary files of killed processes from a run store."""
     _remove_all(_runs_aside(root))
     for folder in _folders(root):
         remove_left(folder)
 
 
 def left_in_store(root: Path) -> list[Left]:
-    """Everything in a run store that is written aside now, or was left so."""
+    """All temporary files and folders in a run store, in use or left by killed processes."""
     paths = [*_runs_aside(root), *(path for folder in _folders(root) for path in _asides(folder))]
     return [Left(path, _size(path), _ownerless(path)) for path in paths]
 
@@ -228,7 +231,7 @@ def _remove_all(paths: Iterable[Path]) -> None:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """The folders of a run store in which files are written aside."""
+    """The folders of a run store in which temporary files are written."""
     yield root
     yield root / ".cache"
     yield root / ".cache" / "teachers"
@@ -251,7 +254,7 @@ def _asides(folder: Path) -> Iterator[Path]:
 
 
 def _runs_aside(root: Path) -> list[Path]:
-    """Run folders that are being made or deleted."""
+    """Run folders that are being created or deleted."""
     return [path for path in _entries(root) if _RUN.fullmatch(path.name)]
 
 
@@ -271,15 +274,15 @@ def _ownerless(path: Path) -> bool:
         name = "" if owner is None else owner
     match = _MARK.fullmatch(name.removesuffix(".tmp"))
     if match is None or not match["host"].endswith((f".{hostname()}", f"-{hostname()}")):
-        return _untouched(path, time.time() - _DAY)  # of an older version, or of another host
+        return _untouched(path, time.time() - _DAY)  # from an older version, or from another host
     if match["boot"] == _boot():
         return str(start_ticks(int(match["pid"]))) != match["ticks"]
-    # Of an earlier boot, or of a container whose processes cannot be seen from here.
+    # From an earlier boot, or from a container whose processes are not visible here.
     return _untouched(path, max(time.time() - _DAY, _booted()))
 
 
 def _untouched(path: Path, since: float) -> bool:
-    """Whether nothing was written there since a time."""
+    """Whether nothing in it was written since a time."""
     try:
         inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
         return all(entry.lstat().st_mtime < since for entry in (path, *inside))
@@ -293,7 +296,7 @@ def _remove(path: Path) -> None:
 
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(OSError):  # another writer was faster, or the folder cannot be written
+        with contextlib.suppress(OSError):  # another process was faster, or the folder is not writable
             path.unlink()
 
 
@@ -307,7 +310,7 @@ def _size(path: Path) -> int:
 
 @functools.cache
 def _boot() -> str:
-    """Tag of the boot and the pid namespace of this process: a pid means something within both only."""
+    """Tag of the boot and the pid namespace of this process; pids are unique only within both."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no path, but a name)
     except OSError:  # no /proc
@@ -316,7 +319,7 @@ def _boot() -> str:
 
 
 def _booted() -> float:
-    """Unix time of this machine's boot; 0 where it is unknown."""
+    """Unix time of this machine's boot; 0 if unknown."""
     try:
         return time.time() - float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -324,21 +327,21 @@ def _booted() -> float:
 
 
 def remedy(error: OSError) -> str:
-    """What lets the same command write the same file."""
+    """Hint that lets the same command succeed in writing the file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space, then repeat the command"
     if error.errno == errno.EFBIG:
-        return "raise this user's limit of file sizes (ulimit -f), then repeat the command"
+        return "raise the file size limit of this user (ulimit -f), then repeat the command"
     if error.errno == errno.EROFS:
-        return "mount the disk for writing, then repeat the command"
-    return "give write permission for the folder, then repeat the command"
+        return "remount the disk read-write, then repeat the command"
+    return "grant write permission for the folder, then repeat the command"
 
 
 def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
-    """Replace ``path`` by ``data`` so that a reader, and a crash, sees the old file or the new one.
+    """Replace the contents of ``path`` by ``data``; readers, also after a crash, see either the old or the new file.
 
     Raises:
-        StoreError: The file could not be written; the former one survives.
+        StoreError: The file could not be written; an existing one is unchanged.
     """
     written = aside(path)
     try:
@@ -352,7 +355,7 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
         with contextlib.suppress(OSError):  # a read-only disk has no file to remove and raises here again
             written.unlink(missing_ok=True)
         raise StoreError(
-            "A file could not be written; the former one is unchanged",
+            "a file could not be written; the existing one is unchanged",
             where=path,
             found=error.strerror,
             hint=remedy(error),
@@ -360,16 +363,16 @@ def write_atomically(path: Path, data: bytes, *, fsync: bool = False) -> None:
 
 
 class EventLog:
-    """The writing end of ``events.jsonl``: one line an ``os.write``, one writer at a time.
+    """Writer of ``events.jsonl``: one ``os.write`` per line, one writer at a time.
 
-    Opening ends a line that an earlier writer left half written, so that no later line is swallowed by it.
+    If an earlier writer left an incomplete line, it is terminated first, so that the next event starts a new line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._torn = False
         try:
-            # Read and write: the last byte decides whether the last line is whole.
+            # Opened for reading too: the last byte shows whether the last line is complete.
             self._fd = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.fstat(self._fd).st_size
             self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
@@ -380,12 +383,12 @@ class EventLog:
         """Write one event.
 
         Raises:
-            StoreError: The line is not, or not wholly, in the file.
+            StoreError: The line could not be written, or not completely.
         """
         line = (b"\n" if self._torn else b"") + encode(event)
         try:
             done = os.write(self._fd, line)
-            while done < len(line):  # a nearly full disk writes a part and raises at the next call
+            while done < len(line):  # on a nearly full disk a part is written, and the next call raises
                 self._torn = True
                 done += os.write(self._fd, line[done:])
         except OSError as error:
@@ -393,7 +396,7 @@ class EventLog:
         self._torn = False
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the file."""
         os.close(self._fd)
 
     def __enter__(self) -> Self:
@@ -406,32 +409,32 @@ class EventLog:
 
     def _failure(self, error: OSError) -> StoreError:
         return StoreError(
-            "An event could not be written",
+            "an event could not be written",
             where=self.path,
             found=error.strerror,
-            hint="free some space; what was written before is unharmed",
+            hint="free some space; earlier events are intact",
         )
 
 
 FIRST = 64 * 1024
-"""Bytes of its end that are read of a file that was there before."""
+"""Bytes that are read first, from the end of an existing file."""
 MOST = 1024 * 1024
-"""Bytes one read may gain; a file that gained more is begun again at its end."""
+"""Maximum number of new bytes per read; a file that grew by more is read again from near its end."""
 
-# Colours and cursor movements, whole: `clean` alone would leave their letters.
+# Complete escape sequences: `clean` alone would leave their letters.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class TextTail:
-    r"""Reads the text that was appended since the last :meth:`read`.
+    r"""Reader of the text that was appended since the last :meth:`read`.
 
-    A file that is not there yet is empty. Another file, a shorter one, or one that gained more than :data:`MOST`, is
-    begun again, and ``generation`` grows: what was read before is void. Where a file is gone, what was read of it stays
-    until there is another one.
+    A file that does not exist yet is empty. If the file was replaced, became shorter or grew by more than :data:`MOST`,
+    reading restarts near its end and ``generation`` increases: earlier text is void. Text of a deleted file remains
+    valid until a new file exists.
 
     Attributes:
-        generation: Grows whenever the text begins again.
-        skipped: Bytes before the first line that was read of this generation.
+        generation: Increases whenever reading restarts.
+        skipped: Bytes before the first line that was read in this generation.
     """
 
     def __init__(self, path: Path) -> None:
@@ -444,12 +447,12 @@ class TextTail:
         self._decoder = _decoder()
 
     def read(self) -> str:
-        r"""The new text: lines end in ``\n``, control characters are out, bytes that are no UTF-8 are ``�``.
+        r"""Read the new text; lines end in ``\n``, control characters are removed, invalid UTF-8 becomes ``�``.
 
-        It may end within a line, of which the next read brings the rest.
+        The text may end within a line; the next read returns the rest.
 
         Raises:
-            StoreError: The file is there and cannot be read.
+            StoreError: The file exists but cannot be read.
         """
         try:
             with reading(self.path) as file:
@@ -459,7 +462,7 @@ class TextTail:
             return ""
         except OSError as error:
             raise StoreError("The log cannot be read", where=self.path, found=error.strerror) from error
-        # A progress bar rewrites its line with carriage returns; here every state of it is a line.
+        # A progress bar rewrites its line with carriage returns; here each state becomes a line.
         return clean(_ESCAPES.sub("", self._decoder.decode(data))) if data else ""
 
     def _gained(self, descriptor: int) -> bytes:
@@ -470,7 +473,7 @@ class TextTail:
             return self._pieces(descriptor, size)
         self.generation += self._seen
         self._seen, self._inode, self._decoder = True, status.st_ino, _decoder()
-        # One byte more: it shows whether the first line is complete.
+        # One more byte, which shows whether the first line is complete.
         self._offset = max(0, size - FIRST - 1)
         data = self._pieces(descriptor, size)
         if size > FIRST:
@@ -479,7 +482,7 @@ class TextTail:
         return data
 
     def _pieces(self, descriptor: int, size: int) -> bytes:
-        """From the offset to ``size`` and not beyond it: a writer may append for as long as this reads."""
+        """Read from the offset to ``size``, not further: a fast writer could otherwise prolong the read without end."""
         pieces = []
         while self._offset < size:
             piece = os.pread(descriptor, min(1 << 16, size - self._offset), self._offset)
@@ -495,25 +498,25 @@ def _decoder() -> io.IncrementalNewlineDecoder:
 
 
 def _from_whole_line(data: bytes) -> bytes:
-    """Without the rest of the line that ``data`` begins in; all of it where there is no other line."""
+    """``data`` without its incomplete first line; unchanged if it has only one line."""
     _, newline, rest = data.partition(b"\n")
     return rest if newline else data
 
 
 PIECE = 1 << 20
 LONGEST = 16 << 20
-"""Bytes of a line that is read; a longer one is no event."""
+"""Maximum length of a line in bytes; a longer one is not an event."""
 
 
 class Tail:
-    """Reads the events that were appended since the last :meth:`read`.
+    """Reader of the events that were appended since the last :meth:`read`.
 
-    A line without its newline waits for the next read. A file that is not there yet is empty. A file that became
-    shorter, or another file, is read from its start, and ``generation`` grows: what was read before is void.
+    An incomplete last line is read later. A file that does not exist yet is empty. If the file was replaced or became
+    shorter, reading restarts at its start and ``generation`` increases: earlier events are void.
 
     Args:
         path: The file.
-        last: Begin that many bytes before its end, behind the first half line; None begins at its start.
+        last: Start this many bytes before the end, after the first incomplete line; None starts at the beginning.
     """
 
     def __init__(self, path: Path, *, last: int | None = None) -> None:
@@ -525,13 +528,13 @@ class Tail:
         self._rest = b""
 
     def read(self, limit: int | None = None) -> list[Event]:
-        """The new events, oldest first; lines that are no events are skipped.
+        """Read the new events, oldest first; lines that are not events are skipped.
 
         Args:
-            limit: Bytes to read at most; what is left comes with the next read.
+            limit: Maximum number of bytes; the next read continues there.
 
         Raises:
-            StoreError: The file is there and cannot be read.
+            StoreError: The file exists but cannot be read.
         """
         try:
             with reading(self.path) as file:
@@ -544,10 +547,10 @@ class Tail:
             raise StoreError("The events cannot be read", where=self.path, found=error.strerror) from error
 
     def stream(self) -> Iterator[Event]:
-        """The new events as :meth:`read` returns them, in constant memory however long the file is.
+        """Read all new events as :meth:`read` does, in constant memory.
 
         Raises:
-            StoreError: The file is there and cannot be read.
+            StoreError: The file exists but cannot be read.
         """
         before = -1
         while self._offset != before:
@@ -556,7 +559,7 @@ class Tail:
 
     @property
     def position(self) -> int:
-        """Bytes of the file that were read."""
+        """Number of bytes that were read."""
         return self._offset
 
     def _gained(self, descriptor: int, limit: int | None) -> list[Event]:
@@ -565,10 +568,10 @@ class Tail:
             if self._inode is not None:
                 self._restart(status.st_ino)
             elif self._last is not None and status.st_size > self._last:
-                # A mark makes the half line no event; one byte more, so that a whole line behind a newline stays one.
+                # The "?" invalidates an incomplete first line; one more byte keeps a complete line after a newline.
                 self._offset, self._rest = status.st_size - self._last - 1, b"?"
             self._inode = status.st_ino
-        # Not beyond the size seen: a writer may append for as long as this reads.
+        # Not beyond the current size: a fast writer could otherwise prolong the read without end.
         end = status.st_size if limit is None else min(status.st_size, self._offset + limit)
         pieces = [self._rest]
         while self._offset < end:
@@ -579,7 +582,7 @@ class Tail:
             pieces.append(piece)
         *lines, self._rest = b"".join(pieces).split(b"\n")
         if len(self._rest) > LONGEST:
-            self._rest = b"?"  # what follows of this line is no event
+            self._rest = b"?"  # invalidates the rest of this line
         return [event for line in lines if line and (event := decode(line)) is not None]
 
     def _restart(self, inode: int | None) -> None:
@@ -588,17 +591,17 @@ class Tail:
 
 
 _BYTES = 64 * 1024
-"""More than a file of a run has before it starts; a full disk or quota takes less."""
+"""Size of the test file, larger than the files of a new run, so that a full disk or quota is detected."""
 _ELSEWHERE = "choose another folder with --runs-dir or KDTUI_RUNS"
 
 
 def check_writable(root: Path) -> None:
-    """Make a folder in the store as a run would be made, write a file in it, and remove both.
+    """Check that runs can be created: create a folder with a file in the store and remove both.
 
-    Folders above that are not there are made and removed too.
+    Missing parent folders are created and removed too.
 
     Raises:
-        StoreError: It cannot be done; owner and mode are named, and what to do.
+        StoreError: It failed; the error contains owner, mode and a remedy.
     """
     made: list[Path] = []
     try:
@@ -607,7 +610,7 @@ def check_writable(root: Path) -> None:
                 folder.mkdir()
                 made.append(folder)
         with (
-            # The name that a run has before it is whole, which no list shows.
+            # Named like an incomplete run, which is not listed.
             tempfile.TemporaryDirectory(prefix=".new-check-", dir=root) as aside,
             (Path(aside) / "file").open("wb") as file,
         ):
@@ -618,15 +621,15 @@ def check_writable(root: Path) -> None:
         raise not_writable(root, error) from error
     finally:
         for folder in reversed(made):
-            with contextlib.suppress(OSError):  # another process has made a run there
+            with contextlib.suppress(OSError):  # another process has created a run there
                 folder.rmdir()
 
 
 def check_run_writable(folder: Path) -> None:
-    """Write a nameless file in a run folder, as a run that is resumed will write its own.
+    """Check that a run can be resumed in its folder: write an unnamed file there.
 
     Raises:
-        StoreError: It cannot be done.
+        StoreError: It failed.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -635,12 +638,12 @@ def check_run_writable(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(
-            "the run folder cannot be written", where=folder, found=error.strerror, hint=remedy(error)
+            "the run folder is not writable", where=folder, found=error.strerror, hint=remedy(error)
         ) from error
 
 
 def not_writable(root: Path, error: OSError) -> StoreError:
-    """The error for a store at ``root`` that cannot be written."""
+    """The error for a store at ``root`` that is not writable."""
     folder = next((path for path in (root, *root.parents) if path.exists()), root)
     if not folder.is_dir():
         return StoreError("the run store is not a folder", where=folder, found=_kind(folder), hint=_ELSEWHERE)
@@ -652,12 +655,12 @@ def not_writable(root: Path, error: OSError) -> StoreError:
             hint=f"free some space, or {_ELSEWHERE}",
         )
     if error.errno not in (errno.EACCES, errno.EPERM):
-        return StoreError("the run store cannot be written", where=folder, found=error.strerror, hint=_ELSEWHERE)
+        return StoreError("the run store is not writable", where=folder, found=error.strerror, hint=_ELSEWHERE)
     status = folder.stat()
     owner, group, you = _user(status.st_uid), _group(status.st_gid), _user(os.geteuid())
-    share = f"; or let {owner} share it: chmod g+rwxs {folder}, and umask 002 for all who use it"
+    share = f"; or let {owner} share it: chmod g+rwxs {folder}, with umask 002 for all its users"
     return StoreError(
-        "the run store cannot be written",
+        "the run store is not writable",
         where=folder,
         found=f"{error.strerror}: it belongs to {owner}, group {group}, mode {stat.filemode(status.st_mode)}"
         f" ({stat.S_IMODE(status.st_mode):o}); you are {you}",
@@ -666,13 +669,13 @@ def not_writable(root: Path, error: OSError) -> StoreError:
 
 
 def _kind(path: Path) -> str:
-    return "a file" if path.is_file() else "no folder"
+    return "a file" if path.is_file() else "not a folder"
 
 
 def _user(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
-    except KeyError:  # of a container, or removed
+    except KeyError:  # a user of a container, or a removed one
         return f"user {number}"
 
 

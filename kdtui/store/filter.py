@@ -1,4 +1,4 @@
-"""The filter language of run lists, and its completion from real fields and values."""
+"""The filter language of run lists, and its completion from the fields and values of the runs."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ class _Term:
 
 
 def parse(expression: str) -> Predicate:
-    """The predicate of an expression; all of its terms must hold.
+    """Parse a filter expression, all terms of which must match.
 
-    ``field:text`` means contains, ``field=text`` is, ``T>=4`` compares, ``-`` or ``!`` in front negates, and a bare
-    word looks in id, name, student and tags. ``miou`` and ``retention`` are of the best validation, ``last`` is the
-    mIoU of the last one. A run without the value matches no comparison.
+    ``field:text`` matches fields containing the text, ``field=text`` exact ones, ``T>=4`` compares, a leading ``-`` or
+    ``!`` negates, and a plain word searches id, name, student and tags. ``miou`` and ``retention`` are of the best
+    validation, ``last`` is the mIoU of the last one. A run without the value matches no comparison.
 
     Raises:
-        FilterError: A term that cannot be read; fields and operators are named.
+        FilterError: A term is not valid; the error lists the allowed fields or operators.
     """
     try:
         words = shlex.split(expression)
     except ValueError as error:
-        raise FilterError("the filter's quotes are not closed", found=expression) from error
+        raise FilterError("unclosed quote in the filter", found=expression) from error
     predicates = [_predicate(word) for word in words]
     return lambda run: all(predicate(run) for predicate in predicates)
 
@@ -106,7 +106,7 @@ def _predicate(word: str) -> Predicate:
         )
     term = _Term(field, match["op"], match["value"], bool(match["not"]))
     if not term.value:
-        raise FilterError("a term of the filter has no value", found=word, hint=f"as in {field}:something")
+        raise FilterError("a filter term has no value", found=word, hint=f"write {field}:VALUE")
     test = _test(term, word)
     return (lambda run: not test(run)) if term.negated else test
 
@@ -117,7 +117,9 @@ def _test(term: _Term, word: str) -> Predicate:
         return lambda run: (value := read(run)) is not None and compare(value, wanted)
     if term.operator not in (":", "=", "!="):
         raise FilterError(
-            f"'{term.field}' is text and has no order", found=word, allowed=f"{term.field}:part, {term.field}=whole"
+            f"'{term.field}' is text and cannot be compared",
+            found=word,
+            allowed=f"{term.field}:PART or {term.field}=TEXT",
         )
     if term.field in _FLAGS:
         flag, asked = _FLAGS[term.field], _yes(term.value, word)
@@ -139,14 +141,14 @@ def _texts(field: str, run: RunSummary) -> list[str]:
 
 
 def _state(term: _Term, word: str) -> Predicate:
-    """A misspelt state would silently match nothing, so it is refused."""
+    """The test of a state; a misspelt state is an error, because it would match nothing."""
     sought = term.value.lower().replace("_", " ").replace("-", " ")
     states = {state for state in State if state.word.lower().startswith(sought) or state.glyph == term.value}
     if not states:
         words = [state.word.lower() for state in State]
         close = difflib.get_close_matches(sought, words, n=1)
         raise FilterError(
-            "there is no such state" + (f"; did you mean {close[0]}?" if close else ""),
+            "no such state in the filter" + (f"; did you mean {close[0]}?" if close else ""),
             found=word,
             allowed=", ".join(words),
         )
@@ -160,7 +162,7 @@ def _number(text: str, word: str) -> float:
     try:
         return float(digits) * unit
     except ValueError as error:
-        raise FilterError("this value of the filter is no number", found=word, allowed="4, .65, 95%, 6.2M") from error
+        raise FilterError("a filter value is not a number", found=word, allowed="4, .65, 95%, 6.2M") from error
 
 
 def _yes(text: str, word: str) -> bool:
@@ -168,7 +170,7 @@ def _yes(text: str, word: str) -> bool:
         return True
     if text.lower() in ("no", "false", "0"):
         return False
-    raise FilterError("this value of the filter is neither yes nor no", found=word, allowed="yes, no")
+    raise FilterError("a filter value is neither yes nor no", found=word, allowed="yes, no")
 
 
 def _bare(word: str) -> Predicate:
@@ -198,7 +200,7 @@ _VALUES: Mapping[str, Callable[[RunSummary], Iterable[str | None]]] = {
 
 
 def complete(text: str, rows: Iterable[RunSummary]) -> str | None:
-    """``text`` with its last word completed; None if nothing matches or the word is empty."""
+    """Complete the last word of ``text``; None if nothing matches or the word is empty."""
     word = text.rpartition(" ")[2]
     if not word:
         return None
@@ -221,5 +223,5 @@ def _options(field: str, rows: Iterable[RunSummary]) -> list[str]:
     read = _VALUES.get(field)
     if read is None:
         return []
-    # Only values without a blank: others would need quotes.
+    # Values with a space are left out, as they would need quotes.
     return sorted({value for row in rows for value in read(row) if value and " " not in value})

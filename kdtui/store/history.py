@@ -1,4 +1,4 @@
-"""From events to curves: what the faces draw."""
+"""The history of a run: curves and events for display."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from kdtui.events import (
 )
 
 MOST_POINTS = 16_384
-"""Points that a curve keeps at most."""
+"""Maximum number of points of a curve."""
 NEWEST = 2048
-"""Points at the end of a curve that are never thinned out."""
+"""Number of points at the end of a curve that are never thinned out."""
 MOST_CURVES = 4096
 MOST_ENTRIES = 1000
-"""Attempts, checkpoints, pictures and notes that a history keeps: the newest of each; of warnings the oldest."""
+"""Maximum number of attempts, checkpoints, pictures and notes (the newest are kept) and of warnings (the oldest)."""
 _GROUP = 4
 _Entry = TypeVar("_Entry")
 
 
 @dataclass
 class Curve:
-    """One named value over a run; four columns of equal length. A gap is NaN.
+    """One value over a run, as four columns of equal length; NaN marks a gap.
 
-    Its memory is bounded: above :data:`MOST_POINTS` points, every few of the older ones are replaced by their lowest
-    and highest value and their first gap. The first point and the newest ones stay.
+    The size is bounded: above :data:`MOST_POINTS` points, groups of older points are replaced by their minimum, maximum
+    and first gap. The first point and the newest points are kept.
     """
 
     steps: list[int] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    _thinned: int = field(default=0, repr=False, compare=False)  # so many points at the start were thinned out
-    _group: int = field(default=_GROUP, repr=False, compare=False)  # so many measured points are replaced together
+    _thinned: int = field(default=0, repr=False, compare=False)  # number of thinned-out points at the start
+    _group: int = field(default=_GROUP, repr=False, compare=False)  # number of points that are replaced together
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -70,7 +70,7 @@ class Curve:
     def _replace(self, begin: int, end: int, group: int) -> None:
         """Replace the points from ``begin`` to ``end``, group by group."""
         kept = [at for first in range(begin, end, group) for at in self._notable(first, min(first + group, end))]
-        # New lists: a chart relies on a list that it has seen only ever growing.
+        # New lists, because charts assume that a known list only grows.
         self.steps = [*self.steps[:begin], *(self.steps[at] for at in kept), *self.steps[end:]]
         self.images = [*self.images[:begin], *(self.images[at] for at in kept), *self.images[end:]]
         self.times = [*self.times[:begin], *(self.times[at] for at in kept), *self.times[end:]]
@@ -78,7 +78,7 @@ class Curve:
         self._thinned = begin + len(kept)
 
     def _notable(self, begin: int, end: int) -> list[int]:
-        """Where the lowest and the highest value and the first gap are, ascending; the curve's first point as well."""
+        """Ascending indices of minimum, maximum and first gap, and of the curve's first point."""
         values = self.values[begin:end]
         notable = {begin} if begin == 0 else set()
         gaps = [at for at, value in enumerate(values, begin) if value != value]
@@ -92,7 +92,7 @@ class Curve:
 
     @property
     def last(self) -> float | None:
-        """The newest value, or None when there is none or it is a gap."""
+        """The newest value, or None if there is none or it is a gap."""
         return self.values[-1] if self.values and math.isfinite(self.values[-1]) else None
 
     def cut(self, step: int) -> None:
@@ -106,16 +106,16 @@ class Curve:
 
 
 class History:
-    """Everything that happened to a run, in the form in which it is drawn; its memory is bounded.
+    """The events of a run in a form for display; its size is bounded.
 
     Attributes:
-        curves: ``train/loss``, ``val/miou`` and so on.
-        attempts: The ``started`` of each attempt.
+        curves: Curves by name, such as ``train/loss`` and ``val/miou``.
+        attempts: The ``started`` event of each attempt.
         pictures: How many times pictures of predictions were written.
         word: ``finished``, ``stopped`` or ``failed`` of the current attempt, or None.
         exited: ``exited`` of the current attempt, or None.
-        warnings: What was found to be probably wrong, each once, oldest first.
-        waiting: Whether the current attempt wrote ``queued`` and nothing else yet.
+        warnings: Distinct warnings, oldest first.
+        waiting: Whether the current attempt has written only ``queued`` so far.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -144,7 +144,7 @@ class History:
         return self.attempts[-1] if self.attempts else None
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Take in what came next."""
+        """Add the next events."""
         for event in events:
             if not (isinstance(event, Exited) and self.word is not None):
                 self.last_event = event.time

@@ -1,4 +1,4 @@
-"""Who a process is: a pid alone is reused, a pid with its start time and the machine's boot is not."""
+"""Unique identity of a process: its pid, which is reused, with its start time and the machine's boot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 class Identity(TypedDict):
-    """One process of one boot of one machine."""
+    """Identifies one process of one boot of one machine."""
 
     pid: int
     start_ticks: int
@@ -21,13 +21,13 @@ class Identity(TypedDict):
 
 @functools.cache
 def hostname() -> str:
-    """This machine's name, as launch records hold it."""
+    """This machine's host name, as in launch records."""
     return socket.gethostname() or "localhost"
 
 
 @functools.cache
 def boot_id() -> str:
-    """Differs after every boot of this machine."""
+    """Identifier of the current boot of this machine."""
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:  # no /proc: macOS
@@ -37,7 +37,7 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When ``pid`` started, in clock ticks since boot; None when it is gone or only waits to be reaped."""
+    """Start time of ``pid`` in clock ticks since boot; None if it has exited or is a zombie."""
     fields = _stat(pid)
     if fields is None:
         return None if (PROC / "self").exists() else _start_without_proc(pid)
@@ -45,7 +45,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def process_state(pid: int) -> str | None:
-    """The letter of a process's state, ``T`` for one that is stopped; None when it is gone or cannot be seen."""
+    """The state letter of a process, such as ``T`` for stopped; None if it has exited or is hidden."""
     fields = _stat(pid)
     if fields is not None:
         return fields[0].decode()
@@ -55,9 +55,9 @@ def process_state(pid: int) -> str | None:
 def _stat(pid: int) -> list[bytes] | None:
     try:
         stat = (PROC / str(pid) / "stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or hidden by `hidepid`
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # exited, or hidden by `hidepid`
         return None
-    # The program's name is in parentheses and may hold any character; the rest follows the last ')'.
+    # The program's name is in parentheses and may contain any character; the other fields follow the last ')'.
     return stat[stat.rindex(b")") + 2 :].split()
 
 
@@ -81,7 +81,7 @@ def _state_without_proc(pid: int) -> str | None:
 
 
 def identity_of(pid: int) -> Identity:
-    """The identity of a process; one that is gone gets a start time that no process has."""
+    """The identity of a process; one that has exited gets start time 0, which no process has."""
     return {"pid": pid, "start_ticks": start_ticks(pid) or 0, "boot_id": boot_id()}
 
 

@@ -1,4 +1,4 @@
-"""Deleting a run folder: it is gone, or it is still listed."""
+"""Delete a run folder; if that fails, the rest of it is still listed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kdtui.store.run import Run, owner
 
 
 def check_removable(run: Run) -> None:
-    """Refuse a run folder with a sub-folder that this user cannot empty, before anything of it is deleted.
+    """Check that this user can empty all folders of a run, before anything is deleted.
 
     Raises:
-        StoreError: There is one.
+        StoreError: One of them cannot be emptied, or the run folder is a link.
     """
     if run.path.is_symlink():
         raise StoreError(
-            "The run cannot be removed: it is a link to a folder elsewhere",
+            "The run cannot be removed: it is a symbolic link",
             where=printable(str(run.path)),
             found=printable(os.readlink(run.path)),  # noqa: PTH115 (shown as it is)
             hint="delete that folder, then the link",
@@ -55,16 +55,16 @@ def check_removable(run: Run) -> None:
 
 
 def delete(run: Run, aside: Path) -> None:
-    """Delete a run folder, out of sight; where that fails, what is left of it is listed again.
+    """Rename a run folder to a hidden name and delete it; if that fails, rename the rest back.
 
-    The small files that say what the run is go last.
+    The small files that describe the run are deleted last.
 
     Args:
-        run: One without processes; its lock is held.
-        aside: A free name beside it.
+        run: A run without processes, whose lock is held.
+        aside: An unused path next to it.
 
     Raises:
-        StoreError: Not everything could be deleted.
+        StoreError: Some files could not be deleted.
     """
     try:
         run.path.rename(aside)
@@ -86,7 +86,7 @@ def _put_back(run: Run, aside: Path, error: OSError) -> StoreError:
     if stuck.is_relative_to(aside):
         stuck = run.path / stuck.relative_to(aside)
     failure = StoreError(
-        "The run is removed in part; some of its files could not be deleted",
+        "The run is only partly removed; some of its files could not be deleted",
         where=printable(str(stuck)),
         found=error.strerror,
         hint=f"make that folder writable, then `kdtui remove {printable(run.id)}`",
@@ -97,8 +97,8 @@ def _put_back(run: Run, aside: Path, error: OSError) -> StoreError:
         failure.where = str(aside)
         failure.hint = f"make that folder writable, then delete it: rm -r {aside}"
         return failure
-    with contextlib.suppress(StoreError), EventLog(run.events_path) as log:  # without it the row lacks its reason
-        log.append(Failed("StoreError", "removed in part: some of its files could not be deleted", failure.hint))
+    with contextlib.suppress(StoreError), EventLog(run.events_path) as log:  # the reason, for the list of runs
+        log.append(Failed("StoreError", "partly removed: some of its files could not be deleted", failure.hint))
     return failure
 
 

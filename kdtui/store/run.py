@@ -1,4 +1,4 @@
-"""One run's folder: its paths, and what its small files hold."""
+"""The folder of a run: its paths, and the contents of its small files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Where a run comes from; written once.
+    """Origin of a run; written once.
 
     Attributes:
         created_ns: Unix time in nanoseconds.
-        git_commit: Commit of the folder that the run was made in, if it is a repository.
+        git_commit: Commit of the folder in which the run was created, if it is a repository.
         versions: Package name to version.
         teacher: ``{"checkpoint", "sha256", "run"}``, or None.
-        resume_from: Checkpoint that a new run starts from, or None.
-        origin: Who made it: the command or the demo, for people to read.
+        resume_from: Checkpoint that the run starts from, or None.
+        origin: What created it, for display: the command or the demo.
     """
 
     id: str
@@ -83,7 +83,7 @@ class LaunchRecord:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The supervisor, in the form in which ranks are named."""
+        """The supervisor's identity, in the form of those of the ranks."""
         return {"pid": self.pid, "start_ticks": self.start_ticks, "boot_id": self.boot_id}
 
 
@@ -99,7 +99,7 @@ def record_from_json(body: Any) -> LaunchRecord:
     """The record in ``launch.json``."""
     record = _build(LaunchRecord, body)
     if not is_time(record.created):
-        raise ValueError("created is no time")
+        raise ValueError("created is not a valid time")
     return dataclasses.replace(record, argv=tuple(record.argv), ranks=tuple(record.ranks))
 
 
@@ -107,7 +107,7 @@ def manifest_from_json(body: Any) -> Manifest:
     """The manifest in ``run.json``."""
     manifest = _build(Manifest, body)
     if not is_time(manifest.created_ns / 1e9):
-        raise ValueError("created_ns is no time")
+        raise ValueError("created_ns is not a valid time")
     return manifest
 
 
@@ -115,19 +115,19 @@ def notes_from_toml(table: Mapping[str, Any]) -> Notes:
     """The contents of ``notes.toml``."""
     tags, text = table.get("tags", []), table.get("notes", "")
     if not isinstance(text, str) or not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("tags is a list of texts, notes a text")
+        raise ValueError("tags must be a list of strings and notes a string")
     return Notes(tuple(tags), text)
 
 
 def _build(kind: type[T], body: Any) -> T:
-    """A record from its JSON object; unknown keys are skipped, so that an older kdtui reads a newer folder."""
+    """Build a record from a JSON object; unknown keys are ignored, so that an older kdtui reads newer folders."""
     if not isinstance(body, dict):
         raise ValueError("not a JSON object")
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {key: value for key, value in body.items() if key in known}
     for key, value in values.items():
         if not fits(kind, {key: value}):
-            raise ValueError(f"{key} has another type than it should: {str(value)[:80]}")
+            raise ValueError(f"{key} has the wrong type: {str(value)[:80]}")
     return kind(**values)
 
 
@@ -144,7 +144,7 @@ __all__ = ["EventLog", "LaunchRecord", "Manifest", "Notes", "Run", "write_atomic
 
 
 class Run:
-    """One run folder, and the only place that knows the paths in it."""
+    """A run folder; the only class that defines the paths in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -182,7 +182,7 @@ class Run:
         return self.checkpoints / f"checkpoint_epoch_{epoch:04d}.pth"
 
     def epoch_checkpoints(self) -> list[Path]:
-        """The epoch checkpoints that are on disk, oldest first."""
+        """The epoch checkpoints on disk, oldest first."""
         return [self.epoch_checkpoint(epoch) for epoch in self.epochs_on_disk()]
 
     def epochs_on_disk(self) -> list[int]:
@@ -194,12 +194,12 @@ class Run:
         return [epoch for epoch in epochs if self.epoch_checkpoint(epoch).exists()]
 
     def checkpoint(self, name: str) -> Path:
-        """The checkpoint called ``best``, ``last``, ``untrained`` or by the number of its epoch."""
+        """The checkpoint named ``best``, ``last``, ``untrained`` or by the number of its epoch."""
         named = {"best": self.best, "last": self.last, "untrained": self.untrained}
         return named[name] if name in named else self.epoch_checkpoint(int(name))
 
     def exports(self) -> list[Path]:
-        """The ONNX files of the run, by name; the report of each is next to it."""
+        """The ONNX files of the run, sorted by name; the report of each is next to it."""
         return sorted(path for path in self.checkpoints.glob("*.onnx") if not path.name.startswith("."))
 
     def visualization(self, epoch: int) -> Path:
@@ -233,7 +233,7 @@ class Run:
         write_atomically(self.launch_path, json.dumps(record.to_json(), indent=1).encode() + b"\n")
 
     def measurements(self) -> dict[str, Any] | None:
-        """What `kdtui measure` found, or None for a run that was never measured.
+        """The results of `kdtui measure`, or None for a run that was never measured.
 
         Raises:
             StoreError: ``measurements.json`` is damaged.
@@ -250,7 +250,7 @@ class Run:
                 "The run's measurements cannot be used",
                 where=self.measurements_path,
                 found=printable(str(why)),
-                hint=f"`kdtui measure {printable(self.id)}` writes them anew",
+                hint=f"`kdtui measure {printable(self.id)}` replaces them",
             ) from error
         return found
 
@@ -266,26 +266,26 @@ class Run:
 
     def write_notes(self, notes: Notes) -> None:
         """Replace ``notes.toml``."""
-        import tomli_w  # only who writes pays for it
+        import tomli_w  # here: reading commands do not need it
 
         write_atomically(self.notes_path, tomli_w.dumps({"tags": list(notes.tags), "notes": notes.text}).encode())
 
     def request_stop(self) -> None:
-        """Request a clean stop; every face and every signal handler stops a run this way.
+        """Request a clean stop; used by the command line, the cockpit and signal handlers.
 
         Raises:
-            StoreError: The file could not be made.
+            StoreError: The stop file could not be created.
         """
         try:
             self.stop_path.touch()
         except OSError as error:
             raise StoreError(
-                "The stop file could not be made",
+                "The stop file could not be created",
                 where=self.stop_path,
                 found=f"{error.strerror}; the folder belongs to {owner(self.path)}",
-                hint="ask that user to stop the run, or for write permission in its folder"
+                hint="let that user stop the run, or get write permission for its folder"
                 if isinstance(error, PermissionError)
-                else f"{remedy(error)}; or end it at once: `kdtui stop --kill {self.id}`",
+                else f"{remedy(error)}; or kill it: `kdtui stop --kill {self.id}`",
             ) from error
 
     def clear_stop(self) -> None:
@@ -298,7 +298,7 @@ class Run:
             self.stop_path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
-                "The stop file cannot be taken away", where=self.stop_path, found=error.strerror
+                "The stop file could not be removed", where=self.stop_path, found=error.strerror
             ) from error
 
     def stop_requested(self) -> bool:
@@ -306,11 +306,11 @@ class Run:
         return self.stop_path.exists()
 
     def touch_beat(self) -> None:
-        """Show other hosts, which cannot see the process, that the supervisor is running."""
+        """Update the heartbeat, which shows other hosts that the supervisor is running."""
         self.beat_path.touch()
 
     def profile_table(self) -> dict[str, Any]:
-        """``profile.toml`` as plain tables, without pydantic, with the overrides set after the run was made.
+        """``profile.toml`` with the overrides applied, as plain tables without pydantic.
 
         Raises:
             StoreError: It is missing or damaged.
@@ -320,7 +320,7 @@ class Run:
         return table
 
     def overrides(self) -> dict[str, Any]:
-        """``overrides.toml``: keys of the profile that were set after the run was made; empty without any.
+        """``overrides.toml``: keys of the profile that were set after the run was created; empty without any.
 
         Raises:
             StoreError: It is damaged.
@@ -330,11 +330,11 @@ class Run:
         return _read(
             self.overrides_path,
             lambda data: parse_tables(data.decode()),
-            hint="delete that file: the run then looks for its files where profile.toml says",
+            hint="delete that file: the locations in profile.toml are used then",
         )
 
     def write_overrides(self, changes: Mapping[str, Any]) -> None:
-        """Add keys to ``overrides.toml``, or replace them in it."""
+        """Add or replace keys in ``overrides.toml``."""
         import tomli_w
 
         table = self.overrides()
@@ -355,11 +355,11 @@ class Run:
             return Profile.model_validate(self.profile_table())
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise StoreError("The run's profile cannot be used", where=self.profile_path, found=mistakes) from error
+            raise StoreError("The run's profile is not valid", where=self.profile_path, found=mistakes) from error
 
 
 def owner(path: Path) -> str:
-    """The user whom a file belongs to, by name where there is one."""
+    """The owner of a file, by name if possible."""
     try:
         return path.owner()
     except KeyError:
@@ -369,7 +369,7 @@ def owner(path: Path) -> str:
 
 
 def _absent(path: Path) -> bool:
-    """Whether there is no such file; without permission for its folder, reading it raises the error."""
+    """Whether the file does not exist; False without permission for its folder, as reading then reports the error."""
     try:
         return not path.exists()
     except OSError:
@@ -391,7 +391,7 @@ _NOTES = "correct or delete that file: it has the tags and notes of the run and 
 
 
 def _read(path: Path, parse: Callable[[bytes], T], *, hint: str) -> T:
-    """Read a file of a run; ``hint`` is the remedy for a damaged one and affects no other file."""
+    """Read and parse a file of a run; ``hint`` is the remedy if it is damaged."""
     try:
         return parse(read_file(path, most=MOST_BYTES))
     except OSError as error:
@@ -399,9 +399,9 @@ def _read(path: Path, parse: Callable[[bytes], T], *, hint: str) -> T:
             f"{path.name} cannot be read",
             where=path,
             found=error.strerror,
-            hint=hint if isinstance(error, FileNotFoundError | TooLarge) else "check that you may read that file",
+            hint=hint if isinstance(error, FileNotFoundError | TooLarge) else "check the read permission of that file",
         ) from error
-    # JSON, TOML and UTF-8 errors are ValueErrors; TypeError: a key is missing; RecursionError: a million brackets.
+    # ValueError: invalid JSON, TOML or UTF-8; TypeError: a missing key; RecursionError: nested too deeply.
     except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path.name} is damaged",

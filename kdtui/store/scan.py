@@ -13,21 +13,21 @@ from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Star
 from kdtui.store.files import LONGEST, open_file
 
 TAIL = 64 * 1024
-HEAD = 16 * 1024  # `queued` and `started` of the first attempt
+HEAD = 16 * 1024  # enough for `queued` and `started` of the first attempt
 _MEASURED = b'{"v":1,"kind":"measured"'
 _VAL = b'"split":"val"'
 
 
 @dataclass
 class Scan:
-    """What was found, going backwards.
+    """The newest events of each kind.
 
     Attributes:
-        attempt: Of the newest ``queued``, ``started`` or ``exited``; None when none of them was in reach.
+        attempt: Of the newest ``queued``, ``started`` or ``exited``; None if the scanned part has none of them.
         started: Newest ``started`` of any attempt; ``has_started`` is whether the newest attempt wrote one.
-        word: The event that ended the newest attempt.
-        seconds_per_step: Over the measurements in reach.
-        warnings: Of every attempt, oldest first: those at the beginning of the file and those in its tail.
+        word: The final event of the newest attempt.
+        seconds_per_step: Average over the scanned measurements.
+        warnings: Of all attempts, oldest first: those in the head and in the tail of the file.
     """
 
     last_event: float | None = None
@@ -44,7 +44,7 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Read the end of ``path``, and its first lines when they are not part of that.
+    """Read the end of ``path``, and also its first lines if the file is longer.
 
     Raises:
         StoreError: The file cannot be read; a missing file is an empty scan.
@@ -78,26 +78,26 @@ def _unreadable(path: Path, error: OSError) -> StoreError:
 
 
 def _backwards(descriptor: int, size: int) -> Iterator[list[bytes]]:
-    """The whole lines of each 64 KB of the file, from its end; every piece oldest line first."""
+    """Complete lines of each 64 KiB of the file, from its end; within a piece oldest first."""
     end, rest, newest = size, b"", True
     while end > 0:
         begin = max(0, end - TAIL)
         first, *lines = (os.pread(descriptor, end - begin, begin) + rest).split(b"\n")
         if newest and lines:
-            lines.pop()  # empty, or a line that is still being written
+            lines.pop()  # empty, or an incomplete line
         elif newest:
             first = b""
         if begin == 0:
             lines.insert(0, first)
-        # Half of a line that is too long is no event.
+        # Part of an overlong line is not an event.
         end, rest, newest = begin, (first if len(first) <= LONGEST else b"?") + b"\n", False
         yield lines
 
 
 def _newest(lines: list[bytes]) -> Scan:
     found = Scan()
-    within = True  # the newest attempt; its `queued` ends it
-    horizon: int | None = None  # a resumed attempt makes later points of the earlier one void
+    within = True  # within the newest attempt, which begins with its `queued`
+    horizon: int | None = None  # points of earlier attempts after the resumed step are void
     first: bytes | None = None
     last: Measured | None = None
     for line in reversed(lines):
@@ -135,7 +135,7 @@ def _newest(lines: list[bytes]) -> Scan:
         elif within:
             _speak(found, event)
     if found.word is not None and found.exited is not None:
-        found.last_event = found.word.time  # the training ended there; its processes ended some time later
+        found.last_event = found.word.time  # the end of the training; its processes exit some time later
     earliest = decode(first) if first is not None else None
     if isinstance(earliest, Measured) and last is not None and last.step > earliest.step:
         found.seconds_per_step = (last.time - earliest.time) / (last.step - earliest.step)
@@ -155,7 +155,7 @@ def _speak(found: Scan, event: Event) -> None:
     if isinstance(event, Finished | Stopped | Failed):
         found.word = found.word or event
     else:
-        found.has_started = True  # saved, visualized, noted: rank 0 wrote it
+        found.has_started = True  # rank 0 wrote a saved, visualized or noted event
 
 
 def _iou(scalars: Mapping[str, Any]) -> dict[str, float]:
@@ -181,7 +181,7 @@ def _best_among(newest: Measured, lines: list[bytes]) -> Mapping[str, float]:
 
 
 def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str, float]:
-    """The best epoch may be before the tail; only its own line has the IoU of each class."""
+    """IoU of each class at the best epoch, whose line may be before the tail of the file."""
     if newest.scalars.get("best_miou") is None:
         return {}
     for lines in pieces:

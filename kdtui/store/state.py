@@ -1,4 +1,4 @@
-"""The state of a run: derived from facts, never stored. A stored state would be wrong after ``kill -9``."""
+"""The state of a run: derived from facts and never stored, because a stored state is wrong after ``kill -9``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LIVE = (State.QUEUED, State.RUNNING)
 
 
 class Liveness(Enum):
-    """Whether any process of a run is alive; processes of another host cannot be seen."""
+    """Whether any process of a run is running; unknown for processes of another host."""
 
     ALIVE = "alive"
     SUSPENDED = "suspended"
@@ -48,9 +48,9 @@ class Liveness(Enum):
 
 
 Alive = Callable[[LaunchRecord], Liveness]
-"""Looks at the processes of a launch record, to whose ranks those of its events are added.
+"""Liveness of the processes of a launch record, whose ranks include those of its events.
 
-A lost record is stood in for by one without host and pid. Raises a KdtuiError when it cannot look.
+If the record is lost, it is called with one without host and pid. Raises a KdtuiError if the liveness is not available.
 """
 
 
@@ -59,8 +59,8 @@ class QueuePlace:
     """Where a waiting run is in the device queue of its machine.
 
     Attributes:
-        number: 1-based; 0 for one that is passed over.
-        reason: What of another run store, or suspended, is in front of it, or why it is passed over; often empty.
+        number: 1-based; 0 for a run that is skipped.
+        reason: Entries of other run stores, or suspended ones, ahead of it, or why it is skipped; often empty.
     """
 
     number: int
@@ -72,7 +72,7 @@ Places = Callable[[Path], Mapping[str, QueuePlace]]
 
 
 def no_places(root: Path) -> Mapping[str, QueuePlace]:
-    """No places in the queue, for a store without access to the machine's queue."""
+    """No queue positions, for a store without access to the machine's queue."""
     return {}
 
 
@@ -83,7 +83,7 @@ def cannot_tell(record: LaunchRecord) -> Liveness:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a state follows from; of the current attempt only.
+    """The facts of the current attempt from which the state is derived.
 
     Attributes:
         launched: A launch record exists, or events do.
@@ -110,7 +110,7 @@ WORDS = {
 
 
 def derive(facts: Facts) -> State:
-    """The state that the facts make."""
+    """Derive the state from the facts."""
     if not facts.launched:
         return State.NEVER_LAUNCHED
     if facts.word is not None:
@@ -126,21 +126,21 @@ class RunSummary:
     """One row of the list of runs.
 
     Attributes:
-        detail: Why it waits or failed, how long it has reported nothing, what in its folder is damaged; often empty.
-        epoch: Epochs begun; ``epochs`` is the horizon.
+        detail: Why it waits or failed, how long it has written no event, or damage in its folder; often empty.
+        epoch: Number of epochs begun; ``epochs`` is the total number.
         loss: Last training loss.
-        miou: Of the last validation.
-        best_miou: Of the best validation: what lists rank by and what the filter calls ``miou``.
+        miou: mIoU of the last validation.
+        best_miou: mIoU of the best validation, by which lists are sorted; ``miou`` in filters.
         best_iou: Class to IoU at the best epoch.
-        teacher_pixel: Class to probability at T = 1, as the teacher sees one pixel.
+        teacher_pixel: Class to probability at T = 1 of one pixel, as predicted by the teacher.
         retention: Student mIoU over teacher mIoU, at the last validation.
-        alpha: None when not distilling, as ``temperature``.
+        alpha: None without distillation, as ``temperature``.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
-        waiting_since: When a run that waits for a slot was launched: the order of the queue. None for one that is
-            passed over.
-        place: 1-based place in that queue, once all rows are known.
+        waiting_since: Launch time of a run that waits for a slot, which orders the queue; None for one that is
+            skipped.
+        place: 1-based position in that queue, once all rows are known.
         error: Class name of the failure.
-        warnings: ``{"code", "message", "hint"}`` of what is probably wrong, oldest first.
+        warnings: ``{"code", "message", "hint"}`` of likely mistakes, oldest first.
     """
 
     id: str

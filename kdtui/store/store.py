@@ -1,4 +1,4 @@
-"""The folder of runs: made, listed piece by piece, found and removed."""
+"""The run store: create, list, find and remove runs."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"\d{8}-\d{6}-.+")
 _SETTLED = 2_000_000_000
-"""Nanoseconds after a change within which a folder may change again and keep its time."""
+"""Nanoseconds after a change within which further changes may leave the modification time of a folder unchanged."""
 _PACKAGES = ("kdtui", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy")
 
 
 class RunStore:
-    """All runs below one folder.
+    """All runs in one folder.
 
     Args:
-        root: The folder; default ``$KDTUI_RUNS``, else ``runs`` here.
-        alive: Liveness of processes; the store itself reads files only.
-        places: Places in the device queue of this machine, which several stores share.
+        root: The folder; default ``$KDTUI_RUNS``, else ``./runs``.
+        alive: Returns the liveness of processes; the store itself only reads files.
+        places: Returns positions in the device queue of this machine, which several stores share.
     """
 
     def __init__(self, root: Path | str | None = None, alive: Alive = cannot_tell, places: Places = no_places) -> None:
@@ -62,7 +62,7 @@ class RunStore:
         self._cache = SummaryCache(self.root / ".cache" / "summaries.json")
 
     def for_thread(self) -> RunStore:
-        """The same folder with a cache of its own: a cache is for one thread."""
+        """A store for the same folder with a separate cache, for use in another thread."""
         return RunStore(self.root, self._alive, self._places)
 
     def create(
@@ -74,11 +74,11 @@ class RunStore:
         teacher: Mapping[str, Any] | None = None,
         origin: str | None = None,
     ) -> Run:
-        """Make a run folder; it can be seen only once it is whole.
+        """Create a run folder; it becomes visible only when it is complete.
 
         Raises:
-            UsageError: The profile's name cannot be a folder's.
-            StoreError: The folder cannot be written.
+            UsageError: The profile's name is not a valid run name.
+            StoreError: The folder is not writable.
         """
         from kdtui.profile import absolute, dump
 
@@ -120,9 +120,9 @@ class RunStore:
         return Run(path)
 
     def _reserve(self, stamp: str, name: str) -> tuple[Path, Path]:
-        """A free id, held by making its ``.new-`` folder: of all creators one gets it.
+        """Reserve an unused id by creating its ``.new-`` folder, which succeeds in one process only.
 
-        The look for the finished folder comes after that, so nothing can take its place before the rename.
+        The final folder is checked afterwards, so that no other process can create it before the rename.
         """
         count = 1
         while True:
@@ -138,7 +138,7 @@ class RunStore:
             aside.rmdir()
 
     def runs(self) -> list[Run]:
-        """Every run folder, oldest first; damaged ones included."""
+        """All run folders, oldest first, including damaged ones."""
         try:
             with os.scandir(self.root) as entries:
                 names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
@@ -149,7 +149,7 @@ class RunStore:
                 "The runs cannot be listed",
                 where=self.root,
                 found=error.strerror,
-                hint="choose another place with --runs-dir or KDTUI_RUNS",
+                hint="choose another run store with --runs-dir or KDTUI_RUNS",
             ) from error
         return [Run(self.root / name) for name in sorted(names) if _ID.match(name) or self._looks_like_run(name)]
 
@@ -157,20 +157,20 @@ class RunStore:
         run = Run(self.root / name)
         try:
             return any(path.exists() for path in (run.manifest_path, run.profile_path, run.events_path))
-        except OSError:  # a folder without permission whose name is no run id
+        except OSError:  # no permission, and the name is not a run id
             return False
 
     def find(self, text: str) -> Run:
-        """The run that ``text`` names: ``latest``, an id, a name, or the beginning of an id.
+        """Find a run by ``latest``, an id, a name, or the prefix of an id.
 
         Raises:
-            RunNotFound: None answers; the nearest are offered.
-            AmbiguousRun: Several do; they are listed.
+            RunNotFound: No run matches; the error suggests similar names.
+            AmbiguousRun: Several runs match; the error lists them.
         """
         return self.find_all([text])[0]
 
     def find_all(self, texts: Iterable[str]) -> list[Run]:
-        """The runs that the texts name, in their order and each once, as :meth:`find`; the folder is listed once."""
+        """Find runs as :meth:`find` does, in order and without duplicates; the folder is listed once."""
         listed: dict[str, Run] | None = None
         found: dict[Run, None] = {}
         for text in texts:
@@ -178,8 +178,8 @@ class RunStore:
                 raise RunNotFound(
                     "not a valid run name",
                     found=printable(text),
-                    allowed="an id, a name, the beginning of an id, or 'latest'",
-                    hint="`kdtui runs` lists them",
+                    allowed="an id, a name, the prefix of an id, or 'latest'",
+                    hint="`kdtui runs` lists the runs",
                 )
             if listed is None:
                 listed = {run.id: run for run in self._listed()}
@@ -187,17 +187,17 @@ class RunStore:
         return list(found)
 
     def _listed(self) -> list[Run]:
-        """All runs; listed again only where the folder changed, or may have changed unseen a moment ago."""
+        """All runs; listed again only if the folder changed, or changed so recently that its time may not show it."""
         try:
             stamp = self.root.stat().st_mtime_ns
-        except OSError:  # absent: the listing itself reports whether that is an error
+        except OSError:  # missing: listing it reports whether that is an error
             return self.runs()
         if self._listing is None or self._listing[0] != stamp or time.time_ns() - stamp < _SETTLED:
             self._listing = stamp, self.runs()
         return self._listing[1]
 
     def _match(self, text: str, runs: list[Run]) -> Run:
-        """The run of a name, of the beginning of an id, or the latest one."""
+        """Find a run by name, by the prefix of its id, or the latest one."""
         if text == "latest" and runs:
             stamped = [run for run in runs if _ID.match(run.id)] or runs
             second = max(run.id[:15] for run in stamped)
@@ -209,9 +209,9 @@ class RunStore:
         if matches:
             listed = "\n".join(f"    {printable(run.id)}" for run in matches)
             raise AmbiguousRun(
-                f"{len(matches)} runs answer to '{text}':\n{listed}",
+                f"{len(matches)} runs match '{text}':\n{listed}",
                 where=self.root,
-                hint="give the whole id",
+                hint="give the full id",
             )
         raise self._not_found(text, runs)
 
@@ -222,21 +222,21 @@ class RunStore:
             f"No run matches '{text}'",
             where=self.root,
             allowed=f"perhaps {', '.join(near)}" if near else None,
-            hint="`kdtui runs` lists them" if runs else "there are no runs here yet: `kdtui train PROFILE` makes one",
+            hint="`kdtui runs` lists the runs" if runs else "there are no runs yet: `kdtui train PROFILE` starts one",
         )
 
     def _name(self, run: Run) -> str:
         try:
             return run.manifest().name
-        except StoreError:  # a damaged folder is still found, by the name in its id
+        except StoreError:  # a damaged folder is found by the name in its id
             return run.id[16:]
 
     def summary(self, run: Run) -> RunSummary:
-        """One run's row; for a damaged folder, with what is damaged."""
+        """The summary of a run; for a damaged folder it describes the damage."""
         return self.summaries([run])[0]
 
     def summaries(self, runs: Iterable[Run] | None = None) -> list[RunSummary]:
-        """The rows of ``runs`` (default all), oldest first; never raises for a damaged folder."""
+        """The summaries of ``runs``, in order, or of all runs, oldest first; damaged folders raise no error."""
         chosen = self.runs() if runs is None else list(runs)
         rows = self.look_at(chosen)
         self.keep(chosen if runs is None else None)
@@ -247,13 +247,13 @@ class RunStore:
         return sorted(rows, key=lambda row: (row.created or 0.0, row.id))
 
     def look_at(self, runs: Iterable[Run]) -> list[RunSummary]:
-        """The rows of ``runs`` in their order, with their places in the queue of this machine; nothing is written."""
+        """The summaries of ``runs``, in order, with their positions in the device queue; writes nothing."""
         now = time.time()
         rows = []
         for run in runs:
             row = summarize(run, self._cache.digest(run), self._alive, now)
             if row.state is State.LOST:
-                # Its last event may have been written between reading the file and probing the processes.
+                # Its final event may have been written between reading the file and probing the processes.
                 row = summarize(run, self._cache.digest(run), self._alive, now)
             rows.append(row)
         if any(row.waiting_since is not None for row in rows):
@@ -262,21 +262,25 @@ class RunStore:
         return rows
 
     def keep(self, whole: Iterable[Run] | None = None) -> None:
-        """Write the summary cache if something new is worth it; ``whole`` are all runs that there are."""
+        """Write the summary cache if it has new entries.
+
+        Args:
+            whole: All runs of the store; entries of other runs are removed. None keeps all entries.
+        """
         if whole is not None:
             self._cache.forget_all_but({run.id for run in whole})
         self._cache.save()
 
     def remove(self, run: Run) -> None:
-        """Delete a run folder; it is out of sight before the first file goes.
+        """Delete a run folder; it is hidden before the first file is deleted.
 
         Raises:
             UsageError: A process of it may be running.
-            StoreError: It could not be deleted; what is left of it is still listed.
+            StoreError: It could not be deleted completely; the rest is still listed.
         """
         with contextlib.ExitStack() as stack:
-            # Never launched, or no lock to be had there: the look below decides alone. Opened without making it: a
-            # fresh beat would mean that a supervisor is running.
+            # If it was never launched or cannot be locked, only the state below decides. The file is not created: a new
+            # heartbeat would mean that a supervisor is running.
             with contextlib.suppress(OSError):
                 file = stack.enter_context(reading(run.beat_path))
                 try:
@@ -292,16 +296,16 @@ class RunStore:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or no permission: no reason to hide all other runs
+    except OSError:  # a circular link, or no permission: the other runs are still listed
         return False
 
 
 def _still_lives(run: Run) -> UsageError:
-    return UsageError("A running run cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
+    return UsageError("A queued or running run cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
 
 
 def _may_be_called(run_id: str, name: str) -> bool:
-    """Whether a run of this id may have that name, before its manifest is read: 1000 manifests cost."""
+    """Whether a run with this id may have that name; a fast check that avoids reading every manifest."""
     rest = run_id[16:] if _ID.match(run_id) else None
     return rest is None or rest == name or (rest.startswith(f"{name}-") and rest[len(name) + 1 :].isdigit())
 
@@ -314,7 +318,7 @@ def _created(run: Run) -> tuple[int, str]:
 
 
 def _git_commit() -> str | None:
-    # Settings of a repository name programs: none of them is started, and nothing is fetched.
+    # The configuration of a repository may name programs: none of them is started, and nothing is fetched.
     quiet = ["-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.alternateRefsCommand="]
     variables = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -327,7 +331,7 @@ def _git_commit() -> str | None:
             stdin=subprocess.DEVNULL,
             env=processes.environment(variables),
         )
-    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the manifest has None
+    except (OSError, subprocess.TimeoutExpired):  # git is not installed or hangs
         return None
     return asked.stdout.strip() or None if asked.returncode == 0 else None
 
@@ -344,22 +348,22 @@ def _versions() -> dict[str, str]:
 
 
 FIRST = 60
-"""Rows of the first look: more than a screen shows."""
+"""Rows that are read first: more than a screen shows."""
 PIECE = 200
-"""Further rows a look."""
+"""Rows of each later update."""
 KEEP = 30.0
-"""Seconds between two writes of the summary cache."""
+"""Minimum number of seconds between two writes of the summary cache."""
 
 
 @dataclass(frozen=True)
 class ListingChange:
-    """What a look found.
+    """Result of one update of a listing.
 
     Attributes:
-        changed: Rows that are new or different, by id.
-        gone: Ids of runs that are there no more.
-        whole: Whether every run has been read once.
-        total: How many runs there are.
+        changed: New and changed rows by id.
+        gone: Ids of removed runs.
+        whole: Whether every run has been read at least once.
+        total: Number of runs.
     """
 
     changed: dict[str, RunSummary]
@@ -369,15 +373,15 @@ class ListingChange:
 
 
 class Listing:
-    """Keeps the rows of a store true, a bounded amount of work a look.
+    """Keeps the rows of a store up to date with a bounded amount of work per update.
 
-    Newest runs come first. Later looks see every run that lives, those that are wanted, and the others in turns, so
-    that what another process does to an old run is seen as well. Used by one thread.
+    The newest runs are read first. Later updates read all queued and running runs, the requested ones, and the others
+    in turn, so that changes of old runs by other processes are found as well. Not thread-safe.
 
     Args:
-        store: Used by that thread alone: :meth:`RunStore.for_thread`.
-        first: Rows of the first look.
-        piece: Rows of every later one, in addition to the live and the requested ones.
+        store: A store for this thread only, see :meth:`RunStore.for_thread`.
+        first: Rows of the first update.
+        piece: Rows of every later one, in addition to the queued, running and requested ones.
     """
 
     def __init__(self, store: RunStore, *, first: int = FIRST, piece: int = PIECE) -> None:
@@ -386,16 +390,16 @@ class Listing:
         self._runs: dict[str, Run] = {}
         self._rows: dict[str, RunSummary] = {}
         self._shown: dict[str, RunSummary] = {}
-        self._turn: list[str] = []  # ids that come next, last first
+        self._turn: list[str] = []  # ids that are read next, in reverse order
         self._unseen = 0
         self._stamp: int | None = None
         self._kept = time.monotonic()
 
     def look(self, wanted: Iterable[str] = ()) -> ListingChange:
-        """Read the next piece.
+        """Read the next rows.
 
         Args:
-            wanted: Ids to read in any case.
+            wanted: Ids of rows to read in any case.
 
         Raises:
             StoreError: The store's folder cannot be listed.
@@ -420,12 +424,12 @@ class Listing:
         return ListingChange(self._changed({run.id for run in chosen}), gone, whole, len(self._runs))
 
     def _list(self) -> frozenset[str]:
-        """List the folder if it changed; the ids that went."""
+        """List the folder if it changed; return the ids of removed runs."""
         try:
-            stamp: int | None = os.stat(self._store.root).st_mtime_ns  # noqa: PTH116 (a cheap look, at every tick)
-        except OSError:  # absent: the listing itself reports whether that is an error
+            stamp: int | None = os.stat(self._store.root).st_mtime_ns  # noqa: PTH116 (faster; called in every update)
+        except OSError:  # missing: listing it reports whether that is an error
             stamp = None
-        # A folder that changed a moment ago may change again within one tick of the file system's clock.
+        # A recently changed folder may change again within one tick of the file system's clock.
         settled = stamp is not None and time.time_ns() - stamp > 2_000_000_000
         if settled and stamp == self._stamp:
             return frozenset()
@@ -445,9 +449,9 @@ class Listing:
         return sorted(self._runs, key=_age)
 
     def _changed(self, looked: set[str]) -> dict[str, RunSummary]:
-        """Rows that changed, with their places in the queue."""
+        """The changed rows, with their positions in the queue."""
         waiting = [row for row in self._rows.values() if row.waiting_since is not None]
-        # By folder name: the id of a row is printable, that of a folder need not be.
+        # By folder name: ids of rows are made printable, folder names are not.
         keys = {row.path.name for row in waiting}
         numbered = {row.path.name: row for row in number_the_queue(waiting).values()}
         changed = {}
@@ -465,5 +469,5 @@ class Listing:
 
 
 def _age(run_id: str) -> tuple[bool, str]:
-    """Sorts oldest first; a folder without a stamp in its name counts as oldest."""
+    """Sort key, oldest first; folders without a time in their name are the oldest."""
     return run_id[:8].isdigit(), run_id

@@ -1,4 +1,4 @@
-"""What a row shows of a run, from its files; and the cache that keeps what does not depend on the time."""
+"""The summary of a run, read from its files, and a cache of its time-independent part."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Digest:
-    """What a summary is made of, but for the time and who is alive.
+    """The part of a summary that does not depend on the time or on liveness.
 
     Attributes:
         shown: Fields of :class:`kdtui.store.state.RunSummary`.
-        record: Of the current attempt, its ranks with those of the events; None where nothing was launched, or the
-            attempt has ended.
-        detail: What the final event adds, or what is damaged.
-        steps_left: Optimizer steps up to the horizon.
+        record: Launch record of the current attempt, including the ranks of its events; None if nothing was launched or
+            the attempt has ended.
+        detail: Information of the final event.
+        steps_left: Optimizer steps until the last epoch is complete.
     """
 
     shown: Mapping[str, Any]
@@ -45,16 +45,16 @@ class Digest:
     seconds_per_step: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        body = dict(vars(self))  # asdict would copy every value of a thousand digests
+        """The digest as JSON values."""
+        body = dict(vars(self))  # faster than asdict, which copies every value
         return body if self.record is None else {**body, "record": self.record.to_json()}
 
 
 def digest_from_json(body: object) -> Digest:
-    """What :meth:`Digest.to_json` made.
+    """Parse the result of :meth:`Digest.to_json`.
 
     Raises:
-        ValueError: Another version made it, or it was changed by hand.
+        ValueError: It is of another version, or was edited.
     """
     shown = body.get("shown") if isinstance(body, dict) else None
     if (
@@ -94,11 +94,11 @@ class _Files:
 
 
 def digest(run: Run) -> Digest:
-    """Read the run folder; what is missing or damaged is listed in ``problems``, never raised."""
+    """Read the run folder; missing or damaged files are listed in ``problems``, never raised."""
     files = _read(run)
     found, record = files.scan, files.record
     speaks = record is None or found.attempt is None or found.attempt >= record.attempt
-    # A record newer than every event: the new attempt has written nothing yet, and the old result is not its own.
+    # If the record is newer than all events, the new attempt has written none yet, and the old result is not its own.
     word, exited = (found.word, found.exited) if speaks else (None, None)
     started = speaks and found.has_started
     own = found.started if started and found.started is not None else None
@@ -165,14 +165,14 @@ def _read(run: Run) -> _Files:
     try:
         files.scan = scan(run.events_path)
         if files.scan.last_event is None and _has_lines(run.events_path):
-            files.problems.append("events.jsonl holds no event that can be read")
+            files.problems.append("events.jsonl has no readable event")
     except StoreError as error:
         files.problems.append(brief(error))
     return files
 
 
 def _has_lines(path: Path) -> bool:
-    """Whether a file without events has something that should be one: a first line that is whole."""
+    """Whether a file without events has a complete first line, which should be an event."""
     try:
         with reading(path) as file:
             return b"\n" in file.read(4096) or file.tell() == 4096
@@ -196,7 +196,7 @@ def _number(table: Mapping[str, Any], key: str) -> Any:
 
 
 def _probabilities(pixel: Any) -> dict[str, float]:
-    """Class to probability; empty when anything about it is none."""
+    """Class to probability; empty if any value is not a probability."""
     if not isinstance(pixel, Mapping) or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in pixel.values()):
         return {}
     return {printable(str(name)): float(p) for name, p in pixel.items()} if any(pixel.values()) else {}
@@ -209,7 +209,7 @@ def _channels(student: Mapping[str, Any]) -> Any:
 
 
 def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """What hands may have changed since: a value of another type is not shown."""
+    """The profile's part of the summary; the file may have been edited, so values of wrong types are left out."""
     student, distillation = _table(tables, "student"), _table(tables, "distillation")
     distilled = distillation.get("enabled") is True
     return {
@@ -256,8 +256,8 @@ def _from_events(files: _Files) -> dict[str, Any]:
             for event in found.warnings
         ],
     }
-    told = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
-    horizon = next((n for n in [record.total_epochs if record else None, *told] if n is not None), None)
+    reported = [found.val.epochs if found.val else None, found.started.epochs if found.started else None]
+    horizon = next((n for n in [record.total_epochs if record else None, *reported] if n is not None), None)
     if horizon is not None:
         shown["epochs"] = horizon
     return shown
@@ -267,7 +267,7 @@ def _hint(found: Scan) -> str | None:
     if isinstance(found.word, Failed):
         return printable(str(found.word.hint)) if found.word.hint else None
     if found.word is None and found.exited is not None:
-        return "`kdtui logs RUN` shows what it printed"
+        return "`kdtui logs RUN` shows its output"
     return None
 
 
@@ -301,7 +301,7 @@ SILENT = 120.0
 
 
 def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
-    """The row of ``run``."""
+    """The summary of ``run`` at the time ``now``."""
     record, liveness, why = digest.record, Liveness.UNKNOWN, ""
     if record is not None:
         try:
@@ -340,27 +340,27 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
 
 
 def _waiting_since(state: State, record: LaunchRecord | None, liveness: Liveness) -> float | None:
-    """When a run joined the queue of its machine; None for one that is in no queue of ours."""
+    """Launch time of a run that waits in the device queue of its machine; None for any other run."""
     if state is not State.QUEUED or record is None or record.target is not None:
         return None
     return None if record.ranks or liveness is Liveness.SUSPENDED else record.created
 
 
 def placed(row: RunSummary, places: Mapping[str, QueuePlace]) -> RunSummary:
-    """A waiting row with its place in the queue of this machine; unchanged where that is not known."""
+    """A waiting row with its position in this machine's queue; unchanged if that is unknown."""
     place = places.get(row.path.name)
     if place is None:
         return row
     if place.number == 0:
         return replace(row, detail=place.reason, waiting_since=None)
-    words = [f"{row.detail}, number {place.number} in line", place.reason]
+    words = [f"{row.detail}, position {place.number}", place.reason]
     return replace(row, detail="; ".join(filter(None, words)), place=place.number)
 
 
 def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
-    """The queued ones of ``rows`` by id, each with its place: one queue per host and kind of device.
+    """The queued rows by id with their positions; there is one queue per host and kind of device.
 
-    For other hosts and supervisors of older versions the queue is derived from the rows.
+    For other hosts and supervisors of older versions, the queue is derived from the rows.
 
     Args:
         rows: All rows of a store, as :func:`summarize` made them.
@@ -374,7 +374,7 @@ def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
         if row.place is not None:
             numbered[run_id] = row
             continue
-        detail = f"{row.detail}, number {places[line]} in line"
+        detail = f"{row.detail}, position {places[line]}"
         numbered[run_id] = replace(row, detail=detail, place=places[line])
     return numbered
 
@@ -390,14 +390,14 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     if state is State.QUEUED and suspended:
         return "suspended" if record.ranks else "suspended, skipped"
     if state is State.QUEUED:
-        return "starting" if record.ranks else f"waits for a {printable(record.device) or 'device'} slot"
+        return "starting" if record.ranks else f"waiting for a {printable(record.device) or 'device'} slot"
     if state is State.RUNNING and suspended:
         return "suspended"
     if state is State.RUNNING:
-        return f"silent {_span(silent)}" if silent is not None and silent >= SILENT else ""
+        return f"no events for {_span(silent)}" if silent is not None and silent >= SILENT else ""
     if state is State.LOST and liveness is Liveness.UNKNOWN:
-        since = "" if heard is None else f" {_span(heard)}"
-        return f"host {host} silent{since}; it may still run there"
+        since = "" if heard is None else f" for {_span(heard)}"
+        return f"no heartbeat from host {host}{since}; it may still be running there"
     if state is State.LOST:
         return "the processes exited without reporting a result"
     return digest.detail
@@ -417,7 +417,7 @@ def _span(seconds: float) -> str:
 
 
 def _of_another_user(path: Path) -> bool:
-    """Whether another user launched the run: such processes may be hidden (``hidepid``) and look gone."""
+    """Whether another user launched the run; its processes may be hidden by ``hidepid``."""
     try:
         return path.stat().st_uid != os.geteuid()
     except OSError:
@@ -425,7 +425,7 @@ def _of_another_user(path: Path) -> bool:
 
 
 def _ask_the_lock(run: Run) -> Liveness:
-    """Whether a process holds the run's lock, as supervisor and ranks do; unknown where it may not be opened."""
+    """Whether a process holds the run's lock, as supervisor and ranks do; unknown if it cannot be opened."""
     try:
         with reading(run.beat_path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -446,14 +446,14 @@ def _modified(path: Path) -> float | None:
 
 
 QUIET = 30.0
-"""Seconds without a change after which a digest is worth a place on disk."""
+"""Seconds without a change after which a digest is cached on disk."""
 _FILES = ("events.jsonl", "launch.json", "notes.toml", "run.json", "profile.toml", "overrides.toml")
 
 Key = list[int]
 
 
 class SummaryCache:
-    """Remembers digests, in memory and, of runs that no longer change, on disk."""
+    """Cache of digests in memory, and on disk for runs that no longer change."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -475,7 +475,7 @@ class SummaryCache:
         return found
 
     def forget_all_but(self, ids: set[str]) -> None:
-        """Drop runs that are gone."""
+        """Remove all other runs from the cache."""
         for run_id in self._known.keys() - ids:
             del self._known[run_id]
         gone = (self._stored or {}).keys() - ids
@@ -483,7 +483,7 @@ class SummaryCache:
         self._changed = self._changed or bool(gone)
 
     def save(self) -> None:
-        """Write the quiet ones if there are new ones."""
+        """Write the digests of unchanging runs, if there are new ones."""
         if not self._changed:
             return
         self._changed = False
@@ -498,7 +498,7 @@ class SummaryCache:
             self.path.parent.mkdir(exist_ok=True)
             write_atomically(self.path, json.dumps(body, separators=(",", ":")).encode())
         except (OSError, StoreError):
-            # A store that can only be read, or a full disk: the list is true without a cache, only slower.
+            # A read-only store or a full disk: the list is correct without a cache, only slower.
             return
 
     def _from_disk(self, run_id: str, key: Key) -> Digest | None:
@@ -509,14 +509,14 @@ class SummaryCache:
             return None
         try:
             return digest_from_json(entry.get("digest"))
-        except ValueError:  # of another version, or changed: read the run's own files
+        except ValueError:  # of another version, or edited: read the run's files
             return None
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
     try:
         body = parse_json(read_file(path, most=MOST_BYTES))
-    except (OSError, ValueError):  # absent or damaged: a cache is never needed
+    except (OSError, ValueError):  # missing or damaged: the cache is optional
         return {}
     runs = body.get("runs") if isinstance(body, dict) and body.get("version") == VERSION else None
     return runs if isinstance(runs, dict) else {}
@@ -526,7 +526,7 @@ def _key(run: Run) -> Key:
     key = []
     for name in _FILES:
         try:
-            status = os.stat(f"{run.path}/{name}")  # noqa: PTH116 (five looks for each of a thousand runs)
+            status = os.stat(f"{run.path}/{name}")  # noqa: PTH116 (faster than pathlib; called thousands of times)
         except OSError:
             key += [-1, 0]
         else:

@@ -12,16 +12,16 @@ from typing import Any
 from kdtui.events import TIMES
 
 MOST_BYTES = 64 * 2**20
-"""Size in bytes above which a file is not read: a cache of ten thousand runs has a quarter of it."""
+"""Size in bytes above which a file is not read; the cache of ten thousand runs needs a quarter of it."""
 
 Fits = Callable[[Any], bool]
 
 
 def parse_json(data: bytes | str) -> Any:
-    """A JSON value.
+    """Parse a JSON value.
 
     Raises:
-        ValueError: It is not JSON, is nested too deeply, or holds a number that no float has.
+        ValueError: It is not JSON, is nested too deeply, or contains a number outside the range of floats.
     """
     try:
         return json.loads(data, parse_constant=_refuse, parse_float=_finite)
@@ -30,27 +30,27 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def fits(kind: type, values: Mapping[str, Any]) -> bool:
-    """Whether every value has the type that the dataclass ``kind`` gives the field of its name.
+    """Whether every value has the type of the field of its name in the dataclass ``kind``.
 
-    Tuples are lists and mappings are objects, as in JSON; a name that is no field does not fit.
+    Tuples may be lists and mappings dicts, as in JSON; a name without a field does not fit.
     """
     checks = _checks(kind)
     return all((check := checks.get(name)) is not None and check(value) for name, value in values.items())
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, which is not JSON")
+    raise ValueError(f"it contains {constant}, which is not JSON")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"it holds {text[:20]}, which no number type has")
+        raise ValueError(f"it contains {text[:20]}, which is out of range")
     return value
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an integer that a counter may reach."""
+    """Whether it is an integer with less than 64 bits."""
     return type(value) is int and abs(value) < 2**63
 
 
@@ -60,7 +60,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_time(value: Any) -> bool:
-    """Whether it is a Unix time that a date can show."""
+    """Whether it is a Unix time within the range of dates."""
     return is_number(value) and TIMES[0] <= value < TIMES[1]
 
 
@@ -95,7 +95,7 @@ def _check(annotation: str) -> Fits:
         return lambda value: any(check(value) for check in checks)
     name, bracket, inner = annotation.strip().partition("[")
     if not bracket:
-        return _BASIC.get(name, lambda value: False)  # a type that JSON has no form for
+        return _BASIC.get(name, lambda value: False)  # a type without a JSON representation
     items = [_check(part) for part in _split(inner.removesuffix("]"), ",") if part.strip() != "..."]
     item = items[-1]
     if name in ("Mapping", "dict"):
@@ -104,7 +104,7 @@ def _check(annotation: str) -> Fits:
 
 
 def _split(annotation: str, mark: str) -> list[str]:
-    """The parts of an annotation between marks that are in no bracket."""
+    """Split an annotation at marks outside of brackets."""
     parts, depth = [""], 0
     for letter in annotation:
         depth += (letter == "[") - (letter == "]")

@@ -196,7 +196,7 @@ class TestMeasure:
                 assert done.code == 0
                 assert "other" in done.out and "10.00 ms" in done.out
                 assert f"{broken.id}: The run's measurements cannot be used" in done.err
-                assert f"`kdtui measure {broken.id}` writes them anew" in done.err
+                assert f"`kdtui measure {broken.id}` replaces them" in done.err
                 assert "Error" not in done.err
                 notes = kdtui("compare", "alone", "other", *flags, "--json").json["notes"]
                 assert sum("cannot be used" in note for note in notes) == 1

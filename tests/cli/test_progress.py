@@ -64,7 +64,7 @@ def test_a_teacher_score_that_is_no_number_is_a_dash(miou: Any) -> None:
 
 def test_bars_survive_gaps_and_runs_that_never_started() -> None:
     assert "mIoU -" in drawn(followed(STARTED, GAP))
-    assert "number 2 in line" in drawn(followed(state=State.QUEUED, detail="waits, number 2 in line"))
+    assert "position 2" in drawn(followed(state=State.QUEUED, detail="waits, position 2"))
     assert "✗ FAILED: [bold]no[/bold]" in drawn(followed(state=State.FAILED, detail="[bold]no[/bold]"))
 
 
@@ -78,7 +78,7 @@ def test_a_line_tells_the_same() -> None:
 
 def test_plain_lines_name_what_a_queued_run_waits_for_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
-    detail = "waits for a cpu slot, number 1 in line; held by theirs in /srv/runs of user ada"
+    detail = "waiting for a cpu slot, position 1; held by theirs in /srv/runs of user ada"
     one = followed(state=State.QUEUED, detail=detail, waiting_since=1.0)
     lines.event(one, events.Queued(1, "cpu"))
     lines.state(one)

@@ -204,7 +204,7 @@ def test_resume_on_a_full_disk_is_refused_before_anything_is_started(kdtui: Kdtu
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for done in refused:
         assert done.code == 3
-        assert "the run folder cannot be written" in done.err and "next: raise this user's limit" in done.err
+        assert "the run folder is not writable" in done.err and "next: raise the file size limit" in done.err
     assert sorted(run.path.rglob("*")) == before
 
 
@@ -216,7 +216,7 @@ def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_
     first.epoch_checkpoint(2).write_bytes(b"PK cut short")
     done = kdtui("train", "baseline", "--epochs", "3", "--name", "second", "--resume", "first")
     assert done.code == 0, done.err
-    assert "last.pth is missing; checkpoint_epoch_0002.pth is cut short" in done.err
+    assert "last.pth is missing; checkpoint_epoch_0002.pth is truncated" in done.err
     assert store.find("second").manifest().resume_from == str(first.epoch_checkpoint(1))
     first.epoch_checkpoint(1).unlink()
     refused = kdtui("train", "baseline", "--name", "third", "--resume", "first")

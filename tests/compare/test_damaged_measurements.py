@@ -95,4 +95,4 @@ def test_half_a_file_is_told_once(scene: Scene, run: Run, other: Run, written: b
     run.measurements_path.write_bytes(written)
     entries = entries_of(scene.store, [run, other])
     assert entries[0].unmeasured.startswith(f"{run.id}: The run's measurements cannot be used, ")
-    assert entries[0].unmeasured.endswith("writes them anew")
+    assert entries[0].unmeasured.endswith("replaces them")

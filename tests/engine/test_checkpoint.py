@@ -140,6 +140,6 @@ def test_a_disk_that_fills_keeps_the_former_checkpoint(tmp_path: Path) -> None:
     process = Process("-c", SAVE_ON_A_FULL_DISK, str(path))
     out, error = finished(process)
     assert process.returncode == 7, error
-    assert "the former one survives" in out
+    assert "the existing one is unchanged" in out
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]

@@ -139,7 +139,7 @@ def test_a_file_that_is_cut_takes_all_its_names_with_it(run: Run, trained: Run) 
     assert fit(run, attempt=2) == "finished"
     assert began_at(run) == 6
     (message,) = warned(run, "checkpoint-passed-over")
-    assert "last.pth is cut short; checkpoint_epoch_0003.pth is cut short" in message
+    assert "last.pth is truncated; checkpoint_epoch_0003.pth is truncated" in message
     # The epoch was trained again from the state before it.
     assert same(run.last, trained.last)
     assert curve(run, "val", "miou", "best_miou") == curve(trained, "val", "miou", "best_miou")
@@ -166,7 +166,7 @@ def test_no_state_left_is_refused_and_nothing_is_touched(run: Run) -> None:
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
     with pytest.raises(CheckpointError) as refused:
         fit(run, attempt=2)
-    for words in ("last.pth is missing", "checkpoint_epoch_0001.pth is cut short", "best_model.pth is whole"):
+    for words in ("last.pth is missing", "checkpoint_epoch_0001.pth is truncated", "best_model.pth is whole"):
         assert words in refused.value.message
     assert f"--resume {run.best}" in (refused.value.hint or "")
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before

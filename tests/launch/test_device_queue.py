@@ -100,9 +100,9 @@ def test_runs_of_two_stores_share_one_queue(store: RunStore, launcher: LocalLaun
     launcher.launch(later)
     reaches(store, mine, State.RUNNING)
     eventually(lambda: store.summary(later).place == 2, "two places")
-    words = f"waits for a cpu slot, number 1 in line; held by {mine.id} in {store.root}"
+    words = f"waiting for a cpu slot, position 1; held by {mine.id} in {store.root}"
     eventually(lambda: other.summary(theirs).detail == words, words)
-    assert store.summary(later).detail == f"waits for a cpu slot, number 2 in line; behind {theirs.id} in {other.root}"
+    assert store.summary(later).detail == f"waiting for a cpu slot, position 2; behind {theirs.id} in {other.root}"
     (mine.path / "go").touch()
     reaches(other, theirs, State.RUNNING)
     assert store.summary(later).state is State.QUEUED
@@ -123,14 +123,14 @@ def test_a_suspended_measurement_that_waits_is_passed_over_and_named(
     eventually(lambda: store.summary(second).place == 2, "behind the measurement")
     measure.send_signal(signal.SIGSTOP)
     title = f"kdtui measure (pid {measure.pid})"
-    words = f"waits for a cpu slot, number 1 in line; {title} is suspended and skipped"
+    words = f"waiting for a cpu slot, position 1; {title} is suspended and skipped"
     eventually(lambda: store.summary(second).detail == words, words)
     (first.path / "go").touch()
     reaches(store, second, State.RUNNING)
     measure.send_signal(signal.SIGCONT)
     (second.path / "go").touch()
     assert line(measure) == "measures"
-    eventually(lambda: store.summary(third).detail == f"waits for a cpu slot, number 1 in line; held by {title}", title)
+    eventually(lambda: store.summary(third).detail == f"waiting for a cpu slot, position 1; held by {title}", title)
 
 
 def test_a_waiter_that_gives_no_sign_is_passed_over(tmp_path: Path) -> None:

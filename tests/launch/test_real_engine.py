@@ -96,7 +96,7 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
     eventually(lambda: store.summary(run).state is State.FAILED, f"{events(run)[-3:]}")
     (failed,) = [event for event in events(run) if isinstance(event, Failed)]
     assert failed.error == "CheckpointError"
-    assert "the former one survives" in failed.message
+    assert "the existing one is unchanged" in failed.message
     assert {path.name: path.read_bytes() for path in sorted(run.checkpoints.iterdir())} == before
     gone(record_of(run))
     monkeypatch.setenv("KDTUI_ENGINE", REAL)

@@ -229,7 +229,7 @@ def test_six_runs_on_two_slots_start_in_order_with_one_killed_while_it_waits(
 
     eventually(lambda: len(started()) == 2, "two started")
     details = [row.detail for row in store.summaries()[2:]]
-    assert details == [f"waits for a cpu slot, number {n} in line" for n in range(1, 5)]
+    assert details == [f"waiting for a cpu slot, position {n}" for n in range(1, 5)]
     kill(record_of(runs[3]).identity)
     assert [row.state for row in store.summaries()] == [
         *[State.RUNNING] * 2,
@@ -324,7 +324,7 @@ def test_a_suspended_waiter_is_passed_over_and_takes_its_place_again(store: RunS
     eventually(lambda: [row.place for row in store.summaries()] == [None, None, 1, 2], "passed over")
     rows = store.summaries()
     assert rows[1].detail == "suspended, skipped"
-    assert rows[2].detail == f"waits for a cpu slot, number 1 in line; {old.id} is suspended and skipped"
+    assert rows[2].detail == f"waiting for a cpu slot, position 1; {old.id} is suspended and skipped"
     (first.path / "go").touch()
     reaches(store, young, State.RUNNING)
     assert store.summary(old).state is State.QUEUED
@@ -343,7 +343,7 @@ def test_who_holds_a_device_and_is_suspended_is_named(store: RunStore, launcher:
     os.kill(record_of(first).ranks[0]["pid"], signal.SIGSTOP)
     row = eventually(lambda: (row := store.summary(first)).detail == "suspended" and row, "suspended")
     assert row.state is State.RUNNING
-    words = f"waits for a cpu slot, number 1 in line; held by {first.id}, suspended"
+    words = f"waiting for a cpu slot, position 1; held by {first.id}, suspended"
     eventually(lambda: store.summary(second).detail == words, words)
 
 

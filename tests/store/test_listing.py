@@ -126,4 +126,4 @@ def test_events_that_are_none_are_told(store: RunStore) -> None:
     run = store.create(Profile(name="garbage"))
     run.write_launch_record(record())
     run.events_path.write_bytes(b"\x00\x01 nothing\n" * 10)
-    assert "holds no event" in Listing(store).look().changed[run.id].detail
+    assert "no readable event" in Listing(store).look().changed[run.id].detail

@@ -259,12 +259,12 @@ class TestRemove:
             rmtree(path)
 
         monkeypatch.setattr(shutil, "rmtree", immutable)
-        with pytest.raises(StoreError, match="removed in part") as caught:
+        with pytest.raises(StoreError, match="only partly removed") as caught:
             store.remove(run)
         assert caught.value.where == str(run.evaluations / "val.json")
         [row] = store.summaries()
         assert (row.id, row.state.word) == (run.id, "FAILED")
-        assert row.detail == "removed in part: some of its files could not be deleted"
+        assert row.detail == "partly removed: some of its files could not be deleted"
         assert f"kdtui remove {run.id}" in (row.hint or "")
         monkeypatch.undo()
         store.remove(run)
@@ -274,7 +274,7 @@ class TestRemove:
         run = store.create(PROFILE)
         run.path.rename(tmp_path / "elsewhere")
         run.path.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(StoreError, match="a link"):
+        with pytest.raises(StoreError, match="a symbolic link"):
             store.remove(run)
         assert (tmp_path / "elsewhere" / "checkpoints").is_dir()
 
@@ -328,7 +328,7 @@ def test_a_stop_file_that_may_not_be_made_names_the_user_to_ask(unprivileged: Pa
         run.request_stop()
     run.path.chmod(0o755)
     assert caught.value.found == f"Permission denied; the folder belongs to {run.path.owner()}"
-    assert "ask that user" in (caught.value.hint or "")
+    assert "let that user" in (caught.value.hint or "")
 
 
 def test_many_names_are_looked_up_with_one_listing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,12 +197,12 @@ def test_another_host_is_judged_by_its_signs_of_life(run: Run) -> None:
     write(run, [queued(), started()])  # events of long ago
     row = look(run, Liveness.UNKNOWN)
     assert row.state is State.LOST
-    assert "host far silent" in row.detail
-    assert "may still run" in row.detail
+    assert "no heartbeat from host far for" in row.detail
+    assert "may still be running" in row.detail
     run.touch_beat()
     row = look(run, Liveness.UNKNOWN)
     assert row.state is State.RUNNING
-    assert row.detail.startswith("silent")
+    assert row.detail.startswith("no events for")
     run.beat_path.unlink()
     write(run, [Measured("train", 1, 1, 1, {"loss": 1.0})])
     assert look(run, Liveness.UNKNOWN).state is State.RUNNING
@@ -226,7 +226,7 @@ def test_the_line_is_numbered_in_order_of_launch(store: RunStore) -> None:
     for place, run in zip((2.0, 1.0, 3.0), runs, strict=True):
         run.write_launch_record(record(created=place))
     rows = RunStore(store.root, alive=Processes(Liveness.ALIVE)).summaries()
-    assert [row.detail.rsplit(", ")[1] for row in rows] == ["number 2 in line", "number 1 in line", "number 3 in line"]
+    assert [row.detail.rsplit(", ")[1] for row in rows] == ["position 2", "position 1", "position 3"]
 
 
 def test_time_to_go(run: Run) -> None:

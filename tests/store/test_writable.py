@@ -84,7 +84,7 @@ def test_a_file_in_place_of_the_store_is_named(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some space"),
-        (errno.EROFS, "mount the disk for writing"),
+        (errno.EROFS, "remount the disk read-write"),
         (errno.EFBIG, "ulimit -f"),
         (errno.EACCES, "write permission"),
     ],
@@ -96,7 +96,7 @@ def test_each_reason_for_which_a_file_is_not_written_has_its_remedy(number: int,
 def test_a_run_folder_is_checked_by_writing_and_left_as_it_was(shared: Path) -> None:
     if os.geteuid() == 0:  # the owner, to whom the mode means nothing
         check_run_writable(shared)
-    with an_ordinary_user(), pytest.raises(StoreError, match="the run folder cannot be written") as caught:
+    with an_ordinary_user(), pytest.raises(StoreError, match="the run folder is not writable") as caught:
         check_run_writable(shared)
     assert "write permission" in str(caught.value.hint)
     assert list(shared.iterdir()) == []
@@ -111,7 +111,7 @@ def test_a_run_on_a_read_only_disk_is_not_removed_and_the_disk_is_the_reason(
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(status))
     with pytest.raises(StoreError, match="nothing was deleted") as caught:
         store.remove(run)
-    assert caught.value.found == "Read-only file system" and "mount the disk" in str(caught.value.hint)
+    assert caught.value.found == "Read-only file system" and "remount the disk" in str(caught.value.hint)
     assert run.profile_path.exists()
 
 
@@ -122,7 +122,7 @@ def test_a_stop_that_cannot_be_asked_for_names_the_other_way(run: Run, monkeypat
     monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(StoreError, match="stop file") as caught:
         run.request_stop()
-    assert "mount the disk" in str(caught.value.hint) and f"kdtui stop --kill {run.id}" in str(caught.value.hint)
+    assert "remount the disk" in str(caught.value.hint) and f"kdtui stop --kill {run.id}" in str(caught.value.hint)
 
 
 def test_a_full_disk_and_a_read_only_one_are_named(tmp_path: Path) -> None:

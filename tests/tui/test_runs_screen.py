@@ -207,10 +207,10 @@ async def test_a_click_takes_the_cursor_and_the_key_bar_its_keys(crowd: Scene) -
 async def test_the_status_line_says_why_a_run_waits_or_failed(crowd: Scene) -> None:
     app = cockpit(crowd)
     wanted = {
-        "b0-t16": "queued: waits for a cpu slot, number 2 in line",
-        "b0-quiet": "running: silent 14 min",
+        "b0-t16": "queued: waiting for a cpu slot, position 2",
+        "b0-quiet": "running: no events for 14 min",
         "b0-night": "lost: the processes exited without reporting a result",
-        "b0-wide": "failed: rank 0 killed by SIGKILL · next: `kdtui logs RUN` shows what it printed",
+        "b0-wide": "failed: rank 0 killed by SIGKILL · next: `kdtui logs RUN` shows its output",
         "b0-hot": "failed: the loss is no longer a number · next: a lower learning rate",
         "b3-teacher": "20260821-143000-b3-teacher  #teacher",
     }

@@ -26,7 +26,7 @@ async def test_a_failure_stands_above_everything_with_its_next_step(scene: Scene
     ("make", "words"),
     [
         ("never_launched", ("NEVER LAUNCHED", "R launches it")),
-        ("queued", ("QUEUED", "waits for a cpu slot")),
+        ("queued", ("QUEUED", "waiting for a cpu slot")),
         ("lost", ("LOST", "kdtui resume")),
         ("killed", ("FAILED", "SIGKILL")),
         ("stopped", ("STOPPED", "40/80")),

@@ -206,7 +206,7 @@ def test_whatever_went_wrong_is_told(row: RunSummary | None, unreadable: str, to
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.FINISHED, State.STOPPED, State.QUEUED])
 def test_where_nothing_went_wrong_nothing_is_told(state: State) -> None:
-    detail = "silent 4 min" if state is State.RUNNING else ""
+    detail = "no events for 4 min" if state is State.RUNNING else ""
     assert panels.failure(replace(ROW, state=state, detail=detail), None, "") == []
 
 

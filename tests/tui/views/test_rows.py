@@ -40,7 +40,7 @@ def test_every_state_has_a_glyph_a_word_and_a_colour_of_its_own(rows: dict[str, 
 def test_the_last_column_says_when_or_why_not(rows: dict[str, RunSummary]) -> None:
     last = {name: shown(row)["eta"] for name, row in rows.items()}
     assert last["b0-t4"] == "19m30s"  # 39 epochs of 10 steps of 3 s
-    assert last["b0-quiet"] == "silent 14 min"
+    assert last["b0-quiet"] == "no events for 14 min"
     assert (last["b0-t8"], last["b0-t16"]) == ("q#1", "q#2")
     assert last["b0-hot"] == "the loss is no longer a number"
     assert last["b0-wide"] == "rank 0 killed by SIGKILL"
