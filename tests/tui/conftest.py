@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.piloting import idle
+from tests.tui.piloting import idle, nothing_ready
 from tests.tui.scenes import Scene, people
 
 FOREIGN = ("NO_COLOR", "COLORTERM", "TMUX", "SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "KDTUI_RUNS", "KDTUI_ENGINE")
@@ -26,6 +26,7 @@ def waits_for_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Presses and pauses end when the app has handled all it could, however little processor time it got."""
     for name in ("textual.app.wait_for_idle", "textual.pilot.wait_for_idle"):
         monkeypatch.setattr(name, idle)
+    monkeypatch.setattr("textual.pilot.Pilot._wait_for_screen", nothing_ready)
 
 
 @pytest.fixture

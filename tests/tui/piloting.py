@@ -119,9 +119,11 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
         AssertionError: It never does; the screen is told.
     """
     deadline = Deadline()
+    pause = 0.01  # seconds; longer and longer, since most conditions draw the whole screen
     while not condition():
         assert not deadline.passed, f"never so\n{text(pilot.app)}"
-        await pilot.pause(0.01)
+        await asyncio.sleep(pause)
+        pause = min(1.5 * pause, 0.05)
     await pilot.pause()
 
 
@@ -132,13 +134,23 @@ async def idle(min_sleep: float = 1 / 50, max_sleep: float = 1) -> None:
     for one that has nothing to do.
     """
     await wait_for_idle(min_sleep, max_sleep)
+    await nothing_ready()
+
+
+async def nothing_ready(*_: object) -> bool:
+    """Wait until no task is ready and no timer is due: every message has been handled.
+
+    Textual's own wait for a screen sends a message to every widget and waits for each answer, which costs more than
+    most of what tests do between two waits.
+    """
     loop = asyncio.get_running_loop()
     deadline = Deadline()
     while not deadline.passed:
         await asyncio.sleep(0)
         timers = loop._scheduled  # type: ignore[attr-defined]
         if not loop._ready and not (timers and timers[0]._when <= loop.time()):  # type: ignore[attr-defined]
-            return
+            break
+    return True
 
 
 async def settled(pilot: Pilot[Any]) -> None:
