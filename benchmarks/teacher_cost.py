@@ -15,7 +15,7 @@ from torch import nn
 
 from kdtui.engine.data import IGNORE_INDEX
 from kdtui.engine.losses import Labels, StepShare
-from kdtui.engine.models import build_network, compose, lay_out_channels_last, logit_channels
+from kdtui.engine.models import build_network, compose, lay_out_channels_last
 from kdtui.engine.objective import FrozenTeacher, build_objective
 from kdtui.engine.precision import choose_precision
 from kdtui.profile import Distillation, Model, Profile, SyntheticData
@@ -64,8 +64,7 @@ def step(
 ) -> None:
     """Forward and backward of one step."""
     profile = Profile(name="bench", distillation=Distillation(enabled=teacher is not None))
-    channels = logit_channels("hierarchical", 3)
-    objective = build_objective(profile, student_channels=channels, teacher_channels=channels)
+    objective = build_objective(profile, 3, student, None if teacher is None else teacher.network)
     theirs = None if teacher is None else teacher.outputs(images)
     with autocast():
         raw = student(images)

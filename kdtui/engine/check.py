@@ -11,13 +11,14 @@ from kdtui import plugins
 from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
-from kdtui.engine.dry_run import check_teaching, check_trainable
+from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.models import build_network, count_parameters, stride
+from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
 from kdtui.engine.setup import load_start
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
-from kdtui.engine.teacher import load_teacher, no_teacher, reordered
+from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Profile
@@ -53,8 +54,11 @@ def check(
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
         looks.append(("torch", _no_gpu))
+    loaded: list[LoadedTeacher] = []
     if profile.distillation.enabled:
-        looks.append(("teacher", lambda: _teacher(profile)))
+        looks.append(("teacher", lambda: _teacher(profile, loaded)))
+    if profile.loss is not None or (profile.distillation.enabled and profile.distillation.terms is not None):
+        looks.append(("loss terms", lambda: _terms(profile, loaded)))
     done: list[int] = []
     warnings: list[Warned] = []
     if resume_from is not None:
@@ -179,22 +183,29 @@ def _classes(profile: Profile) -> tuple[str, ...]:
     return build_dataset(profile.data, "val", stride=stride(profile.student), seed=profile.seed).classes
 
 
-def _teacher(profile: Profile) -> str:
-    if profile.teacher.checkpoint is None:
-        raise no_teacher()
-    names = _classes(profile)
-    network, report = load_teacher(
-        profile.teacher.checkpoint, teacher=profile.teacher, task=profile.data.task, classes=len(names), names=names
-    )
-    check_teaching(network, profile)
+def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
+    """What the teacher is, which is added to ``loaded``."""
+    teacher = teacher_of(profile, _classes(profile))
+    assert teacher is not None
+    assert profile.teacher.checkpoint is not None
+    loaded.append(teacher)
+    report = teacher.report
     told = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
     if Path(profile.teacher.checkpoint).is_dir():
         told += f", from {Path(report.path).name}"
     if len(report.candidates) > 1:
         used, *others = report.candidates
         told += f"; the file has several networks: {used} is used, not {', '.join(others)}"
-    note = reordered(report, names)
-    return told if note is None else f"{told}\n{note}"
+    return told if teacher.note is None else f"{told}\n{teacher.note}"
+
+
+def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
+    """The terms of the loss, built for the student and the teacher that was loaded, if it could be."""
+    classes = _classes(profile)
+    student = build_network(profile.student, task=profile.data.task, classes=len(classes))
+    objective = build_objective(profile, len(classes), student, loaded[0].network if loaded else None)
+    trained = sum(parameter.numel() for parameter in objective.parameters())
+    return f"{', '.join(objective.names)}; {trained:,} parameters in projections"
 
 
 _STEPS = 8

@@ -22,6 +22,7 @@ from kdtui.engine import torch_file
 from kdtui.engine.file_kinds import refuse_other_kinds
 from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
+from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.store.files import aside, reading
 from kdtui.store.run import Run
@@ -29,6 +30,7 @@ from kdtui.store.run import Run
 FORMAT = "kdtui.student/1"
 # How file systems without hard links, or with too many of one file, say so.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_STUDENT_GROUPS = 2  # of the optimizer's parameters: kernels, and all others
 _NAMED = 4  # keys a message spells out
 _KEY = 120  # characters of a key
 
@@ -324,10 +326,17 @@ def _over_ranks(fabric: Fabric, window: list[Tensor]) -> list[Tensor]:
 
 
 def capture(
-    fabric: Fabric, progress: Progress, optimizer: torch.optim.Optimizer, *, total_epochs: int, steps_per_epoch: int
+    fabric: Fabric,
+    progress: Progress,
+    optimizer: torch.optim.Optimizer,
+    terms: nn.Module,
+    *,
+    total_epochs: int,
+    steps_per_epoch: int,
 ) -> dict[str, Any]:
     """The ``resume`` part of a checkpoint. Every rank must call it: generators are gathered, the window averaged.
 
+    What the terms of the loss train, such as projections, is in ``terms``, which is absent where they train nothing.
     The learning rate schedule is a function of ``step`` and ``total_epochs``, and the sampler's position one of
     ``step`` and ``steps_per_epoch``: these numbers are their whole state.
     """
@@ -349,20 +358,38 @@ def capture(
         "optimizer": optimizer.state_dict(),
         "scaler": fabric.strategy.precision.state_dict(),
         "rng": states,
-    }
+    } | ({"terms": trained} if (trained := terms.state_dict()) else {})
 
 
-def restore(fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> Progress:
-    """Set optimizer, scaler and generators to a checkpoint's, and return how far it was.
+def restore(
+    fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module
+) -> tuple[Progress, tuple[Warned, ...]]:
+    """Set optimizer, terms, scaler and generators to a checkpoint's; how far it was, and what it does not have.
 
-    With another number of ranks than the checkpoint had, the generators of ranks it lacks keep their seeding.
+    With another number of ranks than the checkpoint had, the generators of ranks it lacks keep their seeding. A run
+    that starts from a checkpoint of another run may have other terms: they begin anew, with a warning.
     """
-    optimizer.load_state_dict(resume["optimizer"])
+    trained = resume.get("terms", {})
+    problems = differences(terms, trained)
+    if problems:
+        optimizer.load_state_dict(_students_part(resume["optimizer"], optimizer.state_dict()))
+    else:
+        terms.load_state_dict(trained)
+        optimizer.load_state_dict(resume["optimizer"])
+    warnings = tuple(
+        Warned(
+            "terms-restarted",
+            f"the loss terms of this run train other parameters than those of the checkpoint: {problem}",
+            "they start from their initial values; the student continues",
+        )
+        for problem in ["; ".join(problems)]
+        if problem
+    )
     if resume["scaler"]:
         fabric.strategy.precision.load_state_dict(resume["scaler"])
     if fabric.global_rank < len(resume["rng"]):
         restore_rng(resume["rng"][fabric.global_rank])
-    return Progress(
+    progress = Progress(
         step=resume["step"],
         epochs_done=resume["epochs_done"],
         best_miou=resume["best_miou"],
@@ -372,3 +399,11 @@ def restore(fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Op
         train_point=dict(resume.get("train_point", {})),
         history=list(resume["history"]),
     )
+    return progress, warnings
+
+
+def _students_part(saved: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's state of which the student's parameters, in the first groups, are from a checkpoint."""
+    groups = saved["param_groups"][:_STUDENT_GROUPS] + current["param_groups"][_STUDENT_GROUPS:]
+    numbers = {number for group in groups[:_STUDENT_GROUPS] for number in group["params"]}
+    return {"state": {n: state for n, state in saved["state"].items() if n in numbers}, "param_groups": groups}

@@ -36,7 +36,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
     settings, student = profile.training, profile.student
     per_device = settings.batch_size // settings.devices
     images = min(_ENOUGH, settings.micro_batch_size or per_device)
-    height, width = _padded(profile)
+    height, width = padded_size(profile)
     error = _failure(network, images, height, width, training=True)
     if error is None:
         return
@@ -92,7 +92,7 @@ def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> Non
 def _check_answer(
     network: nn.Module, profile: Profile, kind: type[CheckpointError], who: str, where: str | None, size_hint: str
 ) -> None:
-    height, width = _padded(profile)
+    height, width = padded_size(profile)
     error = _failure(network, 1, height, width, training=False)
     if error is None:
         return
@@ -111,7 +111,7 @@ def takes(network: nn.Module, height: int, width: int) -> bool:
     return _failure(network, 1, height, width, training=False) is None
 
 
-def _padded(profile: Profile) -> tuple[int, int]:
+def padded_size(profile: Profile) -> tuple[int, int]:
     """Height and width as the network gets them."""
     unit = stride(profile.student)
     return -(-profile.data.height // unit) * unit, -(-profile.data.width // unit) * unit

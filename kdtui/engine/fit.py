@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -22,13 +23,13 @@ from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
 from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device, write_panels
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import compose, count_parameters, logit_channels
-from kdtui.engine.objective import build_objective
+from kdtui.engine.models import Outputs, compose, count_parameters
 from kdtui.engine.profile_model import count_macs
+from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
-from kdtui.engine.setup import TrainingSetup, reduced, set_up
-from kdtui.engine.teacher import TeacherBeside, load_beside
+from kdtui.engine.setup import TrainingSetup, set_up
+from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
 from kdtui.errors import DivergedError
 from kdtui.palette import class_colours, hexadecimal
 from kdtui.store.files import Tail
@@ -142,6 +143,7 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
         stage.fabric,
         progress,
         stage.optimizer,
+        stage.trainable.objective.terms,
         total_epochs=stage.total_epochs,
         steps_per_epoch=stage.steps_per_epoch,
     )
@@ -196,6 +198,14 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     return word
 
 
+class _Prepared(NamedTuple):
+    """A micro-batch before the student sees it."""
+
+    images: Tensor
+    labels: Labels
+    teacher: Outputs | None
+
+
 class Fit:
     """One attempt at a run. The methods stand in the order in which they are called.
 
@@ -207,12 +217,11 @@ class Fit:
     def __init__(self, stage: TrainingSetup, report: Report) -> None:
         self.stage, self.report = stage, report
         self.progress = stage.progress
-        channels = logit_channels(stage.task, len(stage.classes))
-        self.objective = build_objective(stage.profile, student_channels=channels, teacher_channels=channels)
+        self.objective = stage.trainable.objective
         self.predict_student = predictor(
             stage.student, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
-        self.teacher: TeacherBeside | None = None
+        self.teacher: EvaluatedTeacher | None = None
         self._looks = 0
         self._scores: Scores | None = None  # of the last epoch of this attempt
         self._part_names: tuple[str, ...] = ()
@@ -247,12 +256,11 @@ class Fit:
         return "finished"
 
     def load_teacher(self) -> None:
-        """Load the profile's teacher and ask it for the validation set, unless its answer is kept."""
+        """Evaluate the teacher on the validation set, unless its predictions are kept."""
         device = self.stage.fabric.device
-        # Building a network draws numbers: the student's stream of them must not depend on whether there is a teacher,
-        # nor on whether it was loaded before or after a resume.
+        # The student's stream of random numbers must not depend on whether that was done, or by which attempt.
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-            self.teacher = load_beside(
+            self.teacher = evaluate_teacher(
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
             )
 
@@ -311,20 +319,34 @@ class Fit:
     def backward(self, micro_batches: list[Batch]) -> dict[str, Tensor]:
         """Leave the gradients of one optimizer step in the student; the loss parts, summed over the micro-batches."""
         stage, fabric = self.stage, self.stage.fabric
+        prepared: Iterable[_Prepared] = map(self._prepare, micro_batches)
         share = self._share(micro_batches)
+        if self.objective.has_masses:
+            prepared = list(prepared)
+            share = dataclasses.replace(share, masses=self._masses(prepared))
         parts: dict[str, Tensor] = {}
-        for index, batch in enumerate(micro_batches):
-            images = to_device(batch.images, fabric, channels_last=stage.channels_last)
-            labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
-            teacher_outputs = None if self.teacher is None else self.teacher.frozen.outputs(images)
+        for index, (images, labels, teacher_outputs) in enumerate(prepared):
             # DDP reduces gradients once a step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
-                student_outputs = compose(stage.module(images), stage.task)
-                terms = self.objective(student_outputs, teacher_outputs, labels, share)
+                raw, features = stage.module(images)
+                terms = self.objective(compose(raw, stage.task, features), teacher_outputs, labels, share)
                 fabric.backward(terms.total)
             for name, value in terms.parts.items():
                 parts[name] = parts[name] + value if name in parts else value
         return parts
+
+    def _prepare(self, batch: Batch) -> _Prepared:
+        """A micro-batch on the device, and what the teacher answers about it."""
+        fabric = self.stage.fabric
+        images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
+        labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
+        return _Prepared(images, labels, None if self.teacher is None else self.teacher.frozen.outputs(images))
+
+    def _masses(self, prepared: Sequence[_Prepared]) -> dict[str, Tensor]:
+        """The terms' own masses over the whole optimizer step; with several ranks a collective."""
+        each = [self.objective.masses(one.teacher, one.labels) for one in prepared]
+        masses = torch.stack([torch.stack([mass[name] for mass in each]).sum() for name in each[0]])
+        return dict(zip(each[0], reduced(self.stage.fabric, masses, "sum"), strict=True))
 
     def _share(self, micro_batches: list[Batch]) -> StepShare:
         fabric = self.stage.fabric
@@ -394,7 +416,7 @@ class Fit:
         stage, progress = self.stage, self.progress
         if stage.fabric.world_size > 1:
             # Rank 0's running statistics everywhere: DDP shares them only at the next training forward.
-            for buffer in stage.student.buffers():
+            for buffer in stage.trainable.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         theirs = None if self.teacher is None else self.teacher.predictions
         scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)

@@ -121,6 +121,38 @@ def logit_channels(task: TaskName, classes: int) -> dict[str, int]:
     return {"logits": classes, **extra}
 
 
+class AnySize(nn.Module):
+    """A network that answers images of any size: padded at the right and the bottom, the answer cropped.
+
+    Images are padded to the student's stride, and a deeper teacher may want a larger one.
+    """
+
+    def __init__(self, network: nn.Module, *, stride: int) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B,C,H,W] of normalised images [B,3,H,W]; what is padded has the mean colour."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        answer: Tensor = self.network(padded)
+        return answer[..., :height, :width]
+
+    def cropped(self, features: Tensor, images: Tensor) -> Tensor:
+        """The part of features [B,C,h,w] that covers ``images``, without what was padded; resampled bilinearly."""
+        sizes = images.shape[-2:]
+        padded = [size + -size % self.stride for size in sizes]
+        if list(sizes) == padded:
+            return features
+        (height, padded_height), (width, padded_width) = zip(sizes, padded, strict=True)
+        rows, columns = height / padded_height, width / padded_width
+        grid = [-(-features.shape[-2] * height // padded_height), -(-features.shape[-1] * width // padded_width)]
+        window = torch.tensor([[columns, 0.0, columns - 1], [0.0, rows, rows - 1]], device=features.device)
+        where = F.affine_grid(window.expand(len(features), 2, 3), [len(features), 1, *grid], align_corners=False)
+        return F.grid_sample(features.float(), where, padding_mode="border", align_corners=False)
+
+
 def stride(model: Model) -> int:
     """Height and width of the network's input must divide by this."""
     return int(2**model.encoder_depth)

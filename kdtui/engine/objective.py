@@ -12,16 +12,20 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdtui import plugins
+from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
-from kdtui.engine.models import Outputs, compose
-from kdtui.errors import ModelError
+from kdtui.engine.models import Outputs, compose, logit_channels, one_line
+from kdtui.engine.taps import tap_channels, tapped
+from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import Loss, Profile
 from kdtui.profile.base import TaskName
+from kdtui.profile.term_tables import Term
 
 
 class FrozenTeacher:
@@ -31,22 +35,30 @@ class FrozenTeacher:
         network: Plain smp network; its parameters are frozen here.
         task: How its raw output is read.
         autocast: The run's autocast context factory.
+        taps: Places of the features to take.
     """
 
     def __init__(
-        self, network: nn.Module, *, task: TaskName, autocast: Callable[[], AbstractContextManager[None]]
+        self,
+        network: nn.Module,
+        *,
+        task: TaskName,
+        autocast: Callable[[], AbstractContextManager[None]],
+        taps: Collection[str] = (),
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self._task = task
         self._autocast = autocast
+        self._taps = taps
 
     def outputs(self, images: Tensor) -> Outputs:
         """Outputs for f32 images [B,3,H,W], as ordinary tensors without a graph."""
         with torch.inference_mode(), self._autocast():
-            raw = self.network(images)
+            raw, features = tapped(self.network, images, self._taps)
         # Cloned outside: an inference tensor saved for backward raises there.
         with torch.no_grad():
-            return compose(raw.float().clone(), self._task)
+            features = {name: values.float().clone() for name, values in features.items()}
+            return compose(raw.float().clone(), self._task, features)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class Objective(nn.Module):
         base: Supervised terms with their weights, by name.
         distill: Distillation terms with their weights, by name; none for a student trained alone.
         alpha: Share of the distillation terms, in [0, 1].
+        student_taps: Places of the student's features that the terms read.
+        teacher_taps: Places of the teacher's.
     """
 
     def __init__(
@@ -78,14 +92,19 @@ class Objective(nn.Module):
         distill: Mapping[str, tuple[float, DistillationLoss]],
         *,
         alpha: float,
+        student_taps: Collection[str] = (),
+        teacher_taps: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._alpha = alpha
-        self._base_weights = {name: weight for name, (weight, _) in base.items()}
-        self._distill_weights = {name: weight for name, (weight, _) in distill.items()}
-        # Lists: a name that is also an attribute of ModuleDict would be refused there.
-        self._base = nn.ModuleList(term for _, term in base.values())
-        self._distill = nn.ModuleList(term for _, term in distill.values())
+        self.student_taps, self.teacher_taps = student_taps, teacher_taps
+        self.base_weights = {name: weight for name, (weight, _) in base.items()}
+        self.distill_weights = {name: weight for name, (weight, _) in distill.items()}
+        # The prefix keeps a term from having the name of an attribute of ModuleDict, which that refuses.
+        self.terms = nn.ModuleDict(
+            {f"base_{name}": term for name, (_, term) in base.items()}
+            | {f"distill_{name}": term for name, (_, term) in distill.items()}
+        )
 
     def forward(self, student: Outputs, teacher: Outputs | None, labels: Labels, share: StepShare) -> LossTerms:
         """The loss of one micro-batch.
@@ -97,21 +116,66 @@ class Objective(nn.Module):
             share: The optimizer step this micro-batch belongs to.
         """
         base = {
-            name: weight * term(student, labels, _own(share, f"base.{name}."))
-            for (name, weight), term in zip(self._base_weights.items(), self._base, strict=True)
+            name: weight * self.terms[f"base_{name}"](student, labels, _own(share, f"base_{name}."))
+            for name, weight in self.base_weights.items()
         }
         total = base_total = reduce(torch.add, base.values())
         parts = {"loss.base": base_total, **{f"loss.base.{name}": value for name, value in base.items()}}
-        if teacher is not None and self._distill_weights:
+        if teacher is not None and self.distill_weights:
             distill = {
-                name: weight * term(student, teacher, labels, _own(share, f"distill.{name}."))
-                for (name, weight), term in zip(self._distill_weights.items(), self._distill, strict=True)
+                name: weight * self.terms[f"distill_{name}"](student, teacher, labels, _own(share, f"distill_{name}."))
+                for name, weight in self.distill_weights.items()
             }
             distill_total = torch.stack(list(distill.values())).sum()
             total = self._alpha * distill_total + (1 - self._alpha) * base_total
             parts["loss.distill"] = distill_total
             parts.update({f"loss.distill.{name}": value for name, value in distill.items()})
         return LossTerms(total, {name: value.detach() for name, value in {"loss": total, **parts}.items()})
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the terms, as in the names of their curves: ``base.ce``, ``distill.logits``, …."""
+        return [*(f"base.{name}" for name in self.base_weights), *(f"distill.{name}" for name in self.distill_weights)]
+
+    @property
+    def has_masses(self) -> bool:
+        """Whether a term has a mass of its own, which must be summed before the first backward pass of a step."""
+        return any(
+            isinstance(term, base) and type(term).masses is not base.masses
+            for term in self.terms.values()
+            for base in (SupervisedLoss, DistillationLoss)
+        )
+
+    def masses(self, teacher: Outputs | None, labels: Labels) -> dict[str, Tensor]:
+        """The terms' own masses in one micro-batch, for :class:`StepShare`."""
+        masses: dict[str, Tensor] = {}
+        for key, term in self.terms.items():
+            if isinstance(term, SupervisedLoss):
+                own = term.masses(labels)
+            elif isinstance(term, DistillationLoss) and teacher is not None:
+                own = term.masses(teacher, labels)
+            else:
+                own = {}
+            masses |= {f"{key}.{name}": mass.detach().float() for name, mass in own.items()}
+        return masses
+
+
+class Trainable(nn.Module):
+    """The student and what the loss trains of its own, as the one module that DDP wraps and the optimizer sees.
+
+    Args:
+        student: The network; its parameters come first.
+        objective: Its terms may have projections.
+    """
+
+    def __init__(self, student: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.student = student
+        self.objective = objective
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's raw output, and the features that the terms read, by name."""
+        return tapped(self.student, images, self.objective.student_taps)
 
 
 def _own(share: StepShare, prefix: str) -> StepShare:
@@ -122,15 +186,14 @@ def _own(share: StepShare, prefix: str) -> StepShare:
     return dataclasses.replace(share, masses=masses)
 
 
-def build_objective(
-    profile: Profile, *, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
-) -> Objective:
+def build_objective(profile: Profile, classes: int, student: nn.Module, teacher: nn.Module | None) -> Objective:
     """The loss that a profile asks for.
 
     Args:
         profile: Its terms and weights; ``distillation.enabled = false`` leaves the base loss alone.
-        student_channels: Channels of every output of the student, by name.
-        teacher_channels: Channels of every output of the teacher.
+        classes: Number of classes of the task.
+        student: The network whose features the terms may read.
+        teacher: Its teacher; None for a student trained alone.
 
     Raises:
         UsageError: The module of a term cannot be imported.
@@ -138,24 +201,40 @@ def build_objective(
     """
     distillation = profile.distillation
     base = (profile.loss or Loss()).active_terms()
-    distill = distillation.active_terms(profile.data.task) if distillation.enabled else ()
-    for index, table in enumerate(distill):
-        for role, needs, channels in (
-            ("student", table.student_needs, student_channels),
-            ("teacher", table.teacher_needs, teacher_channels),
-        ):
-            _check_outputs(role, needs, channels, f"distillation.terms[{index}]")
+    distill = distillation.active_terms(profile.data.task) if distillation.enabled and teacher is not None else ()
+    logits = logit_channels(profile.data.task, classes)
+    channels: dict[str, Mapping[str, int]] = {}
+    for role, network, needs in (
+        ("student", student, [table.student_needs for table in distill]),
+        ("teacher", teacher, [table.teacher_needs for table in distill]),
+    ):
+        channels[role] = logits
+        if network is not None and not logits.keys() >= set().union(*needs):
+            channels[role] = logits | tap_channels(network, *padded_size(profile))
+        for index, names in enumerate(needs):
+            _check_outputs(role, names, channels[role], f"distillation.terms[{index}]")
     return Objective(
-        {table.label: (table.weight, plugins.imported(table.implementation)(table)) for table in base},
-        {
-            table.label: (
-                table.weight,
-                plugins.imported(table.implementation)(table, student_channels, teacher_channels),
-            )
-            for table in distill
-        },
+        {table.label: (table.weight, _built(table)) for table in base},
+        {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
         alpha=distillation.alpha,
+        student_taps=sorted({name for table in distill for name in table.student_needs - logits.keys()}),
+        teacher_taps=sorted({name for table in distill for name in table.teacher_needs - logits.keys()}),
     )
+
+
+def _built(table: Term, *channels: Mapping[str, int]) -> Any:
+    """The module of a term; other people's may raise anything."""
+    implementation = plugins.imported(table.implementation)
+    try:
+        return implementation(table, *channels)
+    except KdtuiError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the loss term '{table.label}' cannot be built",
+            where=table.implementation,
+            found=f"{type(error).__name__}: {one_line(error)}",
+        ) from error
 
 
 def _check_outputs(role: str, needs: Collection[str], channels: Mapping[str, int], where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import Tensor
 
 
 class KdtuiEnvironment(ClusterEnvironment):
@@ -84,3 +85,10 @@ def make_fabric(*, accelerator: str, world_size: int = 1, precision: Any = None)
         precision=precision,
         plugins=[KdtuiEnvironment(world_size)],
     )
+
+
+def reduced(fabric: Fabric, value: Tensor, how: str) -> Tensor:
+    """``value`` reduced over all ranks (``sum`` or ``mean``); a collective."""
+    answer = fabric.all_reduce(value, reduce_op=how)
+    assert isinstance(answer, Tensor)
+    return answer

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
-from torch import Tensor, nn
+from torch import nn
 
 from kdtui import events
 from kdtui.engine import checkpoint
@@ -23,10 +23,12 @@ from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopAsked
 from kdtui.engine.models import build_network, lay_out_channels_last, stride
+from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
+from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import CheckpointError, EngineError
 from kdtui.profile import Profile
 from kdtui.profile.base import TaskName
@@ -43,7 +45,9 @@ class TrainingSetup:
     Attributes:
         precision: What runs: ``fp32``, ``bf16`` or ``fp16``.
         accumulate: Micro-batches per optimizer step on this rank.
-        student: The plain network; ``module`` is the same one as Fabric wraps it.
+        student: The plain network.
+        trainable: The student and what the loss trains of its own; ``module`` is the same one as Fabric wraps it.
+        teacher: On the device; None for a student trained alone.
         progress: Where to go on from.
         resumed: The ``resume`` part of the checkpoint that was loaded, or None.
         total_epochs: The horizon of this attempt.
@@ -61,7 +65,9 @@ class TrainingSetup:
     val_set: SegmentationDataset
     steps_per_epoch: int
     student: nn.Module
+    trainable: Trainable
     module: _FabricModule
+    teacher: LoadedTeacher | None
     optimizer: torch.optim.Optimizer
     progress: Progress
     resumed: dict[str, Any] | None
@@ -165,17 +171,19 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
             best = fabric.broadcast(find_best(run, begin, start) if leads else None)
     elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
+    trainable, teacher = _with_objective(profile, fabric, student, val_set.classes, channels_last=channels_last)
     # fp16's scaler would unscale inside a fused step, after the gradients were clipped.
     optimizer = torch.optim.AdamW(
-        _groups(student, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
+        _groups(trainable, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
     )
-    module, optimizer = fabric.setup(student, optimizer)
+    module, optimizer = fabric.setup(trainable, optimizer)
 
     progress, total_epochs = Progress(), record.total_epochs or settings.epochs
+    terms_warning: tuple[events.Warned, ...] = ()
     resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
     if resumed is not None:
         assert best is not None
-        progress = restore(fabric, resumed, optimizer)
+        progress, terms_warning = restore(fabric, resumed, optimizer, trainable.objective.terms)
         progress.best_miou, progress.best_epoch, progress.best_iou = best.miou, best.epoch, dict(best.iou)
         if begin.own and record.total_epochs is None:
             total_epochs = resumed["total_epochs"]
@@ -200,13 +208,35 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         val_set=val_set,
         steps_per_epoch=steps,
         student=student,
+        trainable=trainable,
         module=module,
+        teacher=teacher,
         optimizer=optimizer,
         progress=progress,
         resumed=resumed,
         total_epochs=total_epochs,
-        warnings=start_warnings(begin, best, resumed),
+        warnings=start_warnings(begin, best, resumed) + terms_warning,
     )
+
+
+def _with_objective(
+    profile: Profile, fabric: Fabric, student: nn.Module, classes: Sequence[str], *, channels_last: bool
+) -> tuple[Trainable, LoadedTeacher | None]:
+    """The student with its loss, and the teacher on the device.
+
+    Building networks and projections draws numbers: the student's stream of them must not depend on whether there is a
+    teacher, nor on what the loss trains.
+    """
+    device = fabric.device
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        teacher = teacher_of(profile, classes)
+        torch.manual_seed(_derived_seed(profile.seed, "terms"))
+        objective = build_objective(profile, len(classes), student, None if teacher is None else teacher.network)
+    if teacher is not None:
+        teacher.network.to(device)
+        if channels_last:
+            lay_out_channels_last(teacher.network)
+    return Trainable(student, objective), teacher
 
 
 def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
@@ -227,13 +257,6 @@ def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def reduced(fabric: Fabric, value: Tensor, how: str) -> Tensor:
-    """``value`` reduced over all ranks (``sum`` or ``mean``); a collective."""
-    answer = fabric.all_reduce(value, reduce_op=how)
-    assert isinstance(answer, Tensor)
-    return answer
 
 
 def _derived_seed(*parts: object) -> int:
@@ -275,10 +298,16 @@ def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, cla
     checkpoint.load_student(student, start["student"], where=path)
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; biases and normalisation do not. Frozen parameters are in no group."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _groups(trainable: Trainable, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; biases and normalisation do not. Frozen parameters are in no group.
+
+    What the loss trains is in groups of its own, behind those of the student, which so keep their places in the
+    optimizer's state whatever the loss is.
+    """
+    groups = []
+    for module in (trainable.student, trainable.objective):
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if trained:
+            groups.append({"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay})
+            groups.append({"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0})
+    return groups

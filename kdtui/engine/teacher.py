@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kdtui.engine import models
 from kdtui.engine.checkpoint import FORMAT, sha256_of
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
-from kdtui.engine.data import Batches
 from kdtui.engine.dry_run import check_teaching
-from kdtui.engine.evaluate import Predict, predictor, to_device
 from kdtui.engine.identify import RGB, Identity, identify
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import lay_out_channels_last, stride
-from kdtui.engine.objective import FrozenTeacher
-from kdtui.engine.profile_model import count_macs
-from kdtui.engine.setup import TrainingSetup, reduced
+from kdtui.engine.models import AnySize
 from kdtui.errors import CheckpointError, TeacherError
+from kdtui.profile import Profile
 from kdtui.profile.base import TaskName
 from kdtui.profile.tables import Teacher
 from kdtui.store.files import aside, reading
@@ -103,25 +98,6 @@ class TeacherReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         return asdict(self)
-
-
-class AnySize(nn.Module):
-    """A network that answers images of any size: padded at the right and the bottom, the answer cropped.
-
-    Images are padded to the student's stride, and a deeper teacher may want a larger one.
-    """
-
-    def __init__(self, network: nn.Module, *, stride: int) -> None:
-        super().__init__()
-        self.network = network
-        self.stride = stride
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B,C,H,W] of normalised images [B,3,H,W]; what is padded has the mean colour."""
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        answer: Tensor = self.network(padded)
-        return answer[..., :height, :width]
 
 
 def inspect(
@@ -431,42 +407,6 @@ class TeacherCache:
         return ask(predictions), predictions
 
 
-Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
-
-
-@dataclass(frozen=True)
-class TeacherBeside:
-    """The frozen teacher with what it scored on the validation set.
-
-    Attributes:
-        predictions: uint8 [N,H,W], its classes for this rank's share of the set.
-        pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
-        note: What was done about the order of its classes; None where it was the run's.
-    """
-
-    frozen: FrozenTeacher
-    report: TeacherReport
-    scores: Scores
-    predictions: np.ndarray
-    pixel: Mapping[str, float]
-    note: str | None = None
-
-    def described(self) -> dict[str, Any]:
-        """The ``teacher`` of the ``started`` event."""
-        height, width = self.predictions.shape[1:]
-        return {
-            "macs": count_macs(self.frozen.network, height=height, width=width),
-            "parameters": self.report.parameters,
-            "parameters_used": self.report.parameters_used,
-            "encoder": self.report.encoder,
-            "architecture": self.report.architecture,
-            "sha256": self.report.sha256,
-            "miou": self.scores.miou,
-            "iou": self.scores.iou,
-            "pixel": dict(self.pixel),
-        }
-
-
 def unsure_pixel(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
     """Class probabilities of the pixel that three quarters of an image's pixels are surer than (lower entropy).
 
@@ -493,50 +433,38 @@ def no_teacher() -> TeacherError:
     )
 
 
-def load_beside(stage: TrainingSetup, evaluate: Evaluate) -> TeacherBeside | None:
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """The network of a profile's teacher and where it is from.
+
+    Attributes:
+        network: In eval and frozen.
+        note: What was done about the order of its classes; None where it was the run's.
+    """
+
+    network: nn.Module
+    report: TeacherReport
+    note: str | None
+
+
+def teacher_of(profile: Profile, names: Sequence[str]) -> LoadedTeacher | None:
     """The profile's teacher, or None for a student trained alone.
 
     Args:
-        stage: Devices, data and precision.
-        evaluate: Scores a predictor on batches and stores the predictions; may raise
-            :class:`kdtui.engine.evaluate.StopAsked`.
+        profile: Its ``teacher`` and ``distillation``.
+        names: The run's classes in order.
+
+    Raises:
+        CheckpointError: Not readable, or no network of smp.
+        TeacherError: None is named, or it does not fit the run.
     """
-    profile, fabric = stage.profile, stage.fabric
     if not profile.distillation.enabled:
         return None
-    if profile.teacher.checkpoint is None:
+    path = profile.teacher.checkpoint
+    if path is None:
         raise no_teacher()
     network, report = load_teacher(
-        profile.teacher.checkpoint,
-        teacher=profile.teacher,
-        task=stage.task,
-        classes=len(stage.classes),
-        names=stage.classes,
+        path, teacher=profile.teacher, task=profile.data.task, classes=len(names), names=names
     )
-    note = reordered(report, stage.classes)
     check_teaching(network, profile)
-    network.to(fabric.device)
-    if stage.channels_last:
-        network = lay_out_channels_last(network)
-    frozen = FrozenTeacher(network, task=stage.task, autocast=fabric.autocast)
-    cache = TeacherCache(
-        stage.run.path.parent / ".cache" / "teachers",
-        teacher_sha256=report.sha256,
-        fingerprint=profile.data.fingerprint("val"),
-        # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
-        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
-        f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    batches = stage.val_batches()
-    height, width = stage.val_set[0, 0].mask.shape
-    shape = (sum(map(len, batches.plan)), height, width)
-    kept = cache.read(shape)
-    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
-    # Evaluating is a collective: either every rank has its share kept, or all ask again.
-    if kept is None or kept_shares.item() < fabric.world_size:
-        predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
-        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
-    first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
-    return TeacherBeside(frozen, report, *kept, unsure_pixel(frozen.outputs(first).main[0], stage.classes), note)
+    return LoadedTeacher(network, report, reordered(report, names))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kdtui import events
 from kdtui.engine import checkpoint
+from kdtui.engine.check import check
 from kdtui.engine.fit import Fit
+from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.setup import set_up
-from kdtui.errors import CheckpointError, DivergedError, TeacherError
+from kdtui.errors import CheckpointError, DivergedError, ModelError, TeacherError
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record
 
@@ -28,6 +31,13 @@ RESUMABLE: dict[str, Any] = {
     "training__warmup": 0.2,
     "training__keep_checkpoints": 9,
 }
+TERMS = [
+    {"kind": "kl"},
+    {"kind": "kl", "on": "bg_fg", "weight": 0.3},
+    {"kind": "kl", "on": "target_nontarget", "weight": 0.3},
+    {"kind": "feature", "on": "decoder", "weight": 0.1},
+]
+"""The default terms, and one whose projection is trained: the decoders of student and teacher have other widths."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +80,14 @@ def test_training_changes_the_student_and_seeds_repeat_bit_for_bit(tmp_path: Pat
 
 def distilled(root: Path, teacher: Run, **changes: Any) -> Run:
     return make_run(
-        root, **{"teacher__checkpoint": str(teacher.best), "distillation__enabled": True, **RESUMABLE, **changes}
+        root,
+        **{
+            "teacher__checkpoint": str(teacher.best),
+            "distillation__enabled": True,
+            "distillation__terms": TERMS,
+            **RESUMABLE,
+            **changes,
+        },
     )
 
 
@@ -117,8 +134,46 @@ def test_resuming_equals_never_having_stopped(
         assert curve(run, split, *names) == curve(undisturbed, split, *names)
     assert same_weights(run.last, undisturbed.last)
     assert same_weights(run.best, undisturbed.best)
-    ours, theirs = (checkpoint.load(r.last)["resume"]["optimizer"]["state"] for r in (run, undisturbed))
-    assert all(torch.equal(ours[k]["exp_avg_sq"], theirs[k]["exp_avg_sq"]) for k in theirs)
+    ours, theirs = (checkpoint.load(r.last)["resume"] for r in (run, undisturbed))
+    moments, expected = ours["optimizer"]["state"], theirs["optimizer"]["state"]
+    assert all(torch.equal(moments[k]["exp_avg_sq"], expected[k]["exp_avg_sq"]) for k in expected)
+    assert list(theirs["terms"]) == ["distill_feature.projection.weight", "distill_feature.projection.bias"]
+    assert all(torch.equal(ours["terms"][name], value) for name, value in theirs["terms"].items())
+
+
+def test_what_the_loss_trains_is_kept_beside_the_student_and_counted_apart(undisturbed: Run) -> None:
+    last, best = checkpoint.load(undisturbed.last), checkpoint.load(undisturbed.best)
+    assert last["student"].keys() == best["student"].keys()
+    assert not any("projection" in name for name in last["student"])
+    assert "resume" not in best
+    trained, begun = last["resume"]["terms"], checkpoint.load(undisturbed.epoch_checkpoint(1))["resume"]["terms"]
+    assert not any(torch.equal(trained[name], begun[name]) for name in trained)
+    started = events_of(undisturbed)[0]
+    assert isinstance(started, events.Started)
+    network = build_network(undisturbed.profile().student, task="hierarchical", classes=3)
+    assert started.student["parameters"] == count_parameters(network).stored
+    assert all(math.isfinite(value) for _, value in curve(undisturbed, "train", "loss.distill.feature"))
+
+
+def test_a_new_run_with_other_terms_starts_those_anew_and_says_so(tmp_path: Path, teacher: Run, stopped: Run) -> None:
+    other = [{"kind": "kl"}, {"kind": "cwd", "on": "decoder"}]
+    child = distilled(tmp_path, teacher, name="child", distillation__terms=other, resume_from=stopped.last)
+    assert fit(child) == "finished"
+    warnings = {event.code: event.message for event in events_of(child) if isinstance(event, events.Warned)}
+    assert "distill_feature.projection" in warnings["terms-restarted"]
+    assert "distill_cwd.projection" in warnings["terms-restarted"]
+    ours, theirs = (checkpoint.load(path)["resume"]["optimizer"]["state"] for path in (child.last, stopped.last))
+    assert float(ours[0]["step"]) > float(theirs[0]["step"]) > float(ours[max(ours)]["step"]) > 0
+
+
+def test_a_term_on_features_that_do_not_exist_is_refused_before_training(tmp_path: Path, teacher: Run) -> None:
+    run = distilled(tmp_path, teacher, distillation__terms=[{"kind": "feature", "on": "encoder.9"}])
+    with pytest.raises(ModelError, match="the student has no output of this name") as caught:
+        fit(run)
+    assert caught.value.allowed is not None
+    assert "encoder.1, encoder.2, encoder.3, encoder, decoder" in caught.value.allowed
+    (answer,) = [answer for answer in check(run.profile())["checks"] if not answer["ok"]]
+    assert (answer["name"], answer["message"]) == ("loss terms", caught.value.message)
 
 
 def test_a_teacher_leaves_the_random_draws_of_its_student_alone(tmp_path: Path, teacher: Run) -> None:

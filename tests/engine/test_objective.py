@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdtui.engine.data import IGNORE_INDEX as IGNORE
 from kdtui.engine.losses import Labels, StepShare, cross_entropy, dice_per_image, pixel_kl
-from kdtui.engine.models import Outputs, compose, logit_channels
+from kdtui.engine.models import Outputs, compose
 from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, build_objective
 from kdtui.profile import Distillation, FolderData, Profile
 
@@ -26,8 +26,7 @@ def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def objective_of(profile: Profile) -> Objective:
-    channels = logit_channels(profile.data.task, 3)
-    return build_objective(profile, student_channels=channels, teacher_channels=channels)
+    return build_objective(profile, 3, nn.Identity(), nn.Identity())
 
 
 def labels_of(masks: Tensor) -> Labels:

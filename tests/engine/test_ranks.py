@@ -25,6 +25,16 @@ runpy.run_module("kdtui.engine", run_name="__main__")
 """
 
 
+TERMS = [
+    {"kind": "kl"},
+    {"kind": "kl", "on": "bg_fg", "weight": 0.3},
+    {"kind": "kl", "on": "target_nontarget", "weight": 0.3},
+    {"kind": "feature", "on": "decoder"},
+    {"kind": "cwd", "on": "decoder.2", "teacher_on": "encoder.2"},
+]
+"""The default terms, and two on features of other widths than the teacher's."""
+
+
 def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **changes: Any) -> dict[str, torch.Tensor]:
     """The gradients of the first optimizer step of a distilled run, as rank 0 holds them after the reduction."""
     run = make_run(
@@ -33,7 +43,8 @@ def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **change
         training__gradient_clip=0.0,
         training__devices=world_size,
         teacher__checkpoint=str(teacher.best),
-        distillation__enabled=True,
+        distillation={"enabled": True, "terms": TERMS},
+        student={"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 4]},
         **changes,
     )
     if world_size == 1:
@@ -49,6 +60,7 @@ def test_gradients_do_not_depend_on_micro_batches_or_ranks(tmp_path: Path, short
     micro = gradients(tmp_path, short_teacher, "micro", 1, training__micro_batch_size=2)
     two_micro = gradients(tmp_path, short_teacher, "two_micro", 2, training__micro_batch_size=2)
     assert len(whole) > 20
+    assert {f"objective.terms.distill_{name}.projection.weight" for name in ("feature", "cwd")} <= whole.keys()
     for other in (micro, two_micro):
         for name, gradient in whole.items():
             scale = float(gradient.abs().max())

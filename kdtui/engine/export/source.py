@@ -16,8 +16,8 @@ from kdtui.engine import checkpoint as checkpoints
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.export.deployed import Size
-from kdtui.engine.models import build_network, stride
-from kdtui.engine.teacher import AnySize, inspect, load_teacher
+from kdtui.engine.models import AnySize, build_network, stride
+from kdtui.engine.teacher import inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher

@@ -1,0 +1,93 @@
+"""The teacher's scores and predictions on the validation set: computed once for a run store, kept and used again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdtui.engine.data import Batches
+from kdtui.engine.evaluate import Predict, predictor, to_device
+from kdtui.engine.metrics import Scores
+from kdtui.engine.models import stride
+from kdtui.engine.objective import FrozenTeacher
+from kdtui.engine.profile_model import count_macs
+from kdtui.engine.ranks import reduced
+from kdtui.engine.setup import TrainingSetup
+from kdtui.engine.teacher import TeacherCache, TeacherReport, unsure_pixel
+
+Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
+
+
+@dataclass(frozen=True)
+class EvaluatedTeacher:
+    """The frozen teacher with what it scored on the validation set.
+
+    Attributes:
+        predictions: uint8 [N,H,W], its classes for this rank's share of the set.
+        pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
+        note: What was done about the order of its classes; None where it was the run's.
+    """
+
+    frozen: FrozenTeacher
+    report: TeacherReport
+    scores: Scores
+    predictions: np.ndarray
+    pixel: Mapping[str, float]
+    note: str | None = None
+
+    def described(self) -> dict[str, Any]:
+        """The ``teacher`` of the ``started`` event."""
+        height, width = self.predictions.shape[1:]
+        return {
+            "macs": count_macs(self.frozen.network, height=height, width=width),
+            "parameters": self.report.parameters,
+            "parameters_used": self.report.parameters_used,
+            "encoder": self.report.encoder,
+            "architecture": self.report.architecture,
+            "sha256": self.report.sha256,
+            "miou": self.scores.miou,
+            "iou": self.scores.iou,
+            "pixel": dict(self.pixel),
+        }
+
+
+def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeacher | None:
+    """The run's teacher with its scores, or None for a student trained alone.
+
+    Args:
+        stage: Devices, data, precision and the teacher.
+        evaluate: Scores a predictor on batches and stores the predictions; may raise
+            :class:`kdtui.engine.evaluate.StopAsked`.
+    """
+    profile, fabric, loaded = stage.profile, stage.fabric, stage.teacher
+    if loaded is None:
+        return None
+    network, report, note = loaded.network, loaded.report, loaded.note
+    frozen = FrozenTeacher(
+        network, task=stage.task, autocast=fabric.autocast, taps=stage.trainable.objective.teacher_taps
+    )
+    cache = TeacherCache(
+        stage.run.path.parent / ".cache" / "teachers",
+        teacher_sha256=report.sha256,
+        fingerprint=profile.data.fingerprint("val"),
+        # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
+        f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    batches = stage.val_batches()
+    height, width = stage.val_set[0, 0].mask.shape
+    shape = (sum(map(len, batches.plan)), height, width)
+    kept = cache.read(shape)
+    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
+    # Evaluating is a collective: either every rank has its share kept, or all ask again.
+    if kept is None or kept_shares.item() < fabric.world_size:
+        predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
+        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
+    first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
+    return EvaluatedTeacher(frozen, report, *kept, unsure_pixel(frozen.outputs(first).main[0], stage.classes), note)
