@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import os
 import re
@@ -99,8 +100,8 @@ def _keys(table: type[BaseModel]) -> list[str]:
 def _attributes(table: type[BaseModel]) -> dict[str, str]:
     said: dict[str, str] = {}
     for kind in reversed(table.__mro__):
-        text = (kind.__doc__ or "").partition("Attributes:")[2]
-        for key, words in re.findall(r"^        (\w+): (.*?)(?=^        \w+: |\Z)", text, flags=re.M | re.S):
+        text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2]
+        for key, words in re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", text, flags=re.M | re.S):
             said[key] = " ".join(words.split()).replace("``", "`")
     return said
 
