@@ -128,7 +128,10 @@ def _build(kind: type[T], body: Any) -> T:
     for key, value in values.items():
         if not fits(kind, {key: value}):
             raise ValueError(f"{key} has the wrong type: {str(value)[:80]}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except TypeError as error:  # a required key is missing
+        raise ValueError(str(error)) from error
 
 
 def flat(table: Mapping[str, Any], front: str = "") -> list[tuple[str, Any]]:

@@ -124,6 +124,16 @@ def test_any_value_at_any_place_costs_no_command(
         everything_is_shown(RunStore(stocked.root, alive=Processes()), capsys)
 
 
+def test_a_cached_launch_record_without_its_keys_costs_no_command(
+    stocked: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(stocked, FILES[0])
+    body = json.loads(path.read_bytes())
+    for place in [place for place in places(body) if place and place[-1] == "record"]:
+        with changed(path, json.dumps(put(body, place, {})).encode()):
+            everything_is_shown(RunStore(stocked.root, alive=Processes()), capsys)
+
+
 @pytest.mark.parametrize("name", [*FILES, "notes.toml"])
 @pytest.mark.parametrize("body", [b"", b"\xff", DEEP, b"9" * 5000, b"[1e999]", b"null", b"[NaN]"], ids=range(7))
 def test_a_file_that_is_no_json_of_ours_costs_no_command(
