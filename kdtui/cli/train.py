@@ -27,8 +27,10 @@ from kdtui.cli.console import (
     say,
 )
 from kdtui.cli.export import export_best
+from kdtui.cli.setting_options import option_help, setting_options
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
+from kdtui.profile.settings import SETTINGS
 from kdtui.text import counted, giga, span
 
 if TYPE_CHECKING:
@@ -38,20 +40,10 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 
-Temperature = Annotated[
-    float | None, typer.Option("--temperature", "-T", help="Distillation temperature, > 0.", show_default=False)
+_TEACHER, _ENCODER, _TAGS = SETTINGS["teacher"], SETTINGS["encoder"], SETTINGS["tags"]
+Tags = Annotated[
+    list[str] | None, typer.Option(*_TAGS.flags, metavar="TAG", help=f"{option_help(_TAGS)[:-1]}; repeatable.")
 ]
-Alpha = Annotated[
-    float | None, typer.Option("--alpha", "-a", help="Weight of the distillation loss, 0 to 1.", show_default=False)
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="training.epochs.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="training.batch_size.", show_default=False)]
-LearningRate = Annotated[
-    float | None, typer.Option("--lr", "--learning-rate", help="training.learning_rate.", show_default=False)
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training.", show_default=False)]
-Name = Annotated[str | None, typer.Option("--name", help="Name of the run.", show_default=False)]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag for the run; repeatable.")]
 Detach = Annotated[
     bool,
     typer.Option("--detach", help="Print the id of each run and return at once; the run continues in the background."),
@@ -68,8 +60,8 @@ TotalEpochs = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(train)
-    app.command()(distill)
+    app.command()(setting_options()(train))
+    app.command()(setting_options(without=[_ENCODER.name])(distill))
     app.command()(resume)
 
 
@@ -81,25 +73,14 @@ def train(
     teacher_checkpoint: Annotated[
         str | None,
         typer.Option(
-            "--teacher",
-            "--teacher-checkpoint",
+            *_TEACHER.flags,
             metavar="CKPT|RUN",
-            help="Distil from this checkpoint, or from the best one of a run.",
+            help=option_help(_TEACHER),
             autocompletion=complete_run,
             show_default=False,
         ),
     ] = None,
-    temperature: Temperature = None,
-    alpha: Alpha = None,
-    student_encoder: Annotated[
-        str | None,
-        typer.Option("--student-encoder", help="student.encoder.", autocompletion=complete_encoder, show_default=False),
-    ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    name: Name = None,
+    settings: Sequence[str] = (),
     tag: Tags = None,
     sets: Sets = None,
     resume_from: Annotated[
@@ -123,12 +104,13 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train one or more profiles in sequence; ends at the first run that fails or is stopped."""
-    from kdtui.launch.teachers import Shorthands, find_teacher, prepare, resume_point
+    from kdtui.launch.teachers import find_teacher, prepare, resume_point
 
     store = open_store(runs_dir)
-    if len(profiles) > 1 and (name or resume_from):
+    named = any(text.startswith("name=") for text in settings)
+    if len(profiles) > 1 and (named or resume_from):
         raise UsageError(
-            f"{'--name' if name else '--resume'} needs a single profile, not {len(profiles)}",
+            f"{'--name' if named else '--resume'} needs a single profile, not {len(profiles)}",
             hint="train the profiles with one command each",
         )
     if export_onnx and (detach or dry_run):
@@ -137,8 +119,7 @@ def train(
             hint="kdtui export RUN exports a run after its training",
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
-    short = Shorthands(temperature, alpha, student_encoder, epochs, batch_size, seed, name, learning_rate)
-    own_sets = [*short.sets(), *(sets or [])]
+    own_sets = [*settings, *(sets or [])]
     if skip_training:
         from kdtui.cli.compare import evaluate_newest
         from kdtui.profile import load
@@ -182,16 +163,15 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            "--teacher",
-            "--teacher-checkpoint",
+            *_TEACHER.flags,
             metavar="CKPT|RUN",
-            help="The teacher: a checkpoint, or a run for its best one.",
+            help=option_help(_TEACHER),
             autocompletion=complete_run,
         ),
     ],
     student: Annotated[
         str,
-        typer.Option("--student", metavar="ENCODER", help="The student's encoder.", autocompletion=complete_encoder),
+        typer.Option("--student", metavar="ENCODER", help=option_help(_ENCODER), autocompletion=complete_encoder),
     ],
     profile: Annotated[
         str | None,
@@ -202,13 +182,7 @@ def distill(
             show_default=False,
         ),
     ] = None,
-    temperature: Temperature = None,
-    alpha: Alpha = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    name: Name = None,
+    settings: Sequence[str] = (),
     tag: Tags = None,
     sets: Sets = None,
     dry_run: DryRun = False,
@@ -217,17 +191,17 @@ def distill(
     runs_dir: RunsDir = None,
 ) -> None:
     """Distil a student from a teacher."""
-    from kdtui.launch.teachers import Shorthands, find_teacher, prepare, recipe
+    from kdtui.launch.teachers import find_teacher, prepare, recipe
 
     store = open_store(runs_dir)
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
-    short = Shorthands(temperature, alpha, student, epochs, batch_size, seed, name, learning_rate).sets()
+    own_sets = [_ENCODER.assignment(student), *settings, *(sets or [])]
     if profile is not None:
-        prepared = prepare(profile, [*short, *(sets or [])], chosen)
+        prepared = prepare(profile, own_sets, chosen)
     else:
-        prepared = recipe(chosen, student, [*short, *(sets or [])], named=name is not None)
+        prepared = recipe(chosen, student, own_sets, named=any(text.startswith("name=") for text in settings))
     _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, detach=detach, as_json=as_json)
 
 

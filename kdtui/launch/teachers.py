@@ -172,39 +172,6 @@ class TeacherChoice:
         return [f"teacher.checkpoint={json.dumps(str(self.checkpoint))}", "distillation.enabled=true"]
 
 
-@dataclass(frozen=True)
-class Shorthands:
-    """Options that are short for ``--set``; None if not given."""
-
-    temperature: float | None = None
-    alpha: float | None = None
-    student_encoder: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    name: str | None = None
-    learning_rate: float | None = None
-
-    def sets(self) -> list[str]:
-        """The same as ``--set`` texts."""
-        keys = {
-            "distillation.temperature": self.temperature,
-            "distillation.alpha": self.alpha,
-            "student.encoder": self.student_encoder,
-            "training.epochs": self.epochs,
-            "training.batch_size": self.batch_size,
-            "training.learning_rate": self.learning_rate,
-            "seed": self.seed,
-            "name": self.name,
-        }
-        # JSON strings and finite numbers are valid TOML; TOML spells nan and inf as Python does.
-        return [
-            f"{key}={json.dumps(value) if isinstance(value, str) else value}"
-            for key, value in keys.items()
-            if value is not None
-        ]
-
-
 def owner(checkpoint: Path) -> Run | None:
     """The run whose folder contains a checkpoint; None for a checkpoint outside of runs."""
     from kdtui.store.run import Run

@@ -8,10 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdtui.tui.form.fields import FIELDS, Value, plain, setting
-
-_SHORT = ("temperature", "alpha", "encoder", "epochs", "batch_size")
-_LONG = ("decoder", "learning_rate", "precision", "accelerator", "devices")
+from kdtui.profile.settings import SETTINGS, Value, plain
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,21 @@ class Equivalent:
         if self.profile:
             yield from ("train", self.profile)
             if self.teacher:
-                yield from ("--teacher-checkpoint", self.teacher)
+                yield from (SETTINGS["teacher"].flags[0], self.teacher)
         else:
             yield from ("distill", "--teacher", self.teacher or "CKPT|RUN")
             yield from ("--student", plain(self.values.get("encoder", "ENCODER")))
-        for name in _SHORT:
-            if name in self.values and (self.profile or name != "encoder"):
-                yield from (FIELDS[name].flag, plain(self.values[name]))
-        if seed:
-            yield from ("--seed", seed)
-        if "name" in self.values:
-            yield from ("--name", plain(self.values["name"]))
+        long = []
+        for name, setting in SETTINGS.items():
+            if name in self.values and not setting.flags:
+                long += ["--set", setting.assignment(self.values[name])]
+            elif name in self.values and (self.profile or name != "encoder"):
+                yield from (setting.flags[0], plain(self.values[name]))
+            elif setting.kind == "seeds" and seed:
+                yield from (setting.flags[0], seed)
         for tag in self.tags:
-            yield from ("--tag", tag)
-        for name in _LONG:
-            if name in self.values:
-                yield from ("--set", setting(name, self.values[name]))
+            yield from (SETTINGS["tags"].flags[0], tag)
+        yield from long
         for text in self.sets:
             yield from ("--set", text)
         if self.runs_dir:

@@ -6,42 +6,28 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdtui.catalog import ARCHITECTURES, DECODER_CHANNELS
-from kdtui.tui.form.fields import FIELDS, plain
+from kdtui.profile.settings import SETTINGS, plain
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 
-def looked_up(table: Mapping[str, Any], name: str) -> Any:
-    """The value of a field in a profile."""
-    found: Any = table
-    for part in FIELDS[name].key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+def looked_up(table: Mapping[str, Any], key: str) -> Any:
+    """The value of a key in the tables of a profile; None if it has none."""
+    value: Any = table
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def own_texts(profile: Profile) -> dict[str, str]:
     """The values of a profile as texts of the fields."""
-    student, distillation, training = profile.student, profile.distillation, profile.training
-    widths: Any = student.decoder_channels
-    if widths is None and student.architecture in ARCHITECTURES:
-        widths = DECODER_CHANNELS[-student.encoder_depth :]
-    return {
-        "teacher": profile.teacher.checkpoint if distillation.enabled and profile.teacher.checkpoint else "",
-        "encoder": student.encoder,
-        "decoder": plain(widths),
-        "temperature": plain(distillation.temperature),
-        "alpha": plain(distillation.alpha),
-        "epochs": plain(training.epochs),
-        "batch_size": plain(training.batch_size),
-        "learning_rate": plain(training.learning_rate),
-        "seeds": plain(profile.seed),
-        "precision": training.precision,
-        "accelerator": training.accelerator,
-        "devices": plain(training.devices),
-        "name": profile.name,
-        "tags": plain(profile.tags),
-    }
+    table = profile.model_dump()
+    texts = {name: plain(looked_up(table, setting.key)) for name, setting in SETTINGS.items() if setting.key}
+    student = profile.student
+    if student.decoder_channels is None and student.architecture in ARCHITECTURES:
+        texts["decoder"] = plain(DECODER_CHANNELS[-student.encoder_depth :])
+    return texts if profile.distillation.enabled else {**texts, "teacher": ""}
 
 
 def teacher_options(profile: Profile) -> tuple[str, ...]:

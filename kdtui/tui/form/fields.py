@@ -1,81 +1,38 @@
-"""The fields of the New-run form: their profile keys and flags, and the conversion of typed texts to values."""
+"""Converts the typed texts of the New-run form to values."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+
+from kdtui.profile.settings import SETTINGS, Setting, Value
 
 MOST_SEEDS = 100
 """Most runs that one form can start."""
-Value = str | int | float | list[Any]
 
 
 class Unreadable(Exception):
     """A typed text that cannot be converted; the message says what is allowed."""
 
 
-@dataclass(frozen=True)
-class Field:
-    """One field.
-
-    Attributes:
-        name: Attribute of the draft.
-        label: Label on the form.
-        key: Key of the profile that it sets.
-        flag: Flag of ``kdtui train`` for the key; empty if only ``--set`` sets it.
-        help: Meaning and allowed values.
-    """
-
-    name: str
-    label: str
-    key: str
-    flag: str
-    help: str
+_NUMBERS = ("integer", "number")
+SINGLE = tuple(one for one in SETTINGS.values() if one.kind in ("text", "widths", *_NUMBERS))
+"""Settings whose text becomes one value."""
 
 
-FIELDS: Mapping[str, Field] = {
-    field.name: field
-    for field in (
-        Field("teacher", "teacher", "teacher.checkpoint", "--teacher-checkpoint", "a run, a file, or - for none"),
-        Field("encoder", "student", "student.encoder", "--student-encoder", "the student's encoder"),
-        Field("decoder", "decoder", "student.decoder_channels", "", "one width per stage, deepest first"),
-        Field("temperature", "T", "distillation.temperature", "-T", "softens both distributions; > 0"),
-        Field("alpha", "α", "distillation.alpha", "-a", "share of the distillation loss, 0 to 1"),
-        Field("epochs", "epochs", "training.epochs", "--epochs", "passes over the training data"),
-        Field("batch_size", "batch size", "training.batch_size", "--batch-size", "images per step, all devices"),
-        Field("learning_rate", "learning rate", "training.learning_rate", "", "peak of the schedule"),
-        Field("seeds", "seeds", "seed", "--seed", "one or several with commas: a run each"),
-        Field("precision", "precision", "training.precision", "", "auto, fp32, bf16, fp16"),
-        Field("accelerator", "device", "training.accelerator", "", "auto, cpu, gpu"),
-        Field("devices", "devices", "training.devices", "", "GPUs, or processes on the CPU"),
-        Field("name", "name", "name", "--name", "letters, digits and . _ + -"),
-        Field("tags", "tags", "tags", "--tag", "words, for finding the run again"),
-        Field("extra", "other keys", "", "--set", "KEY=VALUE …, any key of a profile"),
-    )
-}
-"""All fields but the profile, in the order of the form."""
-
-_SEPARATE = ("teacher", "seeds", "tags", "extra")
-"""Fields that are not converted to one ``key=value``."""
-
-
-def value_of(name: str, text: str) -> Value:
+def value_of(setting: Setting, text: str) -> Value:
     """Convert the text of a field; a text that is not a number is kept, so that the profile reports it.
 
     Raises:
         Unreadable: A list instead of one value, or an invalid list.
     """
-    if name == "decoder":
+    if setting.kind == "widths":
         return _widths(text)
-    if name in ("encoder", "name", "precision", "accelerator"):
+    if setting.kind not in _NUMBERS:
         return text
     if "," in text:
         raise Unreadable(
             "one number, with a point as in 0.7; a list would be a sweep, and this form starts none"
-            if name in ("temperature", "alpha", "learning_rate")
+            if setting.kind == "number"
             else "one whole number"
         )
     return number(text)
@@ -89,35 +46,6 @@ def number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
-
-
-def plain(value: Any) -> str:
-    """A value as typed text: ``4`` for 4.0, ``128,64`` for a list, an empty text for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        short = f"{value:g}"
-        return short if float(short) == value else repr(value)
-    if isinstance(value, list | tuple):
-        return ",".join(plain(item) for item in value)
-    return str(value)
-
-
-def toml(value: Value) -> str:
-    """A value in the format of ``--set``."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return f"[{','.join(toml(item) for item in value)}]"
-    return plain(value) if isinstance(value, int) else _float(value)
-
-
-def _float(value: float) -> str:
-    """The shortest TOML float of a value, which never looks like an integer."""
-    text = plain(value)
-    return text if any(mark in text for mark in ".en") else f"{text}.0"
 
 
 def _widths(text: str) -> Value:
@@ -162,7 +90,7 @@ def extra_of(text: str) -> list[str]:
         parts = [part for part in shlex.split(text) if part != "--set"]
     except ValueError as error:
         raise Unreadable("a quote is not closed") from error
-    owned = {field.key: field for field in FIELDS.values() if field.key and field.name != "tags"}
+    owned = {field.key: field for field in SETTINGS.values() if field.key and field.kind != "tags"}
     for part in parts:
         key, equals, _ = part.partition("=")
         if not equals or not key.strip():
@@ -170,12 +98,3 @@ def extra_of(text: str) -> list[str]:
         if key.strip() in owned:
             raise Unreadable(f"{key.strip()} has a field of its own: {owned[key.strip()].label}")
     return parts
-
-
-def setting(name: str, value: Value) -> str:
-    """The ``key=value`` of a field."""
-    return f"{FIELDS[name].key}={toml(value)}"
-
-
-SETTINGS = tuple(name for name in FIELDS if name not in _SEPARATE)
-"""Fields that are converted to one ``key=value`` each."""

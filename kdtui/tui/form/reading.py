@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,71 +16,66 @@ from kdtui.catalog import Cost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
+from kdtui.profile.settings import SETTINGS, Value, plain
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
-from kdtui.tui.form.fields import (
-    FIELDS,
-    SETTINGS,
-    Unreadable,
-    Value,
-    extra_of,
-    plain,
-    seeds_of,
-    setting,
-    tags_of,
-    toml,
-    value_of,
-)
+from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, seeds_of, tags_of, value_of
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 
-@dataclass(frozen=True)
-class Draft:
-    """The texts of the form, as typed. An empty text stands for the profile's own value.
+_NAMES = ("profile", "clone", *SETTINGS)
 
-    Attributes:
-        profile: Name or file; empty, with ``clone`` also empty, to use the recipe of the teacher's own run.
-        clone: Id of a run whose resolved profile is used instead.
-        teacher: A run, a file, or ``-`` for no teacher.
-        seeds: One seed per run, separated by commas.
-        extra: ``KEY=VALUE`` texts for other keys.
+
+class Draft:
+    """The texts of the form, as typed: ``profile``, ``clone`` and one of each setting, all of them attributes.
+
+    An empty text stands for the value of the profile. ``profile`` is a name or file; ``clone`` is the id of a run whose
+    resolved profile is used instead. Both are empty to use the recipe of the teacher's own run.
+
+    Args:
+        texts: By name; those that are missing are empty.
     """
 
-    profile: str = ""
-    clone: str = ""
-    teacher: str = ""
-    encoder: str = ""
-    decoder: str = ""
-    temperature: str = ""
-    alpha: str = ""
-    epochs: str = ""
-    batch_size: str = ""
-    learning_rate: str = ""
-    seeds: str = ""
-    precision: str = ""
-    accelerator: str = ""
-    devices: str = ""
-    name: str = ""
-    tags: str = ""
-    extra: str = ""
+    def __init__(self, **texts: str) -> None:
+        if unknown := texts.keys() - set(_NAMES):
+            raise TypeError(f"the form has no field {', '.join(unknown)}")
+        self._texts = {name: texts.get(name, "") for name in _NAMES}
+
+    def __getattr__(self, name: str) -> str:
+        if name not in _NAMES:
+            raise AttributeError(name)
+        return self._texts[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Draft) and self._texts == other._texts
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._texts.values()))
+
+    def __repr__(self) -> str:
+        return f"Draft({', '.join(f'{name}={text!r}' for name, text in self._texts.items() if text)})"
 
     @property
     def by_recipe(self) -> bool:
         """Whether the recipe of the teacher's own run is used."""
         return not self.profile and not self.clone
 
+    def edited(self, **texts: str) -> Draft:
+        """A copy with other texts."""
+        return Draft(**{**self._texts, **texts})
+
     def text(self, name: str) -> str:
         """Text of a field, without surrounding spaces."""
-        return str(getattr(self, name)).strip()
+        return self._texts[name].strip()
 
     def stripped(self) -> Draft:
         """A copy without spaces around the texts."""
-        return Draft(**{each.name: self.text(each.name) for each in fields(self)})
+        return Draft(**{name: self.text(name) for name in _NAMES})
 
 
 @dataclass(frozen=True)
@@ -130,11 +125,9 @@ _SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
 _COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # other commands have an equivalent in the cockpit
 _PARTS = re.compile(r";\s+|\s+·\s+")
-_OPTIONS = {field.flag: field.label for field in FIELDS.values()} | {
+_OPTIONS = {flag: setting.label for setting in SETTINGS.values() for flag in setting.flags} | {
     "--profile": "PROFILE",
-    "--teacher": FIELDS["teacher"].label,
-    "--student": FIELDS["encoder"].label,
-    "--tags": FIELDS["tags"].label,
+    "--student": SETTINGS["encoder"].label,
 }
 """Options of the command line with their labels on the form; of any other only the dashes are removed."""
 
@@ -154,7 +147,7 @@ def in_form(text: str) -> str:
 def _called(key: str) -> str:
     """Label of a profile key: that of its field, or of the field for other keys."""
     name = field_of(key)
-    return FIELDS[name].label if name in FIELDS else f"{FIELDS['extra'].label}: {key}"
+    return SETTINGS[name].label if name in SETTINGS else f"{SETTINGS['extra'].label}: {key}"
 
 
 def _option(flag: str) -> str:
@@ -205,7 +198,7 @@ def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
     for text, name in typed.items():
         message = mistake.removeprefix(f"{key} (--set {text}): ")
         if message != mistake:
-            return name, in_form(message if FIELDS[name].key else f"{key}: {message}")
+            return name, in_form(message if SETTINGS[name].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
     if key in _OF_TABLES:  # each value is valid, but they contradict each other
@@ -216,12 +209,12 @@ def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
 def field_of(key: str) -> str:
     """The field that sets a profile key, or the general line."""
     bare = key.partition("[")[0]
-    return next((field.name for field in FIELDS.values() if field.key == bare), GENERAL)
+    return next((setting.name for setting in SETTINGS.values() if setting.key == bare), GENERAL)
 
 
 ALONE = "-"
 """Typed as the teacher: no distillation."""
-PLACES = (GENERAL, "profile", *FIELDS)
+PLACES = (GENERAL, "profile", *SETTINGS)
 """All places of messages, in the order of the form."""
 _TEACHERLESS = f"choose a teacher, since this profile distils; or type {ALONE} to train the student alone"
 
@@ -281,13 +274,13 @@ class _Reading:
         )
 
     def _read_texts(self) -> None:
-        for name in SETTINGS:
-            text = self._draft.text(name)
+        for setting in SINGLE:
+            text = self._draft.text(setting.name)
             try:
                 if text:
-                    self._values[name] = value_of(name, text)
+                    self._values[setting.name] = value_of(setting, text)
             except Unreadable as error:
-                self._mistakes[name] = str(error)
+                self._mistakes[setting.name] = str(error)
         try:
             self._seeds = seeds_of(self._draft.seeds) if self._draft.seeds else []
         except Unreadable as error:
@@ -341,11 +334,11 @@ class _Reading:
         if self._base is None and (self._teacher is None or not self._draft.encoder):
             return []
         found = []
-        typed = {setting(name, value): name for name, value in self._values.items()}
+        typed = {SETTINGS[name].assignment(value): name for name, value in self._values.items()}
         others = dict.fromkeys([*self._alone, *self._extra], "extra")
         seeds: list[int | float | str | None] = [*self._seeds] or [None]
         for seed in seeds:
-            seeded = {} if seed is None else {setting("seeds", seed): "seeds"}
+            seeded = {} if seed is None else {SETTINGS["seeds"].assignment(seed): "seeds"}
             texts = {**typed, **seeded, **others}  # in the order of the command line: the last value of a key counts
             try:
                 found.append(self._profile([*texts]))
@@ -375,7 +368,7 @@ class _Reading:
     def _check_tags(self, own: Profile) -> None:
         from kdtui.profile import amend
 
-        text = f"tags={toml(list(tags_of(self._draft.tags)))}"
+        text = SETTINGS["tags"].assignment(list(tags_of(self._draft.tags)))
         try:
             amend(own, [text])
         except KdtuiError as error:
@@ -416,12 +409,10 @@ class _Reading:
 
     def _twin(self, own: Profile | None) -> Equivalent:
         table = {} if own is None else own.model_dump(mode="json")
-        typed = {name: text for name in SETTINGS if (text := self._draft.text(name))}
+        typed = {one.name: text for one in SINGLE if (text := self._draft.text(one.name))}
         values = {name: self._values.get(name, text) for name, text in typed.items()}
-        if self._base is not None:
-            values = {name: value for name, value in values.items() if looked_up(table, name) != value}
-        else:
-            values = {n: v for n, v in values.items() if n == "encoder" or looked_up(table, n) != v}
+        always = () if self._base is not None else ("encoder",)  # `kdtui distill` requires it
+        values = {n: v for n, v in values.items() if n in always or looked_up(table, SETTINGS[n].key) != v}
         distils = own is None or own.distillation.enabled
         named = "" if self._draft.teacher == ALONE or self._is_own_teacher(own) else self._draft.teacher
         return Equivalent(

@@ -13,8 +13,8 @@ from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, che
 from kdtui.launch.engine_process import Step
 from kdtui.launch.export import ExternalCheckpoint
 from kdtui.profile.find import expanded
+from kdtui.profile.settings import plain
 from kdtui.text import mebibytes, number, width
-from kdtui.tui.form.fields import plain
 from kdtui.tui.widgets.panel import Span
 
 TASKS = ("hierarchical", "semantic")

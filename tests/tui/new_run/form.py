@@ -39,7 +39,7 @@ async def read(pilot: Pilot[Any]) -> None:
     assert isinstance(app, KdtuiApp)
     await pilot.pause()
     screen = form(app)
-    await until(pilot, lambda: screen.texts().items() <= vars(screen.draft).items())
+    await until(pilot, lambda: screen.draft.edited(**screen.texts()) == screen.draft)
     await until(pilot, lambda: screen.read_draft == screen.draft)
 
 

@@ -10,7 +10,7 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from kdtui.tui.form.fields import FIELDS
+from kdtui.profile.settings import SETTINGS
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.choices import Mistake
@@ -41,7 +41,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         assert draft.teacher == teachers.store.runs()[0].id
         await until(pilot, lambda: "2 runs of 5 epochs" in verdict(app))
         command = form(app).checked.commands[1]
-        assert "-T 3.1 -a 0.89 --student-encoder tu-mobilenetv3_small_100 --epochs 5 --seed 2" in command
+        assert "--student-encoder tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seed 2" in command
         assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
 
 
@@ -156,7 +156,7 @@ async def test_parts_and_fields_are_reached_by_keys_and_are_in_sight_then(teache
                 await pilot.press("tab")
                 if app.focused is first:
                     break
-            assert seen == {"profile", *FIELDS}, size
+            assert seen == {"profile", *SETTINGS}, size
 
 
 async def test_the_command_is_copied_whole_and_a_launch_with_mistakes_goes_to_the_first(teachers: Scene) -> None:

@@ -89,7 +89,7 @@ def distilled(name: str, **texts: str) -> Draft:
 async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None:
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, replace(distilled("student"), tags="mine, new", seeds="3", temperature="2.5"))
+        screen = await opened(pilot, distilled("student", tags="mine, new", seeds="3", temperature="2.5"))
         await until(pilot, lambda: "starts now" in screen.query_one(CheckResult).text)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
@@ -107,7 +107,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
 async def test_several_seeds_are_launched_together_and_the_line_is_told(store: RunStore) -> None:
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(120, 36)) as pilot:
-        screen = await opened(pilot, replace(distilled("slower", seeds="0,1,2"), epochs="100"))  # longer than we look
+        screen = await opened(pilot, distilled("slower", seeds="0,1,2").edited(epochs="100"))  # longer than we look
         await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(CheckResult).text)
         await pilot.press("f5")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))

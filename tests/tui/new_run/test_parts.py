@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from kdtui.errors import TeacherError
@@ -123,6 +122,6 @@ async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(
         await settled(pilot)
         app.new_run(clone=student.id)
         await shows(pilot, "this teacher's pixel", "0.6240", "0.0310")
-        form(app).edit(dataclasses.replace(form(app).draft, teacher="-"))
+        form(app).edit(form(app).draft.edited(teacher="-"))
         form(app).refill()
         await shows(pilot, "an example pixel", "0.9000")

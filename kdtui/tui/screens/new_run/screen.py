@@ -17,10 +17,10 @@ from kdtui.catalog import Cost
 from kdtui.errors import KdtuiError
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import ProfileFile
+from kdtui.profile.settings import SETTINGS, plain
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form.costs import Shape, listed_cost
-from kdtui.tui.form.fields import FIELDS, plain
 from kdtui.tui.form.queue import Machine, QueueRead, QueueSource, place
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
@@ -113,7 +113,7 @@ class Launching(CockpitScreen):
     def _want(self, what: str) -> None:
         if self.standing.doing == "launching":
             return
-        self.edit(replace(self.draft, **self.texts()))
+        self.edit(self.draft.edited(**self.texts()))
         self._wanted = what
         again = what == CHECK and self.standing.doing != "checking"
         self.standing = replace(self.standing, failure=None, tested=self.standing.tested and not again)
@@ -185,7 +185,7 @@ class Launching(CockpitScreen):
             if ids:  # do not launch again what is running
                 left = [plain(profile.seed) for profile in checked.profiles[len(ids) :]]
                 cockpit.say(f"{len(ids)} launched, then one failed; its seed and those after it are left", error=True)
-                self.edit(replace(self.draft, seeds=",".join(left)))
+                self.edit(self.draft.edited(seeds=",".join(left)))
                 self.refill()
             self.failed(launched.error)
             return
@@ -336,7 +336,7 @@ class NewRunScreen(Launching):
             return
         if not self._teachers:  # no recipe can be used
             first = next((file.name for file in self._files if not file.shipped), _FIRST)
-            self.draft = self.first_draft = replace(self.draft, profile=first)
+            self.draft = self.first_draft = self.draft.edited(profile=first)
             for section in self.sections:
                 section.chose(self.draft)
         self.read()
@@ -377,7 +377,7 @@ class NewRunScreen(Launching):
     def on_section_edited(self, event: Section.Edited) -> None:
         """Update the draft."""
         event.stop()
-        self.edit(replace(self.draft, **event.texts))
+        self.edit(self.draft.edited(**event.texts))
 
     def edit(self, draft: Draft) -> None:
         """Replace the draft; it is checked once no key was pressed for a moment."""
@@ -555,7 +555,9 @@ class NewRunScreen(Launching):
             return [Part(_HELP[name], "text-muted")]
         own = self.checked.own.get(name, "")
         empty = f"; empty: {own}, the profile's own" if own else ""
-        return [Part(f"{FIELDS[name].label}: {FIELDS[name].help}{empty}", "text-muted")]
+        setting = SETTINGS[name]
+        words = "; ".join(filter(None, (setting.help, setting.form_help)))
+        return [Part(f"{setting.label}: {words}{empty}", "text-muted")]
 
     def _focused_field(self) -> str | None:
         row, slider, part = self._focused(FieldRow), self._focused(Slider), self._focused(Section)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,8 +11,8 @@ from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
+from kdtui.profile.settings import SETTINGS, SectionName, Setting
 from kdtui.tui.form import Checked, Draft
-from kdtui.tui.form.fields import FIELDS
 from kdtui.tui.widgets.bars import SplitBar
 from kdtui.tui.widgets.choices import Entry, Heading, Labelled, Mistake
 from kdtui.tui.widgets.distribution import Distribution
@@ -24,18 +24,17 @@ class FieldRow(Labelled):
     """One field of the form.
 
     Args:
-        name: Name of the field.
-        words: Suggested values; empty for any text.
+        setting: What it edits; its words are suggested.
     """
 
-    def __init__(self, name: str, words: Sequence[str] = ()) -> None:
-        self.field = FIELDS[name]
-        self._entry = Entry(suggester=SuggestFromList(words) if words else None)
+    def __init__(self, setting: Setting) -> None:
+        self.field = setting
+        self._entry = Entry(suggester=SuggestFromList(setting.words) if setting.words else None)
         super().__init__(self.field.label, self._entry)
 
     def fill(self, draft: Draft) -> None:
         """Display the text of the draft."""
-        self._entry.put(str(getattr(draft, self.field.name)))
+        self._entry.put(getattr(draft, self.field.name))
 
     def show(self, checked: Checked) -> None:
         """Display the default as placeholder, and the error message."""
@@ -51,6 +50,16 @@ class FieldRow(Labelled):
         """Post the typed text."""
         event.stop()
         self.post_message(Section.Edited({self.field.name: event.value}))
+
+
+def names_of(section: SectionName) -> tuple[str, ...]:
+    """Names of the settings of a section, in order."""
+    return tuple(setting.name for setting in SETTINGS.values() if setting.section == section)
+
+
+def rows_of(section: SectionName, *, without: Collection[str] = ()) -> list[FieldRow]:
+    """One field for each setting of a section but those that have controls of their own."""
+    return [FieldRow(SETTINGS[name]) for name in names_of(section) if name not in without]
 
 
 class Section(Vertical):
@@ -137,7 +146,7 @@ class LossSection(Section):
     """Sliders of T and α, with a visualisation of each."""
 
     TITLE = "DISTILLATION"
-    PLACES = ("temperature", "alpha")
+    PLACES = names_of("distillation")
 
     def __init__(self) -> None:
         super().__init__(id="loss")
@@ -163,6 +172,7 @@ class LossSection(Section):
                 yield self._mistakes["alpha"]
                 yield self._split
                 yield self._note
+        yield from rows_of("distillation", without=self._sliders)
 
     def fill(self, draft: Draft) -> None:
         """Display the draft."""
@@ -173,7 +183,7 @@ class LossSection(Section):
 
     def texts(self) -> dict[str, str]:
         """Current texts of the inputs."""
-        return {name: slider.text for name, slider in self._sliders.items()}
+        return {**super().texts(), **{name: slider.text for name, slider in self._sliders.items()}}
 
     def show(self, checked: Checked) -> None:
         """Display the defaults and the error messages."""
@@ -203,27 +213,26 @@ class LossSection(Section):
 
     def focus_place(self, name: str) -> None:
         """Focus the input of a slider."""
-        self.screen.set_focus(self._sliders[name].query_one(Entry))
-
-
-_LEFT = ("epochs", "batch_size", "learning_rate", "seeds", "precision")
-_RIGHT = ("accelerator", "devices", "name", "tags", "extra")
-_WORDS = {"precision": ("auto", "fp32", "bf16", "fp16"), "accelerator": ("auto", "cpu", "gpu")}
+        if name in self._sliders:
+            self.screen.set_focus(self._sliders[name].query_one(Entry))
+        else:
+            super().focus_place(name)
 
 
 class TrainingSection(Section):
     """The fields of the training, one per row."""
 
     TITLE = "TRAINING"
-    PLACES = (*_LEFT, *_RIGHT)
+    PLACES = names_of("training")
 
     def __init__(self) -> None:
         super().__init__(id="training")
 
     def fields(self) -> ComposeResult:
         """Compose the two columns."""
+        rows = rows_of("training")
+        middle = (len(rows) + 1) // 2
         with Container(classes="pair"):
-            for half in (_LEFT, _RIGHT):
+            for half in (rows[:middle], rows[middle:]):
                 with Vertical(classes="half"):
-                    for name in half:
-                        yield FieldRow(name, _WORDS.get(name, ()))
+                    yield from half

@@ -14,14 +14,14 @@ from textual.message import Message
 from kdtui.catalog import Cost
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
+from kdtui.profile.settings import plain
 from kdtui.text import mebibytes, millions, number, ratio
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, Draft
 from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
-from kdtui.tui.form.fields import plain
 from kdtui.tui.screens.new_run.pickers import PickingSection
-from kdtui.tui.screens.new_run.sections import FieldRow
+from kdtui.tui.screens.new_run.sections import names_of, rows_of
 from kdtui.tui.widgets.panel import Span
 from kdtui.tui.widgets.table import Cell, Column
 
@@ -311,7 +311,7 @@ class StudentSection(PickingSection):
     """The list of encoders with their costs, and the decoder."""
 
     TITLE = "STUDENT"
-    PLACES = ("encoder", "decoder")
+    PLACES = names_of("student")
 
     def __init__(self) -> None:
         super().__init__(
@@ -325,7 +325,7 @@ class StudentSection(PickingSection):
     def fields(self) -> ComposeResult:
         """Compose error message, list, details and decoder."""
         yield from super().fields()
-        yield FieldRow("decoder")
+        yield from rows_of("student", without=("encoder",))
 
     def chose(self, draft: Draft) -> None:
         """Display the chosen encoder."""

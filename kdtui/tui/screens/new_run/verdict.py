@@ -11,10 +11,10 @@ from textual.message import Message
 from kdtui.errors import KdtuiError
 from kdtui.launch.launcher import Check
 from kdtui.launch.plan import Caution, Plan, merged
+from kdtui.profile.settings import SETTINGS
 from kdtui.text import millions, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
-from kdtui.tui.form.fields import FIELDS
 from kdtui.tui.form.queue import Place
 from kdtui.tui.form.reading import GENERAL, in_form
 from kdtui.tui.screens.new_run.teacher import called
@@ -123,7 +123,7 @@ def _mistakes(checked: Checked) -> Lines:
 
 
 def _label(name: str) -> str:
-    return FIELDS[name].label if name in FIELDS else name
+    return SETTINGS[name].label if name in SETTINGS else name
 
 
 def _plan(checked: Checked, standing: Standing) -> list[Span]:

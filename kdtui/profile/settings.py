@@ -1,0 +1,204 @@
+"""The settings of a run that have an option or a field of the form; each is declared once.
+
+The options of ``kdtui train`` and ``kdtui distill``, the fields of the New-run form, the command that the form displays
+and a part of the profile reference follow from these declarations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+SectionName = Literal["teacher", "student", "distillation", "training"]
+Kind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "tags", "assignments"]
+Value = str | int | float | list[Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: Its field in the form, and the parameter of its option.
+        key: Key of the profile; empty for ``assignments``, which set any key.
+        label: Label on the form.
+        section: SectionName of the form.
+        kind: How its text is read.
+        help: Meaning and allowed values.
+        flags: Options, first the one in the command that the form displays; empty if only ``--set`` sets the key.
+        words: All allowed values, of a text that is one of a few words.
+        form_help: What its field allows and its option does not.
+    """
+
+    name: str
+    key: str
+    label: str
+    section: SectionName
+    kind: Kind
+    help: str
+    flags: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    form_help: str = ""
+
+    def assignment(self, value: Value) -> str:
+        """The ``KEY=VALUE`` of ``--set``."""
+        return f"{self.key}={toml(value)}"
+
+
+_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+_training = partial(Setting, section="training")
+_DECLARED = (
+    Setting(
+        "teacher",
+        "teacher.checkpoint",
+        "teacher",
+        section="teacher",
+        kind="teacher",
+        help="distil from this checkpoint, or from the best one of a run",
+        flags=("--teacher-checkpoint", "--teacher"),
+        form_help="- for none",
+    ),
+    Setting(
+        "encoder",
+        "student.encoder",
+        "student",
+        section="student",
+        kind="text",
+        help="encoder of the student",
+        flags=("--student-encoder",),
+    ),
+    Setting(
+        "decoder",
+        "student.decoder_channels",
+        "decoder",
+        section="student",
+        kind="widths",
+        help="one width per stage, deepest first",
+    ),
+    Setting(
+        "temperature",
+        "distillation.temperature",
+        "T",
+        section="distillation",
+        kind="number",
+        help="distillation temperature, > 0: softens both distributions",
+        flags=("-T", "--temperature"),
+    ),
+    Setting(
+        "alpha",
+        "distillation.alpha",
+        "α",
+        section="distillation",
+        kind="number",
+        help="weight of the distillation loss, 0 to 1",
+        flags=("-a", "--alpha"),
+    ),
+    _training(
+        "epochs",
+        "training.epochs",
+        "epochs",
+        kind="integer",
+        help="passes over the training data",
+        flags=("--epochs",),
+    ),
+    _training(
+        "batch_size",
+        "training.batch_size",
+        "batch size",
+        kind="integer",
+        help="images per optimizer step, all devices",
+        flags=("--batch-size",),
+    ),
+    _training(
+        "learning_rate",
+        "training.learning_rate",
+        "learning rate",
+        kind="number",
+        help="peak of the schedule",
+        flags=("--lr", "--learning-rate"),
+    ),
+    _training(
+        "seeds",
+        "seed",
+        "seeds",
+        kind="seeds",
+        help="seed of the training",
+        flags=("--seed",),
+        form_help="several with commas: a run each",
+    ),
+    _training(
+        "precision",
+        "training.precision",
+        "precision",
+        kind="text",
+        help=", ".join(_PRECISIONS),
+        words=_PRECISIONS,
+    ),
+    _training(
+        "accelerator",
+        "training.accelerator",
+        "device",
+        kind="text",
+        help=", ".join(_ACCELERATORS),
+        words=_ACCELERATORS,
+    ),
+    _training("devices", "training.devices", "devices", kind="integer", help="GPUs, or processes on the CPU"),
+    _training(
+        "name",
+        "name",
+        "name",
+        kind="text",
+        help="name of the run: letters, digits and . _ + -",
+        flags=("--name",),
+    ),
+    _training(
+        "tags",
+        "tags",
+        "tags",
+        kind="tags",
+        help="tag for finding the run again",
+        flags=("--tag",),
+        form_help="several with commas",
+    ),
+    _training(
+        "extra",
+        "",
+        "other keys",
+        kind="assignments",
+        help="KEY=VALUE …, any key of a profile",
+        flags=("--set",),
+    ),
+)
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _DECLARED}
+"""All settings by name, in the order of the form."""
+
+
+def plain(value: Any) -> str:
+    """A value as typed text: ``4`` for 4.0, ``128,64`` for a list, an empty text for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, list | tuple):
+        return ",".join(plain(item) for item in value)
+    return str(value)
+
+
+def toml(value: Value) -> str:
+    """A value in TOML, as ``--set`` takes it."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{','.join(toml(item) for item in value)}]"
+    text = plain(value)
+    # The shortest TOML float, which never looks like an integer; TOML spells nan and inf as Python does.
+    return f"{text}.0" if isinstance(value, float) and not any(mark in text for mark in ".en") else text
