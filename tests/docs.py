@@ -17,6 +17,7 @@ import typer
 from pydantic import BaseModel
 
 from kdtui.cli.app import app
+from kdtui.cli.setting_options import option_help
 from kdtui.profile import (
     CocoData,
     CocoSplit,
@@ -30,6 +31,7 @@ from kdtui.profile import (
     Training,
 )
 from kdtui.profile.launch_tables import LocalLaunch
+from kdtui.profile.settings import SETTINGS
 from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.tui.keys import KEYS, SCOPES
 
@@ -84,7 +86,7 @@ def profile_reference() -> str:
     """Every table of a profile with its keys."""
     parts = []
     for title, table in TABLES:
-        said = _attributes(table)
+        said = _settings("" if table is Profile else f"{title}.") | _attributes(table)
         rows = [
             f"| {key} | {_allowed(table, key)} | {_default(table, key)} | {said.get(key, '')} |" for key in _keys(table)
         ]
@@ -95,6 +97,12 @@ def profile_reference() -> str:
 def _keys(table: type[BaseModel]) -> list[str]:
     tables = {"data", "student", "teacher", "distillation", "loss", "training", "launch"}
     return [key for key in table.model_fields if not (table is Profile and key in tables)]
+
+
+def _settings(prefix: str) -> dict[str, str]:
+    """The help of settings, by their keys below a table."""
+    helps = {one.key: option_help(one) for one in SETTINGS.values() if one.key and not one.words}
+    return {key.removeprefix(prefix): text for key, text in helps.items() if key.startswith(prefix)}
 
 
 def _attributes(table: type[BaseModel]) -> dict[str, str]:

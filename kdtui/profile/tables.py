@@ -191,9 +191,7 @@ class Training(Table):
     """How the student is trained.
 
     Attributes:
-        batch_size: Images per optimizer step, over all devices.
         micro_batch_size: Images per forward on one device; accumulation follows. Default: one forward per step.
-        learning_rate: Peak of the schedule.
         warmup: Share of all steps in which the rate rises linearly.
         gradient_clip: Largest global gradient norm; 0 turns clipping off.
         devices: Ranks: CPU processes or GPUs.
