@@ -1,7 +1,7 @@
-"""What an encoder, and a Unet on it, costs: parameters and multiply-accumulates, without torch.
+"""Costs of encoders and of Unets with them: parameters and multiply-accumulates, without torch.
 
-``catalog_data.json`` holds every encoder of segmentation-models-pytorch and the mobile ones of timm (``tu-``), written
-by ``python -m kdtui.engine.build_catalog``. The decoder and the head of a Unet are computed here from its widths.
+``catalog_data.json`` lists every encoder of segmentation-models-pytorch (smp) and the mobile ones of timm (``tu-``); it
+is written by ``python -m kdtui.engine.build_catalog``. Decoder and head of a Unet are computed here from their widths.
 MACs count convolutions, matrix products and attention.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from kdtui.errors import UsageError
 
-# Pixels of the square that areas are counted in.
+# Pixels of the unit in which areas are counted.
 TILE = 32 * 32
 SIDE = 256
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
@@ -27,7 +27,7 @@ ARCHITECTURES = ("Unet",)
 _DATA = Path(__file__).with_name("catalog_data.json")
 _DEEPEST = 5
 _KERNEL = 3 * 3
-# Letters up to the size, with a version where one is named: resnet|18, mobilenetv3|_small, ghostnetv2|_100.
+# The letters before the size, with a version if there is one: resnet|18, mobilenetv3|_small, ghostnetv2|_100.
 _DESIGN = re.compile(r"[a-z]+?(?:v\d+)?(?=[\d_-]|$)")
 _TWO_WORDS = ("efficientnet_lite", "se_resnext", "se_resnet")
 
@@ -37,13 +37,13 @@ class EncoderCost:
     """One encoder at depth 5.
 
     Attributes:
-        name: As smp spells it.
-        family: Encoders of one design, such as ``resnet`` or ``mobilenetv3``.
-        parameters: As stored.
-        parameters_used: Those that a feature depends on.
-        macs: Of one forward of a 256 x 256 image.
-        out_channels: Channels of each feature, the image's size first.
-        reductions: By how much each feature is smaller than the image.
+        name: Name in smp.
+        family: Design of the encoder, such as ``resnet`` or ``mobilenetv3``.
+        parameters: Number of stored parameters.
+        parameters_used: Number of parameters that the features depend on.
+        macs: Multiply-accumulates of one forward pass of a 256 x 256 image.
+        out_channels: Channels of each feature map, the one of the image's size first.
+        reductions: Factor by which each feature map is smaller than the image.
     """
 
     name: str
@@ -57,7 +57,7 @@ class EncoderCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """A whole network: parameters as stored, those any output depends on, and MACs of one forward of one image."""
+    """Costs of a network: stored parameters, those that the output depends on, and MACs of one image."""
 
     parameters: int
     parameters_used: int
@@ -65,7 +65,7 @@ class Cost:
 
 
 def family(name: str) -> str:
-    """The design an encoder belongs to: ``tu-mobilenetv3_small_100`` is a ``mobilenetv3``."""
+    """The design of an encoder: ``tu-mobilenetv3_small_100`` is a ``mobilenetv3``."""
     bare = name.removeprefix("tu-").removeprefix("timm-").removeprefix("tf_").replace("mobilenet_v2", "mobilenetv2")
     for stem in _TWO_WORDS:
         if bare.startswith(stem):
@@ -75,7 +75,7 @@ def family(name: str) -> str:
 
 
 def encoders(pattern: str | None = None) -> list[EncoderCost]:
-    """Every encoder whose name holds ``pattern``, or matches it as a glob; smallest first."""
+    """Encoders whose name contains ``pattern`` or matches it as a glob; smallest first."""
     found = [
         _encoder_cost(row)
         for row in _rows().values()
@@ -94,26 +94,26 @@ def cost(
     height: int,
     width: int,
 ) -> Cost | None:
-    """What a network costs.
+    """Compute the costs of a network.
 
-    Height and width are padded to the network's stride, as the data is. Parameters are exact. MACs are exact where the
-    sides divide by 32; a shallower encoder on other sides may be off by up to a quarter, since some compute deeper
-    stages that nothing reads, and ``tu-mobilevitv2_050`` by 3 % where they do not divide by 64.
+    Height and width are padded to the network's stride, like the data. Parameters are exact. MACs are exact if both are
+    divisible by 32; otherwise a shallower encoder may be off by up to 25 %, as some encoders compute deeper stages
+    whose output is unused, and ``tu-mobilevitv2_050`` by 3 % if they are not divisible by 64.
 
     Args:
-        encoder: As smp spells it.
-        architecture: Only a Unet is known.
-        decoder_channels: One width per decoder stage, deepest first; None for smp's own.
+        encoder: Name in smp.
+        architecture: Only ``Unet`` is supported.
+        decoder_channels: One width per decoder stage, deepest first; None for the default of smp.
         out_channels: Channels of the head.
         encoder_depth: Stages of the encoder, 3 to 5.
         height: Rows of the image.
         width: Columns of the image.
 
     Returns:
-        None where the catalog has no entry: another architecture, or a ``tu-`` encoder outside its list.
+        None if the catalog has no entry: another architecture, or a ``tu-`` encoder that it does not list.
 
     Raises:
-        UsageError: No such encoder, or widths that do not fit the depth.
+        UsageError: There is no such encoder, or the widths do not match the depth.
     """
     row = _rows().get(encoder)
     if row is None and encoder.startswith("tu-"):
@@ -156,7 +156,7 @@ def _encoder_cost(row: dict[str, Any]) -> EncoderCost:
 
 
 def _work(terms: Sequence[int], pixels: int) -> int:
-    """Constant, linear and quadratic in the area: pooled gates, convolutions, attention."""
+    """MACs from terms that are constant (pooled gates), linear (convolutions) and quadratic (attention) in the area."""
     constant, linear, square = terms
     return constant + (linear * pixels * TILE + square * pixels * pixels) // (TILE * TILE)
 
@@ -187,7 +187,7 @@ def _unet(
         macs += 2 * _KERNEL * coming * coming * (pixels // reductions[depth] ** 2)
     for stage, wide in enumerate(widths):
         at = depth - 1 - stage
-        skip = channels[at] if at > 0 else 0  # the image's own size has no skip connection
+        skip = channels[at] if at > 0 else 0  # the stage at full resolution has no skip connection
         parameters += _normed(coming + skip, wide) + _normed(wide, wide)
         macs += _KERNEL * (coming + skip + wide) * wide * (pixels // reductions[at] ** 2)
         coming = wide
@@ -197,7 +197,7 @@ def _unet(
 
 
 def _normed(coming: int, wide: int) -> int:
-    """A 3 x 3 convolution without bias, and scale and shift of its norm."""
+    """Parameters of a 3 x 3 convolution without bias, and of scale and shift of its normalisation."""
     return _KERNEL * coming * wide + 2 * wide
 
 
@@ -207,5 +207,5 @@ def _unknown(encoder: str) -> UsageError:
         "no such encoder",
         found=encoder,
         allowed=f"nearest: {', '.join(near)}" if near else None,
-        hint="`kdtui encoders` lists them; `tu-NAME` is any encoder of timm",
+        hint="`kdtui encoders` lists the encoders; `tu-NAME` is any encoder of timm",
     )

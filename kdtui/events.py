@@ -1,9 +1,9 @@
-"""What happened: the events of a run, one JSON object a line.
+"""The events of a run: one JSON object per line of ``events.jsonl``.
 
-Frozen dataclasses without a validation library: the engine writes them inside its training loop. Every line has the
-head ``v, kind, time``; the other fields are typed by kind, and only ``scalars`` is open. Values that are not finite are
-written as ``null`` (``NaN`` is not JSON). Unknown kinds and fields are skipped, so an older reader can follow a newer
-writer.
+Frozen dataclasses without a validation library, as the engine writes them within its training loop. Every line has the
+fields ``v, kind, time``; the other fields are typed by kind, and only ``scalars`` is open. Values that are not finite
+are written as ``null`` (``NaN`` is not JSON). Unknown kinds and fields are skipped, so that an older reader can follow
+a newer writer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 VERSION = 1
 TIMES = (0.0, 253_402_300_800.0)
-"""Unix times that an event may have: up to the end of the year 9999, the last that a date can show."""
+"""Range of Unix times of events: up to the end of the year 9999, the last one of dates."""
 
 
 def now() -> float:
@@ -29,10 +29,10 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class Event:
-    """The head every event shares.
+    """The common fields of all events.
 
     Attributes:
-        kind: The word on the line.
+        kind: Name of the kind in JSON.
         time: Unix time in seconds.
     """
 
@@ -42,7 +42,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Queued(Event):
-    """The supervisor is running and waits for ``slots`` of ``devices``."""
+    """The supervisor is running and waits for slots of ``device``."""
 
     kind: ClassVar[str] = "queued"
     attempt: int
@@ -51,14 +51,14 @@ class Queued(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Rank 0 is about to train.
+    """Rank 0 is about to start training.
 
     Attributes:
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of every rank.
-        resumed_step: Optimizer steps already done; points after it in earlier attempts are void.
-        epochs: The horizon of this attempt.
-        student: ``{"parameters", "parameters_used", "macs", "class_colours"}``; ``class_colours`` holds ``#rrggbb`` of
-            each class, as the pictures of this run show it.
+        resumed_step: Completed optimizer steps; points after it in earlier attempts are void.
+        epochs: Total number of epochs of this attempt.
+        student: ``{"parameters", "parameters_used", "macs", "class_colours"}``; ``class_colours`` has ``#rrggbb`` of
+            each class in the pictures of this run.
         teacher: ``{"parameters", "miou", "iou", "pixel", …}``, or None without a teacher; ``pixel`` is class to
             probability at T = 1 on one pixel.
     """
@@ -80,15 +80,15 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Measured(Event):
-    """Numbers of one moment.
+    """Measured values at one step.
 
     Attributes:
         split: ``train`` or ``val``.
-        step: Optimizer steps done.
+        step: Completed optimizer steps.
         epoch: 1-based.
-        images: Training images seen over all ranks: the fair axis.
-        scalars: Named values; None where a value was not finite.
-        epochs: The horizon (val lines carry it so that a tail is enough for a summary).
+        images: Training images seen by all ranks, comparable between batch sizes.
+        scalars: Named values; None for a value that was not finite.
+        epochs: Total number of epochs; in ``val`` events, so that the end of the file is enough for a summary.
     """
 
     kind: ClassVar[str] = "measured"
@@ -102,7 +102,7 @@ class Measured(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """A checkpoint is whole on disk; ``path`` is relative to the run folder."""
+    """A checkpoint was written completely; ``path`` is relative to the run folder."""
 
     kind: ClassVar[str] = "saved"
     step: int
@@ -114,7 +114,7 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Visualized(Event):
-    """Pictures of an epoch lie in ``path`` (relative to the run folder)."""
+    """Pictures of an epoch were written to ``path`` (relative to the run folder)."""
 
     kind: ClassVar[str] = "visualized"
     epoch: int
@@ -123,7 +123,7 @@ class Visualized(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """A remark that is no failure: a jump of the learning rate, a changed library version."""
+    """A remark without a problem: a jump of the learning rate, a changed library version."""
 
     kind: ClassVar[str] = "noted"
     message: str
@@ -131,14 +131,14 @@ class Noted(Event):
 
 @dataclass(frozen=True)
 class Warned(Event):
-    """Something that is probably wrong with data, teacher or scores, though nothing failed.
+    """A likely mistake in data, teacher or scores, although nothing failed.
 
-    A run writes each pair of code and message once in its whole history.
+    A run writes each pair of code and message only once.
 
     Attributes:
         code: Stable name of the check, such as ``class-without-pixels``.
         message: What was measured and why it matters, in one sentence.
-        hint: What to do about it.
+        hint: How to fix it.
     """
 
     kind: ClassVar[str] = "warning"
@@ -153,7 +153,7 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """All epochs done, or early stopping ended them."""
+    """All epochs are complete, or early stopping ended the training."""
 
     kind: ClassVar[str] = "finished"
     step: int
@@ -163,7 +163,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """Stopped on request; the state is saved unless nothing was trained."""
+    """The training stopped on request; the state is saved unless nothing was trained."""
 
     kind: ClassVar[str] = "stopped"
     step: int
@@ -173,7 +173,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The engine gave up; the fields of a :class:`kdtui.errors.KdtuiError`."""
+    """The engine failed; the fields are those of a :class:`kdtui.errors.KdtuiError`."""
 
     kind: ClassVar[str] = "failed"
     error: str
@@ -183,12 +183,12 @@ class Failed(Event):
 
 @dataclass(frozen=True)
 class Exited(Event):
-    """All processes of an attempt are gone; written by the supervisor.
+    """All processes of an attempt have exited; written by the supervisor.
 
     Attributes:
-        code: First rank that ended badly, or 0; negative for a signal.
+        code: Exit code of the first rank that failed, or 0; negative for a signal.
         signal: Name of that signal.
-        rank: Which rank that was; None when all ended well, or none was started.
+        rank: The rank that failed; None if none failed, or none was started.
     """
 
     kind: ClassVar[str] = "exited"
@@ -211,7 +211,7 @@ _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "Mapping": (dict,),
     "tuple": (list,),
 }
-# What each field of a kind may hold on its line, read from the annotations above: `int | None` -> int, NoneType.
+# Allowed JSON types of each field, derived from the annotations above: `int | None` -> int, NoneType.
 _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     kind: {
         f.name: tuple(t for word in re.sub(r"\[.*\]", "", str(f.type)).split(" | ") for t in _JSON_TYPES[word])
@@ -226,11 +226,11 @@ _COUNTERS: Mapping[str, int] = {
     **dict.fromkeys(("epoch", "epochs"), 10**9),
     **dict.fromkeys(("attempt", "threads", "world_size"), 10**6),
 }
-"""Fields that count from 0, with a number that none of them reaches."""
+"""Fields that count from 0, with their maximum."""
 
 
 def _finite(value: Any) -> Any:
-    """``value`` with every non-finite float replaced by None, whatever it is nested in."""
+    """Replace every non-finite float by None, recursively."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -241,7 +241,7 @@ def _finite(value: Any) -> Any:
 
 
 def encode(event: Event) -> bytes:
-    """One line, newline included, ready for a single ``os.write``."""
+    """Encode an event as one line with a newline, for a single ``os.write``."""
     body = {"v": VERSION, "kind": event.kind, "time": event.time}
     for f in dataclasses.fields(event):
         if f.name != "time":
@@ -250,7 +250,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes | str) -> Event | None:
-    """The event on a line; None for a line that is not whole, of an unknown kind, or of other types."""
+    """Decode the event of a line; None if it is incomplete, of an unknown kind, or has wrong types."""
     try:
         body = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -276,7 +276,7 @@ def decode(line: bytes | str) -> Event | None:
         return None
     try:
         return event(**known)
-    except TypeError:  # a required field is missing: a line of an unknown version
+    except TypeError:  # a required field is missing: written by an unknown version
         return None
 
 
@@ -285,23 +285,23 @@ def _numbers(scalars: Mapping[str, Any]) -> bool:
 
 
 def _no_number(constant: str) -> None:
-    """Constants that Python writes for values that are not finite and that JSON lacks: read as None."""
+    """Parse NaN and Infinity, which Python's JSON may contain, as None."""
 
 
 def _huge(value: Any) -> bool:
-    """Whether it is an integer that no counter reaches, or a literal that no float can hold."""
+    """Whether it is an integer with 64 or more bits, or out of the range of floats."""
     return (isinstance(value, int) and abs(value) >= 2**63) or value in (math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How latency is measured.
+    """Options of the latency measurement.
 
     Attributes:
-        batch: Images of the larger call; the other one has 1.
+        batch: Batch size that is measured besides 1.
         repeats: Timed rounds.
-        warmup: Rounds before them.
-        threads: Of torch and onnxruntime; one is what repeats best, and what two machines share.
+        warmup: Untimed rounds before them.
+        threads: Threads of torch and onnxruntime; one gives the most reproducible times.
         device: ``cpu`` or ``gpu``.
     """
 

@@ -1,6 +1,6 @@
-"""The options of an export: their meaning, their command line, and the report as text.
+"""The options of an export: help, command line, checks, and the report as text.
 
-Shared by both wings and light: the command line, a menu and the engine read the same table.
+Without torch: the command line, the form and the engine use the same table.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ REPORT_SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a network becomes an ONNX file; :data:`OPTIONS` explains each field.
+    """Options of an ONNX export; :data:`OPTIONS` explains each field.
 
     Attributes:
         checkpoint: ``best``, ``last``, ``untrained`` or the number of an epoch.
-        batch: Images per call where the batch is static.
-        height: Rows of the input where the size is static, and of the images for verification; 0: as the data.
+        batch: Batch size, if it is static.
+        height: Rows of the input, if the size is static, and of the images for verification; 0 for that of the data.
         width: Columns, likewise.
-        calibration: Training images that int8's ranges are taken from.
-        limit: Points of mIoU that fp16 and int8 may lose.
+        calibration: Number of training images from which the ranges of int8 are computed.
+        limit: Maximum loss of mIoU of fp16 and int8, in percentage points.
     """
 
     checkpoint: str = "best"
@@ -49,12 +49,12 @@ class ExportOptions:
 
     @property
     def dynamic_batch(self) -> bool:
-        """Whether the number of images is left open."""
+        """Whether the batch size is dynamic."""
         return self.dynamic in ("all", "batch")
 
     @property
     def dynamic_size(self) -> bool:
-        """Whether height and width are left open."""
+        """Whether height and width are dynamic."""
         return self.dynamic in ("all", "size")
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class ExportOptions:
         return dataclasses.asdict(self)
 
     def flags(self) -> list[str]:
-        """What differs from the defaults, as ``kdtui export`` takes it."""
+        """Options of ``kdtui export`` for the values that differ from the defaults."""
         words: list[str] = []
         for option in OPTIONS:
             value = getattr(self, option.name)
@@ -75,9 +75,9 @@ class ExportOptions:
         """The command line that makes the same export of ``sources``.
 
         Args:
-            sources: Runs, or checkpoints.
-            precisions: Several instead of the options' own.
-            more: Further flags.
+            sources: Runs or checkpoints.
+            precisions: Several precisions, instead of that of the options.
+            more: Further arguments.
         """
         options = self
         if precisions:
@@ -89,15 +89,15 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Option:
-    """One line of the menu.
+    """Declaration of an option.
 
     Attributes:
         name: The field of :class:`ExportOptions`.
-        says: Its purpose in one line.
-        choices: The values there are; empty for a free text or a number.
+        says: Its help in one line.
+        choices: The allowed values; empty for free text or a number.
         least: Smallest number.
         most: Largest number.
-        only: Precisions that it matters to; empty for all.
+        only: Precisions to which it applies; empty for all.
     """
 
     name: str
@@ -109,19 +109,19 @@ class Option:
 
     @property
     def default(self) -> Any:
-        """The text for an option that is not set."""
+        """The default value."""
         return _DEFAULTS[self.name]
 
     @property
     def flag(self) -> str:
-        """Its spelling on the command line."""
+        """The option of the command line."""
         return "--" + self.name.replace("_", "-")
 
     def read(self, text: str) -> Any:
-        """The value that a person typed.
+        """Parse a typed value.
 
         Raises:
-            UsageError: It is none of the choices, no number, or out of its range.
+            UsageError: It is not one of the choices, not a number, or out of range.
         """
         kind = type(self.default)
         words = text.strip()
@@ -137,10 +137,10 @@ class Option:
         return value
 
     def check(self, value: Any) -> None:
-        """Whether a value is allowed.
+        """Check a value.
 
         Raises:
-            UsageError: It is not.
+            UsageError: It is not allowed.
         """
         kind = type(self.default)
         fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
@@ -149,7 +149,7 @@ class Option:
         if fits and self.choices:
             fits = value in self.choices
         if fits and kind in (int, float):
-            # Not a number fails both comparisons, as it should.
+            # NaN fails both comparisons, as intended.
             fits = (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
         if fits and self.name == "checkpoint":
             fits = value in _CHECKPOINTS or (value.isdecimal() and len(value) <= _EPOCH_DIGITS and int(value) > 0)
@@ -161,7 +161,7 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """The values there are, for people."""
+        """Description of the allowed values."""
         kind = type(self.default)
         if self.name == "checkpoint":
             return f"{', '.join(_CHECKPOINTS)}, or the number of an epoch"
@@ -178,7 +178,7 @@ _CHECKPOINTS = ("best", "last", "untrained")
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
 
 OPTIONS: tuple[Option, ...] = (
-    Option("checkpoint", "Which weights of the run: best, last, untrained, or the number of an epoch."),
+    Option("checkpoint", "Checkpoint of the run: best, last, untrained, or the number of an epoch."),
     Option(
         "precision",
         "fp32 is exact; fp16 halves the file, for GPUs; int8 is a quarter and fastest on CPUs.",
@@ -186,15 +186,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "dynamic",
-        "What a caller may choose: images per call and their size (all), one of the two, or nothing.",
+        "Dynamic axes: batch and size (all), one of the two, or none.",
         choices=("all", "batch", "size", "none"),
     ),
-    Option("batch", "Images per call where the batch is static.", least=1, most=1024),
-    Option("height", "Rows of a static input; 0 is the size that was trained.", least=0, most=8192),
-    Option("width", "Columns of a static input; 0 is the size that was trained.", least=0, most=8192),
+    Option("batch", "Batch size, if it is static.", least=1, most=1024),
+    Option("height", "Rows of a static input; 0 for the size of the training data.", least=0, most=8192),
+    Option("width", "Columns of a static input; 0 for the size of the training data.", least=0, most=8192),
     Option(
         "input",
-        "float: RGB 0 to 1 [N,3,H,W]; uint8: RGB 0 to 255 [N,H,W,3]; normalised: the caller normalises.",
+        "float: RGB 0 to 1 [N,3,H,W]; uint8: RGB 0 to 255 [N,H,W,3]; normalised: as the network's input.",
         choices=("float", "uint8", "normalised"),
     ),
     Option(
@@ -202,96 +202,94 @@ OPTIONS: tuple[Option, ...] = (
         "logits per class, softmax (probabilities per class), or argmax (the class of each pixel, uint8).",
         choices=("logits", "softmax", "argmax"),
     ),
-    Option("parts", "Hierarchical only: bg_fg and target_nontarget as outputs of their own beside the three classes."),
-    Option("opset", "ONNX operator set; below 18 the older TorchScript exporter writes the file.", least=13, most=22),
+    Option("parts", "Hierarchical only: add the outputs bg_fg and target_nontarget to that of the three classes."),
+    Option("opset", "ONNX operator set; below 18 the older TorchScript exporter is used.", least=13, most=22),
     Option("slim", "Simplify the graph with onnxslim: fewer nodes, hardly less latency."),
-    Option("calibration", "Training images that int8's ranges are taken from.", least=1, most=10000, only=("int8",)),
+    Option("calibration", "Training images for the calibration of int8.", least=1, most=10000, only=("int8",)),
     Option(
         "keep_float",
-        "Layers that int8 leaves in fp32, where the mIoU falls too far: the first, the last, or both.",
+        "Layers that int8 leaves in fp32, to lose less mIoU: the first, the last, or both.",
         choices=("none", "first", "last", "both"),
         only=("int8",),
     ),
-    Option(
-        "limit", "Points of mIoU that the file may lose before it is refused.", least=0, most=100, only=("fp16", "int8")
-    ),
+    Option("limit", "Maximum loss of mIoU in percentage points; more fails.", least=0, most=100, only=("fp16", "int8")),
 )
 
 
 def option(name: str) -> Option:
-    """The line of the menu for one field."""
+    """The declaration of an option."""
     return next(option for option in OPTIONS if option.name == name)
 
 
 def checked(options: ExportOptions) -> ExportOptions:
-    """The same options, once every value and their combination is allowed.
+    """Return the options after checking every value and their combination.
 
     Raises:
-        UsageError: One is not.
+        UsageError: One is not allowed.
     """
     for line in OPTIONS:
         line.check(getattr(options, line.name))
     if bool(options.height) != bool(options.width):
         raise UsageError(
-            "height and width go together",
+            "--height and --width must be given together",
             where="--height, --width",
             found=f"{options.height} x {options.width}",
-            allowed="both, or neither for the size that was trained",
+            allowed="both, or neither for the size of the training data",
         )
     return options
 
 
 def check_classes(names: Sequence[str], *, where: object = "--classes") -> None:
-    """Refuse class names that do not distinguish classes in a report or on a terminal.
+    """Check that class names are distinct and printable.
 
     Args:
-        names: In the order of the classes.
-        where: The place of the names, for the message.
+        names: Names in the order of the classes.
+        where: Location of the names, for the message.
 
     Raises:
         UsageError: A name is empty, occurs twice, or has control characters.
     """
-    # repr: such a name may hold what it is refused for
+    # repr: such a name may contain control characters
     empty = [f"name {place} of {len(names)}" for place, name in enumerate(names, 1) if not name.strip()]
     twice = [repr(name) for name in dict.fromkeys(names) if names.count(name) > 1]
     strange = [repr(name) for name in dict.fromkeys(names) if not name.isprintable()]
     for what, found in (
         ("a class has no name", empty),
-        ("two classes have one name", twice),
-        ("a class has a name that cannot be shown", strange),
+        ("duplicate class name", twice),
+        ("a class name has control characters", strange),
     ):
         if found:
             raise UsageError(
                 what,
                 where=where,
                 found=", ".join(found),
-                allowed="a name of its own for every class, without control characters",
-                hint="--classes NAME,NAME,… names them in their order",
+                allowed="a distinct name without control characters for each class",
+                hint="give the names in channel order with --classes NAME,NAME,…",
             )
 
 
 def from_json(table: Mapping[str, Any]) -> ExportOptions:
-    """Options as :meth:`ExportOptions.to_json` wrote them; what is left out has its default.
+    """Parse the result of :meth:`ExportOptions.to_json`; missing options have their defaults.
 
     Raises:
         UsageError: An unknown name, or a value that is not allowed.
     """
     unknown = sorted(set(table) - set(_DEFAULTS))
     if unknown:
-        raise UsageError("there is no such option of an export", found=", ".join(unknown), allowed=", ".join(_DEFAULTS))
+        raise UsageError("no such export option", found=", ".join(unknown), allowed=", ".join(_DEFAULTS))
     return checked(ExportOptions(**table))
 
 
 def suffix(precision: str) -> str:
-    """How a file of that precision ends."""
+    """The file name suffix of a precision."""
     return ".onnx" if precision == "fp32" else f".{precision}.onnx"
 
 
 def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
-    """An export's report for a reader.
+    """Format an export's report as text.
 
     Args:
-        answer: The report of the file, as written.
+        answer: The report that is written next to the file.
         target: The file.
     """
     verified = answer["verified"]
@@ -306,15 +304,15 @@ def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
         f"by the {answer['exporter']} exporter"
     )
     if answer["exporter_note"]:
-        lines.append(f"  not dynamo: {answer['exporter_note']}")
+        lines.append(f"  dynamo exporter not used: {answer['exporter_note']}")
     lines.append(f"  {' -> '.join([shapes[0], ', '.join(shapes[1:])])}")
     if answer.get("note"):
         lines.append(f"  {answer['note']}")
     for name, difference in verified["outputs"].items():
         apart = ""
         if difference["max"] is not None:
-            apart = f"differs by {difference['max']:.2g} at most, {difference['mean']:.2g} on average, "
-            apart += f"of {difference['scale']:.3g}; "
+            apart = f"maximum difference {difference['max']:.2g}, mean {difference['mean']:.2g}, "
+            apart += f"of values up to {difference['scale']:.3g}; "
         lines.append(f"  {name}: {apart}{difference['agreement']:.3%} of the pixels have the same class")
     scores = verified["validation"]
     if scores["miou"] is not None:
@@ -323,5 +321,5 @@ def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
             f" ({0 - scores['drop_points']:+.2f} points)"
         )
     else:
-        lines.append("  no validation data: compared on drawn images, no mIoU (--profile NAME gives data)")
+        lines.append("  no validation data: compared on synthetic images, no mIoU (--profile NAME adds data)")
     return lines

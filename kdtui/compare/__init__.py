@@ -1,6 +1,6 @@
-"""Comparison of runs: ranked, what differs, Δ against the matched baseline, seeds aggregated, curves aligned.
+"""Comparison of runs: ranking, differing settings, Δ to the matched baseline, statistics over seeds, aligned curves.
 
-Pure functions; both faces render what they return.
+Pure functions, used by the command line and the cockpit.
 """
 
 from __future__ import annotations

@@ -26,17 +26,16 @@ class CurveLike(Protocol):
 
 @dataclass(frozen=True)
 class Aligned:
-    """Values of every curve at the same places; None outside a curve's own range and at its gaps."""
+    """Values of all curves at the same positions; None outside a curve's range and at its gaps."""
 
     axis: tuple[float, ...]
     values: Mapping[str, tuple[float | None, ...]]
 
 
 def align(curves: Mapping[str, CurveLike], axis: Axis = "images") -> Aligned:
-    """Put curves on the union of their places, straight lines in between.
+    """Interpolate curves linearly at the union of their positions.
 
-    ``images`` is the fair axis: runs of different batch size or rank count have seen the same amount there. On
-    ``times`` each curve starts at 0.
+    Use ``images`` to compare runs of different batch sizes or numbers of ranks. On ``times`` each curve starts at 0.
     """
     places = {name: _places(curve, axis) for name, curve in curves.items()}
     union = sorted({x for xs in places.values() for x in xs})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
-# A matched baseline may differ in these and in nothing else.
+# A matched baseline may differ only in these.
 _IDENTITY = frozenset({"name", "tags", "description"})
 _TREATMENT = frozenset({"teacher", "distillation"})
 
@@ -28,8 +28,8 @@ class Entry:
 
     Attributes:
         profile: Its resolved profile as plain tables.
-        measurements: What `kdtui measure` found; None for a run that was not measured.
-        unmeasured: Why its measurements cannot be used, in a sentence; empty when they can, or there are none.
+        measurements: Results of `kdtui measure`; None for a run that was not measured.
+        unmeasured: Why its measurements cannot be used, as a sentence; otherwise empty.
     """
 
     summary: RunSummary
@@ -39,7 +39,7 @@ class Entry:
 
 
 def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
-    """The runs with everything that a comparison needs, in order.
+    """Read everything that a comparison of the runs needs, in order.
 
     Unusable measurements are noted in the entry: the run is compared without them.
 
@@ -58,16 +58,16 @@ class Row:
     """One run in a comparison.
 
     Attributes:
-        rank: 1 is the best mIoU; None without one.
+        rank: 1 for the best mIoU; None without a score.
         miou: Best validation mIoU.
         iou: IoU per class at that epoch.
-        retention: mIoU over the teacher's mIoU.
-        compression: Parameters of the teacher over parameters of the run.
-        baseline: Id of the run that ``delta_baseline`` is measured against; None for a run without one.
-        delta_baseline: mIoU minus the baseline's mIoU, with its sign.
-        macs: Multiply-accumulates of one image; None for a run that was not measured, as the two below.
-        latency: Median seconds of one image in torch.
-        speedup: The teacher's latency over this one, measured in the same series.
+        retention: mIoU divided by the teacher's mIoU.
+        compression: Parameters of the teacher divided by those of the run.
+        baseline: Id of the run that ``delta_baseline`` refers to; None without one.
+        delta_baseline: mIoU minus the baseline's mIoU.
+        macs: Multiply-accumulates for one image; None for a run that was not measured, as the two below.
+        latency: Median time for one image in torch, in seconds.
+        speedup: The teacher's latency divided by this one, measured in the same series.
     """
 
     id: str
@@ -94,14 +94,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The runs of one profile that differ in their seed.
+    """Statistics over runs that differ only in their seed.
 
     Attributes:
-        ids: The runs, newest of each seed.
-        miou: Mean.
-        miou_sd: Sample standard deviation.
-        delta: Mean of the runs' own Δ; None when one of them has none.
-        delta_sd: Its sample standard deviation.
+        ids: The newest run of each seed.
+        miou: Mean mIoU.
+        miou_sd: Sample standard deviation of the mIoU.
+        delta: Mean of the runs' Δ; None if one of them has none.
+        delta_sd: Sample standard deviation of Δ.
     """
 
     name: str
@@ -116,13 +116,13 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, best first, and what differs between them.
+    """The compared runs, best first, and their differing settings.
 
     Attributes:
-        baseline: The one run that every Δ is measured against; None when there is none, or one per seed.
-        differing: Profile key to its value in each row, in row order; None where a profile does not have the key.
+        baseline: The run that every Δ refers to; None if there is none, or one per seed.
+        differing: Profile key to its value in each row, in row order; None if a profile does not have the key.
         aggregates: Groups of two or more seeds.
-        notes: Remarks for the reader, one sentence each.
+        notes: Remarks, one sentence each.
     """
 
     baseline: str | None
@@ -133,7 +133,7 @@ class Comparison:
 
 
 def settings(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> dict[str, Any]:
-    """The keys of a profile as ``{"a.b": value}``; ``without`` leaves out top-level keys."""
+    """Flatten a profile to ``{"a.b": value}``, without the top-level keys in ``without``."""
     left_out = frozenset(without)
     flat: dict[str, Any] = {}
     for key, value in profile.items():
@@ -147,10 +147,10 @@ def settings(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> dict
 
 
 def _same(value: Any) -> str:
-    """A text that is equal for equal values only: ``False == 0`` in Python, not here."""
+    """A text that is equal only for equal values of the same type; in Python, ``False == 0``."""
     try:
         return json.dumps(value, sort_keys=True, default=str)
-    except ValueError:  # an integer of thousands of digits
+    except ValueError:  # an integer with too many digits
         return json.dumps(jsonable(value), sort_keys=True, default=str)
 
 
@@ -159,9 +159,9 @@ def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
 
 
 def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
-    """Runs that differ from ``entry`` only in name, tags, description, teacher and distillation, and don't distil.
+    """Runs without distillation that differ from ``entry`` only in name, tags, description, teacher and distillation.
 
-    Those with a score first, of these the newest.
+    Runs with a score come first, then newer ones.
     """
     ignored = _IDENTITY | _TREATMENT
     wanted = _key(entry.profile, ignored)
@@ -185,10 +185,10 @@ def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison
 
     Args:
         entries: The runs.
-        baseline: Id of one of them that every other is measured against; default: each distilled run's matched one.
+        baseline: Id of one of them that every Δ refers to; default: the matched baseline of each distilled run.
 
     Raises:
-        UsageError: ``baseline`` is none of them.
+            UsageError: ``baseline`` is not one of them.
     """
     by_id = {entry.summary.id: entry for entry in entries}
     if baseline is not None and baseline not in by_id:
@@ -231,33 +231,33 @@ def _baselines(entries: Sequence[Entry], baseline: str | None, notes: list[str])
             chosen[entry.summary.id] = candidates[0].summary.id
         else:
             notes.append(
-                f"{entry.summary.id} has no matched baseline among these runs (a run whose profile differs only in"
-                " teacher and distillation), so no Δ is shown for it"
+                f"{entry.summary.id} has no Δ: no matched baseline among these runs"
+                " (a run whose profile differs only in teacher and distillation)"
             )
         if len(candidates) > 1:
             notes.append(f"{entry.summary.id} has {len(candidates)} matched baselines; the newest is used")
     if not distilled:
-        notes.append("none of these runs distils, so no Δ is shown; --baseline RUN measures against any run")
+        notes.append("no Δ: none of these runs is distilled; --baseline RUN chooses any run as baseline")
     return chosen
 
 
 def _unequal(entries: Sequence[Entry], chosen: Mapping[str, str]) -> list[str]:
-    """What keeps a Δ from being fair although the profiles match: one of the two is not whole, or had more epochs."""
+    """Notes on Δ that are not comparable although the profiles match: unfinished runs, or other epoch counts."""
     by_id = {entry.summary.id: entry.summary for entry in entries}
-    told = []
+    unequal = []
     for run_id, base_id in chosen.items():
         run, base = by_id[run_id], by_id[base_id]
         unfinished = [one for one in (run, base) if one.state is not State.FINISHED]
         if unfinished:
             states = " and ".join(f"{one.id} is {one.state.word}" for one in unfinished)
-            told.append(f"{states}: Δ of {run_id} is not final")
+            unequal.append(f"{states}: Δ of {run_id} is not final")
         elif run.epochs != base.epochs:
-            told.append(f"{run_id} had a horizon of {run.epochs} epochs, its baseline {base.epochs}: Δ is not matched")
-    return told
+            unequal.append(f"{run_id} has {run.epochs} epochs but its baseline {base.epochs}: Δ is not matched")
+    return unequal
 
 
 def _warnings(entries: Sequence[Entry]) -> list[str]:
-    """What the runs themselves warned of; a warning that several share is one note."""
+    """Notes with the warnings of the runs; a warning of several runs is one note."""
     runs_by_message: dict[str, list[str]] = {}
     for entry in entries:
         for warning in entry.summary.warnings:
@@ -266,14 +266,14 @@ def _warnings(entries: Sequence[Entry]) -> list[str]:
 
 
 def classes_apart(entries: Sequence[Entry]) -> list[str]:
-    """What a ranking does not show: runs whose mIoU is the mean over different classes, in one sentence."""
+    """A note if the mIoU of the runs is the mean over different classes; otherwise empty."""
     scored = [entry for entry in entries if entry.summary.best_iou]
     same_data: dict[str, list[frozenset[str]]] = {}
     for entry in scored:
         same_data.setdefault(_validation(entry), []).append(frozenset(entry.summary.best_iou))
     groups: dict[frozenset[str], list[str]] = {}
     for entry in scored:
-        # A class without a pixel has no score until a run predicts it: on the same data that is no other class.
+        # A class without pixels has no score unless a run predicts it, so on the same data a missing class is ignored.
         all_sets = same_data[_validation(entry)]
         most = max(all_sets, key=len)
         own = frozenset(entry.summary.best_iou)
@@ -281,8 +281,11 @@ def classes_apart(entries: Sequence[Entry]) -> list[str]:
     if len(groups) < 2:
         return []
     common = frozenset.intersection(*groups)
-    told = [f"{', '.join(ids)}: {_some(sorted(names - common))}" for names, ids in groups.items()]
-    return [f"these runs have different classes, so their mIoU cannot be compared; not in all: {'; '.join(told)}"]
+    own_classes = [f"{', '.join(ids)}: {_some(sorted(names - common))}" for names, ids in groups.items()]
+    return [
+        "these runs have different classes, so their mIoU is not comparable; classes that not all have: "
+        + "; ".join(own_classes)
+    ]
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
@@ -290,14 +293,14 @@ def _some(names: Sequence[str], most: int = 6) -> str:
 
 
 def _teacher(entries: Sequence[Entry]) -> Entry | None:
-    """The distilled run that has the one teacher of this comparison; None if there are several teachers."""
+    """A distilled run with the only teacher of this comparison; None if there are several teachers or none."""
     taught = [entry for entry in entries if entry.summary.teacher_miou is not None]
     checkpoints = {entry.summary.teacher_checkpoint for entry in taught}
     return taught[0] if len(checkpoints) == 1 else None
 
 
 def _validation(entry: Entry) -> str:
-    """The data that a run's mIoU was measured on."""
+    """Key of the data on which a run's mIoU was measured."""
     from kdtui.profile.data_tables import training_keys
 
     data = entry.profile.get("data", {})
@@ -311,7 +314,7 @@ def _row(
     run = entry.summary
     base = chosen.get(run.id)
     base_miou = None if base is None else by_id[base].summary.best_miou
-    # A run without a teacher is measured against the comparison's only one, if both were validated on the same data.
+    # A run without a teacher is compared with the only teacher, if both were validated on the same data.
     lender = teacher if run.teacher_miou is None else entry
     teacher_parameters = None if lender is None else lender.summary.teacher_parameters
     teacher_miou = None
@@ -347,7 +350,7 @@ def _differing(entries: Sequence[Entry]) -> dict[str, tuple[Any, ...]]:
 
 
 def _aggregates(entries: Sequence[Entry], rows: Mapping[str, Row]) -> tuple[Aggregate, ...]:
-    """Groups that differ in seed alone; each seed may have had a teacher of its own."""
+    """Groups of runs that differ only in seed and teacher: each seed may have its own teacher."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.summary.best_miou is not None:

@@ -1,4 +1,4 @@
-"""What measurements add to a comparison, and when they are not comparable."""
+"""Measurements in comparisons, and whether they are comparable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, p
 if TYPE_CHECKING:
     from kdtui.store.run import Run
 
-# What two measurements must share for their seconds to mean the same.
+# Conditions that must be equal for comparable latencies.
 _SETUP = ("device_name", "threads", "height", "width", "torch", "onnxruntime")
 _NOISY = 0.15  # interquartile range over median
-NOISY = "the quartiles are wide: something else used this machine. Ratios suffer less than values; measure again"
+NOISY = "the quartiles are far apart: other processes used this machine. Ratios are more reliable; measure again"
 """The remark on measurements for which :func:`noisy` is true."""
 _SIZES = (
     ("parameters", "parameters", "count"),
-    ("  of them used", "parameters_used", "count"),
+    ("  used", "parameters_used", "count"),
     ("parameter bytes", "parameter_bytes", "bytes"),
     ("MACs", "macs", "macs"),
     ("peak memory", "peak_memory_bytes", "bytes"),
@@ -28,15 +28,15 @@ _SIZES = (
 
 
 class Quantity(NamedTuple):
-    """One thing that was measured of both networks; None for what was not.
+    """A quantity of teacher and student; None if it was not measured.
 
     Attributes:
-        label: As a table writes it.
-        kind: ``count``, ``bytes``, ``macs``, ``latency`` (quartiles in seconds), ``speed`` (images a second),
+        label: Label for tables.
+        kind: ``count``, ``bytes``, ``macs``, ``latency`` (quartiles in seconds), ``speed`` (images per second),
             ``score`` or ``share``.
-        ratio: How many times smaller or faster the student is; of mIoU, the student's share of its teacher's.
-        file: Precision of an export, or the runtime of a latency; empty for the network itself.
-        batch: Images of a call, of a latency or a speed; else 0.
+        ratio: How many times smaller or faster the student is; for mIoU the student's share of the teacher's.
+        file: Precision of an export, or runtime of a latency; empty for the network itself.
+        batch: Batch size of a latency or speed; otherwise 0.
     """
 
     label: str
@@ -68,7 +68,7 @@ def quantities(answer: Mapping[str, Any]) -> list[Quantity]:
             found.append(Quantity(f"{runtime}, batch {count}", "latency", *both, faster, runtime, int(count)))
             if count != "1":
                 slow, quick = (None if side is None else side["images_per_second"] for side in both)
-                found.append(Quantity("  images a second", "speed", slow, quick, None, runtime, int(count)))
+                found.append(Quantity("  images per second", "speed", slow, quick, None, runtime, int(count)))
     found.append(Quantity("mIoU", "score", teacher.get("miou"), student.get("miou"), student.get("retention")))
     for precision in precisions:
         theirs, own = (table.get(precision, {}).get("miou") for table in files)
@@ -78,7 +78,7 @@ def quantities(answer: Mapping[str, Any]) -> list[Quantity]:
 
 
 def rows(answer: Mapping[str, Any]) -> list[list[str]]:
-    """Name, teacher, student and ratio of every line of the table."""
+    """Label, teacher, student and ratio of each row of the table."""
     return [
         [
             line.label,
@@ -110,7 +110,7 @@ def _quartiles(times: Mapping[str, float] | None) -> str:
 
 
 def conditions(setup: Mapping[str, Any]) -> str:
-    """What the times depend on, in a line."""
+    """The conditions of the measurement as one line."""
     threads = "1 thread" if setup["threads"] == 1 else f"{setup['threads']} threads"
     return (
         f"{setup['height']} x {setup['width']}, {setup['device_name']}, {threads}, median of {setup['repeats']} "
@@ -131,7 +131,7 @@ def noisy(answer: Mapping[str, Any]) -> bool:
 
 
 def measurements_of(run: Run) -> dict[str, Any] | None:
-    """A run's measurements, of which every line can be written; None for a run that was never measured.
+    """A run's valid measurements; None for a run that was never measured.
 
     Raises:
         StoreError: ``measurements.json`` is damaged, or of another version.
@@ -148,14 +148,14 @@ def measurements_of(run: Run) -> dict[str, Any] | None:
         raise StoreError(
             "The run's measurements cannot be used",
             where=run.measurements_path,
-            found=clean(f"no {error} in them" if missing else f"a value of another kind ({error})"),
-            hint=f"`kdtui measure {run.id}` writes them anew",
+            found=clean(f"missing {error}" if missing else f"a value of the wrong type ({error})"),
+            hint=f"`kdtui measure {run.id}` replaces them",
         ) from error
     return found
 
 
 def usable_measurements(run: Run) -> tuple[dict[str, Any] | None, str]:
-    """A run's measurements, and a sentence where they cannot be used; never raises for a damaged file."""
+    """A run's measurements, or None and the reason why they cannot be used; a damaged file raises no error."""
     try:
         return measurements_of(run), ""
     except StoreError as error:
@@ -163,7 +163,7 @@ def usable_measurements(run: Run) -> tuple[dict[str, Any] | None, str]:
 
 
 def measured_columns(measurements: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``macs``, ``latency`` and ``speedup`` of a run; None where it was not measured."""
+    """``macs``, ``latency`` and ``speedup`` of a run; None if it was not measured."""
     if measurements is None:
         return {"macs": None, "latency": None, "speedup": None}
     student, ratios = measurements["student"], measurements.get("ratio") or {}
@@ -175,17 +175,17 @@ def measured_columns(measurements: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def seconds(side: Mapping[str, Any], runtime: str) -> float | None:
-    """Median seconds of one image in a runtime; None where it was not timed."""
+    """Median time for one image in a runtime, in seconds; None if it was not measured."""
     times = side.get("latency", {}).get(runtime, {}).get("1")
     found = None if times is None else float(times["median"])
     return found if found is not None and math.isfinite(found) else None
 
 
 def measured_apart(measurements: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """A sentence when latencies were not measured alike."""
+    """A note if latencies were measured under different conditions; otherwise empty."""
     setups = [found.get("setup", {}) for found in measurements if found is not None]
     differing = [key for key in _SETUP if len({str(setup.get(key)) for setup in setups}) > 1]
     if not differing:
         return []
     named = ", ".join(key.replace("_", " ") for key in differing)
-    return [f"latency was measured under other conditions ({named}): `kdtui measure RUN RUN` measures runs together"]
+    return [f"latencies were measured under different conditions ({named}): measure together, `kdtui measure RUN RUN`"]

@@ -1,4 +1,4 @@
-"""Short, distinct names of the runs that are shown together."""
+"""Short, distinct names for runs that are shown together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ID = re.compile(r"\d{4}(?P<month>\d\d)(?P<day>\d\d)-(?P<hour>\d\d)(?P<minute>\d
 
 
 class Named(Protocol):
-    """A run, as far as its name goes."""
+    """The attributes of a run that its short name depends on."""
 
     @property
     def id(self) -> str: ...  # noqa: D102
@@ -22,7 +22,7 @@ class Named(Protocol):
 
 
 class _Stamp(NamedTuple):
-    """The parts of an id other than the name: day, time, and the counter within one second."""
+    """The parts of an id except the name: day, time, and the counter within one second."""
 
     day: str
     minute: str
@@ -31,11 +31,10 @@ class _Stamp(NamedTuple):
 
 
 def called(runs: Iterable[Named]) -> dict[str, str]:
-    """A short name for each run that no other of them has, by id, in the order of ``runs``.
+    """A short name for each run that is distinct among them, by id, in the order of ``runs``.
 
-    The name alone where it is the only one; else with what is its own, the seed or the part of the id that differs:
-    ``b0 s1``, ``b0 14:30``, ``b0 08-21``; and the whole id where not even that helps. A name that has to be cut is cut
-    before its :func:`mark`.
+    The name alone if it is distinct; otherwise with the seed or the differing part of the id: ``b0 s1``, ``b0 14:30``,
+    ``b0 08-21``; as a last resort the full id. If a name has to be truncated, it is truncated before its :func:`mark`.
     """
     runs = list(runs)
     groups: dict[str, list[Named]] = {}
@@ -50,19 +49,19 @@ def called(runs: Iterable[Named]) -> dict[str, str]:
         rest = [run for run in group if run.seed is None or often[run.seed] > 1]
         names |= {run.id: f"{name} s{run.seed}" for run in group if run.seed is not None and often[run.seed] == 1}
         names |= {run.id: f"{name} {part}" if part else run.id for run, part in zip(rest, _parts(rest), strict=True)}
-    # A name that a person wrote into a manifest may look like one of these, or like an id.
+    # A name in a manifest may look like one of these, or like an id.
     while twice := [name for name, times in Counter(names.values()).items() if times > 1]:
         names = {run_id: run_id if name in twice else name for run_id, name in names.items()}
     return {run.id: names[run.id] for run in runs}
 
 
 def mark(short: str, name: str) -> str:
-    """The end of a short name that tells it apart from others of that name; empty for the name itself and for an id."""
+    """The suffix of a short name that distinguishes it from others; empty for a plain name and for an id."""
     return short.removeprefix(name) if short.startswith(f"{name} ") else ""
 
 
 def _parts(runs: Sequence[Named]) -> list[str]:
-    """The shortest part of their ids that differs in all of them; empty texts where there is none."""
+    """The shortest part of the ids that is distinct in all of them; empty strings if there is none."""
     stamps = [stamp for run in runs if (stamp := _stamp(run)) is not None]
     if not stamps or len(stamps) < len(runs):
         return [""] * len(runs)
@@ -75,7 +74,7 @@ def _parts(runs: Sequence[Named]) -> list[str]:
         choices = [[stamp.minute for stamp in stamps], [stamp.second for stamp in stamps]]
     else:
         choices = [days, [f"{stamp.day} {stamp.minute}" for stamp in stamps], seconds]
-    # A counter begins anew every second.
+    # The counter restarts every second.
     choices.append([" ".join(both) for both in zip(choices[-1], counts, strict=True)])
     return next((texts for texts in choices if len(set(texts)) == len(runs)), [""] * len(runs))
 

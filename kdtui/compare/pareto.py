@@ -1,4 +1,4 @@
-"""mIoU against what it costs: which runs, exports and teachers nothing else beats in both."""
+"""mIoU against cost: the Pareto front of runs, exports and teachers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ COSTS: tuple[Cost, ...] = ("latency", "parameters")
 
 @dataclass(frozen=True)
 class Point:
-    """One way to have a mIoU.
+    """A network in a runtime, with its mIoU and costs.
 
     Attributes:
-        name: The run, or the teacher of one.
-        called: The same in a way that no other of them is called, by :func:`kdtui.compare.named.called`.
+        name: Name of the run, or of a run's teacher.
+        called: A distinct name, from :func:`kdtui.compare.named.called`.
         run: Id of the run that it was measured in.
         role: ``student`` or ``teacher``.
         runtime: ``torch``, or ``onnxruntime`` and the precision of an export.
-        latency: Median seconds of one image; None where it was not measured.
-        dominated_by: Name and runtime of a point that is no worse in both and better in one; None on the front.
+        latency: Median time for one image in seconds; None if it was not measured.
+        dominated_by: Label of a point that is at least as good in both and better in one; None on the front.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Point:
 
     @property
     def label(self) -> str:
-        """What it is called, and the runtime."""
+        """Distinct name and runtime."""
         return f"{self.called}, {self.runtime}"
 
     def cost(self, cost: str) -> float | None:
-        """What it costs: seconds or parameters."""
+        """The cost: latency in seconds, or parameters."""
         return self.latency if cost == "latency" else self.parameters
 
 
@@ -63,20 +63,20 @@ class Pareto:
 
 
 def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
-    """Every run, its measured exports and its teacher, and what dominates what.
+    """Find the Pareto front of the runs, their measured exports and their teachers.
 
     Args:
-        entries: The runs, with their measurements where there are any.
+        entries: The runs, with their measurements if there are any.
         cost: ``latency`` or ``parameters``.
 
     Raises:
-        UsageError: Another cost.
+        UsageError: There is no such cost.
     """
     if cost not in COSTS:
-        raise UsageError("mIoU cannot be set against that", found=cost, allowed=", ".join(COSTS))
+        raise UsageError("no such cost", found=cost, allowed=", ".join(COSTS))
     found: dict[tuple[str, str], Point] = {}
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
-    # Students first: a teacher that is one of the runs is known by the hash of its weights and shown once.
+    # Students first: a teacher that is one of the runs is recognised by the hash of its weights and shown once.
     names = called(entry.summary for entry in entries)
     measured = _measured_as_teachers(entries)
     for entry in entries:
@@ -88,8 +88,8 @@ def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
     for entry in entries:
         if entry.summary.id not in shown and not (entry.unmeasured and entry.summary.best_miou is not None):
             missing = "score" if entry.summary.best_miou is None else cost
-            mend = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
-            notes.append(f"{entry.summary.id} has no {missing}{mend}")
+            hint = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
+            notes.append(f"{entry.summary.id} has no {missing}{hint}")
     notes += classes_apart(entries)
     if cost == "latency":
         notes += measured_apart(entry.measurements for entry in entries)
@@ -106,8 +106,8 @@ def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]
 def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
     """Teacher measurements taken with a student, by run id, for runs that were not measured themselves.
 
-    Such a run has no hash that identifies the teacher, only the path of its best checkpoint. With another number
-    of parameters it is another network by now.
+    Such a run has no hash that identifies the teacher, only the path of its best checkpoint. If the number of
+    parameters differs, the checkpoint has been replaced.
     """
     unmeasured = {str(Run(entry.summary.path).best): entry.summary for entry in entries if entry.measurements is None}
     found: dict[str, Mapping[str, Any]] = {}
@@ -120,7 +120,7 @@ def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, An
 
 
 def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
-    """The run and its exports; ``lent``: measurements taken with a student, for a run without its own."""
+    """The run and its exports; ``lent`` are measurements as a teacher, for a run without its own."""
     run = entry.summary
     if run.best_miou is None:
         return []
@@ -156,12 +156,12 @@ def _exports(side: Mapping[str, Any], first: Point) -> list[Point]:
 
 
 def _is_score(value: float | None) -> bool:
-    """Whether it is known; no order holds for a NaN."""
+    """Whether it is a finite number; NaN cannot be ordered."""
     return value is not None and math.isfinite(value)
 
 
 def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
-    """The best of the points that beat this one."""
+    """The best of the points that dominate this one."""
     own = point.cost(cost) or 0.0
     better = [
         other
@@ -174,7 +174,7 @@ def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
 
 
 def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table a person reads; the front is marked."""
+    """Header and rows of the table; points on the front are marked."""
     header = ["", "run", "runtime", "params", "latency", "mIoU", "dominated by"]
     body = [
         [
@@ -192,7 +192,7 @@ def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
 
 
 def to_json(found: Pareto) -> dict[str, Any]:
-    """The object of ``compare --pareto --json``."""
+    """The JSON object of ``compare --pareto --json``."""
     return {
         "cost": found.cost,
         "points": [dataclasses.asdict(point) for point in found.points],

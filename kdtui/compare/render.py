@@ -16,7 +16,7 @@ FORMATS = ("table", "json", "csv", "markdown")
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The object of ``compare --json``."""
+    """The JSON object of ``compare --json``."""
     return {
         "baseline": comparison.baseline,
         "rows": [dataclasses.asdict(row) for row in comparison.rows],
@@ -27,7 +27,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table a person reads."""
+    """Header and rows of the table."""
     names = called(comparison.rows)
     bases = {row.baseline for row in comparison.rows}
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
@@ -67,7 +67,7 @@ def seed_lines(comparison: Comparison) -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """A setting as it is written in a profile; ``-`` where the profile has no such key."""
+    """A setting as written in a profile; ``-`` if the profile does not have the key."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(jsonable(value), default=str)
@@ -114,7 +114,7 @@ def _field(value: Any) -> str:
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """The comparison as ``json``, ``csv`` or ``markdown``, newline at the end."""
+    """Render the comparison as ``json``, ``csv`` or ``markdown`` with a final newline."""
     if form == "json":
         return json.dumps(jsonable(to_json(comparison)), indent=2, default=str, allow_nan=False) + "\n"
     return clean(_csv(comparison) if form == "csv" else _markdown(comparison))

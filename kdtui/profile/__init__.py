@@ -1,7 +1,7 @@
-"""What to run: the profile, its tables, and how a TOML file becomes one.
+"""Profiles: their tables, and loading them from TOML files.
 
-The names below are loaded on first use, because the tables bring pydantic: ``kdtui.profile.find`` alone (names and
-places of profile files) stays cheap enough for shell completion.
+The names below are imported on first use, because the tables need pydantic: importing ``kdtui.profile.find`` alone is
+fast enough for shell completion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every table of a profile is built from: the base class, strict number types, and keys that hold a path."""
+"""Base of the profile's tables: the base class, strict number types, and keys with paths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-# Strict: a bool is no number and "3" is no integer, in a file where both have their own spelling.
+# Strict: TOML distinguishes booleans, integers and strings, so true is not a number and "3" is not an integer.
 Int = Annotated[int, Field(strict=True)]
 Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Bool = Annotated[bool, Field(strict=True)]
@@ -18,10 +18,10 @@ TaskName = Literal["hierarchical", "semantic"]
 
 @dataclass(frozen=True)
 class PathTo:
-    """Marks a key that holds a path.
+    """Marks a key whose value is a path.
 
     Attributes:
-        placeholder: What a command writes for it: ``FILE`` or ``FOLDER``.
+        placeholder: Placeholder in hints: ``FILE`` or ``FOLDER``.
     """
 
     placeholder: str
@@ -32,7 +32,7 @@ FolderPath = Annotated[str, Field(min_length=1), PathTo("FOLDER")]
 
 
 class Table(BaseModel):
-    """Base of every table: frozen, and a key that does not exist is a mistake."""
+    """Base class of all tables: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -41,7 +41,7 @@ AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class PathKey(NamedTuple):
-    """A key that holds a path, with its value."""
+    """A key whose value is a path, with the value."""
 
     key: str
     path: str
@@ -49,11 +49,11 @@ class PathKey(NamedTuple):
 
 
 def paths_of(table: Table, within: str = "") -> Iterator[PathKey]:
-    """Every path that a table and the tables in it hold, in the order of their keys.
+    """All paths in a table and its nested tables, in the order of their keys.
 
     Args:
-        table: A profile, or a part of one.
-        within: Key of the table, as ``data``.
+        table: A profile or a part of it.
+        within: Key of the table, such as ``data``.
     """
     for name, field in type(table).model_fields.items():
         key, value = f"{within}.{name}" if within else name, getattr(table, name)
@@ -65,7 +65,7 @@ def paths_of(table: Table, within: str = "") -> Iterator[PathKey]:
 
 
 def with_paths(table: AnyTable, change: Callable[[str], str]) -> AnyTable:
-    """A copy of a table with every path in it, and in the tables in it, changed."""
+    """A copy of a table in which all paths, including those of nested tables, are changed."""
     changes: dict[str, Any] = {}
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
@@ -84,13 +84,13 @@ def _path_marker(field: FieldInfo) -> PathTo | None:
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:
-    """What is annotated inside a union, as ``FilePath | None``."""
+    """Metadata of ``Annotated`` types nested in an annotation, such as ``FilePath | None``."""
     yield from getattr(annotation, "__metadata__", ())
     for argument in get_args(annotation):
         yield from _metadata(argument)
 
 
 def one_of(tables: tuple[type[Table], ...], tag: str) -> Any:
-    """The annotation of a key that holds one of several tables, told apart by ``tag``."""
-    # pydantic accepts a discriminator for two tables or more only.
+    """The annotation of a key whose value is one of several tables, discriminated by ``tag``."""
+    # pydantic accepts a discriminator only for two or more tables.
     return Annotated[Union[tables], Field(discriminator=tag)] if len(tables) > 1 else tables[0]  # noqa: UP007

@@ -1,4 +1,4 @@
-"""Where profile files are: the names a person may type. No pydantic here: shell completion reads this."""
+"""Find profile files by name, without pydantic, for shell completion."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SHIPPED = Path(kdtui.__file__).parent / "profiles"
 
 
 LARGEST = 1 << 20
-"""Bytes of a profile; a longer file is none."""
+"""Maximum size of a profile in bytes."""
 DEEPEST = 32
-"""Parts of a key between dots; the deepest key of a profile has three."""
+"""Maximum number of dotted parts of a key; the longest key of a profile has three."""
 _DEEP_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
-# A TOML file of the working folder is listed when it has one of these: pyproject.toml and the like have none.
+# A TOML file in the working folder is listed only if it has one of these keys; pyproject.toml has none.
 _MARKS = frozenset({"extends", "seed", "data", "student", "teacher", "distillation", "training"})
 
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """A profile on disk, as a list shows it.
+    """A profile in the list.
 
     Attributes:
-        name: What a person types: the file's stem.
+        name: The file's stem, by which it is selected.
         path: The file.
-        shipped: Whether it came with the package.
-        description: The file's own ``description``; empty when it has none or cannot be read.
-        extends: The parent it names.
-        hides: Files of the same name that are farther away.
+        shipped: Whether it is part of the package.
+        description: The file's ``description``; empty if it has none or cannot be read.
+        extends: The profile that it extends.
+        hides: Files of the same name in folders that are searched later.
     """
 
     name: str
@@ -46,21 +46,21 @@ class ProfileFile:
 
 
 def folders(directory: Path | None = None) -> tuple[Path, ...]:
-    """Folders that names are looked up in, nearest first: ``.``, ``./profiles``, then the shipped ones."""
+    """Folders in which names are looked up, in order: ``.``, ``./profiles``, then the shipped profiles."""
     here = directory or Path.cwd()
     own = [folder for folder in (here, here / "profiles") if folder.resolve() != SHIPPED.resolve()]
     return (*own, SHIPPED)
 
 
 def names(directory: Path | None = None) -> list[str]:
-    """Every profile name that can be typed here, sorted."""
+    """All profile names, sorted."""
     return [file.name for file in listing(directory)]
 
 
 def listing(directory: Path | None = None) -> list[ProfileFile]:
-    """Every profile that can be named here; a nearer file hides those of the same name that are farther away.
+    """All profiles; a file hides those of the same name in folders that are searched later.
 
-    Of the working folder's own TOML files those are listed that have a key of a profile.
+    TOML files directly in the working folder are listed only if they have a key of a profile.
     """
     here = directory or Path.cwd()
     found: dict[str, list[ProfileFile]] = {}
@@ -73,16 +73,16 @@ def listing(directory: Path | None = None) -> list[ProfileFile]:
 
 
 def _read_head(file: Path, *, anything: bool) -> ProfileFile | None:
-    """A row of the list. A file with mistakes still has a row: ``profiles NAME`` reports what is wrong with it.
+    """Read the list entry of a file; a file with errors has one too, as ``profiles NAME`` reports its errors.
 
     Args:
         file: A TOML file.
-        anything: Whether it is listed even if nothing in it belongs to a profile.
+        anything: Whether it is listed even if it has no key of a profile.
     """
     shipped = file.parent == SHIPPED
     try:
-        if not file.is_file():  # a pipe would be waited for without end
-            return ProfileFile(file.stem, file, shipped, description="(no file)")
+        if not file.is_file():  # reading a pipe could block
+            return ProfileFile(file.stem, file, shipped, description="(not a file)")
         table = parse_tables(read_bounded(file))
     except (OSError, ValueError):
         return ProfileFile(file.stem, file, shipped, description="(cannot be read)")
@@ -99,7 +99,7 @@ def _read_head(file: Path, *, anything: bool) -> ProfileFile | None:
 
 
 def read_bounded(file: Path) -> str:
-    """The text of a file of bounded size.
+    """Read a text file of bounded size.
 
     Raises:
         OSError: It cannot be read.
@@ -113,13 +113,13 @@ def read_bounded(file: Path) -> str:
 
 
 def parse_tables(text: str) -> dict[str, Any]:
-    """TOML as plain tables.
+    """Parse TOML to plain tables.
 
     Raises:
-        ValueError: It is no TOML (``tomllib.TOMLDecodeError``), nests too deeply, or holds a number of thousands of
+        ValueError: It is not TOML (``tomllib.TOMLDecodeError``), is nested too deeply, or has a number with too many
             digits.
     """
-    if _DEEP_KEY.search(text):  # the memory that tomllib takes grows with the square of a key's parts
+    if _DEEP_KEY.search(text):  # the memory use of tomllib is quadratic in the number of parts
         raise ValueError(f"a key has more than {DEEPEST} parts")
     try:
         return tomllib.loads(text)
@@ -128,9 +128,9 @@ def parse_tables(text: str) -> dict[str, Any]:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
-    """Up to three candidates that look like ``word``, best first; those that begin with it or contain it count too."""
+    """Up to three candidates that are similar to ``word`` or contain it, best first."""
     candidates = list(candidates)
-    import difflib  # here: importing it is slow, and only a mistake needs it
+    import difflib  # here: importing it is slow, and only errors need it
 
     close = difflib.get_close_matches(word, candidates, n=3, cutoff=0.6)
     holding = [candidate for candidate in candidates if word and word.lower() in candidate.lower()]
@@ -138,7 +138,7 @@ def nearest(word: str, candidates: Iterable[str]) -> list[str]:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as a person writes it, `~` followed; without such a home it stays as written, and is no file."""
+    """Expand a leading ``~`` of a path; without such a home directory the path is unchanged."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # ~nobody
@@ -148,15 +148,15 @@ def expanded(path: str | Path) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name longer than any file's, or a folder that may not be entered
+    except OSError:  # the name is too long, or a folder is not accessible
         return False
 
 
 def locate(name: str | Path) -> Path:
-    """The file behind a name or path.
+    """Find the file of a profile's name or path.
 
     Raises:
-        ProfileError: There is none; the nearest names are offered.
+        ProfileError: There is none; the error suggests similar names.
     """
     path = expanded(name)
     looks_like_path = isinstance(name, Path) or path.suffix == ".toml" or len(path.parts) > 1
@@ -169,7 +169,7 @@ def locate(name: str | Path) -> Path:
                 return candidate
     offered = nearest(path.stem, names())
     raise ProfileError(
-        f"there is no profile '{name}'" + ("" if not offered else f"; did you mean {' or '.join(offered)}?"),
+        f"no profile '{name}'" + ("" if not offered else f"; did you mean {' or '.join(offered)}?"),
         where=str(path) if looks_like_path else ", ".join(str(folder) for folder in folders()),
-        hint="kdtui profiles lists them all",
+        hint="kdtui profiles lists all profiles",
     )

@@ -1,4 +1,4 @@
-"""The tables of launch targets, ``[launch]``: where a run is trained, and which launcher starts it there."""
+"""The tables of launch targets, ``[launch]``: where runs are trained, and the launcher that starts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds that both faces know, without the tables and their pydantic."""
+"""Limits that are used without importing pydantic."""
 
 MOST_EPOCHS = 100_000
-"""Epochs of a run, and of any horizon it is given later; nobody means more."""
+"""Maximum number of epochs of a run, to catch typing errors."""

@@ -1,4 +1,4 @@
-"""From files to a profile: ``extends`` followed, ``--set`` laid on top, mistakes worded for the author."""
+"""Load profiles from files: resolve ``extends``, apply ``--set``, and report all errors at once."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from kdtui.profile.find import DEEPEST, SHIPPED, expanded, locate, nearest, pars
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
 from kdtui.profile.tables import Profile
-from kdtui.text import clean
+from kdtui.text import clean, counted
 
 Key = tuple[str, ...]
 
-# These describe the file they stand in, so a child does not take them over from its parent.
+# These describe the file itself, so they are not inherited.
 _NOT_INHERITED = ("name", "description", "tags")
 _SHOWN = 120  # characters
 _LONGEST_BITS = 256
-# A table without its `kind` is of this one, and a child that names another replaces it.
+# The default kinds; a table of another kind replaces the inherited one.
 DEFAULT_KINDS = {"data": "synthetic", "launch": target_name(DEFAULT_LAUNCH)}
-_TAGS = {"launch": "target"}  # what the key is called elsewhere
-# A file that gives one of these replaces what the files below it say in the other way.
+_TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
+# Alternative notations: a file with the key on the left replaces inherited keys on the right.
 _OTHER_WAY: dict[Key, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
 
 
 @dataclass
 class Resolved:
-    """A table and the origin of every key in it.
+    """A merged table with the origin of each key.
 
     Attributes:
         table: Plain TOML values.
-        origins: Key path to the file or ``--set`` it came from.
-        mistakes: What was wrong before the values were even looked at.
+        origins: The file or ``--set`` text of each key path.
+        mistakes: Errors found before the validation of values.
         files: The file and its parents, nearest first.
-        kinds_replace: Whether a table of another kind replaces the one below it.
+        kinds_replace: Whether a table of another kind replaces the inherited one.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
@@ -56,14 +56,14 @@ class Resolved:
     kinds_replace: bool = True
 
     def origin(self, key: Sequence[str]) -> str:
-        """Where ``key``, or the innermost table around it that was written somewhere, came from."""
+        """Origin of ``key``, or of the innermost enclosing table with an origin."""
         path = tuple(key)
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, str(self.files[0]) if self.files else "")
 
     def merge(self, child: dict[str, Any], origins: dict[Key, str]) -> None:
-        """Lay ``child`` on top: tables key by key, arrays and values whole, a table of another kind whole."""
+        """Merge ``child``: tables key by key; other values, and tables of another kind, are replaced."""
         self._merge(self.table, child, origins, ())
 
     def _merge(self, base: dict[str, Any], child: dict[str, Any], origins: dict[Key, str], path: Key) -> None:
@@ -92,7 +92,7 @@ def _copy(value: Any) -> Any:
 
 
 def _mark(table: dict[str, Any], origin: str, path: Key = ()) -> dict[Key, str]:
-    """``origin`` for every key of a table, nested ones included."""
+    """Map every key path of a table, including nested ones, to ``origin``."""
     marks: dict[Key, str] = {}
     for key, value in table.items():
         marks[(*path, key)] = origin
@@ -102,30 +102,30 @@ def _mark(table: dict[str, Any], origin: str, path: Key = ()) -> dict[Key, str]:
 
 
 def shown(value: Any) -> str:
-    """A value in one short line, whatever a file or the command line holds."""
+    """Format an untrusted value as one short line."""
     if isinstance(value, int) and value.bit_length() > _LONGEST_BITS:
-        return f"a whole number of {value.bit_length()} bits"  # Python itself writes no more than 4300 digits
+        return f"an integer of {value.bit_length()} bits"  # Python formats at most 4300 digits
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # such a number in a list, or a list in a list in a list …
+    except (ValueError, RecursionError):  # such an integer in a list, or deeply nested lists
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
 
 
 def shorter(text: str) -> str:
-    """A key or an origin in one short line."""
+    """Format a key or an origin as one short line."""
     text = clean(text)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}… ({len(text)} characters)"
 
 
 def unusable(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], str]]:
-    """Keys whose value cannot be kept, and what is wrong with it: no file or path can hold it."""
+    """Keys with text that cannot be written to a file or used in a path, and the reason."""
     if isinstance(value, dict):
         keys = [(path, f"{why} in a key") for key in value if (why := _why_not(key))]
         return keys + [line for key, below in value.items() for line in unusable(below, (*path, key))]
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return [line for at, item in enumerate(value) for line in unusable(item, (*path, at))]
-    if path and path[-1] in ("kind", "target") and not isinstance(value, str):  # pydantic would write the number
+    if path and path[-1] in ("kind", "target") and not isinstance(value, str):  # pydantic does not limit its size
         return [(path, shown(value))]
     items = value if isinstance(value, list) else [value]
     return [(path, why) for why in dict.fromkeys(_why_not(item) for item in items) if why]
@@ -135,12 +135,12 @@ def _why_not(value: Any) -> str:
     if not isinstance(value, str):
         return ""
     if "\0" in value:
-        return "a NUL, which ends a path"
+        return "a NUL character"
     return "bytes that are not UTF-8" if any("\ud800" <= letter <= "\udfff" for letter in value) else ""
 
 
 def read_text(file: Path) -> str:
-    """The text of a profile.
+    """Read the text of a profile.
 
     Raises:
         ProfileError: It cannot be read, is too large, or is not UTF-8.
@@ -150,60 +150,60 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise ProfileError(f"{file} is not UTF-8 text", where=file, hint="save it as UTF-8") from error
     except ValueError as error:
-        raise ProfileError(f"{file} cannot be a profile: {error}", where=file) from error
+        raise ProfileError(f"{file} is not a valid profile: {error}", where=file) from error
     except OSError as error:
         raise ProfileError(f"{file} cannot be read: {error.strerror}", where=file) from error
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a file.
+    """Read the tables of a TOML file.
 
     Raises:
-        ProfileError: It cannot be read or is no TOML; file and line are named.
+        ProfileError: It cannot be read or is not TOML; the error contains file and line.
     """
     text = read_text(file)
     try:
         return parse_tables(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(
-            f"{file} is not TOML: {error}", where=file, hint="text stands in quotes, tables start with [name]"
+            f"{file} is not valid TOML: {error}", where=file, hint="write text in quotes and table headings as [name]"
         ) from error
     except ValueError as error:
-        raise ProfileError(f"{file} cannot be a profile: {error}", where=file) from error
+        raise ProfileError(f"{file} is not a valid profile: {error}", where=file) from error
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is longer than any file's
+    except OSError:  # the name is too long
         return False
 
 
 def _parent(file: Path, parent: str, chain: list[Path]) -> Path:
-    """The file that ``extends`` means: beside the file first, then a shipped one; never the file itself."""
+    """Find the file that ``extends`` refers to: in the same folder, then a shipped one; never the file itself."""
     stem = parent.removesuffix(".toml")
     candidates = [file.parent / f"{stem}.toml", SHIPPED / f"{stem}.toml"]
     found = [candidate for candidate in candidates if _is_file(candidate)]
-    # A local profile may refine the shipped one of its own name.
+    # A local profile may extend the shipped one of the same name.
     others = [candidate for candidate in found if candidate.resolve() != file.resolve()]
     if not found:
         beside = [path.stem for path in file.parent.glob("*.toml") if path != file]
         offered = nearest(stem, {*beside, *(path.stem for path in SHIPPED.glob("*.toml"))})
         raise ProfileError(
-            f"{file} extends '{parent}', which is neither beside it nor shipped"
+            f"{file} extends '{parent}', which is neither in its folder nor shipped"
             + ("" if not offered else f"; did you mean {' or '.join(offered)}?"),
             where=f"{file}: extends",
-            hint="kdtui profiles lists them all",
+            hint="kdtui profiles lists all profiles",
         )
     chosen = (others or found)[0]
     if chosen.resolve() in [path.resolve() for path in chain]:
         ring = " -> ".join(path.stem for path in [*chain, chosen])
-        raise ProfileError(f"profiles extend each other in a circle: {ring}", where=f"{file}: extends")
+        raise ProfileError(f"circular extends: {ring}", where=f"{file}: extends")
     return chosen
 
 
 def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
-    """Follow ``extends`` from ``file`` and lay ``sets`` on top.
+    """Merge ``file`` with the profiles that it extends and with ``sets``.
 
     Raises:
         ProfileError: A file cannot be read, a parent is missing, or the parents form a circle.
@@ -226,7 +226,7 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
         resolved.merge(layer, _mark(layer, str(path)))
     if "name" not in resolved.table:
         resolved.table["name"] = file.stem
-        resolved.origins[("name",)] = f"the file's name, {file.name}"
+        resolved.origins[("name",)] = f"the file name {file.name}"
     table, origins, mistakes = read_sets(sets)
     resolved.merge(table, origins)
     resolved.mistakes += mistakes
@@ -237,10 +237,10 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
 
 
 def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str], list[str]]:
-    """``a.b=c`` texts as one table, their origins and what could not be read.
+    """Parse ``a.b=c`` texts to one table, its origins and errors.
 
-    They are put together before they are laid on the file, so that ``data.kind`` may stand before or after the keys
-    of the new kind.
+    They are merged with each other before they are merged with the file, so that ``data.kind`` may be given before or
+    after the keys of the new kind.
     """
     together, mistakes = Resolved(kinds_replace=False), []
     for text in sets:
@@ -257,7 +257,7 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str], list
 
 
 def read_value(text: str) -> Any:
-    """A TOML value where it is one, else the text itself: ``5`` is a number, ``b0`` and ``"5"`` are text."""
+    """Parse a TOML value; other text is returned as it is: ``5`` is a number, ``b0`` and ``"5"`` are text."""
     try:
         table = parse_tables(f"value = {text.strip()}")
     except ValueError:
@@ -265,23 +265,23 @@ def read_value(text: str) -> Any:
     return table["value"] if set(table) == {"value"} else text.strip()
 
 
-_WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+_WORDS: Mapping[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text in quotes"}
 _PATTERNS = {
-    "name": "letters, digits and . _ + -, the first a letter or digit, 80 at most",
-    "tags": "letters, digits and . _ : + = -, the first a letter or digit, 40 at most",
-    "terms": "letters, digits, _ and -, the first a letter, 40 at most",
+    "name": "up to 80 letters, digits and . _ + -, starting with a letter or digit",
+    "tags": "up to 40 letters, digits and . _ : + = -, starting with a letter or digit",
+    "terms": "up to 40 letters, digits, _ and -, starting with a letter",
 }
 
 
 def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
-    """One line per key, in the order of the file: key, origin, what was found, what is allowed, nearest spelling."""
+    """One line per invalid key, in the order of the file: key, origin, found, allowed, and similar names."""
     lines: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         path, model, field = _follow(detail["loc"])
         if detail["type"].startswith("union_tag"):
             path = [*path, detail["ctx"]["discriminator"].strip("'")]
         key = _spell(path)
-        # The branches of a union each complain about the same key; once is enough.
+        # Every branch of a union reports the same key; keep the first.
         lines.setdefault(
             key, f"{key} ({shorter(resolved.origin([str(p) for p in path]))}): {_say(detail, path, model, field)}"
         )
@@ -313,7 +313,7 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
 
 
 def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
-    """A key that is not in the table: spelled wrongly, or at home in another table."""
+    """The error of an unknown key, which may be misspelt or belong to another table."""
     here = list(model.model_fields)
     close = nearest(key, here)
     if close:
@@ -326,7 +326,7 @@ def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
 
 
 def _broken(name: Any) -> str:
-    """Why an installed extension of this name cannot be used; empty where there is none."""
+    """Why an installed extension of this name cannot be used; empty if there is none."""
     return "".join(
         f"; the extension {entry.name} of {entry.package} cannot be used: {entry.reason}"
         for entry in plugins.broken()
@@ -345,7 +345,7 @@ def _spell(path: Sequence[str | int]) -> str:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every table inside an annotation: itself, the members of a union, or the items of a list."""
+    """All tables in an annotation: itself, the members of a union, or the items of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
@@ -360,15 +360,15 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    """What the discriminator of a table says, which is called ``kind`` or ``target``."""
+    """The value of a table's discriminator, ``kind`` or ``target``."""
     field = model.model_fields.get("kind") or model.model_fields.get("target")
     return None if field is None else str(get_args(field.annotation)[0])
 
 
 def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel], FieldInfo | None]:
-    """The key as written, the table it is in and its field, from pydantic's location.
+    """Convert pydantic's location to the key as written, its table and its field.
 
-    pydantic inserts the tag of a discriminated union and the branch of a plain one; neither stands in the file.
+    pydantic inserts the tag of a discriminated union and the branch of a plain one, which are not part of the key.
     """
     path: list[str | int] = []
     model: type[BaseModel] = Profile
@@ -387,12 +387,12 @@ def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel
             field = model.model_fields.get(str(part))
             below = [] if field is None else list(_models(field.annotation))
         elif isinstance(part, int) and field is not None and get_origin(field.annotation) is tuple:
-            path.append(part)  # in a plain list; inside a union the whole value is at fault
+            path.append(part)  # in a plain list; in a union the error refers to the whole value
     return path, model, field
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The words an annotation lists."""
+    """The values of the Literals in an annotation."""
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [choice for argument in get_args(annotation) for choice in _choices(argument)]
@@ -419,7 +419,7 @@ def _type_words(annotation: Any) -> Iterator[str]:
 
 
 def _allowed(field: FieldInfo | None) -> str:
-    """What a field takes: its types and bounds."""
+    """Description of a field's types and bounds."""
     if field is None:
         return ""
     words = " or ".join(dict.fromkeys(_type_words(field.annotation)))
@@ -441,22 +441,22 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
 
 
 def load(name_or_path: str | Path, sets: Sequence[str] = ()) -> Profile:
-    """The profile behind a name or path, with ``sets`` (``a.b=c``) laid on top.
+    """Load a profile by name or path and apply ``sets`` (``a.b=c``).
 
-    A name is looked up in ``.``, in ``./profiles``, then among the shipped ones.
+    A name is looked up in ``.``, in ``./profiles``, then among the shipped profiles.
 
     Raises:
-        ProfileError: No such profile, or every mistake in it at once.
+        ProfileError: There is no such profile, or it has errors, which are all listed.
     """
     resolved = resolve(locate(name_or_path), sets)
     return _validate(resolved, what=f"profile '{name_or_path}'")
 
 
 def amend(profile: Profile, sets: Sequence[str], *, what: str = "the profile") -> Profile:
-    """A profile with ``sets`` laid on top, checked as if it had been written so.
+    """Apply ``sets`` to a profile and validate the result.
 
     Raises:
-        ProfileError: Every mistake at once.
+        ProfileError: It has errors, which are all listed.
     """
     resolved = Resolved(table=profile.model_dump(exclude_none=True))
     resolved.origins = dict.fromkeys([(key,) for key in resolved.table], what)
@@ -467,7 +467,7 @@ def amend(profile: Profile, sets: Sequence[str], *, what: str = "the profile") -
 
 
 def sources(name_or_path: str | Path) -> list[Path]:
-    """The file behind a name and the files it extends, nearest first."""
+    """The file of a profile and the files that it extends, nearest first."""
     return resolve(locate(name_or_path)).files
 
 
@@ -485,7 +485,7 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
         except ValidationError as error:
             found += mistakes(error, resolved)
     if profile is None or found:
-        count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        count = counted(len(found), "error")
         raise ProfileError(
             f"{what} has {count}",
             mistakes=tuple(found),
@@ -495,7 +495,7 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
 
 
 def dump(profile: Profile) -> bytes:
-    """The profile as complete TOML: ``load`` of it is equal to it, and it extends nothing.
+    """Write the profile as complete TOML without ``extends``; loading it gives an equal profile.
 
     Raises:
         ProfileError: A path in it is not UTF-8.
@@ -505,13 +505,13 @@ def dump(profile: Profile) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ProfileError(
-            "a path of the profile is not UTF-8 text", where=profile.name, hint="rename the folder that holds it"
+            "a path of the profile is not UTF-8 text", where=profile.name, hint="rename the file or folder"
         ) from error
 
 
 def absolute(profile: Profile) -> Profile:
-    """The profile with every path in it made absolute: ``~`` expanded, the rest below the current directory.
+    """Make all paths of the profile absolute: expand ``~``, resolve others in the current directory.
 
-    What a run folder keeps has to mean the same from wherever the run is resumed.
+    The profile in a run folder must not depend on the directory from which the run is resumed.
     """
     return with_paths(profile, lambda path: str(expanded(path).absolute()))

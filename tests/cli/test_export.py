@@ -92,7 +92,7 @@ class TestExport:
             (["latest", "--checkpoint", "7"], "no such checkpoint"),
             (["latest", "--checkpoint", "newest"], "--checkpoint"),
             (["latest", "--precision", "fp8"], "fp32, fp16, int8"),
-            (["latest", "--height", "64"], "go together"),
+            (["latest", "--height", "64"], "must be given together"),
             (["latest", "--classes", "a,b"], "cannot be overridden"),
         ):
             done = kdtui("export", *arguments)
@@ -111,10 +111,10 @@ class TestExport:
     @pytest.mark.parametrize(
         ("names", "said"),
         [
-            ("a,b,a", "two classes have one name"),
+            ("a,b,a", "duplicate class name"),
             ("a,,b", "a class has no name"),
             ("", "a class has no name"),
-            ("a,\x1b[31mb", "cannot be shown"),
+            ("a,\x1b[31mb", "control characters"),
         ],
     )
     def test_names_that_tell_no_classes_apart(self, kdtui: Kdtui, here: Path, names: str, said: str) -> None:

@@ -128,7 +128,7 @@ def test_no_matched_baseline_is_said_and_no_delta_shown() -> None:
     comparison = compare([entry("taught", distilled=True), entry("alone", seed=1)])
     assert comparison.baseline is None
     assert all(row.delta_baseline is None for row in comparison.rows)
-    assert any("taught has no matched baseline" in note for note in comparison.notes)
+    assert any("taught has no Δ: no matched baseline" in note for note in comparison.notes)
 
 
 def test_a_distilled_run_is_nobodys_default_baseline() -> None:

@@ -49,7 +49,7 @@ def test_other_toml_files_of_the_working_folder_are_no_profiles(here: Path) -> N
     (here / "broken.toml").write_bytes(b"\xff\xfe")
     (here / "large.toml").write_text("seed = 1\n" + "#" * LARGEST)
     listed = {file.name: file.description for file in listing() if not file.shipped}
-    assert listed == {"pipe": "(no file)", "broken": "(cannot be read)", "large": "(cannot be read)"}
+    assert listed == {"pipe": "(not a file)", "broken": "(cannot be read)", "large": "(cannot be read)"}
     with pytest.raises(ProfileError, match="KiB"):
         load("large")
 
@@ -58,6 +58,6 @@ def test_what_is_offered_for_a_wrong_parent_can_be_one(here: Path) -> None:
     (here / "mycity.toml").write_text('extends = "city-base"\n')
     (here / "profiles").mkdir()
     (here / "profiles" / "city-base.toml").write_text("seed = 1\n")
-    with pytest.raises(ProfileError, match="neither beside it nor shipped") as caught:
+    with pytest.raises(ProfileError, match="neither in its folder nor shipped") as caught:
         load("mycity")
     assert "did you mean" not in caught.value.what

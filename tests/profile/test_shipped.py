@@ -72,4 +72,4 @@ def test_a_pipe_among_the_profiles_keeps_nobody_waiting(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "profiles").mkdir()
     os.mkfifo(tmp_path / "profiles" / "pipe.toml")
-    assert {file.name: file.description for file in listing()}["pipe"] == "(no file)"
+    assert {file.name: file.description for file in listing()}["pipe"] == "(not a file)"

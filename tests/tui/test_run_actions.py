@@ -154,13 +154,13 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
         await shows(pilot, "Resume b0-half up to which epoch?", "Leave empty to keep 8 epochs")
         for typed in ("3", "²"):
             await write(pilot, typed)
-            await shows(pilot, "no number of epochs", "a whole number from 4 to")
+            await shows(pilot, "no number of epochs", "an integer from 4 to")
             await pilot.press("enter")
             assert isinstance(app.screen, Prompt)
         await pilot.press("escape", "end", "R", "enter")
         await shows(pilot, "It finished 4 epochs; enter a larger number.")
         await pilot.press("4")
-        await shows(pilot, "a whole number from 5 to")
+        await shows(pilot, "an integer from 5 to")
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
     assert all(scene.store.summary(run).attempt == 1 for run in scene.store.runs())

@@ -53,7 +53,7 @@ _LONGEST_TEXT = 1000
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(\d{1,18}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _TYPES: Mapping[type, str] = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "an object",
+    str: "a text", int: "an integer", float: "a number", bool: "true or false", list: "a list", dict: "an object",
     type(None): "null",
 }  # fmt: skip
 _LONGEST_RUN_BITS = 60

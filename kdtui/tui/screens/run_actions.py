@@ -243,7 +243,7 @@ def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
         raise UsageError(
             "this is no number of epochs to go on to",
             found=typed or "nothing",
-            allowed=f"a whole number from {least} to {MOST_EPOCHS}{'' if finished else ', or nothing'}",
+            allowed=f"an integer from {least} to {MOST_EPOCHS}{'' if finished else ', or nothing'}",
         )
     return int(typed)
 

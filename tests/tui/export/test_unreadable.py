@@ -42,7 +42,7 @@ async def test_names_of_classes_are_checked_while_they_are_typed(
         await shows(pilot, "classes")
         screen.query_one(Menu).field("classes").enter()
         await pilot.press(*"a,b,a")
-        await shows(pilot, "two classes have one name: 'a'")
+        await shows(pilot, "duplicate class name: 'a'")
         assert screen.read.options is None
         await pilot.press("backspace", *"c")
         await shows(pilot, "--classes a,b,c")
