@@ -68,6 +68,12 @@ def numbers(run: Run) -> list[tuple[int, dict[str, float | None]]]:
     return [(e.step, dict(e.scalars)) for e in Tail(run.events_path).read() if isinstance(e, Measured)]
 
 
+def has_a_step(terminal: Terminal, store: RunStore, run: Run) -> bool:
+    """Whether a run has trained a step; reads the terminal as well, which may have nothing more to write."""
+    terminal.read(0.1)
+    return store.summary(run).step is not None
+
+
 @pytest.mark.parametrize("end", [Terminal.kill, lost, quit_by_key])
 def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
     store: RunStore, end: Callable[[Terminal], None]
@@ -80,7 +86,7 @@ def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
         terminal.wait_for(lambda screen: "> · held" in screen)  # the newest is under the cursor
         terminal.press("R", "enter")
         terminal.wait_for(lambda screen: "launched again" in screen)
-        eventually(lambda: terminal.read(0.1) and store.summary(run).step is not None, "its first step")
+        eventually(lambda: has_a_step(terminal, store, run), "its first step")
         assert store.summary(run).state is State.RUNNING
         end(terminal)
     (run.path / "go").touch()
