@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import kdtui
 from tests.docs import ROOT
+from tests.oldest import oldest
 
 BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, 'build_' + sys.argv[1])(sys.argv[2]))"
 
@@ -125,3 +127,7 @@ def test_the_installed_command_trains(installed: Environment, tmp_path: Path) ->
     settings = [word for key, value in smallest.items() for word in ("--set", f"{key}={value}")]
     run(installed.command, "train", "baseline", *settings, folder=tmp_path)
     assert "FINISHED" in run(installed.command, "runs", folder=tmp_path)
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in oldest())
