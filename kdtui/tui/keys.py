@@ -5,7 +5,7 @@ It does not import Textual, so that the command line can print it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,68 @@ class Key:
     command: str = ""
     palette: bool = True
     words: str = ""
+
+
+@dataclass(frozen=True)
+class PageEntry:
+    """One page of a screen; its number, and thereby its key, is its position in :data:`PAGES`.
+
+    Attributes:
+        name: Its tab.
+        help: What it displays.
+        implementation: ``package.module:class`` of the page.
+        command: The equivalent command line.
+        words: Other search terms for the command palette.
+    """
+
+    name: str
+    help: str
+    implementation: str
+    command: str = ""
+    words: str = ""
+
+
+_RUN = "kdtui.tui.screens.run"
+_COMPARE = "kdtui.tui.screens.compare"
+PAGES: Mapping[str, tuple[PageEntry, ...]] = {
+    "run": (
+        PageEntry("curves", "curves of losses and mIoU.", f"{_RUN}.curves:Curves"),
+        PageEntry("numbers", "losses, speed, scores, compression, IoU per class, remarks.", f"{_RUN}.numbers:Numbers"),
+        PageEntry("predictions", "predictions of teacher and student as pictures.", f"{_RUN}.predictions:Predictions"),
+        PageEntry(
+            "log",
+            "the live log; w shows the output of `kdtui logs --raw`.",
+            f"{_RUN}.logs:Logs",
+            words="logs output worker",
+        ),
+        PageEntry(
+            "profile",
+            "the profile, and its differences from another run.",
+            f"{_RUN}.settings:Settings",
+            words="settings configuration config",
+        ),
+    ),
+    "compare": (
+        PageEntry("curves", "curves of all runs over images seen.", f"{_COMPARE}.pages:Curves"),
+        PageEntry("numbers", "all numbers of runs and teachers.", f"{_COMPARE}.pages:Numbers"),
+        PageEntry("differs", "the settings in which the profiles differ.", f"{_COMPARE}.pages:Differences"),
+        PageEntry("notes", "seeds, and reasons why a Δ may be unfair.", f"{_COMPARE}.pages:Notes"),
+        PageEntry("pareto", "mIoU against its cost.", f"{_COMPARE}.pages:ParetoPage", "kdtui compare … --pareto COST"),
+    ),
+}
+"""Pages by scope."""
+
+
+def _page_keys(scope: str) -> tuple[Key, ...]:
+    return tuple(
+        Key(
+            *(scope, str(number), str(number), f"page('{page.name}')", ""),
+            f"Page {number}: {page.help}",
+            page.command,
+            words=page.words,
+        )
+        for number, page in enumerate(PAGES[scope], start=1)
+    )
 
 
 SCOPES = {
@@ -198,27 +260,7 @@ KEYS: tuple[Key, ...] = (
     Key("runs", "q", "q", "app.quit", "", "Quit, like ^q on any screen.", palette=False),
     # run
     Key("run", "escape,q", "esc", "back", "back", "Go back to the previous screen.", palette=False),
-    Key("run", "1", "1", "page('curves')", "", "Page 1: curves of losses and mIoU."),
-    Key("run", "2", "2", "page('numbers')", "", "Page 2: losses, speed, scores, compression, IoU per class, remarks."),
-    Key("run", "3", "3", "page('predictions')", "", "Page 3: predictions of teacher and student as pictures."),
-    Key(
-        "run",
-        "4",
-        "4",
-        "page('log')",
-        "",
-        "Page 4: the live log; w shows the output of `kdtui logs --raw`.",
-        words="logs output worker",
-    ),
-    Key(
-        "run",
-        "5",
-        "5",
-        "page('profile')",
-        "",
-        "Page 5: the profile, and its differences from another run.",
-        words="settings configuration config",
-    ),
+    *_page_keys("run"),
     Key(
         "run",
         "x",
@@ -364,11 +406,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("compare", "C", "C", "copy_command", "", "Copy the equivalent command line."),
     Key("compare", "tab", "tab", "app.focus_next", "", "Switch between the runs and the page below.", palette=False),
-    Key("compare", "1", "1", "page('curves')", "", "Page 1: curves of all runs over images seen."),
-    Key("compare", "2", "2", "page('numbers')", "", "Page 2: all numbers of runs and teachers."),
-    Key("compare", "3", "3", "page('differs')", "", "Page 3: the settings in which the profiles differ."),
-    Key("compare", "4", "4", "page('notes')", "", "Page 4: seeds, and reasons why a Δ may be unfair."),
-    Key("compare", "5", "5", "page('pareto')", "", "Page 5: mIoU against its cost.", "kdtui compare … --pareto COST"),
+    *_page_keys("compare"),
     Key("compare", "p", "p", "pareto", "", "Page 5; again: switch between latency and parameters.", palette=False),
     # export: letters are typed into fields, so no key is a letter
     Key(

@@ -11,8 +11,9 @@ from textual.screen import Screen
 from typer.testing import CliRunner
 
 from kdtui.cli.app import app as command_line
+from kdtui.plugins import imported
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.keys import KEYS, SCOPES, as_json, bar, bindings, keys_of
+from kdtui.tui.keys import KEYS, PAGES, SCOPES, as_json, bar, bindings, keys_of
 from kdtui.tui.screens.base import CockpitScreen
 
 
@@ -36,8 +37,9 @@ def test_every_key_of_a_screen_does_something_and_none_means_two_things(screen: 
     assert screen.SCOPES
     for key in keys_of(*screen.SCOPES):
         assert bool(key.action) is bool(key.keys)  # what the chart does when it has the focus is only told
-        owner: type[object] = KdtuiApp if key.action.startswith("app.") else screen
-        assert not key.action or hasattr(owner, method(key.action)), key
+        pages = [imported(page.implementation) for scope in screen.SCOPES for page in PAGES.get(scope, ())]
+        owners = [KdtuiApp] if key.action.startswith("app.") else [screen, *pages]
+        assert not key.action or any(hasattr(owner, method(key.action)) for owner in owners), key
     pressed = Counter(name for key in keys_of(*screen.SCOPES, "app") if key.keys for name in key.keys.split(","))
     assert not [name for name, count in pressed.items() if count > 1]
 

@@ -6,6 +6,7 @@ from kdtui.compare import entries_of, pareto
 from kdtui.compare.pareto import cells
 from kdtui.store.run import Run
 from kdtui.tui.screens.compare import CompareScreen
+from kdtui.tui.screens.compare.pages import ParetoPage
 from tests.tui.compare.test_screen import Open, opened
 from tests.tui.scenes import Scene, lines, shows, text, until
 
@@ -62,7 +63,7 @@ async def test_the_page_shows_the_points_of_the_command(scene: Scene, runs: list
         await on.pilot.press("5")
         await shows(on.pilot, "mIoU by latency, ms")
         found = pareto(entries_of(scene.store, runs), "latency")
-        page = on.screen.room.pareto
+        page = on.screen.query_one(ParetoPage)
         for place, line in enumerate(cells(found)[1]):
             shown = [cell.text for cell in page._lines[str(place)]]
             assert shown[1] == line[0] and shown[5:7] == line[4:6]
@@ -97,7 +98,7 @@ async def test_the_point_under_the_cursor_is_named_with_what_beats_it(scene: Sce
     async with opened(scene, runs) as on:
         await measured(on)
         await on.pilot.press("5", "tab", "end")
-        page = on.screen.room.pareto
+        page = on.screen.query_one(ParetoPage)
         assert on.app.focused is page.table
         last = pareto(entries_of(scene.store, runs), "latency").points[-1]
         assert page.scatter._cloud.selected == str(len(page._lines) - 1)

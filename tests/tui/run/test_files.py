@@ -16,8 +16,9 @@ from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
+from kdtui.tui.screens.run.partner import Other, beside, find, partner
 from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, look, split
-from kdtui.tui.screens.run.settings import Other, beside, difference_lines, differing, find, partner, profile_lines
+from kdtui.tui.screens.run.settings import difference_lines, differing, profile_lines
 from kdtui.tui.views.compression import Measured
 from tests.tui.pictures import draw_epoch, picture
 from tests.tui.scenes import PARAMETERS, Scene

@@ -5,20 +5,23 @@ from __future__ import annotations
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, VerticalScroll
+from textual.widget import Widget
 
 from kdtui.compare.measured import usable_measurements
 from kdtui.compare.named import mark
 from kdtui.compare.pareto import COSTS, Pareto, cells
 from kdtui.errors import StoreError
+from kdtui.plugins import imported
 from kdtui.store.files import brief
 from kdtui.store.run import Run
 from kdtui.text import clean
+from kdtui.tui.keys import PAGES
 from kdtui.tui.run_states import RunStates
-from kdtui.tui.views.compare import Across, Compared, across
+from kdtui.tui.views.compare import Across, Compared, Teacher, across
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.chart.scatter import Dot, Scatter
@@ -41,7 +44,232 @@ _COLUMNS = {
 }
 
 
-class ParetoPage(Container):
+WIDE = 110
+"""Width in columns from which on the curves are displayed next to another page, unless that has its own chart."""
+_NOTHING = "the profiles differ in names, tags and descriptions only"
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """What the pages of a comparison display.
+
+    Attributes:
+        compared: The comparison.
+        ids: Ids of the runs; they may have been removed.
+        letters: Letter of each run.
+        names: Name of every run of the store, by id.
+        colours: Colour of each run; teachers have none.
+        notes: Lines of the page of notes.
+        against: Name of the baseline of Δ.
+        fronts: Results of :func:`kdtui.compare.pareto` by cost.
+        troubles: Those of the notes that report an error.
+    """
+
+    compared: Compared = field(default_factory=lambda: Compared(None, {}, {}, {}))
+    ids: Sequence[str] = ()
+    letters: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[TextLine] = ()
+    against: str = ""
+    fronts: Mapping[str, Pareto] = field(default_factory=dict)
+    troubles: Collection[str] = ()
+
+
+class ComparePage(Widget):
+    """A page of a comparison; :data:`kdtui.tui.keys.PAGES` lists them.
+
+    Attributes:
+        WITH_CURVES: Whether the curves are displayed next to it if there is room.
+    """
+
+    WITH_CURVES: ClassVar[bool] = True
+
+    def show(self, view: ComparisonView) -> None:
+        """Display a comparison."""
+        raise NotImplementedError
+
+    def fit(self, rank: int) -> None:
+        """Update for a new width, or the rank of the run under the cursor, counted from 0."""
+
+    def options(self) -> tuple[str, ...]:
+        """Options of ``kdtui compare`` that print what the page displays."""
+        return ()
+
+    def remark(self, against: str) -> str:
+        """Text to the right of the tabs."""
+        return f"Δ against {against}"
+
+    def row_under_cursor(self) -> str | None:
+        """Description of the row under the cursor, in one line; None if no table of the page has the focus."""
+        return None
+
+    def step_metric(self, by: int) -> bool:
+        """Display the next (1) or previous (-1) metric; False to change that of the curves."""
+        return False
+
+    def toggle_log(self) -> bool:
+        """Switch an axis between linear and logarithmic; False to switch that of the curves."""
+        return False
+
+
+class Curves(Container, ComparePage):
+    """One metric of all runs. The keys belong to the screen, so the chart cannot have focus.
+
+    Attributes:
+        chart: The chart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="curves")
+        self.chart = LineChart(id="chart")
+        self.chart.can_focus = False
+        self._metric = "val/miou"
+        self._view = ComparisonView()
+
+    def compose(self) -> ComposeResult:
+        """Compose the chart."""
+        yield self.chart
+
+    def show(self, view: ComparisonView) -> None:
+        """Take the names and letters of the runs, which the next call of :meth:`draw` displays."""
+        self._view = view
+
+    def draw(self, board: RunStates, letters: Mapping[str, str], *, dark: bool) -> None:
+        """Draw the curves.
+
+        Args:
+            board: States of the runs.
+            letters: Letter of each run.
+            dark: Whether the theme is dark.
+        """
+        ids, named = self._view.ids, self._view.compared.named
+        here = [run_id for run_id in ids if run_id in board.rows]
+        found = shown(self._metric, ids, board.rows, board.histories, letters, dark=dark)
+        notes = [f"{named.get(run_id, run_id)}: {board.broken[run_id]}" for run_id in here if run_id in board.broken]
+        if any(run_id in board.partial for run_id in here):
+            notes.append("the beginning is being read")
+        if not found.series:
+            notes.append("no run has measured it yet")
+        self.chart.show(
+            [replace(one, label=named.get(one.key, one.label)) for one in found.series],
+            references=found.references,
+            title=" · ".join([metric_title(self._metric), *notes]),
+            x_label=found.x_label,
+            x_max=found.x_max,
+        )
+
+    def step(self, by: int, board: RunStates) -> None:
+        """Select the next or previous metric of the runs, without drawing it."""
+        names = metrics(history for run_id in self._view.ids if (history := board.histories.get(run_id)))
+        self._metric = neighbour(self._metric, names, by)
+
+
+class AcrossPage(Container, ComparePage):
+    """A table with one column for each run, of which those that fit are displayed.
+
+    Attributes:
+        NAME: Id of the table.
+        EMPTY: Text of an empty table.
+    """
+
+    NAME: ClassVar[str]
+    EMPTY: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view = ComparisonView()
+        self._whole: Across = {}
+        self._lines: Across = {}
+        self._rank = 0
+        self.table = Table((), lambda key: self._lines[key], empty=self.EMPTY, id=self.NAME)
+
+    def compose(self) -> ComposeResult:
+        """Compose the table."""
+        yield self.table
+
+    def rows(self, compared: Compared) -> Across:
+        """All rows of the table."""
+        raise NotImplementedError
+
+    def teachers(self, compared: Compared) -> Sequence[Teacher]:
+        """Teachers with a column of their own, before those of the runs."""
+        return ()
+
+    def show(self, view: ComparisonView) -> None:
+        """Display a comparison; nothing is redrawn if it is unchanged."""
+        self._view, self._whole = view, self.rows(view.compared)
+        self.fit(self._rank)
+
+    def fit(self, rank: int) -> None:
+        """Update the columns to those that fit, with that of the run under the cursor."""
+        self._rank = rank
+        room = self.table.size.width
+        if room:
+            titles = self._titles()
+            firm = len(titles) - len(self._view.compared.rows)
+            columns, self._lines = across(self._whole, titles, self._view.names, room, rank, firm)
+            self.table.set_columns(columns)
+            self.table.show(list(self._lines))
+
+    def row_under_cursor(self) -> str | None:
+        """Description of the row under the cursor, with the values of all runs."""
+        if not self.table.has_focus:
+            return None
+        key = self.table.cursor_key
+        if key is None or key not in self._whole:
+            return ""
+        label, *values = self._whole[key]
+        told = [f"{title.split()[0]} {cell.text}" for title, cell in zip(self._titles(), values, strict=True)]
+        return f"{label.text}: {'   '.join(told)}"
+
+    def _titles(self) -> list[str]:
+        compared = self._view.compared
+        taught = [f"◆ {teacher.name}" for teacher in self.teachers(compared)]
+        return taught + [f"{self._view.letters[row.id]} {compared.named[row.id]}" for row in compared.rows]
+
+
+class Numbers(AcrossPage):
+    """All numbers of runs and teachers."""
+
+    NAME, EMPTY = "numbers", "no numbers yet"
+
+    def rows(self, compared: Compared) -> Across:
+        """One row for each number."""
+        return compared.numbers()
+
+    def teachers(self, compared: Compared) -> Sequence[Teacher]:
+        """All teachers."""
+        return compared.taught_by
+
+
+class Differences(AcrossPage):
+    """The settings in which the profiles differ."""
+
+    NAME, EMPTY = "differs", _NOTHING
+
+    def rows(self, compared: Compared) -> Across:
+        """One row for each setting."""
+        return compared.differing()
+
+
+class Notes(VerticalScroll, ComparePage):
+    """Seeds, and reasons why a Δ may be unfair."""
+
+    def __init__(self) -> None:
+        super().__init__(id="notes")
+        self._panel = Panel(wraps=True)
+
+    def compose(self) -> ComposeResult:
+        """Compose the lines."""
+        yield self._panel
+
+    def show(self, view: ComparisonView) -> None:
+        """Display the lines."""
+        self._panel.show(view.notes)
+
+
+class ParetoPage(Container, ComparePage):
     """A scatter plot and the table of its points, with notes below.
 
     Attributes:
@@ -50,6 +278,7 @@ class ParetoPage(Container):
         table: The table of the points.
     """
 
+    WITH_CURVES = False
     DEFAULT_CSS = """
     ParetoPage { layout: vertical; }
     ParetoPage > Horizontal { height: 1fr; }
@@ -58,8 +287,8 @@ class ParetoPage(Container):
     ParetoPage > Panel { height: auto; max-height: 3; overflow-y: auto; padding: 0; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__(id="pareto")
         self.cost: str = COSTS[0]
         self._found: Mapping[str, Pareto] = {}
         self._colours: Mapping[str, str] = {}
@@ -76,26 +305,30 @@ class ParetoPage(Container):
             yield self.table
         yield self._notes
 
-    def show(self, found: Mapping[str, Pareto], colours: Mapping[str, str], troubles: Collection[str]) -> None:
-        """Display these points.
-
-        Args:
-            found: Results of :func:`kdtui.compare.pareto` by cost.
-            colours: Colours of the runs, by id; teachers have none.
-            troubles: Those of the notes that report an error.
-        """
-        self._found, self._colours, self._troubles = found, colours, troubles
+    def show(self, view: ComparisonView) -> None:
+        """Display the points."""
+        self._found, self._colours, self._troubles = view.fronts, view.colours, view.troubles
         self._fill()
 
-    def switch(self) -> None:
+    def options(self) -> tuple[str, ...]:
+        """The option of ``kdtui compare`` that prints the points."""
+        return ("--pareto", self.cost)
+
+    def remark(self, against: str) -> str:
+        """The keys of the page."""
+        return f"p by {'parameters' if self.cost == 'latency' else 'latency'} · l log"
+
+    def step_metric(self, by: int) -> bool:
         """Switch to the other cost."""
         self.cost = COSTS[(COSTS.index(self.cost) + 1) % len(COSTS)]
         self._fill()
+        return True
 
-    def toggle_log(self) -> None:
+    def toggle_log(self) -> bool:
         """Switch between a linear and a logarithmic cost axis."""
         self.scatter.log_x = not self.scatter.log_x
         self._draw()
+        return True
 
     def on_resize(self) -> None:
         """Make the table wider if there is room."""
@@ -107,9 +340,10 @@ class ParetoPage(Container):
             event.stop()
         self._draw()
 
-    @property
-    def row_under_cursor(self) -> str:
+    def row_under_cursor(self) -> str | None:
         """Description of the point under the cursor, and of the point that dominates it."""
+        if not self.table.has_focus:
+            return None
         key = self.table.cursor_key
         if key is None or key not in self._lines:
             return ""
@@ -172,200 +406,96 @@ def _short(runtime: str) -> str:
     return runtime.replace("onnxruntime", "ONNX")
 
 
-PAGES = ("curves", "numbers", "differs", "notes", "pareto")
-WIDE = 110
-"""Width in columns from which on the curves are displayed next to another page, unless that has its own chart."""
-_NOTHING = "the profiles differ in names, tags and descriptions only"
-
-
 class ComparisonPages(Container):
-    """The pages of a comparison. The keys belong to the screen, so the chart cannot have focus.
+    """The tabs and the pages of a comparison.
 
     Attributes:
-        chart: The chart of the curves.
-        pareto: The page of mIoU against cost.
+        page: Name of the selected page.
+        pages: The pages by name.
     """
 
     DEFAULT_CSS = """
     ComparisonPages { height: 1fr; }
     ComparisonPages #pages { background: $surface; }
     ComparisonPages #pane { height: 1fr; layout: horizontal; }
-    ComparisonPages #pane > * { display: none; width: 1fr; height: 1fr; padding: 0 1; }
-    ComparisonPages #pane.-curves > #chart, ComparisonPages #pane.-wide > #chart { display: block; }
-    ComparisonPages #pane.-numbers > #numbers, ComparisonPages #pane.-differs > #differs,
-    ComparisonPages #pane.-notes > #notes { display: block; }
-    ComparisonPages #pane.-pareto > #pareto { display: block; }
+    ComparisonPages #pane > * { width: 1fr; height: 1fr; padding: 0 1; }
     ComparisonPages #notes > Panel { padding: 0; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._page = PAGES[0]
-        self._side = "differs"
-        self._compared = Compared(None, {}, {}, {})
-        self._letters: Mapping[str, str] = {}
-        self._names: Mapping[str, str] = {}
-        self._at = 0
-        self._against = ""
-        self._tables: dict[str, Across] = {"numbers": {}, "differs": {}}
-        self._whole: dict[str, Across] = {"numbers": {}, "differs": {}}
-
         # Attributes, not queries: `show` may be called before they are composed.
-        self.chart = LineChart(id="chart")
-        self.chart.can_focus = False
-        self._pages = Pages(PAGES, id="pages")
-        self._pane = Container(id="pane", classes="-curves")
-        self._notes = Panel(wraps=True)
-        self.pareto = ParetoPage(id="pareto")
-        self._across = {
-            "numbers": Table((), lambda key: self._tables["numbers"][key], empty="no numbers yet", id="numbers"),
-            "differs": Table((), lambda key: self._tables["differs"][key], empty=_NOTHING, id="differs"),
-        }
+        self.pages: dict[str, ComparePage] = {page.name: imported(page.implementation)() for page in PAGES["compare"]}
+        self.page, self._side = "curves", "differs"
+        for name, page in self.pages.items():
+            page.display = name == self.page
+        self._against = ""
+        self._rank = 0
+        self._tabs = Pages(tuple(self.pages), id="pages")
 
     def compose(self) -> ComposeResult:
         """Compose the tabs and the pages."""
-        yield self._pages
-        with self._pane:
-            yield self.chart
-            yield from self._across.values()
-            with VerticalScroll(id="notes"):
-                yield self._notes
-            yield self.pareto
+        yield self._tabs
+        with Container(id="pane"):
+            yield from self.pages.values()
 
     @property
-    def page(self) -> str:
+    def selected(self) -> ComparePage:
         """The selected page."""
-        return self._page
+        return self.pages[self.page]
+
+    @property
+    def curves(self) -> Curves:
+        """The page of curves."""
+        page = self.pages["curves"]
+        assert isinstance(page, Curves)
+        return page
 
     def turn(self, page: str) -> None:
         """Select a page; if there is room, the curves are displayed next to it."""
-        self._page = page
-        self._side = self._side if page in ("curves", "pareto") else page
-        wide = self.size.width >= WIDE and page != "pareto"
-        shown = self._side if wide else page
-        self._pane.set_classes(["-wide", f"-{shown}"] if wide else [f"-{shown}"])
-        self._name_page()
+        self.page = page
+        beside_curves = self.size.width >= WIDE and self.selected.WITH_CURVES
+        if page != "curves" and self.selected.WITH_CURVES:
+            self._side = page
+        displayed = ("curves", self._side) if beside_curves else (page,)
+        for name, widget in self.pages.items():
+            widget.display = name in displayed
+        self.name_page()
         self.call_after_refresh(self._fit)
 
-    def _name_page(self) -> None:
-        words = f"Δ against {self._against}"
-        if self._page == "pareto":
-            words = f"p by {'parameters' if self.pareto.cost == 'latency' else 'latency'} · l log"
-        self._pages.show(self._page, None, clean(words))
+    def name_page(self) -> None:
+        """Update the tabs and the text next to them."""
+        self._tabs.show(self.page, None, clean(self.selected.remark(self._against)))
 
-    def switch_cost(self) -> None:
-        """Switch to the other cost."""
-        self.pareto.switch()
-        self._name_page()
+    def show(self, view: ComparisonView) -> None:
+        """Display a comparison on all pages."""
+        self._against = view.against
+        for page in self.pages.values():
+            page.show(view)
+        self.name_page()
 
-    def show(
-        self,
-        compared: Compared,
-        letters: Mapping[str, str],
-        names: Mapping[str, str],
-        notes: Sequence[TextLine],
-        against: str,
-    ) -> None:
-        """Display a comparison; nothing is redrawn if it is unchanged.
-
-        Args:
-            compared: The comparison.
-            letters: Letter of each run.
-            names: Name of every run of the store, by id.
-            notes: Lines of the page of notes.
-            against: Name of the baseline of Δ.
-        """
-        self._compared, self._letters, self._names = compared, letters, names
-        self._whole = {"numbers": compared.numbers(), "differs": compared.differing()}
-        self._notes.show(notes)
-        self._against = against
-        self._name_page()
-        self._fit()
-
-    def look_at(self, index: int) -> None:
+    def look_at(self, rank: int) -> None:
         """Keep the run of this rank, counted from 0, among the visible columns."""
-        if index != self._at:
-            self._at = index
+        if rank != self._rank:
+            self._rank = rank
             self._fit()
+
+    def row_under_cursor(self) -> str | None:
+        """Description of the row under the cursor of the table with the focus; None if it is not on a page."""
+        return next((text for page in self.pages.values() if (text := page.row_under_cursor()) is not None), None)
 
     def on_resize(self) -> None:
         """Update the layout for the new size."""
-        self.turn(self._page)
+        self.turn(self.page)
 
     def on_pages_chosen(self, event: Pages.Chosen) -> None:
         """Select the clicked page."""
         event.stop()
         self.turn(event.name)
 
-    def row_under_cursor(self, table: str) -> str:
-        """Description of the row under the cursor of the table `numbers`, `differs` or `points`, in one line."""
-        if table == "points":
-            return self.pareto.row_under_cursor
-        key = self._across[table].cursor_key
-        if key is None or key not in self._whole[table]:
-            return ""
-        label, *cells = self._whole[table][key]
-        told = [f"{title.split()[0]} {cell.text}" for title, cell in zip(self._titles(table), cells, strict=True)]
-        return f"{label.text}: {'   '.join(told)}"
-
-    def _titles(self, table: str) -> list[str]:
-        compared = self._compared
-        taught = [f"◆ {teacher.name}" for teacher in compared.taught_by if table == "numbers"]
-        return taught + [f"{self._letters[row.id]} {compared.named[row.id]}" for row in compared.rows]
-
     def _fit(self) -> None:
-        """Update the columns to those that fit."""
-        for name, table in self._across.items():
-            room = table.size.width
-            if room:
-                whole, titles = self._whole[name], self._titles(name)
-                firm = len(titles) - len(self._compared.rows)
-                columns, self._tables[name] = across(whole, titles, self._names, room, self._at, firm)
-                table.set_columns(columns)
-                table.show(list(self._tables[name]))
-
-
-class Curves:
-    """The displayed metric and its curves.
-
-    Args:
-        chart: The chart for the curves.
-        ids: Ids of the runs; they may have been removed.
-    """
-
-    def __init__(self, chart: LineChart, ids: Sequence[str]) -> None:
-        self._chart = chart
-        self._ids = ids
-        self._metric = "val/miou"
-
-    def draw(self, board: RunStates, letters: Mapping[str, str], named: Mapping[str, str], *, dark: bool) -> None:
-        """Draw the curves.
-
-        Args:
-            board: States of the runs.
-            letters: Letter of each run.
-            named: Short name of each run, if it has one.
-            dark: Whether the theme is dark.
-        """
-        ids = [run_id for run_id in self._ids if run_id in board.rows]
-        found = shown(self._metric, self._ids, board.rows, board.histories, letters, dark=dark)
-        notes = [f"{named.get(run_id, run_id)}: {board.broken[run_id]}" for run_id in ids if run_id in board.broken]
-        if any(run_id in board.partial for run_id in ids):
-            notes.append("the beginning is being read")
-        if not found.series:
-            notes.append("no run has measured it yet")
-        self._chart.show(
-            [replace(one, label=named.get(one.key, one.label)) for one in found.series],
-            references=found.references,
-            title=" · ".join([metric_title(self._metric), *notes]),
-            x_label=found.x_label,
-            x_max=found.x_max,
-        )
-
-    def step(self, by: int, board: RunStates) -> None:
-        """Select the next or previous metric of the runs, without drawing it."""
-        names = metrics(history for run_id in self._ids if (history := board.histories.get(run_id)))
-        self._metric = neighbour(self._metric, names, by)
+        for page in self.pages.values():
+            page.fit(self._rank)
 
 
 @dataclass

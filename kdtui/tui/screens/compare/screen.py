@@ -20,9 +20,8 @@ from kdtui.errors import UsageError
 from kdtui.store.run import write_atomically
 from kdtui.store.state import RunSummary
 from kdtui.tui.keys import bindings
-from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.charting import ChartKeys
-from kdtui.tui.screens.compare.pages import ComparisonPages, Curves, Folders, read_folders
+from kdtui.tui.screens.compare.pages import ComparisonPages, ComparisonView, Folders, read_folders
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.views.colours import curve_colour
@@ -31,62 +30,6 @@ from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.line import Part
 from kdtui.tui.widgets.panel import Panel, TextLine
 from kdtui.tui.widgets.table import Cell, Table
-
-
-class Paging(ChartKeys):
-    """A screen with pages below a table.
-
-    Attributes:
-        table: The table of runs.
-        room: The pages.
-    """
-
-    table: Table
-    room: ComparisonPages
-
-    @property
-    def twin(self) -> str:
-        """The command line that displays the comparison."""
-        raise NotImplementedError
-
-    @property
-    def words(self) -> list[str]:
-        """The command line that compares the runs, as words."""
-        raise NotImplementedError
-
-    @property
-    def page_twin(self) -> str:
-        """The command line that displays the selected page."""
-        if self.room.page != "pareto":
-            return self.twin
-        return shlex.join([*self.words, "--pareto", self.room.pareto.cost])
-
-    def action_page(self, name: str) -> None:
-        """Select a page, and move the focus from a hidden widget to the table."""
-        self.room.turn(name)
-        self.call_after_refresh(self._keep_focus)
-        self.cockpit.say("")
-
-    def action_pareto(self) -> None:
-        """Select the page of costs; on that page, switch to the other cost."""
-        if self.room.page == "pareto":
-            self.room.switch_cost()
-            self.cockpit.say("")
-        else:
-            self.action_page("pareto")
-
-    def action_toggle_log(self) -> None:
-        """Switch the displayed chart between a linear and a logarithmic axis."""
-        if self.room.page == "pareto":
-            self.room.pareto.toggle_log()
-        else:
-            super().action_toggle_log()
-
-    def _keep_focus(self) -> None:
-        focused = self.focused
-        if focused is None or not all(node.display for node in focused.ancestors_with_self if isinstance(node, Widget)):
-            self.table.focus()
-
 
 FORMATS = {".md": "markdown", ".markdown": "markdown", ".csv": "csv", ".json": "json"}
 """Format of :func:`kdtui.compare.render` by suffix of the file name."""
@@ -109,71 +52,6 @@ def target(text: str) -> tuple[Path, str]:
     return path, FORMATS[path.suffix.lower()]
 
 
-class Writing(CockpitScreen):
-    """A screen that copies and writes :attr:`comparison`."""
-
-    @property
-    def comparison(self) -> Comparison | None:
-        """The displayed comparison; None if there is nothing to compare."""
-        raise NotImplementedError
-
-    @property
-    def twin(self) -> str:
-        """The command line that displays the comparison."""
-        raise NotImplementedError
-
-    @property
-    def page_twin(self) -> str:
-        """The command line that displays the selected page."""
-        return self.twin
-
-    def action_copy(self) -> None:
-        """Copy the comparison as Markdown."""
-        if self.comparison is None:
-            self.cockpit.say("nothing to copy: no run can be compared", error=True)
-        else:
-            self.cockpit.copy_text(render(self.comparison, "markdown"), "comparison as Markdown")
-
-    def action_copy_command(self) -> None:
-        """Copy the command line of the selected page."""
-        self.cockpit.copy_text(self.page_twin, self.page_twin)
-
-    def action_export(self) -> None:
-        """Write the comparison to a file, after a prompt for its path."""
-        comparison, twin = self.comparison, self.twin
-        if comparison is None:
-            self.cockpit.say("nothing to write: no run can be compared", error=True)
-            return
-
-        def answered(text: str | None) -> None:
-            if text is None:
-                return
-            path, form = target(text)
-            command = f"{twin} --format {form} --output {shlex.quote(str(path))}"
-            write = partial(self._write, comparison, path, form, command)
-            if path.exists():
-                question = Confirm(f"Replace {path}?", "What is in it now will be gone.", command)
-                self.app.push_screen(question, lambda yes: write() if yes else self.cockpit.say(f"{path} is as it was"))
-            else:
-                write()
-
-        prompt = Prompt(
-            "Write the comparison to",
-            str(Path.cwd() / DEFAULT),
-            detail="The ending says the format: .md, .csv or .json.",
-            check=target,
-            command=f"{twin} --format FORMAT --output FILE",
-        )
-        self.app.push_screen(prompt, answered)
-
-    def _write(self, comparison: Comparison, path: Path, form: str, command: str) -> None:
-        text = render(comparison, form)
-        self.cockpit.do(
-            lambda: write_atomically(path, text.encode()),
-            lambda _: self.cockpit.say(f"written to {path} as {form}", command),
-        )
-
-
 _READING = "being read"
 _STILL: dict[str, Any] = dict.fromkeys(
     ("loss", "miou", "retention", "agreement", "step", "eta_seconds", "images_per_second", "last_event", "place")
@@ -182,7 +60,7 @@ _STILL: dict[str, Any] = dict.fromkeys(
 _LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
 
 
-class CompareScreen(Paging, Writing, RunActions):
+class CompareScreen(ChartKeys, RunActions):
     """Compares runs: their numbers, the differences of their profiles, and their curves.
 
     Args:
@@ -215,7 +93,6 @@ class CompareScreen(Paging, Writing, RunActions):
 
         self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
         self.room = ComparisonPages(id="room")
-        self._curves = Curves(self.room.chart, self._ids)
         self._seeds = Panel(id="seeds")
 
     def body(self) -> Iterable[Widget]:
@@ -232,7 +109,7 @@ class CompareScreen(Paging, Writing, RunActions):
     @property
     def chart(self) -> LineChart:
         """The chart of the curves."""
-        return self.room.chart
+        return self.room.curves.chart
 
     @property
     def run_id(self) -> str | None:
@@ -254,6 +131,12 @@ class CompareScreen(Paging, Writing, RunActions):
     def words(self) -> list[str]:
         """The command line that compares the runs, as words."""
         return ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
+
+    @property
+    def page_twin(self) -> str:
+        """The command line that displays the selected page."""
+        options = self.room.selected.options()
+        return shlex.join([*self.words, *options]) if options else self.twin
 
     # Comparing.
 
@@ -360,8 +243,19 @@ class CompareScreen(Paging, Writing, RunActions):
         seeds = [] if compared.comparison is None else seed_lines(compared.comparison)
         self._seeds.show([((line, "strong"),) for line in seeds])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
-        self.room.show(compared, letters, self._names, self._notes(seeds), against)
-        self.room.pareto.show(self._fronts, colours, {entry.unmeasured for entry in self._entries})
+        self.room.show(
+            ComparisonView(
+                compared=compared,
+                ids=self._ids,
+                letters=letters,
+                names=self._names,
+                colours=colours,
+                notes=self._notes(seeds),
+                against=against,
+                fronts=self._fronts,
+                troubles={entry.unmeasured for entry in self._entries},
+            )
+        )
         self._look()
         self._draw()
         self.say(*self.cockpit.said)
@@ -390,7 +284,7 @@ class CompareScreen(Paging, Writing, RunActions):
 
     def _draw(self) -> None:
         dark = self.app.current_theme.dark
-        self._curves.draw(self.cockpit.board, self._letters(), self._compared.named, dark=dark)
+        self.room.curves.draw(self.cockpit.board, self._letters(), dark=dark)
 
     def history_changed(self, run_id: str) -> None:
         """Draw a grown curve; the first history of a student also has the teacher's IoU per class."""
@@ -421,8 +315,9 @@ class CompareScreen(Paging, Writing, RunActions):
 
     def silence(self) -> Sequence[Part]:
         """The run under the cursor, or why it cannot be compared; or the setting under the cursor, in full."""
-        if self.focused is not None and self.focused.id in ("numbers", "differs", "points"):
-            return [Part(self.room.row_under_cursor(self.focused.id))]
+        below = self.room.row_under_cursor()
+        if below is not None:
+            return [Part(below)]
         key = self.table.cursor_key
         if key is not None and key in self._compared.missing:
             return [Part(f"{key}: {self._compared.missing[key].reason}", "error")]
@@ -452,11 +347,35 @@ class CompareScreen(Paging, Writing, RunActions):
 
     def step_metric(self, by: int) -> None:
         """Display the next or previous metric; on the page of costs, the other cost."""
-        if self.room.page == "pareto":
-            self.action_pareto()
+        if self.room.selected.step_metric(by):
+            self.room.name_page()
+            self.cockpit.say("")
             return
-        self._curves.step(by, self.cockpit.board)
+        self.room.curves.step(by, self.cockpit.board)
         self._draw()
+
+    def action_page(self, name: str) -> None:
+        """Select a page, and move the focus from a hidden widget to the table."""
+        self.room.turn(name)
+        self.call_after_refresh(self._keep_focus)
+        self.cockpit.say("")
+
+    def action_pareto(self) -> None:
+        """Select the page of costs; on that page, switch to the other cost."""
+        if self.room.page == "pareto":
+            self.step_metric(1)
+        else:
+            self.action_page("pareto")
+
+    def action_toggle_log(self) -> None:
+        """Switch the displayed chart between a linear and a logarithmic axis."""
+        if not self.room.selected.toggle_log():
+            super().action_toggle_log()
+
+    def _keep_focus(self) -> None:
+        focused = self.focused
+        if focused is None or not all(node.display for node in focused.ancestors_with_self if isinstance(node, Widget)):
+            self.table.focus()
 
     def action_back(self) -> None:
         """Go back."""
@@ -472,3 +391,51 @@ class CompareScreen(Paging, Writing, RunActions):
         against = "their matched baselines" if self._baseline is None else self._compared.named[key]
         self.cockpit.say(f"Δ against {against}", self.twin)
         self._compare()
+
+    # Writing.
+
+    def action_copy(self) -> None:
+        """Copy the comparison as Markdown."""
+        if self.comparison is None:
+            self.cockpit.say("nothing to copy: no run can be compared", error=True)
+        else:
+            self.cockpit.copy_text(render(self.comparison, "markdown"), "comparison as Markdown")
+
+    def action_copy_command(self) -> None:
+        """Copy the command line of the selected page."""
+        self.cockpit.copy_text(self.page_twin, self.page_twin)
+
+    def action_export(self) -> None:
+        """Write the comparison to a file, after a prompt for its path."""
+        comparison, twin = self.comparison, self.twin
+        if comparison is None:
+            self.cockpit.say("nothing to write: no run can be compared", error=True)
+            return
+
+        def answered(text: str | None) -> None:
+            if text is None:
+                return
+            path, form = target(text)
+            command = f"{twin} --format {form} --output {shlex.quote(str(path))}"
+            write = partial(self._write, comparison, path, form, command)
+            if path.exists():
+                question = Confirm(f"Replace {path}?", "What is in it now will be gone.", command)
+                self.app.push_screen(question, lambda yes: write() if yes else self.cockpit.say(f"{path} is as it was"))
+            else:
+                write()
+
+        prompt = Prompt(
+            "Write the comparison to",
+            str(Path.cwd() / DEFAULT),
+            detail="The ending says the format: .md, .csv or .json.",
+            check=target,
+            command=f"{twin} --format FORMAT --output FILE",
+        )
+        self.app.push_screen(prompt, answered)
+
+    def _write(self, comparison: Comparison, path: Path, form: str, command: str) -> None:
+        text = render(comparison, form)
+        self.cockpit.do(
+            lambda: write_atomically(path, text.encode()),
+            lambda _: self.cockpit.say(f"written to {path} as {form}", command),
+        )

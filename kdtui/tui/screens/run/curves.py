@@ -10,6 +10,7 @@ from textual.containers import Vertical
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
+from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.curves import Shown, axis_end, metric_title, shown
 from kdtui.tui.views.panels import loss_views, newest
@@ -80,16 +81,17 @@ def _letters(words: Sequence[str]) -> list[str]:
 _SCORE = View("validation mIoU", ("val/miou",))
 
 
-class Curves(Vertical):
+class Curves(Vertical, RunPage):
     """Displays a history. The keys belong to the screen, so no chart can have focus."""
 
+    HINT = "m next curve   z Z zoom   [ ] read values   l logarithmic   , . smooth"
     DEFAULT_CSS = """
     Curves LineChart { height: 1fr; padding: 0 1; }
     Curves #newest { padding: 0 1; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__(id="curves")
         self._view: View | None = None
         self._views: list[View] = []
 
@@ -111,24 +113,22 @@ class Curves(Vertical):
         """The chart of the mIoU."""
         return self.query_one("#scores", LineChart)
 
-    def show(self, row: RunSummary, history: History | None, *, partial: bool, dark: bool) -> None:
-        """Display the curves.
+    def beside(self, *, wide: bool, tall: bool) -> tuple[str, ...]:
+        """The numbers to the right of the curves and the log below, if there is room."""
+        return ("numbers", "log") if wide and tall else ("numbers",) if wide else ()
 
-        Args:
-            row: The run.
-            history: History of the run; None until it was read.
-            partial: Whether its beginning is still being read.
-            dark: Whether the theme is dark.
-        """
+    def show(self, view: RunView) -> None:
+        """Display the curves."""
+        row, history, dark = view.row, view.history, view.dark
         self._views = views(history)
-        view = self._view if self._view in self._views else next(iter(self._views), None)
-        note = " · the beginning is being read" if partial else ""
-        if history is None or view is None:
+        chosen = self._view if self._view in self._views else next(iter(self._views), None)
+        note = " · the beginning is being read" if view.partial else ""
+        if history is None or chosen is None:
             self.upper.show((), title=_nothing(row, history))
             self.lower.show((), title="")
         else:
-            at = f" · {self._views.index(view) + 1} of {len(self._views)}"
-            self._draw(self.upper, view, row, history, note=f"{at}{note}", dark=dark)
+            at = f" · {self._views.index(chosen) + 1} of {len(self._views)}"
+            self._draw(self.upper, chosen, row, history, note=f"{at}{note}", dark=dark)
             self._draw(self.lower, _SCORE, row, history, note=note, dark=dark)
         words = newest(row, history)
         self.query_one("#newest", Line).show([Part(words)] if words else [])

@@ -12,6 +12,9 @@ from kdtui.errors import StoreError
 from kdtui.store.files import TextTail
 from kdtui.store.run import Run
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
+from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.terminal import period
+from kdtui.tui.watch import Source
 from kdtui.tui.widgets.line import Line, Part
 from kdtui.tui.widgets.log_view import LogView
 
@@ -104,16 +107,18 @@ class LogsSource:
 _IDS = {name: name.partition(".")[0].replace("_", "-") for name in LOGS}
 
 
-class Logs(Vertical):
+class Logs(Vertical, RunPage):
     """Displays one of the logs, following its end."""
 
+    HINT = "w the other log   ←→ long lines   ↑ stops following, end follows again"
+    ACTIONS = ("other_log",)
     DEFAULT_CSS = """
     Logs #log-title { padding: 0 1; }
     Logs LogView { padding: 0 1; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__(id="logs")
         self.chosen = LOGS[0]
         self._skipped = dict.fromkeys(LOGS, 0)
         self._troubles = dict.fromkeys(LOGS, "")
@@ -138,7 +143,18 @@ class Logs(Vertical):
     def _view(self, name: str) -> LogView:
         return self.query_one(f"#{_IDS[name]}", LogView)
 
-    def take(self, read: LogRead) -> None:
+    def source(self, run: Run) -> Source:
+        """The two logs."""
+        return LogsSource(run, self.post_message, period())
+
+    def focus_target(self) -> LogView:
+        """Focus the log, to scroll it."""
+        return self.view
+
+    def show(self, view: RunView) -> None:
+        """The text comes from the source."""
+
+    def on_log_read(self, read: LogRead) -> None:
         """Append text to a log."""
         view = self._view(read.name)
         if read.fresh:
@@ -147,8 +163,8 @@ class Logs(Vertical):
         self._skipped[read.name], self._troubles[read.name] = read.skipped, read.trouble
         self._title()
 
-    def switch(self) -> None:
-        """Display the other log."""
+    def action_other_log(self) -> None:
+        """Switch between the engine's log and the output of its processes."""
         focused = self.view.has_focus
         self.chosen = LOGS[(LOGS.index(self.chosen) + 1) % len(LOGS)]
         for name in LOGS:

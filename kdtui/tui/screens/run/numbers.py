@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widget import Widget
 
-from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles
+from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.views import compression, panels
 from kdtui.tui.views.compression import Size
 from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
 
 
-class Numbers(VerticalScroll):
+class Numbers(VerticalScroll, RunPage):
     """Two columns of panels; with class ``-narrow`` a single one."""
 
+    HINT = "↑↓ scroll   t tags and note"
+    HAS_FAILURE = True
     DEFAULT_CSS = """
     Numbers { scrollbar-size-vertical: 1; }
     Numbers .columns { height: auto; }
@@ -29,9 +31,9 @@ class Numbers(VerticalScroll):
     Numbers.-narrow .columns { layout: vertical; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._shown: tuple[RunSummary, History | None, RunFiles | None] | None = None
+    def __init__(self) -> None:
+        super().__init__(id="numbers")
+        self._shown: RunView | None = None
 
     def compose(self) -> ComposeResult:
         """Compose the panels, those that add to the curves first."""
@@ -50,9 +52,19 @@ class Numbers(VerticalScroll):
                 yield Panel("Attempts", id="attempts", wraps=True)
                 yield Panel("Checkpoints", id="checkpoint-sizes")
 
-    def show(self, row: RunSummary, history: History | None, files: RunFiles | None) -> None:
-        """Display the numbers."""
-        self._shown = row, history, files
+    def fit(self, *, wide: bool, main: bool) -> None:
+        """Use a single column next to the curves."""
+        self.set_class(not main, "-narrow")
+
+    def focus_target(self) -> Widget:
+        """Focus the page, to scroll it."""
+        return self
+
+    def show(self, view: RunView) -> None:
+        """Display the error above the panels, hidden without one, and the numbers."""
+        self._shown = view
+        row, history, files = view.row, view.history, view.files
+        self.query_one("#wrong", Panel).show(view.failure)
         lines = {
             "loss-numbers": panels.losses(history),
             "rates": panels.rates(row, history),
@@ -81,11 +93,7 @@ class Numbers(VerticalScroll):
     def on_resize(self) -> None:
         """Update the panels for the new width."""
         if self._shown is not None:
-            self.show(*self._shown)
-
-    def show_failure(self, lines: Sequence[panels.TextLine]) -> None:
-        """Display the error above the panels; hidden without one."""
-        self.query_one("#wrong", Panel).show(lines)
+            self.show(self._shown)
 
 
 def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[panels.TextLine]:

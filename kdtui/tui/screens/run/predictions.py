@@ -12,14 +12,15 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
-from textual.message import Message
 from textual.widgets import Static
 
-from kdtui.errors import StoreError
+from kdtui.errors import KdtuiError, StoreError
 from kdtui.palette import COLOUR, contrast, former_colours, hexadecimal, parse
 from kdtui.store.files import reading
 from kdtui.store.run import Run
 from kdtui.text import clean
+from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.views.panels import class_bars
 from kdtui.tui.widgets.half_blocks import Drawn, HalfBlocks, Pixel, Tile, draw
 from kdtui.tui.widgets.line import Line, Part
 
@@ -163,28 +164,21 @@ _SEEN = 3.0
 _LEGEND = 8  # most classes in the legend
 
 
-class Predictions(Vertical):
-    """Requests images from the screen and displays them.
+class Predictions(Vertical, RunPage):
+    """Reads images in a thread and displays them."""
 
-    Args:
-        colours: Whether the terminal has enough colours for images.
-    """
+    HINT = "←→ picture   ↑↓ epoch   v one part, larger   Y copies the folder's path"
+    ACTIONS = ("next_picture", "previous_picture", "next_epoch", "previous_epoch", "next_part")
 
     DEFAULT_CSS = """
     Predictions { padding: 0 1; }
     Predictions #legend { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    class Wished(Message):
-        """Posted to request an image for a selection and a size."""
-
-        def __init__(self, wish: PictureRequest) -> None:
-            self.wish = wish
-            super().__init__()
-
-    def __init__(self, *, colours: bool, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._colours = colours
+    def __init__(self) -> None:
+        super().__init__(id="predictions")
+        self._run: Run | None = None
+        self._requests = 0
         self._wish = PictureRequest()
         self._gallery = Gallery()
         self._named: tuple[tuple[tuple[str, Pixel], ...], Pixel] | None = None
@@ -197,38 +191,60 @@ class Predictions(Vertical):
         yield Static("", id="legend", markup=False)
         yield HalfBlocks(id="picture")
 
-    def ask(self) -> None:
+    @property
+    def _colours(self) -> bool:
+        """Whether the terminal has enough colours for images."""
+        return not self.app.no_color and self.app.console.color_system in ("256", "truecolor")
+
+    def selected(self) -> None:
         """Request the selected image again, as there may be new ones."""
         if not self._colours:
             self.query_one(HalfBlocks).tell(
                 "Too few colours here to draw a picture (NO_COLOR is set, or there are 16).\n"
                 "The pictures lie in the run's folder, under visualizations; Y copies its path."
             )
-        elif self._wish.room:
-            self.post_message(self.Wished(self._wish))
+        elif self._wish.room and self._run is not None:
+            self._read(self._run, self._wish)
+
+    def _read(self, run: Run, wish: PictureRequest) -> None:
+        """Read and draw the image in a thread; the result of an outdated request is dropped."""
+        self._requests += 1
+        mine = self._requests
+
+        def take(gallery: Gallery) -> None:
+            if mine == self._requests and self.is_attached:
+                self._take(gallery)
+
+        def failed(error: KdtuiError) -> None:
+            if mine == self._requests and self.is_attached:
+                self.query_one(HalfBlocks).tell(error.message)
+
+        self.cockpit.do(lambda: look(run, wish), take, failed=failed, group="pictures")
 
     def on_half_blocks_room(self, event: HalfBlocks.Room) -> None:
         """Request an image of the new size."""
         event.stop()
         self._wish = replace(self._wish, room=event.size)
-        self.ask()
+        self.selected()
 
-    def follow(self, classes: Sequence[str], drawn: int, best: int | None = None, colours: object = None) -> None:
-        """Update the legend, and request the image again if there are new ones.
-
-        Args:
-            classes: In order of their indices.
-            drawn: Number of epochs with images so far.
-            best: The best epoch.
-            colours: Colours of the classes from the events of the run.
-        """
+    def show(self, view: RunView) -> None:
+        """Update the legend, and request the image again if there are new ones."""
+        first, self._run = self._run is None, view.run
+        history = view.history
+        drawn = history.pictures if history is not None else 0
+        val = history.last_val.scalars if history is not None and history.last_val else {}
+        best_epoch = val.get("best_epoch")
+        best = None if best_epoch is None else round(best_epoch)
+        started = history.started if history is not None else None
+        colours = started.student.get("class_colours") if started is not None else None
+        classes = [name for name, _, _ in class_bars(view.row, history)]
         if best != self._best:
             self._best = best
             self.query_one("#caption", Line).show(self._caption())
         self._name_colours(legend_colours(classes, colours))
-        if drawn != self._epochs:
+        if first or drawn != self._epochs:
             self._epochs = drawn
-            self.ask()
+            self.selected()
 
     def _name_colours(self, colours: Sequence[tuple[str, Pixel]]) -> None:
         ground = self.background_colors[1].rgb
@@ -249,7 +265,7 @@ class Predictions(Vertical):
         parts += [("██ ", "#ff3c3c"), ("student differs", "$foreground-muted")]
         self.query_one("#legend", Static).update(Content.assemble(*parts))
 
-    def take(self, gallery: Gallery) -> None:
+    def _take(self, gallery: Gallery) -> None:
         """Display an image."""
         self._gallery = gallery
         view = self.query_one(HalfBlocks)
@@ -266,10 +282,6 @@ class Predictions(Vertical):
             view.show(gallery.drawn)
         self.query_one("#caption", Line).show(self._caption())
 
-    def tell(self, trouble: str) -> None:
-        """Display why there is no image."""
-        self.query_one(HalfBlocks).tell(trouble)
-
     def _caption(self) -> Sequence[Part]:
         gallery = self._gallery
         if gallery.epoch is None:
@@ -285,12 +297,27 @@ class Predictions(Vertical):
             Part("  v", "accent"),
         ]
 
-    def step_picture(self, by: int) -> None:
-        """Display the next (1) or previous (-1) image of the epoch."""
+    def action_next_picture(self) -> None:
+        """Display the next image of the epoch."""
+        self._step_picture(1)
+
+    def action_previous_picture(self) -> None:
+        """Display the previous image of the epoch."""
+        self._step_picture(-1)
+
+    def action_next_epoch(self) -> None:
+        """Display the next epoch with images."""
+        self._step_epoch(1)
+
+    def action_previous_epoch(self) -> None:
+        """Display the previous epoch with images."""
+        self._step_epoch(-1)
+
+    def _step_picture(self, by: int) -> None:
         if self._gallery.count:
             self._become(replace(self._wish, picture=(self._gallery.picture + by) % self._gallery.count))
 
-    def step_epoch(self, by: int) -> None:
+    def _step_epoch(self, by: int) -> None:
         """Display the next (1) or previous (-1) epoch with images; after the newest, stay on the newest."""
         epochs = self._gallery.epochs
         if self._gallery.epoch not in epochs:
@@ -298,7 +325,7 @@ class Predictions(Vertical):
         at = min(len(epochs) - 1, max(0, epochs.index(self._gallery.epoch) + by))
         self._become(replace(self._wish, epoch=None if at == len(epochs) - 1 else epochs[at]))
 
-    def step_part(self) -> None:
+    def action_next_part(self) -> None:
         """Display all panels of the image, or the next single one enlarged."""
         parts = ("", *self._gallery.parts)
         at = parts.index(self._wish.part) if self._wish.part in parts else 0
@@ -307,4 +334,4 @@ class Predictions(Vertical):
     def _become(self, wish: PictureRequest) -> None:
         if wish != self._wish:
             self._wish = wish
-            self.ask()
+            self.selected()

@@ -4,113 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import Resize
+from textual.message import Message
+from textual.widget import Widget
 
-from kdtui.compare import Entry, matched, settings
+from kdtui.compare import settings
 from kdtui.compare.render import value_text
-from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
-from kdtui.store.run import Run
-from kdtui.store.state import RunSummary
-from kdtui.tui.screens.run.files import RunFiles
+from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.screens.run.partner import Other
 from kdtui.tui.views.panels import TextLine
 from kdtui.tui.widgets.panel import Panel
 
-MOST_READ = 400
-"""Most profiles read to find a run to compare with, the likeliest first; each takes 1 ms."""
 _LABELS = ("name", "tags", "description")
 _SECTION = re.compile(r"\[([\w.-]+)\]\s*")
 _KEY = re.compile(r"([\w-]+)\s*=")
 _NARROWEST = 14
-
-
-@dataclass(frozen=True)
-class Other:
-    """The run to compare with.
-
-    Attributes:
-        why: Why this run was selected.
-        trouble: Why its profile cannot be used; empty if it can.
-    """
-
-    run_id: str
-    why: str
-    profile: Mapping[str, Any] = field(default_factory=dict)
-    trouble: str = ""
-
-
-def beside(run: Run, why: str) -> Other:
-    """Read the profile of the run to compare with."""
-    try:
-        return Other(run.id, why, run.profile_table())
-    except StoreError as error:
-        return Other(run.id, why, trouble=f"{error.what}: {error.found}")
-
-
-def partner(
-    own: RunSummary, profile: Mapping[str, Any], rows: Iterable[RunSummary], over: Callable[[], bool]
-) -> Other | None:
-    """The matched baseline of a distilled run, or for a run without a teacher a distilled run that it matches.
-
-    Args:
-        own: The run.
-        profile: Its profile as tables.
-        rows: Runs of the store.
-        over: Returns whether the search was cancelled.
-    """
-    mine = Entry(own, profile)
-    alike = [
-        row
-        for row in rows
-        if row.id != own.id
-        and row.distilled != own.distilled
-        and (row.encoder, row.architecture, row.seed) == (own.encoder, own.architecture, own.seed)
-    ]
-    alike.sort(key=lambda row: (row.best_miou is not None, row.created or 0.0, row.id), reverse=True)
-    for row in alike[:MOST_READ]:
-        if over():
-            return None
-        try:
-            table = Run(row.path).profile_table()
-        except StoreError:  # skip a damaged folder
-            continue
-        theirs = Entry(row, table)
-        if own.distilled and matched(mine, [theirs]):
-            return Other(row.id, "its matched baseline", table)
-        if not own.distilled and matched(theirs, [mine]):
-            return Other(row.id, "distilled, otherwise the same", table)
-    return None
-
-
-def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[str]) -> str:
-    """Find a run by its id, its name, or a prefix of its id.
-
-    Args:
-        text: The typed text.
-        own: Id of the current run.
-        rows: All runs by id.
-        order: Ids, newest first.
-
-    Raises:
-        UsageError: No other run or several runs match.
-    """
-    wanted = text.strip()
-    found = [key for key in order if wanted == key] or [key for key in order if rows[key].name == wanted != ""]
-    found = found or [key for key in order if wanted and key.startswith(wanted)]
-    others = [key for key in found if key != own]
-    if not others:
-        if found:
-            raise UsageError("a run does not differ from itself", found=wanted)
-        raise RunNotFound(f"No run matches '{wanted}'", allowed="an id, a name, or the beginning of an id")
-    if len(others) > 1:
-        some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        raise AmbiguousRun(f"{len(others)} runs answer to '{wanted}'", found=some)
-    return others[0]
 
 
 def differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -175,9 +88,10 @@ def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
     return lines
 
 
-class Settings(VerticalScroll):
+class Settings(VerticalScroll, RunPage):
     """Displays the profile, with the differences above it or, with class ``-beside``, next to it."""
 
+    HINT = "o another run to differ from   c compare with it   N a new run like this one"
     DEFAULT_CSS = """
     Settings { scrollbar-size-vertical: 1; }
     Settings .columns { height: auto; layout: vertical; }
@@ -186,11 +100,12 @@ class Settings(VerticalScroll):
     Settings.-beside .columns { layout: horizontal; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._files: RunFiles | None = None
-        self._other: Other | None = None
-        self._searched = False
+    class PartnerWanted(Message):
+        """Posted to request the run to compare with."""
+
+    def __init__(self) -> None:
+        super().__init__(id="settings")
+        self._view: RunView | None = None
 
     def compose(self) -> ComposeResult:
         """Compose differences and profile."""
@@ -200,19 +115,26 @@ class Settings(VerticalScroll):
             with Vertical(classes="column"):
                 yield Panel("profile.toml", id="profile")
 
-    def show(self, files: RunFiles | None, other: Other | None, *, searched: bool) -> None:
-        """Display profile and differences.
+    def selected(self) -> None:
+        """Request the run to compare with."""
+        self.post_message(self.PartnerWanted())
 
-        Args:
-            files: Files of this run; None until they were read.
-            other: The run to compare with; None if there is none.
-            searched: Whether the search for it has ended.
-        """
-        self._files, self._other, self._searched = files, other, searched
+    def fit(self, *, wide: bool, main: bool) -> None:
+        """Display profile and differences next to each other if there is room."""
+        self.set_class(wide, "-beside")
+
+    def focus_target(self) -> Widget:
+        """Focus the page, to scroll it."""
+        return self
+
+    def show(self, view: RunView) -> None:
+        """Display profile and differences."""
+        self._view = view
+        files, other = view.files, view.other
         own = files.profile if files is not None else {}
         room = self.query_one("#left").content_size.width - 2
         if room > 0:
-            self.query_one("#differences", Panel).show(difference_lines(own, other, searched, room))
+            self.query_one("#differences", Panel).show(difference_lines(own, other, view.searched, room))
         if files is None:
             return
         keys = [key for key, _, _ in differing(own, other.profile)] if other is not None and other.profile else []
@@ -221,4 +143,4 @@ class Settings(VerticalScroll):
 
     def on_resize(self, event: Resize) -> None:
         """Lay out the columns for the new width."""
-        self.call_after_refresh(lambda: self.show(self._files, self._other, searched=self._searched))
+        self.call_after_refresh(lambda: self.show(self._view) if self._view is not None else None)
