@@ -27,7 +27,7 @@ _WARNINGS = 3
 """Most warnings above the pages of a run: more would leave no room for its curves at 80x24."""
 _LABEL = 15
 _WIDE_LABEL = 18
-_LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
+LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
 _TERMS = ("loss.base.", "loss.distill.")
 
 
@@ -100,7 +100,7 @@ def losses(history: History | None) -> list[TextLine]:
         curve = history.curves.get(f"train/{name}")
         if curve is None:
             continue
-        label = _LOSS_NAMES.get(name, name.replace("gradient_norm", "gradient norm"))
+        label = LOSS_NAMES.get(name, name.replace("gradient_norm", "gradient norm"))
         for term in _TERMS:
             if name.startswith(term):
                 label = f"  {name.removeprefix(term)}"

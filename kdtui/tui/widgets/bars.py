@@ -143,7 +143,7 @@ class SplitBar(Widget):
         """Captions of the left and the right part."""
         if self._alpha is None:
             return "", ""
-        return f"{self._alpha:.3g}·distill", f"{1 - self._alpha:.3g}·labels (CE + Dice)"
+        return f"{self._alpha:.3g}·distill", f"{1 - self._alpha:.3g}·labels"
 
     def render_line(self, y: int) -> Strip:
         """Render the bar or the captions."""

@@ -13,7 +13,7 @@ from kdtui.store.state import RunSummary, State
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.curves import Shown, axis_end, metric_title, shown
-from kdtui.tui.views.panels import loss_views, newest
+from kdtui.tui.views.panels import LOSS_NAMES, loss_views, newest
 from kdtui.tui.widgets.chart.line_chart import LineChart, Series
 from kdtui.tui.widgets.line import Line, Part
 
@@ -64,9 +64,9 @@ def curves_of(view: View, row: RunSummary, history: History, *, dark: bool) -> S
 
 
 def _term(name: str) -> str:
-    """Label of a loss: `bg_fg` for `train/loss.distill.bg_fg`, `total` for `train/loss`."""
-    last = name.removeprefix("train/").split(".")[-1]
-    return {"loss": "total", "distill": "distillation"}.get(last, last)
+    """`train/loss.distill.bg_fg` is `bg_fg`, `train/loss` is `total`."""
+    loss = name.removeprefix("train/")
+    return LOSS_NAMES.get(loss, loss.rpartition(".")[2])
 
 
 def _letters(words: Sequence[str]) -> list[str]:
