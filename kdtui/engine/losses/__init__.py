@@ -1,16 +1,29 @@
-"""Terms of the loss. To add one: a table in ``kdtui/profile/term_tables.py`` that names a class of this package."""
+"""Terms of the loss, and what is needed to write one; CONTRIBUTING.md says how."""
 
 from kdtui.engine.losses.kl import binary_pixel_kl, pixel_kl
 from kdtui.engine.losses.supervised import cross_entropy, dice_per_image
-from kdtui.engine.losses.term import DistillationLoss, Labels, StepShare, SupervisedLoss
+from kdtui.engine.losses.term import (
+    DistillationLoss,
+    Labels,
+    StepShare,
+    SupervisedLoss,
+    at_least_f32,
+    projection,
+    same_grid,
+    valid_cells,
+)
 
 __all__ = [
     "DistillationLoss",
     "Labels",
     "StepShare",
     "SupervisedLoss",
+    "at_least_f32",
     "binary_pixel_kl",
     "cross_entropy",
     "dice_per_image",
     "pixel_kl",
+    "projection",
+    "same_grid",
+    "valid_cells",
 ]

@@ -40,6 +40,4 @@ class FeatureLoss(DistillationLoss):
         teacher_map = same_grid(at_least_f32(teacher[self._teacher_on]), student_map)
         cells = valid_cells(labels.valid, student_map)
         squares: Tensor = (student_map - teacher_map).square().mean(dim=1)
-        # Cells are of equal size, so the sum of their shares is known from the number of valid pixels.
-        mass = share.pixels * cells[0].numel() / labels.masks[0].numel()
-        return (squares * cells).sum() / mass
+        return (squares * cells).sum() / share.cells(labels, student_map)

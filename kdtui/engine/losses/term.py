@@ -61,6 +61,13 @@ class StepShare:
         """What a sum over the valid pixels of a micro-batch is divided by."""
         return self.valid_pixels / self.world_size
 
+    def cells(self, labels: Labels, student_map: Tensor) -> float:
+        """What a sum over the cells of a map, each weighted by :func:`valid_cells`, is divided by.
+
+        Cells are of equal size, so the sum of their shares is known from the number of valid pixels.
+        """
+        return self.pixels * student_map[0, 0].numel() / labels.masks[0].numel()
+
     def mass(self, name: str) -> Tensor:
         """What a sum that has this mass is divided by; never 0."""
         return self.masses[name].clamp(min=torch.finfo(torch.float32).tiny) / self.world_size

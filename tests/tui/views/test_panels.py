@@ -13,6 +13,7 @@ import pytest
 from kdtui.events import Failed, Finished, Measured, Noted, Started
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
+from kdtui.tui.screens.run.curves import View, curves_of
 from kdtui.tui.views import panels
 from kdtui.tui.views.panels import TextLine
 
@@ -240,6 +241,25 @@ def test_the_upper_chart_begins_with_the_losses_and_goes_through_every_training_
     assert views[1][1] == ("train/loss.distill.logits", "train/loss.distill.target_nontarget")
     alone = [names[0] for _, names in views if len(names) == 1]
     assert sorted(alone) == sorted(name for name in history.curves if name.startswith("train/"))
+
+
+def test_terms_of_any_name_are_in_the_panel_and_in_the_charts() -> None:
+    terms = {"loss.base.focal": 0.1, "loss.base.ce": 0.3, "loss.distill.loss": 0.2, "loss.distill.deep_features": 0.4}
+    history = History([started(), trained(1, **terms)])
+    shown = words(panels.losses(history))
+    assert [shown[name][0] for name in ("focal", "ce", "loss", "deep_features")] == [
+        "0.1000",
+        "0.3000",
+        "0.2000",
+        "0.4000",
+    ]
+    views = dict(panels.loss_views(list(history.curves)))
+    assert views["base terms"] == ("train/loss.base.ce", "train/loss.base.focal")
+    distill = View("distillation terms", views["distillation terms"])
+    labels = [series.label for series in curves_of(distill, ROW, history, dark=True).series]
+    assert labels == ["deep_features", "loss", "target_nontarget"]
+    totals = curves_of(View("losses", views["losses"]), ROW, history, dark=True).series
+    assert [series.label for series in totals] == ["total", "base", "distillation"]
 
 
 def test_without_distillation_the_total_is_shown_and_not_the_base_which_is_the_same() -> None:
