@@ -29,7 +29,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
         training__epochs=3,
         training__precision="fp32",
         training__keep_checkpoints=9,
-        student__encoder="tu-mobilenetv3_small_050",
     )
     assert fit(run) == "finished"
     return run
