@@ -13,8 +13,9 @@ import pytest
 
 from kdtui import plugins
 from kdtui.errors import UsageError
-from tests.cli.conftest import ENGINE, printed, several
+from tests.cli.conftest import printed, several
 from tests.extensions import install, on_path
+from tests.fake_engine import COMMAND
 
 TABLE = '''
 from typing import ClassVar, Literal
@@ -114,7 +115,7 @@ def answers(folder: Path, cwd: Path) -> list[tuple[str, str, int]]:
         **os.environ,
         "PYTHONPATH": on_path(folder),
         "KDTUI_RUNS": str(cwd / "runs"),
-        "KDTUI_ENGINE": f"{sys.executable} {ENGINE}",
+        "KDTUI_ENGINE": COMMAND,
         "COLUMNS": "200",
     }
     process = subprocess.run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from kdtui.store.identity import Identity, hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.cli.engine import train
+from tests.fake_engine import COMMAND, train
 from tests.test_hints import options, unknown_options
 from tests.waiting import finished
 
@@ -43,7 +42,6 @@ LAUNCHED: Mapping[str, Any] = {
     "total_epochs": None,
     "created": 1.0,
 }
-ENGINE = Path(__file__).with_name("engine.py")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ Kdtui = Callable[..., Done]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of its own; whatever still runs in its store at the end is killed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", COMMAND)
     monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
     monkeypatch.setenv("COLUMNS", "200")

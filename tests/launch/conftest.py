@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,14 +9,13 @@ from kdtui.launch.alive import probe
 from kdtui.launch.device_queue import places
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.store import RunStore
+from tests.fake_engine import COMMAND
 from tests.launch.processes import end_everything
-
-ENGINE = Path(__file__).parents[1] / "scripted_engine.py"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KDTUI_ENGINE", f"{sys.executable} {ENGINE}")
+    monkeypatch.setenv("KDTUI_ENGINE", COMMAND)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
     monkeypatch.setenv("KDTUI_GRACE", "0.3")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -24,14 +24,14 @@ from kdtui.store.store import RunStore
 from tests.waiting import eventually as eventually
 
 Script = Mapping[str, list[dict[str, Any]]]
+SHORT: Script = {"*": [{"steps": 3}]}
 FOREVER: Script = {"*": [{"steps": 3000, "seconds": 0.02}]}
 
 
-def make(store: RunStore, script: Script | None = None, *, name: str = "r", devices: int = 1, **training: Any) -> Run:
+def make(store: RunStore, script: Script = SHORT, *, name: str = "r", devices: int = 1, **training: Any) -> Run:
     table = Training(devices=devices, batch_size=devices, accelerator="cpu", **training)
     run = store.create(Profile(name=name, training=table))
-    if script is not None:
-        (run.path / "script.json").write_text(json.dumps(script))
+    (run.path / "script.json").write_text(json.dumps(script))
     return run
 
 

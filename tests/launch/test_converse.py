@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,35 +11,6 @@ import pytest
 from kdtui.errors import ExportError, Interrupted, LaunchError
 from kdtui.launch import engine_process as module
 from kdtui.launch.engine_process import Step, converse, read_step
-
-TALKS = """
-import json, os, signal, sys, time
-from pathlib import Path
-verb, *rest = sys.argv[1:]
-def step(words, done=0, total=0):
-    os.write(2, json.dumps({"progress": {"words": words, "done": done, "total": total}}).encode() + b"\\n")
-if verb == "works":
-    step("a"); os.write(2, b"noise\\n"); step("b", 1, 2)
-    print(json.dumps({"environment": os.environ.get("SAID"), "rest": rest}))
-elif verb == "fails":
-    print(json.dumps({"error": {"error": "ExportError", "message": "no", "hint": "other"}})); sys.exit(4)
-elif verb == "dies":
-    os.write(2, b"the reason"); sys.exit(9)
-else:
-    def give_up(*_):
-        print(json.dumps({"error": {"error": "Interrupted", "message": "cancelled", "hint": None}})); sys.exit(130)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if verb == "stubborn" else give_up)
-    Path(rest[0]).write_text(str(os.getpid()))
-    step("waits")
-    time.sleep(60)
-"""
-
-
-@pytest.fixture(autouse=True)
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "talks.py"
-    script.write_text(TALKS)
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(script)]))
 
 
 def alive(pid: int) -> bool:
@@ -60,10 +30,10 @@ def test_steps_are_heard_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) 
 
 def test_failures_are_those_that_the_engine_named() -> None:
     with pytest.raises(ExportError, match="no") as caught:
-        converse("fails")
+        converse("say", json.dumps({"error": {"error": "ExportError", "message": "no", "hint": "other"}}), "", "4")
     assert caught.value.hint == "other"
     with pytest.raises(Exception, match="printed no result") as died:
-        converse("dies")
+        converse("say", "", "the reason", "9")
     assert "the reason" in str(died.value)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,11 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
 
-from kdtui.errors import KdtuiError
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.watch import MachineRead
 from kdtui.tui.widgets.chart.line_chart import LineChart
+from tests.fake_engine import Engine
 from tests.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -39,22 +38,6 @@ class Still:
 
     def look(self) -> Iterable[Message]:
         yield MachineRead(self.words)
-
-
-@dataclass
-class Engine:
-    """The engine's door: answers what it was told to for a verb, counts who asked, and raises errors it was given."""
-
-    answers: dict[str, dict[str, Any] | KdtuiError] = field(default_factory=dict)
-    asked: list[tuple[str, ...]] = field(default_factory=list)
-
-    def __call__(self, verb: str, *arguments: str, **options: Any) -> dict[str, Any]:
-        self.asked.append((verb, *arguments))
-        assert verb in self.answers, f"nobody told this engine what to say to {verb} {arguments}"
-        answer = self.answers[verb]
-        if isinstance(answer, KdtuiError):
-            raise answer
-        return answer
 
 
 class _Recorder(HeadlessDriver):

@@ -26,8 +26,9 @@ from kdtui.profile import Profile, dump
 from kdtui.store.run import EventLog, LaunchRecord, Notes, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
+from tests.fake_engine import Engine
 from tests.tui.measured import measurements, side
-from tests.tui.piloting import Engine, Recorded, Still, cockpit, lines, recorded, redrawn, settled, shows, text, until
+from tests.tui.piloting import Recorded, Still, cockpit, lines, recorded, redrawn, settled, shows, text, until
 from tests.tui.trained import PARAMETERS, SECONDS, STEPS, TEACHER_MIOU, Training
 
 __all__ = [

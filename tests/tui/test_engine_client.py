@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from kdtui.errors import EngineError, TeacherError
+from kdtui.errors import EngineError, KdtuiError, TeacherError
 from kdtui.profile import amend, load
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.engine_client import Door
+from tests.fake_engine import Engine
 
 ANSWER = {
     "architecture": "Unet",
@@ -29,19 +30,9 @@ ANSWER = {
 }
 
 
-class Engine:
-    """A door that remembers what it was asked."""
-
-    def __init__(self, **answer: Any) -> None:
-        self.asked: list[tuple[str, ...]] = []
-        self.answer: dict[str, Any] = answer or dict(ANSWER)
-        self.error: Exception | None = None
-
-    def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
-        self.asked.append((verb, *arguments))
-        if self.error is not None:
-            raise self.error
-        return self.answer
+def engine_with(answer: dict[str, Any] | KdtuiError = ANSWER) -> Engine:
+    """An engine that knows what a checkpoint is."""
+    return Engine({"inspect": answer})
 
 
 @pytest.fixture
@@ -68,7 +59,7 @@ def nobody(run_id: str) -> RunSummary | None:
 
 
 def test_a_file_is_asked_about_once_and_looking_asks_nothing(store: RunStore, file: Path) -> None:
-    engine = Engine()
+    engine = engine_with()
     first = door(store, engine)
 
     assert first.known(file) is None
@@ -80,8 +71,8 @@ def test_a_file_is_asked_about_once_and_looking_asks_nothing(store: RunStore, fi
 
 
 def test_the_next_app_knows_it_until_the_file_changes(store: RunStore, file: Path) -> None:
-    found = door(store, Engine()).inspect(file)
-    engine = Engine()
+    found = door(store, engine_with()).inspect(file)
+    engine = engine_with()
 
     assert door(store, engine).known(file) == found
     os.utime(file, ns=(1, 1))
@@ -92,7 +83,7 @@ def test_the_next_app_knows_it_until_the_file_changes(store: RunStore, file: Pat
 
 
 def test_hints_for_the_engine_are_part_of_the_question(store: RunStore, file: Path) -> None:
-    engine = Engine()
+    engine = engine_with()
     asking = door(store, engine)
     asking.inspect(file)
 
@@ -103,21 +94,21 @@ def test_hints_for_the_engine_are_part_of_the_question(store: RunStore, file: Pa
 
 def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: Path) -> None:
     cache = store.root / ".cache" / "inspected.json"
-    door(store, Engine()).inspect(file)
+    door(store, engine_with()).inspect(file)
     whole = cache.read_bytes()
 
     for damage in (b"", b"{", b"[]", b'{"version": "0"}', whole[: len(whole) // 2], whole.replace(b'"key"', b'"kex"')):
         cache.write_bytes(damage)
-        assert door(store, Engine()).known(file) is None
+        assert door(store, engine_with()).known(file) is None
     cache.unlink()
-    engine = Engine()
+    engine = engine_with()
     assert door(store, engine).inspect(file).encoder == "resnet18"
     assert len(engine.asked) == 1
     assert cache.exists()
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_the_next_app(tmp_path: Path, file: Path) -> None:
-    engine = Engine()
+    engine = engine_with()
     asking = Door(RunStore(tmp_path / "not there yet"), engine, nobody)
 
     assert asking.inspect(file).encoder == "resnet18"
@@ -126,7 +117,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_the_next_app(t
 
 
 def test_a_run_of_ours_is_told_from_its_own_files(store: RunStore) -> None:
-    engine = Engine()
+    engine = engine_with()
     asking = door(store, engine)
     best = store.runs()[0].best
 
@@ -139,7 +130,7 @@ def test_a_run_of_ours_is_told_from_its_own_files(store: RunStore) -> None:
 
 
 def test_a_run_of_another_store_is_told_too_when_asked(store: RunStore, tmp_path: Path) -> None:
-    engine = Engine()
+    engine = engine_with()
     asking = Door(RunStore(tmp_path / "mine"), engine, nobody)
     best = store.runs()[0].best
 
@@ -149,8 +140,7 @@ def test_a_run_of_another_store_is_told_too_when_asked(store: RunStore, tmp_path
 
 
 def test_a_file_that_cannot_teach_says_why_and_is_asked_again_by_the_next_app(store: RunStore, file: Path) -> None:
-    engine = Engine()
-    engine.error = TeacherError("this is no whole Unet", where=file, hint="save it again")
+    engine = engine_with(TeacherError("this is no whole Unet", where=file, hint="save it again"))
     asking = door(store, engine)
 
     found = asking.inspect(file)
@@ -162,8 +152,7 @@ def test_a_file_that_cannot_teach_says_why_and_is_asked_again_by_the_next_app(st
 
 
 def test_a_sick_engine_says_nothing_about_the_file(store: RunStore, file: Path) -> None:
-    engine = Engine()
-    engine.error = EngineError("no answer", hint="kdtui doctor")
+    engine = engine_with(EngineError("no answer", hint="kdtui doctor"))
     asking = door(store, engine)
 
     assert asking.inspect(file).hint == "kdtui doctor"
@@ -171,13 +160,14 @@ def test_a_sick_engine_says_nothing_about_the_file(store: RunStore, file: Path) 
 
 
 def test_answers_of_another_engine_are_taken_as_far_as_they_go(store: RunStore, file: Path) -> None:
-    found = door(store, Engine(parameters="many", encoder=None, class_names="sky", architecture="Unet")).inspect(file)
+    answer = {"parameters": "many", "encoder": None, "class_names": "sky", "architecture": "Unet"}
+    found = door(store, engine_with(answer)).inspect(file)
 
     assert (found.parameters, found.encoder, found.class_names, found.architecture) == (None, "", [], "Unet")
 
 
 def test_a_file_that_is_gone_is_not_known(store: RunStore, file: Path) -> None:
-    asking = door(store, Engine())
+    asking = door(store, engine_with())
     asking.inspect(file)
     file.unlink()
 
@@ -186,7 +176,7 @@ def test_a_file_that_is_gone_is_not_known(store: RunStore, file: Path) -> None:
 
 
 def test_seeds_of_one_profile_are_checked_once(store: RunStore) -> None:
-    engine = Engine(checks=[{"name": "data", "ok": True, "message": "fine"}])
+    engine = Engine({"check": {"checks": [{"name": "data", "ok": True, "message": "fine"}]}})
     base = load("demo-baseline")
     profiles = [amend(base, [f"seed={seed}"]) for seed in range(3)]
 

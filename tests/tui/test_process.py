@@ -21,10 +21,10 @@ from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
+from tests.fake_engine import COMMAND
 from tests.tui.terminal import Terminal
 from tests.waiting import eventually
 
-ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
 COCKPIT = [sys.executable, "-c", "from kdtui.cli.door import main; main([])"]
 
 
@@ -32,7 +32,7 @@ COCKPIT = [sys.executable, "-c", "from kdtui.cli.door import main; main([])"]
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", COMMAND)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
     store = RunStore(tmp_path / "runs", alive=probe)
     yield store

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +18,9 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import horizon
+from tests.fake_engine import COMMAND
 from tests.tui.home import go_to, names, screen, status, write
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
-
-ENGINE = Path(__file__).parents[1] / "cli" / "engine.py"
 
 
 async def test_stop_asks_and_then_asks_the_chosen_live_runs(crowd: Scene) -> None:
@@ -184,7 +181,7 @@ def test_an_horizon() -> None:
 @pytest.fixture
 def engine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     """The store with real processes; whatever still lives in it at the end is killed."""
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", COMMAND)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:2")
     store = RunStore(scene.store.root, alive=probe)
     yield store

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,11 @@ from kdtui.tui.screens.export.form import Menu, field_of
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.views.export import FOREIGN
 from kdtui.tui.widgets.panel import Panel
+from tests import fake_engine
 from tests.tui.piloting import child_running
 from tests.tui.scenes import Scene, cockpit, lines, recorded, settled, shows, text, until
 from tests.waiting import in_time
 
-ENGINE = Path(__file__).parents[2] / "cli" / "engine.py"
 SMALL, LARGE = (80, 24), (120, 36)
 
 
@@ -33,7 +31,7 @@ SMALL, LARGE = (80, 24), (120, 36)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own, and the scripted engine."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", fake_engine.COMMAND)
     return tmp_path
 
 
@@ -238,7 +236,7 @@ async def test_quitting_ends_the_engine_and_leaves_the_former_file(scene: Scene,
         await opened(pilot, run.id)
         await pilot.press("ctrl+r")
         await until(pilot, began.exists)
-        engine = child_running(ENGINE)
+        engine = child_running(Path(fake_engine.__file__))
         await pilot.press("ctrl+q")
     in_time(engine.wait)
     assert run.exports()[0].read_text() == "former"

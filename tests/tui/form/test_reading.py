@@ -18,7 +18,13 @@ from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, Draft, check
 from kdtui.tui.form.reading import GENERAL
 
-ENGINE = Path(__file__).parent.with_name("echo_engine.py")
+# An engine that passes every check and repeats the profile that it was asked about.
+ECHO = """
+import json, sys
+from pathlib import Path
+text = Path(sys.argv[2]).read_text(encoding="utf-8")
+print(json.dumps({"checks": [{"name": "profile", "ok": True, "message": text}]}))
+"""
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     """A store with a run that may teach, a profile of one's own, and a file that is no run's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-S", str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-S", "-c", ECHO]))
     store = RunStore()
     run = store.create(load("demo-teacher"))
     run.best.write_bytes(b"weights")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.tui.scenes import Scene
-
-ENGINE = Path(__file__).parent.with_name("echo_engine.py")
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +14,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with nothing in it, where one run at a time has the CPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, "-S", str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", "/nowhere/engine")
 
 
 @pytest.fixture

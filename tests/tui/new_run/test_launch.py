@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,9 +26,9 @@ from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
+from tests.fake_engine import COMMAND
 from tests.tui.scenes import Engine, cockpit, settled, text, until
 
-ENGINE = Path(__file__).parents[2] / "cli" / "engine.py"
 FINE = {"check": {"checks": [{"name": "data", "ok": True, "message": "7 images", "hint": None}]}}
 
 
@@ -39,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
     """A store with a run that may teach, an engine without torch, one slot; what still runs at the end is killed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("KDTUI_ENGINE", shlex.join([sys.executable, str(ENGINE)]))
+    monkeypatch.setenv("KDTUI_ENGINE", COMMAND)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
     store = RunStore(tmp_path / "runs", alive=probe)
     store.create(load("demo-teacher")).best.write_bytes(b"weights")
