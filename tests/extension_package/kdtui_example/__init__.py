@@ -1,0 +1,1 @@
+"""An extension of kdtui in a package of its own."""

@@ -1,0 +1,40 @@
+"""The dataset of an ``.npz`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdtui.engine.data import SegmentationDataset
+from kdtui.engine.data.pictures import resized
+from kdtui.engine.data.protocol import Pixels, limited
+from kdtui.errors import DataError
+
+from .tables import ArchiveData
+
+
+class Archive(SegmentationDataset):
+    """Images uint8 [N,H,W,3] and masks uint8 [N,H,W] of one split."""
+
+    def __init__(self, data: ArchiveData, split: str, **geometry: Any) -> None:
+        try:
+            with np.load(data.archive, allow_pickle=False) as arrays:
+                self._images, self._masks = arrays[f"{split}_images"], arrays[f"{split}_masks"]
+        except (OSError, ValueError, KeyError) as error:
+            hint = "--set data.archive=FILE"
+            raise DataError("the archive cannot be read", where=data.archive, found=str(error), hint=hint) from error
+        self._chosen = limited(len(self._images), data.train_limit if split == "train" else None, 0)
+        self._archive = Path(data.archive)
+        super().__init__(data, split, classes=data.classes, count=len(self._chosen), **geometry)
+
+    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
+        """One image and its mask, resized."""
+        place = self._chosen[index]
+        return resized(Image.fromarray(self._images[place]), self._masks[place], height, width)
+
+    def describe(self) -> str:
+        """Number of images."""
+        return f"{len(self)} images of {self._archive.name}"

@@ -1,0 +1,42 @@
+"""The tables that profiles use; no torch here. The work is in the modules that ``implementation`` names."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from kdtui.profile.base import FilePath
+from kdtui.profile.data_tables import DataTable
+from kdtui.profile.term_tables import DistillationTerm, OutputTerm
+
+
+class LogitDistanceTerm(DistillationTerm):
+    """Mean squared difference of the logits."""
+
+    implementation: ClassVar[str] = "kdtui_example.losses:LogitDistance"
+    kind: Literal["logit_distance"] = "logit_distance"
+
+
+class DirectionTerm(OutputTerm):
+    """One minus the cosine between projected student features and teacher features."""
+
+    implementation: ClassVar[str] = "kdtui_example.losses:Direction"
+    kind: Literal["direction"] = "direction"
+    on: str = "encoder"
+
+
+class ArchiveData(DataTable):
+    """Arrays ``SPLIT_images`` and ``SPLIT_masks`` in one ``.npz`` file.
+
+    Attributes:
+        archive: The file.
+        classes: Names of the labels 0, 1, ...
+    """
+
+    implementation: ClassVar[str] = "kdtui_example.archive:Archive"
+    kind: Literal["npz"] = "npz"
+    archive: FilePath
+    classes: tuple[str, ...]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the table."""
+        return self.classes
