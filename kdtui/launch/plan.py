@@ -180,7 +180,7 @@ def _planned(
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
         name=profile.name,
-        encoder=profile.student.encoder,
+        encoder=profile.student.label,
         seed=profile.seed,
         epochs=epochs,
         epochs_done=done,
@@ -200,18 +200,10 @@ def _planned(
 def _cost(profile: Profile) -> tuple[int | None, int | None]:
     from kdtui import catalog
 
-    channels = out_channels(profile)
-    if channels is None:
+    channels, network = out_channels(profile), profile.student.catalog_arguments()
+    if channels is None or network is None:
         return None, None
-    cost = catalog.cost(
-        profile.student.encoder,
-        architecture=profile.student.architecture,
-        decoder_channels=profile.student.decoder_channels,
-        out_channels=channels,
-        encoder_depth=profile.student.encoder_depth,
-        height=profile.data.height,
-        width=profile.data.width,
-    )
+    cost = catalog.cost(**network, out_channels=channels, height=profile.data.height, width=profile.data.width)
     return (None, None) if cost is None else (cost.parameters, cost.macs)
 
 
@@ -244,7 +236,7 @@ def _alike(profile: Profile, earlier: Sequence[RunSummary]) -> RunSummary | None
     wanted = _work(profile.model_dump(mode="json", exclude_none=True))
     for run in reversed(earlier):
         whole = run.state is State.FINISHED and run.attempt == 1 and run.epoch
-        if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.encoder:
+        if not whole or run.started is None or run.last_event is None or run.encoder != profile.student.label:
             continue
         try:
             # A run started from a checkpoint counts epochs that it did not train.

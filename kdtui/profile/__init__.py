@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdtui.profile.data_tables import CocoData, CocoSplit, DataTable, FolderData, ImageData, SyntheticData
     from kdtui.profile.loading import absolute, amend, dump, load, sources
-    from kdtui.profile.tables import Distillation, Launch, Loss, Model, Profile, Teacher, Training
+    from kdtui.profile.network_tables import Model, NetworkTable
+    from kdtui.profile.tables import Distillation, Launch, Loss, Profile, Teacher, Training
 
 __all__ = [
     "CocoData",
@@ -24,6 +25,7 @@ __all__ = [
     "Launch",
     "Loss",
     "Model",
+    "NetworkTable",
     "Profile",
     "SyntheticData",
     "Teacher",
@@ -38,6 +40,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("absolute", "amend", "dump", "load", "sources"), "loading"),
     **dict.fromkeys(("CocoData", "CocoSplit", "DataTable", "FolderData", "ImageData", "SyntheticData"), "data_tables"),
+    **dict.fromkeys(("Model", "NetworkTable"), "network_tables"),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic.fields import FieldInfo
 
 # Strict: TOML distinguishes booleans, integers and strings, so true is not a number and "3" is not an integer.
@@ -90,7 +90,21 @@ def _metadata(annotation: Any) -> Iterator[Any]:
         yield from _metadata(argument)
 
 
-def one_of(tables: tuple[type[Table], ...], tag: str) -> Any:
-    """The annotation of a key whose value is one of several tables, discriminated by ``tag``."""
-    # pydantic accepts a discriminator only for two or more tables.
-    return Annotated[Union[tables], Field(discriminator=tag)] if len(tables) > 1 else tables[0]  # noqa: UP007
+def one_of(tables: tuple[type[Table], ...], tag: str, *, default: str | None = None) -> Any:
+    """The annotation of a key whose value is one of several tables, discriminated by ``tag``.
+
+    Args:
+        tables: Each with another value of ``tag``.
+        tag: ``kind`` or ``target``.
+        default: Value of ``tag`` where it is missing; by default it is required.
+    """
+    if len(tables) == 1:
+        return tables[0]  # pydantic accepts a discriminator only for two or more tables
+    if default is None:
+        return Annotated[Union[tables], Field(discriminator=tag)]  # noqa: UP007
+    tagged = tuple(Annotated[table, Tag(table.model_fields[tag].default)] for table in tables)
+
+    def tag_of(value: Any) -> Any:
+        return value.get(tag, default) if isinstance(value, dict) else getattr(value, tag, None)
+
+    return Annotated[Union[tagged], Discriminator(tag_of)]  # noqa: UP007

@@ -31,7 +31,7 @@ _NOT_INHERITED = ("name", "description", "tags")
 _SHOWN = 120  # characters
 _LONGEST_BITS = 256
 # The default kinds; a table of another kind replaces the inherited one.
-DEFAULT_KINDS = {"data": "synthetic", "launch": target_name(DEFAULT_LAUNCH)}
+DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
 # Alternative notations: a file with the key on the left replaces inherited keys on the right.
 _OTHER_WAY: dict[Key, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
@@ -309,6 +309,8 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
         words = next((_PATTERNS[part] for part in path if isinstance(part, str) and part in _PATTERNS), detail["msg"])
         return f"found {shown(found)}; allowed: {words}"
     spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
+    if path and path[-1] in ("kind", "target"):
+        spelled = _broken(found) or spelled
     return f"found {shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
 
 

@@ -22,6 +22,7 @@ from kdtui.profile.data_tables import DataTable, SyntheticData, data_kinds
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
+from kdtui.profile.network_tables import Model, NetworkTable, network_kinds
 from kdtui.profile.term_tables import (
     DISTILLATION_TERMS,
     SUPERVISED_TERMS,
@@ -37,7 +38,6 @@ from kdtui.profile.term_tables import (
 # disk, overflows or never ends.
 _MOST_IMAGES = 65_536
 _RARELY = 1_000_000
-Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 # What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
@@ -45,23 +45,10 @@ Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
 
 if TYPE_CHECKING:
     Data = DataTable
+    Network = NetworkTable
 else:
     Data = one_of(data_kinds(), "kind")
-
-
-class Model(Table):
-    """The student network, as segmentation-models-pytorch names its parts.
-
-    Attributes:
-        decoder_channels: Decoder width; the lever on speed. A list for Unet, Unet++, MAnet; a number elsewhere.
-        encoder_weights: ``imagenet`` downloads; ``none`` starts from scratch.
-    """
-
-    architecture: str = "Unet"
-    encoder: str = "timm-efficientnet-b0"
-    encoder_weights: Literal["none", "imagenet"] = "none"
-    encoder_depth: Int = Field(5, ge=3, le=5)
-    decoder_channels: Width | tuple[Width, ...] | None = None
+    Network = one_of(network_kinds(), "kind", default="smp")
 
 
 class Teacher(Table):
@@ -243,7 +230,7 @@ class Profile(Table):
     tags: tuple[Tag, ...] = ()
     seed: Int = Field(0, ge=0, lt=2**32)
     data: Data = SyntheticData()
-    student: Model = Model()
+    student: Network = Model()
     teacher: Teacher = Teacher()
     distillation: Distillation = Distillation()
     loss: Loss | None = None

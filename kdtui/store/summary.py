@@ -213,7 +213,7 @@ def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
     student, distillation = _table(tables, "student"), _table(tables, "distillation")
     distilled = distillation.get("enabled") is True
     return {
-        "encoder": _text(student, "encoder"),
+        "encoder": _text(student, "encoder") or _text(student, "kind"),
         "architecture": _text(student, "architecture"),
         "decoder_channels": _channels(student),
         "distilled": distilled,

@@ -103,7 +103,7 @@ def test_the_shorthands_reach_the_profile_and_set_wins(kdtui: Kdtui, store: RunS
     assert profile.distillation.enabled
     assert (profile.distillation.temperature, profile.distillation.alpha) == (2.5, 0.25)
     assert profile.teacher.checkpoint == str(teacher)
-    assert (profile.student.encoder, profile.training.batch_size, profile.training.epochs) == ("resnet18", 4, 1)
+    assert (profile.student.label, profile.training.batch_size, profile.training.epochs) == ("resnet18", 4, 1)
     record = store.find("mine").manifest().teacher
     assert record is not None
     assert record["checkpoint"] == str(teacher)
@@ -269,7 +269,7 @@ def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: 
     assert profile.name == "resnet18-from-big"
     assert profile.data == store.find("big").profile().data
     assert profile.training == store.find("big").profile().training
-    assert (profile.student.encoder, profile.distillation.temperature) == ("resnet18", 2.0)
+    assert (profile.student.label, profile.distillation.temperature) == ("resnet18", 2.0)
     assert profile.tags == ()
 
 

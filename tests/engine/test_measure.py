@@ -52,12 +52,10 @@ def test_one_run_beside_its_teacher(pair: tuple[Run, Run]) -> None:
     assert json.loads(student.measurements_path.read_bytes()) == answer == student.measurements()
     sides = answer["teacher"], answer["student"]
     for side, run in zip(sides, pair, strict=True):
-        model = run.profile().student
-        assert not isinstance(model.decoder_channels, int)
+        network = run.profile().student.catalog_arguments()
+        assert network is not None
         told = catalog.cost(
-            model.encoder,
-            decoder_channels=model.decoder_channels,
-            encoder_depth=model.encoder_depth,
+            **network,
             height=32,
             width=32,
         )
@@ -202,8 +200,7 @@ def test_the_slim_student_has_less_than_half_the_work_of_its_teacher() -> None:
     teacher, student = load("hierarchical-b3"), load("distill-b0-slim-from-b3")
     sizes = [
         catalog.cost(
-            profile.student.encoder,
-            decoder_channels=profile.student.decoder_channels,
+            **(profile.student.catalog_arguments() or {}),
             height=profile.data.height,
             width=profile.data.width,
         )

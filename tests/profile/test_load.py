@@ -63,7 +63,7 @@ def test_tables_merge_and_arrays_replace(here: Path) -> None:
     write(here / "a.toml", "[student]\ndecoder_channels = [9, 8, 7, 6, 5]\n[training]\nepochs = 3\nbatch_size = 4\n")
     write(here / "b.toml", 'extends = "a"\n[student]\ndecoder_channels = [5]\n[training]\nepochs = 5\n')
     profile = load(write(here / "c.toml", 'extends = "b.toml"\n[training]\nlearning_rate = 2\n'))
-    assert profile.student.decoder_channels == (5,)
+    assert profile.student.model_dump()["decoder_channels"] == (5,)
     assert (profile.training.epochs, profile.training.batch_size, profile.training.learning_rate) == (5, 4, 2.0)
 
 
@@ -125,7 +125,7 @@ def test_set_reads_toml_else_text() -> None:
             "seed = 2",
         ],
     )
-    assert profile.student.encoder == "resnet18"
+    assert profile.student.label == "resnet18"
     assert profile.training.epochs == 5
     assert profile.training.channels_last is False
     assert profile.tags == ("a", "b")

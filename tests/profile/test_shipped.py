@@ -54,7 +54,7 @@ def test_the_predecessors_recipe() -> None:
     profile = load("distill-b0-from-b3")
     assert (profile.distillation.temperature, profile.distillation.alpha) == (4.0, 0.7)
     assert (profile.training.epochs, profile.training.batch_size, profile.training.learning_rate) == (100, 2, 1e-4)
-    assert load("hierarchical-b3").student.encoder == "timm-efficientnet-b3"
+    assert load("hierarchical-b3").student.label == "timm-efficientnet-b3"
 
 
 def test_no_shipped_profile_names_this_machine() -> None:

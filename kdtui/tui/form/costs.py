@@ -40,12 +40,16 @@ def shape_of(profile: Profile) -> Shape | None:
     """The shape of a profile's student; None if its number of classes cannot be read."""
     from kdtui.launch.plan import out_channels
 
-    channels = out_channels(profile)
-    if channels is None:
+    channels, network, data = out_channels(profile), profile.student.catalog_arguments(), profile.data
+    if channels is None or network is None:
         return None
-    student, data = profile.student, profile.data
     return Shape(
-        student.architecture, student.encoder_depth, channels, data.height, data.width, student.decoder_channels
+        network["architecture"],
+        network["encoder_depth"],
+        channels,
+        data.height,
+        data.width,
+        network["decoder_channels"],
     )
 
 

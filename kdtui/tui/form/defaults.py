@@ -24,9 +24,9 @@ def own_texts(profile: Profile) -> dict[str, str]:
     """The values of a profile as texts of the fields."""
     table = profile.model_dump()
     texts = {name: plain(looked_up(table, setting.key)) for name, setting in SETTINGS.items() if setting.key}
-    student = profile.student
-    if student.decoder_channels is None and student.architecture in ARCHITECTURES:
-        texts["decoder"] = plain(DECODER_CHANNELS[-student.encoder_depth :])
+    network = profile.student.catalog_arguments()
+    if network and network["decoder_channels"] is None and network["architecture"] in ARCHITECTURES:
+        texts["decoder"] = plain(DECODER_CHANNELS[-network["encoder_depth"] :])
     return texts if profile.distillation.enabled else {**texts, "teacher": ""}
 
 

@@ -395,7 +395,7 @@ class _Reading:
         return replace(shape, decoder_channels=[int(w) for w in widths] if isinstance(widths, list) else int(widths))
 
     def _cost(self, shown: Profile, shape: Shape) -> Cost | None:
-        encoder = str(self._values.get("encoder", shown.student.encoder))
+        encoder = str(self._values.get("encoder", shown.student.label))
         try:
             return cost_of(encoder, shape)
         except UsageError as error:
