@@ -115,7 +115,7 @@ def as_markdown(answers: Mapping[str, Mapping[str, Any]]) -> str:
             seen.add(side["sha256"])
             title = f"{answer['run']} (student)" if side is answer["student"] else f"teacher of {answer['run']}"
             files, times = own.get("onnx_bytes", {}), own.get("latency", {})
-            cells = [f"{title}: {side['architecture']}, {side['encoder']}"]
+            cells = [f"{title}: {', '.join(filter(None, (side['architecture'], side['encoder'])))}"]
             cells.append(_beside(millions(side["parameters"]), own.get("parameters")))
             cells.append(_beside(giga(side["macs"]), own.get("macs")))
             for name in names:

@@ -261,7 +261,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
     size = "" if run.parameters is None else f", {run.parameters:,} parameters"
     used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
-    student = None if run.encoder is None else f"{run.architecture or '?'} {run.encoder}{size}{used}"
+    student = None if run.encoder is None else f"{run.architecture or ''} {run.encoder}{size}{used}".strip()
     teacher = None
     if run.teacher_checkpoint is not None:
         teacher = run.teacher_checkpoint

@@ -12,7 +12,8 @@ from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
-from kdtui.engine.models import build_network, count_parameters, stride
+from kdtui.engine.models import build_network, count_parameters
+from kdtui.engine.network import build_student, network_kind, stride_of
 from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
@@ -124,18 +125,16 @@ def _no_gpu() -> str:
 
 def _student(profile: Profile) -> str:
     classes = len(_classes(profile))
-    network = build_network(profile.student, task=profile.data.task, classes=classes)
+    network = build_student(profile.student, task=profile.data.task, classes=classes)
     check_trainable(network, profile)
     counts = count_parameters(network)
-    return (
-        f"{profile.student.architecture} {profile.student.encoder}: {counts.stored:,} parameters ({counts.used:,} used)"
-    )
+    return f"{network_kind(profile.student).title}: {counts.stored:,} parameters ({counts.used:,} used)"
 
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
     """What the state has behind it, which is added to ``done``."""
     classes = _classes(profile)
-    network = build_network(profile.student, task=profile.data.task, classes=len(classes))
+    network = build_student(profile.student, task=profile.data.task, classes=len(classes))
     start = checkpoint.load(path)
     load_start(network, start, path, classes)
     check_owner(path, start)
@@ -164,7 +163,7 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
         done.append(0)
         return "no checkpoint was saved yet: training begins again with epoch 1"
     classes = _classes(profile)
-    network = build_network(profile.student, task=profile.data.task, classes=len(classes))
+    network = build_student(profile.student, task=profile.data.task, classes=len(classes))
     content = checkpoint.load(start.path)
     load_start(network, content, start.path, classes)
     state = content.get("resume")
@@ -180,7 +179,7 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
 
 
 def _classes(profile: Profile) -> tuple[str, ...]:
-    return build_dataset(profile.data, "val", stride=stride(profile.student), seed=profile.seed).classes
+    return build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed).classes
 
 
 def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
@@ -202,7 +201,7 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
 def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     """The terms of the loss, built for the student and the teacher that was loaded, if it could be."""
     classes = _classes(profile)
-    student = build_network(profile.student, task=profile.data.task, classes=len(classes))
+    student = build_student(profile.student, task=profile.data.task, classes=len(classes))
     objective = build_objective(profile, len(classes), student, loaded[0].network if loaded else None)
     trained = sum(parameter.numel() for parameter in objective.parameters())
     return f"{', '.join(objective.names)}; {trained:,} parameters in projections"

@@ -87,12 +87,15 @@ def open_checkpoint(path: str | Path) -> Contents:
     file, container, metadata = _resolve(path)
     content, parts = _read(file)
     places = _places(content)
+    own = _is_of_another_kind(content) and "student" in places
     networks = [(place, prefix) for place in _in_order(places) for prefix in _fronts(places[place])]
+    if own:
+        networks = [("student", "")]
     if not networks:
         raise _no_network(file, content, places)
     place, prefix = networks[0]
     tensors = places[place]
-    inside = tuple(prefix + part for part in _PARTS)
+    inside = ("",) if own else tuple(prefix + part for part in _PARTS)
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(inside)}
     checkpoint.check_dense(state, where=file)
     return Contents(
@@ -107,6 +110,12 @@ def open_checkpoint(path: str | Path) -> Contents:
         file=file,
         parts=parts,
     )
+
+
+def _is_of_another_kind(content: Mapping[str, Any]) -> bool:
+    """Whether a file is a checkpoint of a run whose student is no network of smp: it names its kind."""
+    model = content.get("model")
+    return content.get("format") == checkpoint.FORMAT and isinstance(model, Mapping) and "kind" in model
 
 
 def _read(file: Path) -> tuple[Mapping[str, Any], tuple[Path, ...]]:

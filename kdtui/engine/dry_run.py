@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, one_line, only_size, stride
+from kdtui.engine.models import UNWORKABLE, one_line, only_size
+from kdtui.engine.network import network_kind, stride_of
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
 
@@ -33,7 +34,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
     Raises:
         ModelError: It does not take images of this size, or not as few of them at once.
     """
-    settings, student = profile.training, profile.student
+    settings, kind = profile.training, network_kind(profile.student)
     per_device = settings.batch_size // settings.devices
     images = min(_ENOUGH, settings.micro_batch_size or per_device)
     height, width = padded_size(profile)
@@ -43,7 +44,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
     if _ONE_VALUE in str(error):
         divisor = next((n for n in range(_ENOUGH, per_device + 1) if per_device % n == 0), None)
         raise ModelError(
-            f"{student.architecture} cannot be trained with one image per forward pass at this size: "
+            f"{kind.architecture} cannot be trained with one image per forward pass at this size: "
             "its batch norms would see one value per channel",
             where="training.batch_size" if divisor is None else "training.micro_batch_size",
             found=f"{images} image of {height}x{width} (padded to the network's stride)",
@@ -52,9 +53,9 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
             if divisor is None
             else f"--set training.micro_batch_size={divisor}",
         ) from error
-    other = _other_size(network, _ENOUGH, stride(student), training=True)
+    other = _other_size(network, _ENOUGH, kind.stride, training=True)
     raise ModelError(
-        f"{student.architecture} {student.encoder} does not take images of this size",
+        f"{kind.title} does not take images of this size",
         where="data.height, data.width",
         found=_found(error, height, width),
         allowed="what its encoder was made for, or larger images",
@@ -96,7 +97,7 @@ def _check_answer(
     error = _failure(network, 1, height, width, training=False)
     if error is None:
         return
-    other = _other_size(getattr(network, "network", network), 1, stride(profile.student), training=False)
+    other = _other_size(getattr(network, "network", network), 1, stride_of(profile), training=False)
     raise kind(
         f"{who} does not take images of this size",
         where=where,
@@ -113,7 +114,7 @@ def takes(network: nn.Module, height: int, width: int) -> bool:
 
 def padded_size(profile: Profile) -> tuple[int, int]:
     """Height and width as the network gets them."""
-    unit = stride(profile.student)
+    unit = stride_of(profile)
     return -(-profile.data.height // unit) * unit, -(-profile.data.width // unit) * unit
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch
 from kdtui.engine.metrics import Scores, SegmentationMetrics
-from kdtui.engine.models import compose
+from kdtui.engine.models import outputs_of
 from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
 
@@ -35,7 +35,7 @@ def predictor(network: nn.Module, fabric: Fabric, *, task: TaskName, channels_la
         images = to_device(images, fabric, channels_last=channels_last)
         with torch.inference_mode(), fabric.autocast():
             raw = network(images)
-        return compose(raw.float(), task).main.argmax(dim=1).to(torch.uint8)
+        return outputs_of(network, raw.float(), task).main.argmax(dim=1).to(torch.uint8)
 
     return predict
 

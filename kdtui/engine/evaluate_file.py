@@ -11,7 +11,7 @@ from kdtui.engine.data import build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_scorable
 from kdtui.engine.evaluate import evaluate, predictor
-from kdtui.engine.models import stride
+from kdtui.engine.network import stride_of
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.teacher import Hints, load_teacher, reordered
@@ -54,7 +54,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     precision = choose_precision(profile, fabric.device.type)
     fabric = make_fabric(accelerator=fabric.device.type, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
-    dataset = build_dataset(data, split, stride=stride(profile.student), seed=profile.seed)
+    dataset = build_dataset(data, split, stride=stride_of(profile), seed=profile.seed)
     told = profile.teacher
     # Names of the classes are said of the teacher alone: any other file names its own, or has those of the data.
     own = told.checkpoint is not None and Path(told.checkpoint).absolute() == Path(checkpoint).absolute()

@@ -23,7 +23,7 @@ from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
 from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device, write_panels
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import Outputs, compose, count_parameters
+from kdtui.engine.models import Outputs, count_parameters, outputs_of
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
@@ -329,7 +329,8 @@ class Fit:
             # DDP reduces gradients once a step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
                 raw, features = stage.module(images)
-                terms = self.objective(compose(raw, stage.task, features), teacher_outputs, labels, share)
+                outputs = outputs_of(stage.student, raw, stage.task, features)
+                terms = self.objective(outputs, teacher_outputs, labels, share)
                 fabric.backward(terms.total)
             for name, value in terms.parts.items():
                 parts[name] = parts[name] + value if name in parts else value

@@ -115,6 +115,29 @@ def compose(raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None =
     return Outputs(main, {"bg_fg": bg_fg, "target_nontarget": target_nontarget}, features)
 
 
+def outputs_of(
+    network: nn.Module, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None
+) -> Outputs:
+    """Raw output read as the network itself reads it (its own ``compose``), by default with :func:`compose`.
+
+    Args:
+        network: What answered; it may be one that pads.
+        raw: Its output.
+        task: Of the data.
+        features: Maps that were taken from the same forward pass.
+    """
+    read = getattr(getattr(network, "network", network), "compose", compose)
+    outputs: Outputs = read(raw, task, features)
+    return outputs
+
+
+def channels_of(network: nn.Module, task: TaskName, classes: int) -> dict[str, int]:
+    """Channels of the logits of a network, as :func:`outputs_of` reads them, by the names of :class:`Outputs`."""
+    channels = getattr(getattr(network, "network", network), "logit_channels", logit_channels)
+    by_name: dict[str, int] = channels(task, classes)
+    return by_name
+
+
 def logit_channels(task: TaskName, classes: int) -> dict[str, int]:
     """Channels of the logits that :func:`compose` makes, by the names of :class:`Outputs`."""
     extra = {"bg_fg": 2, "target_nontarget": 2} if task == "hierarchical" else {}

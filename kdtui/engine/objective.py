@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdtui import plugins
 from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
-from kdtui.engine.models import Outputs, compose, logit_channels, one_line
+from kdtui.engine.models import Outputs, channels_of, one_line, outputs_of
 from kdtui.engine.taps import tap_channels, tapped
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import Loss, Profile
@@ -58,7 +58,7 @@ class FrozenTeacher:
         # Cloned outside: an inference tensor saved for backward raises there.
         with torch.no_grad():
             features = {name: values.float().clone() for name, values in features.items()}
-            return compose(raw.float().clone(), self._task, features)
+            return outputs_of(self.network, raw.float().clone(), self._task, features)
 
 
 @dataclass(frozen=True)
@@ -202,23 +202,25 @@ def build_objective(profile: Profile, classes: int, student: nn.Module, teacher:
     distillation = profile.distillation
     base = (profile.loss or Loss()).active_terms()
     distill = distillation.active_terms(profile.data.task) if distillation.enabled and teacher is not None else ()
-    logits = logit_channels(profile.data.task, classes)
     channels: dict[str, Mapping[str, int]] = {}
+    taps: dict[str, list[str]] = {}
     for role, network, needs in (
         ("student", student, [table.student_needs for table in distill]),
         ("teacher", teacher, [table.teacher_needs for table in distill]),
     ):
+        logits = {} if network is None else channels_of(network, profile.data.task, classes)
         channels[role] = logits
         if network is not None and not logits.keys() >= set().union(*needs):
             channels[role] = logits | tap_channels(network, *padded_size(profile))
+        taps[role] = sorted(set().union(*needs) - logits.keys())
         for index, names in enumerate(needs):
             _check_outputs(role, names, channels[role], f"distillation.terms[{index}]")
     return Objective(
         {table.label: (table.weight, _built(table)) for table in base},
         {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
         alpha=distillation.alpha,
-        student_taps=sorted({name for table in distill for name in table.student_needs - logits.keys()}),
-        teacher_taps=sorted({name for table in distill for name in table.teacher_needs - logits.keys()}),
+        student_taps=taps["student"],
+        teacher_taps=taps["teacher"],
     )
 
 

@@ -6,13 +6,12 @@ from typing import Literal
 
 import torch
 
+from kdtui.engine.network import network_kind
 from kdtui.errors import PrecisionError
 from kdtui.profile import Profile
 
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _FABRIC: dict[str, FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-# Encoders made of depthwise convolutions: on small maps bf16 autocast costs more in casts than it saves.
-_DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "xception", "fbnet", "edgenext", "lcnet")
 # Pixels of an image from which bf16 pays for depthwise encoders on a CPU with bf16 instructions: at 64x64
 # EfficientNet-B3 took 1.2x the time of fp32, at 192x256 B0 took 0.75x.
 _LARGE_IMAGE = 128 * 128
@@ -48,7 +47,8 @@ def choose_precision(profile: Profile, device_type: str) -> str:
             )
         if asked != "auto":
             return asked
-        depthwise = any(family in profile.student.encoder for family in _DEPTHWISE)
+        # On small maps of depthwise convolutions bf16 autocast costs more in casts than it saves.
+        depthwise = network_kind(profile.student).depthwise
         small = profile.data.height * profile.data.width < _LARGE_IMAGE
         return "fp32" if not cpu_has_bf16() or (depthwise and small) else "bf16"
     supported = torch.cuda.is_bf16_supported(including_emulation=False)

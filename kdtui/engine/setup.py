@@ -22,7 +22,8 @@ from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopAsked
-from kdtui.engine.models import build_network, lay_out_channels_last, stride
+from kdtui.engine.models import lay_out_channels_last
+from kdtui.engine.network import build_student, stride_of
 from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -145,7 +146,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     precision = choose_precision(profile, fabric.device.type)
     channels_last = choose_channels_last(profile)
 
-    network_stride = stride(profile.student)
+    network_stride = stride_of(profile)
     train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
     val_set = build_dataset(profile.data, "val", stride=network_stride, seed=profile.seed)
     steps = steps_per_epoch(train_set, settings)
@@ -154,7 +155,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
 
     # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
-    student = build_network(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    student = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(student, profile)
     if channels_last:
         student = lay_out_channels_last(student)

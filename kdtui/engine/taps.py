@@ -41,8 +41,12 @@ class TapPoint:
 
 
 def tap_points(network: nn.Module) -> dict[str, TapPoint]:
-    """Every place of an smp network, by name."""
+    """Every place of a network, by name: those that it names itself (its own ``tap_points``), or those of smp."""
     network = getattr(network, "network", network)  # of one that pads
+    own = getattr(network, "tap_points", None)
+    if own is not None:
+        points: dict[str, TapPoint] = own()
+        return points
     encoder, decoder = network.get_submodule("encoder"), network.get_submodule("decoder")
     stages = _stages(encoder)
     points = {f"encoder.{number}": TapPoint(encoder, _stage(index)) for index, number in stages}

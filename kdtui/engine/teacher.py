@@ -10,26 +10,30 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kdtui.engine import models
-from kdtui.engine.checkpoint import FORMAT, sha256_of
+from kdtui.engine.checkpoint import FORMAT, load_student, sha256_of
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
 from kdtui.engine.dry_run import check_teaching
 from kdtui.engine.identify import RGB, Identity, identify
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import AnySize
+from kdtui.engine.network import build_student, network_kind
+from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError, TeacherError
-from kdtui.profile import Profile
+from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
+from kdtui.profile.network_tables import network_kinds
 from kdtui.profile.tables import Teacher
 from kdtui.store.files import aside, reading
 from kdtui.store.run import write_atomically
@@ -172,7 +176,10 @@ def load_teacher(
             allowed="finite weights",
             hint="take an earlier checkpoint of it",
         )
-    if network.requires_divisible_input_shape:
+    table = _other_kind(report.metadata, report.path)
+    if table is not None:
+        network = AnySize(network, stride=network_kind(table).stride)
+    elif network.requires_divisible_input_shape:
         network = AnySize(network, stride=int(network.encoder.output_stride))  # type: ignore[union-attr, arg-type]
     return network.eval().requires_grad_(False), report
 
@@ -207,8 +214,14 @@ def _reorder(network: nn.Module, report: TeacherReport, names: Sequence[str], or
                 hint="take a checkpoint of the same classes: kdtui teachers",
             )
         channels = [0, 1, *(1 + channel for channel in order[1:])]
-    head = network.segmentation_head
-    assert isinstance(head, nn.Module)
+    head = getattr(network, "segmentation_head", None)
+    if head is None:
+        raise TeacherError(
+            "this network has the classes of the data in another order",
+            where=report.path,
+            found=listed(report.class_names),
+            allowed=f"{listed(names)}: only networks of smp are reordered",
+        )
     last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
     for tensor in (last.weight, last.bias):
         if tensor is not None:
@@ -224,11 +237,33 @@ def _open(
     names: Sequence[str] | None = None,
 ) -> tuple[nn.Module, TeacherReport]:
     contents = open_checkpoint(path)
+    table = _other_kind(contents.metadata, contents.file)
+    if table is not None:
+        return _open_other_kind(contents, table, names)
     identity = identify(contents, architecture=architecture, encoder=encoder)
     decided, classes = _task(contents, identity.decoder.out_channels, task)
     counts = _count(identity)
     network = identity.network
     network.load_state_dict(as_tensors(identity.state))
+    facts = {
+        "architecture": identity.decoder.architecture,
+        "encoder": identity.encoder,
+        "encoder_depth": identity.depth,
+        "decoder_channels": identity.decoder.channels,
+        "out_channels": identity.decoder.out_channels,
+        "in_channels": identity.in_channels,
+    }
+    return network, _report(contents, facts, counts, decided, classes, names)
+
+
+def _report(
+    contents: Contents,
+    facts: Mapping[str, Any],
+    counts: models.Parameters,
+    task: TaskName,
+    classes: int,
+    names: Sequence[str] | None,
+) -> TeacherReport:
     if names is not None and len(names) != classes:
         raise TeacherError(
             "teacher.classes does not fit this network",
@@ -237,16 +272,11 @@ def _open(
             allowed=f"{classes} names",
             hint="kdtui inspect CHECKPOINT shows its classes",
         )
-    report = TeacherReport(
+    return TeacherReport(
         path=str(contents.file),
-        architecture=identity.decoder.architecture,
-        encoder=identity.encoder,
-        encoder_depth=identity.depth,
-        decoder_channels=identity.decoder.channels,
+        **facts,
         classes=classes,
-        out_channels=identity.decoder.out_channels,
-        in_channels=identity.in_channels,
-        task=decided,
+        task=task,
         parameters=counts.stored,
         parameters_used=counts.used,
         container=contents.container,
@@ -259,7 +289,43 @@ def _open(
         bytes=sum(part.stat().st_size for part in contents.parts),
         sha256=_sha256(contents.parts),
     )
-    return network, report
+
+
+def _other_kind(metadata: Mapping[str, Any], path: object) -> NetworkTable | None:
+    """The table of the network in a checkpoint of a run whose student is no network of smp.
+
+    Args:
+        metadata: What the checkpoint holds beside its tensors.
+        path: The file.
+
+    Raises:
+        CheckpointError: Its kind is not installed.
+    """
+    model = metadata.get("model") if metadata.get("format") == FORMAT else None
+    if not isinstance(model, dict) or "kind" not in model:
+        return None
+    try:
+        return Profile.model_validate({"name": "checkpoint", "student": model}).student
+    except ValidationError as error:
+        raise CheckpointError(
+            "the kind of network in this checkpoint is not installed, or not in this version",
+            where=path,
+            found=f"student.kind = {shortened(model['kind'])}",
+            allowed=", ".join(table.model_fields["kind"].default for table in network_kinds()),
+            hint="install the package that provides it; `kdtui doctor` lists the installed extensions",
+        ) from error
+
+
+def _open_other_kind(
+    contents: Contents, table: NetworkTable, names: Sequence[str] | None
+) -> tuple[nn.Module, TeacherReport]:
+    """The network of a checkpoint of kdtui as its own kind builds it."""
+    task: TaskName = "hierarchical" if contents.metadata.get("task") == "hierarchical" else "semantic"
+    classes = len(contents.names[0]) if contents.names else 0
+    network = build_student(table, task=task, classes=classes, download=False)
+    load_student(network, contents.state, where=contents.file)
+    facts = network_kind(table).facts() | {"out_channels": models.out_channels(task, classes), "in_channels": RGB}
+    return network, _report(contents, facts, models.count_parameters(network), task, classes, names)
 
 
 def _sha256(parts: Sequence[Path]) -> str:

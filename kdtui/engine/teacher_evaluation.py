@@ -12,7 +12,7 @@ import torch
 from kdtui.engine.data import Batches
 from kdtui.engine.evaluate import Predict, predictor, to_device
 from kdtui.engine.metrics import Scores
-from kdtui.engine.models import stride
+from kdtui.engine.network import stride_of
 from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
@@ -75,7 +75,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
         teacher_sha256=report.sha256,
         fingerprint=profile.data.fingerprint("val"),
         # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
-        precision=f"{stage.precision}, {fabric.device.type}, stride {stride(profile.student)}, "
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(profile)}, "
         f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
         rank=fabric.global_rank,
         world_size=fabric.world_size,

@@ -41,7 +41,7 @@ class Model(NetworkTable):
         encoder_weights: ``imagenet`` downloads; ``none`` starts from scratch.
     """
 
-    implementation = "kdtui.engine.models:SmpNetwork"
+    implementation = "kdtui.engine.smp_network:SmpNetwork"
 
     # Not written: profiles of runs of before and after there were other kinds stay equal.
     kind: Literal["smp"] = Field("smp", exclude=True)

@@ -13,7 +13,8 @@ from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.check import check
 from kdtui.engine.fit import Fit
-from kdtui.engine.models import build_network, count_parameters
+from kdtui.engine.models import count_parameters
+from kdtui.engine.network import build_student
 from kdtui.engine.report import Report
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.setup import set_up
@@ -150,7 +151,7 @@ def test_what_the_loss_trains_is_kept_beside_the_student_and_counted_apart(undis
     assert not any(torch.equal(trained[name], begun[name]) for name in trained)
     started = events_of(undisturbed)[0]
     assert isinstance(started, events.Started)
-    network = build_network(undisturbed.profile().student, task="hierarchical", classes=3)
+    network = build_student(undisturbed.profile().student, task="hierarchical", classes=3)
     assert started.student["parameters"] == count_parameters(network).stored
     assert all(math.isfinite(value) for _, value in curve(undisturbed, "train", "loss.distill.feature"))
 

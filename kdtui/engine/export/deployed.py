@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdtui.engine.data import MEAN, STD
-from kdtui.engine.models import compose
+from kdtui.engine.models import outputs_of
 from kdtui.export_options import ExportOptions
 from kdtui.profile.base import TaskName
 
@@ -78,7 +78,7 @@ class Deployed(nn.Module):
         raw = self.network(pixels)
         if self.any_size:
             raw = raw[..., :height, :width]
-        logits = compose(raw, self.task)
+        logits = outputs_of(self.network, raw, self.task)
         wanted = [logits.main]
         if self.parts:
             wanted += [logits.extra[name] for name in PARTS if name in logits.extra]

@@ -16,7 +16,8 @@ from kdtui.engine import checkpoint as checkpoints
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.export.deployed import Size
-from kdtui.engine.models import AnySize, build_network, stride
+from kdtui.engine.models import AnySize
+from kdtui.engine.network import build_student, network_kind
 from kdtui.engine.teacher import inspect, load_teacher
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import check_classes
@@ -165,19 +166,19 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     content = checkpoints.load(path)
     if content.get("format") != checkpoints.FORMAT:
         raise CheckpointError("this is no checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
-    student = profile.student.model_copy(update={"encoder_weights": "none"})
     student_state, names = content.get("student"), content.get("classes")
     if not isinstance(student_state, dict) or not isinstance(names, list | tuple) or not names:
         raise CheckpointError(
             "this checkpoint of kdtui has no student or no class names", where=path, hint=f"kdtui inspect {path}"
         )
     classes = tuple(str(name) for name in names)
-    network = build_network(student, task=profile.data.task, classes=len(classes))
+    network = build_student(profile.student, task=profile.data.task, classes=len(classes), download=False)
     checkpoints.load_student(network, student_state, where=path)
     _check_finite(network, path)
     manifest = run.manifest()
     distilled = profile.distillation.enabled
-    wanted = stride(profile.student)
+    kind = network_kind(profile.student)
+    wanted = kind.stride
     return Source(
         network=network.eval().requires_grad_(False),
         task=profile.data.task,
@@ -187,10 +188,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
         profile=profile,
         facts={
             "run": run.id,
-            "architecture": student.architecture,
-            "encoder": student.encoder,
-            "encoder_depth": student.encoder_depth,
-            "decoder_channels": student.decoder_channels and json.dumps(student.decoder_channels),
+            **kind.facts(),
             "temperature": profile.distillation.temperature if distilled else None,
             "alpha": profile.distillation.alpha if distilled else None,
             "teacher_sha256": (manifest.teacher or {}).get("sha256"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from kdtui.profile.base import FilePath
+from pydantic import Field
+
+from kdtui.profile.base import FilePath, Int
 from kdtui.profile.data_tables import DataTable
+from kdtui.profile.network_tables import NetworkTable
 from kdtui.profile.term_tables import DistillationTerm, OutputTerm
 
 
@@ -22,6 +25,18 @@ class DirectionTerm(OutputTerm):
     implementation: ClassVar[str] = "kdtui_example.losses:Direction"
     kind: Literal["direction"] = "direction"
     on: str = "encoder"
+
+
+class PlainNetwork(NetworkTable):
+    """A network of three layers.
+
+    Attributes:
+        width: Channels of its only feature map.
+    """
+
+    implementation: ClassVar[str] = "kdtui_example.network:PlainKind"
+    kind: Literal["plain"] = "plain"
+    width: Int = Field(8, ge=1)
 
 
 class ArchiveData(DataTable):

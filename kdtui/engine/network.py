@@ -1,0 +1,118 @@
+"""What the engine asks of a kind of student network, and the student of a profile.
+
+A network takes normalised images f32 [B,3,H,W], H and W multiples of the kind's stride, and returns raw logits: one
+channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one. A network that has
+other outputs defines ``compose`` and ``logit_channels`` as in :mod:`kdtui.engine.models`, and one whose features a
+distillation term may read defines ``tap_points``, see :mod:`kdtui.engine.taps`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import nn
+
+from kdtui import plugins
+from kdtui.engine.models import freeze_unused, one_line
+from kdtui.errors import KdtuiError, ModelError
+from kdtui.profile import NetworkTable, Profile
+from kdtui.profile.base import TaskName
+
+
+class NetworkKind(ABC):
+    """Base of the kinds of networks; made from its table.
+
+    Args:
+        table: ``[student]`` of a profile.
+    """
+
+    def __init__(self, table: NetworkTable) -> None:
+        self.table = table
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Height and width of images are padded to a multiple of this."""
+
+    @abstractmethod
+    def build(self, task: TaskName, classes: int, *, download: bool) -> nn.Module:
+        """A network in training mode, made from torch's generator.
+
+        Args:
+            task: Decides with ``classes`` the channels of the output.
+            classes: Number of classes of the task.
+            download: Whether published weights may be loaded; weights of a checkpoint follow where it is false.
+        """
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether most of its work is in depthwise convolutions: on small maps a CPU computes them slowly in bf16."""
+        return False
+
+    @property
+    def architecture(self) -> str:
+        """What names the network in messages and reports."""
+        return self.table.label
+
+    @property
+    def encoder(self) -> str:
+        """What names its encoder; empty for a network without one."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """Architecture and encoder."""
+        return f"{self.architecture} {self.encoder}".strip()
+
+    def facts(self) -> dict[str, Any]:
+        """What an exported file and ``kdtui measure`` say of it."""
+        return {
+            "architecture": self.architecture,
+            "encoder": self.encoder,
+            "encoder_depth": None,
+            "decoder_channels": None,
+        }
+
+
+def network_kind(table: NetworkTable) -> NetworkKind:
+    """The kind of a table.
+
+    Raises:
+        UsageError: Its code cannot be imported.
+    """
+    kind: NetworkKind = plugins.imported(table.implementation)(table)
+    return kind
+
+
+def stride_of(profile: Profile) -> int:
+    """Height and width of the student's images divide by this."""
+    return network_kind(profile.student).stride
+
+
+def build_student(table: NetworkTable, *, task: TaskName, classes: int, download: bool = True) -> nn.Module:
+    """A student network; parameters that no output depends on are frozen.
+
+    Args:
+        table: ``[student]`` of a profile.
+        task: Of the data.
+        classes: Number of classes of the data.
+        download: Whether published weights may be loaded.
+
+    Raises:
+        ModelError: It cannot be built.
+        UsageError: Its code cannot be imported.
+    """
+    kind = network_kind(table)
+    try:
+        network = kind.build(task, classes, download=download)
+    except KdtuiError:
+        raise
+    except Exception as error:  # other people's code may raise anything
+        raise ModelError(
+            f"the network of kind '{table.label}' cannot be built",
+            where=table.implementation,
+            found=f"{type(error).__name__}: {one_line(error)}",
+        ) from error
+    freeze_unused(network)
+    return network
