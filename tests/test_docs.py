@@ -46,7 +46,8 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 
 def blocks(page: Path, language: str) -> list[str]:
     """Fenced blocks of a language; an empty one stands for command lines, files and output."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
 
 
 def command_lines(page: Path) -> list[str]:
@@ -72,9 +73,10 @@ def keys_of_profiles() -> set[str]:
 KEYS = keys_of_profiles()
 
 
-def words_of(line: str) -> list[str]:
-    """A command line as a shell splits it; ``$S`` of the results page is a list of options that are tested there."""
-    return [word for word in shlex.split(line)[1:] if word != "$S"]
+def words_of(page: str, line: str) -> list[str]:
+    """A command line as a shell splits it; ``$S`` stands for the options that the page assigns to it."""
+    options = " ".join(re.findall(r'^S="(?:\$S )?(.*)"$', text_of(ROOT / page), flags=re.MULTILINE))
+    return shlex.split(line.replace("$S", options))[1:]
 
 
 def parsed(words: list[str]) -> Any:
@@ -94,7 +96,7 @@ def test_there_are_command_lines_in_the_documents() -> None:
 
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_every_command_line_can_be_parsed(page: str, line: str) -> None:
-    words = words_of(line)
+    words = words_of(page, line)
     if not words or words[0].startswith("-"):
         assert not words or words[0] in kdtui("--help"), line
         return
