@@ -1,6 +1,6 @@
-"""The engine's one door: ``python -m kdtui.engine VERB …``.
+"""Command line of the engine: ``python -m kdtui.engine VERB …``.
 
-Every verb prints exactly one JSON object on stdout: its answer, or ``{"error": {"error", "message", "hint"}}`` with the
+Every verb prints exactly one JSON object to stdout: its result, or ``{"error": {"error", "message", "hint"}}`` with the
 error's exit code. Everything else goes to stderr.
 """
 
@@ -24,11 +24,11 @@ from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; the exit code is 0, or the error's own."""
+    """Run one verb; return 0 or the error's exit code."""
     options = _parser().parse_args(arguments)
     verb: Callable[[argparse.Namespace], dict[str, Any]] = options.verb
     try:
-        # Libraries print; stdout is for the answer alone.
+        # Libraries may print; stdout is for the result only.
         with contextlib.redirect_stdout(sys.stderr):
             answer = verb(options)
     except KdtuiError as error:
@@ -57,17 +57,17 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     def ask_to_stop(*_: object) -> None:
         try:
             run.request_stop()
-        except StoreError as error:  # a full disk; whoever sent the signal may send it again
+        except StoreError as error:  # for example a full disk; the sender may repeat the signal
             print(error, file=sys.stderr, flush=True)
 
-    # Whoever asks politely ends up at the same place: the stop file. Set before the seconds that imports take.
+    # Signals request a stop by the stop file, like the other commands. Set before the imports, which take seconds.
     signal.signal(signal.SIGTERM, ask_to_stop)
 
     def fail(error: KdtuiError, *, own: bool) -> None:
         print(str(error), file=sys.stderr)
-        # A rank that fails alone breaks the next collective of the others: its reason stands, theirs are its echo.
-        told = world_size > 1 and isinstance(scan(run.events_path).word, events.Failed)
-        if not told and (rank == 0 or own):
+        # A failed rank breaks the next collective of the others: keep its error, not theirs, which only follow from it.
+        reported = world_size > 1 and isinstance(scan(run.events_path).word, events.Failed)
+        if not reported and (rank == 0 or own):
             with EventLog(run.events_path) as log:
                 log.append(events.Failed(**_described(error)))  # type: ignore[arg-type]
 
@@ -89,13 +89,13 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _translated(error: Exception, log: Path) -> KdtuiError:
-    """An error nobody foresaw, in the form every error has; the traceback stays in the worker's log."""
+    """Convert an unexpected error to a KdtuiError; the traceback is in the worker's log."""
     text = " ".join(str(error).split())[:500]
     if _out_of_memory(error):
         return EngineError(
             "out of memory",
             found=text,
-            hint="smaller steps with the same result: --set training.micro_batch_size=N; or smaller data.height/width",
+            hint="with the same result: --set training.micro_batch_size=N; otherwise smaller data.height/width",
         )
     return EngineError(f"{type(error).__name__}: {text}", hint=f"the traceback is in {log}")
 
@@ -164,7 +164,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
                 report = export(what, target, wanted, progress=tell, shared=shared)
             except Interrupted:
                 raise
-            except KdtuiError as error:  # the other files are made all the same
+            except KdtuiError as error:  # continue with the other files
                 report = {"error": _described(error)}
             tell("finished", 0, 0, report=report)
             reports.append(report)
@@ -184,10 +184,10 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cancellable() -> Callable[..., None]:
-    """A way to report progress on stderr, as JSON lines; from now on SIGTERM and SIGINT cancel the verb."""
+    """Let SIGTERM and SIGINT cancel the verb; return a callback that reports progress as JSON lines on stderr."""
 
     def give_up(*_: object) -> None:
-        # No ordinary exception: torch's exporters catch those and try the next thing.
+        # Not an Exception, which torch's exporters would catch to try an alternative.
         raise KeyboardInterrupt
 
     def tell(words: str, done: int, total: int, **more: object) -> None:
@@ -196,8 +196,8 @@ def _cancellable() -> Callable[..., None]:
         try:
             while text:
                 text = text[os.write(2, text) :]
-        except BrokenPipeError as error:  # whoever asked is gone, and nobody waits for the answer
-            raise Interrupted("the process that asked for this is gone") from error
+        except BrokenPipeError as error:  # the calling process has exited, so the result is not needed
+            raise Interrupted("the calling process has exited") from error
 
     signal.signal(signal.SIGTERM, give_up)
     signal.signal(signal.SIGINT, give_up)
@@ -218,28 +218,28 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("run")
     train.set_defaults(verb=_train)
 
-    inspect = verbs.add_parser("inspect", help="what is in a checkpoint")
+    inspect = verbs.add_parser("inspect", help="describe the contents of a checkpoint")
     inspect.add_argument("checkpoint")
     inspect.add_argument("--task", choices=["hierarchical", "semantic"])
     inspect.add_argument("--architecture")
     inspect.add_argument("--encoder")
     inspect.set_defaults(verb=_inspect)
 
-    evaluate = verbs.add_parser("evaluate", help="scores of a checkpoint on a split")
+    evaluate = verbs.add_parser("evaluate", help="evaluate a checkpoint on a split")
     evaluate.add_argument("profile")
     evaluate.add_argument("checkpoint")
     evaluate.add_argument("split")
     evaluate.add_argument("--out", type=Path)
     evaluate.set_defaults(verb=_evaluate)
 
-    check = verbs.add_parser("check", help="would this profile train: data, student, teacher")
+    check = verbs.add_parser("check", help="check whether a profile can be trained: data, student, teacher")
     check.add_argument("profile")
     check.add_argument("--resume-from", type=Path, help="the checkpoint that a new run would start from")
     check.add_argument("--run", type=Path, help="the run that would be resumed")
-    check.add_argument("--total-epochs", type=int, help="another horizon than the profile's")
+    check.add_argument("--total-epochs", type=int, help="number of epochs instead of the profile's")
     check.set_defaults(verb=_check)
 
-    export = verbs.add_parser("export", help="write a checkpoint as ONNX files, verified")
+    export = verbs.add_parser("export", help="export a checkpoint to verified ONNX files")
     export.add_argument("checkpoint")
     export.add_argument(
         "--file",
@@ -247,10 +247,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar=("TARGET", "OPTIONS"),
-        help="an ONNX file, and JSON of kdtui.export_options.ExportOptions",
+        help="path of an ONNX file, and JSON of kdtui.export_options.ExportOptions",
     )
-    export.add_argument("--run", help="the run whose student it is")
-    export.add_argument("--profile", help="where the data of a foreign checkpoint are")
+    export.add_argument("--run", help="the run of the checkpoint")
+    export.add_argument("--profile", help="profile with data for an external checkpoint")
     export.add_argument("--classes", default="[]", help="JSON list of class names")
     export.add_argument("--task", choices=["hierarchical", "semantic"])
     export.add_argument("--architecture")
@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--settings", default="{}", help="JSON of kdtui.events.MeasureOptions")
     measure.set_defaults(verb=_measure)
 
-    doctor = verbs.add_parser("doctor", help="torch, its devices, and a few tiny steps")
+    doctor = verbs.add_parser("doctor", help="check torch, its devices, and a few training steps")
     doctor.set_defaults(verb=_doctor)
     return parser
 

@@ -1,6 +1,6 @@
-"""Writes what the catalog knows: ``python -m kdtui.engine.build_catalog``.
+"""Write the data of the catalog: ``python -m kdtui.engine.build_catalog``.
 
-Everything runs on the meta device: shapes flow, nothing is computed. Run it again after an update of smp or timm.
+Everything runs on the meta device, without computation. Run it again after an update of smp or timm.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ MOBILE = (
     "convnext_atto",
 )  # fmt: skip
 DEPTHS = (5, 4, 3)
-# Attention is quadratic in the area and squeeze-and-excitation does not depend on it: three sizes tell all terms.
+# Attention is quadratic in the area and squeeze-and-excitation is constant, so three sizes determine all terms.
 _SIDES = (128, 256, 384)
-# Another shape, to see whether the polynomial holds for this encoder.
+# Another shape, to check the polynomial of each encoder.
 _PROOF = (320, 192)
 
 
 def names() -> tuple[str, ...]:
-    """Every encoder of the catalog."""
+    """Names of all encoders of the catalog."""
     return (*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in MOBILE))
 
 
 def row_of(name: str, depths: Sequence[int] = DEPTHS) -> dict[str, Any]:
-    """What the catalog keeps of one encoder."""
+    """The catalog's entry of an encoder."""
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # smp and timm warn of deprecated names
@@ -60,14 +60,14 @@ def row_of(name: str, depths: Sequence[int] = DEPTHS) -> dict[str, Any]:
 
 
 def lines_of(rows: Sequence[dict[str, Any]]) -> bytes:
-    """The file: one encoder a line, so that a change shows as one line."""
+    """The catalog as JSON with one encoder per line, for readable diffs."""
     head = json.dumps({"smp": smp.__version__, "timm": timm.__version__})[1:-1]
     body = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     return f'{{{head}, "encoders": [\n{body}\n]}}\n'.encode()
 
 
 def build() -> bytes:
-    """The whole catalog."""
+    """Build the whole catalog."""
     workers = min(os.cpu_count() or 1, 8)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return lines_of(list(pool.map(row_of, names())))
@@ -77,7 +77,7 @@ def _at(name: str, depth: int) -> dict[str, Any]:
     network = encoder(name, depth=depth).to("meta").eval()
     side = _SIDES[1]
     features: list[Tensor] = network(torch.empty(1, 3, side, side, device="meta"))
-    # What a Unet reads: every feature but the first, which has the size of the image.
+    # A Unet uses all feature maps except the first, which has the size of the image.
     torch.stack([feature.sum() for feature in features[1:] if feature.requires_grad]).sum().backward()
     used = sum(parameter.numel() for parameter in network.parameters() if parameter.grad is not None)
     work = _polynomial({_tiles(side, side): count_macs(network, height=side, width=side) for side in _SIDES})
@@ -108,7 +108,7 @@ def _polynomial(work: dict[int, int]) -> list[int]:
 
 
 def _deviation(network: nn.Module, work: Sequence[int]) -> float:
-    """Relative error of the polynomial at a shape it was not fitted to; 0 where it is exact."""
+    """Relative error of the polynomial at a shape that was not used to fit it."""
     height, width = _PROOF
     true = count_macs(network, height=height, width=width)
     area = _tiles(height, width)

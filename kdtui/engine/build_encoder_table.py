@@ -1,6 +1,6 @@
-"""Writes the table of encoder shapes: ``python -m kdtui.engine.build_encoder_table``.
+"""Write the table of encoder shapes: ``python -m kdtui.engine.build_encoder_table``.
 
-Run it again after an update of smp or timm; a test tells when it is due.
+Run it again after an update of smp or timm; a test fails if the table is outdated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from kdtui.engine.identify import RGB, TABLE, shape_hash
 from kdtui.store.run import write_atomically
 
-# timm encoders that people distil into, and some that they distil from.
+# timm encoders that are common for students, and some for teachers.
 TIMM = (
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4",
     "tf_efficientnet_b0", "tf_efficientnet_b1", "tf_efficientnet_b2", "tf_efficientnet_b3", "tf_efficientnet_b4",
@@ -45,17 +45,17 @@ _DEEPEST = 5
 
 
 def encoder(name: str, *, depth: int = _DEEPEST, in_channels: int = RGB) -> nn.Module:
-    """An encoder without storage where it can be had so: only its shapes count."""
-    if name.startswith("mit_"):  # reads values of its own tensors while it is built
+    """Build an encoder, without memory for its tensors if possible, as only the shapes are used."""
+    if name.startswith("mit_"):  # its constructor reads values of its tensors
         return _encoder(name, depth, in_channels)
     with torch.device("meta"):
         return _encoder(name, depth, in_channels)
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
-    """The table's rows of one encoder: one, or one per depth where the depth changes what is kept."""
+    """The table's rows of an encoder: one, or one per depth if its tensors depend on the depth."""
     rows: list[dict[str, Any]] = []
-    # timm leaves out what no stage in use needs; smp's own encoders keep everything.
+    # Encoders of timm omit unused stages; those of smp keep all of them.
     depths = (5, 4, 3) if name.startswith("tu-") else (_DEEPEST,)
     for depth in depths:
         network = encoder(name, depth=depth)
@@ -79,7 +79,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 
 def build() -> dict[str, Any]:
-    """The whole table."""
+    """Build the whole table."""
     names = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in TIMM)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # smp and timm warn of deprecated names

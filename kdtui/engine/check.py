@@ -1,4 +1,4 @@
-"""Would it train? The ``check`` and ``doctor`` verbs: each look is one line with a verdict."""
+"""The ``check`` and ``doctor`` verbs: checks of a profile and of this machine."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.store.run import Run
+from kdtui.text import counted
 
 
 def check(
     profile: Profile, *, resume_from: Path | None = None, run: Run | None = None, total_epochs: int | None = None
 ) -> dict[str, Any]:
-    """Data of both splits, the student, the state it goes on from, the precision and the teacher; nothing is trained.
+    """Check data, student, precision, teacher and the checkpoint to start from; nothing is trained.
 
     Args:
-        profile: What would be trained.
-        resume_from: The checkpoint of ours that a new run would start from.
+        profile: The profile to train.
+        resume_from: The checkpoint that a new run would start from.
         run: The run that would be resumed.
-        total_epochs: Its horizon instead of the profile's.
+        total_epochs: Number of epochs instead of the profile's.
 
     Returns:
-        ``checks``, each ``{"name", "ok", "message", "hint"}`` (that of the state has its ``epochs_done`` too, one that
-        failed the class of its ``error``), and
-        ``warnings``, each ``{"code", "message", "hint"}``: what is probably wrong although the checks passed; and
-        ``gpus``, how many torch can use.
+        ``checks``, each ``{"name", "ok", "message", "hint"}``, that of the checkpoint also with ``epochs_done``, a
+        failed one with the class of its ``error``; ``warnings``, each ``{"code", "message", "hint"}``: likely mistakes
+        although the checks passed; and ``gpus``, the number of GPUs that torch can use.
     """
     import torch
 
@@ -65,13 +65,13 @@ def check(
     if resume_from is not None:
         looks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
     elif run is not None:
-        # First, as nothing else matters where the run has no state to go on from.
+        # First, as the other checks do not matter if the run has no checkpoint to resume from.
         looks.insert(0, ("resume", lambda: _go_on(profile, run, total_epochs, done, warnings)))
     answers = [
         _look(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {}) for name, answer in looks
     ]
     answers = _distinct(answers)
-    if len(splits) == 2:  # what cannot be read is reported by a check
+    if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
             answers.append(_look("workers", lambda: check_workers((train_set, val_set), profile.training)))
@@ -84,7 +84,7 @@ def check(
 
 
 def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each failure once: both splits may be in one broken file, and the student's classes come from it too."""
+    """Remove repeated failures: both splits and the student's classes may depend on the same file."""
     messages: set[str] = set()
     distinct = []
     for answer in answers:
@@ -96,7 +96,7 @@ def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:
-    """What a split holds, which is added to ``splits``."""
+    """Describe a split and add it to ``splits``."""
     dataset = build_dataset(profile.data, split)
     looked_at = survey(dataset)
     if split == "train":
@@ -115,7 +115,7 @@ def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:
 
 def _no_gpu() -> str:
     raise KdtuiError(
-        "torch sees no GPU here",
+        "torch does not find a GPU",
         where="training.accelerator",
         found="gpu",
         allowed="cpu, auto",
@@ -132,7 +132,7 @@ def _student(profile: Profile) -> str:
 
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
-    """What the state has behind it, which is added to ``done``."""
+    """Check a checkpoint to start from; its completed epochs are appended to ``done``."""
     classes = _classes(profile)
     network = build_student(profile.student, task=profile.data.task, classes=len(classes))
     start = checkpoint.load(path)
@@ -142,26 +142,26 @@ def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[i
     horizon = total_epochs or profile.training.epochs
     if state is None:
         done.append(0)
-        return f"weights alone, without the state of the training; {horizon} epochs to do"
+        return f"only weights, without the training state; {counted(horizon, 'epoch')} to train"
     epochs_done = state["epochs_done"]
     done.append(epochs_done)
     if epochs_done >= horizon:
         raise CheckpointError(
-            "nothing is left to train: this state has all its epochs behind it",
+            "nothing is left to train: this checkpoint has completed all epochs",
             where=path,
-            found=f"{epochs_done} epochs done",
-            allowed=f"a state with less than {horizon}, or a further horizon",
+            found=f"{counted(epochs_done, 'epoch')} completed",
+            allowed=f"a checkpoint with fewer than {counted(horizon, 'epoch')}, or more epochs",
             hint=f"--total-epochs {epochs_done + profile.training.epochs}",
         )
-    return f"{epochs_done} of {horizon} epochs are done"
+    return f"{epochs_done} of {counted(horizon, 'epoch')} completed"
 
 
 def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int], warnings: list[Warned]) -> str:
-    """Where a run would go on from; what is wrong with its checkpoints is added to ``warnings``."""
+    """Check where a run would resume; problems of its checkpoints are added to ``warnings``."""
     start = find_start(run)
     if start.path is None:
         done.append(0)
-        return "no checkpoint was saved yet: training begins again with epoch 1"
+        return "no checkpoint was saved yet: training restarts with epoch 1"
     classes = _classes(profile)
     network = build_student(profile.student, task=profile.data.task, classes=len(classes))
     content = checkpoint.load(start.path)
@@ -171,7 +171,7 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
     warnings += start_warnings(start, best, state)
     if state is None:
         done.append(0)
-        return f"weights alone of {start.path}; {total_epochs or profile.training.epochs} epochs to do"
+        return f"only weights of {start.path}; {counted(total_epochs or profile.training.epochs, 'epoch')} to train"
     done.append(state["epochs_done"])
     if total_epochs is not None:
         check_horizon(run.id, total_epochs, state["epochs_done"])
@@ -199,7 +199,7 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
 
 
 def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
-    """The terms of the loss, built for the student and the teacher that was loaded, if it could be."""
+    """Build the loss terms for the student and for the teacher, if it was loaded."""
     classes = _classes(profile)
     student = build_student(profile.student, task=profile.data.task, classes=len(classes))
     objective = build_objective(profile, len(classes), student, loaded[0].network if loaded else None)
@@ -209,17 +209,17 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
 
 _STEPS = 8
 _LEARNT = 0.5
-"""Share of the first loss that is left at most after these steps; a twentieth where torch computes as it should."""
+"""Maximum share of the first loss after these steps; 0.05 is normal."""
 
 
 def learn(*, learning_rate: float = 0.01) -> str:
-    """Train a tiny network to find the bright half of two images.
+    """Train a small network to segment the bright half of two images, to check that torch computes correctly.
 
     Args:
-        learning_rate: Of AdamW.
+        learning_rate: Learning rate of AdamW.
 
     Raises:
-        EngineError: Its loss did not fall as it does where torch computes as it should.
+        EngineError: Its loss did not decrease as expected.
     """
     import torch
 
@@ -242,18 +242,18 @@ def learn(*, learning_rate: float = 0.01) -> str:
         loss.backward()
         optimizer.step()
     text = f"loss {losses[0]:.3f} before and {losses[-1]:.3f} after {_STEPS} steps of Unet resnet18 on the CPU"
-    if not losses[-1] <= _LEARNT * losses[0]:  # or is no number
+    if not losses[-1] <= _LEARNT * losses[0]:  # also true for NaN
         raise EngineError(
-            "a tiny network does not learn here",
+            "the loss of a small test network did not decrease",
             found=text,
             allowed=f"at most {_LEARNT * losses[0]:.3f} after them",
-            hint="install torch again: it does not compute what it should",
+            hint="reinstall torch: it computes wrong results on this machine",
         )
     return text
 
 
 def _import_code(extension: plugins.Extension) -> str:
-    """Import the code behind a table of another package."""
+    """Import the implementation of another package's table."""
     reference = extension.table.implementation if extension.table is not None else ""
     try:
         plugins.imported(reference)
@@ -264,7 +264,7 @@ def _import_code(extension: plugins.Extension) -> str:
 
 
 def doctor() -> dict[str, Any]:
-    """What torch can do here, and a few optimizer steps of a tiny network that must learn from them."""
+    """Versions, devices, a few training steps of a small network, and the installed extensions."""
     import segmentation_models_pytorch as smp
     import timm
     import torch
@@ -272,7 +272,7 @@ def doctor() -> dict[str, Any]:
 
     def gpus() -> str:
         if not torch.cuda.is_available():
-            return "no GPU; the CPU trains"
+            return "no GPU; training uses the CPU"
         return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
 
     return {
@@ -285,7 +285,7 @@ def doctor() -> dict[str, Any]:
         "checks": [
             _look("torch", learn),
             _look("gpu", gpus),
-            _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated: fp32 is faster"),
+            _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated; fp32 is faster"),
             *(
                 _look(f"extension {extension.name}", partial(_import_code, extension))
                 for extension in plugins.extensions()

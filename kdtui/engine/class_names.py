@@ -1,4 +1,4 @@
-"""Names of classes: where checkpoint files keep them, and how those of two sources are matched."""
+"""Class names: find them in checkpoint files, and match those of two sources."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from kdtui.text import clean
 
-# Keys under which people's files name their classes, and the tables beside the weights in which they are looked for.
+# Common keys of class names in checkpoint files, and the tables in which they are searched.
 _KEYS = ("classes", "class_names", "CLASSES", "names", "label_names", "id2label")
 _TABLES = ("meta", "config", "hyper_parameters", "hparams", "args", "dataset_meta")
 _MOST_CLASSES = 4096
 _MOST_CHARACTERS = 1024
-_SHOWN = 20  # names that a message spells out
+_SHOWN = 20  # maximum number of names in a message
 _SHOWN_CHARACTERS = 60
-# What libraries write where nobody has named anything.
+# Names that libraries write by default.
 _PLACEHOLDER = re.compile(r"(class|label)?[ _-]?\d+", re.IGNORECASE)
 
 
 def named_classes(content: Mapping[Any, Any], *, levels: int = 2) -> Iterator[tuple[str, ...]]:
-    """Every list of class names beside the weights of a checkpoint, in the order in which they are believed.
+    """All lists of class names in a checkpoint, in the order of preference.
 
     Args:
         content: The file's dict.
-        levels: How deep tables inside tables are looked into.
+        levels: Depth to which nested tables are searched.
     """
     for key in _KEYS:
         names = _as_names(content.get(key))
@@ -52,9 +52,9 @@ def _as_names(value: Any) -> tuple[str, ...] | None:
 
 
 def class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
-    """Where each of our classes is among theirs; None where one of ours is not, or some of theirs are left over.
+    """The index in ``theirs`` of each class in ``ours``; None if the classes do not correspond one to one.
 
-    Case, spaces, dashes and underscores do not tell classes apart, unless two classes differ in nothing else.
+    Case, spaces, dashes and underscores are ignored, unless two classes differ only in them.
     """
     if set(theirs) != set(ours):
         theirs, ours = [_plain(name) for name in theirs], [_plain(name) for name in ours]
@@ -65,7 +65,7 @@ def class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
 
 
 def listed(names: Sequence[object]) -> str:
-    """Names for a message: the first few, each cut to a length."""
+    """Format names for a message: the first few, each truncated."""
     shown = ", ".join(clean(name)[:_SHOWN_CHARACTERS] for name in names[:_SHOWN])
     return shown + (f", … ({len(names)} names)" if len(names) > _SHOWN else "")
 

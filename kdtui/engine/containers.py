@@ -1,4 +1,4 @@
-"""The wrappers that people's checkpoints come in: which tensors are the network's, and what stands around them."""
+"""Checkpoint containers: find the tensors of a network in a file, and the metadata around them."""
 
 from __future__ import annotations
 
@@ -22,46 +22,45 @@ from kdtui.errors import CheckpointError
 from kdtui.profile.find import expanded
 from kdtui.store.files import reading
 
-# Where a checkpoint holds several networks, the first of these is the one that was meant to be used; averaged weights
-# go before those they were averaged from, whatever they are called.
+# If a checkpoint contains several networks, the first of these is used; averaged weights are preferred to the weights
+# that they were averaged from.
 _AVERAGED = ("state_dict_ema", "model_ema")
 _ORDER = ("student", "model_state_dict", "state_dict", "model", "net", "bare")
 _AVERAGED_NAME = re.compile(r"(.*_)?(ema|swa|averaged|avg)(_.*|\d*)")
-# Whatever stands before the first `encoder.` or `decoder.` is the prefix; an inner `encoder.model.` belongs to the timm
-# encoders.
+# Everything before the first `encoder.` or `decoder.` is the prefix; an inner `encoder.model.` is from timm encoders.
 _FRONT = re.compile(r"((?:[^.]*\.)*?)(encoder|decoder)\.")
-# How far into a file dicts of tensors are looked for.
+# How deep dicts of tensors are searched.
 _MOST_LEVELS = 4
 _MOST_CONTAINERS = 20_000
-# What a network of segmentation-models-pytorch consists of.
+# The parts of a network of segmentation-models-pytorch.
 _PARTS = ("encoder.", "decoder.", "segmentation_head.")
 _FOLDER_WEIGHTS = "model.safetensors"
 _FOLDER_CONFIG = "config.json"
 _MOST_HEADER = 100_000_000  # bytes that safetensors itself allows
-_LISTED = 6  # dicts of tensors that a message spells out
-# What `inspect` repeats of the words beside the tensors.
+_LISTED = 6  # maximum number of dicts of tensors in a message
+# Limits of the metadata that `inspect` shows.
 _METADATA_ENTRIES = 64
 _METADATA_CHARACTERS = 4000
 _METADATA_VALUES = 2000
 _METADATA_LEVELS = 8
 _METADATA_NUMBER = 1 << 63
-_NAME = 200  # characters of a key
+_NAME = 200  # maximum number of characters of a key
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A checkpoint file, unwrapped.
+    """The contents of a checkpoint file.
 
     Attributes:
-        state: The network's own state dict, with plain smp keys.
-        container: Where it was: ``bare``, ``state_dict``, ``student``, ``save_pretrained`` …
-        candidates: Every place in the file that holds a network, in the order of choice.
-        places: Every place in the file that holds tensors, with their number.
-        prefix: What stood before every key.
-        ignored: Keys that are no part of the network (loss functions, normalisation buffers).
-        metadata: Plain values from beside the tensors.
-        names: Every list of class names in the file, the likeliest first.
-        file: The file that was read; the index of a checkpoint in several.
+        state: The network's state dict, with plain smp keys.
+        container: Its location: ``bare``, ``state_dict``, ``student``, ``save_pretrained`` …
+        candidates: All places in the file with a network, in the order of preference.
+        places: All places in the file with tensors, and their number.
+        prefix: The removed prefix of the keys.
+        ignored: Keys that are not part of the network (loss functions, normalisation buffers).
+        metadata: Plain values besides the tensors.
+        names: All lists of class names in the file, the most likely one first.
+        file: The file that was read; the index of a sharded checkpoint.
         parts: All files that were read.
     """
 
@@ -78,10 +77,10 @@ class Contents:
 
 
 def open_checkpoint(path: str | Path) -> Contents:
-    """Find and unwrap the network in a file, a ``save_pretrained`` folder or a run folder.
+    """Find the network in a file, a ``save_pretrained`` folder or a run folder.
 
     Raises:
-        CheckpointError: Nothing readable, or nothing that is a network of segmentation-models-pytorch.
+        CheckpointError: Not readable, or not a network of segmentation-models-pytorch.
     """
     path = expanded(path)
     file, container, metadata = _resolve(path)
@@ -119,7 +118,7 @@ def _is_of_another_kind(content: Mapping[str, Any]) -> bool:
 
 
 def _read(file: Path) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
-    """What is in a file, or in the files that an index names; a list counts as a dict of numbers."""
+    """The contents of a file, or of the files of an index; a list is converted to a dict with numbers as keys."""
     if file.name.endswith(INDEX):
         shards = shards_of(file)
         merged: dict[str, Any] = {}
@@ -137,7 +136,7 @@ def _one(file: Path) -> Mapping[str, Any]:
         content = {str(number): item for number, item in enumerate(content)}
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            "this file holds no state dict",
+            "this file has no state dict",
             where=file,
             found=type(content).__name__,
             allowed="a dict of tensors, or one that contains it",
@@ -147,7 +146,7 @@ def _one(file: Path) -> Mapping[str, Any]:
 
 
 def _with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state with the counters of batch norms, which torch before 0.4.1 did not have and no inference reads."""
+    """Add the counters of batch norms, which torch before 0.4.1 did not have and inference does not use."""
     counter = "num_batches_tracked"
     if any(key.endswith(counter) for key in state):
         return state
@@ -157,7 +156,7 @@ def _with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state in f32: people ship halves and bf16, but the run's own precision decides."""
+    """Convert the state to f32: files may be in fp16 or bf16, but the run's precision decides."""
     return {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -166,7 +165,7 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
     if path.name == _FOLDER_WEIGHTS and (path.parent / _FOLDER_CONFIG).is_file():
         path = path.parent
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise CheckpointError("this is no file", where=path, found="a pipe or a device", allowed="a file or a folder")
+        raise CheckpointError("not a file", where=path, found="a pipe or a device", allowed="a file or a folder")
     if not path.is_dir():
         return path, None, {}
     weights = weights_in(path)
@@ -175,7 +174,7 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
         return weights, "save_pretrained" if whole else None, _config(path / _FOLDER_CONFIG)
     refuse_unread_folder(path)
     raise CheckpointError(
-        "there is no checkpoint in this folder",
+        "no checkpoint in this folder",
         where=path,
         found=", ".join(shortened(name, _NAME) for name in sorted(child.name for child in path.iterdir())[:_LISTED])
         or "an empty folder",
@@ -187,22 +186,22 @@ def _resolve(path: Path) -> tuple[Path, str | None, dict[str, Any]]:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    config = read_json(path, "the config of this model cannot be read")
+    config = read_json(path, "cannot read the config of this model")
     return {"config": config}
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its ending or, under another name, by its head: eight bytes of length, then JSON."""
+    """Whether a file is safetensors, by its suffix or its first bytes: eight bytes of length, then JSON."""
     try:
         with reading(path) as file:
             head = file.read(9)
     except OSError:
-        return False  # checkpoint.load_any says what is wrong
+        return False  # checkpoint.load_any reports the error
     return head[8:] == b"{" or (path.suffix == ".safetensors" and head[:2] != b"PK" and head[:1] != b"\x80")
 
 
 def _check_header(path: Path) -> None:
-    """The length of the header before it is read: a file may claim any."""
+    """Check the length of the header before reading it, as a damaged file may contain any number."""
     with reading(path) as file:
         length = int.from_bytes(file.read(8), "little")
     most = min(_MOST_HEADER, max(0, path.stat().st_size - 8))
@@ -212,7 +211,7 @@ def _check_header(path: Path) -> None:
             where=path,
             found=f"a header of {length:,} bytes in a file of {path.stat().st_size:,}",
             allowed=f"at most {most:,} bytes",
-            hint="copy it again, or take another checkpoint: kdtui teachers",
+            hint="copy it again, or use another checkpoint: kdtui teachers",
         )
 
 
@@ -223,19 +222,19 @@ def _safetensors(path: Path) -> dict[str, Any]:
             tensors: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return {**tensors, "safetensors": file.metadata() or {}}
     except FileNotFoundError as error:
-        raise CheckpointError("there is no such checkpoint", where=path, hint="kdtui teachers") from error
+        raise CheckpointError("no such checkpoint", where=path, hint="kdtui teachers") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             "truncated or corrupt safetensors file",
             where=path,
             found=first_line(error),
             allowed="a file written by safetensors",
-            hint="copy it again, or take another checkpoint: kdtui teachers",
+            hint="copy it again, or use another checkpoint: kdtui teachers",
         ) from error
 
 
 def _places(content: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Every dict of tensors in the file by its place, ``bare`` for the file itself, in the order of the file."""
+    """All dicts of tensors in the file by their place, ``bare`` for the top level, in the order of the file."""
     found: dict[str, dict[str, Tensor]] = {}
     waiting: list[tuple[str, Any, int]] = [("", content, 0)]
     seen: set[int] = set()
@@ -263,7 +262,7 @@ def _places(content: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
 
 
 def _in_order(places: Iterable[str]) -> list[str]:
-    """Places in the order of choice: averaged weights, the names people use, then any other as the file has them."""
+    """Places in the order of preference: averaged weights, common names, then all others in the order of the file."""
 
     def rank(place: str) -> tuple[int, int]:
         if place in _AVERAGED:
@@ -276,7 +275,7 @@ def _in_order(places: Iterable[str]) -> list[str]:
 
 
 def _named(networks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Places of networks; with the prefix where one dict holds several."""
+    """Places of networks, with the prefix if a dict has several."""
     several = {
         place for number, (place, _) in enumerate(networks) if place in [other for other, _ in networks[:number]]
     }
@@ -287,13 +286,13 @@ def _named(networks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def _counted(places: Mapping[str, Mapping[str, Tensor]], networks: set[str]) -> dict[str, int]:
-    """How many tensors are where; without the states that an optimizer numbers."""
+    """Number of tensors at each place, without the numbered states of optimizers."""
     shown = [place for place in places if place in networks or not any(part.isdigit() for part in place.split("."))]
     return {shortened(place, _NAME): len(places[place]) for place in shown[:_METADATA_ENTRIES]}
 
 
 def _fronts(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Every prefix below which a whole network stands: an averaged one first, then a student."""
+    """All prefixes of complete networks: averaged ones first, then a student."""
     found: dict[str, set[str]] = {}
     for key in tensors:
         match = _FRONT.match(key)
@@ -314,20 +313,20 @@ def _no_network(file: Path, content: Mapping[str, Any], places: Mapping[str, Map
         for place, tensors in list(places.items())[:_LISTED]
     ]
     if len(places) > _LISTED:
-        listed.append(f"… {len(places)} dicts of tensors in all")
+        listed.append(f"… {len(places)} dicts of tensors in total")
     keys = [str(key) for key in content]
     entries = f"no tensors; {len(keys)} entries: {checkpoint.shown_keys(keys)}" if keys else "an empty dict"
     return CheckpointError(
-        "there is no network of segmentation-models-pytorch in this file",
+        "no network of segmentation-models-pytorch in this file",
         where=file,
         found="; ".join(listed) or entries,
         allowed=f"keys {', '.join(part + '…' for part in _PARTS)} after any prefix, in any dict of the file",
-        hint="of a network made with that library: torch.save(model.state_dict(), FILE)",
+        hint="save a network of that library with torch.save(model.state_dict(), FILE)",
     )
 
 
 def _plain(content: Mapping[str, Any], *, skip: set[str], scalars: bool) -> dict[str, Any]:
-    """Numbers, texts and small tables from beside the tensors, as JSON can write them."""
+    """Numbers, texts and small tables besides the tensors, as JSON values."""
     plain: dict[str, Any] = {}
     for key, item in content.items():
         if key in skip or key == "resume" or len(plain) == _METADATA_ENTRIES:
@@ -349,19 +348,19 @@ def _plain(content: Mapping[str, Any], *, skip: set[str], scalars: bool) -> dict
 
 
 def _as_json(value: Any, budget: list[int], levels: int) -> Any:
-    """Plain containers of a value; a list that holds itself, or one list a million times, ends at a bound.
+    """Convert a value to JSON containers within bounds, as lists may be recursive or repeated.
 
     Raises:
-        ValueError: It is too deep, too long, or no data.
+        ValueError: It is too deep, too long, or not plain data.
     """
     budget[0] -= 1
     value = plain_data.as_plain(value)
     if budget[0] < 0 or levels < 0 or isinstance(value, Tensor):
-        raise ValueError("more than is repeated")
+        raise ValueError("too much metadata")
     if isinstance(value, Mapping):
         return {shortened(key, _NAME): _as_json(item, budget, levels - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(item, budget, levels - 1) for item in value]
     if isinstance(value, int) and abs(value) > _METADATA_NUMBER:
-        raise ValueError("a number that JSON readers cut")
+        raise ValueError("a number beyond 64 bits")
     return value

@@ -1,6 +1,6 @@
-"""One forward pass before the first: whether a network takes the profile's images, as many at once as it would get.
+"""Check with one forward pass whether a network accepts the profile's image size and batch size.
 
-Tried on torch's meta device, where shapes are worked out and nothing is computed, so that it costs a blink at any size.
+It runs on torch's meta device, which only computes shapes, so that it is fast at any size.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from kdtui.engine.network import network_kind, stride_of
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
 
-# A norm over one value per channel is no norm: torch refuses to train it, and one more image is all it wants.
+# torch refuses to train batch norms with one value per channel; two images are enough.
 _ENOUGH = 2
 _ONE_VALUE = "Expected more than 1 value per channel"
-# Sides that a hint may offer, the first that the network takes.
+# Image sides that a hint suggests: the first one that the network accepts.
 _SIDES = (32, 64, 96, 128, 192, 224, 256, 384, 448, 512)
-# How either asks for another size.
+# The options that set the size, for train and for evaluate.
 _OPTIONS = "--set data.height={} --set data.width={}"
 _PROFILE = "--profile with one of data.height = {} and data.width = {}"
 
 
 def check_trainable(network: nn.Module, profile: Profile) -> None:
-    """Refuse a student that could not make its first step.
+    """Check that a student can be trained with the profile's image and batch size.
 
     Args:
-        network: The student, on any device; left as it was.
-        profile: Size of the images, and how many there are in a forward pass.
+        network: The student, on any device; unchanged.
+        profile: The profile.
 
     Raises:
-        ModelError: It does not take images of this size, or not as few of them at once.
+        ModelError: It does not accept images of this size, or so few of them per forward pass.
     """
     settings, kind = profile.training, network_kind(profile.student)
     per_device = settings.batch_size // settings.devices
@@ -45,7 +45,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
         divisor = next((n for n in range(_ENOUGH, per_device + 1) if per_device % n == 0), None)
         raise ModelError(
             f"{kind.architecture} cannot be trained with one image per forward pass at this size: "
-            "its batch norms would see one value per channel",
+            "its batch norms would have one value per channel",
             where="training.batch_size" if divisor is None else "training.micro_batch_size",
             found=f"{images} image of {height}x{width} (padded to the network's stride)",
             allowed=f"{_ENOUGH} images or more per forward pass",
@@ -55,37 +55,37 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
         ) from error
     other = _other_size(network, _ENOUGH, kind.stride, training=True)
     raise ModelError(
-        f"{kind.title} does not take images of this size",
+        f"{kind.title} does not accept images of this size",
         where="data.height, data.width",
         found=_found(error, height, width),
-        allowed="what its encoder was made for, or larger images",
+        allowed="the size that its encoder requires, or larger images",
         hint=other and _OPTIONS.format(*other),
     ) from error
 
 
 def check_teaching(network: nn.Module, profile: Profile) -> None:
-    """Refuse a teacher that could not answer about the profile's images.
+    """Check that a teacher accepts the profile's image size.
 
     Args:
-        network: The teacher, in eval and on any device; left as it was.
-        profile: Size of the images.
+        network: The teacher, in eval mode on any device; unchanged.
+        profile: The profile.
 
     Raises:
-        TeacherError: It does not take images of this size, or answers in another one.
+        TeacherError: It does not accept images of this size, or its output has another size.
     """
     _check_answer(network, profile, TeacherError, "this teacher", profile.teacher.checkpoint, _OPTIONS)
 
 
 def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> None:
-    """Refuse a network that could not be scored on the profile's images.
+    """Check that a network can be evaluated on the profile's image size.
 
     Args:
-        network: Any, in eval and on any device; left as it was.
-        profile: Size of the images.
-        checkpoint: Where it comes from.
+        network: The network, in eval mode on any device; unchanged.
+        profile: The profile.
+        checkpoint: Its file, for the message.
 
     Raises:
-        CheckpointError: It does not take images of this size, or answers in another one.
+        CheckpointError: It does not accept images of this size, or its output has another size.
     """
     _check_answer(network, profile, CheckpointError, "this network", checkpoint, _PROFILE)
 
@@ -99,37 +99,37 @@ def _check_answer(
         return
     other = _other_size(getattr(network, "network", network), 1, stride_of(profile), training=False)
     raise kind(
-        f"{who} does not take images of this size",
+        f"{who} does not accept images of this size",
         where=where,
         found=_found(error, height, width),
-        allowed="a size that it was made for, and in which it answers each pixel",
+        allowed="a size for which its output has the size of the input",
         hint=other and size_hint.format(*other),
     ) from error
 
 
 def takes(network: nn.Module, height: int, width: int) -> bool:
-    """Whether a network, in eval, answers one image of this size."""
+    """Whether a network in eval mode accepts one image of this size and returns that size."""
     return _failure(network, 1, height, width, training=False) is None
 
 
 def padded_size(profile: Profile) -> tuple[int, int]:
-    """Height and width as the network gets them."""
+    """Height and width of the network's input, padded to its stride."""
     unit = stride_of(profile)
     return -(-profile.data.height // unit) * unit, -(-profile.data.width // unit) * unit
 
 
 def _failure(network: nn.Module, images: int, height: int, width: int, *, training: bool) -> Exception | None:
-    """What keeps a forward pass from answering in the size it was asked; None when nothing does."""
+    """The error of a forward pass, or of an output with another size; None if it succeeds."""
     if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
         return None
-    # An operator may be missing for the meta device alone: before anything is refused, it is really computed.
+    # An operator may be missing only on the meta device, so failures are confirmed on the real device.
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         return _tried(network, torch.zeros(images, 3, height, width, device=device), training=training)
 
 
 def _tried(network: nn.Module, images: Tensor, *, training: bool) -> Exception | None:
-    # The network's own tensors are not touched: running statistics would move.
+    # Copies of the tensors, because training mode would change the running statistics.
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     copies = {name: tensor.detach().to(images.device, copy=True) for name, tensor in tensors.items()}
     before = network.training
@@ -143,7 +143,7 @@ def _tried(network: nn.Module, images: Tensor, *, training: bool) -> Exception |
         network.train(before)
     if answer.shape[-2:] == images.shape[-2:]:
         return None
-    return EngineError(f"it answers in {answer.shape[-2]}x{answer.shape[-1]}")
+    return EngineError(f"its output has {answer.shape[-2]}x{answer.shape[-1]} pixels")
 
 
 def _found(error: Exception, height: int, width: int) -> str:
@@ -152,7 +152,7 @@ def _found(error: Exception, height: int, width: int) -> str:
 
 
 def _other_size(network: nn.Module, images: int, unit: int, *, training: bool) -> tuple[int, int] | None:
-    """A size that would make it work, where one is found."""
+    """A size that the network accepts; None if none is found."""
     sides = [(side, side) for side in _SIDES if side % unit == 0]
     for height, width in [*filter(None, [only_size(network)]), *sides]:
         if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:

@@ -1,4 +1,4 @@
-"""One pass over a split: predictions, confusion matrix, scores, and pictures of predictions."""
+"""Evaluation on a split: predictions, confusion matrix, scores, and pictures of predictions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ Predict = Callable[[Tensor], Tensor]
 
 
 class StopAsked(Exception):
-    """Someone asked the run to stop while this was going on; not a failure."""
+    """A stop was requested during the evaluation; not an error."""
 
 
 def predictor(network: nn.Module, fabric: Fabric, *, task: TaskName, channels_last: bool) -> Predict:
     """A function from images f32 [B,3,H,W] to classes uint8 [B,H,W] under the run's autocast.
 
-    The network is called as it is, not through DDP, whose forward synchronises buffers and would wait for ranks that
-    have no batch left.
+    The network is called without DDP, whose forward synchronises buffers and would wait for ranks without a batch.
     """
 
     def predict(images: Tensor) -> Tensor:
@@ -41,7 +40,7 @@ def predictor(network: nn.Module, fabric: Fabric, *, task: TaskName, channels_la
 
 
 def to_device(images: Tensor, fabric: Fabric, *, channels_last: bool) -> Tensor:
-    """Images on the device in the layout the network computes in."""
+    """Move images to the device, in the memory layout of the network."""
     images = images.to(fabric.device, non_blocking=True)
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
@@ -56,15 +55,15 @@ def evaluate(
     store: np.ndarray | None = None,
     between_batches: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Scores of one network on a split; over ranks when there are several.
+    """Scores of a network on a split, over all ranks.
 
     Args:
         predict: Images to classes.
         batches: This rank's share of the split, in order.
         classes: Class names.
-        device: Where counting happens.
-        teacher_predictions: uint8 [N,H,W] of the same samples, in their order, for the agreement.
-        store: uint8 [N,H,W] to write the predictions into, in that order.
+        device: Device of the confusion matrix.
+        teacher_predictions: uint8 [N,H,W] of the same samples, in order, for the agreement.
+        store: uint8 [N,H,W] that receives the predictions, in order.
         between_batches: Called before each batch; may raise :class:`StopAsked`.
     """
     metrics = SegmentationMetrics(classes, ignore_index=IGNORE_INDEX, device=device)
@@ -88,7 +87,7 @@ _GAP = 2
 
 
 def palette(colours: Sequence[RGB]) -> np.ndarray:
-    """uint8 [256,3]: the colours of the classes, and nearly black for the ignore index."""
+    """Colour table uint8 [256,3]: the colours of the classes, and dark grey for the ignore index."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
     table[IGNORE_INDEX] = _IGNORED
@@ -96,7 +95,7 @@ def palette(colours: Sequence[RGB]) -> np.ndarray:
 
 
 def unnormalised(image: Tensor) -> np.ndarray:
-    """uint8 [H,W,3] of a normalised f32 [3,H,W]."""
+    """Convert a normalised image f32 [3,H,W] to uint8 [H,W,3]."""
     pixels = image.permute(1, 2, 0).cpu().numpy() * np.array(STD) + np.array(MEAN)
     rounded: np.ndarray = (np.clip(pixels, 0.0, 1.0) * 255).round().astype(np.uint8)
     return rounded
@@ -105,15 +104,15 @@ def unnormalised(image: Tensor) -> np.ndarray:
 def write_panels(
     folder: Path, images: Tensor, masks: Tensor, student: Tensor, teacher: np.ndarray | None, *, colours: Sequence[RGB]
 ) -> None:
-    """One PNG per image into ``folder``.
+    """Write one PNG per image to ``folder``.
 
     Args:
-        folder: Made when missing.
+        folder: Created if missing.
         images: f32 [B,3,H,W], normalised.
         masks: i64 [B,H,W].
         student: Predicted classes, integer [B,H,W].
-        teacher: The teacher's, or None: its panel is left out, and disagreement is with the truth.
-        colours: Of the classes.
+        teacher: The teacher's; None omits its panel, and the disagreement is that with the truth.
+        colours: Colours of the classes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = palette(colours)

@@ -1,4 +1,4 @@
-"""The ``evaluate`` verb: one checkpoint on one split of a profile's data."""
+"""The ``evaluate`` verb: evaluate a checkpoint on a split of a profile's data."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _HINTS = Hints(
 
 
 def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = None) -> dict[str, Any]:
-    """Scores of the network in ``checkpoint`` on ``split``.
+    """Evaluate the network in ``checkpoint`` on ``split``.
 
-    The network is whatever the file holds, not what the profile's student is: a teacher or a foreign file can be
-    measured on the same data.
+    The network is that of the file, not the profile's student: a teacher or an external file can be evaluated on the
+    same data.
 
     Args:
         profile: Its data, task and precision are used.
         checkpoint: File, ``save_pretrained`` folder or run folder.
-        split: ``train``, ``val`` or ``test``; without augmentation, whichever it is.
-        out: Where the answer is kept as JSON too.
+        split: ``train``, ``val`` or ``test``; always without augmentation.
+        out: File to which the result is also written as JSON.
 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
-        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or what was done about the order of the
-        classes, and why the answer could not be kept.
+        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or says that classes were reordered, or
+        why the result could not be written.
 
     Raises:
-        CheckpointError: It is no usable checkpoint, knows other classes, or does not take images of the profile's size.
+        CheckpointError: It is not usable, has other classes, or does not accept images of the profile's size.
     """
     if profile.training.threads:
         import torch
@@ -55,11 +55,14 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     fabric = make_fabric(accelerator=fabric.device.type, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     dataset = build_dataset(data, split, stride=stride_of(profile), seed=profile.seed)
-    told = profile.teacher
-    # Names of the classes are said of the teacher alone: any other file names its own, or has those of the data.
-    own = told.checkpoint is not None and Path(told.checkpoint).absolute() == Path(checkpoint).absolute()
+    configured = profile.teacher
+    # teacher.classes applies only to the teacher: any other file has its own class names, or those of the data.
+    own = configured.checkpoint is not None and Path(configured.checkpoint).absolute() == Path(checkpoint).absolute()
     overrides = Teacher(
-        task=told.task, architecture=told.architecture, encoder=told.encoder, classes=told.classes if own else None
+        task=configured.task,
+        architecture=configured.architecture,
+        encoder=configured.encoder,
+        classes=configured.classes if own else None,
     )
     network, report = load_teacher(
         checkpoint,
@@ -72,7 +75,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     network.to(fabric.device).eval()
     check_scorable(network, profile, checkpoint)
     channels_last = choose_channels_last(profile)
-    # One device here, whatever the profile trains on. Too little shared memory costs time, and no more.
+    # Evaluation uses one device. With too little shared memory it runs without workers, only slower.
     settings = profile.training.model_copy(update={"devices": 1, "micro_batch_size": None})
     workers = settings.workers
     if workers:
@@ -107,8 +110,8 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
-        except (OSError, StoreError) as error:  # the scores took their time, and are printed all the same
+        except (OSError, StoreError) as error:  # the scores are printed nevertheless
             reason = error.found if isinstance(error, StoreError) else error.strerror
-            lost = f"the scores are not kept in the run: {reason} ({out})"
+            lost = f"could not write the scores to the run: {reason} ({out})"
             answer["note"] = lost if answer["note"] is None else f"{answer['note']}\n{lost}"
     return answer

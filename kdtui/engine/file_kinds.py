@@ -1,4 +1,4 @@
-"""Files that people take for checkpoints and that are something else: named for what they are, with the next step."""
+"""Files that are mistaken for checkpoints: recognise their format and suggest the next step."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _TABLE_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table of L
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file that is no checkpoint of torch.
+    """A file format that is not a PyTorch checkpoint.
 
     Attributes:
-        name: What it is.
-        hint: How to get at the weights.
+        name: Name of the format.
+        hint: How to get the weights.
     """
 
     name: str
     hint: str
 
 
-_GIT_LFS = Kind("a pointer of Git LFS, not the file itself", "git lfs pull, in the repository that it came from")
-_WEB_PAGE = Kind("a web page", "download the file again; a link that asks for a login gives its page instead")
-_TENSORFLOW = Kind("a checkpoint of TensorFlow", "kdtui reads PyTorch weights: take a PyTorch version of this model")
-_KERAS = Kind("an HDF5 file, as Keras writes", "kdtui reads PyTorch weights: take a PyTorch version of this model")
-_ONNX = Kind("an ONNX model", "an ONNX file has no PyTorch weights to train with: take the checkpoint it was made from")
+_GIT_LFS = Kind("a Git LFS pointer, not the file itself", "run `git lfs pull` in its repository")
+_WEB_PAGE = Kind("a web page", "download the file again; a link that requires a login returns the login page")
+_TENSORFLOW = Kind("a TensorFlow checkpoint", "kdtui reads PyTorch weights: use a PyTorch version of this model")
+_KERAS = Kind("an HDF5 file, as written by Keras", "kdtui reads PyTorch weights: use a PyTorch version of this model")
+_ONNX = Kind("an ONNX model", "an ONNX file has no PyTorch weights to train: use the checkpoint that it was made from")
 _EXPORTED = Kind(
     "a program of torch.export (.pt2)",
     "in Python: program = torch.export.load(FILE); torch.save(program.state_dict, NEW)",
@@ -51,22 +51,22 @@ _HEADS: tuple[tuple[bytes, Kind], ...] = (
     (b"Rar!\x1a\x07", Kind("a RAR archive", "unpack it first: unrar x FILE")),
     (b"\x89HDF\r\n\x1a\n", _KERAS),
     (b"\x93NUMPY", Kind("a numpy array (.npy)", "save a dict of tensors: torch.save(model.state_dict(), FILE)")),
-    (b"GGUF", Kind("a GGUF model", "kdtui reads PyTorch weights: take a PyTorch version of this model")),
+    (b"GGUF", Kind("a GGUF model", "kdtui reads PyTorch weights: use a PyTorch version of this model")),
     (b"version https://git-lfs", _GIT_LFS),
 )
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Refuse a file that is known to be something else than a checkpoint of torch or safetensors.
+    """Reject files of formats other than torch and safetensors.
 
     Raises:
-        CheckpointError: It is; the message names the kind and what to do.
+        CheckpointError: The file has another format; the error contains its name and a hint.
         OSError: It cannot be read.
     """
     kind = _kind(path)
     if kind is not None:
         raise CheckpointError(
-            "this file is no PyTorch checkpoint",
+            "this file is not a PyTorch checkpoint",
             where=path,
             found=kind.name,
             allowed="a file written by torch.save, .safetensors, or a save_pretrained folder",
@@ -91,14 +91,14 @@ def _kind(path: Path) -> Kind | None:
         return Kind("a TensorFlow Lite model", _TENSORFLOW.hint)
     if end == _TABLE_MAGIC or ".ckpt.data-" in path.name or path.name.endswith((".ckpt.index", ".ckpt.meta")):
         return _TENSORFLOW
-    # Protocol buffers have no magic: field 1 (the version of the format), then the text of field 2 or 7.
+    # Protocol buffers have no magic number: field 1 is the version of the format, followed by the text of field 2 or 7.
     if path.suffix == ".onnx" or (head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x3a")):
         return _ONNX
     return _of_archive(path) if head[:2] == b"PK" else None
 
 
 def _of_archive(path: Path) -> Kind | None:
-    """What a zip is that is no file of torch.save; None where it is one, or not even a zip."""
+    """The format of a zip archive; None for a file of torch.save and for a file that is not a zip archive."""
     names = list(entry_names(path))
     if not names:
         return None
@@ -117,5 +117,5 @@ def _of_archive(path: Path) -> Kind | None:
         return Kind("a model of Keras", _KERAS.hint)
     packed = [name for name in names if name.lower().endswith(_WEIGHTS)]
     if packed:
-        return Kind(f"a zip archive with {shortened(packed[0], 80)} in it", "unpack it first: unzip FILE")
-    return Kind(f"a zip archive of {len(names):,} other files, as {shortened(names[0], 80)}", _SAVE)
+        return Kind(f"a zip archive that contains {shortened(packed[0], 80)}", "unpack it first: unzip FILE")
+    return Kind(f"a zip archive of {len(names):,} other files such as {shortened(names[0], 80)}", _SAVE)

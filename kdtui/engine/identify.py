@@ -1,6 +1,6 @@
-"""Names a network: the one architecture, encoder, depth and width whose keys and shapes are exactly the file's.
+"""Identify a network: the architecture, encoder, depth and widths whose keys and shapes match the file exactly.
 
-A guess is never enough: whatever is inferred is built, and compared key by key before any weight is loaded.
+The inferred network is built and compared key by key before any weight is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kdtui.engine.checkpoint import differences
 from kdtui.engine.containers import Contents
 from kdtui.errors import TeacherError
 
-# Keys below `decoder.` that only this architecture has; the order decides where one holds another's key.
+# Prefixes below `decoder.` that identify an architecture; the order matters where one has the prefix of another.
 _MARKS = (
     ("UnetPlusPlus", "blocks.x_0_0."),
     ("MAnet", "center.top_conv."),
@@ -39,7 +39,7 @@ _MARKS = (
 )
 ARCHITECTURES = tuple(name for name, _ in _MARKS)
 DEPTHS = (5, 4, 3)
-# A convolution of each decoder that may go without a norm: then it has a bias.
+# A convolution of each decoder whose norm is optional: without it, the convolution has a bias.
 _NORMED = {
     "Unet": "blocks.0.conv1.0",
     "UnetPlusPlus": "blocks.x_0_0.conv1.0",
@@ -49,19 +49,19 @@ _NORMED = {
     "UPerNet": "fusion_block.0",
 }
 _SEPARABLE = {"DeepLabV3": "aspp", "DeepLabV3Plus": "aspp.0"}
-# What smp builds when no depth is given.
+# The default depths of smp.
 _DEFAULT_DEPTH = {"PSPNet": 3, "DPT": 4}
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """The half of a network that its decoder's tensors tell.
+    """The decoder of a network, as far as its tensors determine it.
 
     Attributes:
-        architecture: As smp names it.
-        channels: Decoder width: a list where there is one per stage, a number elsewhere, None for Linknet.
+        architecture: Name in smp.
+        channels: Decoder widths: a list with one per stage, or a single number; None for Linknet.
         out_channels: Channels of the output.
-        arguments: What to build the decoder with, beside encoder, depth and classes.
+        arguments: Arguments of the decoder, besides encoder, depth and classes.
     """
 
     architecture: str
@@ -71,7 +71,7 @@ class Decoder:
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> str | None:
-    """The architecture whose mark is among the keys; None when there is none."""
+    """The architecture whose prefix occurs among the keys; None if there is none."""
     for name, mark in _MARKS:
         if any(key.startswith(f"decoder.{mark}") for key in state):
             return name
@@ -79,10 +79,10 @@ def architecture_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def read_decoder(architecture: str, state: Mapping[str, Tensor]) -> Decoder:
-    """Width and options of a decoder.
+    """Read widths and options of a decoder from its tensors.
 
     Raises:
-        KeyError: A key that every network of this architecture has is missing; its argument is the key.
+        KeyError: A key of this architecture is missing; its argument is the key.
         IndexError: A tensor has too few dimensions.
     """
     head = "segmentation_head.head.4.weight" if architecture == "DPT" else "segmentation_head.0.weight"
@@ -119,9 +119,9 @@ def read_decoder(architecture: str, state: Mapping[str, Tensor]) -> Decoder:
 
 
 def full_size(architecture: str, depth: int) -> dict[str, int]:
-    """What makes a network answer in the size it was asked, where smp's own default holds for one depth alone.
+    """Arguments for an output of the input's size, where the default of smp is correct for one depth only.
 
-    PSPNet reads the deepest stage, and FPN the third from there; what is enlarged of it follows the depth.
+    PSPNet reads the deepest stage, and FPN the third one above it; the upsampling factor follows from the depth.
     """
     if architecture == "PSPNet":
         return {"upsampling": 2**depth}
@@ -131,12 +131,12 @@ def full_size(architecture: str, depth: int) -> dict[str, int]:
 
 
 def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequence[int] | None) -> list[int]:
-    """Encoder depths that the decoder's shapes allow, the likeliest first.
+    """Encoder depths that are consistent with the decoder's shapes, the most likely first.
 
     Args:
-        decoder: What :func:`read_decoder` found.
-        state: Keys and shapes.
-        encoder_channels: Channels of the encoder's stages 0..5 where known.
+        decoder: The result of :func:`read_decoder`.
+        state: Keys and tensors.
+        encoder_channels: Channels of the encoder's stages 0..5, if known.
 
     Raises:
         KeyError: As :func:`read_decoder`.
@@ -170,7 +170,7 @@ def depths(decoder: Decoder, state: Mapping[str, Tensor], encoder_channels: Sequ
 
 
 def _options(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Settings that leave a trace among the keys."""
+    """Settings that can be inferred from the keys."""
     options: dict[str, Any] = {}
     if f"decoder.{_NORMED.get(architecture)}.bias" in state:
         options["decoder_use_norm"] = False
@@ -194,7 +194,7 @@ def _out(state: Mapping[str, Tensor], key: str) -> int:
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered modules stand below ``decoder.<prefix>``."""
+    """Number of numbered modules below ``decoder.<prefix>``."""
     prefix = f"decoder.{prefix}"
     modules = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
     return sum(name.isdigit() for name in modules)
@@ -207,12 +207,12 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Match:
-    """One encoder that has these shapes.
+    """An encoder with matching shapes.
 
     Attributes:
-        name: As smp names it.
-        depth: The only depth it has these shapes at; None where the depth leaves no trace in the encoder.
-        channels: Channels of its stages, from the input on.
+        name: Name in smp.
+        depth: The only depth with these shapes; None if the encoder's tensors do not depend on the depth.
+        channels: Channels of its stages, starting with the input.
         in_channels: Channels of the input.
     """
 
@@ -229,10 +229,10 @@ def shape_hash(shapes: Shapes) -> str:
 
 
 def find_encoders(shapes: Shapes) -> list[Match]:
-    """Every encoder of the table with these keys and shapes, whatever its number of input channels.
+    """Encoders of the table with these keys and shapes, for any number of input channels.
 
     Args:
-        shapes: Keys without ``encoder.``, with their shapes.
+        shapes: Shapes by key, without ``encoder.``.
     """
     table = _table()
     for stem in _stems():
@@ -247,7 +247,7 @@ def find_encoders(shapes: Shapes) -> list[Match]:
 
 
 def resembling(shapes: Shapes, *, limit: int = 3) -> list[str]:
-    """Encoders that begin alike and have about as many tensors, nearest first: for a hint, never for a choice."""
+    """Encoders with the same first layer and a similar number of tensors, nearest first; used in hints only."""
     distances: dict[str, int] = {}
     for row in (row for rows in _table().values() for row in rows):
         if all(key in shapes for key in row["stem"]):
@@ -267,13 +267,13 @@ def _table() -> dict[str, list[dict[str, Any]]]:
 
 @functools.cache
 def _stems() -> list[tuple[str, ...]]:
-    """The keys whose second dimension is the number of input channels, of every encoder once."""
+    """The distinct sets of keys whose second dimension is the number of input channels."""
     return sorted({tuple(row["stem"]) for rows in _table().values() for row in rows})
 
 
 _ENCODER = "encoder."
 _DECIDE = "teacher.encoder and teacher.architecture in a profile; try: `kdtui inspect FILE --encoder NAME`"
-# Settings that change what a network computes without a trace in its tensors; a config beside them tells.
+# Settings that change the output of a network but not its tensors; only a config file contains them.
 _TRACELESS = (
     "decoder_interpolation",
     "upsampling",
@@ -281,9 +281,9 @@ _TRACELESS = (
     "decoder_atrous_rates",
     "decoder_readout",
 )
-# Where people's files say what their encoder is called.
+# Keys of the encoder's name in metadata.
 _ENCODER_WORDS = ("encoder_name", "encoder", "backbone")
-# What smp and timm raise for settings that make no network.
+# Exceptions of smp and timm for invalid settings.
 _UNBUILDABLE = (
     RuntimeError,
     ValueError,
@@ -298,15 +298,15 @@ _UNBUILDABLE = (
 
 @dataclass(frozen=True)
 class Identity:
-    """A network that fits the file's tensors, not yet loaded.
+    """A network that matches the file's tensors; the weights are not loaded yet.
 
     Attributes:
-        network: Built, with the weights it was born with.
-        state: The file's tensors under the names that this network uses.
-        decoder: What its decoder's tensors told.
-        encoder: Name of its encoder.
-        depth: Stages of it in use.
-        in_channels: Channels of its input.
+        network: The network with its initial weights.
+        state: The file's tensors with the keys of this network.
+        decoder: The decoder inferred from its tensors.
+        encoder: Name of the encoder.
+        depth: Number of used encoder stages.
+        in_channels: Channels of the input.
     """
 
     network: nn.Module
@@ -317,15 +317,15 @@ class Identity:
     in_channels: int
 
     def rebuilt(self, *, in_channels: int) -> nn.Module:
-        """The same network for another input."""
+        """The same network for another number of input channels."""
         return _build(self.decoder, self.encoder, self.depth, in_channels)
 
 
 def identify(contents: Contents, *, architecture: str | None, encoder: str | None) -> Identity:
-    """Find the network; ``architecture`` and ``encoder`` are what the user says.
+    """Identify the network; ``architecture`` and ``encoder`` are the user's settings, if any.
 
     Raises:
-        TeacherError: No network has these keys and shapes, or several have.
+        TeacherError: No network, or more than one, has these keys and shapes.
     """
     decoder = _decoder(contents, architecture)
     state, matches = _encoders(contents.state)
@@ -351,11 +351,11 @@ def identify(contents: Contents, *, architecture: str | None, encoder: str | Non
             nearest = problems
     others = sorted({match.name for match in matches} - {name})
     raise TeacherError(
-        f"the weights do not fit {decoder.architecture} with {name}",
+        f"the weights do not match {decoder.architecture} with {name}",
         where=contents.file,
         found="; ".join(nearest),
-        allowed="every key, in its shape, and none beside",
-        hint=f"the shapes are those of {' or '.join(others)}" if others else _DECIDE,
+        allowed="exactly the keys and shapes of that network",
+        hint=f"the shapes match {' or '.join(others)}" if others else _DECIDE,
     )
 
 
@@ -365,7 +365,7 @@ def _decoder(contents: Contents, given: str | None) -> Decoder:
         keys = [key for key in contents.state if key.startswith("decoder.")]
         nearest = difflib.get_close_matches(given or "", ARCHITECTURES, n=1)
         raise TeacherError(
-            "there is no architecture of that name" if given else "the architecture of this network is not known",
+            "no such architecture" if given else "the architecture of this network is unknown",
             where=contents.file,
             found=given or f"decoder keys {', '.join(keys[:3])} …",
             allowed=", ".join(ARCHITECTURES),
@@ -385,16 +385,16 @@ def _decoder(contents: Contents, given: str | None) -> Decoder:
 def _incomplete(architecture: str, contents: Contents, error: LookupError) -> TeacherError:
     looks_like = architecture_of(contents.state)
     return TeacherError(
-        f"this is no whole {architecture}",
+        f"incomplete {architecture}",
         where=contents.file,
         found=f"{error.args[0]} is missing" if isinstance(error, KeyError) else "a tensor with too few dimensions",
-        allowed="every key of the network that was saved",
+        allowed="all keys of the saved network",
         hint=f"the keys look like {looks_like}" if looks_like != architecture else None,
     )
 
 
 def _encoders(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Match]]:
-    """What the encoder may be, and the state under the names that today's smp gives its keys."""
+    """The matching encoders, and the state with the keys of the current smp."""
     for renamed in _renamings(state):
         matches = find_encoders(_encoder_shapes(renamed))
         if matches:
@@ -407,7 +407,7 @@ def _encoder_shapes(state: Mapping[str, Tensor]) -> Shapes:
 
 
 def _renamings(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """As it is; then as smp before 0.5 named its timm encoders: without ``model.``, and gernet with ``stages.``."""
+    """The state as it is, then with keys renamed from smp before 0.5, whose timm encoders lack ``model.``."""
     yield state
     front = f"{_ENCODER}model."
     if any(key.startswith(front) for key in state):
@@ -420,32 +420,32 @@ def _renamings(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _only_name(contents: Contents, matches: list[Match]) -> str:
-    """The encoder's name: what the shapes say; what the file says where they leave several."""
+    """The encoder's name from the shapes, or from the metadata if several encoders have the shapes."""
     names = sorted({match.name for match in matches})
     if len(names) == 1:
         return names[0]
-    told = [name for name in _told(contents.metadata) if name in names or (not names and _exists(name))]
-    if told:
-        return told[0]
+    recorded = [name for name in _recorded(contents.metadata) if name in names or (not names and _exists(name))]
+    if recorded:
+        return recorded[0]
     shapes = _encoder_shapes(contents.state)
     similar = [] if names else resembling(shapes)
-    found = f"{len(shapes)} encoder tensors of a custom, incomplete or rarer timm encoder"
+    found = f"{len(shapes)} encoder tensors of a custom, incomplete or rare timm encoder"
     raise TeacherError(
         "several encoders have exactly these shapes" if names else "the encoder of this network is not in the table",
         where=contents.file,
-        found=", ".join(names) or found + (f", not unlike {', '.join(similar)}" if similar else ""),
-        allowed="the name that it was built with",
+        found=", ".join(names) or found + (f", similar to {', '.join(similar)}" if similar else ""),
+        allowed="the encoder's name in smp",
         hint=f"teacher.encoder in a profile; try: `kdtui inspect FILE --encoder {[*names, *similar, 'tu-NAME'][0]}`",
     )
 
 
-def _told(words: Mapping[str, Any], *, levels: int = 2) -> Iterator[str]:
-    """What the file itself calls its encoder."""
+def _recorded(words: Mapping[str, Any], *, levels: int = 2) -> Iterator[str]:
+    """Names of the encoder in the metadata of the file."""
     for key, value in words.items():
         if key in _ENCODER_WORDS and isinstance(value, str):
             yield value
         elif isinstance(value, Mapping) and levels:
-            yield from _told(value, levels=levels - 1)
+            yield from _recorded(value, levels=levels - 1)
 
 
 def _exists(name: str) -> bool:
@@ -457,7 +457,7 @@ def _check_encoder(name: str, contents: Contents) -> None:
         return
     nearest = difflib.get_close_matches(name, smp.encoders.get_encoder_names(), n=3, cutoff=0.5)
     raise TeacherError(
-        "there is no encoder of that name",
+        "no such encoder",
         where=contents.file,
         found=name,
         allowed="a name that `kdtui encoders` lists, or tu-<timm model>",
@@ -466,7 +466,7 @@ def _check_encoder(name: str, contents: Contents) -> None:
 
 
 def _depths(state: Mapping[str, Tensor], decoder: Decoder, known: list[Match]) -> list[int]:
-    """Depths to try, likeliest first."""
+    """Depths to try, the most likely first."""
     if not known:
         return depths(decoder, state, None)
     found = [
@@ -480,7 +480,7 @@ def _depths(state: Mapping[str, Tensor], decoder: Decoder, known: list[Match]) -
 
 def _build(decoder: Decoder, encoder: str, depth: int, in_channels: int) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # smp and timm advise on names; the file has chosen its own
+        warnings.simplefilter("ignore")  # smp and timm warn about names, which the file determines
         network: nn.Module = smp.create_model(
             decoder.architecture,
             encoder_name=encoder,

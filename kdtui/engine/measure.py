@@ -1,6 +1,6 @@
-"""What compression gives on this machine: teacher, student and their ratio, measured in one go.
+"""Measure size and latency of teachers and students, and their ratios, on this machine.
 
-Latency is measured here and nowhere else: the caller has taken the device's slots, so that no training runs beside it.
+Latency is measured only here: the caller holds all slots of the device, so that no training runs at the same time.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ def interleaved(
     clock: Callable[[Call], float],
     seen: Callable[[int], None] = lambda rounds: None,
 ) -> dict[str, Quartiles]:
-    """Time every call ``repeats`` times, one round after the other.
+    """Time every call ``repeats`` times in interleaved rounds.
 
-    A machine that slows down, or a neighbour that comes, then meets each call about as often, so that ratios hold where
-    values do not. Every round begins one further, so that none always follows the same other one's caches.
+    Changes of the machine's speed then affect all calls about equally, so that ratios are more reliable than values.
+    Each round starts with the next call, so that no call always follows the caches of the same other one.
 
     Args:
-        calls: What is timed, by name.
-        repeats: Rounds that count.
-        warmup: Rounds before, which do not.
-        clock: Runs a call and says how many seconds it took.
-        seen: Told after each round that counts.
+        calls: The calls by name.
+        repeats: Timed rounds.
+        warmup: Untimed rounds before them.
+        clock: Runs a call and returns its duration in seconds.
+        seen: Called after each timed round with its number.
     """
     names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -98,14 +98,14 @@ def interleaved(
 
 
 def on_cpu(call: Call) -> float:
-    """Seconds on the wall."""
+    """Wall-clock time of a call in seconds."""
     begun = time.perf_counter()
     call()
     return time.perf_counter() - begun
 
 
 def on_gpu(call: Call) -> float:
-    """Seconds between two events of the current CUDA stream: the host's own time does not count."""
+    """Seconds between two events of the current CUDA stream, which excludes time of the host."""
     begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begun.record()
@@ -116,7 +116,7 @@ def on_gpu(call: Call) -> float:
 
 
 class _Living(TorchDispatchMode):
-    """Counts the bytes of tensors that live at the same time."""
+    """Tracks the peak number of bytes of simultaneously existing tensors."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -137,13 +137,13 @@ class _Living(TorchDispatchMode):
 
 
 def peak_memory(network: nn.Module, images: Tensor) -> int:
-    """Bytes of weights, input and everything computed, where most of it lives at once.
+    """Peak number of bytes of weights, input and computed tensors.
 
-    On a GPU what torch allocated at its peak. On a CPU the tensors themselves are counted: a process's own peak holds
-    what it did before, and differs with the allocator; scratch memory inside an operator is not seen.
+    On a GPU this is the peak of torch's allocator. On a CPU tensors are counted, because the peak of the process
+    includes earlier work and depends on the allocator; scratch memory within operators is not included.
 
     Args:
-        network: In eval.
+        network: In eval mode.
         images: f32 [N,3,H,W] on the network's device.
     """
     if images.is_cuda:
@@ -163,10 +163,10 @@ def peak_memory(network: nn.Module, images: Tensor) -> int:
 
 @dataclass(frozen=True)
 class MeasureTarget:
-    """One network with its files, ready to be asked.
+    """A network to measure, with its exports.
 
     Attributes:
-        exports: Precision to file and report of what lies beside the checkpoint.
+        exports: File and report of each export next to the checkpoint, by precision.
     """
 
     checkpoint: Path
@@ -177,7 +177,7 @@ class MeasureTarget:
 
 
 def student_of(run: Run, device: torch.device) -> MeasureTarget:
-    """The student of a run, in its best checkpoint.
+    """The student of a run, from its best checkpoint.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -188,19 +188,19 @@ def student_of(run: Run, device: torch.device) -> MeasureTarget:
 
 
 def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> MeasureTarget:
-    """The teacher of a run, looking at images of the student's size.
+    """The teacher of a run, for images of the student's size.
 
     Raises:
         CheckpointError: It cannot be read.
     """
-    told = run.profile().teacher
-    overrides = Teacher(task=told.task, architecture=told.architecture, encoder=told.encoder)
+    configured = run.profile().teacher
+    overrides = Teacher(task=configured.task, architecture=configured.architecture, encoder=configured.encoder)
     source = of_checkpoint(path, teacher=overrides)
     return _subject(path, source, _divisible(size, source.stride), device)
 
 
 def _divisible(size: Size, stride: int) -> Size:
-    """The student's size, padded for a deeper teacher as its training padded it."""
+    """The student's size, padded to the stride of a deeper teacher, as in training."""
     return Size(-(-size.height // stride) * stride, -(-size.width // stride) * stride)
 
 
@@ -217,7 +217,7 @@ def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Me
         "parameters_used": counts.used,
         "parameter_bytes": sum(parameter.nbytes for parameter in network.parameters()),
         "state_bytes": sum(value.nbytes for value in network.state_dict().values()),
-        # A checkpoint of a run holds its optimizer too; a foreign one may not: no ratio is made of these.
+        # Checkpoints of runs include the optimizer, external ones may not, so their ratio is meaningless.
         "checkpoint_bytes": path.stat().st_size if path.is_file() else None,
         "macs": count_macs(network, height=size.height, width=size.width),
         "macs_catalog": _catalog_macs(source, size),
@@ -241,11 +241,11 @@ def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Me
 
 
 def _catalog_macs(source: Source, size: Size) -> int | None:
-    """What the catalog says of the same network; None where it does not know it."""
+    """MACs of the same network in the catalog; None if it is not in it."""
     facts = source.facts
     width = facts["decoder_channels"]
     try:
-        told = catalog.cost(
+        cost = catalog.cost(
             facts["encoder"],
             architecture=facts["architecture"],
             decoder_channels=json.loads(width) if width else None,
@@ -254,13 +254,13 @@ def _catalog_macs(source: Source, size: Size) -> int | None:
             height=size.height,
             width=size.width,
         )
-    except KdtuiError:  # an encoder that smp knows and the catalog does not
+    except KdtuiError:  # an encoder of smp that is not in the catalog
         return None
-    return None if told is None else told.macs
+    return None if cost is None else cost.macs
 
 
 def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
-    """The exports beside a checkpoint whose reports belong to these very files."""
+    """The exports next to a checkpoint whose reports match the files."""
     found: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     for precision in export_options.PRECISIONS:
         path = export_path(checkpoint, precision)
@@ -269,17 +269,17 @@ def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
             if report["bytes"] == path.stat().st_size and _usable(report):
                 found[precision] = (path, report)
         except (OSError, ValueError, KeyError, TypeError, KdtuiError):
-            continue  # none there, or of another version: it is not measured, and the table shows a dash
+            continue  # missing, or of another version: not measured, and the table shows a dash
     return found
 
 
 def _usable(report: Mapping[str, Any]) -> bool:
-    """Whether what is read of a report is as :mod:`kdtui.engine.export` writes it.
+    """Whether the required parts of a report are valid.
 
     Raises:
-        KeyError: Something is missing.
-        TypeError: Something is of another type.
-        KdtuiError: Its options are none.
+        KeyError: A key is missing.
+        TypeError: A value has the wrong type.
+        KdtuiError: The options are not valid.
     """
     options, miou = report["options"], report["verified"]["validation"]["miou"]
     if not isinstance(options, dict) or not {"input", "output", "dynamic"} <= options.keys():
@@ -291,7 +291,7 @@ def _usable(report: Mapping[str, Any]) -> bool:
 
 VERSION = 1
 Progress = Callable[[str, int, int], None]
-# A ratio is larger where the student is smaller or quicker.
+# Ratios above 1 mean that the student is smaller or faster.
 _SMALLER = ("parameters", "parameters_used", "parameter_bytes", "macs", "state_bytes", "peak_memory_bytes")
 
 
@@ -300,26 +300,26 @@ def measure(
 ) -> dict[str, Any]:
     """Measure the students of ``runs`` and their teachers, and write each run's ``measurements.json``.
 
-    Everything is timed in one interleaved series, so that the runs can be compared with each other too.
+    All calls are timed in one interleaved series, so that the runs can be compared with each other too.
 
     Args:
-        runs: With a best checkpoint.
-        settings: How.
-        progress: Told what happens; may raise to give up.
+        runs: The runs; each needs a best checkpoint.
+        settings: Options of the measurement.
+        progress: Called with each step; may raise an exception to cancel.
 
     Returns:
         ``{"runs": {id: measurements}}``.
 
     Raises:
-        CheckpointError: A checkpoint that cannot be read.
-        EngineError: No GPU where one is wanted.
+        CheckpointError: A checkpoint cannot be read.
+        EngineError: There is no GPU to measure on.
     """
     device = _device(settings)
     torch.set_num_threads(settings.threads)
     subjects: dict[Path, MeasureTarget] = {}
     pairs: list[tuple[Run, Path, Path | None]] = []
     for run in runs:
-        progress(f"looking at {run.id}", 0, 0)
+        progress(f"loading {run.id}", 0, 0)
         student = student_of(run, device)
         subjects.setdefault(student.checkpoint, student)
         teacher = _teacher_path(run)
@@ -348,7 +348,7 @@ def measure(
 
 
 def ratios(teacher: Mapping[str, Any] | None, student: Mapping[str, Any]) -> dict[str, Any] | None:
-    """By how much the student is smaller and quicker; None without a teacher."""
+    """How many times smaller and faster the student is; None without a teacher."""
     if teacher is None:
         return None
     found: dict[str, Any] = {
@@ -375,9 +375,9 @@ def _device(settings: MeasureOptions) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise EngineError(
-            "latency on a GPU was asked for, but this torch sees none",
+            "torch does not find a GPU to measure on",
             found=f"torch {torch.__version__}",
-            hint="--device cpu, or `kdtui doctor`",
+            hint="use --device cpu, or check with `kdtui doctor`",
         )
     return torch.device("cuda")
 
@@ -428,7 +428,7 @@ def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
 
 
 def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: MeasureOptions) -> dict[int, Call]:
-    """Batch size to a call of the exported file, for the batch sizes it takes."""
+    """Calls of the exported file by batch size, for the batch sizes that it accepts."""
     options = export_options.from_json(report["options"])
     if not options.dynamic_size:
         size = Size(*report["size"])
@@ -471,7 +471,7 @@ def _processor() -> str:
 
 
 def _scored(run: Run, sides: Mapping[str, dict[str, Any] | None]) -> dict[str, Any]:
-    """Both sides with the accuracy that training measured."""
+    """Add the accuracy measured in training to both networks."""
     summary: RunSummary = RunStore(run.path.parent).summary(run)
     teacher, student = sides["teacher"], sides["student"]
     assert student is not None

@@ -1,6 +1,6 @@
 """Metrics from one confusion matrix over the whole split, summed over ranks.
 
-mIoU is never a mean of per-image IoU, and pixels labelled with the ignore index count nowhere.
+mIoU is never a mean of per-image IoU, and pixels with the ignore index are not counted.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pass over a split measured.
+    """Scores on a split.
 
     Attributes:
         miou: Mean IoU over the classes that occur in truth or prediction.
         iou: IoU per class name; None for a class that occurs in neither.
         dice: Mean Dice over the same classes.
-        pixel_accuracy: Share of valid pixels labelled right.
-        agreement: Share of valid pixels where student and teacher choose the same class; None without a teacher.
+        pixel_accuracy: Share of valid pixels that are correct.
+        agreement: Share of valid pixels where student and teacher predict the same class; None without a teacher.
     """
 
     miou: float
@@ -32,7 +32,7 @@ class Scores:
     agreement: float | None = None
 
     def scalars(self) -> dict[str, float | None]:
-        """Flat, as an event or TensorBoard takes them."""
+        """The scores as flat names and values, for events and TensorBoard."""
         flat: dict[str, float | None] = {"miou": self.miou, "dice": self.dice, "pixel_accuracy": self.pixel_accuracy}
         flat.update({f"iou.{name}": value for name, value in self.iou.items()})
         if self.agreement is not None:
@@ -41,12 +41,12 @@ class Scores:
 
 
 class SegmentationMetrics:
-    """Collects predictions batch by batch; :meth:`scores` synchronises ranks.
+    """Accumulates predictions batch by batch; :meth:`scores` synchronises ranks.
 
     Args:
         classes: Class names in index order.
-        ignore_index: Label that counts nowhere.
-        device: Where the counts live.
+        ignore_index: Label of pixels that are not counted.
+        device: Device of the confusion matrices.
     """
 
     def __init__(self, classes: Sequence[str], *, ignore_index: int, device: torch.device | str = "cpu") -> None:
@@ -73,7 +73,7 @@ class SegmentationMetrics:
             self._teacher.update(predictions, teacher_predictions.long().masked_fill(~valid, self.ignore_index))
 
     def scores(self) -> Scores:
-        """The scores of everything counted so far, over all ranks. One device-to-host sync."""
+        """Scores of all batches so far, over all ranks. One device-to-host sync."""
         counts = self._truth.compute().double().cpu()
         right, truth, predicted = counts.diag(), counts.sum(1), counts.sum(0)
         union = truth + predicted - right

@@ -1,7 +1,7 @@
-"""What may stand beside the weights of a checkpoint: numbers, dates, paths and tables, by the names pickles give them.
+"""Plain data besides the weights of a checkpoint: numbers, dates, paths and tables, by their names in pickles.
 
-None of the classes that a file names is imported for it. Each name stands for a function here that makes plain Python
-values of the arguments, so reading a file runs nothing but this module and torch's own reader.
+No class that a file names is imported. Each name is mapped to a function in this module that converts the arguments to
+plain Python values, so that reading a file executes only this module and torch's reader.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-# numpy's kinds of numbers and texts; object and void arrays hold what is not data.
+# numpy's kinds of numbers and texts; object and void arrays are not plain data.
 _KINDS = "biufcSU"
-_KEPT = 64  # values of an array that are kept
+_KEPT = 64  # maximum number of values of an array
 _MOST_BYTES = 1 << 16  # of a scalar
 
 
 class ArrayType:
-    """A numpy dtype that a file describes; only kind, size and byte order are known."""
+    """A pickled numpy dtype: kind, size and byte order."""
 
     def __init__(self, text: object = "V", *_flags: object) -> None:
         self.text = text.decode("ascii") if isinstance(text, bytes) else str(text)
@@ -33,14 +33,14 @@ class ArrayType:
         self.order = str(state[1])
 
     def dtype(self) -> np.dtype[Any] | None:
-        """The type, or None where its values are no numbers and no texts."""
+        """The numpy dtype, or None if its values are neither numbers nor texts."""
         if self.text[:1] not in _KINDS or not self.text[1:].isdecimal() or int(self.text[1:]) > _MOST_BYTES:
             return None
         return np.dtype(("" if self.order == "|" else self.order) + self.text)
 
 
 class Array:
-    """A numpy array beside the weights: its shape, and its values where they are few."""
+    """A pickled numpy array: its shape, and its values if they are few."""
 
     def __init__(self, *_arguments: object) -> None:
         self.shape: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ def _path(*parts: object) -> str:
 
 
 class Text:
-    """A subclass of ``str``, as torch's own version number is."""
+    """A subclass of ``str``, such as torch's version."""
 
     def __new__(cls, text: object = "") -> Any:
         """A plain text."""
@@ -104,7 +104,7 @@ def _number(*given: Any) -> Any:
 
 
 class Table:
-    """A dict of another class, as ``defaultdict``, which pickles fill after they made it."""
+    """A dict of another class, such as ``defaultdict``, which pickles fill after creating it."""
 
     def __new__(cls, *_arguments: object) -> Any:
         """A plain dict."""
@@ -186,7 +186,7 @@ _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {
     Fields: ("types.SimpleNamespace",),
 }
 NAMES = frozenset(name for names in _NAMES.values() for name in names) | {"argparse.Namespace"}
-"""Every global of a pickle that is data beside what torch itself allows."""
+"""All globals that are accepted in addition to those that torch allows."""
 
 
 def safe_globals() -> list[Any]:
@@ -202,7 +202,7 @@ def safe_globals() -> list[Any]:
 
 
 def as_plain(value: Any) -> Any:
-    """A value of a checkpoint as JSON knows it, as far as that goes."""
+    """Convert a value of a checkpoint to a JSON type, if possible."""
     if isinstance(value, argparse.Namespace):
         return vars(value)
     if isinstance(value, Array):

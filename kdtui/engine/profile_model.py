@@ -1,4 +1,4 @@
-"""Size and work of a real network: parameters and multiply-accumulates."""
+"""Parameters and multiply-accumulates of a network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _OPERATIONS_PER_MAC = 2
 
 
 def count_macs(network: nn.Module, *, height: int, width: int, channels: int = 3) -> int:
-    """Multiply-accumulates of one forward of one image.
+    """Multiply-accumulates of one forward pass of one image.
 
-    Convolutions, matrix products and attention count; norms, activations and resizing do not. A network on the meta
-    device is counted without computing anything.
+    Convolutions, matrix products and attention are counted; norms, activations and resizing are not. For a network on
+    the meta device nothing is computed.
     """
     device = next(network.parameters()).device
     image = torch.empty(1, channels, height, width, device=device)
@@ -28,5 +28,5 @@ def count_macs(network: nn.Module, *, height: int, width: int, channels: int = 3
 
 
 def stored_parameters(network: nn.Module) -> int:
-    """Every number that training could change."""
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""The ranks of a run, as Lightning Fabric sees them: those that kdtui started, and no others."""
+"""Lightning Fabric for the ranks that kdtui started."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 class KdtuiEnvironment(ClusterEnvironment):
     """One process per rank on this machine, started by kdtui with ``RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``.
 
-    Without it Fabric takes the job of a batch system, of ``mpirun`` or of ``torchrun`` that this process is part of
-    for its own, and waits for the other processes of that job.
+    Without it, Fabric would detect a surrounding job of a batch system, ``mpirun`` or ``torchrun`` and wait for the
+    other processes of that job.
 
     Args:
-        world_size: Number of ranks; of several, this one's number is in ``RANK``.
+        world_size: Number of ranks; if there are several, ``RANK`` has the number of this one.
     """
 
     def __init__(self, world_size: int) -> None:
@@ -41,7 +41,7 @@ class KdtuiEnvironment(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        """It is chosen, never detected."""
+        """Never detected automatically."""
         return False
 
     def world_size(self) -> int:
@@ -68,14 +68,14 @@ class KdtuiEnvironment(ClusterEnvironment):
 
 
 def make_fabric(*, accelerator: str, world_size: int = 1, precision: Any = None) -> Fabric:
-    """Fabric over the ranks that kdtui started.
+    """Create Fabric for the ranks that kdtui started.
 
     Args:
         accelerator: ``cpu``, ``cuda`` or ``auto``.
         world_size: Number of ranks.
-        precision: As Fabric names it.
+        precision: Fabric's name of the precision.
     """
-    # Settings of Fabric's own launcher replace arguments; torch looks for a store that `torchrun` would serve.
+    # Variables of Fabric's launcher would override the arguments; with those of torchrun, torch waits for its store.
     for name in [name for name in os.environ if name.startswith(("LT_", "TORCHELASTIC_"))]:
         del os.environ[name]
     return Fabric(

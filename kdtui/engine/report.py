@@ -1,4 +1,4 @@
-"""Rank 0 turns numbers into events, TensorBoard and text; other ranks hold a report that writes nothing."""
+"""Reports of a training: events, TensorBoard and a text log, written by rank 0."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kdtui.store.run import EventLog, Run
 
 
 class Report:
-    """Everything a run says while it trains.
+    """Writer of a run's events and logs.
 
     Args:
-        run: Whose events and logs are written.
-        active: False on every rank but 0.
+        run: The run.
+        active: Whether anything is written; False on all ranks except 0.
     """
 
     def __init__(self, run: Run, *, active: bool) -> None:
@@ -39,7 +39,7 @@ class Report:
             self._log.close()
 
     def started(self, event: events.Started) -> None:
-        """The first word of an attempt; TensorBoard drops the points this attempt will write again."""
+        """Write the start of an attempt; TensorBoard discards the points that this attempt repeats."""
         if self._log is None:
             return
         self._run.logs.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ class Report:
         )
 
     def measured(self, event: events.Measured) -> None:
-        """Numbers of one moment."""
+        """Write measured values."""
         if self._log is None:
             return
         shown = " ".join(f"{name}={value:.4g}" for name, value in event.scalars.items() if value is not None)
@@ -65,12 +65,12 @@ class Report:
                     self._board.add_scalar(f"{event.split}/{name.replace('.', '/')}", value, event.step, event.time)
 
     def replay(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write the points a run inherits from the checkpoint it starts from, with their own times."""
+        """Write the points that a run inherits from the checkpoint it starts from, with their original times."""
         for point in history:
             self.measured(events.Measured(**point))
 
     def warn(self, warnings: Sequence[events.Warned]) -> None:
-        """Write the warnings that this run has not written before, in whichever attempt."""
+        """Write the warnings that no attempt of this run has written before."""
         if self._log is None or not warnings:
             return
         written = {
@@ -83,7 +83,7 @@ class Report:
                 self.say(warning)
 
     def say(self, event: events.Event) -> None:
-        """Any other event, with its fields as text."""
+        """Write any other event, with its fields as text."""
         if self._log is None:
             return
         body = {name: value for name, value in vars(event).items() if name != "time" and value is not None}

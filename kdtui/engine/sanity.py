@@ -1,6 +1,6 @@
-"""What gives reason to doubt data, teacher or scores although nothing failed: the warnings of a run.
+"""Warnings of a run: likely mistakes in data, teacher or scores although nothing failed.
 
-Each is reported once, before the first step where that is possible, and never per epoch.
+Each is reported once, before the first step if possible, and never per epoch.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from kdtui.events import Warned
 from kdtui.profile import DataTable, Profile
 
 _NEVER = 0.01
-"""IoU below which a class counts as never predicted: a few pixels by chance stay below it."""
+"""IoU below which a class counts as not predicted; a few random pixels stay below it."""
 _NARROW = 64
-"""Levels of 256 that all images together use at least: photographs use nearly all."""
+"""Minimum range of values, of 256, that all images together should use; photographs use nearly all."""
 _TOPS = (1, 255, 1023, 4095, 16383, 65535)
-"""Highest values of common depths: fractions, 8, 10, 12, 14 and 16 bits."""
+"""Maximum values of common depths: fractions, 8, 10, 12, 14 and 16 bits."""
 _MOSTLY = 0.5
 _RARE = 0.001
 """Share of the training pixels below which a class is rare."""
 _LEFT_OUT = 0.25
-"""Share of the training samples that may be left out of each epoch because they do not fill a batch."""
+"""Share of the training samples that may be left out of each epoch as an incomplete batch."""
 
 
 def data_warnings(
@@ -33,13 +33,13 @@ def data_warnings(
     val_set: SegmentationDataset,
     surveys: tuple[Survey, Survey] | None = None,
 ) -> list[Warned]:
-    """What a bounded sample of both splits gives reason to doubt.
+    """Warnings from a bounded sample of both splits.
 
     Args:
-        profile: Says how the samples are used.
+        profile: The profile of the run.
         train_set: Training split.
         val_set: Validation split.
-        surveys: Of both, where they were made already.
+        surveys: Surveys of both splits, if already made.
 
     Raises:
         DataError: A sample cannot be used.
@@ -57,27 +57,27 @@ def data_warnings(
 
 
 def _values(part: Survey, data: DataTable) -> list[Warned]:
-    """Images that use a small part of the values, or none of it."""
+    """Warnings about image values: a narrow range, clipped values, mixed depths, constant images."""
     warnings = []
     scalable, value_range = "value_range" in type(data).model_fields, getattr(data, "value_range", None)
     (low, high), stored = part.seen, part.stored
     if high - low < _NARROW and len(part.flat_images) < part.checked:
         top = next((top for top in _TOPS if stored.high <= top), stored.high)
         if stored.cut_to_a_byte:
-            hint = "in 16-bit colour files only the upper byte is read: save them with 8 bits per channel"
+            hint = "only the upper byte of 16-bit colour files is read: save them with 8 bits per channel"
         elif not scalable:
-            hint = "look at these images: most of them are one shade"
+            hint = "check these images: most of them are nearly constant"
         elif value_range is not None:
-            hint = f"data.value_range does not match the files, which hold {stored.low:g} to {stored.high:g}"
+            hint = f"data.value_range does not match the files, whose values are {stored.low:g} to {stored.high:g}"
         else:
             hint = f"--set data.value_range=[{min(0, stored.low):g},{top:g}] scales them" + (
-                ", with 1 as white" if top == 1 else ""
+                ", where 1 is white" if top == 1 else ""
             )
         warnings.append(
             Warned(
                 "narrow-value-range",
-                f"{part.split} images use only {low} to {high} of 0 to 255: their files hold {stored.low:g} to "
-                f"{stored.high:g}{_sampled(part)}",
+                f"{part.split} images use only {low} to {high} of 0 to 255; the values in their files are "
+                f"{stored.low:g} to {stored.high:g}{_sampled(part)}",
                 hint,
             )
         )
@@ -85,7 +85,7 @@ def _values(part: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "values-cut",
-                f"{part.split} images hold values up to {stored.high:g}, cut at {stored.full:g}{_sampled(part)}",
+                f"{part.split} images have values up to {stored.high:g}, clipped at {stored.full:g}{_sampled(part)}",
                 f"--set data.value_range=[{min(0, stored.low):g},{stored.high:g}] scales them",
             )
         )
@@ -93,7 +93,7 @@ def _values(part: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "mixed-depths",
-                f"some {part.split} images have 8 bits and some 16: one data.value_range does not fit both",
+                f"some {part.split} images have 8 bits and some 16: data.value_range cannot match both",
                 "save all images with the same depth",
             )
         )
@@ -101,16 +101,15 @@ def _values(part: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "images-of-one-value",
-                f"{len(part.flat_images)} {part.split} images hold a single value: {named(part.flat_images)}"
-                f"{_sampled(part)}",
-                "look at these files: they may be damaged, or their values outside the range that is read",
+                f"{len(part.flat_images)} {part.split} images are constant: {named(part.flat_images)}{_sampled(part)}",
+                "check these files: they may be damaged, or their values are outside the range that is read",
             )
         )
     return warnings
 
 
 def _labels(part: Survey, data: DataTable) -> list[Warned]:
-    """Masks that say little: all ignored, mostly ignored, of one class."""
+    """Warnings about masks: all pixels ignored, most pixels ignored, one class only."""
     warnings = []
     if part.void_masks:
         warnings.append(
@@ -118,8 +117,8 @@ def _labels(part: Survey, data: DataTable) -> list[Warned]:
                 "void-masks",
                 f"{len(part.void_masks)} {part.split} masks ignore every pixel: {named(part.void_masks)}"
                 f"{_sampled(part)}",
-                "nothing can be learnt or scored there"
-                + (f": compare the mask's values with ignore_index in {data.class_list}" if data.class_list else ""),
+                "they are useless for training and scores"
+                + (f": compare their values with ignore_index in {data.class_list}" if data.class_list else ""),
             )
         )
     ignored = part.ignored / max(1, part.ignored + sum(part.pixels))
@@ -128,9 +127,9 @@ def _labels(part: Survey, data: DataTable) -> list[Warned]:
             Warned(
                 "mostly-ignored",
                 f"{ignored:.0%} of the {part.split} pixels are ignored{_sampled(part)}",
-                f"is the ignored value a class? {data.class_list} then needs it as 'INDEX NAME', not as ignore_index"
+                f"if the ignored value is a class, add it to {data.class_list} as 'INDEX NAME', not as ignore_index"
                 if data.class_list
-                else "look at these masks: nothing is learnt or scored where they are ignored",
+                else "check these masks: ignored pixels are used neither for training nor for scores",
             )
         )
     single, counted = len(part.one_class_masks), part.checked - len(part.void_masks)
@@ -138,27 +137,27 @@ def _labels(part: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "one-class-masks",
-                f"{single} of {counted} {part.split} masks hold one class only{_sampled(part)}",
-                "look at these masks: their classes may be in values or in a channel that is not read",
+                f"{single} of {counted} {part.split} masks have one class only{_sampled(part)}",
+                "check these masks: their classes may be in values or in a channel that is not read",
             )
         )
     return warnings
 
 
 def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
-    """Classes that a split does not have, or hardly."""
+    """Warnings about classes that are missing or rare in a split."""
     warnings = []
     missing = [name for label, name in enumerate(train.classes) if not train.pixels[label]]
     if missing and sum(train.pixels):
-        hint = "the student cannot learn it"
+        hint = "the student cannot learn this class"
         if data.class_list:
             hint = f"compare {data.class_list} with the values in the masks"
         if data.class_list and train.ignored:
-            hint += "; if the ignored value is this class, name it there as 'INDEX NAME'"
+            hint += "; if the ignored value is this class, add it there as 'INDEX NAME'"
         warnings.append(
             Warned(
                 "class-without-pixels",
-                f"no training pixel is {_listed(missing)}{_sampled(train)}",
+                f"no training pixel has class {_listed(missing)}{_sampled(train)}",
                 hint,
             )
         )
@@ -167,8 +166,8 @@ def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "class-not-in-validation",
-                f"no validation pixel is {_listed(unscored)}{_sampled(val)}",
-                "the validation mIoU does not measure it: move images with it into the validation split",
+                f"no validation pixel has class {_listed(unscored)}{_sampled(val)}",
+                "the validation mIoU does not include it: move images with this class to the validation split",
             )
         )
     rare = [
@@ -180,8 +179,8 @@ def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
         warnings.append(
             Warned(
                 "rare-classes",
-                f"under {_RARE:.1%} of the training pixels: {named(rare)}{_sampled(train)}",
-                "their IoU moves much from run to run: compare several seeds, or train on larger images",
+                f"classes with less than {_RARE:.1%} of the training pixels: {named(rare)}{_sampled(train)}",
+                "their IoU varies strongly between runs: compare several seeds, or train on larger images",
             )
         )
     return warnings
@@ -195,7 +194,7 @@ def _overlapping(train_set: SegmentationDataset, val_set: SegmentationDataset) -
         Warned(
             "validation-in-training",
             f"{len(common.names)} of {common.checked} validation images are training images: {named(common.names)}",
-            "scores on images that were trained on say nothing about new ones: separate the splits",
+            "scores on training images are not valid for new ones: separate the splits",
         )
     ]
 
@@ -208,7 +207,7 @@ def _left_out(profile: Profile, train: Survey) -> list[Warned]:
     return [
         Warned(
             "partial-batch",
-            f"each epoch leaves out {left_out} of {train.total} training samples: they do not fill a batch of {batch}",
+            f"each epoch leaves out {left_out} of {train.total} training samples, an incomplete batch of {batch}",
             f"--set training.batch_size={math.gcd(train.total, batch)} leaves out none"
             if math.gcd(train.total, batch) % profile.training.devices == 0
             and profile.training.micro_batch_size is None
@@ -219,19 +218,19 @@ def _left_out(profile: Profile, train: Survey) -> list[Warned]:
 
 
 def _sampled(part: Survey) -> str:
-    """How many samples that is true of, where they are not all of the split."""
+    """The number of checked samples, if not all of the split were checked."""
     return "" if part.checked == part.total else f" ({part.checked} of {part.total:,} samples checked)"
 
 
 def teacher_warnings(scores: Scores) -> list[Warned]:
-    """What the teacher's validation scores give reason to doubt, before the first step.
+    """Warnings about the teacher's validation scores, before the first step.
 
-    A network that answers one class everywhere has an IoU of at most 1 for that class and 0 for all others, so its mIoU
-    is at most 1 / C over the C classes that occur. A teacher at or below that is a wrong file, has other classes, or
-    expects images of another normalisation.
+    A network that predicts one class everywhere has an IoU of at most 1 for that class and 0 for all others, so its
+    mIoU is at most 1 / C for the C classes that occur. A teacher at or below that is a wrong file, has other
+    classes, or needs another normalisation.
 
     Args:
-        scores: Of the teacher on the whole validation split.
+        scores: Scores of the teacher on the whole validation split.
     """
     occurring = {name: iou for name, iou in scores.iou.items() if iou is not None}
     if len(occurring) < 2:
@@ -242,7 +241,7 @@ def teacher_warnings(scores: Scores) -> list[Warned]:
             Warned(
                 "teacher-near-chance",
                 f"the teacher's validation mIoU is {scores.miou:.4f}; "
-                f"one class everywhere reaches up to {chance:.4f} on these {len(occurring)} classes",
+                f"predicting one class everywhere reaches up to {chance:.4f} with these {len(occurring)} classes",
                 "compare the order of its classes and its input normalisation with this data: kdtui inspect FILE",
             )
         ]
@@ -253,18 +252,18 @@ def teacher_warnings(scores: Scores) -> list[Warned]:
         Warned(
             "teacher-misses-class",
             f"the teacher does not predict {_listed(missed)} on the validation split (IoU below {_NEVER:g})",
-            "its student will not learn them from it: compare its classes with this data, or lower alpha",
+            "the student will not learn it from this teacher: compare its classes with this data, or lower alpha",
         )
     ]
 
 
 def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> list[Warned]:
-    """What the final scores give reason to doubt.
+    """Warnings about the final scores.
 
     Args:
-        scores: Of the student after its last epoch.
+        scores: Scores of the student after its last epoch.
         best_miou: Its best validation mIoU.
-        teacher: Of its teacher on the same split; None without distillation.
+        teacher: Scores of its teacher on the same split; None without distillation.
     """
     warnings = []
     missed = [name for name, iou in scores.iou.items() if iou is not None and iou < _NEVER]
@@ -273,7 +272,7 @@ def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> 
             Warned(
                 "class-not-learnt",
                 f"the student does not predict {_listed(missed)} on the validation split (IoU below {_NEVER:g})",
-                "look at the labels and the share of these classes, or train longer",
+                "check the labels and the share of this class, or train longer",
             )
         )
     if teacher is not None and best_miou > teacher.miou:

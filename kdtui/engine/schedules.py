@@ -1,4 +1,4 @@
-"""Schedules as pure functions of the step: nothing to save, nothing that a resume could restart."""
+"""Learning-rate schedules as pure functions of the step, without state to save."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 
 
 def warmup_cosine(step: int, total_steps: int, *, warmup: float) -> float:
-    """Factor on the peak learning rate for the optimizer step numbered ``step`` (0-based).
+    """Factor of the peak learning rate for the 0-based optimizer step ``step``.
 
     Linear from 1/n to 1 over the first n = ``warmup * total_steps`` steps, then a half cosine that reaches zero just
     after the last step (Loshchilov and Hutter, 1608.03983, without restarts).
 
     Args:
-        step: Optimizer steps already done.
-        total_steps: Steps of the whole run; a step beyond it gets 0.
-        warmup: Share of the steps spent rising, in [0, 1).
+        step: Number of completed optimizer steps.
+        total_steps: Number of steps of the whole run; later steps get 0.
+        warmup: Share of warm-up steps, in [0, 1).
     """
     rising = round(warmup * total_steps)
     if step < rising:

@@ -1,4 +1,4 @@
-"""Folders of checkpoints: weights in one file, or in several that an index names."""
+"""Checkpoint folders: weights in one file, or sharded with an index."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError
 from kdtui.store.files import reading
+from kdtui.text import counted
 
 INDEX = ".index.json"
-# What Hugging Face libraries write into a folder, in the order of choice.
+# The files that Hugging Face libraries write, in the order of preference.
 WEIGHTS = (
     "model.safetensors",
     f"model.safetensors{INDEX}",
@@ -25,7 +26,7 @@ _MOST_SHARDS = 1000
 
 
 def weights_in(folder: Path) -> Path | None:
-    """The weights of a folder, or their index; None where there are none, or only those of a run."""
+    """The weights file of a folder, its index, or the checkpoint of a run; None if there is none."""
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
@@ -37,36 +38,36 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def shards_of(index: Path) -> tuple[Path, ...]:
-    """The files that an index names, each beside it.
+    """The files of an index, which are in the same folder.
 
     Raises:
-        CheckpointError: The index cannot be read, or names a file that is missing or outside its folder.
+        CheckpointError: The index cannot be read, or contains a file that is missing or outside its folder.
     """
-    content = read_json(index, "the index of this checkpoint cannot be read")
+    content = read_json(index, "cannot read the index of this checkpoint")
     weights = content.get("weight_map") if isinstance(content, dict) else None
     names = list(dict.fromkeys(weights.values())) if isinstance(weights, dict) and _all_texts(weights) else []
     if not 0 < len(names) <= _MOST_SHARDS:
         raise CheckpointError(
-            "the index of this checkpoint names no files",
+            "invalid index of a checkpoint",
             where=index,
-            found=f"{len(names)} files in weight_map",
+            found=f"{counted(len(names), 'file')} in weight_map",
             allowed=f"weight_map: a table from tensors to 1 to {_MOST_SHARDS} files",
         )
     for name in names:
-        # The index is not trusted: what it names is in its folder, or is not opened.
+        # The index is not trusted: only files in its folder are opened.
         if Path(name).name != name or name in ("", ".", ".."):
             raise CheckpointError(
-                "the index of this checkpoint names a file outside its folder",
+                "the index of this checkpoint refers to a file outside its folder",
                 where=index,
                 found=shortened(name),
-                allowed="names of files beside the index",
+                allowed="names of files in the folder of the index",
             )
         if not _is_file(index.parent / name):
             raise CheckpointError(
                 "a file of this checkpoint is missing",
                 where=index,
                 found=f"no {shortened(name)}",
-                allowed=f"all {len(names)} files that the index names",
+                allowed=f"all {len(names)} files of the index",
                 hint="copy the whole folder",
             )
     return tuple(index.parent / name for name in names)
@@ -75,7 +76,7 @@ def shards_of(index: Path) -> tuple[Path, ...]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is longer than any file's
+    except OSError:  # the name is too long
         return False
 
 
@@ -84,11 +85,11 @@ def _all_texts(table: dict[Any, Any]) -> bool:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """JSON of a foreign folder, bounded before it is read.
+    """Read a JSON file of bounded size.
 
     Args:
         path: The file.
-        what: What is wrong where it cannot be read.
+        what: The error message if it cannot be read.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -104,10 +105,10 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def refuse_unread_folder(folder: Path) -> None:
-    """Refuse the folders of sharded trainings and of other libraries by name.
+    """Reject folders of distributed checkpoints and of other libraries.
 
     Raises:
-        CheckpointError: It is one; the hint converts it.
+        CheckpointError: The folder has such a format; the hint converts it.
     """
     names = {child.name for child in folder.iterdir()}
     found, hint = "", ""
@@ -121,12 +122,12 @@ def refuse_unread_folder(folder: Path) -> None:
         found = "a checkpoint of DeepSpeed"
         hint = f"on the machine that trained it: python -m deepspeed.utils.zero_to_fp32 {folder} FOLDER"
     elif "saved_model.pb" in names or any(name.endswith(".ckpt.index") for name in names):
-        found, hint = "a model of TensorFlow", "kdtui reads PyTorch weights: take a PyTorch version of this model"
+        found, hint = "a model of TensorFlow", "kdtui reads PyTorch weights: use a PyTorch version of this model"
     elif {"tf_model.h5", "flax_model.msgpack"} & names:
-        found, hint = "weights of TensorFlow or Flax", "take the folder with model.safetensors of this model"
+        found, hint = "weights of TensorFlow or Flax", "use the folder with model.safetensors of this model"
     if found:
         raise CheckpointError(
-            "this folder is not read as it is",
+            "unsupported format of a checkpoint folder",
             where=folder,
             found=found,
             allowed=", ".join(WEIGHTS[:4]),

@@ -1,4 +1,4 @@
-"""Where a run resumes: the newest whole state of its own, and the best weights that it must not lose."""
+"""The checkpoint from which a run resumes: its newest intact state, and its best weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kdtui.events import Measured, Saved, Started, Warned
 from kdtui.store.checkpoint_files import damage
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
+from kdtui.text import counted
 
 _RESUME_KEYS = frozenset(
     {
@@ -25,12 +26,12 @@ _RESUME_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class StartPoint:
-    """The state that an attempt begins with.
+    """The checkpoint from which an attempt starts.
 
     Attributes:
-        path: The checkpoint; None for a run that begins with untrained weights.
-        own: Whether this run wrote it; else it is the one that the run was made to start from.
-        passed_over: Newer checkpoints of this run that cannot be used, and why.
+        path: The checkpoint; None to start with untrained weights.
+        own: Whether this run wrote it; otherwise it is the one that the run was created to start from.
+        passed_over: Newer checkpoints of this run that cannot be used, with the reason.
     """
 
     path: Path | None
@@ -40,12 +41,12 @@ class StartPoint:
 
 @dataclass(frozen=True)
 class Best:
-    """The best score of a run so far, and the file that holds its weights.
+    """The best score of a run so far, and the file with its weights.
 
     Attributes:
-        miou: None when no weights of any score are left.
-        source: Checkpoint to write ``best_model.pth`` from; None when it is whole already, or has no source.
-        lost: Why the best score in the state is given up; empty when it is kept.
+        miou: Best mIoU; None if no weights with a score are left.
+        source: Checkpoint to restore ``best_model.pth`` from; None if it is intact, or cannot be restored.
+        lost: Why the weights of the best score are lost; empty if they are not.
     """
 
     miou: float | None
@@ -56,19 +57,19 @@ class Best:
 
 
 def find_start(run: Run) -> StartPoint:
-    """The checkpoint that the next attempt of a run resumes from.
+    """The checkpoint from which the next attempt of a run resumes.
 
-    ``last.pth`` if it is whole, else the newest epoch checkpoint that is. Every file is read to its end.
+    ``last.pth`` if it is intact, otherwise the newest intact epoch checkpoint. Every file is read completely.
 
     Raises:
-        CheckpointError: The run was trained, and no state of it is whole.
+        CheckpointError: The run was trained, but none of its checkpoints is intact.
     """
     passed_over: list[str] = []
     for path in _states(run):
         problem = _problem(run, path)
         if problem is None:
             return StartPoint(path, own=True, passed_over=tuple(passed_over))
-        if path != run.best:  # weights alone, as it should be
+        if path != run.best:  # it normally has only weights
             passed_over.append(f"{path.name} is {problem}")
     source = run.manifest().resume_from
     if _was_saved(run, inherits=source is not None):
@@ -77,32 +78,32 @@ def find_start(run: Run) -> StartPoint:
 
 
 def _states(run: Run) -> Iterator[Path]:
-    """Files of a run that may hold a whole state, in the order of choice."""
+    """Files of a run that may have a training state, in the order of preference."""
     yield run.last
     yield from reversed(run.epoch_checkpoints())
-    if run.best.is_file():  # older versions kept the whole state there
+    if run.best.is_file():  # older versions saved the training state there
         yield run.best
 
 
 def _problem(run: Run, path: Path) -> str | None:
-    """Why a run cannot be resumed from a checkpoint; None when it can."""
+    """Why a run cannot be resumed from a checkpoint; None if it can."""
     try:
         content = own_content(run, path)
     except CheckpointError as error:
         return error.what
     state = content.get("resume")
     if not isinstance(state, Mapping):
-        return "weights alone, without the state of the training"
+        return "only weights, without the training state"
     if missing := _RESUME_KEYS - state.keys():
-        return f"of another version, without {', '.join(sorted(missing))}"
+        return f"from another version, without {', '.join(sorted(missing))}"
     return None
 
 
 def own_content(run: Run, path: Path) -> dict[str, Any]:
-    """A checkpoint that this run wrote, read whole.
+    """Load a checkpoint that this run wrote.
 
     Raises:
-        CheckpointError: It is missing, damaged, or another run's; ``what`` completes "FILE is …".
+        CheckpointError: It is missing, damaged, or from another run; ``what`` completes "FILE is …".
     """
     if (problem := damage(path)) is not None:
         raise CheckpointError(problem, where=path)
@@ -111,7 +112,7 @@ def own_content(run: Run, path: Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise CheckpointError("damaged", where=path, found=error.what) from error
     if content.get("format") != checkpoint.FORMAT:
-        raise CheckpointError("no checkpoint of kdtui", where=path)
+        raise CheckpointError("not a checkpoint of kdtui", where=path)
     writer = content.get("run")
     if writer is not None and writer not in _names(run):
         raise CheckpointError(f"a checkpoint of another run, {writer}", where=path)
@@ -119,33 +120,33 @@ def own_content(run: Run, path: Path) -> dict[str, Any]:
 
 
 def _names(run: Run) -> set[str]:
-    """The ids that a run has had: its folder may have been renamed or copied."""
+    """The current and original id of a run, whose folder may have been renamed or copied."""
     try:
         return {run.id, run.manifest().id}
-    except StoreError:  # a damaged manifest: the folder's name is left
+    except StoreError:  # a damaged manifest
         return {run.id}
 
 
 def check_owner(path: Path, content: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint in a run's folder that another run wrote.
+    """Check that a checkpoint in a run's folder was written by that run.
 
     Raises:
-        CheckpointError: The run's id in it is not that of the folder.
+        CheckpointError: Its run id is not that of the folder.
     """
     run, writer = Run(path.absolute().parent.parent), content.get("run")
     inside = path.parent.name == run.checkpoints.name and run.manifest_path.is_file()
     if inside and writer is not None and writer not in _names(run):
         raise CheckpointError(
-            "this checkpoint was written by another run than the one whose folder it is in",
+            "this checkpoint was written by another run than that of its folder",
             where=path,
             found=writer,
             allowed=run.id,
-            hint=f"copy it out of that folder to start from it: {shlex.join(['cp', str(path), 'COPY.pth'])}",
+            hint=f"to start from it, copy it to another folder: {shlex.join(['cp', str(path), 'COPY.pth'])}",
         )
 
 
 def _was_saved(run: Run, *, inherits: bool) -> bool:
-    """Whether a checkpoint of this run was ever written, by its files and its events."""
+    """Whether this run ever wrote a checkpoint, according to its files and events."""
     # A run that inherits a best score has a best_model.pth before its first epoch.
     names = [run.last, *run.epoch_checkpoints(), *([] if inherits else [run.best])]
     if any(path.exists() for path in names):
@@ -156,7 +157,7 @@ def _was_saved(run: Run, *, inherits: bool) -> bool:
             return True
         if isinstance(event, Started):
             saved_by = event.resumed_step + event.steps_per_epoch
-        # Behind the first epoch of an attempt stands a checkpoint.
+        # After the first epoch of an attempt there is a checkpoint.
         elif isinstance(event, Measured) and saved_by and event.step > saved_by:
             return True
     return False
@@ -166,30 +167,30 @@ def _none_whole(run: Run, passed_over: list[str]) -> CheckpointError:
     facts = list(passed_over)
     try:
         best = own_content(run, run.best)
-        facts.append(f"{run.best.name} is whole, but weights alone, of epoch {best.get('epoch')}")
+        facts.append(f"{run.best.name} is intact, but has only weights, of epoch {best.get('epoch')}")
         words = ["kdtui", "train", str(run.profile_path), "--resume", str(run.best)]
-        hint = f"copy {run.last.name} back, or begin a new run with the best weights: {shlex.join(words)}"
+        hint = f"restore {run.last.name}, or start a new run from the best weights: {shlex.join(words)}"
     except CheckpointError as error:
         facts.append(f"{run.best.name} is {error.what}")
-        hint = f"copy {run.last.name} back, or begin a new run: kdtui train {shlex.quote(str(run.profile_path))}"
+        hint = f"restore {run.last.name}, or start a new run: kdtui train {shlex.quote(str(run.profile_path))}"
     return CheckpointError(
-        "this run was trained, but no whole checkpoint is left to resume it from",
+        "this run was trained, but has no intact checkpoint to resume from",
         where=run.checkpoints,
         found="; ".join(facts),
-        allowed=f"a whole {run.last.name} or checkpoint_epoch_N.pth of this run",
+        allowed=f"an intact {run.last.name} or checkpoint_epoch_N.pth of this run",
         hint=hint,
     )
 
 
 def find_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Best:
-    """What ``best_model.pth`` has to hold when training goes on from ``start``.
+    """The best score when training resumes from ``start``, and the source of ``best_model.pth``.
 
-    The file's own score counts: a run that goes on from an older state than its best never loses it to a lower one.
+    The score in the file counts: a run that resumes from an older state never replaces a better score by a lower one.
 
     Args:
-        run: The run that goes on.
-        start: From :func:`find_start`.
-        content: What is in its checkpoint.
+        run: The resumed run.
+        start: Result of :func:`find_start`.
+        content: Contents of its checkpoint.
     """
     state = content["resume"]
     earned: float | None = state["best_miou"]
@@ -211,7 +212,7 @@ def find_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Best:
 
 
 def _kept_best(run: Run) -> tuple[Best | None, str]:
-    """The score in ``best_model.pth``, or None; and what is wrong with that file."""
+    """The score in ``best_model.pth``, or None and the problem of that file."""
     try:
         content = own_content(run, run.best)
     except CheckpointError as error:
@@ -223,9 +224,9 @@ def _kept_best(run: Run) -> tuple[Best | None, str]:
 
 
 def _weights_of_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Path | None:
-    """A whole checkpoint with the weights that earned the best score in a state."""
+    """An intact checkpoint with the weights of the best score in a state; None if there is none."""
     state = content["resume"]
-    # The score stands in every later state too; the weights that earned it are those of its epoch's end.
+    # Later states have the score too; its weights are those at the end of its epoch.
     earned = state["best_epoch"] * state["steps_per_epoch"], state["best_miou"]
     if (content.get("step"), content.get("best")) == earned:
         return start.path
@@ -236,13 +237,13 @@ def _weights_of_best(run: Run, start: StartPoint, content: Mapping[str, Any]) ->
             other = own_content(run, beside) if start.own else checkpoint.load(beside)
             if (other.get("step"), other.get("best")) == earned:
                 return beside
-    except CheckpointError:  # it holds no usable weights either
+    except CheckpointError:  # it has no usable weights either
         return None
     return None
 
 
 def _score_here(state: Mapping[str, Any]) -> float | None:
-    """The validation mIoU of a state that was saved at the end of an epoch."""
+    """The validation mIoU of a state that was saved at the end of an epoch; otherwise None."""
     for point in reversed(state["history"]):
         if point.get("split") == "val" and point.get("step") == state["step"]:
             score = point["scalars"].get("miou")
@@ -251,7 +252,7 @@ def _score_here(state: Mapping[str, Any]) -> float | None:
 
 
 def _iou_of(run: Run, epoch: int, miou: float) -> dict[str, float | None]:
-    """IoU of each class at an epoch with this score, as the events tell it."""
+    """IoU of each class at an epoch with this score, from the events."""
     newest: Measured | None = None
     for event in Tail(run.events_path).stream():
         if isinstance(event, Measured) and (event.split, event.epoch) == ("val", epoch):
@@ -260,12 +261,12 @@ def _iou_of(run: Run, epoch: int, miou: float) -> dict[str, float | None]:
 
 
 def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any] | None) -> tuple[Warned, ...]:
-    """What of a run's checkpoints is not as it was left.
+    """Warnings about missing or damaged checkpoints of a run.
 
     Args:
-        start: From :func:`find_start`.
-        best: From :func:`find_best`.
-        state: The ``resume`` part of the checkpoint that it resumes from.
+        start: Result of :func:`find_start`.
+        best: Result of :func:`find_best`.
+        state: The ``resume`` part of the checkpoint from which it resumes.
     """
     warnings = []
     if start.passed_over and start.path is not None and state is not None:
@@ -274,24 +275,24 @@ def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any
                 "checkpoint-passed-over",
                 f"{'; '.join(start.passed_over)}: training resumes from {start.path.name}, after epoch "
                 f"{state['epochs_done']} (step {state['step']})",
-                "what was trained after it is repeated",
+                "later training steps are repeated",
             )
         )
     if best is not None and best.lost:
-        kept = "the next epoch is the best one" if best.miou is None else f"epoch {best.epoch}, mIoU {best.miou:.4f}"
+        kept = "that of the next epoch" if best.miou is None else f"epoch {best.epoch}, mIoU {best.miou:.4f}"
         warnings.append(Warned("best-lost", best.lost, f"best so far: {kept}"))
     return tuple(warnings)
 
 
 def check_horizon(run_id: str, total_epochs: int, epochs_done: int) -> None:
-    """Refuse a horizon that leaves nothing to train.
+    """Check that there are epochs left to train.
 
     Raises:
-        UsageError: That many epochs are done already.
+        UsageError: That many epochs are already complete.
     """
     if total_epochs <= epochs_done:
         raise UsageError(
-            f"this run has trained {epochs_done} epochs already, so nothing is left to train",
+            f"this run has already completed {counted(epochs_done, 'epoch')}, so nothing is left to train",
             where="--total-epochs",
             found=total_epochs,
             allowed=f"{epochs_done + 1} or more",

@@ -1,7 +1,7 @@
-"""The checkpoint that teaches: what is in a file, and the frozen network made from it.
+"""Teacher checkpoints: inspection of a file, and the frozen network in it.
 
-Everything is read from the tensors, so a file is understood without the words beside it; those only decide between
-encoders that no tensor tells apart. Loading is strict: a teacher with missing weights would teach noise.
+The network is identified by its tensors; metadata only decide between encoders with identical tensors. Loading is
+strict, because a teacher with missing weights would predict noise.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _HIERARCHICAL_CLASSES = 3
 
 @dataclass(frozen=True)
 class Hints:
-    """Next steps of the verb that loads the network.
+    """Hints of the command that loads the network.
 
     Attributes:
-        task: Four channels where the run is hierarchical.
-        names: Classes of other names than those of the run.
+        task: For four output channels in a hierarchical run.
+        names: For class names that differ from those of the run.
     """
 
     task: str = "if its four channels are background | person and target | other: --set teacher.task=hierarchical"
     names: str = (
-        "if only the names differ, name its classes in the order of its output: --set 'teacher.classes=[\"NAME\", …]'"
+        "if only the names differ, give its classes in the order of its output: --set 'teacher.classes=[\"NAME\", …]'"
     )
 
 
@@ -63,19 +63,19 @@ _TEACHING = Hints()
 
 @dataclass(frozen=True)
 class TeacherReport:
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
-        classes: Classes of the task: 3 for hierarchical, else one per channel.
-        parameters: Numbers stored in the network.
-        parameters_used: Those that an output depends on.
-        container: What was around the state dict.
-        prefix: What stood before its keys.
-        sha256: Of the file.
-        candidates: Every place of the file that holds a network; the first is the one used.
-        places: Every place of the file that holds tensors, with their number.
-        class_names: Names of the classes in the order of the output; empty where the file does not name them.
-        ignored_keys: Keys that are no part of the network.
+        classes: Number of classes of the task: 3 for hierarchical, otherwise one per channel.
+        parameters: Number of stored parameters.
+        parameters_used: Number of parameters that the output depends on.
+        container: Key of the state dict within the file.
+        prefix: Prefix of the network's keys.
+        sha256: Hash of the file.
+        candidates: All places of the file with a network; the first one is used.
+        places: All places of the file with tensors, and their number.
+        class_names: Class names in the order of the output; empty if the file has none.
+        ignored_keys: Keys that are not part of the network.
     """
 
     path: str
@@ -107,17 +107,17 @@ class TeacherReport:
 def inspect(
     path: str | Path, *, task: str | None = None, architecture: str | None = None, encoder: str | None = None
 ) -> TeacherReport:
-    """Tell what a checkpoint holds; nothing in it is executed.
+    """Describe the contents of a checkpoint; no code in it is executed.
 
     Args:
         path: A file, a ``save_pretrained`` folder or a run folder.
-        task: How to read four channels of a file that is not ours.
-        architecture: Where the keys leave it open.
-        encoder: Where the shapes leave it open.
+        task: Task of four output channels, for a file that kdtui did not write.
+        architecture: Architecture, if the keys leave it open.
+        encoder: Encoder, if the shapes leave it open.
 
     Raises:
-        CheckpointError: Not readable, or no network of smp.
-        TeacherError: A network that cannot be named without help.
+        CheckpointError: Not readable, or not a network of segmentation-models-pytorch.
+        TeacherError: The network cannot be identified without the arguments.
     """
     _, report = _open(path, task=task, architecture=architecture, encoder=encoder)
     return report
@@ -132,22 +132,22 @@ def load_teacher(
     names: Sequence[str] = (),
     hints: Hints = _TEACHING,
 ) -> tuple[nn.Module, TeacherReport]:
-    """The network of a checkpoint, in eval and frozen, if it fits the run.
+    """Load the network of a checkpoint, in eval mode and frozen, if it matches the run.
 
-    A network that knows the same classes in another order gets its output channels in the order of ``names``;
-    :func:`reordered` says so.
+    If the network has the same classes in another order, its output channels are permuted to the order of ``names``;
+    see :func:`reordered`.
 
     Args:
         path: A file, a ``save_pretrained`` folder or a run folder.
-        teacher: What the profile says of it.
+        teacher: The profile's settings for it.
         task: The run's task.
         classes: Number of classes of the run.
         names: Their names in the run's order; by default the file's names are not compared.
-        hints: Next steps of the verb that asks.
+        hints: Hints of the calling command.
 
     Raises:
-        CheckpointError: Not readable, or no network of smp.
-        TeacherError: Weights that do not fit, another task or other classes than the run's.
+        CheckpointError: Not readable, or not a network of segmentation-models-pytorch.
+        TeacherError: Its weights do not match, or task or classes differ from the run's.
     """
     network, report = _open(
         path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder, names=teacher.classes
@@ -162,7 +162,7 @@ def load_teacher(
             _reorder(network, report, names, order)
     if report.in_channels != RGB:
         raise TeacherError(
-            "this teacher does not look at RGB images",
+            "this teacher does not take RGB images",
             where=report.path,
             found=f"{report.in_channels} input channels",
             allowed=f"{RGB} input channels",
@@ -170,11 +170,11 @@ def load_teacher(
     broken = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise TeacherError(
-            "this teacher's training diverged: some of its weights are not finite",
+            "some weights of this teacher are not finite: its training diverged",
             where=report.path,
             found=f"{len(broken)} tensors: {', '.join(broken[:3])}",
             allowed="finite weights",
-            hint="take an earlier checkpoint of it",
+            hint="use an earlier checkpoint",
         )
     table = _other_kind(report.metadata, report.path)
     if table is not None:
@@ -185,10 +185,10 @@ def load_teacher(
 
 
 def reordered(report: TeacherReport, names: Sequence[str]) -> str | None:
-    """What :func:`load_teacher` did about the order of the classes; None where it had nothing to do.
+    """A note if :func:`load_teacher` permuted the output channels; otherwise None.
 
     Args:
-        report: Of the file.
+        report: Report of the file.
         names: The run's classes in order.
     """
     order = class_order(report.class_names, names) if names and report.class_names else None
@@ -201,17 +201,17 @@ def reordered(report: TeacherReport, names: Sequence[str]) -> str | None:
 
 
 def _reorder(network: nn.Module, report: TeacherReport, names: Sequence[str], order: list[int]) -> None:
-    """Permute the output channels of ``network``, so that class ``i`` is the file's class ``order[i]``."""
+    """Permute the output channels of ``network`` so that class ``i`` is the file's class ``order[i]``."""
     channels = order
     if report.task == "hierarchical":
         if order[0] != 0:
-            # Its first decision is background or not: no permutation of channels makes another class the background.
+            # The first two channels decide between background and person, so the background cannot be permuted.
             raise TeacherError(
-                "this network has another background class than the data",
+                "the background class of this network differs from that of the data",
                 where=report.path,
                 found=listed(report.class_names),
                 allowed=f"{listed(names)}; the last two in any order",
-                hint="take a checkpoint of the same classes: kdtui teachers",
+                hint="use a checkpoint with the same classes: kdtui teachers",
             )
         channels = [0, 1, *(1 + channel for channel in order[1:])]
     head = getattr(network, "segmentation_head", None)
@@ -266,7 +266,7 @@ def _report(
 ) -> TeacherReport:
     if names is not None and len(names) != classes:
         raise TeacherError(
-            "teacher.classes does not fit this network",
+            "teacher.classes does not match this network",
             where=contents.file,
             found=f"{len(names)} names: {listed(names)}",
             allowed=f"{classes} names",
@@ -329,13 +329,13 @@ def _open_other_kind(
 
 
 def _sha256(parts: Sequence[Path]) -> str:
-    """Hash of a file, or of the hashes of several."""
+    """SHA-256 of a file, or of the hashes of several files."""
     hashes = [sha256_of(part) for part in parts]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def _count(identity: Identity) -> models.Parameters:
-    """Stored and used parameters; what is unused shows in one backward pass of an RGB image."""
+    """Stored and used parameters; the unused ones are found by a backward pass with an RGB image."""
     rgb = identity.network if identity.in_channels == RGB else identity.rebuilt(in_channels=RGB)
     models.freeze_unused(rgb)
     counts = models.count_parameters(rgb)
@@ -344,14 +344,14 @@ def _count(identity: Identity) -> models.Parameters:
 
 
 def _task(contents: Contents, channels: int, given: str | None) -> tuple[TaskName, int]:
-    """How the output is read, and how many classes that makes."""
-    told = contents.metadata.get("task") if contents.metadata.get("format") == FORMAT else None
-    task = given or told or "semantic"
+    """The task of the network and its number of classes."""
+    recorded = contents.metadata.get("task") if contents.metadata.get("format") == FORMAT else None
+    task = given or recorded or "semantic"
     if task == "semantic":
         return "semantic", channels
     if task != "hierarchical" or channels != _HIERARCHICAL_CHANNELS:
         raise TeacherError(
-            "this network cannot be read as that task",
+            "this network does not match the task",
             where=contents.file,
             found=f"{task}, {channels} output channels",
             allowed=f"semantic, or hierarchical with {_HIERARCHICAL_CHANNELS} output channels",
@@ -362,7 +362,7 @@ def _task(contents: Contents, channels: int, given: str | None) -> tuple[TaskNam
 def _other_names(report: TeacherReport, names: Sequence[str], hint: str) -> CheckpointError:
     missing = [name for name in names if name not in report.class_names]
     return TeacherError(
-        "this network has classes of other names than the data",
+        "the class names of this network differ from those of the data",
         where=report.path,
         found=listed(report.class_names),
         allowed=f"{listed(names)}, in any order" + (f"; not in the file: {listed(missing)}" if missing else ""),
@@ -371,11 +371,11 @@ def _other_names(report: TeacherReport, names: Sequence[str], hint: str) -> Chec
 
 
 def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hint: str) -> CheckpointError:
-    hint = "take a teacher of the same classes: kdtui teachers"
+    hint = "use a teacher with the same classes: kdtui teachers"
     if task == "hierarchical" and report.out_channels == _HIERARCHICAL_CHANNELS:
         hint = task_hint
     return TeacherError(
-        "this teacher has other classes than the run",
+        "the classes of this teacher differ from those of the run",
         where=report.path,
         found=f"{report.task}, {report.classes} classes ({report.out_channels} output channels)",
         allowed=f"{task}, {classes} classes",
@@ -387,15 +387,15 @@ _MOST_BYTES = 2**20
 
 
 class TeacherCache:
-    """The kept evaluation of one teacher on one split, for one rank of so many.
+    """Cached evaluation of one teacher on one split, for one rank.
 
     Args:
         folder: ``runs/.cache/teachers``.
         teacher_sha256: Hash of the teacher's file.
-        fingerprint: Of the data, see :meth:`kdtui.profile.data_tables.DataTable.fingerprint`.
-        precision: Predictions differ a little between precisions.
-        rank: This rank keeps the predictions of its own share.
-        world_size: How many shares there are.
+        fingerprint: Hash of the data, see :meth:`kdtui.profile.data_tables.DataTable.fingerprint`.
+        precision: Precision of the run, as predictions differ slightly between precisions.
+        rank: This rank, which caches the predictions of its share.
+        world_size: Number of ranks.
     """
 
     def __init__(
@@ -406,7 +406,7 @@ class TeacherCache:
         self._predictions = folder / f"{key}.{rank}of{world_size}.npy"
 
     def read(self, shape: tuple[int, int, int]) -> tuple[Scores, np.ndarray] | None:
-        """What was kept; None when it is absent, not whole, not readable, or not what :meth:`write` writes.
+        """Read the cache; None if it is missing, incomplete, unreadable or not written by :meth:`write`.
 
         Args:
             shape: [N,H,W] of this rank's predictions.
@@ -426,11 +426,11 @@ class TeacherCache:
     def write(
         self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], *, last: bool
     ) -> tuple[Scores, np.ndarray]:
-        """Ask the teacher and keep the answer, where the run store has room for it and lets this user write.
+        """Evaluate the teacher and cache the result, if the run store has space and is writable.
 
         Args:
             shape: [N,H,W] of this rank's predictions.
-            ask: Fills the array and returns the scores (over all ranks).
+            ask: Evaluates the teacher: fills the array and returns the scores over all ranks.
             last: Whether this rank writes the scores, which make the entry valid.
         """
         written = aside(self._predictions)
@@ -450,10 +450,10 @@ class TeacherCache:
         return scores, predictions
 
     def _file(self, path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-        """A mapped file of that shape, with its blocks: a full disk is an error here, not a signal in a later write."""
+        """A memory-mapped file with allocated blocks, so that a full disk raises here instead of SIGBUS later."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if 0 in shape:  # a rank without a sample: a file of no bytes cannot be mapped
+            if 0 in shape:  # a rank without samples: an empty file cannot be mapped
                 with path.open("wb") as file:
                     np.save(file, np.zeros(shape, np.uint8))
                 return np.zeros(shape, np.uint8)
@@ -468,20 +468,21 @@ class TeacherCache:
     def _without_file(
         self, shape: tuple[int, int, int], ask: Callable[[np.ndarray], Scores], error: OSError
     ) -> tuple[Scores, np.ndarray]:
-        print(f"the teacher's answer is not kept: {self._predictions.parent}: {error.strerror}", file=sys.stderr)
+        message = f"the teacher's predictions are not cached: {self._predictions.parent}: {error.strerror}"
+        print(message, file=sys.stderr)
         predictions = np.zeros(shape, np.uint8)
         return ask(predictions), predictions
 
 
 def unsure_pixel(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """Class probabilities of the pixel that three quarters of an image's pixels are surer than (lower entropy).
+    """Class probabilities of the pixel at the 75th percentile of the entropy.
 
-    What a temperature does to a teacher's answers is seen where the teacher is not quite sure. Six digits of each are
-    kept, of tiny ones too: a high temperature brings them back.
+    The effect of a temperature is visible where the teacher is not certain. Six significant digits are kept, also of
+    tiny values, which a high temperature enlarges.
 
     Args:
         logits: f32 [C,H,W] of one image.
-        classes: Their C names.
+        classes: The C class names.
     """
     probabilities = logits.float().flatten(1).softmax(dim=0)
     entropies = torch.special.entr(probabilities).sum(dim=0)
@@ -490,22 +491,23 @@ def unsure_pixel(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
 
 
 def no_teacher() -> TeacherError:
-    """What a distillation without a teacher is told."""
+    """Error for distillation without a teacher."""
     return TeacherError(
-        "distillation is on, but there is no teacher",
+        "distillation is enabled, but there is no teacher",
         where="teacher.checkpoint",
         allowed="a checkpoint, or distillation.enabled = false",
-        hint="`kdtui train PROFILE --teacher-checkpoint FILE|RUN`; `kdtui teachers` lists some",
+        hint="`kdtui train PROFILE --teacher-checkpoint FILE|RUN`; `kdtui teachers` lists checkpoints",
     )
 
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """The network of a profile's teacher and where it is from.
+    """The network of a profile's teacher.
 
     Attributes:
-        network: In eval and frozen.
-        note: What was done about the order of its classes; None where it was the run's.
+        network: In eval mode and frozen.
+        report: Contents of the checkpoint.
+        note: A note if its classes were reordered; otherwise None.
     """
 
     network: nn.Module
@@ -514,15 +516,15 @@ class LoadedTeacher:
 
 
 def teacher_of(profile: Profile, names: Sequence[str]) -> LoadedTeacher | None:
-    """The profile's teacher, or None for a student trained alone.
+    """Load the profile's teacher; None without distillation.
 
     Args:
-        profile: Its ``teacher`` and ``distillation``.
+        profile: Its ``teacher`` and ``distillation`` are used.
         names: The run's classes in order.
 
     Raises:
-        CheckpointError: Not readable, or no network of smp.
-        TeacherError: None is named, or it does not fit the run.
+        CheckpointError: Not readable, or not a network of segmentation-models-pytorch.
+        TeacherError: There is no teacher, or it does not match the run.
     """
     if not profile.distillation.enabled:
         return None

@@ -1,8 +1,8 @@
-"""Lets a CPU-only torch stand beside a torchvision that was built for CUDA.
+"""Allow a CPU-only torch with a torchvision that was built for CUDA.
 
-Such a torchvision cannot load its compiled operators, and importing it then fails while it registers shape functions
-for two of them (``operator torchvision::nms does not exist``). Segmentation needs neither, so they are declared without
-an implementation, and the import is tried again. Where the operators load this does nothing.
+Such a torchvision cannot load its compiled operators, and importing it fails when it registers shape functions for two
+of them (``operator torchvision::nms does not exist``). Segmentation needs neither, so they are declared without an
+implementation, and the import is repeated. If the operators load, this does nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 _SYMPTOM = "operator torchvision::nms does not exist"
-_declared: list[torch.library.Library] = []  # a library's declarations vanish with it
+_declared: list[torch.library.Library] = []  # declarations exist only as long as their library
 
 
 def ensure_torchvision() -> None:
@@ -29,7 +29,7 @@ def ensure_torchvision() -> None:
         return
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    make_library: Any = torch.library.Library  # its constructor carries no types
+    make_library: Any = torch.library.Library  # its constructor is untyped
     library = make_library("torchvision", "FRAGMENT")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

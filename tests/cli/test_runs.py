@@ -235,7 +235,7 @@ def test_remove_reports_each_run_and_goes_on_after_one_that_cannot_be_removed(kd
     done = kdtui("remove", first.id, second.id, third.id, "--yes")
     assert done.code == 3
     assert f"removed {first.id}" in done.err and f"removed {third.id}" in done.err
-    assert "it is a link" in done.err and str(second.path) in done.err
+    assert "it is a symbolic link" in done.err and str(second.path) in done.err
     assert not first.path.exists() and not third.path.exists() and second.path.exists()
 
 

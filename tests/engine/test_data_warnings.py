@@ -56,9 +56,7 @@ def test_twelve_bits_in_sixteen(tmp_path: Path) -> None:
         Image.fromarray(grey).save(path.with_suffix(".tif"))
     warned = warnings(data)["narrow-value-range"]
     assert (
-        "16-bit" not in warned.message
-        and "0 to 15 of 0 to 255" in warned.message
-        and "hold 0 to 4080" in warned.message
+        "16-bit" not in warned.message and "0 to 15 of 0 to 255" in warned.message and "are 0 to 4080" in warned.message
     )
     assert warned.hint is not None and warned.hint.startswith("--set data.value_range=[0,4095]")
     assert warnings(data.model_copy(update={"value_range": (0.0, 4095.0)})) == {}
@@ -81,7 +79,7 @@ def test_values_above_what_is_read(tmp_path: Path) -> None:
         large = np.asarray(Image.open(path, formats=["PNG"]).convert("L")).astype(np.int32) * 1000
         path.unlink()
         Image.fromarray(large).save(path.with_suffix(".tif"))
-    assert "255000, cut at 65535" in warnings(data)["values-cut"].message
+    assert "255000, clipped at 65535" in warnings(data)["values-cut"].message
 
 
 def test_images_of_one_value(tmp_path: Path) -> None:
@@ -114,7 +112,7 @@ def test_masks_of_one_class(tmp_path: Path, split: str) -> None:
     fill(tmp_path, [0, 1])
     fill(tmp_path, [0], split)
     warned = warnings(data)
-    assert f"4 of 4 {split} masks hold one class only" in warned["one-class-masks"].message
+    assert f"4 of 4 {split} masks have one class only" in warned["one-class-masks"].message
     missing = "class-without-pixels" if split == "train" else "class-not-in-validation"
     assert "'foreground'" in warned[missing].message and len(warned) == 2
 

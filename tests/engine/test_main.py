@@ -132,5 +132,5 @@ def test_doctor_learns_in_a_few_steps(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_torch_that_does_not_learn_fails_the_doctor() -> None:
-    with pytest.raises(EngineError, match="does not learn"):
+    with pytest.raises(EngineError, match="did not decrease"):
         learn(learning_rate=0.0)

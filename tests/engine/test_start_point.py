@@ -108,7 +108,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "text": (lambda path: replace_by(path, b"not a checkpoint"), "last.pth is damaged"),
     "one byte": (flip_a_weight, "last.pth is damaged"),
     "another run's": (of_another_run, "last.pth is a checkpoint of another run"),
-    "weights alone": (weights_alone, "last.pth is weights alone"),
+    "weights alone": (weights_alone, "last.pth is only weights"),
 }
 
 
@@ -165,7 +165,7 @@ def test_no_state_left_is_refused_and_nothing_is_touched(run: Run) -> None:
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
     with pytest.raises(CheckpointError) as refused:
         fit(run, attempt=2)
-    for words in ("last.pth is missing", "checkpoint_epoch_0001.pth is truncated", "best_model.pth is whole"):
+    for words in ("last.pth is missing", "checkpoint_epoch_0001.pth is truncated", "best_model.pth is intact"):
         assert words in refused.value.message
     assert f"--resume {run.best}" in (refused.value.hint or "")
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
@@ -174,7 +174,7 @@ def test_no_state_left_is_refused_and_nothing_is_touched(run: Run) -> None:
 def test_events_of_saved_checkpoints_alone_keep_a_run_from_beginning_again(run: Run) -> None:
     shutil.rmtree(run.checkpoints)
     run.checkpoints.mkdir()
-    with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
+    with pytest.raises(CheckpointError, match="no intact checkpoint to resume from"):
         fit(run, attempt=2)
     assert not list(run.checkpoints.iterdir())
 
@@ -286,7 +286,7 @@ def test_a_horizon_that_is_behind_the_run_is_refused(run: Run, total_epochs: int
 
 def test_an_attempt_with_a_horizon_behind_it_changes_nothing(run: Run) -> None:
     before = run.events_path.read_bytes()
-    with pytest.raises(UsageError, match="3 epochs already"):
+    with pytest.raises(UsageError, match="already completed 3 epochs"):
         fit(run, attempt=2, total_epochs=2)
     assert run.events_path.read_bytes() == before
 

@@ -72,7 +72,7 @@ def test_a_store_that_cannot_keep_it_still_answers(tmp_path: Path, capsys: pytes
     scores, predictions = cache(tmp_path / "file").write(SHAPE, fill, last=True)
     assert scores == SCORES
     assert (predictions == 2).all()
-    assert "is not kept" in capsys.readouterr().err
+    assert "are not cached" in capsys.readouterr().err
 
 
 def coco(folder: Path) -> CocoData:

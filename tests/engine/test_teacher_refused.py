@@ -41,7 +41,7 @@ def test_a_hierarchical_teacher_does_not_teach_four_classes(own: Path) -> None:
 
 def test_hierarchical_needs_four_channels(tmp_path: Path) -> None:
     torch.save(unet(classes=5).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(TeacherError, match="cannot be read as that task"):
+    with pytest.raises(TeacherError, match="does not match the task"):
         inspect(tmp_path / "a.pth", task="hierarchical")
 
 

@@ -321,7 +321,7 @@ def test_a_suspended_waiter_is_passed_over_and_takes_its_place_again(store: RunS
         launcher.launch(run)
     reaches(store, first, State.RUNNING)
     os.kill(record_of(old).pid, signal.SIGSTOP)
-    eventually(lambda: [row.place for row in store.summaries()] == [None, None, 1, 2], "passed over")
+    eventually(lambda: [row.place for row in store.summaries()] == [None, None, 1, 2], "skipped")
     rows = store.summaries()
     assert rows[1].detail == "suspended, skipped"
     assert rows[2].detail == f"waiting for a cpu slot, position 1; {old.id} is suspended and skipped"

@@ -1,4 +1,4 @@
-"""From a network to an ONNX file that has been shown to answer as the network does."""
+"""Export networks to ONNX files whose outputs are verified against torch."""
 
 from __future__ import annotations
 

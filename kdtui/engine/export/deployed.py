@@ -1,4 +1,4 @@
-"""The graph that is exported: normalisation, any size, the network, and how its output is read."""
+"""The exported module: normalisation, padding for any size, the network, and the form of its output."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kdtui.engine.models import outputs_of
 from kdtui.export_options import ExportOptions
 from kdtui.profile.base import TaskName
 
-# What the main output is called. Not "softmax" and "argmax": the dynamo exporter calls values inside the graph so, and
-# gives an output of that name the same name once more, which is no valid ONNX.
+# Names of the main output. Not "softmax" and "argmax": the dynamo exporter uses these names for values inside the
+# graph, and the duplicate name would not be valid ONNX.
 OUTPUTS = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
 PARTS = ("bg_fg", "target_nontarget")
 _BYTE = 255.0
@@ -32,13 +32,13 @@ class Size:
 
 
 class Deployed(nn.Module):
-    """A network as a caller without kdtui wants it.
+    """A network with pre- and postprocessing, for use without kdtui.
 
     Args:
         network: Raw logits [N,C,H,W] of normalised images [N,3,H,W].
-        task: How its raw output is read.
-        stride: Height and width that the network takes divide by this.
-        options: What goes in and what comes out.
+        task: Interpretation of the raw output.
+        stride: Height and width of the network's input must be divisible by this.
+        options: Form of input and output.
     """
 
     def __init__(self, network: nn.Module, *, task: TaskName, stride: int, options: ExportOptions) -> None:
@@ -50,7 +50,7 @@ class Deployed(nn.Module):
         self.contents = options.output
         self.parts = options.parts and task == "hierarchical"
         self.any_size = options.dynamic_size
-        # (value - mean) / std as one multiplication and one addition, as training has it.
+        # (value - mean) / std as one multiplication and one addition, as in training.
         unit = _BYTE if options.input == "uint8" else 1.0
         std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
         self.scale: Tensor
@@ -65,7 +65,7 @@ class Deployed(nn.Module):
         return (main, *PARTS) if self.parts else (main,)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for images as :func:`fed` makes them; [N,C,H,W] each, classes uint8 [N,H,W] for ``argmax``."""
+        """Outputs for images from :func:`fed`: [N,C,H,W] each, or classes uint8 [N,H,W] for ``argmax``."""
         pixels = images
         if self.input == "uint8":
             pixels = images.permute(0, 3, 1, 2).to(torch.float32)
@@ -73,7 +73,7 @@ class Deployed(nn.Module):
             pixels = pixels * self.scale + self.shift
         height, width = pixels.shape[-2:]
         if self.any_size:
-            # Zero is the mean colour after normalisation; training pads so too.
+            # Zero is the mean colour after normalisation; training pads in the same way.
             pixels = functional.pad(pixels, (0, -width % self.stride, 0, -height % self.stride))
         raw = self.network(pixels)
         if self.any_size:
@@ -87,14 +87,14 @@ class Deployed(nn.Module):
     def _read(self, logits: Tensor) -> Tensor:
         if self.contents == "softmax":
             return logits.softmax(dim=1)
-        # A class is one of at most 256: a byte a pixel where an i64 would be eight.
+        # There are at most 256 classes: uint8 needs one byte per pixel instead of eight.
         return logits.argmax(dim=1).to(torch.uint8) if self.contents == "argmax" else logits
 
 
 def fed(images: Tensor, options: ExportOptions) -> Tensor:
-    """Normalised images f32 [N,3,H,W] of a data set as the exported graph takes them.
+    """Convert normalised images f32 [N,3,H,W] to the input of the exported graph.
 
-    Pixels were bytes before they were normalised, so rounding finds them again.
+    Pixels were bytes before the normalisation, so rounding restores them.
     """
     if options.input == "normalised":
         return images
@@ -106,14 +106,14 @@ def fed(images: Tensor, options: ExportOptions) -> Tensor:
 
 
 def example(options: ExportOptions, size: Size) -> Tensor:
-    """Images to trace with: two of them where the batch is open, since 1 would be taken for a constant."""
+    """Images for tracing: two of them if the batch is dynamic, as a size of 1 would be traced as a constant."""
     count = 2 if options.dynamic_batch else options.batch
     generator = torch.Generator().manual_seed(0)
     return fed(torch.randn(count, 3, size.height, size.width, generator=generator), options)
 
 
 def axes(options: ExportOptions) -> dict[int, str]:
-    """Axis to name, for the axes that a caller chooses."""
+    """Names of the dynamic axes by index."""
     names = {0: "batch"} if options.dynamic_batch else {}
     if options.dynamic_size:
         first = 1 if options.input == "uint8" else 2

@@ -1,4 +1,4 @@
-"""One export from beginning to end: made in a folder of its own, described, verified, and only then given its name."""
+"""Make an export: in a temporary folder, with metadata, verified, and only then renamed to its target."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from kdtui.store.export_files import report_of, work_folder
 
 
 def strip_trace(model: onnx.ModelProto) -> None:
-    """Take out what exporters and quantizers write beside the graph.
+    """Remove metadata that exporters and quantizers write.
 
-    The dynamo exporter gives every node the stack trace of the Python line it came from, which is of no use to anybody
-    who has the file and shows where its maker keeps things.
+    The dynamo exporter writes a Python stack trace to every node, which is useless in the file and reveals paths of
+    this machine.
     """
     del model.metadata_props[:]
     model.doc_string = ""
@@ -57,17 +57,16 @@ def strip_trace(model: onnx.ModelProto) -> None:
         used |= {node.domain for node in graph.node}
         for told in (graph.value_info, graph.input, graph.output, graph.initializer):
             _strip_told(told)
-    # onnxruntime's optimizer announces every operator set it knows, and other runtimes refuse those that they don't.
+    # onnxruntime's optimizer lists all operator sets that it supports, and other runtimes reject unknown ones.
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    # Runtimes refuse a format newer than themselves, and exporters write their newest: the oldest that has these
-    # operators is enough.
+    # Exporters write their newest format version, which older runtimes reject: use the oldest one with these operators.
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those inside its nodes."""
+    """A graph and the subgraphs of its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -90,7 +89,7 @@ def _strip_told(values: Any) -> None:
 
 
 def write_facts(model: onnx.ModelProto, facts: Mapping[str, Any]) -> None:
-    """Write ``facts`` into ``metadata_props``: texts as they are, everything else as JSON; None is left out."""
+    """Write ``facts`` to ``metadata_props``: strings as they are, other values as JSON; None is left out."""
     for key, value in facts.items():
         if value is not None:
             entry = model.metadata_props.add()
@@ -103,16 +102,16 @@ def read_facts(path: Path) -> dict[str, str]:
 
 
 Progress = Callable[[str, int, int], None]
-"""``(what is done now, of it done, of it all)``; all is 0 where it cannot be counted."""
+"""``(current step, finished units, total units)``; the total is 0 if unknown."""
 
 
 @dataclass
 class Shared:
-    """What exports of one source have in common, each graph by its key.
+    """Intermediate results that exports of one source share, by the key of the graph.
 
     Attributes:
-        folder: A folder of the caller's own, for graphs.
-        answers: Torch's.
+        folder: Temporary folder for graphs.
+        answers: Outputs of torch.
     """
 
     folder: Path
@@ -127,20 +126,20 @@ def export(
     progress: Progress = lambda words, done, all: None,
     shared: Shared | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` and its report, or nothing.
+    """Write ``target`` and its report; on failure existing files are unchanged.
 
     Args:
         source: The network and its data.
-        target: The ONNX file; whatever was there survives a failure.
-        options: What is wanted.
-        progress: Told what happens; may raise to give up.
-        shared: What exports of the same source in other precisions need not do again.
+        target: The ONNX file.
+        options: Options of the export.
+        progress: Called with each step; may raise an exception to cancel.
+        shared: Intermediate results of exports of the same source in other precisions.
 
     Returns:
-        The report, as it stands beside the file.
+        The report, as written next to the file.
 
     Raises:
-        ExportError: The network cannot be exported, or the file does not answer as it does.
+        ExportError: The network cannot be exported, or the outputs of the file differ from the network's.
     """
     begun = time.monotonic()
     size = Size(options.height, options.width) if options.height else source.size
@@ -159,7 +158,7 @@ def export(
         progress("verifying", 0, 0)
         answers = None if shared is None else shared.answers.setdefault(key, TorchAnswers())
         verdict = _verified(deployed, made, source, options, size, progress, answers)
-        # The score of the very file belongs into it, and is known only now.
+        # The file contains its own score, which is known only now.
         _add(made, {"miou": verdict.miou})
         report = _report(made, target, source, options, size, exporter, verdict)
         report["note"] = note
@@ -171,14 +170,14 @@ def export(
 
 
 def _graph_key(source: Source, options: ExportOptions, size: Size) -> str:
-    """A hash of everything that the fp32 graph depends on: the weights, the size, the options of every precision."""
+    """Hash of everything that the fp32 graph depends on: weights, size, and precision-independent options."""
     own = {"precision": None, "calibration": None, "keep_float": None, "limit": None, "slim": None}
     facts = [source.facts["checkpoint_sha256"], source.task, str(size), options.to_json() | own]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: Size, shared: Path | None) -> Exporter:
-    """Write the fp32 graph to ``plain``, or copy the one that another precision has left at ``shared``."""
+    """Write the fp32 graph to ``plain``, or copy the one that an export in another precision wrote to ``shared``."""
     if shared is None:
         return write_onnx(deployed, example(options, size), plain, options)
     graph, note = shared.with_suffix(".onnx"), shared.with_suffix(".json")
@@ -192,7 +191,7 @@ def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: Size,
 
 
 def _keep(names: Mapping[Path, Path]) -> None:
-    """Give files their names: all of them whole on the disk before, and nobody's signal in between."""
+    """Rename files to their targets: after syncing all of them to disk, and with signals blocked."""
     for made in names:
         with made.open("rb") as file:
             os.fsync(file.fileno())
@@ -208,26 +207,26 @@ def _keep(names: Mapping[Path, Path]) -> None:
 def _check_size(size: Size, source: Source) -> None:
     if size.height % source.stride or size.width % source.stride:
         raise ExportError(
-            "the network does not take a static input of this size",
+            "the network does not accept a static input of this size",
             where="--height, --width",
             found=str(size),
             allowed=f"multiples of {source.stride}",
-            hint="`kdtui export RUN --dynamic all` takes images of any size: it pads them and crops the answer",
+            hint="for any size, with padding and cropping: `kdtui export RUN --dynamic all`",
         )
 
 
 def _check_any_size(size: Size, source: Source) -> None:
-    """Refuse what would be written, and then answer wrongly or not at all in any size but that of the example."""
+    """Reject networks whose export would be wrong or fail for sizes other than that of the example."""
     pools = [module.output_size for module in source.network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     cells = {size if isinstance(size, tuple) else (size, size) for size in pools}
     fixed = [f"{height}x{width}" for height, width in sorted(cells - {(1, 1)}, key=str)]
     other = Size(size.height + source.stride, size.width + source.stride)
-    found = f"it pools to {', '.join(fixed)} cells whatever the size, which ONNX cannot" if fixed else None
+    found = f"adaptive pooling to {', '.join(fixed)}, which ONNX does not support for any size" if fixed else None
     if found is None and not takes(source.network, other.height, other.width):
-        found = f"a network for {size} that does not take {other}"
+        found = f"a network for {size} that does not accept {other}"
     if found is not None:
         raise ExportError(
-            "this network can be exported for one size only",
+            "this network can only be exported for a fixed size",
             where="--dynamic",
             found=found,
             allowed="batch, none",
@@ -237,7 +236,7 @@ def _check_any_size(size: Size, source: Source) -> None:
 
 @contextlib.contextmanager
 def _told(target: Path) -> Iterator[None]:
-    """Whatever goes wrong, as an error that says what of the export is left: nothing."""
+    """Convert any exception to an error of the export."""
     try:
         yield
     except KdtuiError:
@@ -245,21 +244,21 @@ def _told(target: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritten(target, error) from error
     except Exception as error:
-        # Exporters, converters and quantizers raise whatever their insides raise; what is told is that nothing came of
-        # it and why, and the traceback goes to the log.
+        # Exporters, converters and quantizers raise any exception. The message has its text, and the traceback goes to
+        # stderr.
         traceback.print_exc()
         raise ExportError(
-            "the export failed; a former one is unchanged",
+            "the export failed; an existing file is unchanged",
             where=target.name,
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:400]}",
-            hint="another precision or opset, not slimmed: `kdtui export RUN --precision fp32 --opset N`",
+            hint="try another precision or opset, without slim: `kdtui export RUN --precision fp32 --opset N`",
         ) from error
 
 
 def _unwritten(target: Path, error: OSError) -> ExportError:
     free = shutil.disk_usage(target.parent).free if target.parent.exists() else 0
     return ExportError(
-        "the export could not be written; a former one is unchanged",
+        "the export could not be written; an existing file is unchanged",
         where=target,
         found=f"{error.strerror or error}; {free / 2**20:,.0f} MiB free",
         hint="free some space, or `kdtui export RUN --to FOLDER`",
@@ -294,10 +293,10 @@ def _fed_for_calibration(source: Source, options: ExportOptions, size: Size) -> 
 
 
 def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, slim: bool) -> None:
-    """Slim the graph, take out what exporters left in it, and write what a user has to know."""
+    """Simplify the graph if requested, remove the exporter's metadata, and write kdtui's."""
     model = onnx.load(path)
     if slim:
-        import onnxslim  # only who asks for it pays the second it takes
+        import onnxslim  # here: importing it takes a second
 
         slimmed = onnxslim.slim(model)
         assert isinstance(slimmed, onnx.ModelProto)

@@ -1,4 +1,4 @@
-"""Writing ONNX: fp32 by torch's exporters, and fp16 and int8 from the fp32 file."""
+"""Write ONNX files: fp32 with torch's exporters, and fp16 and int8 from the fp32 file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 
 INPUT = "images"
-# The oldest operator set that the dynamo exporter writes; it would turn an older wish into this one silently.
+# The oldest operator set of the dynamo exporter, which silently uses it for older ones.
 _DYNAMO_OPSET = 18
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """Which exporter wrote the file, and why it was not dynamo; None where it was."""
+    """The exporter that wrote the file, and why it was not dynamo; None if it was."""
 
     name: str
     instead: str | None = None
@@ -42,7 +42,7 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
     """Trace ``deployed`` with ``images`` and write it to ``path``.
 
     Raises:
-        ExportError: Neither exporter can, or the file has another opset than was asked for.
+        ExportError: Both exporters failed, or the file has another opset than requested.
     """
     if options.opset < _DYNAMO_OPSET:
         exporter = Exporter("torchscript", f"the dynamo exporter writes opset {_DYNAMO_OPSET} and newer")
@@ -50,14 +50,14 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
             _torchscript(deployed, images, path, options)
         except OSError:
             raise
-        except Exception as error:  # torch has no class of its own for what this exporter cannot do
+        except Exception as error:  # this exporter has no exception class of its own
             raise _unsupported(f"TorchScript exporter: {_reason(error)}", options) from error
     else:
         exporter = _either(deployed, images, path, options)
     written = opset_of(onnx.load(path, load_external_data=False))
     if written != options.opset:
         raise ExportError(
-            "the exporter wrote another opset than was asked for",
+            "the exporter wrote another opset than requested",
             found=written,
             allowed=options.opset,
             hint=f"`kdtui export RUN --opset {written}`",
@@ -66,7 +66,7 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a file uses."""
+    """The version of the ONNX operator set of a file."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
@@ -74,10 +74,10 @@ def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptio
     try:
         _dynamo(deployed, images, path, options)
     except OSError:
-        raise  # a full disk is no reason to try the other one
+        raise  # for example a full disk, with which the other exporter would fail too
     except Exception as error:
-        # Every failure of it is its own OnnxExporterError around whatever went wrong; the older exporter traces where
-        # this one has to prove shapes. It is deprecated, so it is the second choice, and the report says so.
+        # The older exporter traces networks whose dynamic shapes dynamo cannot derive. It is deprecated, so it is the
+        # second choice, and the report contains the reason.
         reason = _reason(error)
         try:
             _torchscript(deployed, images, path, options)
@@ -92,7 +92,7 @@ def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptio
 
 
 def _dynamo(deployed: Deployed, images: Tensor, path: Path, options: ExportOptions) -> None:
-    shapes = axes(options)  # a name makes an axis dynamic, and stands in the file
+    shapes = axes(options)  # a name makes an axis dynamic and is written to the file
     with _quiet():
         program = torch.onnx.export(
             deployed,
@@ -129,7 +129,7 @@ def _torchscript(deployed: Deployed, images: Tensor, path: Path, options: Export
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own talk: it names files of this machine, and what matters of it is raised."""
+    """Suppress the output of the exporters, which contains paths of this machine; errors are raised anyway."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -141,7 +141,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in a line: what stands around it repeats it with pages of advice."""
+    """The innermost cause on one line; the outer exceptions only repeat it with long advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -149,28 +149,28 @@ def _reason(error: BaseException) -> str:
 
 
 def _unsupported(reasons: str, options: ExportOptions) -> ExportError:
-    hint = "`kdtui export RUN --opset N`, or another encoder"
+    hint = "try `kdtui export RUN --opset N`, or another encoder"
     if options.dynamic_size:
-        hint = "a network of one size: `kdtui export RUN --dynamic batch`"
+        hint = "export it for a fixed size: `kdtui export RUN --dynamic batch`"
     return ExportError(
         "this network cannot be written as ONNX",
         found=reasons,
-        allowed="operators that ONNX has, for sizes that the network takes",
+        allowed="operators that ONNX supports, for sizes that the network accepts",
         hint=hint,
     )
 
 
 Calibrated = Callable[[int], None]
-"""Told how many images are seen."""
+"""Called with the number of processed images."""
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Two-sided: what lies outside is cut, so that one bright pixel does not cost every other its resolution.
+# Two-sided: values outside are clipped, so that outliers do not reduce the resolution of all other values.
 _PERCENTILE = 99.99
 
 
 def to_fp16(source: Path, target: Path) -> None:
-    """Weights and sums in fp16; what goes in and comes out stays f32."""
+    """Convert weights and computation to fp16; input and output stay f32."""
     with warnings.catch_warnings():
-        # It tells each of the many weights that are too small for fp16, which is what the verification is for.
+        # It warns about every weight that is too small for fp16, which the verification covers.
         warnings.simplefilter("ignore")
         onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
 
@@ -183,20 +183,20 @@ def to_int8(
     *,
     progress: Calibrated = lambda seen: None,
 ) -> None:
-    """Static QDQ per channel: activations u8, weights s8, ranges from a percentile of what ``batches`` cause.
+    """Quantise statically in QDQ format per channel: activations u8, weights s8, ranges from a percentile.
 
-    s8 activations are slower on CPUs, and minimum and maximum instead of a percentile cost 0.4 points more.
+    s8 activations are slower on CPUs, and ranges from minimum and maximum lose 0.4 more points of mIoU.
 
     Args:
         source: The fp32 file.
-        target: Written.
-        batches: Inputs as the graph takes them, of one shape.
-        options: Layers to leave alone.
-        progress: Told after each batch.
+        target: The file to write.
+        batches: Calibration inputs of the graph, all of one shape.
+        options: ``keep_float`` selects layers that stay in fp32.
+        progress: Called after each batch with the number of processed images.
     """
     prepared, ranges = source.with_name("prepared.onnx"), source.with_name("ranges.json")
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # onnxruntime's advice on every file that has a dynamic axis
+    logging.disable(logging.WARNING)  # onnxruntime warns about every file with a dynamic axis
     try:
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         _calibrate(prepared, ranges, batches, progress)
@@ -217,15 +217,15 @@ def to_int8(
 
 
 def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], progress: Calibrated) -> None:
-    """Write the ranges of every tensor, looking at one batch at a time.
+    """Write the ranges of all tensors, processing one batch at a time.
 
-    onnxruntime's own loop keeps all activations of all images at once: gigabytes for a hundred images of 256 x 256.
+    The loop of onnxruntime keeps the activations of all images in memory: gigabytes for a hundred images of 256 x 256.
     """
     calibrator = create_calibrator(
         str(prepared),
         augmented_model_path=str(prepared.with_name("augmented.onnx")),
         calibrate_method=CalibrationMethod.Percentile,
-        # Ranges around zero would waste half of a u8 on what a ReLU never gives.
+        # Symmetric ranges would waste half of the u8 values on negative values, which ReLU does not produce.
         extra_options={"symmetric": False, "percentile": _PERCENTILE},
     )
     seen = 0
@@ -237,7 +237,7 @@ def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], pr
 
 
 class _One(CalibrationDataReader):  # type: ignore[misc]
-    """One batch, once."""
+    """Reader of a single batch."""
 
     def __init__(self, batch: NDArray[Any]) -> None:
         self._left: Iterator[dict[str, NDArray[Any]]] = iter([{INPUT: np.ascontiguousarray(batch)}])
@@ -249,11 +249,11 @@ class _One(CalibrationDataReader):  # type: ignore[misc]
 def excluded(model: onnx.ModelProto, keep_float: str) -> list[str]:
     """Names of the nodes that stay in fp32: all before the first layer with weights and all after the last.
 
-    Normalisation, and composing the classes from log probabilities, are exact or useless.
+    Normalisation and the composition of classes from log probabilities do not tolerate quantisation.
 
     Args:
-        model: A graph in topological order, as ONNX demands.
-        keep_float: ``first``, ``last`` or ``both`` leaves those layers out too.
+        model: A graph in topological order, as ONNX requires.
+        keep_float: ``first``, ``last`` or ``both`` adds those layers.
     """
     layers = [place for place, node in enumerate(model.graph.node) if node.op_type in _WEIGHTED]
     if not layers:

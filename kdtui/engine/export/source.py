@@ -1,4 +1,4 @@
-"""What is exported: the student of a run, or the network of a foreign checkpoint, with the data to try it on."""
+"""The network to export, from a run or an external checkpoint, with data for verification and calibration."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.base import TaskName
 from kdtui.store.run import Run
+from kdtui.text import counted
 
 _FOREIGN_STRIDE = 32
 _FOREIGN_SIZE = Size(256, 256)
@@ -31,10 +32,10 @@ _SAMPLES = 4
 
 
 class Relabelled:
-    """Batches whose labels are those of the network, which may know the classes of the data in another order.
+    """Batches whose labels are mapped to the classes of the network, which may be in another order.
 
     Args:
-        batches: Of the data.
+        batches: Batches of the data.
         order: The network's class for each class of the data.
     """
 
@@ -52,15 +53,15 @@ class Relabelled:
 
 @dataclass(frozen=True)
 class Source:
-    """A network and what is known of it.
+    """A network to export.
 
     Attributes:
-        network: In eval, on the CPU, in fp32.
-        stride: Height and width it takes divide by this.
-        size: Of the images it was trained on, padded to the stride.
-        profile: Where its data are; None for a foreign checkpoint without any.
-        facts: For ``metadata_props``.
-        checkpoint: The file, where it is a run's own and so are its data.
+        network: In eval mode, on the CPU, in fp32.
+        stride: Height and width of its input must be divisible by this.
+        size: Size of the training images, padded to the stride.
+        profile: Profile with its data; None for an external checkpoint without data.
+        facts: Entries for ``metadata_props``.
+        checkpoint: The file, if it belongs to a run; None for an external checkpoint.
     """
 
     network: nn.Module
@@ -73,7 +74,7 @@ class Source:
     checkpoint: Path | None = None
 
     def validation(self) -> Relabelled | None:
-        """The validation split in order, or None without data."""
+        """The validation split in order; None without data."""
         if self.profile is None:
             return None
         dataset = self._split("val")
@@ -81,7 +82,7 @@ class Source:
         return Relabelled(batches, self._order(dataset.classes))
 
     def note(self) -> str | None:
-        """What is done about classes that the data have in another order than the network; None where they agree.
+        """A note if the data have the classes in another order than the network; otherwise None.
 
         Raises:
             CheckpointError: The data have other classes.
@@ -92,7 +93,7 @@ class Source:
         if self._order(theirs) == list(range(len(theirs))):
             return None
         return (
-            "the data have the classes of the network in another order; their labels were matched by name: "
+            "the data have the classes of the network in another order; labels were matched by name: "
             f"{listed(theirs)} -> {listed(self.classes)}"
         )
 
@@ -101,13 +102,13 @@ class Source:
         order = class_order(self.classes, theirs)
         if order is None:
             raise CheckpointError(
-                "the data have other classes than this network",
+                "the classes of the data differ from those of this network",
                 where=self.checkpoint or (self.profile and self.profile.name),
                 found=listed(theirs),
                 allowed=f"{listed(self.classes)}, in any order",
-                hint="`kdtui export FILE --classes NAME,NAME,…` names its classes in the order of its output"
+                hint="give its class names in channel order: `kdtui export FILE --classes NAME,NAME,…`"
                 if self.checkpoint is None
-                else "give the data the classes that the run was trained with",
+                else "restore the classes that the run was trained with",
             )
         return order
 
@@ -115,28 +116,28 @@ class Source:
         """Normalised training images f32 [1,3,H,W], spread evenly over the split, without augmentation.
 
         Raises:
-            ExportError: There is no training split to take them from.
+            ExportError: There is no training split.
         """
         try:
             if self.profile is None:
                 raise DataError(
-                    "this checkpoint has no data", hint="`kdtui export FILE --profile NAME` says where its data are"
+                    "this checkpoint has no data", hint="add a profile with data: `kdtui export FILE --profile NAME`"
                 )
             dataset = self._split("train")
         except DataError as error:
             raise ExportError(
-                "int8 takes its ranges from training images, and there are none",
+                "int8 needs training images for calibration",
                 where=error.where,
                 found=error.what,
-                allowed="a run whose training split is still there, or a checkpoint with --profile NAME",
-                hint=error.hint or "`kdtui export RUN --precision fp32` or fp16 needs none",
+                allowed="a run whose training split still exists, or a checkpoint with --profile NAME",
+                hint=error.hint or "fp32 and fp16 need none: `kdtui export RUN --precision fp32`",
             ) from error
         wanted = min(count, len(dataset))
         for place in range(wanted):
             yield dataset[place * len(dataset) // wanted, 0].image[None]
 
     def samples(self) -> Tensor:
-        """A few normalised images f32 [N,3,H,W] at the network's size: validation ones, else drawn people."""
+        """A few normalised images f32 [N,3,H,W] of the network's size, from the validation split or synthetic ones."""
         if self.profile is not None:
             dataset = self._split("val")
         else:
@@ -152,12 +153,12 @@ class Source:
 
 
 def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
-    """The student of a run from its own profile, loaded strictly; adapters are no part of it.
+    """Load the student of a run strictly; adapters are not part of it.
 
     Args:
         run: The run.
         path: One of its checkpoints.
-        profile: Its profile with other places of its data.
+        profile: The run's profile with new locations of its data.
 
     Raises:
         CheckpointError: Not readable, not of this run's student, or with weights that are not finite.
@@ -165,11 +166,11 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     profile = profile or run.profile()
     content = checkpoints.load(path)
     if content.get("format") != checkpoints.FORMAT:
-        raise CheckpointError("this is no checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
+        raise CheckpointError("not a checkpoint of kdtui", where=path, hint=f"kdtui inspect {path}")
     student_state, names = content.get("student"), content.get("classes")
     if not isinstance(student_state, dict) or not isinstance(names, list | tuple) or not names:
         raise CheckpointError(
-            "this checkpoint of kdtui has no student or no class names", where=path, hint=f"kdtui inspect {path}"
+            "this checkpoint has no student or no class names", where=path, hint=f"kdtui inspect {path}"
         )
     classes = tuple(str(name) for name in names)
     network = build_student(profile.student, task=profile.data.task, classes=len(classes), download=False)
@@ -201,16 +202,16 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
 def of_checkpoint(
     path: Path, *, teacher: Teacher, classes: tuple[str, ...] = (), profile: Profile | None = None
 ) -> Source:
-    """The network of any checkpoint that ``inspect`` understands.
+    """Load the network of any checkpoint that ``inspect`` supports.
 
     Args:
         path: A file or a ``save_pretrained`` folder.
-        teacher: Task, architecture and encoder where the file leaves them open.
-        classes: Names; by default the file's or the data's own, else ``class 0`` and so on.
-        profile: Where data of these classes are.
+        teacher: Task, architecture and encoder, if the file leaves them open.
+        classes: Class names; default those of the file, of the data, or ``class 0`` and so on.
+        profile: Profile with data of these classes.
 
     Raises:
-        CheckpointError: Not readable, no network of smp, or other classes than named.
+        CheckpointError: Not readable, not a network of segmentation-models-pytorch, or with other classes than given.
     """
     report = inspect(path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder)
     network, report = load_teacher(path, teacher=teacher, task=report.task, classes=report.classes)
@@ -243,15 +244,15 @@ def of_checkpoint(
     )
 
 
-_OTHER_PROFILE = "--profile NAME says where its data are; kdtui profiles lists them"
+_OTHER_PROFILE = "choose the data with --profile NAME; kdtui profiles lists the profiles"
 
 
 @contextlib.contextmanager
 def _mendable(hint: str) -> Iterator[None]:
-    """Failures of the data with a next step that an export has.
+    """Adapt the hints of data errors to the export.
 
     Args:
-        hint: The whole step, or the command that the option of a failure is one of.
+        hint: The complete hint, or, if it ends in a space, the command to which the option of the error belongs.
     """
     try:
         yield
@@ -270,19 +271,19 @@ def _check_finite(network: nn.Module, path: Path) -> None:
     broken = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(
-            "this training diverged: some of its weights are not finite",
+            "some weights are not finite: the training diverged",
             where=path,
             found=f"{len(broken)} tensors: {', '.join(broken[:3])}",
             allowed="finite weights",
-            hint="take an earlier one: `kdtui export RUN --checkpoint EPOCH`",
+            hint="use an earlier checkpoint: `kdtui export RUN --checkpoint EPOCH`",
         )
 
 
 def _other_classes(path: Path, named: str, found: int) -> CheckpointError:
     return CheckpointError(
-        "the classes do not fit this network",
+        "the number of classes does not match this network",
         where=path,
         found=f"{named}",
-        allowed=f"{found} names",
-        hint="`kdtui export FILE --classes NAME,NAME,…` names them in their order",
+        allowed=f"{counted(found, 'name')}",
+        hint="give the names in channel order: `kdtui export FILE --classes NAME,NAME,…`",
     )

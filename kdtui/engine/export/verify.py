@@ -1,4 +1,4 @@
-"""Whether a file answers as the network does: torch beside onnxruntime, before anybody gets to see the file."""
+"""Verify an exported file: compare onnxruntime with torch before the file is saved to its target."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 
 RELATIVE = 1e-3
-"""Largest difference of an fp32 file, as a share of the largest absolute value that torch gives."""
+"""Maximum difference of an fp32 file, as a fraction of the largest absolute value of torch."""
 AGREEMENT = 0.999
-"""Least share of pixels of one class in torch and in an fp32 file."""
+"""Minimum share of pixels with the same class in torch and in an fp32 file."""
 
 ImagesDone = Callable[[int], None]
 
 
 @dataclass
 class Difference:
-    """What separates two answers over one or more calls.
+    """Difference of two outputs over one or more calls.
 
     Attributes:
-        max: Largest absolute difference; None where only classes are known.
+        max: Maximum absolute difference; None if the output consists of classes.
         mean: Mean absolute difference.
-        scale: Largest absolute value of torch's answers, which ``max`` is measured against.
-        agreement: Share of pixels of the same class.
-        shapes: Input shapes that were tried.
+        scale: Maximum absolute value of torch's output, to which ``max`` is compared.
+        agreement: Share of pixels with the same class.
+        shapes: Tested input shapes.
     """
 
     max: float | None = None
@@ -52,7 +52,7 @@ class Difference:
 
     @property
     def relative(self) -> float | None:
-        """``max`` as a share of ``scale``."""
+        """``max`` divided by ``scale``."""
         return None if self.max is None or self.scale is None else self.max / max(self.scale, 1e-12)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,13 +62,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the verification measured.
+    """Result of the verification.
 
     Attributes:
-        outputs: Difference per output, over every call.
-        images: Images of the validation split that both answered; 0 without one.
+        outputs: Difference of each output, over all calls.
+        images: Number of compared images of the validation split; 0 without one.
         miou: mIoU of the file on them; None without a split.
-        torch_miou: The network's own, in fp32.
+        torch_miou: mIoU of the network in torch, in fp32.
     """
 
     outputs: dict[str, Difference]
@@ -78,7 +78,7 @@ class Verification:
 
     @property
     def drop(self) -> float | None:
-        """Points of mIoU that the file is behind torch."""
+        """Loss of mIoU of the file compared to torch, in percentage points."""
         if self.miou is None or self.torch_miou is None:
             return None
         return 100 * (self.torch_miou - self.miou)
@@ -97,20 +97,20 @@ class Verification:
 
 
 def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A session of onnxruntime on the CPU with as many threads as torch has, or ``threads``."""
+    """Create a session of onnxruntime on the CPU with ``threads``, by default as many as torch uses."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads or torch.get_num_threads()
     settings.log_severity_level = 3
-    # Threads that wait do not burn a core meanwhile: of two that share one, the other would wait for it.
+    # Waiting threads must not spin: they would slow down other threads on the same core.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
 class TorchAnswers:
-    """What torch answered, call by call, for exports of the same network in other precisions.
+    """Cached outputs of torch by call, for exports of the same network in other precisions.
 
     Args:
-        most: Bytes that are kept; torch is asked again for what is beyond them.
+        most: Maximum size in bytes; further outputs are computed again.
     """
 
     def __init__(self, most: int = 1 << 29) -> None:
@@ -118,7 +118,7 @@ class TorchAnswers:
         self._left = most
 
     def answer(self, call: int, compute: Callable[[], list[NDArray[Any]]]) -> list[NDArray[Any]]:
-        """The answer of call number ``call``; computed where it is not kept."""
+        """The output of call number ``call``; computed if it is not cached."""
         if call < len(self._kept):
             return self._kept[call]
         arrays = compute()
@@ -130,13 +130,13 @@ class TorchAnswers:
 
 
 class Verifier:
-    """Asks both and keeps count.
+    """Runs both and accumulates their differences.
 
     Args:
-        deployed: The network as it was exported.
+        deployed: The exported network.
         path: The file.
-        options: What was asked for.
-        answers: Those of the same calls to the same network; none by default.
+        options: Options of the export.
+        answers: Cached outputs of torch for the same calls; none by default.
 
     Raises:
         ExportError: The file is not valid ONNX, or onnxruntime cannot run it.
@@ -154,22 +154,22 @@ class Verifier:
         try:
             onnx.checker.check_model(str(path), full_check=True)
             self._session = session(path)
-        except Exception as error:  # each of the two raises whatever class its C++ has chosen
+        except Exception as error:  # both raise exceptions without a common base class
             raise ExportError(
-                "the exported file is not valid ONNX, so it was not kept",
+                "the exported file is not valid ONNX; it was discarded",
                 found=" ".join(str(error).split())[:400],
-                hint="`kdtui export RUN --opset N`, or `kdtui export RUN --precision fp32`",
+                hint="try `kdtui export RUN --opset N`, or `kdtui export RUN --precision fp32`",
             ) from error
 
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Both answers to normalised images f32 [N,3,H,W]: classes of torch and of the file, uint8 [N,H,W]."""
+        """Run both on normalised images f32 [N,3,H,W]; return the classes of torch and of the file, uint8 [N,H,W]."""
         taken = fed(images, self._options)
         ours = self._answers.answer(next(self._calls), lambda: self._torch(taken))
         theirs = self._ask(taken)
         for name, one, other in zip(self._outputs, ours, theirs, strict=True):
             if one.shape != other.shape:
                 raise ExportError(
-                    "the exported file answers in another shape than the network, so it was not kept",
+                    "an output of the exported file has another shape than the network's; the file was discarded",
                     where=f"output {name}, input {list(taken.shape)}",
                     found=list(other.shape),
                     allowed=list(one.shape),
@@ -183,16 +183,16 @@ class Verifier:
         return torch.from_numpy(first), torch.from_numpy(second)
 
     def sizes(self, image: Tensor) -> None:
-        """Compare at other sizes and numbers of images, where the graph leaves them open.
+        """Compare at other sizes and batch sizes, if they are dynamic.
 
         Args:
-            image: Normalised images f32 [N,3,H,W] to make others from.
+            image: Normalised images f32 [N,3,H,W] that are resized.
         """
         height, width = image.shape[-2:]
         stride = self._deployed.stride
         sizes = [Size(height, width)]
         if self._options.dynamic_size:
-            # One that the stride divides and one that it does not, neither square.
+            # One that is divisible by the stride and one that is not, neither of them square.
             sizes = [Size(height + stride, width + 2 * stride), Size(height + stride // 2 - 1, width + 5)]
         counts = [1, 3] if self._options.dynamic_batch else [self._options.batch]
         for place in range(max(len(sizes), len(counts))):
@@ -201,7 +201,7 @@ class Verifier:
             self.compare(made[torch.arange(count) % len(made)])
 
     def difference(self) -> dict[str, Difference]:
-        """What separates the two so far."""
+        """The differences so far, by output."""
         return self._outputs
 
     def _torch(self, taken: Tensor) -> list[NDArray[Any]]:
@@ -211,12 +211,12 @@ class Verifier:
     def _ask(self, taken: Tensor) -> list[NDArray[Any]]:
         try:
             return list(self._session.run(None, {INPUT: taken.numpy()}))
-        except Exception as error:  # onnxruntime has a dozen classes without a common base but this one
+        except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise ExportError(
-                "onnxruntime cannot run the exported file, so it was not kept",
+                "onnxruntime cannot run the exported file; it was discarded",
                 where=f"input {list(taken.shape)}",
                 found=" ".join(str(error).split())[:400],
-                hint="static sizes: `kdtui export RUN --dynamic batch`, or none",
+                hint="export it for a fixed size: `kdtui export RUN --dynamic batch`",
             ) from error
 
     def _classes(self, answer: NDArray[Any]) -> NDArray[np.uint8]:
@@ -229,7 +229,7 @@ class Verifier:
         classes, others = self._classes(one), self._classes(other)
         same, pixels = same + float((classes == others).sum()), pixels + classes.size
         if self._options.output != "argmax":
-            # Not a number anywhere is infinitely far away: a comparison with it would pass.
+            # NaN counts as an infinite difference, because comparisons with NaN would pass.
             far = np.nan_to_num(np.abs(one.astype(np.float64) - other), nan=np.inf, posinf=np.inf)
             apart, values = apart + float(far.sum()), values + far.size
             difference.max = max(difference.max or 0.0, float(far.max(initial=0.0)))
@@ -250,20 +250,20 @@ def verify(
     seen: ImagesDone = lambda images: None,
     answers: TorchAnswers | None = None,
 ) -> Verification:
-    """Compare, score, and refuse what is too far off.
+    """Compare the file with the network and compute its scores.
 
     Args:
-        deployed: The network as it was exported.
+        deployed: The exported network.
         path: The file.
-        options: What was asked for.
+        options: Options of the export.
         classes: Class names.
-        batches: The validation split; None where there is none, as for a foreign checkpoint without data.
-        samples: Normalised images f32 [N,3,H,W] for the other sizes, and for everything without a split.
-        seen: Told how many images are done.
-        answers: Torch's, from the verification of another precision of the same graph on the same images.
+        batches: The validation split; None for an external checkpoint without data.
+        samples: Normalised images f32 [N,3,H,W] for other sizes, and for everything without a split.
+        seen: Called with the number of processed images.
+        answers: Cached outputs of torch from another precision of the same graph on the same images.
 
     Raises:
-        ExportError: The file is too far from the network; the message has the numbers.
+        ExportError: The file differs too much from the network; the message has the numbers.
     """
     verifier = Verifier(deployed, path, options, answers)
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
@@ -284,7 +284,7 @@ def verify(
 
 
 def _grouped(batch: Batch, options: ExportOptions) -> Iterable[Batch]:
-    """A batch as the graph takes it: at the static size, and in its number of images, the last of them repeated."""
+    """Adapt a batch to the static size and batch size of the graph; the last image is repeated if necessary."""
     pictures, masks = batch
     if not options.dynamic_size and options.height:
         size = (options.height, options.width)
@@ -298,7 +298,7 @@ def _grouped(batch: Batch, options: ExportOptions) -> Iterable[Batch]:
         part = Batch(pictures[first : first + options.batch], masks[first : first + options.batch])
         missing = options.batch - len(part.images)
         if missing:
-            # Repeated images are asked for and counted nowhere.
+            # Repeated images are computed but not counted.
             ignored = torch.full_like(part.masks[:1], IGNORE_INDEX).expand(missing, -1, -1)
             part = Batch(
                 torch.cat([part.images, part.images[-1:].expand(missing, -1, -1, -1)]), torch.cat([part.masks, ignored])
@@ -317,33 +317,31 @@ def _judge(verdict: Verification, options: ExportOptions) -> None:
     for name, difference in verdict.outputs.items():
         relative = difference.relative
         if difference.max is not None and not math.isfinite(difference.max):
-            # Their class is the first one, which may well be the right one nearly everywhere.
-            faults.append(f"{name}: answers that are no finite numbers")
+            # The agreement is not tested: argmax of NaN is class 0, which may be correct for most pixels.
+            faults.append(f"{name}: values that are not finite")
             continue
         if exact and relative is not None and not relative <= RELATIVE:
-            faults.append(f"{name}: differs by {difference.max:.3g}, {relative:.2g} of its scale")
-        # Two-way parts of an untrained or saturated decision are ties in places; the main output decides.
+            faults.append(f"{name}: differs by {difference.max:.3g}, {relative:.2g} of the maximum")
+        # The parts of an untrained or saturated network may have ties; only the main output is tested.
         if name == next(iter(verdict.outputs)):
             least = AGREEMENT if exact else 1 - options.limit / 100 if verdict.drop is None else 0.0
             if difference.agreement < least:
                 faults.append(f"{name}: {difference.agreement:.3%} of the pixels have the same class")
     limit = 100 * (1 - AGREEMENT) if exact else options.limit
     if verdict.drop is not None and verdict.drop > limit:
-        faults.append(
-            f"mIoU {verdict.miou:.4f} where torch has {verdict.torch_miou:.4f}: {verdict.drop:.2f} points lost"
-        )
+        faults.append(f"mIoU {verdict.miou:.4f} instead of {verdict.torch_miou:.4f}: {verdict.drop:.2f} points lost")
     if not faults:
         return
     allowed = f"at most {options.limit:g} points of mIoU lost"
     if exact:
-        allowed = f"at most {RELATIVE:g} of the scale apart, at least {AGREEMENT:.1%} of the pixels of one class"
+        allowed = f"a difference of at most {RELATIVE:g} of the maximum, the same class in {AGREEMENT:.1%} of pixels"
     hints = {
-        "fp32": "this is a fault of kdtui: please report it with the profile of the run",
-        "fp16": "values beyond fp16's range: `kdtui export RUN --precision fp32`",
-        "int8": "any of `kdtui export RUN --precision int8 --keep-float both --calibration N --limit POINTS`",
+        "fp32": "this is a bug of kdtui: please report it with the profile of the run",
+        "fp16": "values exceed the range of fp16: `kdtui export RUN --precision fp32`",
+        "int8": "try any of `kdtui export RUN --precision int8 --keep-float both --calibration N --limit POINTS`",
     }
     raise ExportError(
-        f"the {options.precision} file does not answer as the network does, so it was not kept",
+        f"the outputs of the {options.precision} file differ too much from the network's; it was discarded",
         found="; ".join(faults),
         allowed=allowed,
         hint=hints[options.precision],

@@ -172,7 +172,7 @@ def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
     network = build_network(model, task="hierarchical", classes=3).eval()
     one_size = replace(source, network=network, stride=stride(model), size=Size(side, side))
     for options in (ExportOptions(), ExportOptions(dynamic="size", precision="int8")):
-        with pytest.raises(ExportError, match="one size only") as caught:
+        with pytest.raises(ExportError, match="a fixed size") as caught:
             export(one_size, tmp_path / "a.onnx", options)
         assert found in (caught.value.found or "")
         assert "kdtui export RUN --dynamic batch" in (caught.value.hint or "")
@@ -209,14 +209,14 @@ class TestForeign:
         assert "run" not in report["metadata"]
 
     def test_other_classes_than_it_has(self, checkpoint: Path) -> None:
-        with pytest.raises(CheckpointError, match="classes do not fit") as caught:
+        with pytest.raises(CheckpointError, match="number of classes does not match") as caught:
             of_checkpoint(checkpoint, teacher=Teacher(), classes=("sky", "road"))
         assert caught.value.allowed == "3 names"
 
     def test_names_in_the_file_are_not_believed_either(self, tmp_path: Path) -> None:
         path = tmp_path / "theirs.pth"
         torch.save({"state_dict": unet(classes=3).state_dict(), "classes": ["sky", "sky", "car"]}, path)
-        with pytest.raises(UsageError, match="one name") as caught:
+        with pytest.raises(UsageError, match="duplicate class name") as caught:
             of_checkpoint(path, teacher=Teacher())
         assert caught.value.where == str(path)
         assert of_checkpoint(path, teacher=Teacher(), classes=("sky", "road", "car")).classes == ("sky", "road", "car")
