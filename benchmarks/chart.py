@@ -19,7 +19,8 @@ from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 from textual_plotext import PlotextPlot
 
-from kdtui.tui.widgets.chart.line_chart import LineChart, Series
+from kdtui.tui.values import Series
+from kdtui.tui.widgets.chart.line_chart import LineChart
 
 WIDTH, HEIGHT = 78, 8
 COLOURS = ("cyan", "red", "green", "yellow", "magenta", "blue", "white", "orange")

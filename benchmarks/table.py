@@ -24,7 +24,8 @@ from textual.screen import Screen
 from textual.widgets import DataTable
 
 from kdtui.tui.compositor import NarrowCompositor
-from kdtui.tui.widgets.table import Cell, Column, Table
+from kdtui.tui.values import Cell, Column
+from kdtui.tui.widgets.table import Table
 
 ROWS = 10_000
 LIVE = 8

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from textual.message import Message
 
 from kdtui.errors import StoreError
 from kdtui.launch.device_queue import Claim, Entry, Queue, device_keys, read_queue
@@ -40,36 +38,6 @@ class Machine:
     def users(self, device: str) -> tuple[Entry, ...]:
         """Those that use a slot of the device or wait for one."""
         return self.queue.users(self.keys.get(device, ()))
-
-
-class QueueRead(Message, bubble=False):
-    """Posted when the queue of this machine changed."""
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-        super().__init__()
-
-
-class QueueSource:
-    """The queue of this machine, as a source of the watch.
-
-    Args:
-        post: Posts a message.
-    """
-
-    period = 2.0
-
-    def __init__(self, post: Callable[[Message], object]) -> None:
-        self._post = post
-        self._before: Queue | None = None
-
-    def look(self) -> Iterable[Message]:
-        """See :class:`kdtui.tui.watch.Source`."""
-        queue = read_queue()
-        if queue.claims() != (None if self._before is None else self._before.claims()):
-            self._before = queue
-            self._post(QueueRead(queue))
-        return ()
 
 
 def machine(slots: Capacity, root: Path) -> Machine:

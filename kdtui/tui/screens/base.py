@@ -12,7 +12,8 @@ from textual.widget import Widget
 from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.compositor import NarrowCompositor
 from kdtui.tui.keys import bar
-from kdtui.tui.widgets.line import KeyBar, Line, Part
+from kdtui.tui.values import Part
+from kdtui.tui.widgets.line import KeyBar, Line
 
 
 class CockpitScreen(Screen[None]):

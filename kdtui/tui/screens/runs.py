@@ -18,12 +18,12 @@ from kdtui.store.filter import complete, parse
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
 from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.values import Cell, Part
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.choices import Entry
-from kdtui.tui.widgets.line import Part
-from kdtui.tui.widgets.table import Cell, Table
+from kdtui.tui.widgets.table import Table
 
 if TYPE_CHECKING:
     from kdtui.tui.run_states import RunStates

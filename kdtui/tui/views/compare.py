@@ -19,9 +19,9 @@ from kdtui.compare.render import value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.text import giga, millions, milliseconds, number, percent, ratio
+from kdtui.tui.values import Cell, Column
 from kdtui.tui.views.colours import STATE_STYLES
 from kdtui.tui.views.rows import short_encoder
-from kdtui.tui.widgets.table import Cell, Column
 
 _COLUMNS = {
     "run": Column("run", "run", 16, 40, grow=True),

@@ -14,7 +14,7 @@ from kdtui.compare.measured import NOISY, Quantity, conditions, measurements_of,
 from kdtui.errors import StoreError
 from kdtui.store.run import Run
 from kdtui.text import giga, mebibytes, millions, number, percent, ratio
-from kdtui.tui.views.panels import TextLine
+from kdtui.tui.values import TextLine
 
 BYTES_PER_PARAMETER = 4
 """Checkpoints hold float32 numbers, whatever the training precision."""

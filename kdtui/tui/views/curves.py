@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kdtui.store.history import History
 from kdtui.store.state import LIVE, RunSummary
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.panels import EXPECTED
-from kdtui.tui.widgets.chart.line_chart import ReferenceLine, Series
 
 FIRST_METRICS = ("train/loss", "val/miou", "train/loss.base", "train/loss.distill")
 """First in the list; all other curves follow by name."""

@@ -15,7 +15,7 @@ from kdtui.launch.export import ExternalCheckpoint
 from kdtui.profile.find import expanded
 from kdtui.profile.settings import plain
 from kdtui.text import mebibytes, number, width
-from kdtui.tui.widgets.panel import Span
+from kdtui.tui.values import Span
 
 TASKS = ("hierarchical", "semantic")
 FILE, FOLDER = "file", "folder"

@@ -17,9 +17,7 @@ from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.values import is_number
 from kdtui.text import mebibytes, moment, number, percent, span
-
-Span = tuple[str, str]
-TextLine = tuple[Span, ...]
+from kdtui.tui.values import TextLine
 
 EXPECTED = 0.95
 """Share of its teacher that a student is expected to reach."""

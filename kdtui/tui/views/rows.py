@@ -12,9 +12,8 @@ from kdtui.compare.named import mark
 from kdtui.store.state import RunSummary, State
 from kdtui.text import moment, number, percent, ratio, span
 from kdtui.tui.run_states import RunStates
+from kdtui.tui.values import Cell, Column, Part
 from kdtui.tui.views.colours import STATE_STYLES
-from kdtui.tui.widgets.line import Part
-from kdtui.tui.widgets.table import Cell, Column
 
 COLUMNS: tuple[Column, ...] = (
     Column("state", "", 1, 1),

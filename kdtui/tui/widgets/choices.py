@@ -20,8 +20,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from kdtui.text import width
+from kdtui.tui.values import Part
 from kdtui.tui.widgets.bars import filled_cells
-from kdtui.tui.widgets.line import Line, Part, cut
+from kdtui.tui.widgets.line import Line, cut
 from kdtui.tui.widgets.panel import Panel
 
 

@@ -9,56 +9,13 @@ from functools import lru_cache
 from rich.cells import cell_len, split_graphemes
 
 from kdtui.text import clean
+from kdtui.tui.values import Cell, Column
 
 GAP = 1
 """Terminal columns between two columns."""
 _ELLIPSIS = "…"
 # Terminals disagree on the width of a character with a variation selector; without the selector they agree.
 _NO_SELECTORS = dict.fromkeys(range(0xFE00, 0xFE10))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: Control characters are removed, markup is not interpreted, a line break becomes a space.
-        style: Name of a theme variable without `$`, such as `success` or `text-muted`, or a colour such as `#56b4e9`;
-            empty for the table's own style.
-        keep: Ending of the text that is kept when the text is cut; empty to cut at the end.
-    """
-
-    text: str
-    style: str = ""
-    keep: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column; widths in terminal columns.
-
-    Attributes:
-        key: Identifies the column in messages.
-        title: Text in the header.
-        minimum: Minimum width; these alone decide whether columns have to be dropped.
-        maximum: Maximum width; None for no limit.
-        right: Whether the column, with its header, is aligned to the right.
-        drop: Columns with the highest number are dropped first when there is not enough room; 0 is never dropped.
-        grow: Whether the column takes the remaining width.
-    """
-
-    key: str
-    title: str
-    minimum: int
-    maximum: int | None = None
-    right: bool = False
-    drop: int = 0
-    grow: bool = False
-
-    def bounded(self, width: int) -> int:
-        """``width`` limited to the minimum and maximum of this column."""
-        wide = max(self.minimum, width)
-        return wide if self.maximum is None else min(self.maximum, wide)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -13,16 +12,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kdtui.tui.widgets.columns import Cell, fit, plain
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a line; ``style`` is a theme variable such as ``error``, or empty."""
-
-    text: str
-    style: str = ""
-    bold: bool = False
+from kdtui.tui.values import Cell, Part
+from kdtui.tui.widgets.columns import fit, plain
 
 
 def cut(text: str, room: int) -> str:

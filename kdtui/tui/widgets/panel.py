@@ -10,13 +10,10 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from kdtui.text import clean
+from kdtui.tui.values import Span, TextLine
 
 if TYPE_CHECKING:
     from textual.css.styles import RulesMap
-
-Span = tuple[str, str]
-"""A text and its tone, one of the keys of :data:`TONES`."""
-TextLine = Sequence[Span]
 
 TONES = {
     "": "",

@@ -10,8 +10,9 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
+from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import Entry
-from kdtui.tui.widgets.table import Cell, Column, Table
+from kdtui.tui.widgets.table import Table
 
 CHOSEN = "●"
 """Marks the row that was picked."""

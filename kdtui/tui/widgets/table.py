@@ -21,7 +21,8 @@ from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kdtui.tui.widgets.columns import GAP, Cell, Column, Slot, fit, lay_out, plain
+from kdtui.tui.values import Cell, Column
+from kdtui.tui.widgets.columns import GAP, Slot, fit, lay_out, plain
 
 
 class CursorView(ScrollView, can_focus=True, inherit_bindings=False):

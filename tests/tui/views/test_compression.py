@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdtui.compare.measured import NOISY, rows
+from kdtui.tui.values import TextLine
 from kdtui.tui.views.compression import NOT_MEASURED, QUARTILES, Measured, Size, compression, read_measured, remarks
-from kdtui.tui.views.panels import TextLine
 from tests.tui.scenes import Scene
 
 STUDENT, TEACHER = Size(1_000_000, 10**9, 2 * 2**20), Size(3_000_000, 4 * 10**9, 6 * 2**20)

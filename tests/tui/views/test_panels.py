@@ -14,8 +14,8 @@ from kdtui.events import Failed, Finished, Measured, Noted, Started
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.screens.run.curves import View, curves_of
+from kdtui.tui.values import TextLine
 from kdtui.tui.views import panels
-from kdtui.tui.views.panels import TextLine
 
 ROW = RunSummary(
     id="20260101-120000-b0",

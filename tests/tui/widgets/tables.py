@@ -9,7 +9,8 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.message import Message
 
-from kdtui.tui.widgets.table import Cell, Column, Table
+from kdtui.tui.values import Cell, Column
+from kdtui.tui.widgets.table import Table
 
 COLUMNS = (
     Column("glyph", "", 1, 1),

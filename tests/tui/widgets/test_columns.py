@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kdtui.tui.widgets.columns import Cell, Column, fit, lay_out, plain
+from kdtui.tui.values import Cell, Column
+from kdtui.tui.widgets.columns import fit, lay_out, plain
 
 COLUMNS = (
     Column("name", "name", 8, 30, grow=True),

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from kdtui.tui.widgets.line import KeyBar, Line, Part, cut
+from kdtui.tui.values import Part
+from kdtui.tui.widgets.line import KeyBar, Line, cut
 from tests.tui.scenes import until
 
 

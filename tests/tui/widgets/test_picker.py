@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from textual.app import App, ComposeResult
 from textual.widgets import Input
 
+from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.picker import CHOSEN, Picker
-from kdtui.tui.widgets.table import Cell, Column
 
 NAMES = ["resnet18", "resnet34", "mobilenet", "[b]odd[/] \x1b[31m"]
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from textual.events import MouseScrollDown
 from textual.geometry import Region
 
-from kdtui.tui.widgets.table import Cell, Table
+from kdtui.tui.values import Cell
+from kdtui.tui.widgets.table import Table
 from tests.tui.widgets.tables import Tabled, line_of, lines, some
 
 

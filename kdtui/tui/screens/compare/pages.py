@@ -21,13 +21,14 @@ from kdtui.store.run import Run
 from kdtui.text import clean
 from kdtui.tui.keys import PAGES
 from kdtui.tui.run_states import RunStates
+from kdtui.tui.values import Cell, Column, TextLine
 from kdtui.tui.views.compare import Across, Compared, Teacher, across
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.chart.scatter import Dot, Scatter
 from kdtui.tui.widgets.choices import Pages
-from kdtui.tui.widgets.panel import Panel, TextLine
-from kdtui.tui.widgets.table import Cell, Column, Table
+from kdtui.tui.widgets.panel import Panel
+from kdtui.tui.widgets.table import Table
 
 LETTERS = string.ascii_lowercase + "αβγδεζηθικλμνξοπρστυφχψω" + string.digits
 """Letters of the points, cheapest first; runs have upper-case letters."""

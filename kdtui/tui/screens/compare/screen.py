@@ -24,12 +24,12 @@ from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.compare.pages import ComparisonPages, ComparisonView, Folders, read_folders
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.values import Cell, Part, TextLine
 from kdtui.tui.views.colours import curve_colour
 from kdtui.tui.views.compare import Compared, Missing, Teacher, teachers
 from kdtui.tui.widgets.chart.line_chart import LineChart
-from kdtui.tui.widgets.line import Part
-from kdtui.tui.widgets.panel import Panel, TextLine
-from kdtui.tui.widgets.table import Cell, Table
+from kdtui.tui.widgets.panel import Panel
+from kdtui.tui.widgets.table import Table
 
 FORMATS = {".md": "markdown", ".markdown": "markdown", ".csv": "csv", ".json": "json"}
 """Format of :func:`kdtui.compare.render` by suffix of the file name."""

@@ -22,6 +22,7 @@ from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export.form import Field, Menu, field_of
 from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
 from kdtui.tui.screens.export.sources import look
+from kdtui.tui.values import Span
 from kdtui.tui.views.export import (
     CANCELLED,
     FAILED,
@@ -38,7 +39,7 @@ from kdtui.tui.views.export import (
     there,
 )
 from kdtui.tui.widgets.choices import Heading
-from kdtui.tui.widgets.panel import Panel, Span
+from kdtui.tui.widgets.panel import Panel
 
 WIDTHS = [(0, "-narrow"), (112, "-wide")]
 

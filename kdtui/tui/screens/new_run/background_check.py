@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual.message import Message
+
 from kdtui.errors import KdtuiError, LaunchError
+from kdtui.launch.device_queue import Queue, read_queue
 from kdtui.launch.slots import capacity
 from kdtui.launch.teachers import TeacherRow, teacher_rows
 from kdtui.profile.find import ProfileFile, listing
@@ -102,3 +105,33 @@ class Behind:
             return Launched(tuple(done))
 
         self._do(work, then, failed=failed)
+
+
+class QueueRead(Message, bubble=False):
+    """Posted when the queue of this machine changed."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        super().__init__()
+
+
+class QueueSource:
+    """The queue of this machine, as a source of the watch.
+
+    Args:
+        post: Posts a message.
+    """
+
+    period = 2.0
+
+    def __init__(self, post: Callable[[Message], object]) -> None:
+        self._post = post
+        self._before: Queue | None = None
+
+    def look(self) -> Iterable[Message]:
+        """See :class:`kdtui.tui.watch.Source`."""
+        queue = read_queue()
+        if queue.claims() != (None if self._before is None else self._before.claims()):
+            self._before = queue
+            self._post(QueueRead(queue))
+        return ()

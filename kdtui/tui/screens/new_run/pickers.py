@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from kdtui.profile.find import ProfileFile
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.screens.new_run.sections import Section
+from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import Mistake
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.picker import Picker
-from kdtui.tui.widgets.table import Cell, Column
 
 
 class PickingSection(Section):

@@ -21,16 +21,16 @@ from kdtui.profile.settings import SETTINGS, plain
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import Checked, Draft
 from kdtui.tui.form.costs import Shape, listed_cost
-from kdtui.tui.form.queue import Machine, QueueRead, QueueSource, place
+from kdtui.tui.form.queue import Machine, place
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
-from kdtui.tui.screens.new_run.background_check import Behind, Launched
+from kdtui.tui.screens.new_run.background_check import Behind, Launched, QueueRead, QueueSource
 from kdtui.tui.screens.new_run.pickers import ProfileSection
 from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, Section, TrainingSection
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
 from kdtui.tui.screens.new_run.verdict import CheckResult, Standing
-from kdtui.tui.widgets.line import Part
+from kdtui.tui.values import Part
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Slider
 

@@ -22,8 +22,7 @@ from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
 from kdtui.tui.screens.new_run.pickers import PickingSection
 from kdtui.tui.screens.new_run.sections import names_of, rows_of
-from kdtui.tui.widgets.panel import Span
-from kdtui.tui.widgets.table import Cell, Column
+from kdtui.tui.values import Cell, Column, Span
 
 _STAMP = re.compile(r"^\d{8}-\d{6}-")
 

@@ -18,7 +18,8 @@ from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.queue import Place
 from kdtui.tui.form.reading import GENERAL, in_form
 from kdtui.tui.screens.new_run.teacher import called
-from kdtui.tui.widgets.panel import Panel, Span
+from kdtui.tui.values import Span
+from kdtui.tui.widgets.panel import Panel
 
 _NO_TIME = "time unknown: none like it ran"
 Lines = list[list[Span]]

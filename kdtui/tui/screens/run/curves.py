@@ -11,11 +11,12 @@ from textual.containers import Vertical
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.values import Part, Series
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.curves import Shown, axis_end, metric_title, shown
 from kdtui.tui.views.panels import LOSS_NAMES, loss_views, newest
-from kdtui.tui.widgets.chart.line_chart import LineChart, Series
-from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.chart.line_chart import LineChart
+from kdtui.tui.widgets.line import Line
 
 
 @dataclass(frozen=True)

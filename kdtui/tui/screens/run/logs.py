@@ -14,8 +14,9 @@ from kdtui.store.run import Run
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.terminal import period
+from kdtui.tui.values import Part
 from kdtui.tui.watch import Source
-from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line import Line
 from kdtui.tui.widgets.log_view import LogView
 
 Post = Callable[[Message], object]

@@ -11,6 +11,7 @@ from textual.widget import Widget
 from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles
 from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.values import TextLine
 from kdtui.tui.views import compression, panels
 from kdtui.tui.views.compression import Size
 from kdtui.tui.widgets.bars import Bar, Bars
@@ -96,7 +97,7 @@ class Numbers(VerticalScroll, RunPage):
             self.show(self._shown)
 
 
-def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[panels.TextLine]:
+def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[TextLine]:
     """The compression panel: parameters from the summary, everything else from the files, which are read later."""
     student = replace(files.student if files is not None else Size(), parameters=row.parameters)
     known = files.teacher if files is not None and files.teacher is not None else Size()

@@ -13,7 +13,7 @@ from kdtui.store.state import RunSummary
 from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.screens.run.files import RunFiles
 from kdtui.tui.screens.run.partner import Other
-from kdtui.tui.views.panels import TextLine
+from kdtui.tui.values import TextLine
 from kdtui.tui.watch import Source
 
 

@@ -20,9 +20,10 @@ from kdtui.store.files import reading
 from kdtui.store.run import Run
 from kdtui.text import clean
 from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.values import Part
 from kdtui.tui.views.panels import class_bars
 from kdtui.tui.widgets.half_blocks import Drawn, HalfBlocks, Pixel, Tile, draw
-from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

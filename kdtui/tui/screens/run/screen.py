@@ -25,12 +25,13 @@ from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.screens.run.partner import Other, beside, find, partner
 from kdtui.tui.screens.run.settings import Settings
 from kdtui.tui.screens.run_actions import RunActions
+from kdtui.tui.values import Part, TextLine
 from kdtui.tui.views import panels
 from kdtui.tui.views.colours import STATE_STYLES
 from kdtui.tui.watch import Source
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.choices import Pages
-from kdtui.tui.widgets.line import Line, Part
+from kdtui.tui.widgets.line import Line
 from kdtui.tui.widgets.panel import Panel
 
 WIDE, TALL = 110, 32
@@ -192,7 +193,7 @@ class RunScreen(ChartKeys, RunActions):
             (str(names[0]), str(names[1])) if all(names) else None,
         )
 
-    def _show_head(self) -> Sequence[panels.TextLine]:
+    def _show_head(self) -> Sequence[TextLine]:
         """Display identity, progress and failure; returns the lines of the failure."""
         board, row = self.cockpit.board, self._row
         pages, failure = self.query_one(Pages), self.query_one("#failure", Panel)

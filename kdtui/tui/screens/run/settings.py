@@ -17,7 +17,7 @@ from kdtui.compare import settings
 from kdtui.compare.render import value_text
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.screens.run.partner import Other
-from kdtui.tui.views.panels import TextLine
+from kdtui.tui.values import TextLine
 from kdtui.tui.widgets.panel import Panel
 
 _LABELS = ("name", "tags", "description")

@@ -17,8 +17,9 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import PLAIN, Canvas, Painter
-from kdtui.tui.widgets.chart.series import STRONGEST, Picture, ReferenceLine, Series
+from kdtui.tui.widgets.chart.series import STRONGEST, Picture
 from kdtui.tui.widgets.chart.viewport import PAN, ZOOM, nearest
 
 __all__ = ["LineChart", "ReferenceLine", "Series"]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from kdtui.text import clean
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.braille import BLANK, CELL_HEIGHT, CELL_WIDTH, DASHES, glyph
 from kdtui.tui.widgets.chart.scale import Axis, HeldRange, brief, growing_end, labels, linear_ticks, step_of
-from kdtui.tui.widgets.chart.series import Grid, Picture, ReferenceLine, Series, Trace
+from kdtui.tui.widgets.chart.series import Grid, Picture, Trace
 from kdtui.tui.widgets.chart.viewport import EXACT, Viewport
 
 PLAIN = "plain"

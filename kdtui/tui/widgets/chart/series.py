@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.braille import Column, Place, dash, draw, summarise
 
 STRONGEST = 0.99
@@ -256,37 +257,6 @@ class Trace:
                 summary = self.columns[column]
                 return column, summary.last if summary is not None and summary.last == summary.last else None
         return None
-
-
-@dataclass(frozen=True)
-class Series:
-    """A curve.
-
-    Attributes:
-        key: Identifies the curve across calls; unique in the chart.
-        letter: Name of one or two characters, in the legend and at the end of the curve.
-        label: Name in the legend.
-        xs: Ascending; may be a list that grows between calls.
-        ys: The values at ``xs``; NaN and infinite values are gaps.
-        colour: Name of a theme variable (``primary``), colour name (``cyan``) or ``#rrggbb``.
-        dash: 0 solid, 1 dashed, 2 dotted, 3 dashed and dotted; higher numbers repeat these.
-    """
-
-    key: str
-    letter: str
-    label: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-    colour: str
-    dash: int = 0
-
-
-@dataclass(frozen=True)
-class ReferenceLine:
-    """A horizontal dashed line at a value to compare curves with; not drawn if the value is not finite."""
-
-    value: float
-    label: str
 
 
 @dataclass(frozen=True)

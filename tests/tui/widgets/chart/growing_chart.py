@@ -11,7 +11,8 @@ from textual.binding import BindingType
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from kdtui.tui.widgets.chart.line_chart import BANDS, Band, LineChart, Series
+from kdtui.tui.values import Series
+from kdtui.tui.widgets.chart.line_chart import BANDS, Band, LineChart
 
 WIDTH, HEIGHT = 78, 8
 

@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 from textwrap import dedent
 
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import Painter
-from kdtui.tui.widgets.chart.series import Picture, ReferenceLine, Series
+from kdtui.tui.widgets.chart.series import Picture
 
 EPOCHS = list(range(1, 41))
 MIOU = [0.7 * (1 - math.exp(-epoch / 9)) for epoch in EPOCHS]

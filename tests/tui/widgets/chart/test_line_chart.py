@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from rich.cells import cell_len
 
-from kdtui.tui.widgets.chart.line_chart import SMOOTHINGS, LineChart, ReferenceLine, Series
+from kdtui.tui.values import ReferenceLine, Series
+from kdtui.tui.widgets.chart.line_chart import SMOOTHINGS, LineChart
 from tests.tui.widgets.chart.growing_chart import HEIGHT, WIDTH, Live, Shown, until
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import Painter
-from kdtui.tui.widgets.chart.series import Picture, ReferenceLine, Series
+from kdtui.tui.widgets.chart.series import Picture
 from tests.tui.widgets.chart.painted import LOSS, SLOWER, curve, plot, text
 
 numbers = st.one_of(
