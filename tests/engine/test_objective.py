@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from kdtui.engine.data import IGNORE_INDEX as IGNORE
 from kdtui.engine.losses import Labels, StepShare, cross_entropy, dice_per_image, pixel_kl
 from kdtui.engine.models import Outputs, compose
 from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, build_objective
-from kdtui.profile import Distillation, FolderData, Profile
+from kdtui.errors import ModelError
+from kdtui.profile import Distillation, FolderData, Loss, Profile
+from kdtui.profile.term_tables import CrossEntropyTerm, CwdTerm, KlTerm
 
 
 def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,3 +152,34 @@ def test_the_teacher_is_frozen_and_its_answers_can_stand_in_a_graph() -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
     torch.testing.assert_close(logits.main, teacher.outputs(images).main, rtol=0, atol=0)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+class Unbuildable(KlTerm):
+    """A term whose module raises what no one expects."""
+
+    implementation: ClassVar[str] = "builtins:int"
+
+
+def test_a_term_that_cannot_be_built_is_named_with_its_reason() -> None:
+    profile = Profile(name="any", distillation=Distillation(enabled=True, terms=(Unbuildable(name="odd"),)))
+    with pytest.raises(ModelError, match="the loss term 'odd' cannot be built") as caught:
+        objective_of(profile)
+    assert caught.value.where == "builtins:int"
+    assert str(caught.value.found).startswith("TypeError: ")
+
+
+def test_every_term_is_logged_by_its_name_with_its_weight() -> None:
+    student, teacher, masks = raw_pair()
+    table = Distillation(enabled=True, terms=(KlTerm(weight=2.0, name="twice"), CwdTerm(weight=0.0)))
+    loss_table = Loss(terms=(CrossEntropyTerm(weight=0.5, name="half"),))
+    profile = Profile(name="any", distillation=table, loss=loss_table)
+    ours, theirs = compose(student, "hierarchical"), compose(teacher, "hierarchical")
+    parts = objective_of(profile)(ours, theirs, labels_of(masks), share(masks)).parts
+    plain = loss(student, teacher, masks).parts
+    assert set(parts) == {
+        *("loss", "loss.base", "loss.base.half", "loss.distill", "loss.distill.twice", "loss.distill.cwd")
+    }
+    torch.testing.assert_close(parts["loss.distill.twice"], 2 * plain["loss.distill.logits"])
+    torch.testing.assert_close(parts["loss.distill"], parts["loss.distill.twice"])
+    torch.testing.assert_close(parts["loss.base"], 0.5 * plain["loss.base.ce"])
+    torch.testing.assert_close(parts["loss"], 0.7 * parts["loss.distill"] + 0.3 * parts["loss.base"])
