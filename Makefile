@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 # What `make test-oldest` runs: where kdtui touches its dependencies. TESTS=tests runs everything.
 TESTS ?= tests/profile tests/store tests/cli/test_app.py tests/engine/data tests/engine/export tests/engine/test_models.py
 
-.PHONY: help install demo test test-slow test-gpu test-oldest fuzz check bench format docs clean
+.PHONY: help install demo test coverage test-slow test-gpu test-oldest fuzz check bench format docs clean
 .DEFAULT_GOAL := test
 
 help: ## List the targets.
@@ -28,6 +28,13 @@ demo: install ## Train teacher, baseline and distilled student on synthetic imag
 # Processes of one torch thread each: the suite is many small networks, and some of its tests wait for other processes.
 test: install ## Run the fast tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# The processes that tests start are measured too. A test that fails does not keep the report back.
+coverage: install ## Print branch coverage of each room by the fast tests.
+	rm -f .coverage .coverage.*
+	-OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/coverage combine -q; rm -f .coverage.*
+	$(BIN)/coverage json -q -o - | $(BIN)/python -m tests.rooms
 
 test-slow: install ## Run the tests marked slow.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
