@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
-# What `make test-oldest` runs: where kdtui touches its dependencies. TESTS=tests runs everything.
-TESTS ?= tests/profile tests/store tests/cli/test_app.py tests/engine/data tests/engine/export tests/engine/test_models.py
+# What `make test-oldest` runs without TESTS: where kdtui touches its dependencies. TESTS=tests runs everything.
+OLDEST_TESTS := tests/profile tests/store tests/cli/test_app.py tests/engine/data tests/engine/export tests/engine/test_models.py
 
 .PHONY: help install demo test coverage test-slow test-gpu test-oldest fuzz check bench format docs clean
 .DEFAULT_GOAL := test
@@ -30,7 +30,7 @@ test: install ## Run the fast tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # The processes that tests start are measured too. A test that fails does not keep the report back.
-coverage: install ## Print branch coverage of each room by the fast tests.
+coverage: install ## Print branch coverage of each room by the fast tests, or by TESTS.
 	rm -f .coverage .coverage.*
 	-OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 	$(BIN)/coverage combine -q; rm -f .coverage.*
@@ -43,12 +43,12 @@ test-gpu: install ## Run the tests that need a GPU.
 	$(BIN)/python -m pytest -m gpu
 
 # An environment of its own; what newer packages deprecate in older ones is no failure.
-test-oldest: ## Run TESTS with the oldest versions that pyproject.toml allows.
+test-oldest: ## Run a part of the tests, or TESTS, with the oldest versions that pyproject.toml allows.
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt torch torchvision
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[dev]'
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning $(TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning $(or $(TESTS),$(OLDEST_TESTS))
 
 # Every parser of what others wrote, for FUZZ_SECONDS (60) each; what fails is kept in tests/fuzz/corpus.
 fuzz: install ## Try broken input on every parser.
