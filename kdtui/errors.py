@@ -79,6 +79,11 @@ class KdtuiError(Exception):
         facts = (("where", self.where), ("found", self.found), ("allowed", self.allowed))
         return "\n".join([self.what, *(f"  {label}: {value}" for label, value in facts if value is not None)])
 
+    @property
+    def brief(self) -> str:
+        """What is wrong and what was found, in one line."""
+        return " ".join((self.what if self.found is None else f"{self.what}: {self.found}").split())
+
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  next: {self.hint}"
 

@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdtui.errors import UsageError
+from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -93,7 +94,7 @@ def imported(reference: str) -> Any:
         raise UsageError(
             "this extension cannot be imported",
             where=reference,
-            found=_one_line(error),
+            found=_reason(error),
             hint="`kdtui doctor` lists the installed extensions",
         ) from error
 
@@ -111,7 +112,7 @@ def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -
                 table = entry.load()
             reason = _misfit(table, entry.name, base, tag)
         except (Exception, SystemExit) as error:  # other people's code may raise anything at import
-            reason = _one_line(error)
+            reason = _reason(error)
         if not reason and entry.name in taken:
             reason = f"kdtui has a built-in {tag} of this name"
         if not reason and any(other.name == entry.name and not other.reason for other in loaded):
@@ -143,6 +144,6 @@ def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:
     return ""
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
+def _reason(error: BaseException) -> str:
+    text = one_line(error)[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

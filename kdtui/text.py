@@ -31,6 +31,11 @@ def clean(text: object) -> str:
     return "".join(c for c in str(text) if c in "\n\t" or c.isprintable())
 
 
+def one_line(text: object) -> str:
+    """``text`` on one line without control characters, which makes untrusted text safe to print."""
+    return clean(" ".join(str(text).split()))
+
+
 def width(text: str) -> int:
     """Terminal columns of a text."""
     if text.isascii():

@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 
 from kdtui.cli.layout import lay_out, paragraph, words
 from kdtui.errors import KdtuiError, UsageError, hint_for_profiles
-from kdtui.text import clean, jsonable, width
+from kdtui.text import clean, jsonable, one_line, width
 
 if TYPE_CHECKING:
     from kdtui.store.store import RunStore
@@ -272,11 +272,10 @@ def open_store(runs_dir: Path | None) -> RunStore:
 def complete_run(incomplete: str) -> list[str]:
     """Complete ``latest``, names and ids of runs, newest first; only folder names are read."""
     from kdtui.errors import StoreError
-    from kdtui.store.files import printable
     from kdtui.store.store import RunStore
 
     try:
-        ids = [printable(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
+        ids = [one_line(run.id) for run in RunStore(os.environ.get("KDTUI_RUNS")).runs()]
     except StoreError:  # completion cannot report it; the command will
         ids = []
     ids.reverse()

@@ -30,9 +30,8 @@ from kdtui.cli.console import (
 )
 from kdtui.errors import Interrupted, KdtuiError, UsageError
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
-from kdtui.store.files import printable
 from kdtui.store.run import Run
-from kdtui.text import clean, counted, is_utf8, mebibytes, number, percent, span
+from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
 
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
@@ -269,7 +268,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
             teacher += f", mIoU {run.teacher_miou:.4f}"
         if run.teacher_parameters is not None:
             teacher += f", {run.teacher_parameters:,} parameters"
-    listed = [f"{printable(name)} {mebibytes(size)}" for name, size in checkpoint_sizes(Run(run.path)).items()]
+    listed = [f"{one_line(name)} {mebibytes(size)}" for name, size in checkpoint_sizes(Run(run.path)).items()]
     lines = [
         ("state", f"{run.state.glyph} {run.state.word}" + (f": {run.detail}" if run.detail else "")),
         ("next", run.hint and next_step(run.hint)),

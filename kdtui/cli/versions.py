@@ -25,8 +25,7 @@ from kdtui.cli.console import (
 )
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
-from kdtui.store.files import printable
-from kdtui.text import counted, mebibytes
+from kdtui.text import counted, mebibytes, one_line
 
 _NAMED = 5  # maximum number of files that a check lists; the others are only counted
 
@@ -167,7 +166,7 @@ def _kept(runs_dir: Path | None) -> dict[str, Any]:
         if found:
             count = "1 file or folder" if len(found) == 1 else f"{len(found)} files or folders"
             lines.append(f"{count} ({mebibytes(sum(one.bytes for one in found))}) {words}")
-            lines += [f"  {printable(str(one.path))}" for one in found[:_NAMED]]
+            lines += [f"  {one_line(str(one.path))}" for one in found[:_NAMED]]
     return _check("checkpoints", True, "\n".join(lines))
 
 

@@ -1,11 +1,10 @@
-"""Comparison of runs: ranking, differing settings, Δ to the matched baseline, statistics over seeds, aligned curves.
+"""Comparison of runs: ranking, differing settings, Δ to the matched baseline, statistics over seeds.
 
 Pure functions, used by the command line and the cockpit.
 """
 
 from __future__ import annotations
 
-from kdtui.compare.align import Aligned, align
 from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, entries_of, matched, settings
 from kdtui.compare.named import called
 from kdtui.compare.pareto import COSTS, Pareto, Point, pareto
@@ -15,13 +14,11 @@ __all__ = [
     "COSTS",
     "FORMATS",
     "Aggregate",
-    "Aligned",
     "Comparison",
     "Entry",
     "Pareto",
     "Point",
     "Row",
-    "align",
     "called",
     "cells",
     "compare",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import hashlib
 import os
 import random
 import shutil
@@ -192,12 +191,6 @@ def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         "of another shape": shapes,
     }
     return [f"{len(keys)} {sort}: {shown_keys(keys)}" for sort, keys in sorts.items() if keys]
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(path: Path) -> None:

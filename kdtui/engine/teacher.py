@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kdtui.engine import models
-from kdtui.engine.checkpoint import FORMAT, load_student, sha256_of
+from kdtui.engine.checkpoint import FORMAT, load_student
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
 from kdtui.engine.dry_run import check_teaching
@@ -35,7 +35,7 @@ from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
 from kdtui.profile.network_tables import network_kinds
 from kdtui.profile.tables import Teacher
-from kdtui.store.files import aside, reading
+from kdtui.store.files import aside, reading, sha256_of
 from kdtui.store.run import write_atomically
 from kdtui.store.values import fits, parse_json
 

@@ -20,9 +20,9 @@ from kdtui import processes
 from kdtui.errors import LaunchError
 from kdtui.launch.alive import is_suspended
 from kdtui.launch.shared_folder import SharedFolder, is_held, machine_folder, read_json
-from kdtui.store.files import printable
 from kdtui.store.identity import boot_id
 from kdtui.store.state import QueuePlace
+from kdtui.text import one_line
 
 BEAT = 1.0
 """Seconds between two heartbeats of a waiting process."""
@@ -67,7 +67,7 @@ class Claim:
         what, store, run = (body.get(key) for key in ("what", "store", "run"))
         keys, processes, user = (body.get(key) for key in ("keys", "processes", "user"))
         return cls(
-            printable(what)[:120] if isinstance(what, str) else "",
+            one_line(what)[:120] if isinstance(what, str) else "",
             store[:_MOST_TEXT] if isinstance(store, str) else "",
             run[:_MOST_TEXT] if isinstance(run, str) else "",
             tuple(key for key in _listed(keys) if isinstance(key, str)),
@@ -106,7 +106,7 @@ class Entry:
         """The run or process, with its run store and user if they differ from those of ``seen_from``."""
         text = self.claim.what or "a process"
         if self.claim.store and self.claim.store != seen_from.store:
-            text += f" in {printable(self.claim.store)[:200]}"
+            text += f" in {one_line(self.claim.store)[:200]}"
         if self.claim.user not in (None, seen_from.user):
             text += f" of user {_user(self.claim.user)}"
         return text

@@ -19,8 +19,8 @@ from typing import Any
 
 from kdtui import errors, processes
 from kdtui.errors import EngineError, Interrupted, KdtuiError, LaunchError
-from kdtui.store.files import printable
 from kdtui.store.values import parse_json
+from kdtui.text import one_line
 
 ENGINE = "KDTUI_ENGINE"
 """Environment variable: command line that starts the engine, for example in another Python environment."""
@@ -195,7 +195,7 @@ def cannot_start(argv: Sequence[str], error: OSError) -> LaunchError:
 
 def _last_lines(output: bytes, count: int = 12) -> str:
     lines = output.decode(errors="replace").strip().splitlines()[-count:]
-    return "\n    ".join(printable(line) for line in lines)
+    return "\n    ".join(one_line(line) for line in lines)
 
 
 PATIENCE = 10.0

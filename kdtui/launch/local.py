@@ -23,12 +23,13 @@ from kdtui.launch.engine_process import check_program
 from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
-from kdtui.store.files import appending, open_file, printable, reading, remedy
+from kdtui.store.files import appending, open_file, reading, remedy
 from kdtui.store.identity import hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
 from kdtui.store.state import Liveness, State
 from kdtui.store.store import RunStore
+from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -326,4 +327,4 @@ def _tail(path: Path, begin: int) -> str:
     with reading(path) as file:
         file.seek(max(begin, path.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").strip().splitlines()[-12:]
-    return "\n    ".join(printable(line) for line in lines)
+    return "\n    ".join(one_line(line) for line in lines)

@@ -7,7 +7,6 @@ profile applies them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import DataError, UsageError
+from kdtui.store.files import sha256_of
 from kdtui.store.run import flat
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ def _check_teacher(run: Run, profile: Profile) -> None:
         path = path / "model.safetensors"
     if known is None or not path.is_file():
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != known:
         raise UsageError(
             "this is not the teacher that the run was created with",

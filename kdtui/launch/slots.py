@@ -15,11 +15,11 @@ from kdtui.launch.alive import is_suspended
 from kdtui.launch.device_queue import BEAT, Claim, Queue, cpu_names, device_keys, older, read_entry
 from kdtui.launch.gpus import chosen_gpus, installed_gpus, numbers
 from kdtui.launch.shared_folder import is_held, machine_folder, read_json, try_lock, write_text
-from kdtui.store.files import open_file, printable
+from kdtui.store.files import open_file
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import Run
 from kdtui.store.state import QueuePlace
-from kdtui.text import counted
+from kdtui.text import counted, one_line
 
 SLOTS = "KDTUI_SLOTS"
 """``cpu:2,gpu:1``: how many runs share the CPU, and how many GPUs may be used."""
@@ -100,7 +100,7 @@ def _wanted(text: str) -> dict[str, int]:
         if device not in ("cpu", "gpu") or not colon or not fits or (device == "cpu" and int(count) < 1):
             raise UsageError(
                 f"{SLOTS} is not valid",
-                found=printable(part)[:80],
+                found=one_line(part)[:80],
                 allowed=f"cpu:N with N from 1 to {MOST} and gpu:N up to {MOST}, separated by a comma",
                 hint=f"for example {SLOTS}=cpu:2,gpu:1",
             )

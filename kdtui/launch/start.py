@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.launch.targets import launcher_for, launcher_of
 from kdtui.launch.teachers import owner
+from kdtui.store.files import sha256_of
 from kdtui.store.state import LIVE
 
 if TYPE_CHECKING:
@@ -160,11 +160,6 @@ def teacher_record(profile: Profile) -> dict[str, Any] | None:
     run = owner(Path(checkpoint))
     return {
         "checkpoint": checkpoint,
-        "sha256": _sha256(path) if path.is_file() else None,
+        "sha256": sha256_of(path) if path.is_file() else None,
         "run": None if run is None else run.id,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from kdtui import plugins
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.launch.launcher import Check, Launcher
-from kdtui.store.files import printable
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
+from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -100,7 +100,7 @@ def _by_target(target: str | None, store: RunStore) -> Launcher:
     tables = built_in if target in built_in else {target_name(table): table for table in launch_tables()}
     if target in tables:
         return _made(tables[target], store)
-    name = printable(target)[:80]
+    name = one_line(target)[:80]
     broken = next(
         (entry for entry in plugins.broken() if (entry.group, entry.name) == (plugins.LAUNCHERS, target)), None
     )
@@ -160,6 +160,6 @@ def _reported(target: str) -> Iterator[None]:
     except Exception as error:  # code of another package may raise anything
         raise LaunchError(
             f"the launcher of target '{target}' failed",
-            found=printable(f"{type(error).__name__}: {error}")[:300],
+            found=one_line(f"{type(error).__name__}: {error}")[:300],
             hint="report it to the authors of its package",
         ) from error

@@ -25,7 +25,7 @@ from typing import BinaryIO, Self
 from kdtui.errors import StoreError, UsageError
 from kdtui.events import Event, decode, encode
 from kdtui.store.identity import boot_id, hostname, start_ticks
-from kdtui.text import clean
+from kdtui.text import clean, one_line
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 # Neither matters for regular files. O_NONBLOCK: opening a pipe does not wait for its other end, so that it can be
@@ -134,17 +134,18 @@ def appending(path: Path) -> BinaryIO:
     return os.fdopen(open_file(path, _APPEND), "ab")
 
 
+def sha256_of(path: Path) -> str:
+    """Hash of the bytes of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def brief(error: StoreError) -> str:
     """A short text of the error for the list of runs: with the reason only if the file could not be opened."""
-    return f"{error.what}: {error.found}" if isinstance(error.__cause__, OSError) else error.what
+    return error.brief if isinstance(error.__cause__, OSError) else error.what
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
-
-
-def printable(text: str) -> str:
-    """``text`` on one line without control characters, which makes untrusted text safe to print."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def is_safe(text: str) -> bool:
@@ -161,7 +162,7 @@ def check_name(name: str) -> str:
     if NAME.fullmatch(name) is None or ".." in name:
         raise UsageError(
             "not a valid run name",
-            found=printable(name),
+            found=one_line(name),
             allowed="up to 80 letters, digits and . _ + -, starting with a letter or digit, without '..'",
             hint="choose another with --name",
         )

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.events import Failed
-from kdtui.store.files import EventLog, printable, remedy
+from kdtui.store.files import EventLog, remedy
 from kdtui.store.run import Run, owner
+from kdtui.text import one_line
 
 
 def check_removable(run: Run) -> None:
@@ -24,8 +25,8 @@ def check_removable(run: Run) -> None:
     if run.path.is_symlink():
         raise StoreError(
             "The run cannot be removed: it is a symbolic link",
-            where=printable(str(run.path)),
-            found=printable(os.readlink(run.path)),  # noqa: PTH115 (shown as it is)
+            where=one_line(str(run.path)),
+            found=one_line(os.readlink(run.path)),  # noqa: PTH115 (shown as it is)
             hint="delete that folder, then the link",
         )
 
@@ -34,15 +35,15 @@ def check_removable(run: Run) -> None:
             cause = OSError(errno.EROFS, os.strerror(errno.EROFS))
             raise StoreError(
                 "The run cannot be removed; nothing was deleted",
-                where=printable(folder),
+                where=one_line(folder),
                 found=cause.strerror,
                 hint=remedy(cause),
             )
         raise StoreError(
             "The run cannot be removed: one of its folders cannot be emptied; nothing was deleted",
-            where=printable(folder),
+            where=one_line(folder),
             found=_owner(Path(folder)),
-            hint=f"`chmod -R u+rwx` or `sudo chown -R {os.geteuid()}` it, then `kdtui remove {printable(run.id)}`",
+            hint=f"`chmod -R u+rwx` or `sudo chown -R {os.geteuid()}` it, then `kdtui remove {one_line(run.id)}`",
         )
 
     def unreadable(error: OSError) -> None:
@@ -87,9 +88,9 @@ def _put_back(run: Run, aside: Path, error: OSError) -> StoreError:
         stuck = run.path / stuck.relative_to(aside)
     failure = StoreError(
         "The run is only partly removed; some of its files could not be deleted",
-        where=printable(str(stuck)),
+        where=one_line(str(stuck)),
         found=error.strerror,
-        hint=f"make that folder writable, then `kdtui remove {printable(run.id)}`",
+        hint=f"make that folder writable, then `kdtui remove {one_line(run.id)}`",
     )
     try:
         aside.rename(run.path)

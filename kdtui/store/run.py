@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import StoreError
 from kdtui.profile.find import parse_tables
-from kdtui.store.files import EventLog, TooLarge, printable, read_file, remedy, write_atomically
+from kdtui.store.files import EventLog, TooLarge, read_file, remedy, write_atomically
 from kdtui.store.values import MOST_BYTES, fits, is_time, parse_json
+from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -252,8 +253,8 @@ class Run:
             raise StoreError(
                 "The run's measurements cannot be used",
                 where=self.measurements_path,
-                found=printable(str(why)),
-                hint=f"`kdtui measure {printable(self.id)}` replaces them",
+                found=one_line(str(why)),
+                hint=f"`kdtui measure {one_line(self.id)}` replaces them",
             ) from error
         return found
 
@@ -409,6 +410,6 @@ def _read(path: Path, parse: Callable[[bytes], T], *, hint: str) -> T:
         raise StoreError(
             f"{path.name} is damaged",
             where=path,
-            found=printable(str(error)),
+            found=one_line(str(error)),
             hint=hint,
         ) from error

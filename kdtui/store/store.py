@@ -18,22 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui import processes
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
-from kdtui.store.files import (
-    GONE,
-    NEW,
-    OWNER,
-    check_name,
-    is_safe,
-    mark,
-    not_writable,
-    printable,
-    reading,
-    remove_left_in_store,
-)
+from kdtui.store.files import GONE, NEW, OWNER, check_name, is_safe, mark, not_writable, reading, remove_left_in_store
 from kdtui.store.removing import check_removable, delete
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import LIVE, Alive, Places, RunSummary, State, cannot_tell, no_places
 from kdtui.store.summary import SummaryCache, number_the_queue, placed, summarize
+from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -177,7 +167,7 @@ class RunStore:
             if not is_safe(text):
                 raise RunNotFound(
                     "not a valid run name",
-                    found=printable(text),
+                    found=one_line(text),
                     allowed="an id, a name, the prefix of an id, or 'latest'",
                     hint="`kdtui runs` lists the runs",
                 )
@@ -207,7 +197,7 @@ class RunStore:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            listed = "\n".join(f"    {printable(run.id)}" for run in matches)
+            listed = "\n".join(f"    {one_line(run.id)}" for run in matches)
             raise AmbiguousRun(
                 f"{len(matches)} runs match '{text}':\n{listed}",
                 where=self.root,
@@ -216,7 +206,7 @@ class RunStore:
         raise self._not_found(text, runs)
 
     def _not_found(self, text: str, runs: list[Run]) -> RunNotFound:
-        names = {printable(word) for run in runs for word in (run.id, run.id[16:] or run.id)}
+        names = {one_line(word) for run in runs for word in (run.id, run.id[16:] or run.id)}
         near = difflib.get_close_matches(text, sorted(names), n=3)
         return RunNotFound(
             f"No run matches '{text}'",

@@ -13,11 +13,12 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, StoreError
 from kdtui.events import Failed, Stopped
-from kdtui.store.files import brief, printable, read_file, reading
+from kdtui.store.files import brief, read_file, reading
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, record_from_json, write_atomically
 from kdtui.store.scan import Scan, scan
 from kdtui.store.state import WORDS, Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
 from kdtui.store.values import MOST_BYTES, fits, is_number, is_time, is_whole, parse_json
+from kdtui.text import one_line
 
 VERSION = 1
 
@@ -112,10 +113,10 @@ def digest(run: Run) -> Digest:
         steps_left = max(0, epochs * found.started.steps_per_epoch - shown["step"])
     name = files.manifest.name if files.manifest else _name_of(run.id)
     shown |= {
-        "name": printable(str(name)),
+        "name": one_line(str(name)),
         "created": files.manifest.created_ns / 1e9 if files.manifest else None,
-        "tags": [printable(tag) for tag in files.notes.tags],
-        "notes": printable(files.notes.text),
+        "tags": [one_line(tag) for tag in files.notes.tags],
+        "notes": one_line(files.notes.text),
         "attempt": record.attempt if record else found.attempt,
         "host": record.host if record else None,
         "device": record.device if record else None,
@@ -187,7 +188,7 @@ def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _text(table: Mapping[str, Any], key: str) -> str | None:
     value = table.get(key)
-    return printable(value) if isinstance(value, str) else None
+    return one_line(value) if isinstance(value, str) else None
 
 
 def _number(table: Mapping[str, Any], key: str) -> Any:
@@ -199,7 +200,7 @@ def _probabilities(pixel: Any) -> dict[str, float]:
     """Class to probability; empty if any value is not a probability."""
     if not isinstance(pixel, Mapping) or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in pixel.values()):
         return {}
-    return {printable(str(name)): float(p) for name, p in pixel.items()} if any(pixel.values()) else {}
+    return {one_line(str(name)): float(p) for name, p in pixel.items()} if any(pixel.values()) else {}
 
 
 def _channels(student: Mapping[str, Any]) -> Any:
@@ -238,7 +239,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "loss": train.get("loss"),
         "miou": val.get("miou"),
         "best_miou": val.get("best_miou"),
-        "best_iou": {printable(name): value for name, value in found.best_iou.items()},
+        "best_iou": {one_line(name): value for name, value in found.best_iou.items()},
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
@@ -249,10 +250,10 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "teacher_pixel": _probabilities(teacher.get("pixel")),
         "started": found.started.time if found.started else None,
         "last_event": found.last_event,
-        "error": printable(str(found.word.error)) if isinstance(found.word, Failed) else None,
+        "error": one_line(str(found.word.error)) if isinstance(found.word, Failed) else None,
         "hint": _hint(found),
         "warnings": [
-            {key: None if text is None else printable(text) for key, text in event.to_json().items()}
+            {key: None if text is None else one_line(text) for key, text in event.to_json().items()}
             for event in found.warnings
         ],
     }
@@ -265,7 +266,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
 
 def _hint(found: Scan) -> str | None:
     if isinstance(found.word, Failed):
-        return printable(str(found.word.hint)) if found.word.hint else None
+        return one_line(str(found.word.hint)) if found.word.hint else None
     if found.word is None and found.exited is not None:
         return "`kdtui logs RUN` shows its output"
     return None
@@ -274,9 +275,9 @@ def _hint(found: Scan) -> str | None:
 def _ending_detail(word: Any, exited: Any) -> str:
     if isinstance(word, Failed):
         died = f"{_death(exited)}: " if exited is not None and exited.signal else ""
-        return died + printable(str(word.message))
+        return died + one_line(str(word.message))
     if isinstance(word, Stopped):
-        return printable(str(word.reason)) if word.reason != Stopped.reason else ""
+        return one_line(str(word.reason)) if word.reason != Stopped.reason else ""
     if word is not None or exited is None:
         return ""
     if exited.code == 0:
@@ -287,7 +288,7 @@ def _ending_detail(word: Any, exited: Any) -> str:
 def _death(exited: Any) -> str:
     who = "" if exited.rank is None else f"rank {exited.rank} "
     if exited.signal:
-        return f"{who}killed by {printable(str(exited.signal))}"
+        return f"{who}killed by {one_line(str(exited.signal))}"
     return f"{who}ended with exit code {exited.code}"
 
 
@@ -307,7 +308,7 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
         try:
             liveness = alive(record)
         except KdtuiError as error:
-            why = f"{error.what}: {error.found}" if error.found else error.what
+            why = error.brief
     if liveness is Liveness.DEAD and _of_another_user(run.launch_path):
         liveness = _ask_the_lock(run)
     last_event = digest.shown["last_event"]
@@ -329,7 +330,7 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
     if state is State.RUNNING and digest.steps_left is not None and digest.seconds_per_step is not None:
         eta = digest.steps_left * digest.seconds_per_step
     return RunSummary(
-        id=printable(run.id),
+        id=one_line(run.id),
         path=run.path,
         state=state,
         detail="; ".join(detail for detail in details if detail),
@@ -383,14 +384,14 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     record = digest.record
     if record is None:
         return digest.detail
-    host = printable(record.host) or "unknown"
+    host = one_line(record.host) or "unknown"
     suspended = liveness is Liveness.SUSPENDED
     if state is State.QUEUED and record.target is not None:
         return _queued_elsewhere(record, suspended)
     if state is State.QUEUED and suspended:
         return "suspended" if record.ranks else "suspended, skipped"
     if state is State.QUEUED:
-        return "starting" if record.ranks else f"waiting for a {printable(record.device) or 'device'} slot"
+        return "starting" if record.ranks else f"waiting for a {one_line(record.device) or 'device'} slot"
     if state is State.RUNNING and suspended:
         return "suspended"
     if state is State.RUNNING:
@@ -404,8 +405,8 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
 
 
 def _queued_elsewhere(record: LaunchRecord, suspended: bool) -> str:
-    job = f", job {printable(record.job_id)}" if record.job_id else ""
-    return f"{'suspended' if suspended else 'submitted'} on {printable(record.target or '')}{job}"
+    job = f", job {one_line(record.job_id)}" if record.job_id else ""
+    return f"{'suspended' if suspended else 'submitted'} on {one_line(record.target or '')}{job}"
 
 
 def _span(seconds: float) -> str:

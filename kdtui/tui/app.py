@@ -22,7 +22,7 @@ from kdtui.errors import KdtuiError
 from kdtui.launch.engine_process import ask as ask_the_engine
 from kdtui.launch.measure import measure as measure_runs
 from kdtui.store.store import RunStore
-from kdtui.text import clean
+from kdtui.text import clean, one_line
 from kdtui.tui.cockpit import Cockpit, Measuring
 from kdtui.tui.keys import Key, bindings, keys_of
 from kdtui.tui.machine import Machine
@@ -246,8 +246,7 @@ class KdtuiApp(Cockpit):
     def on_source_failed(self, message: SourceFailed) -> None:
         """Report a source that cannot be read; for the store, also in the header until it can."""
         error = message.error
-        text = error.message if isinstance(error, KdtuiError) else str(error)
-        text = " ".join(text.split())
+        text = one_line(error.message if isinstance(error, KdtuiError) else error)
         if message.source is self._runs_source and self.board.trouble != text:
             self.board.trouble = text
             self.show_header()
@@ -281,7 +280,7 @@ class KdtuiApp(Cockpit):
         lasts = not text
         if lasts and self.measuring.words:
             text, command = self.measuring.words, self.measuring.twin
-        self.said = (" ".join(text.split()), command, error)
+        self.said = (one_line(text), command, error)
         self._said_count += 1
         mine = self._said_count
         self._tell(lambda screen: screen.say(*self.said))

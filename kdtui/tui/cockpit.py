@@ -16,6 +16,7 @@ from kdtui.events import MeasureOptions
 from kdtui.launch.engine_process import Step
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
+from kdtui.text import one_line
 from kdtui.tui.preferences import Preferences
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.watch import Watch
@@ -109,7 +110,7 @@ class Cockpit(App[None]):
     def say_error(self, error: KdtuiError) -> None:
         """Display an error in the status line: what is wrong, what was found, and the next step."""
         facts = [error.what, error.found, error.hint and f"next: {error.hint}"]
-        self.say(" · ".join(" ".join(fact.split()) for fact in facts if fact), error=True)
+        self.say(" · ".join(one_line(fact) for fact in facts if fact), error=True)
 
     def run_of(self, run_id: str) -> Run:
         """The run with an id."""
@@ -183,7 +184,7 @@ class Cockpit(App[None]):
             self.watcher.nudge()
             count = len(ids) - len(errors)
             if errors and len(ids) > 1:
-                first = " ".join(errors[0].what.split())
+                first = one_line(errors[0].what)
                 self.say(f"{count} of {len(ids)} runs removed · {first} · {errors[0].where}", error=True)
             elif errors:
                 self.say_error(errors[0])
@@ -290,7 +291,7 @@ class Measuring:
 
     def _tell(self, words: str) -> None:
         """Display the progress in the status line, unless another message is displayed: then after that."""
-        before, self.words = self.words, " ".join(words.split())
+        before, self.words = self.words, one_line(words)
         if self._app.said[0] in ("", before):
             self._app.say("")
 

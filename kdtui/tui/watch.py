@@ -146,7 +146,7 @@ class _Followed:
             yield from self._look()
         except StoreError as error:
             self.close()  # start again from the beginning once it is readable
-            reason = f"{error.what}: {error.found}"
+            reason = error.brief
             if reason != self._reason:
                 self._reason = reason
                 yield HistoryBroken(self._run.id, reason)

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.cli.compare import print_comparison
-from kdtui.compare import Comparison, Entry, align, called, cells, compare, matched, pareto, render, settings, to_json
+from kdtui.compare import Comparison, Entry, called, cells, compare, matched, pareto, render, settings, to_json
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
-from kdtui.store.history import Curve
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.views.compare import Compared
 
@@ -297,40 +295,6 @@ def test_what_differs_belongs_to_the_run_of_its_column(form: str, order: list[in
 
 def test_settings_flattens_tables() -> None:
     assert settings({"a": 1, "b": {"c": {"d": 2}, "e": [3]}}, without=["a"]) == {"b.c.d": 2, "b.e": [3]}
-
-
-points = st.lists(
-    st.tuples(st.integers(1, 50), st.floats(-5, 5) | st.just(math.nan)),
-    min_size=1,
-    max_size=12,
-    unique_by=lambda p: p[0],
-)
-
-
-@given(first=points, second=points)
-def test_aligned_curves_keep_their_points_and_never_reach_beyond_them(
-    first: list[tuple[int, float]], second: list[tuple[int, float]]
-) -> None:
-    curves = {}
-    for name, pairs in (("a", first), ("b", second)):
-        steps = [step for step, _ in sorted(pairs)]
-        curves[name] = Curve(steps, [s * 4 for s in steps], [100.0 + s for s in steps], [v for _, v in sorted(pairs)])
-    aligned = align(curves)
-    assert list(aligned.axis) == sorted(aligned.axis)
-    for name, curve in curves.items():
-        at = dict(zip(aligned.axis, aligned.values[name], strict=True))
-        finite = [value for value in curve.values if math.isfinite(value)]
-        for images, value in zip(curve.images, curve.values, strict=True):
-            assert at[images] == (value if math.isfinite(value) else None)
-        for x, found in at.items():
-            assert found is None or curve.images[0] <= x <= curve.images[-1]
-            assert found is None or min(finite) - 1e-9 <= found <= max(finite) + 1e-9
-
-
-def test_times_start_at_zero() -> None:
-    curve = Curve([1, 2], [4, 8], [100.0, 103.0], [1.0, 2.0])
-    assert align({"a": curve}, "times").axis == (0.0, 3.0)
-    assert align({"a": curve}, "steps").axis == (1.0, 2.0)
 
 
 def test_a_warning_that_several_runs_share_is_one_note() -> None:

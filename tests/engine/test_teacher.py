@@ -13,6 +13,7 @@ from kdtui.engine.models import build_network
 from kdtui.engine.teacher import inspect, load_teacher
 from kdtui.errors import TeacherError
 from kdtui.profile import Teacher
+from kdtui.store.files import sha256_of
 from tests.engine.networks import ENCODER, MODEL, build, own_payload, same_answers, unet
 
 # Our own checkpoints
@@ -27,7 +28,7 @@ def test_our_own_checkpoint_teaches_what_it_learnt(own: Path, network: nn.Module
     assert (report.task, report.classes, report.out_channels) == ("hierarchical", 3, 4)
     assert (report.container, report.prefix, report.decoder_channels) == ("student", "", [8, 8, 8])
     assert report.class_names == ["background", "target", "other"]
-    assert report.sha256 == checkpoint.sha256_of(own)
+    assert report.sha256 == sha256_of(own)
 
 
 def test_the_tensors_alone_say_all_but_the_task(own: Path, bare: Path) -> None:

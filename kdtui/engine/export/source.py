@@ -23,6 +23,7 @@ from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.base import TaskName
+from kdtui.store.files import sha256_of
 from kdtui.store.run import Run
 from kdtui.text import counted
 
@@ -193,7 +194,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
             "temperature": profile.distillation.temperature if distilled else None,
             "alpha": profile.distillation.alpha if distilled else None,
             "teacher_sha256": (manifest.teacher or {}).get("sha256"),
-            "checkpoint_sha256": checkpoints.sha256_of(path),
+            "checkpoint_sha256": sha256_of(path),
         },
         checkpoint=path,
     )

@@ -19,6 +19,7 @@ from kdtui.profile.find import expanded
 from kdtui.profile.settings import SETTINGS, Value, plain
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
+from kdtui.text import one_line
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
@@ -137,7 +138,7 @@ def in_form(text: str) -> str:
 
     Messages of the engine and the launcher are written for the command line.
     """
-    parts = [part for part in _PARTS.split(" ".join(text.split())) if part and not _COMMAND.search(part)]
+    parts = [part for part in _PARTS.split(one_line(text)) if part and not _COMMAND.search(part)]
     words = "; ".join(parts)
     words = _SET.sub(lambda found: f"{_called(found[1])} {found[2]}", words)
     words = _SET_KEY.sub(lambda found: _called(found[1]), words)
@@ -154,7 +155,7 @@ def _option(flag: str) -> str:
     return _OPTIONS.get(flag) or flag.removeprefix("--").replace("-", " ")
 
 
-def one_line(error: KdtuiError, typed: str = "") -> str:
+def error_text(error: KdtuiError, typed: str = "") -> str:
     """A failure on one line: what is wrong, what was found, what is allowed, what to do.
 
     Args:
@@ -180,7 +181,7 @@ def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[
         typed: ``key=value`` texts from the form, with the field of each.
     """
     if not isinstance(error, ProfileError) or not error.mistakes:
-        return {otherwise: one_line(error)}
+        return {otherwise: error_text(error)}
     found: dict[str, str] = {}
     for mistake in error.mistakes:
         field, message = _parted(mistake, typed)
@@ -298,7 +299,7 @@ class _Reading:
             try:
                 self._teacher = find_teacher(text, self._store)
             except KdtuiError as error:
-                self._mistakes["teacher"] = one_line(error, text)
+                self._mistakes["teacher"] = error_text(error, text)
         if self._draft.by_recipe and not self._draft.encoder:
             self._mistakes["encoder"] = "choose the student's encoder"
 
@@ -310,7 +311,7 @@ class _Reading:
         try:
             self._base = nearby(self._store.find(self._draft.clone).profile_path)
         except KdtuiError as error:
-            self._mistakes["profile"] = one_line(error, self._draft.clone)
+            self._mistakes["profile"] = error_text(error, self._draft.clone)
 
     def _own_profile(self) -> Profile | None:
         """The profile without typed values: the defaults of the empty fields."""
@@ -378,7 +379,7 @@ class _Reading:
         try:
             check_name(name)
         except UsageError as error:
-            self._mistakes.setdefault("name", one_line(error))
+            self._mistakes.setdefault("name", error_text(error))
 
     def _own_texts(self, own: Profile) -> dict[str, str]:
         texts = own_texts(own)
@@ -400,11 +401,11 @@ class _Reading:
             return cost_of(encoder, shape)
         except UsageError as error:
             if error.where == "student.decoder_channels":
-                self._mistakes.setdefault("decoder", one_line(error))
+                self._mistakes.setdefault("decoder", error_text(error))
             elif error.found == encoder:
-                self._mistakes.setdefault("encoder", one_line(error, encoder))
+                self._mistakes.setdefault("encoder", error_text(error, encoder))
             else:
-                self._mistakes.setdefault(GENERAL, one_line(error))
+                self._mistakes.setdefault(GENERAL, error_text(error))
             return None
 
     def _twin(self, own: Profile | None) -> Equivalent:

@@ -9,7 +9,7 @@ from kdtui.errors import UsageError
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.store.run import Notes
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.text import clean
+from kdtui.text import one_line
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm, Prompt
 
@@ -251,7 +251,7 @@ def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
 def line_of(notes: Notes) -> str:
     """Tags and note on one line, in the format of :func:`notes_of`."""
     words = [*(f"#{tag}" for tag in notes.tags), notes.text]
-    return clean(" ".join(" ".join(words).split()))
+    return one_line(" ".join(words))
 
 
 def notes_of(text: str) -> Notes:

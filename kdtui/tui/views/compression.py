@@ -65,7 +65,7 @@ def read_measured(run: Run) -> Measured:
     try:
         found = measurements_of(run)
     except StoreError as error:
-        return Measured(trouble=f"{error.what}: {error.found} · L measures again")
+        return Measured(trouble=f"{error.brief} · L measures again")
     if found is None:
         return Measured()
     taught = found["teacher"] is not None

@@ -122,7 +122,7 @@ def read(draft: Draft) -> Read:
     try:
         check_classes(foreign.classes)
     except UsageError as error:
-        mistakes["classes"] = f"{error.what}: {error.found}"
+        mistakes["classes"] = error.brief
     typed = draft.text(FOLDER).strip()
     folder = expanded(typed) if typed else None
     options: ExportOptions | None = None

@@ -12,8 +12,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kdtui.palette import hexadecimal, parse, visible
-from kdtui.text import clean, number, width
-from kdtui.tui.widgets.line import cut
+from kdtui.text import clean, number, one_line, width
+from kdtui.tui.widgets.columns import cut
+from kdtui.tui.widgets.line import theme_colour
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _WIDEST_LABEL = 16
@@ -89,7 +90,7 @@ class Bars(Widget):
             return Strip.blank(room, base)
         wide = min(_WIDEST_LABEL, max(width(clean(bar.label)) for bar in self._bars))
         bar = self._bars[y - 1]
-        label = cut(" ".join(clean(bar.label).split()), wide)
+        label = cut(one_line(bar.label), wide)
         head = label + " " * (wide - width(label)) + f" {number(bar.value):>6} "
         return Strip([Segment(head, base), *self._bar(bar, max(1, room - len(head)))]).adjust_cell_length(room, base)
 
@@ -110,8 +111,7 @@ class Bars(Widget):
         return Style(color=hexadecimal(visible(parse(colour), (ground.r, ground.g, ground.b))))
 
     def _colour(self, name: str, *, bold: bool = False) -> Style:
-        colour = self.app.theme_variables.get(name, "")
-        return Style(color=colour if colour.startswith("#") else None, bold=bold or None)
+        return Style(color=theme_colour(self, name), bold=bold or None)
 
 
 def filled_cells(value: float | None, room: int) -> str:
@@ -153,8 +153,7 @@ class SplitBar(Widget):
         if y == 0:
             # Distinguishable without colours: full blocks and shaded ones.
             at = round(self._alpha * room)
-            colour = self.app.theme_variables.get("primary", "")
-            filled = base + Style(color=colour if colour.startswith("#") else None)
+            filled = base + Style(color=theme_colour(self, "primary"))
             return Strip([Segment("█" * at, filled), Segment("░" * (room - at), base)], room)
         left, right = self.words()
         left = cut(left, room)

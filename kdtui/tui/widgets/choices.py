@@ -22,7 +22,8 @@ from textual.widgets import Input, Static
 from kdtui.text import width
 from kdtui.tui.values import Part
 from kdtui.tui.widgets.bars import filled_cells
-from kdtui.tui.widgets.line import Line, cut
+from kdtui.tui.widgets.columns import cut
+from kdtui.tui.widgets.line import Line, theme_colour
 from kdtui.tui.widgets.panel import Panel
 
 
@@ -299,8 +300,7 @@ class Pages(Widget):
         text = cut(f" {words} ", max(0, room)) if words else ""
         space = min(_LONGEST, room - width(text) - 1)
         bar = "" if share is None or space < _SHORTEST else filled_cells(share, space).replace(" ", "·")
-        colour = self.app.theme_variables.get("accent", "")
-        done = base + Style(color=colour if colour.startswith("#") else None)
+        done = base + Style(color=theme_colour(self, "accent"))
         gap = " " * max(0, room - width(text) - len(bar))
         segments += [Segment(gap, base), Segment(bar, done), Segment(text, base)]
         return Strip(segments).adjust_cell_length(self.size.width, base)

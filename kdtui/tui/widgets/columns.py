@@ -99,3 +99,8 @@ def fit(text: str, width: int, right: bool = False, keep: str = "") -> str:
         text, wide = (kept + _ELLIPSIS, wide + 1) if width > 0 else ("", 0)
     fill = " " * (width - wide)
     return fill + text if right else text + fill
+
+
+def cut(text: str, room: int) -> str:
+    """``text`` in at most ``room`` terminal columns; a longer text ends with `…`."""
+    return text if cell_len(text) <= room else fit(text, room)

@@ -20,7 +20,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kdtui.text import clean, width
-from kdtui.tui.widgets.line import cut
+from kdtui.tui.widgets.columns import cut
 
 if TYPE_CHECKING:
     from PIL.Image import Image

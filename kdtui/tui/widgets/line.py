@@ -13,22 +13,22 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kdtui.tui.values import Cell, Part
-from kdtui.tui.widgets.columns import fit, plain
+from kdtui.tui.widgets.columns import cut, plain
 
 
-def cut(text: str, room: int) -> str:
-    """``text`` in at most ``room`` terminal columns; a longer text ends with `…`."""
-    return text if cell_len(text) <= room else fit(text, room)
+def theme_colour(widget: Widget, name: str) -> str | None:
+    """The colour of a theme variable as text; None for no colour and for `auto 60%`, which is no fixed colour."""
+    colour: str = widget.app.theme_variables.get(name, "")
+    return colour if colour.startswith("#") else None
 
 
 def colour_of(widget: Widget, name: str) -> str | None:
-    """The colour of a theme variable as text; None for no colour and for `auto 60%`, which is no fixed colour.
+    """The colour of a theme variable for text, as :func:`theme_colour`.
 
     The shade for text (``text-…``) is preferred: the plain accent is unreadable on a light background.
     """
-    variables = widget.app.theme_variables
-    colour = variables.get(f"text-{name}", variables.get(name, ""))
-    return colour if colour.startswith("#") else None
+    shade = f"text-{name}"
+    return theme_colour(widget, shade if shade in widget.app.theme_variables else name)
 
 
 class Line(Widget):

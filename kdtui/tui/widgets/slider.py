@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.line import theme_colour
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,7 @@ class Track(Widget, can_focus=True):
         self.refresh()
 
     def _colour(self, name: str) -> Style:
-        colour = self.app.theme_variables.get(name, "")
-        return Style(color=colour if colour.startswith("#") else None)
+        return Style(color=theme_colour(self, name))
 
 
 class Slider(Horizontal):

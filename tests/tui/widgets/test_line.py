@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from kdtui.tui.values import Part
-from kdtui.tui.widgets.line import KeyBar, Line, cut
+from kdtui.tui.widgets.columns import cut
+from kdtui.tui.widgets.line import KeyBar, Line
 from tests.tui.scenes import until
 
 

@@ -15,6 +15,7 @@ from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_number, parse_json
+from kdtui.text import one_line
 from kdtui.tui.views.export import ExportFile, ExportSource, Read
 
 
@@ -70,7 +71,7 @@ def _run(source: str, store: RunStore) -> Run | None:
 
 def _sentence(error: KdtuiError) -> str:
     facts = [error.what, error.found and f"found {error.found}", error.allowed and f"allowed: {error.allowed}"]
-    return " · ".join(" ".join(fact.split()) for fact in facts if fact)
+    return " · ".join(one_line(fact) for fact in facts if fact)
 
 
 def _checkpoints(run: Run) -> Iterator[str]:

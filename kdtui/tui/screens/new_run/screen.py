@@ -436,7 +436,7 @@ class NewRunScreen(Launching):
         self.behind.browse(
             text,
             partial(self._teacher.browsed, text),
-            lambda error: self._teacher.browsed(text, [], f"{error.what}: {error.found}"),
+            lambda error: self._teacher.browsed(text, [], error.brief),
         )
 
     def on_teacher_section_inspect(self, event: TeacherSection.Inspect) -> None:

@@ -12,7 +12,7 @@ from kdtui.errors import KdtuiError
 from kdtui.launch.launcher import Check
 from kdtui.launch.plan import Caution, Plan, merged
 from kdtui.profile.settings import SETTINGS
-from kdtui.text import millions, ratio, span
+from kdtui.text import millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.queue import Place
@@ -98,9 +98,13 @@ def state_lines(standing: Standing) -> Lines:
     return [*lines, _plan(checked, standing), *_checks(standing)]
 
 
+def _facts(message: str) -> str:
+    """The lines of a message in one, phrased for the form."""
+    return in_form(" · ".join(map(one_line, message.splitlines())))
+
+
 def _failure(error: KdtuiError) -> Lines:
-    facts = " · ".join(" ".join(line.split()) for line in error.message.splitlines())
-    return [[("✗ ", "bad"), (in_form(facts), "bad")], *_next(error.hint)]
+    return [[("✗ ", "bad"), (_facts(error.message), "bad")], *_next(error.hint)]
 
 
 def _next(hint: str | None) -> Lines:
@@ -166,8 +170,7 @@ def _checks(standing: Standing) -> Lines:
 
 
 def _failed(check: Check) -> Lines:
-    facts = " · ".join(" ".join(line.split()) for line in check.message.splitlines())
-    return [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (in_form(facts), "bad")], *_next(check.hint)]
+    return [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (_facts(check.message), "bad")], *_next(check.hint)]
 
 
 def _warned(warning: Caution) -> Lines:

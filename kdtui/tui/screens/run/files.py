@@ -95,7 +95,7 @@ def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
         table = run.profile_table()
         return table, read_file(run.profile_path).decode(errors="replace"), ""
     except StoreError as error:
-        return {}, "", f"{error.what}: {error.found}"
+        return {}, "", error.brief
     except OSError as error:  # removed after the first read
         return {}, "", f"profile.toml cannot be read: {error.strerror}"
 

@@ -97,7 +97,7 @@ class LogsSource:
             try:
                 text = tail.read()
             except StoreError as error:
-                trouble = f"{error.what}: {error.found}"
+                trouble = error.brief
             fresh = tail.generation != self._generations[name]
             if text or fresh or trouble != self._troubles[name]:
                 self._generations[name], self._troubles[name] = tail.generation, trouble

@@ -35,7 +35,7 @@ def beside(run: Run, why: str) -> Other:
     try:
         return Other(run.id, why, run.profile_table())
     except StoreError as error:
-        return Other(run.id, why, trouble=f"{error.what}: {error.found}")
+        return Other(run.id, why, trouble=error.brief)
 
 
 def partner(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from kdtui.text import clean
+from kdtui.text import one_line
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.braille import BLANK, CELL_HEIGHT, CELL_WIDTH, DASHES, glyph
 from kdtui.tui.widgets.chart.scale import Axis, HeldRange, brief, growing_end, labels, linear_ticks, step_of
 from kdtui.tui.widgets.chart.series import Grid, Picture, Trace
 from kdtui.tui.widgets.chart.viewport import EXACT, Viewport
+from kdtui.tui.widgets.columns import cut
 
 PLAIN = "plain"
 """The ink of an empty cell."""
@@ -100,24 +101,6 @@ class Canvas:
                     yield y, differs[0], differs[-1] + 1
 
 
-def plain(text: str) -> str:
-    """``text`` on one row, without control characters and line breaks."""
-    return " ".join(clean(text).split())
-
-
-def shortened(text: str, width: int) -> str:
-    """``text`` cut to ``width`` terminal columns, with an ellipsis at the end if it was cut."""
-    if cell_len(text) <= width:
-        return text
-    kept, size = "", 0
-    for char in text:
-        size += cell_len(char)
-        if size > width - 1:
-            break
-        kept += char
-    return kept + "…" if width > 0 else ""
-
-
 VALUE_WIDTH = 6
 LETTER_WIDTH = 2
 MOST_LABEL = 24
@@ -178,7 +161,7 @@ def legend_width(picture: Picture, width: int) -> int:
     """Width of the legend right of the plot; it depends on the names, not on the changing values."""
     if not picture.series:
         return 0
-    longest = min(max(cell_len(plain(series.label)) for series in picture.series), MOST_LABEL)
+    longest = min(max(cell_len(one_line(series.label)) for series in picture.series), MOST_LABEL)
     return min(1 + LETTER_WIDTH + longest + 1 + _value_width(picture), width // 3)
 
 
@@ -219,7 +202,7 @@ def _put_letters(canvas: Canvas, frame: Frame) -> None:
     taken: set[tuple[int, int]] = set()
     for series, trace in zip(frame.picture.series, frame.traces, strict=True):
         end = trace.end()
-        letter = shortened(plain(series.letter), LETTER_WIDTH)
+        letter = cut(one_line(series.letter), LETTER_WIDTH)
         size = cell_len(letter)
         if end is None or not size or size >= frame.cells:
             continue
@@ -254,7 +237,7 @@ def _put_reference_labels(canvas: Canvas, frame: Frame) -> None:
     """Draw each label on its line where no curve is, else on an adjacent row, else over the curves at the left end."""
     for line in drawable(frame.picture):
         row = frame.row(line.value)
-        text = f" {plain(line.label)} {brief(line.value, frame.picture.places)} "
+        text = f" {one_line(line.label)} {brief(line.value, frame.picture.places)} "
         size = cell_len(text)
         if row is None or size > frame.cells:
             continue
@@ -288,7 +271,7 @@ def _put_x_axis(canvas: Canvas, frame: Frame) -> None:
     integer = all(float(x).is_integer() for trace in frame.traces for x in trace.ends or ())
     room = max(frame.cells // X_LABEL_ROOM, 2)
     ticks, step = linear_ticks(low, high, step_of(high / room / 2 - low / room / 2, integer), room)
-    name = plain(frame.picture.x_label)
+    name = one_line(frame.picture.x_label)
     free_from, end = frame.left, canvas.width
     if name and cell_len(name) >= frame.legend:
         end = frame.right - cell_len(name) - 1
@@ -321,12 +304,12 @@ def _put_legend(canvas: Canvas, frame: Frame) -> None:
     shown = len(entries) if len(entries) <= frame.rows else frame.rows - 1
     room = frame.legend - 1 - LETTER_WIDTH - 1 - width
     for y, (series, trace) in enumerate(entries[:shown], frame.top):
-        canvas.put(x, y, shortened(plain(series.letter), LETTER_WIDTH), colour_ink(series))
-        canvas.put(x + LETTER_WIDTH, y, shortened(plain(series.label), room), "legend")
-        value = shortened(_last(series, trace, frame.picture.places), width)
+        canvas.put(x, y, cut(one_line(series.letter), LETTER_WIDTH), colour_ink(series))
+        canvas.put(x + LETTER_WIDTH, y, cut(one_line(series.label), room), "legend")
+        value = cut(_last(series, trace, frame.picture.places), width)
         canvas.put(canvas.width - len(value), y, value, "text")
     if shown < len(entries):
-        canvas.put(x, frame.top + shown, shortened(f"+{len(entries) - shown} more", frame.legend - 1), "legend")
+        canvas.put(x, frame.top + shown, cut(f"+{len(entries) - shown} more", frame.legend - 1), "legend")
 
 
 def _put_title(canvas: Canvas, frame: Frame) -> None:
@@ -337,7 +320,7 @@ def _put_title(canvas: Canvas, frame: Frame) -> None:
         state, room = "", canvas.width
     x = 0
     for text, ink in _title_parts(frame):
-        text = shortened(text, room - x)
+        text = cut(text, room - x)
         canvas.put(x, 0, text, ink)
         x += cell_len(text)
     canvas.put(canvas.width - len(state), 0, state, "legend")
@@ -357,16 +340,16 @@ def _state(frame: Frame) -> Iterator[str]:
 def _title_parts(frame: Frame) -> Iterator[tuple[str, str]]:
     picture = frame.picture
     if picture.title:
-        yield plain(picture.title), "title"
+        yield one_line(picture.title), "title"
         yield "  ", "title"
     cursor = frame.viewport.cursor
     if cursor is not None:
         x = str(round(cursor)) if float(cursor).is_integer() and abs(cursor) < 1e15 else f"{cursor:.6g}"
-        yield f"{plain(picture.x_label) or 'x'} {x}", "text"
+        yield f"{one_line(picture.x_label) or 'x'} {x}", "text"
     elif frame.legend:
         return
     for series, trace in zip(picture.series, frame.traces, strict=True):
-        yield f"  {shortened(plain(series.letter), LETTER_WIDTH)}", colour_ink(series)
+        yield f"  {cut(one_line(series.letter), LETTER_WIDTH)}", colour_ink(series)
         if cursor is None:
             yield f" {_last(series, trace, picture.places)}", "text"
         else:

@@ -17,8 +17,10 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kdtui.tui.widgets.chart.painter import Canvas, plain, shortened
+from kdtui.text import one_line
+from kdtui.tui.widgets.chart.painter import Canvas
 from kdtui.tui.widgets.chart.scale import Axis, linear_axis, log_axis
+from kdtui.tui.widgets.columns import cut
 
 _LEAST = (16, 5)
 """Columns and rows below which only the title is drawn."""
@@ -146,9 +148,9 @@ def paint(cloud: Cloud, width: int, height: int) -> Canvas:
     if room and dots:
         hidden = _draw(canvas, cloud, dots)
     elif room:
-        canvas.put(1, height // 2, shortened(plain(cloud.empty), width - 2), "axis")
-    title = plain(cloud.title) + (f" · {hidden} more points, no room" if hidden else "")
-    canvas.put(0, 0, shortened(title, width), "title")
+        canvas.put(1, height // 2, cut(one_line(cloud.empty), width - 2), "axis")
+    title = one_line(cloud.title) + (f" · {hidden} more points, no room" if hidden else "")
+    canvas.put(0, 0, cut(title, width), "title")
     return canvas
 
 
