@@ -10,6 +10,8 @@ from rich.style import Style
 from textual.app import App
 from textual.color import Color
 
+from tests.tui.piloting import strips as screen_strips
+
 READABLE = 4.5
 """WCAG AA for text: https://www.w3.org/TR/WCAG21/#contrast-minimum."""
 _DIM = 0.66  # of the way from the ground to the colour, as Textual's own filter and many terminals show it
@@ -34,7 +36,7 @@ def texts(app: App[Any]) -> Iterator[tuple[str, float]]:
     """
     screen = app.screen
     ground = screen.background_colors[1]
-    strips = screen._compositor.render_strips()
+    strips = screen_strips(app)
     if screen.is_modal:
         front = screen.children[0].region
         strips = [strip.crop(front.x, front.right) for strip in strips[front.y : front.bottom]]

@@ -16,6 +16,7 @@ from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
@@ -85,9 +86,14 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"ask": Engine(), "seconds": 0.1, **still, **options}
 
 
+def strips(app: App[Any]) -> list[Strip]:
+    """The screen in front, one entry a row, with its styles."""
+    return app.screen._compositor.render_strips()
+
+
 def lines(app: App[Any]) -> list[str]:
     """The screen in front as text, one entry a row, without the blanks at the ends."""
-    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+    return [strip.text.rstrip() for strip in strips(app)]
 
 
 def text(app: App[Any]) -> str:

@@ -20,6 +20,7 @@ from kdtui.tui.keys import KEYS, SCOPES
 from kdtui.tui.screens.dialogs import HelpScreen, TooSmall
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.chart.line_chart import LineChart
+from tests.tui.piloting import strips as screen_strips
 from tests.tui.scenes import Recorded, Scene, cockpit, lines, recorded, settled, shows, text, until
 from tests.waiting import in_time
 
@@ -152,7 +153,7 @@ async def test_without_colour_nothing_is_lost(crowd: Scene, monkeypatch: pytest.
             await settled(pilot)
             await shows(pilot, "A b0-t4", "B b0-t2")
             seen.append(lines(app))
-            styles = {segment.style for strip in app.screen._compositor.render_strips() for segment in strip}
+            styles = {segment.style for strip in screen_strips(app) for segment in strip}
             colours = {c.triplet for style in styles if style for c in (style.color, style.bgcolor) if c and c.triplet}
             grey = all(c.red == c.green == c.blue for c in colours)
             assert colours and grey is no_colour
@@ -173,7 +174,7 @@ async def test_every_theme_shows_the_same_and_curves_take_its_colours(crowd: Sce
         dark = lines(app)
 
         def colours() -> list[str]:
-            return [series.colour for series in app.query_one("#chart", LineChart)._picture.series]
+            return [series.colour for series in app.query_one("#chart", LineChart).picture.series]
 
         before = colours()
         await pilot.press("ctrl+t")

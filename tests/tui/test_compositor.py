@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 
 from kdtui.tui.compositor import NarrowCompositor
+from tests.tui.piloting import strips as screen_strips
 from tests.tui.widgets.tables import Tabled, some
 
 
@@ -65,7 +66,7 @@ async def test_what_was_sent_bit_by_bit_is_what_should_stand_there() -> None:
         for _, change in zip(range(80), changes(app, random.Random(7)), strict=False):
             change()
             await pilot.pause()
-            wanted = [normalize("NFC", strip.text).rstrip() for strip in app.screen._compositor.render_strips()]
+            wanted = [normalize("NFC", strip.text).rstrip() for strip in screen_strips(app)]
             found = [line.rstrip() for line in Writing.terminal.display]
             if found != wanted:
                 failed.append("\n".join([*found, "-- instead of", *wanted]))

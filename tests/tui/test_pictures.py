@@ -38,7 +38,7 @@ async def marked(pilot: Pilot[Any]) -> None:
     """Two live runs and their teacher share the chart."""
     await settled(pilot)
     for name in ("b0-t4", "b0-t2", "b3-teacher"):
-        await go_to(pilot, next(key for key in screen(pilot)._keys if key.endswith(name)))
+        await go_to(pilot, next(key for key in screen(pilot).table.keys if key.endswith(name)))
         await pilot.press("space")
     await pilot.press("home")
     await settled(pilot)
@@ -52,7 +52,7 @@ async def one(pilot: Pilot[Any]) -> None:
     await pilot.press("slash")
     await write(pilot, "name:b0")
     await pilot.press("enter")
-    hot = next(key for key in screen(pilot)._keys if key.endswith("b0-hot"))
+    hot = next(key for key in screen(pilot).table.keys if key.endswith("b0-hot"))
     await go_to(pilot, hot)
     await settled(pilot)
     await shows(pilot, "● b0-hot", "failed: the loss is no longer a number")

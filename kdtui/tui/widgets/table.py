@@ -61,6 +61,11 @@ class CursorView(ScrollView, can_focus=True, inherit_bindings=False):
         raise NotImplementedError
 
     @property
+    def keys(self) -> Sequence[str]:
+        """Keys of the rows, from the top."""
+        return tuple(self._keys)
+
+    @property
     def cursor_key(self) -> str | None:
         """Key of the row under the cursor; None without rows."""
         return self._keys[self._cursor] if self._cursor >= 0 else None

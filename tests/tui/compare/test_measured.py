@@ -67,7 +67,7 @@ async def test_the_page_shows_the_points_of_the_command(scene: Scene, runs: list
         for place, line in enumerate(cells(found)[1]):
             shown = [cell.text for cell in page._lines[str(place)]]
             assert shown[1] == line[0] and shown[5:7] == line[4:6]
-        dots = page.scatter._cloud.dots
+        dots = page.scatter.cloud.dots
         assert [(dot.y, dot.front) for dot in dots] == [(p.miou, p.dominated_by is None) for p in found.points]
         assert all(note in text(on.app) for note in found.notes)
         assert on.screen.page_twin.endswith("--pareto latency")
@@ -101,7 +101,7 @@ async def test_the_point_under_the_cursor_is_named_with_what_beats_it(scene: Sce
         page = on.screen.query_one(ParetoPage)
         assert on.app.focused is page.table
         last = pareto(entries_of(scene.store, runs), "latency").points[-1]
-        assert page.scatter._cloud.selected == str(len(page._lines) - 1)
+        assert page.scatter.cloud.selected == str(len(page.table.keys) - 1)
         beaten = "dominated by" if last.dominated_by else "nothing beats it"
         await shows(on.pilot, beaten, "torch:")
         await on.pilot.press("1")

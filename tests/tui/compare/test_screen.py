@@ -77,7 +77,7 @@ async def test_its_numbers_are_those_of_the_command(scene: Scene, runs: list[Run
                 assert row[header.index(title)].removeprefix("★ ") in line, (title, line)
         assert render(on.screen.comparison or on.expected(), "json") == render(on.expected(), "json")
         ranked = [row.id for row in on.expected().rows]
-        assert [key for key in on.screen._compared.keys if key in ranked] == ranked
+        assert [key for key in on.table.keys if key in ranked] == ranked
         assert on.table.cursor_key == ranked[0]
 
 
@@ -194,23 +194,23 @@ async def test_false_and_zero_are_differences(scene: Scene) -> None:
 async def test_curves_of_all_runs_by_images(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         chart = on.screen.query_one(LineChart)
-        await until(on.pilot, lambda: len(chart._picture.series) == 4)
-        assert {one.key for one in chart._picture.series} == {run.id for run in runs}
-        assert chart._picture.x_label == "images"
+        await until(on.pilot, lambda: len(chart.picture.series) == 4)
+        assert {one.key for one in chart.picture.series} == {run.id for run in runs}
+        assert chart.picture.x_label == "images"
         history = on.app.board.histories[runs[1].id]
-        curve = next(one for one in chart._picture.series if one.key == runs[1].id)
+        curve = next(one for one in chart.picture.series if one.key == runs[1].id)
         assert list(curve.xs) == history.curves["val/miou"].images
-        assert [line.label for line in chart._picture.references] == ["teacher", "95%"]
-        title = chart._picture.title
+        assert [line.label for line in chart.picture.references] == ["teacher", "95%"]
+        title = chart.picture.title
         await on.pilot.press("m")
-        assert chart._picture.title != title
+        assert chart.picture.title != title
         await on.pilot.press("M")
-        assert chart._picture.title == title
+        assert chart.picture.title == title
 
 
 async def test_it_follows_a_live_run(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
-        await until(on.pilot, lambda: on.screen.query_one(LineChart)._picture.series)
+        await until(on.pilot, lambda: on.screen.query_one(LineChart).picture.series)
         before = on.line("b0-t2")
         scene.advance(runs[2], 30)
         await until(on.pilot, lambda: on.line("b0-t2") != before)
@@ -219,7 +219,7 @@ async def test_it_follows_a_live_run(scene: Scene, runs: list[Run]) -> None:
 
         # The curve is read by another thread than the row.
         def last_image() -> float:
-            series = on.screen.query_one(LineChart)._picture.series
+            series = on.screen.query_one(LineChart).picture.series
             return next(one for one in series if one.key == runs[2].id).xs[-1]
 
         await until(on.pilot, lambda: last_image() == 50 * 160)

@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 
 from kdtui.tui.widgets.bars import SplitBar
 from kdtui.tui.widgets.distribution import Distribution, entropy, in_words, softened
+from tests.tui.piloting import strips as screen_strips
 
 EXAMPLE = [("target", 0.9), ("other", 0.08), ("background", 0.02)]
 
@@ -20,7 +21,7 @@ class Shown(App[None]):
         yield SplitBar()
 
     def text(self) -> str:
-        return "\n".join(strip.text for strip in self.screen._compositor.render_strips())
+        return "\n".join(strip.text for strip in screen_strips(self))
 
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=6), st.floats(0.05, 50))

@@ -8,6 +8,7 @@ from textual.geometry import Region
 
 from kdtui.tui.widgets.bars import Bar, Bars, filled_cells
 from kdtui.tui.widgets.panel import TONES, Panel
+from tests.tui.piloting import strips as screen_strips
 
 
 class Counted(Panel):
@@ -30,7 +31,7 @@ class Shown(App[None]):
 
 
 def screen_text(app: App[None]) -> str:
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+    return "\n".join(strip.text for strip in screen_strips(app))
 
 
 async def test_a_panel_without_lines_takes_no_room_and_only_other_lines_are_written_again() -> None:

@@ -7,6 +7,7 @@ from textual.widgets import Input
 
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.picker import CHOSEN, Picker
+from tests.tui.piloting import strips as screen_strips
 
 NAMES = ["resnet18", "resnet34", "mobilenet", "[b]odd[/] \x1b[31m"]
 
@@ -38,7 +39,7 @@ class Shown(App[None]):
         self.told.append(event.key)
 
     def text(self) -> str:
-        return "\n".join(strip.text for strip in self.screen._compositor.render_strips())
+        return "\n".join(strip.text for strip in screen_strips(self))
 
 
 async def test_typing_filters_arrows_move_enter_picks() -> None:
@@ -106,7 +107,7 @@ async def test_the_cursor_shows_where_the_keys_go() -> None:
     app = Shown()
 
     def reversed_rows() -> int:
-        strips = app.screen._compositor.render_strips()
+        strips = screen_strips(app)
         return sum(any(part.style and part.style.reverse and len(part.text) > 20 for part in strip) for strip in strips)
 
     async with app.run_test(size=(40, 12)) as pilot:

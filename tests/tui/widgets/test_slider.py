@@ -7,6 +7,7 @@ from textual.app import App, ComposeResult
 
 from kdtui.tui.widgets.choices import Entry
 from kdtui.tui.widgets.slider import Scale, Slider, Track
+from tests.tui.piloting import strips as screen_strips
 
 ALPHA = Scale(0.0, 1.0, 0.05, 0.25)
 TEMPERATURE = Scale(1.0, 16.0, 0.5, 2.0, log=True)
@@ -30,7 +31,7 @@ class Shown(App[None]):
         self.told.append(f"{event.control.id}={event.text}")
 
     def lines(self) -> list[str]:
-        return [strip.text for strip in self.screen._compositor.render_strips()]
+        return [strip.text for strip in screen_strips(self)]
 
 
 @given(st.floats(0.0, 1.0))

@@ -5,6 +5,7 @@ from rich.cells import cell_len
 from textual.geometry import Region
 
 from kdtui.tui.widgets.table import Table
+from tests.tui.piloting import strips as screen_strips
 from tests.tui.widgets.tables import COLUMNS, Tabled, line_of, lines, some
 
 
@@ -180,13 +181,13 @@ async def test_without_colour_the_cursor_is_still_seen(monkeypatch: pytest.Monke
     app = Tabled(some(3))
     async with app.run_test(size=(80, 10)) as pilot:
         await pilot.pause()
-        strips = app.screen._compositor.render_strips()
+        strips = screen_strips(app)
         assert strips[1].text.startswith("> ▶ run-0")
         assert all(segment.style is not None and segment.style.reverse for segment in strips[1])
         assert not any(segment.style is not None and segment.style.reverse for segment in strips[2])
         app.screen.set_focus(None)
         await pilot.pause()
-        strips = app.screen._compositor.render_strips()
+        strips = screen_strips(app)
         assert strips[1].text.startswith("> ▶ run-0")
         assert all(segment.style is not None and segment.style.bold for segment in strips[1])
 

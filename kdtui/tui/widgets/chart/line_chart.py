@@ -61,6 +61,7 @@ class LineChart(Widget, can_focus=True):
     screen.
 
     Attributes:
+        picture: What it displays.
         log_y: Whether y is logarithmic.
         smoothing: Weight of a debiased moving average over the points, in [0, 0.99]; 0 for no smoothing.
     """
@@ -101,7 +102,7 @@ class LineChart(Widget, can_focus=True):
         disabled: bool = False,
     ) -> None:
         super().__init__(name=name, id=id, classes=classes, disabled=disabled)
-        self._picture = Picture()
+        self.picture = Picture()
         self._painter = Painter()
         self._canvas: Canvas | None = None
         self._strips: dict[int, Strip] = {}
@@ -132,7 +133,7 @@ class LineChart(Widget, can_focus=True):
             x_max: Right end of the x axis; None to grow with the points, in steps.
             places: Decimals of the displayed values; None for three significant digits.
         """
-        self._picture = Picture(tuple(series), tuple(references), title, x_label, x_max, places)
+        self.picture = Picture(tuple(series), tuple(references), title, x_label, x_max, places)
         self._advance()
 
     def row(self, y: int) -> Strip:
@@ -161,7 +162,7 @@ class LineChart(Widget, can_focus=True):
             band.refresh()
 
     def _paint(self, size: Size) -> Canvas:
-        picture = replace(self._picture, log_y=self.log_y, smoothing=self.smoothing)
+        picture = replace(self.picture, log_y=self.log_y, smoothing=self.smoothing)
         return self._painter.paint(picture, size.width, size.height, sorted(self._bands()))
 
     def _bands(self) -> dict[int, Band]:

@@ -69,6 +69,7 @@ class Scatter(Widget):
     """A scatter plot that fills its container and redraws only changed rows.
 
     Attributes:
+        cloud: What it displays.
         log_x: Whether x is logarithmic; has no effect if an x is not above 0.
     """
 
@@ -87,17 +88,17 @@ class Scatter(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._cloud = Cloud()
+        self.cloud = Cloud()
         self._canvas = Canvas(0, 0)
 
     def show(self, dots: Sequence[Dot], *, title: str = "", empty: str = "", selected: str | None = None) -> None:
         """Display these points; nothing is redrawn if they look the same."""
-        self._cloud = Cloud(tuple(dots), title, empty, selected, self.log_x)
+        self.cloud = Cloud(tuple(dots), title, empty, selected, self.log_x)
         self._advance()
 
     def watch_log_x(self) -> None:
         """Redraw with the other scale."""
-        cloud = self._cloud
+        cloud = self.cloud
         self.show(cloud.dots, title=cloud.title, empty=cloud.empty, selected=cloud.selected)
 
     def notify_style_update(self) -> None:
@@ -107,7 +108,7 @@ class Scatter(Widget):
 
     def _advance(self) -> None:
         older = self._canvas
-        self._canvas = paint(self._cloud, *self.content_size)
+        self._canvas = paint(self.cloud, *self.content_size)
         if (older.width, older.height) != (self._canvas.width, self._canvas.height):
             self.refresh()
             return
@@ -118,7 +119,7 @@ class Scatter(Widget):
         """Render one row."""
         size = self.content_size
         if (self._canvas.width, self._canvas.height) != size:
-            self._canvas = paint(self._cloud, *size)
+            self._canvas = paint(self.cloud, *size)
         if not 0 <= y < self._canvas.height:
             return Strip.blank(size.width, self.rich_style)
         return Strip([Segment(text, self._style(ink)) for text, ink in self._canvas.runs(y)], size.width)

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from kdtui.tui.values import Series
 from kdtui.tui.widgets.chart.line_chart import BANDS, Band, LineChart
+from tests.tui.piloting import strips as screen_strips
 
 WIDTH, HEIGHT = 78, 8
 
@@ -76,7 +77,7 @@ class Shown(App[None]):
     def rows(self) -> list[str]:
         """What the screen shows of the chart."""
         region = self.chart.content_region
-        strips = self.screen._compositor.render_strips()[region.y : region.bottom]
+        strips = screen_strips(self)[region.y : region.bottom]
         return [strip.crop(region.x, region.right).text for strip in strips]
 
 

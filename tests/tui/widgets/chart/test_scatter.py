@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 
 from kdtui.tui.widgets.chart.scatter import Cloud, Dot, Scatter, paint
+from tests.tui.piloting import strips as screen_strips
 
 DOTS = (
     Dot("quick", "a", 10.0, 0.60),
@@ -101,7 +102,7 @@ class Plain(App[None]):
 
 
 def seen(app: App[None]) -> str:
-    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+    return "\n".join(strip.text.rstrip() for strip in screen_strips(app))
 
 
 @pytest.mark.parametrize("colours", [True, False])
@@ -113,17 +114,17 @@ async def test_it_fills_its_room_and_follows_it(colours: bool, monkeypatch: pyte
         scatter = app.query_one(Scatter)
         scatter.show([*DOTS, Dot("blue", "e", 40.0, 0.65, "#56b4e9", front=False)], title="mIoU", selected="good")
         await pilot.pause()
-        assert seen(app) == paint(scatter._cloud, 60, 16).text()
+        assert seen(app) == paint(scatter.cloud, 60, 16).text()
         await pilot.resize_terminal(30, 8)
         await pilot.pause()
-        assert seen(app) == paint(scatter._cloud, 30, 8).text()
+        assert seen(app) == paint(scatter.cloud, 30, 8).text()
         await pilot.resize_terminal(1, 1)
         await pilot.pause()
         assert seen(app) == "…"
         await pilot.resize_terminal(60, 16)
         scatter.log_x = True
         await pilot.pause()
-        assert scatter._cloud.log and seen(app) == paint(scatter._cloud, 60, 16).text()
+        assert scatter.cloud.log and seen(app) == paint(scatter.cloud, 60, 16).text()
 
 
 class Counting(Scatter):
