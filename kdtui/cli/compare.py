@@ -219,14 +219,14 @@ def _print_differing(comparison: Comparison, *, wide: bool) -> None:
 def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> list[Run]:
     """``train --skip-training``: evaluate the newest run of each profile and compare them; return these runs."""
     from kdtui.cli.checkpoints import evaluate_run
-    from kdtui.cli.runs import newest_named
+    from kdtui.store.run import Run
 
+    newest = {row.name: row.path for row in store.summaries()}  # oldest first
     runs: list[Run] = []
     for name in names:
-        run = newest_named(store, name)
-        if run is None:
+        if name not in newest:
             raise UsageError(f"no run of profile '{name}' to evaluate", where=store.root, hint="omit --skip-training")
-        runs.append(run)
+        runs.append(Run(newest[name]))
     for run in runs:
         answer = evaluate_run(run, "val")
         say(f"{run.id}: mIoU {answer['miou']:.4f} on val")

@@ -36,7 +36,6 @@ from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, per
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
     from kdtui.store.state import RunSummary
-    from kdtui.store.store import RunStore
 
 
 def register(app: typer.Typer) -> None:
@@ -159,14 +158,6 @@ def logs(
 def _print_new(log: LogText) -> None:
     for text in log.pieces():
         print(text, end="", flush=True)
-
-
-def newest_named(store: RunStore, name: str) -> Run | None:
-    """The newest run with this name."""
-    from kdtui.store.run import Run
-
-    found = [summary for summary in store.summaries() if summary.name == name]
-    return Run(found[-1].path) if found else None
 
 
 _NUMBERS = ("T", "α", "seed", "epoch", "loss", "mIoU", "last", "of teacher", "eta")

@@ -164,7 +164,7 @@ def read_answer(verb: str, argv: Sequence[str], code: int, stdout: bytes, stderr
         raise EngineError(
             f"The engine command '{verb}' printed no result and ended with code {code}",
             where=shlex.join(argv),
-            found=_last_lines(stderr) or "nothing on stderr",
+            found=last_lines(stderr) or "nothing on stderr",
             hint="`kdtui doctor` checks the engine's environment",
         )
     report = answer.get("error")
@@ -193,7 +193,8 @@ def cannot_start(argv: Sequence[str], error: OSError) -> LaunchError:
     )
 
 
-def _last_lines(output: bytes, count: int = 12) -> str:
+def last_lines(output: bytes, count: int = 12) -> str:
+    """The end of what a process wrote, indented for a message."""
     lines = output.decode(errors="replace").strip().splitlines()[-count:]
     return "\n    ".join(one_line(line) for line in lines)
 

@@ -19,7 +19,7 @@ from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
 from kdtui.launch.alive import lives, probe
-from kdtui.launch.engine_process import check_program
+from kdtui.launch.engine_process import check_program, last_lines
 from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
@@ -29,7 +29,6 @@ from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
 from kdtui.store.state import Liveness, State
 from kdtui.store.store import RunStore
-from kdtui.text import one_line
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -326,5 +325,4 @@ def _devices(run: Run) -> tuple[str, int, tuple[str, ...]]:
 def _tail(path: Path, begin: int) -> str:
     with reading(path) as file:
         file.seek(max(begin, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").strip().splitlines()[-12:]
-    return "\n    ".join(one_line(line) for line in lines)
+        return last_lines(file.read())
