@@ -108,6 +108,22 @@ def test_its_tables_are_read_and_written_as_built_in_ones(home: Path, tmp_path_f
     assert printed == f"{home / 'data.npz'} ('ground', 'square')\n"
 
 
+PLAIN = """
+extends = "plain"
+
+[student]
+kind = "plain"
+width = 6
+
+[distillation]
+enabled = true
+terms = [{ kind = "logit_distance" }, { kind = "direction", on = "body", teacher_on = "encoder" }]
+
+[launch]
+target = "detached"
+"""
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, installed by pip without a network."""
@@ -161,3 +177,35 @@ def test_it_trains_resumes_bit_equal_runs_on_two_ranks_and_is_reported(home: Pat
         for name in entries:
             assert f"{name} (kdtui-example 1.0)" in checks["extensions"]["message"]
             assert group == plugins.LAUNCHERS or checks[f"extension {name}"]["ok"]
+
+
+@pytest.mark.slow
+def test_its_network_trains_on_its_launcher_resumes_exports_is_evaluated_and_teaches(
+    home: Path, packages: Path
+) -> None:
+    import torch
+
+    (home / "ours.toml").write_text(PLAIN)
+    called(home, packages, "train", "plain", "--name", "teacher", "--set", "training.epochs=1")
+    called(home, packages, "train", "ours", "--teacher", "teacher", "--name", "ours")
+    run = run_of(home, "ours")
+    record = run.launch_record()
+    assert record is not None
+    assert record.target == "detached"
+    resume = ("--resume", str(run.epoch_checkpoint(1)))
+    called(home, packages, "train", "ours", "--teacher", "teacher", "--name", "resumed", *resume)
+    expected, reached = weights(run), weights(run_of(home, "resumed"))
+    assert expected.keys() == reached.keys()
+    assert all(torch.equal(expected[key], reached[key]) for key in expected)
+
+    scored = json.loads(called(home, packages, "evaluate", "ours", "--split", "val", "--json"))
+    assert scored["architecture"] == "plain"
+    assert scored["miou"] == pytest.approx(RunStore(home / "runs").summary(run).best_miou)
+    exported = json.loads(called(home, packages, "export", "ours", "--json"))
+    assert exported[0]["verified"]["validation"]["miou"] == pytest.approx(scored["miou"])
+    [row] = [row for row in json.loads(called(home, packages, "runs", "--json")) if row["name"] == "ours"]
+    assert row["student"]["encoder"] == "plain"
+
+    one_epoch = ("--set", "distillation.enabled=true", "--set", "training.epochs=1")
+    called(home, packages, "train", "plain", "--teacher", "ours", "--name", "taught", *one_epoch)
+    run_of(home, "taught")

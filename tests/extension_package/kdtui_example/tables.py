@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kdtui.profile.base import FilePath, Int
 from kdtui.profile.data_tables import DataTable
+from kdtui.profile.launch_tables import LaunchTable
 from kdtui.profile.network_tables import NetworkTable
 from kdtui.profile.term_tables import DistillationTerm, OutputTerm
 
@@ -55,3 +56,10 @@ class ArchiveData(DataTable):
     def class_names(self) -> tuple[str, ...]:
         """Those of the table."""
         return self.classes
+
+
+class DetachedLaunch(LaunchTable):
+    """Train in one process on this machine, without a slot."""
+
+    target: Literal["detached"] = "detached"
+    implementation: ClassVar[str] = "kdtui_example.launcher:DetachedLauncher"
