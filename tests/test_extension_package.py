@@ -57,6 +57,22 @@ terms = [{ kind = "logit_distance" }, { kind = "direction" }, { kind = "kl" }]
 """
 
 
+PLAIN = """
+extends = "plain"
+
+[student]
+kind = "plain"
+width = 6
+
+[distillation]
+enabled = true
+terms = [{ kind = "logit_distance" }, { kind = "direction", on = "body", teacher_on = "encoder" }]
+
+[launch]
+target = "detached"
+"""
+
+
 def squares(path: Path) -> None:
     """Squares on a darker ground, and where they are."""
     rng = np.random.default_rng(0)
@@ -106,22 +122,6 @@ def test_its_tables_are_read_and_written_as_built_in_ones(home: Path, tmp_path_f
     environment = {**os.environ, "PYTHONPATH": on_path(packages)}
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=home, env=environment)
     assert printed == f"{home / 'data.npz'} ('ground', 'square')\n"
-
-
-PLAIN = """
-extends = "plain"
-
-[student]
-kind = "plain"
-width = 6
-
-[distillation]
-enabled = true
-terms = [{ kind = "logit_distance" }, { kind = "direction", on = "body", teacher_on = "encoder" }]
-
-[launch]
-target = "detached"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +209,9 @@ def test_its_network_trains_on_its_launcher_resumes_exports_is_evaluated_and_tea
     one_epoch = ("--set", "distillation.enabled=true", "--set", "training.epochs=1")
     called(home, packages, "train", "plain", "--teacher", "ours", "--name", "taught", *one_epoch)
     run_of(home, "taught")
+
+    inputs = ("--set", "student.brightness=true", "--set", "launch.target=local", "--set", "training.epochs=1")
+    ranks = ("--set", "training.devices=2", "--set", "training.micro_batch_size=1", "--set", "training.workers=1")
+    called(home, packages, "train", "ours", "--teacher", "teacher", "--name", "inputs", *inputs, *ranks)
+    run_of(home, "inputs")
+    called(home, packages, "train", "ours", "--teacher", "teacher", *inputs, "--set", "data.kind=synthetic", code=4)

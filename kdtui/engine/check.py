@@ -13,7 +13,7 @@ from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.models import build_network, count_parameters
-from kdtui.engine.network import build_student, network_kind, stride_of
+from kdtui.engine.network import build_student, check_inputs, network_kind, stride_of
 from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
@@ -124,9 +124,10 @@ def _no_gpu() -> str:
 
 
 def _student(profile: Profile) -> str:
-    classes = len(_classes(profile))
-    network = build_student(profile.student, task=profile.data.task, classes=classes)
+    val_set = build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed)
+    network = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(network, profile)
+    check_inputs(network, val_set)
     counts = count_parameters(network)
     return f"{network_kind(profile.student).title}: {counts.stored:,} parameters ({counts.used:,} used)"
 

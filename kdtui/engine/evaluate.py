@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch
 from kdtui.engine.metrics import Scores, SegmentationMetrics
-from kdtui.engine.models import outputs_of
+from kdtui.engine.models import inputs_of, outputs_of
 from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
 
-Predict = Callable[[Tensor], Tensor]
+Predict = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 class StopAsked(Exception):
@@ -25,15 +25,15 @@ class StopAsked(Exception):
 
 
 def predictor(network: nn.Module, fabric: Fabric, *, task: TaskName, channels_last: bool) -> Predict:
-    """A function from images f32 [B,3,H,W] to classes uint8 [B,H,W] under the run's autocast.
+    """A function from images f32 [B,3,H,W] and further inputs to classes uint8 [B,H,W] under the run's autocast.
 
     The network is called without DDP, whose forward synchronises buffers and would wait for ranks without a batch.
     """
 
-    def predict(images: Tensor) -> Tensor:
+    def predict(images: Tensor, extras: Mapping[str, Tensor]) -> Tensor:
         images = to_device(images, fabric, channels_last=channels_last)
         with torch.inference_mode(), fabric.autocast():
-            raw = network(images)
+            raw = network(images, **inputs_of(network, extras_to_device(extras, fabric)))
         return outputs_of(network, raw.float(), task).main.argmax(dim=1).to(torch.uint8)
 
     return predict
@@ -43,6 +43,11 @@ def to_device(images: Tensor, fabric: Fabric, *, channels_last: bool) -> Tensor:
     """Move images to the device, in the memory layout of the network."""
     images = images.to(fabric.device, non_blocking=True)
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def extras_to_device(extras: Mapping[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
+    """What a batch carries beside images and labels, on the device."""
+    return {name: value.to(fabric.device, non_blocking=True) for name, value in extras.items()}
 
 
 def evaluate(
@@ -58,7 +63,7 @@ def evaluate(
     """Scores of a network on a split, over all ranks.
 
     Args:
-        predict: Images to classes.
+        predict: Images and further inputs to classes.
         batches: This rank's share of the split, in order.
         classes: Class names.
         device: Device of the confusion matrix.
@@ -70,7 +75,7 @@ def evaluate(
     first = 0
     for batch in batches:
         between_batches()
-        predictions = predict(batch.images)
+        predictions = predict(batch.images, batch.extras)
         last = first + len(predictions)
         theirs = None
         if teacher_predictions is not None:

@@ -19,8 +19,8 @@ from torch import Tensor
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
-from kdtui.engine.evaluate import Predict, StopAsked, evaluate, predictor, to_device, write_panels
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, batch_of, train_loader
+from kdtui.engine.evaluate import Predict, StopAsked, evaluate, extras_to_device, predictor, to_device, write_panels
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, count_parameters, outputs_of
@@ -202,6 +202,7 @@ class _Prepared(NamedTuple):
     """A micro-batch before the student sees it."""
 
     images: Tensor
+    extras: Mapping[str, Tensor]
     labels: Labels
     teacher: Outputs | None
 
@@ -325,10 +326,10 @@ class Fit:
             prepared = list(prepared)
             share = dataclasses.replace(share, masses=self._masses(prepared))
         parts: dict[str, Tensor] = {}
-        for index, (images, labels, teacher_outputs) in enumerate(prepared):
+        for index, (images, extras, labels, teacher_outputs) in enumerate(prepared):
             # DDP reduces gradients once a step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
-                raw, features = stage.module(images)
+                raw, features = stage.module(images, extras)
                 outputs = outputs_of(stage.student, raw, stage.task, features)
                 terms = self.objective(outputs, teacher_outputs, labels, share)
                 fabric.backward(terms.total)
@@ -341,7 +342,9 @@ class Fit:
         fabric = self.stage.fabric
         images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
         labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
-        return _Prepared(images, labels, None if self.teacher is None else self.teacher.frozen.outputs(images))
+        extras = extras_to_device(batch.extras, fabric)
+        teacher = None if self.teacher is None else self.teacher.frozen.outputs(images, extras)
+        return _Prepared(images, extras, labels, teacher)
 
     def _masses(self, prepared: Sequence[_Prepared]) -> dict[str, Tensor]:
         """The terms' own masses over the whole optimizer step; with several ranks a collective."""
@@ -502,14 +505,14 @@ class Fit:
         # Spread over the split: neighbours may be frames of one film.
         spread = np.linspace(0, len(stage.val_set) - 1, min(_PICTURES, len(stage.val_set)))
         samples = [stage.val_set[round(index), 0] for index in spread]
-        images = torch.stack([sample.image for sample in samples])
-        masks = torch.stack([sample.mask for sample in samples])
+        images, masks, extras = batch_of(samples)
         stage.student.eval()
-        student = self.predict_student(images)
+        student = self.predict_student(images, extras)
         stage.student.train()
         teacher = None
         if self.teacher is not None:
-            teacher = self.teacher.frozen.outputs(images.to(stage.fabric.device)).main.argmax(dim=1).cpu().numpy()
+            theirs = self.teacher.frozen.outputs(images.to(stage.fabric.device), extras_to_device(extras, stage.fabric))
+            teacher = theirs.main.argmax(dim=1).cpu().numpy()
         folder = stage.run.visualization(epoch)
         write_panels(folder, images, masks, student, teacher, colours=class_colours(stage.val_set.own_colours))
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))

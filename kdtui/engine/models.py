@@ -115,6 +115,28 @@ def compose(raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None =
     return Outputs(main, {"bg_fg": bg_fg, "target_nontarget": target_nontarget}, features)
 
 
+def inputs_of(network: nn.Module, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The further inputs that a network reads: those that it names in ``extra_inputs``, keywords of its ``forward``.
+
+    Args:
+        network: It may be one that pads.
+        extras: What a batch carries beside images and labels, by name.
+
+    Raises:
+        ModelError: The data do not have one of them.
+    """
+    names = getattr(getattr(network, "network", network), "extra_inputs", ())
+    missing = [name for name in names if name not in extras]
+    if missing:
+        raise ModelError(
+            "the network reads an input that these data do not have",
+            where="student.kind, data.kind",
+            found=missing[0],
+            allowed=", ".join(extras) or "images only",
+        )
+    return {name: extras[name] for name in names}
+
+
 def outputs_of(
     network: nn.Module, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None
 ) -> Outputs:
@@ -155,11 +177,11 @@ class AnySize(nn.Module):
         self.network = network
         self.stride = stride
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **extras: Tensor) -> Tensor:
         """Logits [B,C,H,W] of normalised images [B,3,H,W]; what is padded has the mean colour."""
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        answer: Tensor = self.network(padded)
+        answer: Tensor = self.network(padded, **extras)
         return answer[..., :height, :width]
 
     def cropped(self, features: Tensor, images: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
 """What the engine asks of a kind of student network, and the student of a profile.
 
 A network takes normalised images f32 [B,3,H,W], H and W multiples of the kind's stride, and returns raw logits: one
-channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one. A network that has
-other outputs defines ``compose`` and ``logit_channels`` as in :mod:`kdtui.engine.models`, and one whose features a
-distillation term may read defines ``tap_points``, see :mod:`kdtui.engine.taps`.
+channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one. It may define:
+
+- ``extra_inputs``: names of further inputs, keywords of its ``forward`` with a default each; the dataset makes them
+  (``SegmentationDataset.extras``).
+- ``compose`` and ``logit_channels``: how its raw output is read, see :mod:`kdtui.engine.models`.
+- ``tap_points``: its features that a distillation term may read, see :mod:`kdtui.engine.taps`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import Any
 from torch import nn
 
 from kdtui import plugins
-from kdtui.engine.models import freeze_unused, one_line
+from kdtui.engine.data import SegmentationDataset
+from kdtui.engine.models import freeze_unused, inputs_of, one_line
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
@@ -88,6 +92,16 @@ def network_kind(table: NetworkTable) -> NetworkKind:
 def stride_of(profile: Profile) -> int:
     """Height and width of the student's images divide by this."""
     return network_kind(profile.student).stride
+
+
+def check_inputs(network: nn.Module, dataset: SegmentationDataset) -> None:
+    """Refuse a network that reads an input which the data do not have.
+
+    Raises:
+        ModelError: Names it.
+    """
+    if getattr(network, "extra_inputs", ()):
+        inputs_of(network, dataset[0, 0].extras)
 
 
 def build_student(table: NetworkTable, *, task: TaskName, classes: int, download: bool = True) -> nn.Module:

@@ -51,10 +51,10 @@ class FrozenTeacher:
         self._autocast = autocast
         self._taps = taps
 
-    def outputs(self, images: Tensor) -> Outputs:
-        """Outputs for f32 images [B,3,H,W], as ordinary tensors without a graph."""
+    def outputs(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> Outputs:
+        """Outputs for f32 images [B,3,H,W] and what the batch carries beside them, as tensors without a graph."""
         with torch.inference_mode(), self._autocast():
-            raw, features = tapped(self.network, images, self._taps)
+            raw, features = tapped(self.network, images, self._taps, extras)
         # Cloned outside: an inference tensor saved for backward raises there.
         with torch.no_grad():
             features = {name: values.float().clone() for name, values in features.items()}
@@ -173,9 +173,9 @@ class Trainable(nn.Module):
         self.student = student
         self.objective = objective
 
-    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's raw output, and the features that the terms read, by name."""
-        return tapped(self.student, images, self.objective.student_taps)
+        return tapped(self.student, images, self.objective.student_taps, extras)
 
 
 def _own(share: StepShare, prefix: str) -> StepShare:

@@ -23,7 +23,7 @@ from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopAsked
 from kdtui.engine.models import lay_out_channels_last
-from kdtui.engine.network import build_student, stride_of
+from kdtui.engine.network import build_student, check_inputs, stride_of
 from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -157,6 +157,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
     student = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(student, profile)
+    check_inputs(student, val_set)
     if channels_last:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))

@@ -13,7 +13,7 @@ the network are without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, AnySize
+from kdtui.engine.models import UNWORKABLE, AnySize, inputs_of
 
 Pick = Callable[[Any], Tensor]
 
@@ -57,13 +57,16 @@ def tap_points(network: nn.Module) -> dict[str, TapPoint]:
     return points | {"decoder": TapPoint(decoder, _whole)}
 
 
-def tapped(network: nn.Module, images: Tensor, names: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+def tapped(
+    network: nn.Module, images: Tensor, names: Collection[str], extras: Mapping[str, Tensor] | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """A forward pass and the maps of some places in it.
 
     Args:
         network: An smp network, or one that pads.
         images: f32 [B,3,H,W].
         names: Of :func:`tap_points`.
+        extras: What the batch carries beside them, by name.
 
     Returns:
         The network's output, and maps [B,C,h,w] by name, as the network computed them (dtype and memory format).
@@ -74,7 +77,7 @@ def tapped(network: nn.Module, images: Tensor, names: Collection[str]) -> tuple[
         for name in names:
             handle = points[name].module.register_forward_hook(_keep(maps, name, points[name].pick))
             hooks.callback(handle.remove)
-        raw: Tensor = network(images)
+        raw: Tensor = network(images, **inputs_of(network, extras or {}))
     if isinstance(network, AnySize):
         maps = {name: network.cropped(values, images) for name, values in maps.items()}
     return raw, maps

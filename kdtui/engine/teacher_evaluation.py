@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdtui.engine.data import Batches
-from kdtui.engine.evaluate import Predict, predictor, to_device
+from kdtui.engine.data import Batches, batch_of
+from kdtui.engine.evaluate import Predict, extras_to_device, predictor, to_device
 from kdtui.engine.metrics import Scores
 from kdtui.engine.network import stride_of
 from kdtui.engine.objective import FrozenTeacher
@@ -89,5 +89,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     if kept is None or kept_shares.item() < fabric.world_size:
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
-    first = to_device(stage.val_set[0, 0].image[None], fabric, channels_last=stage.channels_last)
-    return EvaluatedTeacher(frozen, report, *kept, unsure_pixel(frozen.outputs(first).main[0], stage.classes), note)
+    first = batch_of([stage.val_set[0, 0]])
+    images = to_device(first.images, fabric, channels_last=stage.channels_last)
+    main = frozen.outputs(images, extras_to_device(first.extras, fabric)).main[0]
+    return EvaluatedTeacher(frozen, report, *kept, unsure_pixel(main, stage.classes), note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdtui import plugins
 from kdtui.engine.data.augment import OVERSIZE, Augment
-from kdtui.engine.data.loading import Batches, eval_loader, steps_per_epoch, train_loader
+from kdtui.engine.data.loading import Batches, batch_of, eval_loader, steps_per_epoch, train_loader
 from kdtui.engine.data.protocol import (
     IGNORE_INDEX,
     MEAN,
@@ -30,6 +30,7 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "Survey",
+    "batch_of",
     "build_dataset",
     "eval_loader",
     "steps_per_epoch",

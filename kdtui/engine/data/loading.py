@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -54,6 +54,15 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
             return error
 
 
+def batch_of(samples: Sequence[Sample]) -> Batch:
+    """The samples stacked."""
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        torch.stack([sample.mask for sample in samples]),
+        {name: torch.stack([sample.extras[name] for sample in samples]) for name in samples[0].extras},
+    )
+
+
 def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
     """One batch, or the first failure among its samples.
 
@@ -65,10 +74,10 @@ def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
         if isinstance(sample, KdtuiError):
             return sample
         whole.append(sample)
-    batch = Batch(torch.stack([s.image for s in whole]), torch.stack([s.mask for s in whole]))
+    batch = batch_of(whole)
     if torch.utils.data.get_worker_info() is not None:
         try:
-            for tensor in batch:
+            for tensor in (batch.images, batch.masks, *batch.extras.values()):
                 tensor.share_memory_()
         except RuntimeError as error:
             known = out_of_shared_memory(error)

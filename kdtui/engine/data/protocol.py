@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,17 +90,19 @@ Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 class Sample(NamedTuple):
-    """One normalised image f32 [3,H,W] and its labels i64 [H,W]."""
+    """One normalised image f32 [3,H,W], its labels i64 [H,W], and further inputs of networks by name."""
 
     image: Tensor
     mask: Tensor
+    extras: Mapping[str, Tensor] = {}
 
 
 class Batch(NamedTuple):
-    """Images f32 [B,3,H,W] and labels i64 [B,H,W]."""
+    """Images f32 [B,3,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name."""
 
     images: Tensor
     masks: Tensor
+    extras: Mapping[str, Tensor] = {}
 
 
 class Note(NamedTuple):
@@ -236,6 +238,15 @@ class SegmentationDataset(ABC):
         """What is odd about the files of this split."""
         return []
 
+    def extras(self, image: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """Further inputs of networks for a sample, by name; those of one name have one shape. By default none.
+
+        Args:
+            image: f32 [3,H,W] as the network gets it: augmented, normalised, padded.
+            mask: i64 [H,W], augmented and padded in the same way.
+        """
+        return {}
+
     def files(self) -> list[Path]:
         """The image files behind the samples, each once; none where samples are drawn."""
         return []
@@ -274,4 +285,4 @@ class SegmentationDataset(ABC):
             # Zero after normalisation is the mean colour.
             pixels = torch.nn.functional.pad(pixels, pad)
             labels = torch.nn.functional.pad(labels, pad, value=IGNORE_INDEX)
-        return Sample(pixels, labels)
+        return Sample(pixels, labels, self.extras(pixels, labels))

@@ -103,7 +103,9 @@ def stalled(seconds: float) -> EngineError:
 def _bytes(dataset: SegmentationDataset, samples: int, devices: int) -> int:
     """Bytes of so many samples on one device; no more are there at once than it has in a pass."""
     sample = dataset[0, 0]
-    return (sample.image.nbytes + sample.mask.nbytes) * min(samples, -(-len(dataset) // devices))
+    return sum(tensor.nbytes for tensor in (sample.image, sample.mask, *sample.extras.values())) * min(
+        samples, -(-len(dataset) // devices)
+    )
 
 
 def _free() -> str:

@@ -177,6 +177,14 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     network = build_student(profile.student, task=profile.data.task, classes=len(classes), download=False)
     checkpoints.load_student(network, student_state, where=path)
     _check_finite(network, path)
+    extra_inputs = getattr(network, "extra_inputs", ())
+    if extra_inputs:
+        raise ExportError(
+            "a network that reads more than images cannot be exported",
+            where=path,
+            found=", ".join(extra_inputs),
+            allowed="a network whose only input is images",
+        )
     manifest = run.manifest()
     distilled = profile.distillation.enabled
     kind = network_kind(profile.student)

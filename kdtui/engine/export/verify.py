@@ -269,7 +269,7 @@ def verify(
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
     images = 0
     for batch in batches if batches is not None else ():
-        for pictures, masks in _grouped(batch, options):
+        for pictures, masks, _ in _grouped(batch, options):
             for metrics, answer in zip(scores, verifier.compare(pictures), strict=True):
                 metrics.update(answer, masks)
             images += len(pictures)
@@ -285,7 +285,7 @@ def verify(
 
 def _grouped(batch: Batch, options: ExportOptions) -> Iterable[Batch]:
     """Adapt a batch to the static size and batch size of the graph; the last image is repeated if necessary."""
-    pictures, masks = batch
+    pictures, masks, _ = batch
     if not options.dynamic_size and options.height:
         size = (options.height, options.width)
         if tuple(pictures.shape[-2:]) != size:

@@ -14,6 +14,7 @@ import torch
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader, steps_per_epoch, train_loader
 from kdtui.engine.data.loading import epoch_order
 from kdtui.engine.data.protocol import SampleCache
+from kdtui.engine.data.synthetic import SyntheticPeople
 from kdtui.errors import DataError
 from kdtui.profile import SyntheticData, Training
 from tests.engine.data.makers import label_folder
@@ -100,6 +101,21 @@ def test_any_number_of_workers_gives_the_same_batches_twice() -> None:
         assert len(helped) == len(shared) == len(alone)
         for a, b in zip(alone, helped, strict=True):
             assert torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks)
+
+
+class WithMeans(SyntheticPeople):
+    """Has a further input: the mean of each image as the network gets it."""
+
+    def extras(self, image: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mean": image.mean()}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_further_inputs_of_a_sample_are_in_its_batch(workers: int) -> None:
+    dataset = WithMeans(DATA, "val", stride=32, seed=0, augmentation=None, oversize=1.0)
+    for batch in eval_loader(dataset, 4, workers=workers):
+        assert batch.extras.keys() == {"mean"}
+        torch.testing.assert_close(batch.extras["mean"], batch.images.mean(dim=(1, 2, 3)))
 
 
 def test_loading_leaves_the_training_stream_alone() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from kdtui.engine.data import SegmentationDataset
 from kdtui.engine.data.pictures import resized
@@ -34,6 +36,10 @@ class Archive(SegmentationDataset):
         """One image and its mask, resized."""
         place = self._chosen[index]
         return resized(Image.fromarray(self._images[place]), self._masks[place], height, width)
+
+    def extras(self, image: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """The mean of the image."""
+        return {"brightness": image.mean()}
 
     def describe(self) -> str:
         """Number of images."""

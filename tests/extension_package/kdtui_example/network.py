@@ -16,13 +16,16 @@ from .tables import PlainNetwork
 class Plain(nn.Module):
     """Half the resolution, then the logits."""
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, extra_inputs: tuple[str, ...] = ()) -> None:
         super().__init__()
+        self.extra_inputs = extra_inputs
         self.body = nn.Sequential(nn.Conv2d(3, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU())
         self.head = nn.Conv2d(width, channels, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Raw logits [B,C,H,W] of images [B,3,H,W]."""
+    def forward(self, images: Tensor, brightness: Tensor | None = None) -> Tensor:
+        """Raw logits [B,C,H,W] of images [B,3,H,W] and their means [B]."""
+        if brightness is not None:
+            images = images - brightness.view(-1, 1, 1, 1)
         return F.interpolate(self.head(self.body(images)), scale_factor=2.0, mode="bilinear", align_corners=False)
 
     def tap_points(self) -> dict[str, TapPoint]:
@@ -42,4 +45,5 @@ class PlainKind(NetworkKind):
 
     def build(self, task: TaskName, classes: int, *, download: bool) -> nn.Module:
         """There are no published weights."""
-        return Plain(self.table.width, out_channels(task, classes))
+        extra_inputs = ("brightness",) if self.table.brightness else ()
+        return Plain(self.table.width, out_channels(task, classes), extra_inputs)

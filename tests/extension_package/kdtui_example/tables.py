@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kdtui.profile.base import FilePath, Int
+from kdtui.profile.base import Bool, FilePath, Int
 from kdtui.profile.data_tables import DataTable
 from kdtui.profile.launch_tables import LaunchTable
 from kdtui.profile.network_tables import NetworkTable
@@ -33,11 +33,13 @@ class PlainNetwork(NetworkTable):
 
     Attributes:
         width: Channels of its only feature map.
+        brightness: Whether it reads the mean of each image too.
     """
 
     implementation: ClassVar[str] = "kdtui_example.network:PlainKind"
     kind: Literal["plain"] = "plain"
     width: Int = Field(8, ge=1)
+    brightness: Bool = False
 
 
 class ArchiveData(DataTable):

@@ -1,0 +1,69 @@
+"""What a table of data knows without torch, for every kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kdtui.profile import CocoData, CocoSplit, DataTable, FolderData, Profile, SyntheticData, absolute
+from kdtui.profile.base import paths_of
+from kdtui.profile.data_tables import BUILT_IN, training_keys
+
+
+def data_of(kind: type[DataTable], folder: Path) -> DataTable:
+    """A table of each kind whose files exist."""
+    for split in ("train", "val"):
+        for part in ("images", "masks"):
+            (folder / part / split).mkdir(parents=True)
+            (folder / part / split / "a.png").write_text(f"{part} {split}")
+        (folder / f"{split}.json").write_text("{}")
+    (folder / "classes.txt").write_text("\ufeff0 sky\n1 road side #aabbcc\nignore_index 11 void\n")
+    splits = {
+        name: CocoSplit(images=str(folder / "images" / name), annotations=str(folder / f"{name}.json"))
+        for name in ("train", "val")
+    }
+    tables: dict[type[DataTable], DataTable] = {
+        SyntheticData: SyntheticData(),
+        CocoData: CocoData(**splits),
+        FolderData: FolderData(root=str(folder)),
+    }
+    return tables[kind]
+
+
+@pytest.fixture(params=BUILT_IN, ids=lambda kind: str(kind.model_fields["kind"].default))
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> DataTable:
+    kind: type[DataTable] = request.param
+    return data_of(kind, tmp_path)
+
+
+def test_its_places_are_paths_of_the_profile(data: DataTable) -> None:
+    every = {place.key: place.path for place in paths_of(Profile(name="x", data=data))}
+    for splits in (["val"], ["train", "val"], ["test"]):
+        assert {place.key: place.path for place in data.places(splits)}.items() <= every.items()
+
+
+def test_paths_are_made_absolute_and_nothing_else_changes(data: DataTable, tmp_path: Path) -> None:
+    relative = Profile(name="x", data=data).model_dump_json().replace(str(tmp_path), "data")
+    changed = absolute(Profile.model_validate_json(relative))
+    assert changed.model_dump_json() == relative.replace("data/", f"{Path.cwd()}/data/").replace(
+        'root":"data"', f'root":"{Path.cwd()}/data"'
+    )
+
+
+def test_names_and_fingerprints_follow_the_files_of_the_split(data: DataTable, tmp_path: Path) -> None:
+    assert data.class_names() == (("sky", "road side") if data.class_list else ("background", "target", "other"))
+    before = data.fingerprint("val")
+    assert data.model_copy(update={"views": 3}).fingerprint("val") == before
+    assert data.model_copy(update={"height": 64}).fingerprint("val") != before
+    for split, changes in (("train", False), ("val", True)):
+        for file in (tmp_path / f"{split}.json", tmp_path / "masks" / split / "a.png"):
+            os.utime(file, ns=(1, 1))
+        assert (data.fingerprint("val") != before) == (changes and bool(list(data.files("val"))))
+
+
+def test_keys_of_training_are_keys_of_the_table(data: DataTable) -> None:
+    assert data.training_keys <= type(data).model_fields.keys()
+    assert training_keys(type(data).model_fields["kind"].default) == data.training_keys
+    assert training_keys("not installed") == DataTable.training_keys
