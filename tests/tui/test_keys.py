@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from kdtui.cli.app import app as command_line
 from kdtui.plugins import imported
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.keys import KEYS, PAGES, SCOPES, as_json, bar, bindings, keys_of
+from kdtui.tui.keys import KEYS, PAGES, SCOPES, PageEntry, as_json, bar, bindings, keys_of
 from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.compare.pages import ComparePage
+from kdtui.tui.screens.run.page import RunPage
 
 
 def screens() -> Iterator[type[CockpitScreen]]:
@@ -97,3 +99,17 @@ def test_the_table_is_printed_for_people_and_for_programs() -> None:
     assert printed.exit_code == 0
     for key in KEYS:
         assert key.help in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("scope", "page"),
+    [(scope, page) for scope, pages in PAGES.items() for page in pages],
+    ids=lambda it: getattr(it, "name", it),
+)
+def test_a_page_is_one_class_and_its_actions_have_keys(scope: str, page: PageEntry) -> None:
+    kind = imported(page.implementation)
+    assert issubclass(kind, RunPage if scope == "run" else ComparePage)
+    keyed = {key.action for key in keys_of(scope)}
+    actions = kind.ACTIONS if scope == "run" else ()
+    assert {f"page('{page.name}')", *actions} <= keyed
+    assert all(hasattr(kind, f"action_{name}") for name in actions)

@@ -6,11 +6,14 @@ from typing import cast
 
 import pytest
 from textual.widget import Widget
+from textual.widgets import Static
 
 from kdtui.events import Noted
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
+from kdtui.tui.keys import PAGES, PageEntry
 from kdtui.tui.screens.run import RunScreen
+from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.widgets.half_blocks import HalfBlocks
 from kdtui.tui.widgets.log_view import LogView
 from tests.tui.pictures import draw_epoch
@@ -44,6 +47,27 @@ async def test_all_pages_are_reached_by_number_at_80_by_24(scene: Scene, student
             await pilot.press(key)
             await shows(pilot, *words)
             assert len(lines(pilot.app)) == 24
+
+
+class Extra(Static, RunPage):
+    """A page of another file."""
+
+    HINT = "no keys here"
+
+    def show(self, view: RunView) -> None:
+        self.update(f"extra page of {view.row.name}")
+
+
+async def test_a_page_needs_its_class_and_its_entry(
+    scene: Scene, student: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = PageEntry("extra", "a page of another file.", f"{__name__}:{Extra.__name__}")
+    monkeypatch.setitem(cast(dict[str, tuple[PageEntry, ...]], PAGES), "run", (*PAGES["run"], entry))
+    async with opened(scene, student) as pilot:
+        await pilot.click("#pages", offset=(lines(pilot.app)[2].index("6 extra"), 0))
+        await shows(pilot, "extra page of b0-from-b3", "no keys here")
+        await pilot.press("4")
+        await until(pilot, lambda: "extra page" not in text(pilot.app))
 
 
 async def test_the_room_of_120_by_36_is_used_for_numbers_and_log_beside_the_curves(scene: Scene, student: Run) -> None:
