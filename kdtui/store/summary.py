@@ -137,7 +137,7 @@ def digest(run: Run) -> Digest:
 
 
 _LOST = LaunchRecord(0, "", 0, 0, "", None, (), "", 0, None, 0.0)
-"""Stands for a record that is damaged or gone: no host, and a pid that no process has."""
+"""Replaces a damaged or missing record: no host, and a pid that no process has."""
 
 
 def _with_ranks(record: LaunchRecord | None, ranks: Sequence[Mapping[str, Any]]) -> LaunchRecord:

@@ -361,7 +361,7 @@ class KdtuiApp(Cockpit):
 
     def action_help_quit(self) -> None:
         """Display which key quits: Ctrl-C does not."""
-        self.say("^q leaves the cockpit; running trainings continue")
+        self.say("^q quits; running trainings continue")
 
     def on_resize(self, event: Resize) -> None:
         """Display a notice if the terminal is smaller than 80x24."""

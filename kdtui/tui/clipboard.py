@@ -53,6 +53,6 @@ def _to_clipboard(to_terminal: Callable[[str], object], text: str) -> str:
         except (OSError, subprocess.SubprocessError):  # an old tmux has no -w: use OSC 52
             pass
         else:
-            return "copied to tmux and, where its terminal allows, the clipboard"
+            return "copied to tmux and, if its terminal supports it, to the clipboard"
     to_terminal(text)
     return "copied (if the terminal supports OSC 52)"

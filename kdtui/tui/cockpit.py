@@ -146,7 +146,7 @@ class Cockpit(App[None]):
             else:
                 names = self.name_of(done[0]) if len(done) == 1 else f"{len(done)} runs"
                 flag = ["--kill"] if kill else []
-                self.say(f"{names}: {'killed' if kill else 'asked to stop'}", twin("stop", *flag, *done))
+                self.say(f"{names}: {'killed' if kill else 'stopping'}", twin("stop", *flag, *done))
 
         self.do(work, then)
 
@@ -160,10 +160,10 @@ class Cockpit(App[None]):
 
         def then(going: ResumedRun) -> None:
             self.watcher.nudge([run_id])
-            said = " · ".join(["launched again", *going.warnings])
+            said = " · ".join(["resumed", *going.warnings])
             self.say(f"{self.name_of(run_id)}: {said}", twin("resume", run_id, *flag, "--detach"))
 
-        self.say(f"{self.name_of(run_id)}: looking at its checkpoints and data")
+        self.say(f"{self.name_of(run_id)}: checking its checkpoints and data")
         self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs, sets=sets), then)
 
     def remove_runs(self, ids: Collection[str]) -> None:

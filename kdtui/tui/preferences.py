@@ -77,8 +77,8 @@ def save(path: Path, preferences: Preferences) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError("The choices are not kept for next time", where=path, found=error.strerror) from error
+        raise StoreError("The preferences cannot be saved", where=path, found=error.strerror) from error
     try:
         write_atomically(path, tomli_w.dumps(asdict(preferences)).encode())
     except StoreError as error:
-        raise StoreError("The choices are not kept for next time", where=path, found=error.found) from error
+        raise StoreError("The preferences cannot be saved", where=path, found=error.found) from error

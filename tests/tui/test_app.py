@@ -75,7 +75,7 @@ async def quiet(pilot: Pilot[None], app: Recorded, looks: int = 5) -> str:
     return "".join(app.written[begin:])
 
 
-async def test_what_is_written_bit_by_bit_is_what_should_be_seen(crowd: Scene) -> None:
+async def test_partial_updates_add_up_to_the_whole_screen(crowd: Scene) -> None:
     app = recorded(crowd)
     async with app.run_test(size=(80, 24)) as pilot:
         terminal = Emulator(app, 80, 24)
@@ -111,7 +111,7 @@ async def test_nothing_is_written_when_nothing_happens(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_foreign_text_is_neither_markup_nor_obeyed(
+async def test_markup_and_control_characters_are_not_interpreted(
     scene: Scene, no_colour: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if no_colour:
@@ -189,7 +189,7 @@ async def test_every_theme_shows_the_same_and_curves_take_its_colours(crowd: Sce
             assert lines(app) == dark, name
 
 
-async def test_a_small_terminal_says_so_and_works_again_when_enlarged(crowd: Scene) -> None:
+async def test_a_small_terminal_is_reported_and_works_again_when_enlarged(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(60, 15)) as pilot:
         await shows(pilot, "kdtui needs 80x24; this terminal has 60x15.")
@@ -220,7 +220,7 @@ async def test_a_small_terminal_says_so_and_works_again_when_enlarged(crowd: Sce
         await until(pilot, lambda: not app.is_running)
 
 
-async def test_help_lists_every_key_of_the_table_the_screen_in_front_first(scene: Scene) -> None:
+async def test_help_lists_every_key_the_current_screen_first(scene: Scene) -> None:
     app = cockpit(scene)
     async with app.run_test(size=(120, 200)) as pilot:
         await pilot.press("question_mark")
@@ -262,7 +262,7 @@ async def test_looking_and_leaving_change_no_run(crowd: Scene, key: str) -> None
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("down", "down", "down", "space", "m", "s", "ctrl+c")
-        await shows(pilot, "^q leaves the cockpit")
+        await shows(pilot, "^q quits the cockpit")
         await pilot.press(key)
         await until(pilot, lambda: not app.is_running)
     assert app.return_code == 0
@@ -272,17 +272,19 @@ async def test_looking_and_leaving_change_no_run(crowd: Scene, key: str) -> None
         in_time(thread.join)
 
 
-async def test_an_empty_store_says_what_to_do(scene: Scene) -> None:
+async def test_an_empty_store_displays_a_hint(scene: Scene) -> None:
     scene.store.root.rmdir()
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
-        await shows(pilot, "no runs yet in /", "n sets one up, or `kdtui demo` trains three in a few minutes")
+        await shows(
+            pilot, "no runs yet in /", "press n to set one up, or run `kdtui demo` to train three in a few minutes"
+        )
         await pilot.press("down", "space", "c", "x", "X", "R", "t", "delete", "y", "s", "m", "l", "z")
         await shows(pilot, "kdtui people")
     assert not scene.store.root.exists()
 
 
-async def test_work_in_a_thread_says_what_went_wrong(scene: Scene) -> None:
+async def test_errors_in_a_thread_are_reported(scene: Scene) -> None:
     app = cockpit(scene)
     got: list[object] = []
 
@@ -306,7 +308,7 @@ async def test_work_in_a_thread_says_what_went_wrong(scene: Scene) -> None:
         assert app.said == ("a sentence", "kdtui runs", False)
 
 
-async def test_leaving_while_something_is_under_way(scene: Scene) -> None:
+async def test_leaving_while_work_is_running(scene: Scene) -> None:
     app = cockpit(scene)
     gate, done = threading.Event(), threading.Event()
 
@@ -324,6 +326,6 @@ async def test_leaving_while_something_is_under_way(scene: Scene) -> None:
     assert app.return_code == 0
 
 
-def test_a_twin_is_ready_for_a_shell() -> None:
+def test_equivalent_commands_are_quoted_for_a_shell() -> None:
     assert twin("stop", "--kill", "a b", "c") == "kdtui stop --kill 'a b' c"
     assert issubclass(Recorded, KdtuiApp)

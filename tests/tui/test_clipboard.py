@@ -31,7 +31,7 @@ def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
     return got
 
 
-def test_the_terminal_is_asked_and_the_text_lies_in_a_file(asked: list[str], file: Path) -> None:
+def test_the_text_is_sent_to_the_terminal_and_written_to_a_file(asked: list[str], file: Path) -> None:
     said = copy(asked.append, "kdtui watch b0\x1b[31m", file)
     assert asked[0] == file.read_text() == "kdtui watch b0[31m"  # nothing that a shell's terminal would obey
     assert "OSC 52" in said and str(file) in said
@@ -49,7 +49,7 @@ def test_inside_tmux_its_own_buffer_is_used(
     assert file.read_text() == "text"
 
 
-def test_a_tmux_that_knows_no_such_thing_leaves_it_to_the_terminal(
+def test_an_old_tmux_falls_back_to_the_terminal(
     asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmux(tmp_path, monkeypatch, "sys.exit('unknown option -- w')")
@@ -57,15 +57,13 @@ def test_a_tmux_that_knows_no_such_thing_leaves_it_to_the_terminal(
     assert asked == ["text"]
 
 
-def test_a_tmux_that_is_not_there_any_more(
-    asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tmux_that_has_exited(asked: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMUX", "x")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "OSC 52" in copy(asked.append, "text", file)
 
 
-def test_a_file_that_cannot_be_written_is_told(asked: list[str], file: Path) -> None:
+def test_an_unwritable_file_is_reported(asked: list[str], file: Path) -> None:
     file.parent.parent.mkdir()
     file.parent.write_text("no folder")
     said = copy(asked.append, "text", file)

@@ -33,7 +33,7 @@ async def test_every_action_of_the_screen_is_offered_with_its_command_line(scene
         assert shown.isascii() or not any(ord(letter) > 0xFFFF for letter in shown)  # no emoji
 
 
-async def test_an_action_is_found_and_done(scene: Scene) -> None:
+async def test_an_action_is_found_and_run(scene: Scene) -> None:
     scene.finished("b0", horizon=2)
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -80,7 +80,7 @@ async def test_a_plain_word_or_a_command_finds_the_action_first(typed: str, acti
     assert _named(best, typed) > 0 and best.action == action
 
 
-async def test_a_word_is_typed_and_its_action_done(scene: Scene) -> None:
+async def test_typing_a_word_finds_and_runs_its_action(scene: Scene) -> None:
     scene.running("b0", epochs=2)
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -111,7 +111,7 @@ async def test_a_run_is_found_by_its_name(scene: Scene) -> None:
         await pilot.press("escape", "escape")
 
 
-async def test_keys_come_in_between_while_many_runs_are_searched(scene: Scene) -> None:
+async def test_keys_are_handled_while_many_runs_are_searched(scene: Scene) -> None:
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)

@@ -55,7 +55,7 @@ def changes(app: Tabled, dice: random.Random) -> Iterator[Callable[[], None]]:
             yield dice.choice([app.table.action_toggle_mark, lambda: app.table.set_sorted("loss", dice.random() < 0.5)])
 
 
-async def test_what_was_sent_bit_by_bit_is_what_should_stand_there() -> None:
+async def test_narrow_updates_add_up_to_the_whole_screen() -> None:
     Writing.terminal = pyte.Screen(60, 12)
     app = Narrow(some(30))
     app.driver_class = Writing

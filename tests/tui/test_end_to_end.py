@@ -99,7 +99,7 @@ def test_from_the_form_to_the_comparison(store: RunStore) -> None:
         terminal.wait_for("STOPPED", 2 * MINUTES)
         assert scalars(distilled)
         terminal.press("R", "enter")
-        terminal.wait_for("launched again", MINUTES)
+        terminal.wait_for("resumed", MINUTES)
         assert ended(store, distilled) is State.FINISHED
         record = distilled.launch_record()
         assert record is not None

@@ -58,7 +58,7 @@ def nobody(run_id: str) -> RunSummary | None:
     return None
 
 
-def test_a_file_is_asked_about_once_and_looking_asks_nothing(store: RunStore, file: Path) -> None:
+def test_a_file_is_inspected_once_and_moving_the_cursor_inspects_nothing(store: RunStore, file: Path) -> None:
     engine = engine_with()
     first = door(store, engine)
 
@@ -70,7 +70,7 @@ def test_a_file_is_asked_about_once_and_looking_asks_nothing(store: RunStore, fi
     assert engine.asked == [("inspect", str(file))]
 
 
-def test_the_next_app_knows_it_until_the_file_changes(store: RunStore, file: Path) -> None:
+def test_the_next_app_uses_the_cached_result_until_the_file_changes(store: RunStore, file: Path) -> None:
     found = door(store, engine_with()).inspect(file)
     engine = engine_with()
 
@@ -82,7 +82,7 @@ def test_the_next_app_knows_it_until_the_file_changes(store: RunStore, file: Pat
     assert not engine.asked
 
 
-def test_hints_for_the_engine_are_part_of_the_question(store: RunStore, file: Path) -> None:
+def test_engine_options_are_part_of_the_cache_key(store: RunStore, file: Path) -> None:
     engine = engine_with()
     asking = door(store, engine)
     asking.inspect(file)
@@ -107,7 +107,7 @@ def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: 
     assert cache.exists()
 
 
-def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_the_next_app(tmp_path: Path, file: Path) -> None:
+def test_without_a_writable_cache_the_next_app_inspects_again(tmp_path: Path, file: Path) -> None:
     engine = engine_with()
     asking = Door(RunStore(tmp_path / "not there yet"), engine, nobody)
 
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_the_next_app(t
     assert not (tmp_path / "not there yet").exists()
 
 
-def test_a_run_of_ours_is_told_from_its_own_files(store: RunStore) -> None:
+def test_a_run_is_described_by_its_own_files(store: RunStore) -> None:
     engine = engine_with()
     asking = door(store, engine)
     best = store.runs()[0].best
@@ -129,7 +129,7 @@ def test_a_run_of_ours_is_told_from_its_own_files(store: RunStore) -> None:
     assert not engine.asked
 
 
-def test_a_run_of_another_store_is_told_too_when_asked(store: RunStore, tmp_path: Path) -> None:
+def test_a_run_of_another_store_is_described_when_inspected(store: RunStore, tmp_path: Path) -> None:
     engine = engine_with()
     asking = Door(RunStore(tmp_path / "mine"), engine, nobody)
     best = store.runs()[0].best
@@ -139,7 +139,7 @@ def test_a_run_of_another_store_is_told_too_when_asked(store: RunStore, tmp_path
     assert not engine.asked
 
 
-def test_a_file_that_cannot_teach_says_why_and_is_asked_again_by_the_next_app(store: RunStore, file: Path) -> None:
+def test_an_unusable_teacher_has_a_reason_and_is_inspected_again_by_the_next_app(store: RunStore, file: Path) -> None:
     engine = engine_with(TeacherError("this is no whole Unet", where=file, hint="save it again"))
     asking = door(store, engine)
 
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_teach_says_why_and_is_asked_again_by_the_next_app(st
     assert door(store, engine).known(file) is None
 
 
-def test_a_sick_engine_says_nothing_about_the_file(store: RunStore, file: Path) -> None:
+def test_an_engine_failure_is_not_cached_as_a_result(store: RunStore, file: Path) -> None:
     engine = engine_with(EngineError("no answer", hint="kdtui doctor"))
     asking = door(store, engine)
 
@@ -159,14 +159,14 @@ def test_a_sick_engine_says_nothing_about_the_file(store: RunStore, file: Path) 
     assert asking.known(file) is None
 
 
-def test_answers_of_another_engine_are_taken_as_far_as_they_go(store: RunStore, file: Path) -> None:
+def test_results_of_another_engine_version_are_read_partially(store: RunStore, file: Path) -> None:
     answer = {"parameters": "many", "encoder": None, "class_names": "sky", "architecture": "Unet"}
     found = door(store, engine_with(answer)).inspect(file)
 
     assert (found.parameters, found.encoder, found.class_names, found.architecture) == (None, "", [], "Unet")
 
 
-def test_a_file_that_is_gone_is_not_known(store: RunStore, file: Path) -> None:
+def test_nothing_is_known_of_a_deleted_file(store: RunStore, file: Path) -> None:
     asking = door(store, engine_with())
     asking.inspect(file)
     file.unlink()

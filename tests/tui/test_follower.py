@@ -88,7 +88,7 @@ def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_what_is_gained_while_it_is_filled_is_there_once(scene: Scene, seen: Seen) -> None:
+def test_events_added_during_the_first_read_are_there_once(scene: Scene, seen: Seen) -> None:
     run = long(scene)
     seen.follower.want([run.id])
     seen.look()
@@ -103,7 +103,7 @@ def test_what_is_gained_while_it_is_filled_is_there_once(scene: Scene, seen: See
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_a_file_replaced_while_it_is_filled_leaves_nothing_of_the_former(scene: Scene, seen: Seen) -> None:
+def test_a_file_replaced_while_it_is_read_leaves_no_old_events(scene: Scene, seen: Seen) -> None:
     run = long(scene)
     seen.follower.want([run.id])
     seen.look()
@@ -117,7 +117,7 @@ def test_a_file_replaced_while_it_is_filled_leaves_nothing_of_the_former(scene: 
     assert run.id not in seen.board.partial
 
 
-def test_a_short_file_comes_whole_and_then_only_what_it_gained(scene: Scene, seen: Seen) -> None:
+def test_a_short_file_is_read_completely_and_then_incrementally(scene: Scene, seen: Seen) -> None:
     run = scene.running("short", epochs=3)
     seen.follower.want([run.id])
     (first,) = seen.look()
@@ -130,7 +130,7 @@ def test_a_short_file_comes_whole_and_then_only_what_it_gained(scene: Scene, see
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_half_a_line_waits_for_its_other_half(scene: Scene, seen: Seen) -> None:
+def test_half_a_line_is_completed_by_the_next_read(scene: Scene, seen: Seen) -> None:
     run = scene.running("half", epochs=1)
     seen.follower.want([run.id])
     seen.look()
@@ -160,7 +160,7 @@ def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, seen:
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_a_resumed_attempt_cuts_the_points_behind_its_start(scene: Scene, seen: Seen) -> None:
+def test_a_resumed_attempt_drops_the_points_after_its_start(scene: Scene, seen: Seen) -> None:
     run = scene.stopped("resumed", horizon=8)
     seen.follower.want([run.id])
     seen.look()
@@ -176,7 +176,7 @@ def test_a_resumed_attempt_cuts_the_points_behind_its_start(scene: Scene, seen: 
     assert seen.board.histories[run.id].word is None
 
 
-def test_a_file_that_cannot_be_read_is_told_once_and_heals(scene: Scene, seen: Seen) -> None:
+def test_an_unreadable_file_is_reported_once_and_read_again_later(scene: Scene, seen: Seen) -> None:
     run = scene.running("broken", epochs=2)
     seen.follower.want([run.id])
     seen.look()
@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_read_is_told_once_and_heals(scene: Scene, seen: S
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_broken_from_the_start_is_told_too(scene: Scene, seen: Seen) -> None:
+def test_events_broken_from_the_start_are_reported(scene: Scene, seen: Seen) -> None:
     run = scene.never_launched("broken")
     run.events_path.mkdir()
     seen.follower.want([run.id])
@@ -213,7 +213,7 @@ def test_a_run_without_events_or_without_a_folder_is_empty(scene: Scene, seen: S
     assert isinstance(seen.board.histories[run.id].started, Started)
 
 
-def test_some_runs_stay_open_and_coming_back_reads_only_what_is_new(scene: Scene, seen: Seen) -> None:
+def test_some_runs_stay_followed_and_returning_reads_only_new_events(scene: Scene, seen: Seen) -> None:
     runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
     for run in runs:
         seen.follower.want([run.id])
@@ -227,7 +227,7 @@ def test_some_runs_stay_open_and_coming_back_reads_only_what_is_new(scene: Scene
     assert isinstance(ready, HistoryReady)
 
 
-def test_a_file_that_gained_a_lot_shows_its_end_first_again(scene: Scene, seen: Seen) -> None:
+def test_a_file_that_grew_a_lot_shows_its_end_first_again(scene: Scene, seen: Seen) -> None:
     run = scene.running("paused", epochs=1)
     seen.follower.want([run.id])
     seen.look()
@@ -241,7 +241,7 @@ def test_a_file_that_gained_a_lot_shows_its_end_first_again(scene: Scene, seen: 
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
-def test_more_runs_than_are_kept_may_be_wanted_at_once(scene: Scene, seen: Seen) -> None:
+def test_more_runs_than_are_kept_can_be_followed_at_once(scene: Scene, seen: Seen) -> None:
     runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
     seen.follower.want([run.id for run in runs])
     assert len(seen.look()) == len(runs)
@@ -251,7 +251,7 @@ def test_more_runs_than_are_kept_may_be_wanted_at_once(scene: Scene, seen: Seen)
     assert [type(message) for message in seen.look()] == [RunAdvanced] * len(runs)
 
 
-def test_wanting_others_in_the_middle_of_a_look_is_no_failure(scene: Scene, seen: Seen) -> None:
+def test_changing_the_followed_runs_during_an_update_is_safe(scene: Scene, seen: Seen) -> None:
     first, second = scene.running("first", epochs=1), scene.running("second", epochs=1)
     seen.follower.want([first.id])
     messages = iter(seen.follower.look())

@@ -35,7 +35,7 @@ def method(action: str) -> str:
 
 
 @pytest.mark.parametrize("screen", screens(), ids=lambda screen: screen.__name__)
-def test_every_key_of_a_screen_does_something_and_none_means_two_things(screen: type[CockpitScreen]) -> None:
+def test_every_key_of_a_screen_has_exactly_one_action(screen: type[CockpitScreen]) -> None:
     assert screen.SCOPES
     for key in keys_of(*screen.SCOPES):
         assert bool(key.action) is bool(key.keys)  # what the chart does when it has the focus is only told
@@ -46,7 +46,7 @@ def test_every_key_of_a_screen_does_something_and_none_means_two_things(screen: 
     assert not [name for name, count in pressed.items() if count > 1]
 
 
-def test_every_scope_is_the_screen_of_somebody() -> None:
+def test_every_scope_belongs_to_a_screen() -> None:
     used = {scope for screen in screens() for scope in screen.SCOPES}
     assert used | {"app"} == set(SCOPES) == {key.scope for key in KEYS}
     for key in keys_of("app"):
@@ -54,7 +54,7 @@ def test_every_scope_is_the_screen_of_somebody() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.scope}-{key.keys}")
-def test_a_key_is_spelled_as_textual_does_and_said_in_a_sentence(key: object) -> None:
+def test_keys_use_the_notation_of_textual_and_have_a_sentence_as_help(key: object) -> None:
     from kdtui.tui.keys import Key
 
     assert isinstance(key, Key)
@@ -89,7 +89,7 @@ def test_bindings_and_key_bar_come_from_the_table() -> None:
     assert issubclass(CockpitScreen, Screen)
 
 
-def test_the_table_is_printed_for_people_and_for_programs() -> None:
+def test_the_table_is_printed_as_text_and_as_json() -> None:
     told = CliRunner().invoke(command_line, ["keys", "--json"])
     assert told.exit_code == 0
     rows = json.loads(told.stdout)

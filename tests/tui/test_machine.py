@@ -35,7 +35,7 @@ def test_processor_and_memory(programs: Path) -> None:
     assert [word.split()[0] for word in words(Machine(0.5, lambda: True))] == ["CPU", "mem"]
 
 
-def test_every_gpu_has_a_word(programs: Path) -> None:
+def test_every_gpu_is_described(programs: Path) -> None:
     smi(programs, "print('87, 11264, 81559\\n[N/A], 0, 81559\\nno numbers')")
     machine = Machine(0.5, lambda: True)
     assert words(machine)[2:] == ("GPU 87% 11/80G", "GPU ? 0/80G")
@@ -43,7 +43,7 @@ def test_every_gpu_has_a_word(programs: Path) -> None:
     assert words(machine)[2:] == ("GPU 1% 11/80G",)
 
 
-def test_a_driver_that_broke_is_told_and_not_asked_again_at_once(programs: Path, tmp_path: Path) -> None:
+def test_a_broken_driver_is_reported_and_not_called_again_at_once(programs: Path, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     smi(programs, f"open({str(asked)!r}, 'a').write('x'); sys.exit(9)")
     machine = Machine(0.5, lambda: True)
@@ -53,7 +53,7 @@ def test_a_driver_that_broke_is_told_and_not_asked_again_at_once(programs: Path,
     assert asked.read_text() == "x"
 
 
-def test_nothing_is_said_of_a_machine_that_nobody_waits_for(programs: Path) -> None:
+def test_the_load_is_not_updated_without_live_runs(programs: Path) -> None:
     moving = False
     machine = Machine(0.5, lambda: moving)
     assert words(machine)
@@ -74,5 +74,5 @@ def test_nothing_is_said_of_a_machine_that_nobody_waits_for(programs: Path) -> N
         ("a, b, c, d", ""),
     ],
 )
-def test_a_line_of_the_driver_in_words(line: str, word: str) -> None:
+def test_a_line_of_the_driver_is_described(line: str, word: str) -> None:
     assert gpu_word(line) == word

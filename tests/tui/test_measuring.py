@@ -80,7 +80,7 @@ async def opened(scene: Scene, size: tuple[int, int] = (100, 30)) -> AsyncIterat
         measure.may_end.set()
 
 
-async def test_a_marked_run_that_the_filter_hides_is_measured_after_a_question(scene: Scene) -> None:
+async def test_measuring_a_hidden_marked_run_requires_confirmation(scene: Scene) -> None:
     async with opened(scene) as on:
         hidden, seen = on.runs[0], on.runs[1]
         for run in (hidden, seen):
@@ -105,7 +105,7 @@ async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) ->
         on.app.open_run(on.runs[1].id)
         await until(on.pilot, lambda: isinstance(on.app.screen, RunScreen))
         await on.press("2")
-        await shows(on.pilot, "latency is not measured: L does it")
+        await shows(on.pilot, "latency is not measured: press L")
         await on.press("L")
         await shows(on.pilot, "b0: timing 3/30 · L cancels", f"kdtui measure {on.runs[1].id}")
         on.measure.may_end.set()
@@ -113,7 +113,7 @@ async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) ->
         assert on.measure.asked == [[on.runs[1].id]] and not on.app.measuring.ids
 
 
-async def test_waiting_for_the_device_is_said_on_every_screen_until_it_ends(scene: Scene) -> None:
+async def test_waiting_for_the_device_is_displayed_on_every_screen(scene: Scene) -> None:
     async with opened(scene) as on:
         on.measure.steps = [Step("waiting for the cpu")]
         await on.press("L")
@@ -127,7 +127,7 @@ async def test_waiting_for_the_device_is_said_on_every_screen_until_it_ends(scen
         await shows(on.pilot, "waiting for the cpu")
 
 
-async def test_what_is_measured_is_in_the_header_of_every_screen(scene: Scene) -> None:
+async def test_a_running_measurement_is_in_the_header_of_every_screen(scene: Scene) -> None:
     async with opened(scene, (130, 30)) as on:
         on.app.compare([run.id for run in on.runs])
         await until(on.pilot, lambda: isinstance(on.app.screen, CompareScreen) and on.app.screen.comparison)
@@ -141,7 +141,7 @@ async def test_what_is_measured_is_in_the_header_of_every_screen(scene: Scene) -
         await until(on.pilot, lambda: "measuring" not in lines(on.app)[0])
 
 
-async def test_the_same_key_gives_up_after_a_question(scene: Scene) -> None:
+async def test_the_same_key_cancels_after_confirmation(scene: Scene) -> None:
     async with opened(scene) as on:
         await on.press("L")
         await until(on.pilot, lambda: on.measure.asked)
@@ -170,7 +170,7 @@ async def test_marked_runs_are_measured_together(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("error", [EngineError("no such processor", hint="another one"), OSError(28, "disk full")])
-async def test_a_failure_is_told_and_the_key_measures_again(scene: Scene, error: Exception) -> None:
+async def test_a_failure_is_reported_and_the_key_measures_again(scene: Scene, error: Exception) -> None:
     async with opened(scene) as on:
         on.measure.error = error
         on.measure.may_end.set()
@@ -182,7 +182,7 @@ async def test_a_failure_is_told_and_the_key_measures_again(scene: Scene, error:
         assert len(on.measure.asked) == 2
 
 
-async def test_a_comparison_measures_what_can_be_and_shows_it(scene: Scene) -> None:
+async def test_a_comparison_measures_all_runs_with_a_checkpoint(scene: Scene) -> None:
     async with opened(scene, (130, 30)) as on:
         on.app.compare([run.id for run in on.runs])
         await until(on.pilot, lambda: isinstance(on.app.screen, CompareScreen) and on.app.screen.comparison)
@@ -195,7 +195,7 @@ async def test_a_comparison_measures_what_can_be_and_shows_it(scene: Scene) -> N
         assert [set(ids) for ids in on.measure.asked] == [{run.id for run in on.runs[:2]}]
 
 
-async def test_nothing_to_measure_is_said(scene: Scene) -> None:
+async def test_nothing_to_measure_is_reported(scene: Scene) -> None:
     async with opened(scene) as on:
         waiting = [on.runs[2], scene.queued("b0-waits-too")]
         on.app.compare([run.id for run in waiting])
@@ -205,7 +205,7 @@ async def test_nothing_to_measure_is_said(scene: Scene) -> None:
         assert on.measure.asked == []
 
 
-async def test_quitting_gives_it_up(scene: Scene) -> None:
+async def test_quitting_cancels_the_measurement(scene: Scene) -> None:
     teacher = scene.finished("b3")
     measure = Measure(scene)
     app = cockpit(scene, measure=measure)

@@ -106,7 +106,7 @@ def test_a_filter_that_cannot_be_read(crowd: Scene, snap_compare: Compare) -> No
     assert snap_compare(cockpit(crowd), terminal_size=(80, 24), run_before=typing)
 
 
-def test_a_question(crowd: Scene, snap_compare: Compare) -> None:
+def test_a_confirmation(crowd: Scene, snap_compare: Compare) -> None:
     async def ask(pilot: Pilot[Any]) -> None:
         await settled(pilot)
         await pilot.press("down", "X")

@@ -13,7 +13,7 @@ from kdtui.tui.preferences import MOST, Preferences, load, preferences_path, sav
 from tests.tui.scenes import Scene, cockpit, settled, shows, until
 
 
-async def test_theme_and_order_are_those_of_the_last_time(crowd: Scene, tmp_path: Path) -> None:
+async def test_theme_and_sort_order_are_restored(crowd: Scene, tmp_path: Path) -> None:
     path = tmp_path / "config" / "kdtui" / "cockpit.toml"
     app = cockpit(crowd, preferences=path)
     async with app.run_test() as pilot:
@@ -40,7 +40,7 @@ async def test_theme_and_order_are_those_of_the_last_time(crowd: Scene, tmp_path
         (b"[" * 20000, "not valid TOML"),
     ],
 )
-def test_a_damaged_file_is_said_once_and_ignored(body: bytes, complaint: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_once_and_ignored(body: bytes, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "cockpit.toml"
     path.write_bytes(body)
 
@@ -50,7 +50,7 @@ def test_a_damaged_file_is_said_once_and_ignored(body: bytes, complaint: str, tm
     assert preferences == (Preferences(sort="loss") if b"'loss'" in body else Preferences())
 
 
-def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_the_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cockpit.toml")
 
     assert load(tmp_path / "cockpit.toml") == (
@@ -60,7 +60,7 @@ def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(["dark", "light"]), st.sampled_from(["", "run", "loss"]), st.booleans())
-def test_what_is_kept_is_what_was_chosen(theme: str, sort: str, descending: bool) -> None:
+def test_saved_preferences_are_loaded_again(theme: str, sort: str, descending: bool) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -69,14 +69,14 @@ def test_what_is_kept_is_what_was_chosen(theme: str, sort: str, descending: bool
         assert load(path) == (Preferences(theme, sort, descending), "")
 
 
-async def test_a_damaged_file_and_one_that_cannot_be_written_end_nothing(crowd: Scene, tmp_path: Path) -> None:
+async def test_damaged_and_read_only_preferences_do_not_stop_the_app(crowd: Scene, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     path = tmp_path / "file" / "kdtui" / "cockpit.toml"
     app = cockpit(crowd, preferences=path)
     async with app.run_test(size=(120, 24)) as pilot:
         await until(pilot, lambda: "is ignored: Not a directory" in app.said[0])
         await pilot.press("ctrl+t")
-        await until(pilot, lambda: "The choices are not kept for next time" in app.said[0])
+        await until(pilot, lambda: "The preferences cannot be saved" in app.said[0])
         assert not app.current_theme.dark
 
 

@@ -75,7 +75,7 @@ def has_a_step(terminal: Terminal, store: RunStore, run: Run) -> bool:
 
 
 @pytest.mark.parametrize("end", [Terminal.kill, lost, quit_by_key])
-def test_a_run_launched_here_finishes_as_if_nothing_had_happened(
+def test_a_run_launched_here_finishes_undisturbed_by_the_end_of_the_cockpit(
     store: RunStore, end: Callable[[Terminal], None]
 ) -> None:
     profile = Profile(name="held", training=Training(epochs=8))
@@ -116,7 +116,7 @@ def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunSto
     assert json.loads(run.launch_path.read_text())["attempt"] == 2
 
 
-def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None:
+def test_a_shrunk_terminal_displays_a_notice_until_it_is_enlarged(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("somebody")
@@ -128,7 +128,7 @@ def test_a_terminal_that_shrinks_says_so_and_comes_back(store: RunStore) -> None
         assert terminal.wait_end() == 0
 
 
-def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore) -> None:
+def test_keys_typed_ahead_close_only_the_top_screen(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("· somebody")
@@ -145,7 +145,7 @@ def test_keys_typed_ahead_end_nothing_but_what_is_in_front(store: RunStore) -> N
         assert terminal.back_out() == 0
 
 
-def test_in_and_out_of_a_run_before_it_is_drawn(store: RunStore) -> None:
+def test_a_run_is_opened_and_left_before_it_is_drawn(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("· somebody")
@@ -156,7 +156,7 @@ def test_in_and_out_of_a_run_before_it_is_drawn(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_the_terminal_as_a_key_does(store: RunStore, number: signal.Signals) -> None:
+def test_a_signal_restores_the_terminal_like_the_quit_key(store: RunStore, number: signal.Signals) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("· somebody")
@@ -164,7 +164,7 @@ def test_a_signal_leaves_the_terminal_as_a_key_does(store: RunStore, number: sig
         assert terminal.wait_end() == 128 + number
 
 
-def test_suspended_and_brought_back_it_draws_everything(store: RunStore) -> None:
+def test_everything_is_redrawn_after_a_suspend(store: RunStore) -> None:
     store.create(Profile(name="somebody"))
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for(lambda screen: "> · somebody" in screen and "no values yet" in screen and "help" in screen)
@@ -180,13 +180,13 @@ def test_suspended_and_brought_back_it_draws_everything(store: RunStore) -> None
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_terminal_that_cannot_draw_is_told_so(store: RunStore, term: str) -> None:
+def test_a_terminal_without_colours_displays_a_notice(store: RunStore, term: str) -> None:
     with Terminal(COCKPIT, {"TERM": term}, columns=200) as terminal:
         terminal.wait_for("this terminal cannot show the cockpit")
         assert terminal.wait_end() == 2
 
 
-def test_a_store_that_is_a_file_is_told(store: RunStore) -> None:
+def test_a_store_that_is_a_file_is_reported(store: RunStore) -> None:
     store.root.write_text("")
     with Terminal(COCKPIT, columns=200) as terminal:
         terminal.wait_for("the run store is not a folder")

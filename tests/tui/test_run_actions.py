@@ -23,7 +23,7 @@ from tests.tui.home import go_to, names, screen, status, write
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 
 
-async def test_stop_asks_and_then_asks_the_chosen_live_runs(crowd: Scene) -> None:
+async def test_stop_requires_confirmation_and_stops_the_chosen_live_runs(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -38,16 +38,16 @@ async def test_stop_asks_and_then_asks_the_chosen_live_runs(crowd: Scene) -> Non
             await until(pilot, lambda: len(app.screen_stack) == 1)
         assert not any(run.stop_requested() for run in runs.values())
         await pilot.press("x", "y")
-        await shows(pilot, "b0-t4: asked to stop", "kdtui stop 20260821-163000-b0-t4")
+        await shows(pilot, "b0-t4: stopping", "kdtui stop 20260821-163000-b0-t4")
         asked = [run.id for run in runs.values() if run.stop_requested()]
         assert asked == ["20260821-163000-b0-t4"]
         await pilot.press("down", "space", "down", "space", "end", "space", "x")
         await shows(pilot, "Stop 2 runs?", "b0-t2, b0-quiet")
         await pilot.press("y")
-        await shows(pilot, "2 runs: asked to stop", "kdtui stop 20260821-16")
+        await shows(pilot, "2 runs: stopping", "kdtui stop 20260821-16")
         assert sum(run.stop_requested() for run in runs.values()) == 3
         await pilot.press("up")
-        assert "asked to stop" not in status(pilot)
+        assert "stopping" not in status(pilot)
 
 
 async def test_stop_names_what_the_filter_hides(crowd: Scene) -> None:
@@ -68,7 +68,7 @@ async def test_stop_names_what_the_filter_hides(crowd: Scene) -> None:
         await shows(pilot, f"Stop {len(live)} runs?", "Hidden by the filter", "kdtui stop", "y yes")
         assert all(app.board.rows[other].name in text(app) for other in others)
         await pilot.press("y")
-        await shows(pilot, f"{len(live)} runs: asked to stop")
+        await shows(pilot, f"{len(live)} runs: stopping")
         assert [key for key in live if runs[key].stop_requested()] == live
 
 
@@ -84,11 +84,11 @@ async def test_stop_names_the_one_marked_run_that_is_hidden(scene: Scene) -> Non
         await shows(pilot, "Stop b0?", "Hidden by the filter: b0", f"kdtui stop {hidden.id}")
         assert not hidden.stop_requested()
         await pilot.press("y")
-        await shows(pilot, "b0: asked to stop")
+        await shows(pilot, "b0: stopping")
         assert hidden.stop_requested() and not seen.stop_requested()
 
 
-async def test_kill_asks_first(scene: Scene) -> None:
+async def test_kill_requires_confirmation(scene: Scene) -> None:
     scene.processes.host = hostname()
     run = scene.running("b0", epochs=2)
     app = cockpit(scene)
@@ -108,7 +108,7 @@ async def test_kill_asks_first(scene: Scene) -> None:
         await shows(pilot, "nothing to kill: b0 is stopped")
 
 
-async def test_a_run_elsewhere_is_not_killed_from_here(scene: Scene) -> None:
+async def test_a_run_on_another_host_is_not_killed(scene: Scene) -> None:
     scene.running("b0", epochs=2)
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -117,7 +117,7 @@ async def test_a_run_elsewhere_is_not_killed_from_here(scene: Scene) -> None:
         await shows(pilot, "A run can be killed only on its own host · here · next:")
 
 
-async def test_remove_asks_first_and_refuses_a_living_run(scene: Scene) -> None:
+async def test_remove_requires_confirmation_and_refuses_a_live_run(scene: Scene) -> None:
     done = scene.finished("b0-alone", horizon=2)
     kept = scene.finished("b0-other", horizon=2)
     live = scene.running("b0-t4", epochs=2)
@@ -125,7 +125,7 @@ async def test_remove_asks_first_and_refuses_a_living_run(scene: Scene) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("delete")
-        await shows(pilot, "b0-t4 is running or queued; x stops it first")
+        await shows(pilot, "b0-t4 is running or queued; press x to stop it first")
         await pilot.press("end", "space", "delete")
         await shows(pilot, "Delete b0-alone?", f"kdtui remove {done.id}")
         await pilot.press("n")
@@ -138,7 +138,7 @@ async def test_remove_asks_first_and_refuses_a_living_run(scene: Scene) -> None:
         assert screen(pilot).run_id == kept.id
 
 
-async def test_resume_refuses_nonsense(scene: Scene) -> None:
+async def test_resume_refuses_invalid_input(scene: Scene) -> None:
     scene.finished("b0-done", horizon=4)
     scene.stopped("b0-half", horizon=8)
     scene.running("b0-live", epochs=2)
@@ -151,7 +151,7 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
         await shows(pilot, "Resume b0-half up to which epoch?", "Leave empty to keep 8 epochs")
         for typed in ("3", "²"):
             await write(pilot, typed)
-            await shows(pilot, "no number of epochs", "an integer from 4 to")
+            await shows(pilot, "not a valid number of epochs", "an integer from 4 to")
             await pilot.press("enter")
             assert isinstance(app.screen, Prompt)
         await pilot.press("escape", "end", "R", "enter")
@@ -164,12 +164,12 @@ async def test_resume_refuses_nonsense(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("typed", ["0", "-1", "3", "1e3", "4.0", "many", "²", "4 4", "9" * 60, "9" * 5000])
-def test_an_horizon_that_is_none_or_leaves_nothing_to_train(typed: str) -> None:
+def test_an_invalid_number_of_epochs(typed: str) -> None:
     with pytest.raises(UsageError):
         horizon(typed, done=4)
 
 
-def test_an_horizon() -> None:
+def test_a_number_of_epochs() -> None:
     assert [horizon(typed, done=4) for typed in ("", " ", "4", " 80 ")] == [None, None, 4, 80]
     assert horizon("1") == 1
     assert horizon("5", done=4, finished=True) == 5
@@ -190,7 +190,7 @@ def engine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
             LocalLauncher(store).stop(run, kill=True)
 
 
-async def test_resume_takes_the_place_of_moved_data_beside_the_horizon(
+async def test_resume_accepts_the_new_path_of_moved_data_with_the_epochs(
     scene: Scene, engine: RunStore, tmp_path: Path
 ) -> None:
     data = tmp_path / "my data"
@@ -209,21 +209,21 @@ async def test_resume_takes_the_place_of_moved_data_beside_the_horizon(
         await shows(pilot, "Resume slow up to which epoch?", "--set data.root=FOLDER")
         await write(pilot, f"600 'data.root={moved}'")
         await pilot.press("enter")
-        await shows(pilot, "slow: launched again", f"--total-epochs 600 --set 'data.root={moved}' --detach")
+        await shows(pilot, "slow: resumed", f"--total-epochs 600 --set 'data.root={moved}' --detach")
         await shows(pilot, "▶ slow", "/600")
         assert run.overrides() == {"data": {"root": str(moved)}}
         await pilot.press("x", "y")
         await shows(pilot, "■ slow")
 
 
-async def test_resume_launches_and_quitting_leaves_it_alone(scene: Scene, engine: RunStore) -> None:
+async def test_resume_launches_and_quitting_does_not_stop_the_run(scene: Scene, engine: RunStore) -> None:
     run = scene.never_launched("slow", horizon=3)
     app = cockpit(engine)
     async with app.run_test(size=(120, 24)) as pilot:
         await settled(pilot)
         await shows(pilot, "· slow")
         await pilot.press("R", *"600", "enter")
-        await shows(pilot, "slow: launched again", f"kdtui resume {run.id} --total-epochs 600 --detach")
+        await shows(pilot, "slow: resumed", f"kdtui resume {run.id} --total-epochs 600 --detach")
         await shows(pilot, "▶ slow", "/600")
         step = engine.summary(run).step or 0
         await pilot.press("q")
@@ -233,12 +233,12 @@ async def test_resume_launches_and_quitting_leaves_it_alone(scene: Scene, engine
         await settled(pilot)
         await until(pilot, lambda: (again.board.rows[run.id].step or 0) > step)
         await pilot.press("x", "y")
-        await shows(pilot, "slow: asked to stop")
+        await shows(pilot, "slow: stopping")
         await shows(pilot, "■ slow")
     assert engine.summary(run).state is State.STOPPED
 
 
-async def test_a_run_that_cannot_be_launched_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_launch_displays_the_reason(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDTUI_ENGINE", "/no/such/engine")
     scene.never_launched("b0")
     app = cockpit(scene)
@@ -266,7 +266,7 @@ async def test_tags_and_a_note_are_written_on_one_line(scene: Scene) -> None:
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await write(pilot, "good #best #best")
         await pilot.press("enter")
-        await shows(pilot, "noted", f"kdtui note {run.id} TEXT")
+        await shows(pilot, "note saved", f"kdtui note {run.id} TEXT")
         assert run.notes() == Notes(("best",), "good")
         await pilot.press("down", "escape")
         await until(pilot, lambda: app.board.rows[run.id].notes == "good")
@@ -275,7 +275,7 @@ async def test_tags_and_a_note_are_written_on_one_line(scene: Scene) -> None:
         assert run.notes() == Notes(("best",), "good")
 
 
-async def test_copying_says_where_to(scene: Scene) -> None:
+async def test_copying_reports_the_target(scene: Scene) -> None:
     run = scene.finished("b0", horizon=2)
     app = cockpit(scene)
     async with app.run_test(size=(120, 36)) as pilot:

@@ -20,7 +20,7 @@ def look(*rows: RunSummary, gone: tuple[str, ...] = (), whole: bool = True) -> L
     return ListingChange({row.id: row for row in rows}, frozenset(gone), whole, len(rows))
 
 
-def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
+def test_rows_are_newest_first_in_any_order_of_updates() -> None:
     board = RunStates()
     assert board.take(look(row("b", created=2.0), row("d"), whole=False)) == {"b", "d"}
     assert not board.whole
@@ -31,7 +31,7 @@ def test_rows_come_newest_first_whatever_the_order_of_looks() -> None:
     assert board.order == list(board.rows) == ["d", "c", "b", "a"]
 
 
-def test_names_tell_runs_of_one_name_apart_as_they_come_and_go() -> None:
+def test_short_names_distinguish_runs_as_they_are_added_and_removed() -> None:
     def seed(run_id: str, number: int, name: str = "kd") -> RunSummary:
         return RunSummary(id=run_id, name=name, path=Path(run_id), state=State.FINISHED, seed=number)
 
@@ -46,7 +46,7 @@ def test_names_tell_runs_of_one_name_apart_as_they_come_and_go() -> None:
     assert board.names == {"c": "alone s2", "d": "alone s0"}
 
 
-def test_the_key_of_a_run_is_its_folder_whatever_its_row_says() -> None:
+def test_the_key_of_a_run_is_the_name_of_its_folder() -> None:
     board = RunStates()
     printable = [RunSummary(id="two spaces", name="x", path=Path(key), state=State.FINISHED) for key in "ab"]
     board.take(ListingChange({"two  spaces": printable[0], "two spaces": printable[1]}, frozenset(), True, 2))
@@ -54,7 +54,7 @@ def test_the_key_of_a_run_is_its_folder_whatever_its_row_says() -> None:
     assert len(set(board.names.values())) == 2
 
 
-def test_what_is_gone_leaves_nothing_behind() -> None:
+def test_removed_runs_leave_no_data_behind() -> None:
     board = RunStates()
     board.take(look(row("a", created=1.0), row("b", created=2.0)))
     board.mark(["a", "b"])
@@ -84,7 +84,7 @@ def test_a_marked_run_keeps_its_letter_and_no_two_share_one(steps: list[list[int
         assert len(given_out) == min(len(board.marked), len(string.ascii_uppercase))
 
 
-def test_states_are_counted_and_life_is_seen() -> None:
+def test_states_are_counted_and_live_runs_are_detected() -> None:
     board = RunStates()
     assert not board.live()
     board.take(look(row("a"), row("b", State.FAILED), row("c")))

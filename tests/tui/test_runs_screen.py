@@ -42,7 +42,7 @@ async def test_marked_runs_share_the_chart_by_images(crowd: Scene) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await pilot.press("c")
-        assert "mark two runs or more" in status(pilot)
+        assert "mark two or more runs" in status(pilot)
         await pilot.press("down", "down", "down", "space", "down", "space", "end", "space")
         await settled(pilot)
         await shows(pilot, "val mIoU 3 runs", "images", "A b0-t4", "B b0-t2", "C b3-teacher")
@@ -58,7 +58,7 @@ async def test_marked_runs_share_the_chart_by_images(crowd: Scene) -> None:
         assert app.board.marked == []
 
 
-async def test_several_runs_are_drawn_by_a_score_and_one_by_its_loss_until_a_curve_is_chosen(crowd: Scene) -> None:
+async def test_several_runs_display_a_score_and_one_its_loss_by_default(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -75,7 +75,7 @@ async def test_several_runs_are_drawn_by_a_score_and_one_by_its_loss_until_a_cur
         await shows(pilot, "loss r18-from-b3")
 
 
-async def test_what_was_said_on_one_screen_is_not_said_on_the_next(crowd: Scene) -> None:
+async def test_a_message_of_one_screen_is_not_displayed_on_the_next(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -90,14 +90,14 @@ async def test_what_was_said_on_one_screen_is_not_said_on_the_next(crowd: Scene)
             assert "nothing to stop" not in status(pilot)
 
 
-async def test_the_empty_cockpit_says_where_it_looked_and_a_prompt_its_keys(scene: Scene) -> None:
+async def test_an_empty_cockpit_names_the_store_and_a_prompt_names_its_keys(scene: Scene) -> None:
     app = cockpit(scene)
     async with app.run_test(size=(120, 24)) as pilot:
         await shows(pilot, f"no runs yet in {scene.store.root}")
         scene.finished("b0", horizon=2)
         await shows(pilot, "✓ b0")
         await pilot.press("t")
-        await shows(pilot, "enter takes it   esc goes back")
+        await shows(pilot, "enter accepts   esc cancels")
 
 
 async def test_chart_keys_work_from_the_table(scene: Scene) -> None:
@@ -124,7 +124,7 @@ async def test_chart_keys_work_from_the_table(scene: Scene) -> None:
         assert chart(pilot) == whole
 
 
-async def test_a_filter_is_tried_while_it_is_typed(crowd: Scene) -> None:
+async def test_a_filter_is_applied_while_it_is_typed(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -190,7 +190,7 @@ async def test_order_by_key_and_by_a_click_on_a_title(crowd: Scene) -> None:
         assert names(pilot) == newest
 
 
-async def test_a_click_takes_the_cursor_and_the_key_bar_its_keys(crowd: Scene) -> None:
+async def test_a_click_moves_the_cursor_and_presses_keys_of_the_bar(crowd: Scene) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
@@ -204,7 +204,7 @@ async def test_a_click_takes_the_cursor_and_the_key_bar_its_keys(crowd: Scene) -
         await shows(pilot, "Keys of this screen first")
 
 
-async def test_the_status_line_says_why_a_run_waits_or_failed(crowd: Scene) -> None:
+async def test_the_status_line_has_the_reason_why_a_run_is_queued_or_failed(crowd: Scene) -> None:
     app = cockpit(crowd)
     wanted = {
         "b0-t16": "queued: waiting for a cpu slot, position 2",

@@ -23,7 +23,7 @@ def test_contrast_is_that_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_every_curve_can_be_told_from_its_ground(theme: Theme) -> None:
+def test_every_curve_has_contrast_to_its_background(theme: Theme) -> None:
     for index in range(8):
         colour = Color.parse(curve_colour(index, dark=theme.dark))
         for ground in ("background", "surface"):
@@ -35,7 +35,7 @@ class _Bars(App[None]):
         yield Bars("IoU")
 
 
-async def test_every_bar_in_a_colour_of_its_own_is_seen() -> None:
+async def test_every_bar_colour_is_visible() -> None:
     app = _Bars()
     own = ("#000000", "#ffffff", "#000080", "#ffff00", "")
     async with app.run_test(size=(40, 12)) as pilot:
@@ -55,7 +55,7 @@ async def test_every_bar_in_a_colour_of_its_own_is_seen() -> None:
 
 
 @pytest.mark.parametrize("theme", ["kdtui-dark", "kdtui-light"])
-async def test_every_text_of_every_screen_can_be_read(crowd: Scene, theme: str) -> None:
+async def test_every_text_of_every_screen_has_enough_contrast(crowd: Scene, theme: str) -> None:
     app = cockpit(crowd)
     async with app.run_test(size=(120, 36)) as pilot:
         app.theme = theme

@@ -84,7 +84,7 @@ def wait(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("error", [StoreError("no"), OSError("no"), ValueError("a mistake of ours")])
-def test_a_source_that_raises_says_so_and_stops_nobody(watch: Watch, posted: Posted, error: Exception) -> None:
+def test_a_failing_source_is_reported_and_does_not_stop_others(watch: Watch, posted: Posted, error: Exception) -> None:
     bad, good = Ticking("bad"), Ticking("good")
     bad.error = error
     watch.add(bad)
@@ -95,7 +95,7 @@ def test_a_source_that_raises_says_so_and_stops_nobody(watch: Watch, posted: Pos
     wait(lambda: posted.named("bad") > 1)
 
 
-def test_a_source_that_hangs_is_looked_at_again_when_it_is_back(watch: Watch, posted: Posted) -> None:
+def test_a_hanging_source_is_polled_again_after_it_returns(watch: Watch, posted: Posted) -> None:
     slow, good = Ticking("slow"), Ticking("good")
     watch.add(good)
     wait(lambda: posted.named("good"))
@@ -107,7 +107,7 @@ def test_a_source_that_hangs_is_looked_at_again_when_it_is_back(watch: Watch, po
     wait(lambda: posted.named("slow") > 1 and posted.named("good") > seen)
 
 
-def test_ending_does_not_wait_for_a_look_that_hangs_and_hears_nothing_of_it(posted: Posted) -> None:
+def test_stopping_does_not_wait_for_a_hanging_source_and_ignores_its_messages(posted: Posted) -> None:
     watch, slow = Watch(posted), Ticking("slow")
     slow.gate.clear()
     slow.error = OSError("the disk came back with an error")
@@ -121,7 +121,7 @@ def test_ending_does_not_wait_for_a_look_that_hangs_and_hears_nothing_of_it(post
     assert posted.messages == []
 
 
-def test_sources_come_in_their_periods_and_at_once_when_nudged(watch: Watch, posted: Posted) -> None:
+def test_sources_are_polled_periodically_and_at_once_when_nudged(watch: Watch, posted: Posted) -> None:
     rare, often = Ticking("rare", period=3600.0), Ticking("often")
     watch.add(rare)
     watch.add(often)
@@ -145,7 +145,7 @@ def test_a_removed_source_is_left_alone(watch: Watch, posted: Posted) -> None:
     watch.nudge()
 
 
-def test_what_was_just_done_to_a_run_is_seen_however_many_there_are(scene: Scene) -> None:
+def test_a_change_by_an_action_is_displayed_at_once_in_a_large_store(scene: Scene) -> None:
     runs = [scene.never_launched(f"run-{index}") for index in range(400)]
     source, posted = RunsSource(scene.store, 3600.0), Posted()
     watch = Watch(posted)
@@ -161,7 +161,7 @@ def test_what_was_just_done_to_a_run_is_seen_however_many_there_are(scene: Scene
     watch.stop()
 
 
-def test_rows_of_followed_runs_are_looked_at_each_time(scene: Scene, watch: Watch, posted: Posted) -> None:
+def test_summaries_of_followed_runs_are_read_at_every_update(scene: Scene, watch: Watch, posted: Posted) -> None:
     run = scene.finished("watched", horizon=1)
     for index in range(300):
         scene.never_launched(f"run-{index}")
@@ -176,7 +176,7 @@ def test_rows_of_followed_runs_are_looked_at_each_time(scene: Scene, watch: Watc
     wait(lambda: posted.rows().get(run.id) is State.QUEUED)
 
 
-async def test_the_app_lives_with_a_source_that_fails(scene: Scene) -> None:
+async def test_the_app_keeps_running_with_a_failing_source(scene: Scene) -> None:
     run = scene.running("b0", epochs=2)
     bad = Ticking("bad", period=0.05)
     bad.error = OSError(5, "Input/output error \x1b[31m[b]red")
@@ -188,7 +188,7 @@ async def test_the_app_lives_with_a_source_that_fails(scene: Scene) -> None:
         await shows(pilot, "3/80")
 
 
-async def test_a_hanging_look_does_not_hold_the_door(scene: Scene) -> None:
+async def test_a_hanging_source_does_not_delay_the_exit(scene: Scene) -> None:
     scene.running("b0", epochs=2)
     slow = Ticking("slow", period=0.05)
     app = cockpit(scene, machine=slow)
@@ -205,7 +205,7 @@ async def test_a_hanging_look_does_not_hold_the_door(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "gone"])
-async def test_a_store_that_is_no_folder_any_more_says_so_until_it_is_back(scene: Scene, kind: str) -> None:
+async def test_a_missing_store_is_reported_until_it_exists_again(scene: Scene, kind: str) -> None:
     scene.finished("b0-alone", horizon=4)
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:

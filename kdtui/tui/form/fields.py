@@ -31,7 +31,7 @@ def value_of(setting: Setting, text: str) -> Value:
         return text
     if "," in text:
         raise Unreadable(
-            "one number, with a point as in 0.7; a list would be a sweep, and this form starts none"
+            "one number, with a point as in 0.7; sweeps are not supported here"
             if setting.kind == "number"
             else "one whole number"
         )
@@ -69,7 +69,7 @@ def seeds_of(text: str) -> list[int | float | str]:
         raise Unreadable("a seed is missing before or after a comma")
     twice = [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]
     if twice:
-        raise Unreadable(f"seed {twice[0]} stands twice: both runs would be the same")
+        raise Unreadable(f"seed {twice[0]} is listed twice: both runs would be the same")
     if len(seeds) > MOST_SEEDS:
         raise Unreadable(f"{len(seeds)} seeds; at most {MOST_SEEDS} at once")
     return seeds
@@ -96,5 +96,5 @@ def extra_of(text: str) -> list[str]:
         if not equals or not key.strip():
             raise Unreadable(f"found '{part}'; allowed: KEY=VALUE, as in training.warmup=0.1")
         if key.strip() in owned:
-            raise Unreadable(f"{key.strip()} has a field of its own: {owned[key.strip()].label}")
+            raise Unreadable(f"{key.strip()} is set in the field {owned[key.strip()].label}")
     return parts

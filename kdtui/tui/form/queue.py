@@ -95,7 +95,7 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine
     slots = len(here.slots.names(device))
     if slots < each:
         has = f"this machine has {slots}" if slots else "this machine has none"
-        trouble = f"{each} {device.upper()}{'s' if each > 1 else ''} wanted, {has}; look at {SLOTS}"
+        trouble = f"{each} {device.upper()}{'s' if each > 1 else ''} requested, {has}; see {SLOTS}"
         return Place(device, 0, 0, trouble=trouble)
     users = here.users(device)
     queued = {user.claim.run for user in users if user.claim.store == here.store}

@@ -217,7 +217,7 @@ ALONE = "-"
 """Typed as the teacher: no distillation."""
 PLACES = (GENERAL, "profile", *SETTINGS)
 """All places of messages, in the order of the form."""
-_TEACHERLESS = f"choose a teacher, since this profile distils; or type {ALONE} to train the student alone"
+_TEACHERLESS = f"choose a teacher, or type {ALONE} to train without one"
 
 
 def check(draft: Draft, store: RunStore) -> Checked:
@@ -294,7 +294,7 @@ class _Reading:
     def _find_teacher(self) -> None:
         text = self._draft.teacher
         if self._draft.by_recipe and text in ("", ALONE):
-            self._mistakes["teacher"] = "choose a run: its own recipe says what to train on; or choose a profile"
+            self._mistakes["teacher"] = "choose a run, to use its recipe, or choose a profile"
         elif text and text != ALONE:
             try:
                 self._teacher = find_teacher(text, self._store)

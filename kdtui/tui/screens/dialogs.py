@@ -88,7 +88,7 @@ class Prompt(Dialog[str | None]):
             yield Static("", markup=False, id="mistake")
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")
-            yield Static("enter takes it   esc goes back", markup=False, classes="title")
+            yield Static("enter accepts   esc cancels", markup=False, classes="title")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Display the error message of the current text."""
@@ -174,7 +174,5 @@ class TooSmall(Screen[None]):
     def on_resize(self) -> None:
         """Display the current size."""
         size = self.app.size
-        text = (
-            f"kdtui needs {self.WIDTH}x{self.HEIGHT}; this terminal has {size.width}x{size.height}.\nEnlarge it, or q."
-        )
-        self.query_one(Static).update(text)
+        text = f"kdtui needs {self.WIDTH}x{self.HEIGHT}; this terminal has {size.width}x{size.height}."
+        self.query_one(Static).update(f"{text}\nEnlarge it, or press q to quit.")

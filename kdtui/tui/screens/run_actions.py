@@ -48,7 +48,7 @@ class RunActions(CockpitScreen):
     def action_compare(self) -> None:
         """Compare the marked runs."""
         if len(self.chosen) < 2:
-            self.cockpit.say("mark two runs or more with space, then c compares them")
+            self.cockpit.say("mark two or more runs with space, then press c")
         else:
             self.cockpit.compare(self.chosen)
 
@@ -65,15 +65,15 @@ class RunActions(CockpitScreen):
         """Measure size and latency, exclusively on the device; while measuring, cancel it, after confirmation."""
         measuring, ids = self.cockpit.measuring, self.to_measure
         if measuring.ids:
-            what = "Former measurements stay as they are."
-            self._ask(Confirm(f"Give up measuring {measuring.who}?", what), measuring.give_up)
+            what = "Existing measurements are kept."
+            self._ask(Confirm(f"Cancel measuring {measuring.who}?", what), measuring.give_up)
         elif len(ids) > 1 or any(key in self.hidden for key in ids):
             what = "One after the other, each exclusively on its device; L cancels."
             self._ask(self._about("measure", ids, what), lambda: measuring.start(ids))
         elif ids:
             measuring.start(ids)
         else:
-            self.cockpit.say("no run to measure: it needs a best checkpoint", error=True)
+            self.cockpit.say("no run to measure: a best checkpoint is required", error=True)
 
     def action_new_run(self) -> None:
         """Display the form of a new run."""
@@ -115,7 +115,7 @@ class RunActions(CockpitScreen):
         if row.state not in LIVE:
             self.cockpit.say(f"nothing to kill: {self.cockpit.name_of(run_id)} is {row.state.word.lower()}", error=True)
             return
-        what = "Its processes end at once; nothing is saved after its last checkpoint."
+        what = "Its processes are killed; progress since the last checkpoint is lost."
         question = Confirm(f"Kill {self.cockpit.name_of(run_id)}?", what, f"kdtui stop --kill {shlex.quote(run_id)}")
         self._ask(question, lambda: self.cockpit.stop_runs([run_id], kill=True))
 
@@ -126,9 +126,9 @@ class RunActions(CockpitScreen):
             return
         if row.state in LIVE:
             name, command = self.cockpit.name_of(run_id), f"kdtui stop {shlex.quote(run_id)}"
-            self.cockpit.say(f"{name} is running or queued; x stops it first", command, error=True)
+            self.cockpit.say(f"{name} is running or queued; press x to stop it first", command, error=True)
             return
-        what = f"{row.path} goes, with every checkpoint in it."
+        what = f"{row.path} is deleted with all checkpoints."
         question = Confirm(f"Delete {self.cockpit.name_of(run_id)}?", what, f"kdtui remove {shlex.quote(run_id)}")
         self._ask(question, lambda: self.cockpit.remove_runs([run_id]))
 
@@ -194,7 +194,7 @@ class RunActions(CockpitScreen):
 
         def written() -> None:
             self.cockpit.watcher.nudge([run_id])
-            self.cockpit.say("noted", f"kdtui note {shlex.quote(run_id)} TEXT")
+            self.cockpit.say("note saved", f"kdtui note {shlex.quote(run_id)} TEXT")
 
         self.cockpit.do(run.notes, edit)
 
@@ -241,7 +241,7 @@ def horizon(text: str, *, done: int = 0, finished: bool = False) -> int | None:
     # isdecimal instead of isdigit: `²` is a digit, but int() rejects it.
     if not (typed.isdecimal() and len(typed) <= 7 and least <= int(typed) <= MOST_EPOCHS):
         raise UsageError(
-            "this is no number of epochs to go on to",
+            "not a valid number of epochs",
             found=typed or "nothing",
             allowed=f"an integer from {least} to {MOST_EPOCHS}{'' if finished else ', or nothing'}",
         )

@@ -69,7 +69,7 @@ class RunsScreen(ChartKeys, RunActions):
         """Compose table, filter and chart."""
         yield Table(COLUMNS, self._cells, id="runs")
         filter_line = FilterEntry(
-            placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc leaves",
+            placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc clears",
             id="filter",
             suggester=_Completer(self.cockpit.board),
         )
@@ -154,7 +154,8 @@ class RunsScreen(ChartKeys, RunActions):
             return "reading…"
         if self._filter and self.board.rows:
             return f"no run matches '{self._filter}'; Esc clears the filter"
-        return f"no runs yet in {self.cockpit.store.root}\nn sets one up, or `kdtui demo` trains three in a few minutes"
+        hint = "press n to set one up, or run `kdtui demo` to train three in a few minutes"
+        return f"no runs yet in {self.cockpit.store.root}\n{hint}"
 
     def _best_of(self, keys: Sequence[str]) -> str | None:
         scored = [(row.best_miou, key) for key in keys if (row := self.board.rows[key]).best_miou is not None]
@@ -265,7 +266,7 @@ class RunsScreen(ChartKeys, RunActions):
         who = board.names[ids[0]] if len(ids) == 1 and ids[0] in board.rows else f"{len(ids)} runs"
         notes = [board.broken[key] for key in ids if key in board.broken]
         if any(key in board.partial for key in ids):
-            notes.append("the beginning is being read")
+            notes.append("reading the beginning")
         title = " · ".join([f"{metric_title(self._metric)}  {who}" if ids else "", *notes])
         self.chart.show(
             [replace(one, label=board.names.get(one.key, one.label)) for one in found.series],

@@ -20,7 +20,7 @@ BYTES_PER_PARAMETER = 4
 """Checkpoints hold float32 numbers, whatever the training precision."""
 QUARTILES = 57
 """From this width on, in terminal columns, quartiles are displayed with the medians of teacher and student."""
-NOT_MEASURED = "latency is not measured: L does it"
+NOT_MEASURED = "latency is not measured: press L"
 _LABEL = 10
 _NARROW, _BROAD = 10, 20
 _RATIO = 7

@@ -20,11 +20,11 @@ from kdtui.tui.values import Span
 TASKS = ("hierarchical", "semantic")
 FILE, FOLDER = "file", "folder"
 FOREIGN: Mapping[str, str] = {
-    "classes": "names of its classes in their order, with commas",
-    "profile": "whose data verify and calibrate it: a profile's name, or its file",
-    "task": "hierarchical or semantic, where the file leaves it open",
-    "architecture": "Unet, FPN, …, where the file leaves it open",
-    "encoder": "as smp calls it, where the file leaves it open",
+    "classes": "class names in order, separated by commas",
+    "profile": "the data for verification and calibration: a profile's name or file",
+    "task": "hierarchical or semantic, if the file does not specify it",
+    "architecture": "Unet, FPN, …, if the file does not specify it",
+    "encoder": "its name in smp, if the file does not specify it",
 }
 """Fields for a checkpoint that does not belong to a run, and their descriptions."""
 YES, NO = "yes", "no"
@@ -109,7 +109,7 @@ def read(draft: Draft) -> Read:
                 mistakes[line.name] = _fault(error)
     precisions = tuple(word for word in PRECISIONS if word in chosen)
     if not chosen:
-        mistakes["precision"] = "choose one at least"
+        mistakes["precision"] = "choose at least one"
     file = draft.text(FILE).strip()
     if file.startswith("-"):  # would be parsed as a flag on a command line
         file = f"./{file}"
@@ -174,15 +174,15 @@ def about(name: str, *, idle: bool = False) -> list[Span]:
     if name in FOREIGN or name in (FILE, FOLDER):
         texts = {
             **FOREIGN,
-            FILE: "a checkpoint instead of the runs: one of smp, of timm's encoders, or of kdtui",
-            FOLDER: "where the files go; empty: beside their checkpoints",
+            FILE: "a checkpoint to export instead of the runs: from smp, timm or kdtui",
+            FOLDER: "target folder; empty: next to each checkpoint",
         }
         return [(f"{name}: ", "strong"), (texts[name], "")]
     line = option(name)
     spans: list[Span] = [(f"{label(name)}: ", "strong"), (line.says, ""), (f" Allowed: {line.allowed}.", "muted")]
     if idle:
         others = {"batch": "a static number of images", "checkpoint": "runs"}
-        spans.append((f" Changes nothing now: for {' and '.join(line.only) or others[name]} only.", "warn"))
+        spans.append((f" No effect now: only for {' and '.join(line.only) or others[name]}.", "warn"))
     return spans
 
 
@@ -277,7 +277,7 @@ def outlook(read: Read, seen: Sequence[ExportSource]) -> list[Span]:
         return [("✗ ", "bad"), (trouble, "bad")] if trouble else [("nothing to export", "muted")]
     spans: list[Span] = [(f"{wanted} file{'s' if wanted > 1 else ''}", "strong")]
     if replaced:
-        spans.append((f", {replaced} in the place of former ones, once verified", "warn"))
+        spans.append((f", {replaced} replacing existing files once verified", "warn"))
     return spans
 
 
@@ -332,16 +332,16 @@ def outcome(job: Job) -> Lines:
         lines += [[(f"  {line.strip()}", "bad")] for line in rest]
         return [*lines, [("  next: ", "muted"), (job.error.hint, "")]] if job.error.hint else lines
     if job.state == CANCELLED:
-        return [[("- ", "warn"), (job.title, "strong"), (": cancelled; a former file is unchanged", "")]]
+        return [[("- ", "warn"), (job.title, "strong"), (": cancelled; an existing file is unchanged", "")]]
     sign = "▶ " if job.state == RUNS else "… "
-    return [[(sign, ""), (job.title, "strong"), ("" if job.state == RUNS else ": waits", "muted")]]
+    return [[(sign, ""), (job.title, "strong"), ("" if job.state == RUNS else ": queued", "muted")]]
 
 
 def progress(jobs: Sequence[Job], *, cancelling: bool = False) -> list[Span]:
     """Current step of the jobs, in one line."""
     at = next((number for number, job in enumerate(jobs, start=1) if job.state == RUNS), None)
     if cancelling:
-        return [("cancelling…", "warn"), (" the former files stay", "")]
+        return [("cancelling…", "warn"), (" existing files are kept", "")]
     if at is None:
         return [("starting", "strong")]
     job = jobs[at - 1]
@@ -356,4 +356,4 @@ def summary(jobs: Sequence[Job]) -> str:
     counts = {state: sum(job.state == state for job in jobs) for state in (DONE, FAILED, CANCELLED)}
     words = {DONE: "exported and verified", FAILED: "failed", CANCELLED: "cancelled"}
     said = [f"{count} {words[state]}" for state, count in counts.items() if count]
-    return ", ".join(said) + ("; former files stay" if counts[FAILED] or counts[CANCELLED] else "")
+    return ", ".join(said) + ("; existing files are kept" if counts[FAILED] or counts[CANCELLED] else "")

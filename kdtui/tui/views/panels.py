@@ -39,17 +39,17 @@ def failure(row: RunSummary | None, history: History | None, unreadable: str) ->
     """
     lines: list[TextLine] = []
     if row is None:
-        return [(("This run is not in the store any more: its folder was removed.", "bad"),)]
+        return [(("This run is no longer in the store: its folder was removed.", "bad"),)]
     if row.state in (State.FAILED, State.LOST):
         word = history.word if history is not None else None
         message = word.message if isinstance(word, Failed) and word.message else row.detail
         name = f"{row.error}: " if row.error else ""
-        first, *others = (message or "it ended without a word").split("\n")
+        first, *others = (message or "it exited without reporting a result").split("\n")
         lines.append((("✗ " if row.state is State.FAILED else "? ", "bad"), (f"{name}{first}", "bad")))
         lines += [((line, ""),) for line in others]
         hint = row.hint.replace("RUN", row.id) if row.hint else None
         if row.state is State.LOST:
-            hint = f"`kdtui resume {row.id}`, once it is sure that nothing of it runs any more"
+            hint = f"`kdtui resume {row.id}`, once none of its processes is running"
         if hint:
             lines.append((("next: ", "strong"), (hint, "")))
     elif row.detail and row.state not in (State.RUNNING, State.QUEUED, State.STOPPED):

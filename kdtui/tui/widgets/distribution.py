@@ -13,7 +13,7 @@ from kdtui.tui.widgets.panel import Panel
 
 ROWS = 4
 """Number of bars; with more classes, the least probable share the last one."""
-_WORDS = ((0.15, "nearly one-hot"), (0.5, "sure"), (0.85, "in doubt"))
+_WORDS = ((0.15, "nearly one-hot"), (0.5, "confident"), (0.85, "uncertain"))
 _FLAT = "nearly uniform"
 
 

@@ -29,7 +29,7 @@ async def measured(on: Open) -> None:
     await until(on.pilot, lambda: on.screen.comparison == on.expected())
 
 
-async def test_measured_columns_stand_in_the_table_of_the_runs(scene: Scene, runs: list[Run]) -> None:
+async def test_measured_columns_are_in_the_table_of_runs(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs, (130, 36)) as on:
         await measured(on)
         await until(on.pilot, lambda: all(title in lines(on.app)[1] for title in ("MACs", "latency", "faster")))
@@ -44,7 +44,7 @@ async def test_at_80_columns_how_many_times_faster_is_kept(scene: Scene, runs: l
         await until(on.pilot, lambda: "faster" in lines(on.app)[1] and "1.60x" in on.line("b0-from-b3"))
 
 
-async def test_damaged_measurements_are_told_and_the_rest_is_compared(scene: Scene, runs: list[Run]) -> None:
+async def test_damaged_measurements_are_reported_and_the_rest_is_compared(scene: Scene, runs: list[Run]) -> None:
     runs[0].measurements_path.write_text('{"student": {}}', encoding="utf-8")
     async with opened(scene, runs) as on:
         await until(on.pilot, lambda: on.screen.comparison)
@@ -94,7 +94,7 @@ async def test_keys_switch_cost_and_scale(scene: Scene, runs: list[Run]) -> None
         assert on.screen.chart.log_y and on.screen.page_twin == on.screen.twin
 
 
-async def test_the_point_under_the_cursor_is_named_with_what_beats_it(scene: Scene, runs: list[Run]) -> None:
+async def test_the_point_under_the_cursor_is_described_with_the_dominating_one(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         await measured(on)
         await on.pilot.press("5", "tab", "end")
@@ -102,23 +102,23 @@ async def test_the_point_under_the_cursor_is_named_with_what_beats_it(scene: Sce
         assert on.app.focused is page.table
         last = pareto(entries_of(scene.store, runs), "latency").points[-1]
         assert page.scatter.cloud.selected == str(len(page.table.keys) - 1)
-        beaten = "dominated by" if last.dominated_by else "nothing beats it"
+        beaten = "dominated by" if last.dominated_by else "not dominated"
         await shows(on.pilot, beaten, "torch:")
         await on.pilot.press("1")
         await until(on.pilot, lambda: on.app.focused is on.table)
 
 
-async def test_without_measurements_the_page_says_what_to_do(scene: Scene) -> None:
+async def test_without_measurements_the_page_displays_a_hint(scene: Scene) -> None:
     alone = [scene.finished("b0", best=0.7), scene.finished("b1", best=0.71)]
     async with opened(scene, alone) as on:
         await until(on.pilot, lambda: on.screen.comparison)
         await on.pilot.press("5")
-        await shows(on.pilot, "nothing measured: L does it", "has no latency")
+        await shows(on.pilot, "not measured: press L", "has no latency")
         await on.pilot.press("p")
         await shows(on.pilot, "mIoU by parameters", "b0", "b1")
 
 
-async def test_what_was_measured_elsewhere_is_seen_on_coming_back(scene: Scene, runs: list[Run]) -> None:
+async def test_measurements_of_another_process_are_displayed_on_return(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs, (130, 36)) as on:
         await measured(on)
         on.app.open_run(runs[2].id)
@@ -128,7 +128,7 @@ async def test_what_was_measured_elsewhere_is_seen_on_coming_back(scene: Scene, 
         await shows(on.pilot, "★20.00 ms")
 
 
-async def test_a_page_of_costs_in_any_room(scene: Scene, runs: list[Run]) -> None:
+async def test_the_page_of_costs_works_at_any_size(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         await measured(on)
         await on.pilot.press("5")

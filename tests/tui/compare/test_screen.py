@@ -81,7 +81,7 @@ async def test_its_numbers_are_those_of_the_command(scene: Scene, runs: list[Run
         assert on.table.cursor_key == ranked[0]
 
 
-async def test_best_worst_and_the_teacher_stand_out(scene: Scene, runs: list[Run]) -> None:
+async def test_best_worst_and_the_teacher_are_highlighted(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs, (140, 36)) as on:
         await shows(on.pilot, "b0-from-b3", "teacher b3-teacher", "★0.", "▼14.33 M", "▼0.92x")  # it is drawn
         assert "★0." in on.line("b0-from-b3") and "▼0." in on.line("b0-t2")
@@ -100,7 +100,7 @@ async def test_seeds_of_one_profile_are_drawn_together(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("seeds", "ends"), [((0, 1), (" s0", " s1")), ((0, 0), (" 14:30", " 14:40"))])
-async def test_runs_of_one_long_name_are_told_apart_at_80_columns(
+async def test_runs_of_one_long_name_are_distinguishable_at_80_columns(
     scene: Scene, seeds: tuple[int, int], ends: tuple[str, str]
 ) -> None:
     pair = [
@@ -115,7 +115,7 @@ async def test_runs_of_one_long_name_are_told_apart_at_80_columns(
         await until(on.pilot, lambda: all(any(f"…{end} " in line[36:] for line in lines(on.app)) for end in ends))
 
 
-async def test_a_key_chooses_the_baseline_and_takes_it_back(scene: Scene, runs: list[Run]) -> None:
+async def test_a_key_chooses_and_resets_the_baseline(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         matched = on.expected()
         assert matched.baseline == runs[0].id and "Δ against matched baselines" in text(on.app)
@@ -137,7 +137,7 @@ async def test_the_teachers_row_is_no_baseline(scene: Scene, runs: list[Run]) ->
         assert on.screen.comparison == on.expected()
 
 
-async def test_the_command_is_always_told(scene: Scene, runs: list[Run]) -> None:
+async def test_the_command_is_always_displayed(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs, (200, 30)) as on:
         assert lines(on.app)[-2].endswith("kdtui compare " + " ".join(run.id for run in runs))
         await on.pilot.press("C")
@@ -226,7 +226,7 @@ async def test_it_follows_a_live_run(scene: Scene, runs: list[Run]) -> None:
         assert on.app.board.histories[runs[2].id].curves["val/miou"].images[-1] == 50 * 160
 
 
-async def test_a_deleted_and_a_damaged_run_show_as_such(scene: Scene, runs: list[Run]) -> None:
+async def test_deleted_and_damaged_runs_are_marked(scene: Scene, runs: list[Run]) -> None:
     broken = scene.damaged("half")
     async with opened(scene, [*runs, broken]) as on:
         assert "damaged" in on.line("half")
@@ -235,7 +235,7 @@ async def test_a_deleted_and_a_damaged_run_show_as_such(scene: Scene, runs: list
         await until(on.pilot, lambda: on.screen.comparison is not None and on.screen.comparison.baseline == runs[0].id)
         shutil.rmtree(runs[0].path)
         await until(on.pilot, lambda: "deleted" in on.line("b0-alone"))
-        await shows(on.pilot, "baseline is gone")
+        await shows(on.pilot, "baseline was deleted")
         assert runs[0].id not in on.screen.twin
         await on.pilot.press("4")
         await shows(on.pilot, "b0-alone: it was deleted", "half: profile.toml is damaged")
@@ -248,7 +248,7 @@ async def test_a_deleted_and_a_damaged_run_show_as_such(scene: Scene, runs: list
         await shows(on.pilot, "nothing to copy")
 
 
-async def test_foreign_names_are_shown_harmlessly(scene: Scene) -> None:
+async def test_hostile_names_are_displayed_safely(scene: Scene) -> None:
     pair = [scene.finished("one", shown_as="[red]x[/]\x1b[31m"), scene.finished("two", seed=1)]
     async with opened(scene, pair) as on:
         assert "[red]x[/][31m" in text(on.app) and "\x1b" not in text(on.app)
@@ -275,12 +275,12 @@ async def answer(on: Open, typed: str) -> None:
     await on.pilot.press("enter")
 
 
-async def test_export_refuses_nothing_silently(scene: Scene, runs: list[Run], tmp_path: Path) -> None:
+async def test_export_reports_every_refusal(scene: Scene, runs: list[Run], tmp_path: Path) -> None:
     there = tmp_path / "there.csv"
     there.write_text("precious")
     async with opened(scene, runs, (120, 36)) as on:
         await answer(on, str(tmp_path / "table.pdf"))
-        await shows(on.pilot, "the ending says the format", ".md, .markdown, .csv, .json")
+        await shows(on.pilot, "unknown suffix", ".md, .markdown, .csv, .json")
         on.app.screen.query_one(Input).value = str(tmp_path / "nowhere" / "table.md")
         await shows(on.pilot, "this folder does not exist")
         await on.pilot.press("enter")
@@ -289,7 +289,7 @@ async def test_export_refuses_nothing_silently(scene: Scene, runs: list[Run], tm
         await answer(on, str(there))
         assert isinstance(on.app.screen, Confirm)
         await on.pilot.press("n")
-        await shows(on.pilot, "is as it was")
+        await shows(on.pilot, "is unchanged")
         assert there.read_text() == "precious"
         await answer(on, str(there))
         await on.pilot.press("y")

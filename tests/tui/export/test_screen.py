@@ -83,7 +83,7 @@ async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run) 
         screen = app.screen
         assert isinstance(screen, ExportScreen)
         await pilot.press("right", "right", "space")  # int8 as well
-        await shows(pilot, "new      best_model.int8.onnx", "2 files, 1 in the place of former ones")
+        await shows(pilot, "new      best_model.int8.onnx", "2 files, 1 replacing existing files")
         assert f"$ kdtui export {run.id} --precision fp32 --precision int8" in panel(screen, "twin")
         await pilot.press("ctrl+r")
         await until(pilot, lambda: screen.jobs and all(job.over for job in screen.jobs) and not screen.busy)
@@ -97,7 +97,7 @@ async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run) 
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
-async def test_every_field_is_reached_by_tab_in_sight_and_explained(scene: Scene, run: Run) -> None:
+async def test_every_field_is_reached_by_tab_visible_and_explained(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
@@ -121,7 +121,7 @@ async def test_every_field_is_reached_by_tab_in_sight_and_explained(scene: Scene
         assert seen == {"file", "folder", *FOREIGN, *(line.name for line in OPTIONS)}
 
 
-async def test_mistakes_stand_under_their_field_at_once_and_nothing_starts(scene: Scene, run: Run) -> None:
+async def test_mistakes_are_displayed_at_their_field_and_nothing_starts(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
@@ -138,7 +138,7 @@ async def test_mistakes_stand_under_their_field_at_once_and_nothing_starts(scene
         await shows(pilot, f"$ kdtui export {run.id} --opset 17")
 
 
-async def test_choices_by_mouse_and_by_keys_and_what_does_not_matter_then_is_dimmed(scene: Scene, run: Run) -> None:
+async def test_choices_by_mouse_and_keys_dim_fields_without_effect(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
@@ -151,7 +151,7 @@ async def test_choices_by_mouse_and_by_keys_and_what_does_not_matter_then_is_dim
         await until(pilot, lambda: "(calibration)" not in text(app))
         assert "(limit)" not in text(app) and "(batch)" in text(app)
         screen.query_one(Menu).field("batch").enter()
-        await shows(pilot, "Changes nothing now")
+        await shows(pilot, "No effect now")
 
         screen.query_one(Menu).field("precision").enter()
         await until(pilot, lambda: "□fp16" in text(app))
@@ -163,7 +163,7 @@ async def test_choices_by_mouse_and_by_keys_and_what_does_not_matter_then_is_dim
         await until(pilot, lambda: screen.draft.text("output") == "argmax")
 
 
-async def test_several_runs_of_which_one_cannot(scene: Scene, run: Run) -> None:
+async def test_export_of_several_runs_of_which_one_fails(scene: Scene, run: Run) -> None:
     other = scene.stopped("half")  # it has no best checkpoint
     app = cockpit(scene)
     async with app.run_test(size=LARGE) as pilot:
@@ -177,7 +177,7 @@ async def test_several_runs_of_which_one_cannot(scene: Scene, run: Run) -> None:
         assert run.exports()[0].read_text() == "onnx"
 
 
-async def test_a_refusal_stays_on_the_screen_with_its_hint_and_the_former_file_on_disk(scene: Scene, run: Run) -> None:
+async def test_a_refused_export_displays_its_hint_and_keeps_the_existing_file(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=LARGE) as pilot:
         screen = await opened(pilot, run.id)
@@ -199,7 +199,7 @@ async def test_cancelled_by_its_key(scene: Scene, run: Run, began: Path) -> None
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
         await pilot.press("ctrl+x")
-        await shows(pilot, "nothing is being exported")
+        await shows(pilot, "no export is running")
         await pilot.press("right", "space", "ctrl+r")
         await until(pilot, began.exists)
         await shows(pilot, "1 of 2", "fp32: exporting")
@@ -207,13 +207,13 @@ async def test_cancelled_by_its_key(scene: Scene, run: Run, began: Path) -> None
         await shows(pilot, "one export at a time")
         await pilot.press("ctrl+x")
         await until(pilot, lambda: not screen.busy)
-        await shows(pilot, "2 cancelled; former files stay")
+        await shows(pilot, "2 cancelled; existing files are kept")
         assert [path.name for path in run.checkpoints.glob("*onnx*")] == ["best_model.onnx"]
         assert run.exports()[0].read_text() == "former"
         assert not list(run.checkpoints.glob(".export-*"))
 
 
-async def test_leaving_while_it_exports_asks(scene: Scene, run: Run, began: Path) -> None:
+async def test_leaving_during_an_export_requires_confirmation(scene: Scene, run: Run, began: Path) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
@@ -226,11 +226,11 @@ async def test_leaving_while_it_exports_asks(scene: Scene, run: Run, began: Path
         assert screen.busy
         await pilot.press("escape", "y")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
-        await shows(pilot, "1 cancelled; former files stay")
+        await shows(pilot, "1 cancelled; existing files are kept")
         assert run.exports()[0].read_text() == "former"
 
 
-async def test_quitting_ends_the_engine_and_leaves_the_former_file(scene: Scene, run: Run, began: Path) -> None:
+async def test_quitting_stops_the_engine_and_keeps_the_existing_file(scene: Scene, run: Run, began: Path) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
         await opened(pilot, run.id)
@@ -242,7 +242,7 @@ async def test_quitting_ends_the_engine_and_leaves_the_former_file(scene: Scene,
     assert run.exports()[0].read_text() == "former"
 
 
-async def test_a_checkpoint_of_ones_own(scene: Scene, here: Path) -> None:
+async def test_export_of_a_checkpoint_file(scene: Scene, here: Path) -> None:
     (here / "t.pth").write_text("x")
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:
@@ -283,7 +283,7 @@ async def test_from_one_run_and_from_compare(scene: Scene, run: Run) -> None:
         await until(pilot, lambda: isinstance(app.screen, ExportScreen) and len(app.screen.draft.runs) == 1)
 
 
-async def test_foreign_texts_are_text(scene: Scene) -> None:
+async def test_foreign_texts_are_displayed_literally(scene: Scene) -> None:
     run = scene.finished("odd", shown_as="[bold red]\x1b[31modd[/]")
     file = run.checkpoints / "best_[b]\x1b[2Jmodel.onnx"
     file.write_text("x")
@@ -295,7 +295,7 @@ async def test_foreign_texts_are_text(scene: Scene) -> None:
         assert "\x1b" not in text(app)
 
 
-async def test_an_idle_menu_and_a_silent_export_write_nothing(scene: Scene, run: Run, began: Path) -> None:
+async def test_an_unchanged_export_screen_writes_nothing(scene: Scene, run: Run, began: Path) -> None:
     app = recorded(scene)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)

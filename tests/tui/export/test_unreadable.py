@@ -14,7 +14,7 @@ from tests.tui.scenes import Scene, cockpit, shows
 TOO_LONG = "z" * 300
 
 
-async def test_a_file_that_cannot_be_looked_at_has_its_mistake_and_no_other_run_s_checkpoints(scene: Scene) -> None:
+async def test_an_unreadable_file_has_an_error_and_no_checkpoints_of_other_runs(scene: Scene) -> None:
     run = scene.finished("b0-alone", best=0.68)
     (run.checkpoints / "best_model.onnx").write_text("former")
     app = cockpit(scene)
@@ -30,7 +30,7 @@ async def test_a_file_that_cannot_be_looked_at_has_its_mistake_and_no_other_run_
         assert "best_model.onnx" not in panel(screen, "there")
 
 
-async def test_names_of_classes_are_checked_while_they_are_typed(
+async def test_class_names_are_checked_while_typing(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

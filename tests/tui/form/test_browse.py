@@ -30,7 +30,7 @@ def paths(text: str) -> list[str]:
     return [entry.path for entry in entries(text)]
 
 
-def test_folders_and_checkpoints_begin_as_what_is_typed(folder: Path) -> None:
+def test_listed_folders_and_checkpoints_start_with_the_typed_text(folder: Path) -> None:
     assert paths("models/") == ["models/more/", "models/saved", "models/b0.safetensors", "models/b3.pth"]
     assert paths("models/b") == ["models/b0.safetensors", "models/b3.pth"]
     assert paths("models/B3") == ["models/b3.pth"]
@@ -42,7 +42,7 @@ def test_folders_and_checkpoints_begin_as_what_is_typed(folder: Path) -> None:
     assert paths(str(folder / "models" / "b3")) == [str(folder / "models" / "b3.pth")]
 
 
-def test_a_saved_network_and_a_run_are_taken_a_folder_is_entered(folder: Path) -> None:
+def test_saved_networks_and_runs_are_picked_and_folders_are_opened(folder: Path) -> None:
     by_name = {entry.name: entry for entry in entries("models/")}
 
     assert by_name["saved/"].teaches
@@ -50,7 +50,7 @@ def test_a_saved_network_and_a_run_are_taken_a_folder_is_entered(folder: Path) -
     assert by_name["b3.pth"].bytes == 5
 
 
-def test_the_root_and_folders_that_nobody_can_read(folder: Path) -> None:
+def test_the_root_and_unreadable_folders(folder: Path) -> None:
     assert "/proc/" in paths("/pro")
     with pytest.raises(UsageError, match="cannot be read"):
         entries("nowhere/x")
@@ -58,7 +58,7 @@ def test_the_root_and_folders_that_nobody_can_read(folder: Path) -> None:
         entries("models/b3.pth/")
 
 
-def test_a_run_is_no_path() -> None:
+def test_the_id_of_a_run_is_not_a_path() -> None:
     assert is_path("./a") and is_path("~/a") and is_path("a/b") and is_path("/")
     assert not is_path("20261125-022140-demo-teacher")
     assert not is_path("latest")

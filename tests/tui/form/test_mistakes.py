@@ -40,7 +40,7 @@ _HINTS = [
         ("free some space", "free some space"),
     ],
 )
-def test_a_hint_is_said_in_the_words_of_the_form(said: str, shown: str) -> None:
+def test_hints_use_the_labels_of_the_form(said: str, shown: str) -> None:
     assert in_form(said) == shown
 
 

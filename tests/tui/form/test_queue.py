@@ -29,7 +29,7 @@ def test_an_idle_machine_starts_as_many_as_it_has_slots(tmp_path: Path) -> None:
     assert place(PROFILE, 3, over, Machine(Capacity(("0", "1", "2"), ()))).words(3) == "starts now"
 
 
-def test_live_runs_are_waited_for(tmp_path: Path) -> None:
+def test_new_runs_wait_for_live_runs(tmp_path: Path) -> None:
     running = row(tmp_path, "a", State.RUNNING)
     waiting = row(tmp_path, "b", State.QUEUED, waiting_since=1.0)
 
@@ -39,7 +39,7 @@ def test_live_runs_are_waited_for(tmp_path: Path) -> None:
     assert place(PROFILE, 1, [waiting], Machine(Capacity(("0", "1"), ()))).at_once == 0
 
 
-def test_runs_elsewhere_and_on_other_devices_do_not_matter(tmp_path: Path) -> None:
+def test_runs_on_other_hosts_and_devices_are_ignored(tmp_path: Path) -> None:
     others = [row(tmp_path, "a", State.RUNNING, host="elsewhere"), row(tmp_path, "b", State.RUNNING, "gpu")]
 
     assert place(PROFILE, 1, others, ONE_CPU).words(1) == "starts now"
@@ -60,7 +60,7 @@ def test_gpus_are_counted_one_by_one(tmp_path: Path) -> None:
     assert place(two, 1, [running], here).at_once == 1
 
 
-def test_what_this_machine_will_never_have_is_said_before_the_launch() -> None:
+def test_missing_devices_are_reported_before_the_launch() -> None:
     gpu = amend(PROFILE, ["training.accelerator=gpu"])
     four = amend(PROFILE, ["training.devices=4"])
 
@@ -70,7 +70,7 @@ def test_what_this_machine_will_never_have_is_said_before_the_launch() -> None:
     assert not place(four, 1, [], ONE_CPU).trouble
 
 
-def test_runs_of_other_stores_on_this_machine_are_waited_for_and_named(tmp_path: Path) -> None:
+def test_new_runs_wait_for_named_runs_of_other_stores(tmp_path: Path) -> None:
     slots = Capacity(("0",), ())
     running = Ticket(tmp_path / "theirs", "cpu", slots.names("cpu"), 1.0, "their-run")
     held = running.look(1)

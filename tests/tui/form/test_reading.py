@@ -102,7 +102,7 @@ def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Dra
     ]
 
 
-def test_a_student_alone_and_a_clone_have_their_commands_too(store: RunStore) -> None:
+def test_runs_without_teacher_and_clones_have_commands(store: RunStore) -> None:
     run = store.find("latest")
     for draft in (
         Draft(profile="own", teacher=ALONE),
@@ -117,7 +117,7 @@ def test_a_student_alone_and_a_clone_have_their_commands_too(store: RunStore) ->
         assert checked.distils == bool(draft.teacher not in ("", ALONE))
 
 
-def test_the_command_repeats_nothing_that_the_profile_says(store: RunStore) -> None:
+def test_the_command_has_only_differences_from_the_profile(store: RunStore) -> None:
     own = check(Draft(profile="own"), store).own
     texts = {name: own[name] for name in own if name not in ("teacher", "tags")}
 
@@ -128,7 +128,7 @@ def test_the_command_repeats_nothing_that_the_profile_says(store: RunStore) -> N
     assert retyped.profiles == check(Draft(profile="own"), store).profiles
 
 
-def test_several_seeds_are_a_run_and_a_command_each(store: RunStore) -> None:
+def test_each_of_several_seeds_is_a_run_with_a_command(store: RunStore) -> None:
     checked = check(Draft(profile="own", seeds="3, 4,5"), store)
 
     assert [profile.seed for profile in checked.profiles] == [3, 4, 5]
@@ -139,7 +139,7 @@ def test_several_seeds_are_a_run_and_a_command_each(store: RunStore) -> None:
     )
 
 
-def test_every_mistake_stands_under_its_field_at_once(store: RunStore) -> None:
+def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> None:
     checked = check(
         Draft(
             profile="demo-distilled",
@@ -200,7 +200,7 @@ def test_one_mistake_has_its_field(store: RunStore, draft: Draft, field: str) ->
     assert field in check(draft, store).mistakes
 
 
-def test_a_mistake_of_the_file_says_that_it_is_the_files(store: RunStore, tmp_path: Path) -> None:
+def test_a_mistake_in_the_profile_file_names_the_file(store: RunStore, tmp_path: Path) -> None:
     (tmp_path / "profiles" / "bad.toml").write_text("[training]\nepochs = 0\nwarmup = 7\n", encoding="utf-8")
 
     checked = check(Draft(profile="bad"), store)
@@ -211,7 +211,7 @@ def test_a_mistake_of_the_file_says_that_it_is_the_files(store: RunStore, tmp_pa
     assert list(mended.mistakes) == [GENERAL]
 
 
-def test_empty_fields_stand_for_the_profiles_own_values(store: RunStore) -> None:
+def test_empty_fields_keep_the_values_of_the_profile(store: RunStore) -> None:
     own = check(Draft(profile="demo-distilled", teacher="latest"), store).own
 
     assert own["temperature"] == "2"
@@ -220,7 +220,7 @@ def test_empty_fields_stand_for_the_profiles_own_values(store: RunStore) -> None
     assert own["learning_rate"] == "0.002"
 
 
-def test_the_recipe_is_the_teachers_and_its_values_are_shown_before_a_student_is_chosen(store: RunStore) -> None:
+def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store: RunStore) -> None:
     before = check(Draft(teacher="latest"), store)
     chosen = check(Draft(teacher="latest", encoder="resnet18"), store)
 
@@ -242,7 +242,7 @@ def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
     assert other.parameters < base.parameters
 
 
-def test_another_place_for_the_runs_stands_in_the_command(store: RunStore, tmp_path: Path) -> None:
+def test_another_store_is_in_the_command(store: RunStore, tmp_path: Path) -> None:
     elsewhere = RunStore(tmp_path / "else where")
 
     command = check(Draft(profile="demo-baseline"), elsewhere).commands[0]

@@ -45,7 +45,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
 
 
-async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scene) -> None:
+async def test_mistakes_are_displayed_at_their_fields_while_typing(teachers: Scene) -> None:
     app = cockpit(teachers)
     async with app.run_test(size=(120, 50)) as pilot:
         screen = await opened(pilot)
@@ -57,7 +57,14 @@ async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scen
 
         assert set(screen.checked.mistakes) == {"teacher", "temperature", "alpha", "epochs", "tags", "extra"}
         shown = [mistake.text for mistake in screen.query(Mistake) if mistake.display]
-        for sought in ("choose a teacher", "a list would be a sweep", "<= 1.0", ">= 1", "found 'ö'", "unknown key"):
+        for sought in (
+            "choose a teacher",
+            "sweeps are not supported here",
+            "<= 1.0",
+            ">= 1",
+            "found 'ö'",
+            "unknown key",
+        ):
             assert sum(sought in mistake for mistake in shown) == 1, sought
         assert "5 mistakes: T, α, epochs, tags, other keys" in verdict(app)
         assert "still to choose: teacher" in verdict(app)
@@ -69,7 +76,7 @@ async def test_all_mistakes_stand_under_their_fields_while_typing(teachers: Scen
         assert "epochs" not in screen.checked.mistakes
 
 
-async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None:
+async def test_a_clone_has_the_values_of_its_run(teachers: Scene) -> None:
     scene = teachers
     run = scene.finished("b0-t8", teacher=scene.store.runs()[0], temperature=8.0, alpha=0.5, horizon=7)
     app = cockpit(scene)
@@ -79,10 +86,10 @@ async def test_a_clone_stands_for_the_values_of_its_run(teachers: Scene) -> None
         own = screen.checked.own
         assert (own["temperature"], own["alpha"], own["epochs"], own["name"]) == ("8", "0.5", "7", "b0-t8")
         assert f"people/runs/{run.id}/profile.toml" in form(app).checked.commands[0]
-        await shows(pilot, f"as {run.id}"[:20], "1 run of 7 epochs")
+        await shows(pilot, f"like {run.id}"[:20], "1 run of 7 epochs")
 
 
-async def test_foreign_names_are_shown_as_they_are_and_obeyed_never(scene: Scene, tmp_path: Path) -> None:
+async def test_control_characters_in_names_are_not_interpreted(scene: Scene, tmp_path: Path) -> None:
     scene.finished("x", folder="20260821-143000-[b]x[-b] \x1b[31m")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "[red]\x1b]0;t\x07.pth").write_bytes(b"")
@@ -112,7 +119,9 @@ async def test_the_mouse_picks_and_slides(teachers: Scene) -> None:
         await until(pilot, lambda: screen.draft.alpha == "0")
 
 
-async def test_without_runs_the_form_begins_with_what_works(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_runs_the_form_starts_with_a_shipped_profile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(scene.store.root)
     app = cockpit(scene)
     async with app.run_test(size=LARGE) as pilot:
@@ -125,7 +134,7 @@ async def test_without_runs_the_form_begins_with_what_works(scene: Scene, monkey
         await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
-async def test_parts_and_fields_are_reached_by_keys_and_are_in_sight_then(teachers: Scene) -> None:
+async def test_sections_and_fields_are_reached_by_keys_and_visible(teachers: Scene) -> None:
     app = cockpit(teachers)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, teachers.store.runs()[0].id)
@@ -159,7 +168,7 @@ async def test_parts_and_fields_are_reached_by_keys_and_are_in_sight_then(teache
             assert seen == {"profile", *SETTINGS}, size
 
 
-async def test_the_command_is_copied_whole_and_a_launch_with_mistakes_goes_to_the_first(teachers: Scene) -> None:
+async def test_the_command_is_copied_in_full_and_a_launch_with_mistakes_focuses_the_first(teachers: Scene) -> None:
     engine = Engine()
     app = cockpit(teachers, ask=engine)
     async with app.run_test(size=SMALL) as pilot:
@@ -178,7 +187,7 @@ async def test_the_command_is_copied_whole_and_a_launch_with_mistakes_goes_to_th
         assert len(teachers.store.runs()) == 1
 
 
-async def test_leaving_asks_only_if_something_would_be_lost_whatever_size_it_had(teachers: Scene) -> None:
+async def test_leaving_requires_confirmation_only_if_input_would_be_lost(teachers: Scene) -> None:
     app = cockpit(teachers)
     async with app.run_test(size=SMALL) as pilot:
         await opened(pilot)
@@ -207,7 +216,7 @@ async def test_leaving_asks_only_if_something_would_be_lost_whatever_size_it_had
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
-async def test_it_reads_the_same_without_colours_and_in_either_theme_and_idle_it_writes_nothing(
+async def test_the_form_is_the_same_without_colours_and_in_both_themes_and_writes_nothing_when_idle(
     teachers: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def filled(pilot: Pilot[Any]) -> str:
@@ -238,7 +247,7 @@ async def test_it_reads_the_same_without_colours_and_in_either_theme_and_idle_it
         assert await filled(pilot) == dark
 
 
-async def test_without_runs_a_profile_of_ones_own_comes_first_and_a_typed_file_is_taken(
+async def test_without_runs_an_own_profile_is_chosen_and_a_typed_file_is_accepted(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = scene.store.root.parent
@@ -253,7 +262,7 @@ async def test_without_runs_a_profile_of_ones_own_comes_first_and_a_typed_file_i
         await pilot.press(*"nosuch")
         await shows(pilot, "no such profile")
         await pilot.press("escape", *"sub/mycity.toml")
-        await shows(pilot, "enter takes this file")
+        await shows(pilot, "enter accepts this file")
         await pilot.press("enter")
         await read(pilot)
         assert opened_form.draft.profile == "sub/mycity.toml" and opened_form.checked.ready

@@ -102,7 +102,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
         await until(pilot, lambda: store.summary(run).state is State.FINISHED)
 
 
-async def test_several_seeds_are_launched_together_and_the_line_is_told(store: RunStore) -> None:
+async def test_several_seeds_are_launched_together_and_their_queue_is_displayed(store: RunStore) -> None:
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(120, 36)) as pilot:
         screen = await opened(pilot, distilled("slower", seeds="0,1,2").edited(epochs="100"))  # longer than we look
@@ -116,7 +116,7 @@ async def test_several_seeds_are_launched_together_and_the_line_is_told(store: R
         await until(pilot, lambda: "waits for the CPU behind 3 runs" in screen.query_one(CheckResult).text)
 
 
-async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunStore) -> None:
+async def test_a_failed_check_displays_the_reason_and_prevents_the_launch(store: RunStore) -> None:
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, distilled("unfit"))
@@ -132,7 +132,7 @@ async def test_a_check_that_fails_says_why_and_keeps_the_launch_back(store: RunS
         await until(pilot, lambda: "not checked yet" in screen.query_one(CheckResult).text)
 
 
-async def test_checks_alone_start_nothing_and_what_they_find_is_on_the_form_once(store: RunStore) -> None:
+async def test_checks_launch_nothing_and_their_results_are_displayed_once(store: RunStore) -> None:
     engine = Engine(dict(FINE))
     app = cockpit(store, ask=engine)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -159,7 +159,7 @@ async def test_checks_alone_start_nothing_and_what_they_find_is_on_the_form_once
         assert len(store.runs()) == 1
 
 
-async def test_who_edits_while_it_is_checked_has_launched_nothing(store: RunStore) -> None:
+async def test_editing_during_the_checks_prevents_the_launch(store: RunStore) -> None:
     engine = Slow()
     app = cockpit(store, ask=engine)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -178,7 +178,7 @@ async def test_who_edits_while_it_is_checked_has_launched_nothing(store: RunStor
         assert len(store.runs()) == 1
 
 
-async def test_what_was_typed_a_moment_ago_is_in_what_is_launched(store: RunStore) -> None:
+async def test_keys_typed_just_before_a_launch_are_included(store: RunStore) -> None:
     engine = Engine(dict(FINE))
     app = cockpit(store, ask=engine)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -200,7 +200,7 @@ def _key(key: str) -> Any:
     return Key(key, key if len(key) == 1 else None)
 
 
-async def test_a_launch_that_cannot_be_or_fails_is_told_on_the_form_and_nothing_is_lost(
+async def test_an_impossible_or_failed_launch_is_reported_and_the_form_is_kept(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = cockpit(store, ask=Engine(dict(FINE)))
@@ -261,7 +261,7 @@ def test_the_first_that_fails_ends_a_launch(store: RunStore) -> None:
     assert len(store.runs()) == 2
 
 
-def test_of_work_that_is_asked_for_too_fast_the_last_is_done() -> None:
+def test_only_the_newest_of_rapid_requests_is_carried_out() -> None:
     waiting: list[Callable[[], None]] = []
 
     def later(work: Callable[[], Any], then: Callable[[Any], None], *, failed: Any) -> None:

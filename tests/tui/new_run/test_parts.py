@@ -11,7 +11,7 @@ from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed
 from tests.tui.scenes import Engine, Scene, cockpit, settled, shows, text, until
 
 
-async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_once(
+async def test_moving_the_cursor_starts_no_process_and_displays_known_facts_at_once(
     teachers: Scene, tmp_path: Path
 ) -> None:
     (tmp_path / "models").mkdir()
@@ -27,7 +27,7 @@ async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_on
         await pilot.press(*"models/")
         await shows(pilot, "one.pth", "two.pth")
         await pilot.press("down", "up", "down")
-        await shows(pilot, "not opened yet")
+        await shows(pilot, "not inspected yet")
         assert not engine.asked
 
         await pilot.press("enter")
@@ -42,7 +42,7 @@ async def test_moving_the_cursor_starts_nothing_and_what_is_known_is_there_at_on
         assert len(engine.asked) == 1
 
 
-async def test_a_folder_is_gone_into_and_what_cannot_be_read_says_so(teachers: Scene, tmp_path: Path) -> None:
+async def test_a_folder_is_opened_and_an_unreadable_one_is_reported(teachers: Scene, tmp_path: Path) -> None:
     (tmp_path / "models" / "deep").mkdir(parents=True)
     (tmp_path / "models" / "deep" / "x.pth").write_bytes(b"")
     (tmp_path / "broken.pth").write_bytes(b"hello")
@@ -61,12 +61,12 @@ async def test_a_folder_is_gone_into_and_what_cannot_be_read_says_so(teachers: S
         await pilot.press("escape")
         await shows(pilot, "b3-teacher")
         await pilot.press(*"./broken.pth")
-        await shows(pilot, "not opened yet")
+        await shows(pilot, "not inspected yet")
         await pilot.press("enter")
         await shows(pilot, "✗ this is no checkpoint file", "save it with torch.save", "found: b'hell'")
 
 
-async def test_the_encoder_under_the_cursor_says_what_it_would_give(teachers: Scene) -> None:
+async def test_the_costs_of_the_encoder_under_the_cursor_are_displayed(teachers: Scene) -> None:
     app = cockpit(teachers)
     async with app.run_test(size=LARGE) as pilot:
         screen = await opened(pilot)
@@ -90,7 +90,7 @@ async def test_the_encoder_under_the_cursor_says_what_it_would_give(teachers: Sc
         assert f"{before.parameters / 1e6:.2f} M" in text(app)
 
 
-async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers: Scene) -> None:
+async def test_temperature_and_alpha_update_their_visualisations_at_once(teachers: Scene) -> None:
     app = cockpit(teachers)
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
@@ -114,7 +114,7 @@ async def test_temperature_and_alpha_have_pictures_that_follow_at_once(teachers:
         await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
 
 
-async def test_a_teacher_that_taught_before_shows_what_t_does_to_its_own_answer(teachers: Scene) -> None:
+async def test_a_teacher_of_earlier_runs_displays_its_own_distribution(teachers: Scene) -> None:
     teacher = teachers.store.runs()[0]
     student = teachers.finished("b0", teacher=teacher, temperature=1.0)
     app = cockpit(teachers)

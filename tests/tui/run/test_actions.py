@@ -14,7 +14,7 @@ from tests.tui.run.opened import asked, opened
 from tests.tui.scenes import Scene, lines, shows, until
 
 
-async def test_stop_and_kill_ask_for_what_they_say(scene: Scene, student: Run) -> None:
+async def test_stop_and_kill_call_the_launcher_accordingly(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await pilot.press("x")
         await shows(pilot, "y yes", f"kdtui stop {student.id}")
@@ -32,13 +32,13 @@ async def test_stop_and_kill_ask_for_what_they_say(scene: Scene, student: Run) -
         assert asked(pilot)[1:] == [("stop", student.id, True)]
 
 
-async def test_resume_takes_more_epochs_and_refuses_nonsense(scene: Scene, teacher: Run) -> None:
+async def test_resume_accepts_more_epochs_and_refuses_invalid_input(scene: Scene, teacher: Run) -> None:
     run = scene.stopped("b0", teacher=teacher)
     async with opened(scene, run) as pilot:
         await pilot.press("R")
         await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
         await pilot.press(*"many", "enter")
-        await shows(pilot, "no number of epochs")
+        await shows(pilot, "not a valid number of epochs")
         pilot.app.screen.query_one(Input).value = "7"
         await pilot.press("enter")
         await shows(pilot, "found: 7")  # 40 epochs are done
@@ -61,7 +61,7 @@ async def test_notes_and_tags_are_written_and_shown(scene: Scene, student: Run) 
         await shows(pilot, "#day", "better [b]now")
 
 
-async def test_the_matched_baseline_stands_beside_until_another_is_chosen(scene: Scene, teacher: Run) -> None:
+async def test_the_matched_baseline_is_compared_until_another_run_is_chosen(scene: Scene, teacher: Run) -> None:
     baseline = scene.finished("alone")
     other = scene.finished("r18", encoder="resnet18")
     run = scene.finished("b0", teacher=teacher, alpha=0.0)
@@ -83,7 +83,7 @@ async def test_the_matched_baseline_stands_beside_until_another_is_chosen(scene:
         assert asked(pilot) == [("compare", run.id, baseline.id), ("compare", run.id, other.id)]
 
 
-async def test_compare_finds_the_baseline_itself_and_says_so_where_there_is_none(scene: Scene, teacher: Run) -> None:
+async def test_compare_finds_the_baseline_or_reports_that_there_is_none(scene: Scene, teacher: Run) -> None:
     run = scene.finished("b0", teacher=teacher)
     async with opened(scene, run) as pilot:
         await pilot.press("c")
@@ -108,7 +108,7 @@ async def test_id_path_and_command_are_copied_and_a_clone_is_set_up(scene: Scene
         ]
 
 
-async def test_leaving_ends_looking_at_the_runs_files(scene: Scene, student: Run) -> None:
+async def test_leaving_stops_reading_the_files_of_the_run(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await pilot.press("4")
         await shows(pilot, "epoch 12")

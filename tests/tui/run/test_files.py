@@ -39,7 +39,7 @@ def known(scene: Scene, run: Run) -> Snapshot:
 # files
 
 
-def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene: Scene) -> None:
+def test_macs_come_from_the_catalog_for_networks_of_the_same_size(scene: Scene) -> None:
     teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
     files = read_files(
         scene.finished("b0", teacher=teacher),
@@ -52,7 +52,7 @@ def test_macs_come_from_the_catalog_for_networks_of_just_these_parameters(scene:
     assert files.trouble == "" and files.text.startswith("name = ")
 
 
-def test_a_network_of_other_parameters_than_the_catalogs_has_no_macs(scene: Scene) -> None:
+def test_a_network_with_another_size_than_in_the_catalog_has_no_macs(scene: Scene) -> None:
     run = scene.finished("b0")
     assert read_files(run, Snapshot(PARAMETERS["timm-efficientnet-b0"] + 1)).student.macs is None
     # 21 classes instead of 4 channels: the head alone is other
@@ -60,7 +60,7 @@ def test_a_network_of_other_parameters_than_the_catalogs_has_no_macs(scene: Scen
     assert read_files(run, Snapshot(PARAMETERS["timm-efficientnet-b0"] + head)).student.macs is not None
 
 
-def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_path: Path) -> None:
+def test_costs_of_a_foreign_teacher_use_the_network_detected_by_the_engine(scene: Scene, tmp_path: Path) -> None:
     checkpoint = tmp_path / "foreign.pth"
     checkpoint.write_bytes(b"12345")
     run = scene.finished("b0")
@@ -88,7 +88,7 @@ def test_a_foreign_teacher_is_known_by_what_the_engine_found(scene: Scene, tmp_p
         '[student]\nencoder = "resnet18"\narchitecture = "FPN"\n[data]\nheight = 96\nwidth = 64',
     ],
 )
-def test_profiles_that_hands_spoilt_are_told_or_left_out(scene: Scene, profile: str) -> None:
+def test_damaged_profiles_are_reported_or_left_out(scene: Scene, profile: str) -> None:
     run = scene.finished("b0")
     run.profile_path.write_text(profile, encoding="utf-8")
     files = read_files(run, Snapshot(100, "/nowhere/x.pth", 200, ("Unet", "no-such")))
@@ -97,7 +97,7 @@ def test_profiles_that_hands_spoilt_are_told_or_left_out(scene: Scene, profile: 
     assert bool(files.trouble) == (profile == "half = [")
 
 
-def test_a_folder_that_is_gone_says_so(scene: Scene) -> None:
+def test_a_deleted_folder_is_reported(scene: Scene) -> None:
     files = read_files(Run(scene.store.root / "20260101-000000-gone"), Snapshot())
     assert "cannot be read" in files.trouble and files.profile == {}
 
@@ -124,7 +124,7 @@ def test_measurements_are_read_as_the_command_wrote_them(scene: Scene) -> None:
         '{"student": {"latency": {"torch": {"1": {}}}}, "teacher": null, "ratio": null, "setup": {}}',
     ],
 )
-def test_damaged_measurements_are_told_and_nothing_else_is_lost(scene: Scene, written: str) -> None:
+def test_damaged_measurements_are_reported_and_everything_else_is_displayed(scene: Scene, written: str) -> None:
     run = scene.finished("b0")
     run.measurements_path.write_text(written, encoding="utf-8")
     files = read_files(run, Snapshot())
@@ -151,7 +151,7 @@ def test_sources_post_what_is_new_and_nothing_else(scene: Scene) -> None:
     assert isinstance(posted[4], FilesRead) and posted[4].files.student.checkpoint == 3
 
 
-def test_a_log_that_cannot_be_read_says_so_once(scene: Scene) -> None:
+def test_an_unreadable_log_is_reported_once(scene: Scene) -> None:
     run = scene.finished("b0")
     run.training_log.unlink()
     run.training_log.mkdir()
@@ -173,7 +173,7 @@ def profile(run: Run) -> dict[str, Any]:
     return run.profile_table()
 
 
-def test_the_partner_of_a_distilled_run_is_its_matched_baseline_and_the_other_way_round(scene: Scene) -> None:
+def test_distilled_runs_and_their_matched_baselines_find_each_other(scene: Scene) -> None:
     teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
     baseline = scene.finished("alone")
     scene.finished("other-seed", seed=1)
@@ -189,14 +189,14 @@ def test_the_partner_of_a_distilled_run_is_its_matched_baseline_and_the_other_wa
     assert partner(found[student.id], profile(student), found.values(), lambda: True) is None
 
 
-def test_what_differs_includes_false_and_zero_and_leaves_out_labels() -> None:
+def test_differences_include_false_and_zero_and_leave_out_labels() -> None:
     own = {"name": "a", "data": {"views": 0, "x": False}, "only": 1, "same": [1]}
     other = {"name": "b", "data": {"views": False, "x": 0}, "same": [1]}
     assert differing(own, other) == [("data.views", 0, False), ("data.x", False, 0), ("only", 1, None)]
 
 
 @pytest.mark.parametrize("room", [53, 77, 118])
-def test_differences_fit_their_room(room: int) -> None:
+def test_differences_fit_their_width(room: int) -> None:
     own = {"teacher": {"checkpoint": "/very/long" * 20 + "/best_model.pth"}, "distillation": {"alpha": 0}}
     lines = [
         "".join(part for part, _ in line) for line in difference_lines(own, Other("other", "chosen", {}), True, room)
@@ -205,14 +205,14 @@ def test_differences_fit_their_room(room: int) -> None:
     assert any("model.pth" in line for line in lines) and any(" 0 " in line for line in lines)
 
 
-def test_without_another_run_it_says_how_to_get_one() -> None:
+def test_without_another_run_a_hint_is_displayed() -> None:
     told = "".join(part for line in difference_lines({}, None, True, 80) for part, _ in line)
-    assert "o chooses" in told
+    assert "press o to choose" in told
     broken = difference_lines({}, Other("x", "chosen", {}, "profile.toml is damaged"), True, 80)
     assert any("damaged" in part for line in broken for part, _ in line)
 
 
-def test_another_run_is_found_by_id_name_or_beginning(scene: Scene) -> None:
+def test_another_run_is_found_by_id_name_or_prefix(scene: Scene) -> None:
     own, other = scene.finished("a"), scene.finished("b")
     scene.finished("twin")
     scene.finished("twin")
@@ -226,11 +226,11 @@ def test_another_run_is_found_by_id_name_or_beginning(scene: Scene) -> None:
             find(text, own.id, found, order)
 
 
-def test_a_run_whose_profile_is_damaged_still_stands_beside(scene: Scene) -> None:
+def test_a_run_with_a_damaged_profile_can_be_chosen_for_comparison(scene: Scene) -> None:
     assert "damaged" in beside(scene.damaged("x"), "chosen").trouble
 
 
-def test_lines_of_the_profile_that_differ_stand_out() -> None:
+def test_differing_lines_of_the_profile_are_highlighted() -> None:
     text = 'seed = 0\nlist = [\n    1,\n]\n\n[data]\nseed = 1\n\n[data.train]\nimages = "a"\n'
     lines = profile_lines(text, ["data.seed", "data.train.images"])
     assert [line[-1][0] for line in lines] == text.splitlines()
@@ -241,19 +241,19 @@ def test_lines_of_the_profile_that_differ_stand_out() -> None:
 
 
 @pytest.mark.parametrize("parts", [PARTS, tuple(part for part in PARTS if part != "teacher")])
-def test_a_picture_falls_into_its_parts(parts: tuple[str, ...]) -> None:
+def test_a_picture_is_split_into_its_parts(parts: tuple[str, ...]) -> None:
     tiles = split(picture(len(parts)))
     assert tuple(tile.label for tile in tiles) == parts
     assert {tile.image.size for tile in tiles} == {(16, 12)}
     assert len({tile.image.getpixel((8, 6)) for tile in tiles}) == len(parts)
 
 
-def test_another_picture_stays_whole(tmp_path: Path) -> None:
+def test_another_layout_is_one_part(tmp_path: Path) -> None:
     (tile,) = split(picture(1))
     assert (tile.label, tile.image.size) == ("picture", (16, 12))
 
 
-def test_the_newest_epoch_is_shown_unless_another_is_wished_for(scene: Scene) -> None:
+def test_the_newest_epoch_is_displayed_unless_another_is_requested(scene: Scene) -> None:
     run = scene.finished("b0")
     room = Room(78, 17)
     assert look(run, PictureRequest(room=room)) == Gallery()
@@ -271,7 +271,7 @@ def test_the_newest_epoch_is_shown_unless_another_is_wished_for(scene: Scene) ->
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n" + b"half", b"text"])
-def test_a_half_written_picture_says_so(scene: Scene, data: bytes) -> None:
+def test_a_half_written_picture_is_reported(scene: Scene, data: bytes) -> None:
     run = scene.finished("b0")
     draw_epoch(run, 1, 1)
     next(run.visualization(1).iterdir()).write_bytes(data)
@@ -281,7 +281,7 @@ def test_a_half_written_picture_says_so(scene: Scene, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["profile.toml", "measurements.json", "picture"])
-def test_a_pipe_in_the_place_of_what_a_run_shows_says_so(scene: Scene, name: str) -> None:
+def test_a_pipe_instead_of_a_file_of_a_run_is_reported(scene: Scene, name: str) -> None:
     run = scene.finished("b0")
     draw_epoch(run, 1, 1)
     path = next(run.visualization(1).iterdir()) if name == "picture" else run.path / name
@@ -301,7 +301,7 @@ def test_a_truncated_picture_says_so(scene: Scene) -> None:
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 
 
-def test_the_legend_has_the_colours_that_the_run_says_and_those_of_old_runs_where_it_says_none() -> None:
+def test_the_legend_has_the_colours_of_the_run_or_those_of_old_versions() -> None:
     names = ["road", "car"]
     assert legend_colours(names, ["#102030", "#aabbcc"]) == [("road", (16, 32, 48)), ("car", (170, 187, 204))]
     old = list(zip(names, former_colours(2), strict=True))
@@ -310,7 +310,7 @@ def test_the_legend_has_the_colours_that_the_run_says_and_those_of_old_runs_wher
         assert legend_colours(names, odd) == old
 
 
-def test_known_is_what_the_row_says(scene: Scene) -> None:
+def test_known_facts_come_from_the_summary(scene: Scene) -> None:
     teacher = scene.finished("b3", encoder="timm-efficientnet-b3")
     run = scene.running("b0", teacher=teacher)
     files = read_files(run, known(scene, run))

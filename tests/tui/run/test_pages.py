@@ -70,7 +70,7 @@ async def test_a_page_needs_its_class_and_its_entry(
         await until(pilot, lambda: "extra page" not in text(pilot.app))
 
 
-async def test_the_room_of_120_by_36_is_used_for_numbers_and_log_beside_the_curves(scene: Scene, student: Run) -> None:
+async def test_numbers_and_log_are_displayed_with_the_curves_at_120_by_36(scene: Scene, student: Run) -> None:
     async with opened(scene, student, LARGE) as pilot:
         await shows(pilot, "losses", "Compression", "Validation", "training_log.txt", "epoch 12 step 120")
         await pilot.resize_terminal(*SMALL)
@@ -84,7 +84,7 @@ async def test_pages_are_chosen_by_mouse_too(scene: Scene, student: Run) -> None
         await shows(pilot, "Compression")
 
 
-async def test_metrics_go_round_in_the_upper_chart(scene: Scene, student: Run) -> None:
+async def test_metrics_cycle_in_the_upper_chart(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await shows(pilot, "losses · 1 of")
         await pilot.press("m")
@@ -106,7 +106,7 @@ async def test_the_numbers_scroll_by_key_down_to_attempts_and_remarks(scene: Sce
         await shows(pilot, "#night", "the long one", "the learning rate goes", "from the beginning")
 
 
-async def test_nothing_is_written_again_when_nothing_changed(scene: Scene, teacher: Run) -> None:
+async def test_an_unchanged_table_writes_nothing(scene: Scene, teacher: Run) -> None:
     draw_epoch(teacher, 1, 1, parts=4)
     async with opened(scene, teacher, LARGE) as pilot:
         for page in "12345":
@@ -120,7 +120,7 @@ async def test_nothing_is_written_again_when_nothing_changed(scene: Scene, teach
             assert stale == [], page
 
 
-async def test_foreign_text_stays_text(scene: Scene, teacher: Run) -> None:
+async def test_foreign_text_is_displayed_literally(scene: Scene, teacher: Run) -> None:
     evil = "[red]x[/] \x1b[31m\x07"
     run = scene.failed(
         "b0", f"{evil} broke", hint=f"{evil} next", teacher=teacher, note=evil, tags=("t",), shown_as=evil
@@ -143,7 +143,7 @@ async def test_without_colours_everything_but_pictures_is_shown(
     draw_epoch(student, 12, 1)
     async with opened(scene, student, size) as pilot:
         await shows(pilot, "▶", "RUNNING", "losses")
-        for key, words in {"2": "Compression", "3": "Too few colours here", "4": "epoch 12", "5": "[data]"}.items():
+        for key, words in {"2": "Compression", "3": "has too few colours", "4": "epoch 12", "5": "[data]"}.items():
             await pilot.press(key)
             await shows(pilot, words)
 
@@ -159,7 +159,7 @@ async def test_the_theme_changes_under_an_open_run(scene: Scene, student: Run) -
 # predictions and log
 
 
-async def test_pictures_go_by_arrows_and_the_newest_epoch_is_followed(scene: Scene, student: Run) -> None:
+async def test_arrows_change_pictures_and_the_newest_epoch_is_followed(scene: Scene, student: Run) -> None:
     for epoch in (4, 8):
         draw_epoch(student, epoch, 2)
     async with opened(scene, student) as pilot:
@@ -180,7 +180,7 @@ async def test_pictures_go_by_arrows_and_the_newest_epoch_is_followed(scene: Sce
         assert pilot.app.screen.query_one(HalfBlocks).render_line(1).text.count("█") > 20
 
 
-async def test_a_picture_that_cannot_be_read_says_so_and_the_next_one_is_shown(scene: Scene, student: Run) -> None:
+async def test_an_unreadable_picture_is_reported_and_the_next_one_is_displayed(scene: Scene, student: Run) -> None:
     draw_epoch(student, 12, 2)
     (student.visualization(12) / "000.png").write_bytes(b"half")
     async with opened(scene, student) as pilot:
@@ -190,10 +190,10 @@ async def test_a_picture_that_cannot_be_read_says_so_and_the_next_one_is_shown(s
         await shows(pilot, "picture 2 of 2", "disagreement")
 
 
-async def test_without_pictures_it_says_how_to_get_some(scene: Scene, student: Run) -> None:
+async def test_without_pictures_a_hint_is_displayed(scene: Scene, student: Run) -> None:
     async with opened(scene, student) as pilot:
         await pilot.press("3")
-        await shows(pilot, "the best and the last epoch have some", "training.visualize_every=1")
+        await shows(pilot, "drawn for the best and the last epoch", "training.visualize_every=1")
 
 
 async def test_the_log_follows_and_w_shows_the_other_one(scene: Scene, student: Run) -> None:
@@ -221,7 +221,7 @@ async def test_the_log_follows_and_w_shows_the_other_one(scene: Scene, student: 
         assert "epoch 33" not in text(pilot.app)
 
 
-async def test_the_log_of_a_long_run_says_where_its_earlier_lines_are(scene: Scene, student: Run) -> None:
+async def test_the_log_of_a_long_run_names_the_file_with_earlier_lines(scene: Scene, student: Run) -> None:
     with student.training_log.open("a", encoding="utf-8") as log:
         log.write(40_000 * "step 1 of many, of which each has a line of its own\n" + "the last line\n")
     async with opened(scene, student) as pilot:

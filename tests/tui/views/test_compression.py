@@ -25,26 +25,26 @@ def measured(scene: Scene, *, taught: bool = True, spread: float = 0.08) -> Meas
     return read_measured(run)
 
 
-def test_the_teacher_stands_before_the_student() -> None:
+def test_the_teacher_is_listed_before_the_student() -> None:
     found = words(compression(STUDENT, TEACHER))
     assert [line[-1] for line in found.values() if line] == ["3.00x", "3.00x", "4.00x", "3.00x"]
     assert max(map(len, text(compression(STUDENT, TEACHER)).splitlines())) <= 37
 
 
-def test_what_is_not_known_has_no_row_and_unlike_files_no_ratio() -> None:
+def test_unknown_values_have_no_row_and_incomparable_files_no_ratio() -> None:
     found = words(compression(Size(100, None, 10), Size(300, None, 30), comparable=False))
     assert "MACs" not in found and found["checkpoint"][-1] == "-"
     assert compression(Size(), Size()) == []
     assert "teacher" not in text(compression(Size(100), None))
 
 
-def test_without_measurements_the_key_that_measures_is_named_once_that_is_known() -> None:
+def test_without_measurements_the_measuring_key_is_named() -> None:
     assert NOT_MEASURED in text(compression(STUDENT, TEACHER, measured=Measured()))
     assert NOT_MEASURED not in text(compression(STUDENT, TEACHER))
     assert NOT_MEASURED not in text(compression(STUDENT, TEACHER, measured=Measured(trouble="damaged")))
 
 
-def test_what_was_measured_is_told_of_both_networks(scene: Scene) -> None:
+def test_measurements_of_both_networks_are_displayed(scene: Scene) -> None:
     lines = text(compression(STUDENT, TEACHER, measured=measured(scene)))
     for label in ("memory", "ONNX fp32", "ONNX int8", "latency of 1 image, ms", "latency of 8 images, ms", " torch"):
         assert label in lines
@@ -53,14 +53,14 @@ def test_what_was_measured_is_told_of_both_networks(scene: Scene) -> None:
     assert max(map(len, lines.splitlines())) <= 37  # at 80 columns beside other panels
 
 
-def test_measured_macs_stand_in_the_place_of_the_catalogs(scene: Scene) -> None:
+def test_measured_macs_replace_those_of_the_catalog(scene: Scene) -> None:
     found = measured(scene)
     counted = next(line.student for line in found.quantities if line.label == "MACs")
     student = Size(1_000_000, counted * 2)
     assert words(compression(student, TEACHER, measured=found))["MACs"][2] == f"{counted / 1e9:.2f}"
 
 
-def test_with_room_the_quartiles_stand_beside_the_median(scene: Scene) -> None:
+def test_quartiles_are_displayed_with_the_median_if_they_fit(scene: Scene) -> None:
     found = measured(scene)
     wide = text(compression(STUDENT, TEACHER, measured=found, room=QUARTILES))
     assert "50.0 (48.0-52.0)" in wide and "(quartiles)" in wide and max(map(len, wide.splitlines())) <= QUARTILES
@@ -73,7 +73,7 @@ def test_a_run_without_a_teacher_has_one_column_with_quartiles(scene: Scene) -> 
     assert max(map(len, lines.splitlines())) <= 37
 
 
-def test_how_it_was_measured_is_said_and_when_it_cannot_be_trusted(scene: Scene) -> None:
+def test_conditions_and_noise_of_measurements_are_displayed(scene: Scene) -> None:
     quiet, noisy = text(remarks(measured(scene))), text(remarks(measured(scene, spread=0.5)))
     assert (
         all(word in quiet for word in ("96 x 64", "a processor", "1 thread", "30 interleaved")) and NOISY not in quiet

@@ -34,7 +34,7 @@ def drawn(scene: Scene) -> Drawn:
     return Drawn(scene, live, stopped, teacher)
 
 
-def test_one_run_is_drawn_by_steps_as_far_as_it_came_or_towards_its_horizon_while_it_lives(drawn: Drawn) -> None:
+def test_one_run_is_drawn_over_steps_up_to_its_last_or_planned_step(drawn: Drawn) -> None:
     live, stopped, _ = drawn.ids
     only = drawn.shown("train/loss", live)
     (series,) = only.series
@@ -45,7 +45,7 @@ def test_one_run_is_drawn_by_steps_as_far_as_it_came_or_towards_its_horizon_whil
     assert drawn.shown("train/loss", stopped).x_max == drawn.shown("val/miou", stopped).x_max == 4 * STEPS
 
 
-def test_several_runs_are_drawn_by_images_each_in_its_own_way(drawn: Drawn) -> None:
+def test_several_runs_are_drawn_over_images_with_different_colours_and_dashes(drawn: Drawn) -> None:
     several = drawn.shown("train/loss")
     assert several.x_label == "images"
     assert [series.xs[-1] for series in several.series] == [3 * STEPS * 16, 4 * STEPS * 16, 8 * STEPS * 16]
@@ -71,7 +71,7 @@ def test_the_charts_of_a_live_run_share_an_axis_that_its_curves_fill_by_half(sce
     assert 64 * STEPS in [loss * 2**halved for halved in range(7)]
 
 
-def test_the_axis_of_a_run_that_has_measured_nothing_yet_is_its_horizon(scene: Scene) -> None:
+def test_the_axis_of_a_run_without_values_ends_at_its_last_planned_step(scene: Scene) -> None:
     run = scene.queued("b0", horizon=64)
     scene.start(run)
     row, history = scene.store.summary(run), History(Tail(run.events_path).read())
@@ -89,7 +89,7 @@ def test_a_run_without_the_curve_keeps_its_colour_free(drawn: Drawn) -> None:
     assert drawn.shown("train/loss", "gone").series == ()
 
 
-def test_the_teacher_is_a_line_where_one_taught_all(drawn: Drawn) -> None:
+def test_the_teacher_is_a_reference_line_if_all_runs_share_it(drawn: Drawn) -> None:
     live, stopped, teacher = drawn.ids
     lines = drawn.shown("val/miou", live, stopped).references
     assert [(line.label, round(line.value, 4)) for line in lines] == [
@@ -103,7 +103,7 @@ def test_the_teacher_is_a_line_where_one_taught_all(drawn: Drawn) -> None:
     assert drawn.shown("val/miou", live, stopped).references == ()
 
 
-def test_the_horizon_is_the_newest_one_that_is_known(scene: Scene) -> None:
+def test_the_newest_known_number_of_epochs_is_used(scene: Scene) -> None:
     run = scene.queued("b0", horizon=8)
     row, history = scene.store.summary(run), History(Tail(run.events_path).read())
     assert horizon(row, history) is None
@@ -114,7 +114,7 @@ def test_the_horizon_is_the_newest_one_that_is_known(scene: Scene) -> None:
     assert horizon(dataclasses.replace(row, epochs=20), history) == 20 * STEPS
 
 
-def test_metrics_come_in_a_sensible_order_and_are_said_in_words(drawn: Drawn) -> None:
+def test_metrics_are_ordered_and_have_titles(drawn: Drawn) -> None:
     names = metrics(drawn.histories.values())
     assert names[:4] == ["train/loss", "val/miou", "train/loss.base", "train/loss.distill"]
     assert sorted(names[4:]) == names[4:] and len(set(names)) == len(names)

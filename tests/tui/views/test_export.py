@@ -74,7 +74,7 @@ def test_the_command_line_parses_to_what_is_chosen(draft: Draft) -> None:
     assert (Path(params["folder"]) if params["folder"] else None) == found.folder
 
 
-def test_untouched_fields_are_the_defaults() -> None:
+def test_unedited_fields_have_the_defaults() -> None:
     found = read(Draft(("a",)))
     assert found.options == ExportOptions()
     assert found.command == "kdtui export a"
@@ -88,12 +88,14 @@ def test_untouched_fields_are_the_defaults() -> None:
         ({"opset": ""}, "opset", "nothing"),
         ({"limit": "nan"}, "limit", "0 to 100"),
         ({"checkpoint": "newest"}, "checkpoint", "best"),
-        ({"precision": ""}, "precision", "one at least"),
+        ({"precision": ""}, "precision", "at least one"),
         ({"height": "64"}, "height", "both"),
         ({"file": "x.pth", "task": "detection"}, "task", "semantic"),
     ],
 )
-def test_a_mistake_stands_at_its_field_and_there_is_no_command(texts: dict[str, str], place: str, said: str) -> None:
+def test_a_mistake_is_displayed_at_its_field_and_there_is_no_command(
+    texts: dict[str, str], place: str, said: str
+) -> None:
     found = read(Draft(("a",), texts))
     assert list(found.mistakes) == [place]
     assert said in found.mistakes[place]
@@ -111,7 +113,7 @@ def test_every_mistake_at_once() -> None:
 
 
 @given(st.lists(st.sampled_from(PRECISIONS), min_size=1, unique=True))
-def test_what_matters_to_no_chosen_precision_is_idle(chosen: list[str]) -> None:
+def test_options_without_effect_on_the_chosen_precisions_are_idle(chosen: list[str]) -> None:
     idle = read(Draft(("a",), {"precision": ",".join(chosen)})).idle
     for line in OPTIONS:
         if line.only:
@@ -119,7 +121,7 @@ def test_what_matters_to_no_chosen_precision_is_idle(chosen: list[str]) -> None:
             assert ("only" in "".join(text for text, _ in export.about(line.name, idle=True))) is True
 
 
-def test_a_number_of_images_is_idle_while_the_caller_chooses_it() -> None:
+def test_the_batch_size_has_no_effect_if_it_is_dynamic() -> None:
     for word in ("all", "batch", "size", "none"):
         assert ("batch" in read(Draft(("a",), {"dynamic": word})).idle) == (word in ("all", "batch"))
 
@@ -136,7 +138,7 @@ def told(lines: export.Lines) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
-def test_what_lies_there_is_told_with_what_becomes_of_it() -> None:
+def test_existing_files_are_listed_with_their_fate() -> None:
     files = (ExportFile("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), ExportFile("a.int8.onnx", "int8", "new"))
     seen = [ExportSource("run", ("best", "1"), files), ExportSource("other", trouble="no such checkpoint")]
     lines = told(export.there(seen)).splitlines()
@@ -145,17 +147,17 @@ def test_what_lies_there_is_told_with_what_becomes_of_it() -> None:
     assert lines[2].split() == ["new", "a.int8.onnx", "int8"]
     assert "no such checkpoint" in lines[4]
     outlook = "".join(text for text, _ in export.outlook(Read(("run",), ("fp32",), ExportOptions()), seen))
-    assert outlook.startswith("2 files, 1 in the place")
+    assert outlook.startswith("2 files, 1 replacing existing files")
 
 
 @pytest.mark.parametrize("made", [None, 1e300, -1e300])
-def test_a_moment_that_is_none_is_a_dash(made: float | None) -> None:
+def test_an_invalid_time_is_a_dash(made: float | None) -> None:
     assert set(export.day(made)) == {"-"}
 
 
-def test_what_became_of_jobs() -> None:
+def test_results_of_jobs() -> None:
     job = Job("a", "a", ExportOptions(precision="int8"))
-    assert told(export.outcome(job)) == "… a int8: waits"
+    assert told(export.outcome(job)) == "… a int8: queued"
     running = Job("a", "a", ExportOptions(), state=export.RUNS, step=Step("verifying", 3, 7))
     spans = export.progress([job, running])
     assert "".join(text for text, _ in spans) == "2 of 2  a fp32: verifying 3/7"
@@ -163,4 +165,4 @@ def test_what_became_of_jobs() -> None:
     failed = Job("a", "a", ExportOptions(), state=export.FAILED, target=Path("x"), error=error)
     text = told(export.outcome(failed))
     assert "it does not answer" in text and "found: 2 points" in text and "next: a higher limit" in text
-    assert export.summary([failed]) == "1 failed; former files stay"
+    assert export.summary([failed]) == "1 failed; existing files are kept"

@@ -21,7 +21,7 @@ def test_states_are_counted_in_an_order_of_their_own(crowd: Scene) -> None:
     assert said(crowd, board) == (" kdtui people  3▶ 2… 1? 6✓ 1■ 2✗ 1· ", "CPU 42%  14:02 ")
 
 
-def test_the_time_is_told_only_while_something_lives(scene: Scene) -> None:
+def test_the_clock_is_displayed_only_while_a_run_is_live(scene: Scene) -> None:
     board = RunStates()
     scene.finished("b0", horizon=1)
     board.take(Listing(scene.store).look())
@@ -32,7 +32,7 @@ def test_the_time_is_told_only_while_something_lives(scene: Scene) -> None:
     assert said(scene, board)[1].endswith("14:02 ")
 
 
-def test_what_is_not_read_yet_and_what_cannot_be_read_is_told(scene: Scene) -> None:
+def test_unread_and_unreadable_files_are_reported(scene: Scene) -> None:
     for index in range(3):
         scene.never_launched(f"run-{index}")
     board = RunStates()
@@ -47,7 +47,7 @@ def test_what_is_not_read_yet_and_what_cannot_be_read_is_told(scene: Scene) -> N
     ("root", "project"),
     [("/a/people/runs", "people"), ("/a/people", "people"), ("/runs", "runs")],
 )
-def test_the_store_is_called_as_the_folder_that_it_belongs_to(root: str, project: str) -> None:
+def test_the_store_is_named_after_its_parent_folder(root: str, project: str) -> None:
     left, _ = header_parts(Path(root), RunStates(), ())
     assert left[1].text.strip() == project
     assert len(time_of_day()) == 5

@@ -93,7 +93,9 @@ def test_any_rows_can_be_named_and_sorted(rows: list[RunSummary], column: str | 
 
 
 @given(st.lists(st.one_of(hostile.floats, st.floats(0, 1)), min_size=1, max_size=6), hostile.floats)
-def test_any_probabilities_at_any_temperature_have_words(probabilities: list[float], temperature: float) -> None:
+def test_any_probabilities_at_any_temperature_have_a_description(
+    probabilities: list[float], temperature: float
+) -> None:
     classes = [(str(index), p) for index, p in enumerate(probabilities)]
     distribution = Distribution("one")
 
@@ -103,19 +105,19 @@ def test_any_probabilities_at_any_temperature_have_words(probabilities: list[flo
 
 
 @pytest.mark.parametrize("alone", [1.0, 0.97, 0.5])
-def test_one_class_is_sure_of_itself(alone: float) -> None:
+def test_a_single_class_has_no_entropy(alone: float) -> None:
     assert softened([alone], 4.0) == [1.0]
     assert in_words([1.0], [1.0]) == "entropy 0.00 of 0.00 bits: nearly one-hot"
 
 
 @pytest.mark.parametrize("when", ["1e18", "1e999", "NaN", "-1e18", "-1", "253402300800"])
-def test_an_event_at_no_time_that_can_be_is_damage(when: str) -> None:
+def test_an_event_with_an_impossible_time_is_damaged(when: str) -> None:
     assert decode(f'{{"v":1,"kind":"noted","time":{when},"message":"x"}}') is None
     assert decode('{"v":1,"kind":"noted","time":253402300799,"message":"x"}') is not None
 
 
 @given(hostile.lines)
-def test_what_is_read_of_a_line_can_be_written_again(line: str) -> None:
+def test_events_read_from_any_line_can_be_encoded_again(line: str) -> None:
     event = decode(line)
 
     if event is not None:
@@ -164,7 +166,7 @@ async def test_every_screen_shows_runs_with_hostile_names_and_values(scene: Scen
         for page in "12345":
             await pilot.press(page)
             await pilot.pause()
-        assert all(sign not in text(app) for sign in ("being read", "gone"))
+        assert all(sign not in text(app) for sign in ("being read", "reading the beginning", "gone"))
         await pilot.press("escape")
         await go_to(pilot, FOLDERS[1])
         await pilot.press("N")

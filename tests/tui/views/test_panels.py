@@ -78,7 +78,7 @@ def words(lines: Sequence[TextLine]) -> dict[str, list[str]]:
     return {line[0][0].strip(): "".join(part for part, _ in line[1:]).split() for line in lines}
 
 
-def test_losses_stand_beside_their_value_an_epoch_ago() -> None:
+def test_losses_are_displayed_with_their_value_an_epoch_ago() -> None:
     history = History([started(), *(trained(step) for step in range(1, 16))])
     found = words(panels.losses(history))
     assert found["total"] == [f"{1 / 15:.4f}", f"{1 / 5:.4f}"]
@@ -91,7 +91,7 @@ def test_within_the_first_epoch_there_is_nothing_to_compare_losses_with() -> Non
     assert found["total"] == [f"{1 / 9:.4f}", "-"]
 
 
-def test_a_loss_that_is_no_number_or_huge_says_so_in_its_column() -> None:
+def test_nan_and_huge_losses_fit_their_column() -> None:
     history = History([started(), trained(1, loss=None, **{"loss.base": 1.5e12})])
     found = words(panels.losses(history))
     assert found["total"][0] == "nan"
@@ -118,7 +118,7 @@ def test_progress(row: RunSummary, history: History | None, share: float | None,
     assert panels.progress(row, history) == (share, said)
 
 
-def test_speed_leaves_out_what_is_not_known() -> None:
+def test_speed_leaves_out_unknown_values() -> None:
     history = History([started(), trained(1), trained(2, images_per_second=150.0)])
     found = words(panels.speed(ROW, history))
     assert found["images/s"] == ["150.0", "mean", "100.0"]
@@ -127,7 +127,7 @@ def test_speed_leaves_out_what_is_not_known() -> None:
     assert panels.speed(replace(ROW, epoch=None, eta_seconds=None), None) == []
 
 
-def test_scores_stand_beside_the_teachers_and_the_expected_share() -> None:
+def test_scores_are_displayed_with_the_teachers_and_the_expected_share() -> None:
     found = words(panels.scores(ROW, History([started(), validated(10)])))
     assert found["best mIoU"] == ["0.6600", "epoch", "1"]
     assert found["teacher"] == ["0.7500", "95%", "is", f"{0.95 * 0.75:.4f}"]
@@ -136,7 +136,7 @@ def test_scores_stand_beside_the_teachers_and_the_expected_share() -> None:
     assert found["Dice"] == ["0.7000"]
 
 
-def test_whether_the_expected_share_is_reached_is_a_tone() -> None:
+def test_the_tone_shows_whether_the_expected_share_is_reached() -> None:
     def tone(best: float) -> str:
         lines = panels.scores(replace(ROW, best_miou=best), None)
         return next(tone for (label, _), (_, tone), *_ in lines if label.startswith("retention"))
@@ -144,7 +144,7 @@ def test_whether_the_expected_share_is_reached_is_a_tone() -> None:
     assert (tone(0.72), tone(0.70)) == ("good", "warn")
 
 
-def test_without_a_teacher_nothing_is_said_of_one() -> None:
+def test_without_a_teacher_none_is_mentioned() -> None:
     alone = replace(ROW, teacher_miou=None, retention=None, agreement=None)
     assert "teacher" not in text(panels.scores(alone, None))
 
@@ -157,7 +157,7 @@ def test_classes_keep_their_order_and_their_gaps() -> None:
     assert panels.class_bars(ROW, History([huge, validated(10, **{"iou.person": 0.5})])) == [("person", 0.5, None)]
 
 
-def test_bars_have_the_colours_of_the_run_where_it_says_one_for_each_class() -> None:
+def test_bars_have_the_colours_of_the_run_if_each_class_has_one() -> None:
     def colours(written: object, classes: int = 2) -> list[str]:
         student = {**started().student, "class_colours": written}
         return panels.bar_colours(classes, History([replace(started(), student=student)]))
@@ -169,7 +169,7 @@ def test_bars_have_the_colours_of_the_run_where_it_says_one_for_each_class() -> 
     assert panels.bar_colours(1, None) == [""]
 
 
-def test_checkpoints_are_listed_with_their_sizes_and_the_room_of_all() -> None:
+def test_checkpoints_are_listed_with_their_sizes_and_the_total() -> None:
     sizes = {"best_model.pth": 2**20, "last.pth": 3 * 2**20}
     assert text(panels.checkpoints(sizes, 3 * 2**20)).split("\n") == [
         "    1.0 MiB best_model.pth",
@@ -179,7 +179,7 @@ def test_checkpoints_are_listed_with_their_sizes_and_the_room_of_all() -> None:
     assert panels.checkpoints({}, 0) == []
 
 
-def test_a_failure_is_told_whole_with_the_next_command() -> None:
+def test_a_failure_is_displayed_in_full_with_the_next_command() -> None:
     history = History([started(), Failed("DataError", "no masks\n  where: /data\n  found: 0", "`kdtui logs RUN`")])
     row = replace(ROW, state=State.FAILED, error="DataError", hint="`kdtui logs RUN`", detail="no masks where: /data")
     lines = panels.failure(row, history, "")
@@ -201,17 +201,17 @@ def test_a_failure_is_told_whole_with_the_next_command() -> None:
         (ROW, "Is a directory", "Is a directory"),
     ],
 )
-def test_whatever_went_wrong_is_told(row: RunSummary | None, unreadable: str, told: str) -> None:
+def test_every_error_is_reported(row: RunSummary | None, unreadable: str, told: str) -> None:
     assert told in text(panels.failure(row, None, unreadable))
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.FINISHED, State.STOPPED, State.QUEUED])
-def test_where_nothing_went_wrong_nothing_is_told(state: State) -> None:
+def test_without_errors_nothing_is_displayed(state: State) -> None:
     detail = "no events for 4 min" if state is State.RUNNING else ""
     assert panels.failure(replace(ROW, state=state, detail=detail), None, "") == []
 
 
-def test_remarks_are_tags_note_and_what_the_run_noted() -> None:
+def test_remarks_are_tags_note_and_notices_of_the_run() -> None:
     jump = Noted("the learning rate goes from 0 to 0.001", time=100.0)
     row = replace(ROW, tags=("a", "b"), notes="good one")
     told = text(panels.remarks(row, History([started(), jump]))).splitlines()
@@ -219,7 +219,7 @@ def test_remarks_are_tags_note_and_what_the_run_noted() -> None:
     assert panels.remarks(replace(ROW, tags=(), notes=""), None) == []
 
 
-def test_every_attempt_has_a_line_and_the_end_another() -> None:
+def test_every_attempt_and_the_end_have_a_line() -> None:
     events = [started(), trained(20), started(2, resumed=10, epochs=8), Finished(80, 8)]
     row = replace(ROW, state=State.FINISHED, last_event=200.0, detail="")
     first, second, end = text(panels.attempts(row, History(events))).splitlines()
@@ -228,13 +228,13 @@ def test_every_attempt_has_a_line_and_the_end_another() -> None:
     assert end.startswith("✓ finished")
 
 
-def test_one_line_says_what_the_curves_do_not() -> None:
+def test_one_line_has_the_numbers_that_are_not_in_the_curves() -> None:
     line = panels.newest(ROW, History([started(), trained(10)]))
     assert line == "loss 0.1000 · 88.0% of teacher · lr 0.001 · 50.0 images/s · step 10/40"
     assert panels.newest(replace(ROW, retention=None, teacher_miou=None, images_per_second=None), None) == ""
 
 
-def test_the_upper_chart_begins_with_the_losses_and_goes_through_every_training_curve_once_by_itself() -> None:
+def test_the_upper_chart_starts_with_the_losses_and_cycles_through_every_training_curve() -> None:
     history = History([started(), trained(1, **{"loss.distill.logits": 0.2}), validated(10)])
     views = panels.loss_views(list(history.curves))
     assert views[0] == ("losses", ("train/loss", "train/loss.base", "train/loss.distill"))

@@ -29,7 +29,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunSummary]:
     return {row.name: row for row in people(tmp_path_factory.mktemp("rows")).store.summaries()}
 
 
-def test_every_state_has_a_glyph_a_word_and_a_colour_of_its_own(rows: dict[str, RunSummary]) -> None:
+def test_every_state_has_a_unique_glyph_word_and_colour(rows: dict[str, RunSummary]) -> None:
     assert {row.state for row in rows.values()} == set(State) == set(STATE_STYLES)
     for row in rows.values():
         cell = cells(row, best=False)[0]
@@ -37,7 +37,7 @@ def test_every_state_has_a_glyph_a_word_and_a_colour_of_its_own(rows: dict[str, 
         assert shown(row)["word"] == row.state.word.lower()
 
 
-def test_the_last_column_says_when_or_why_not(rows: dict[str, RunSummary]) -> None:
+def test_the_last_column_has_the_remaining_time_or_the_reason(rows: dict[str, RunSummary]) -> None:
     last = {name: shown(row)["eta"] for name, row in rows.items()}
     assert last["b0-t4"] == "19m30s"  # 39 epochs of 10 steps of 3 s
     assert last["b0-quiet"] == "no events for 14 min"
@@ -56,13 +56,13 @@ def test_a_wide_terminal_shows_seed_start_duration_and_tags(rows: dict[str, RunS
     assert (bare["seed"], bare["started"], bare["took"], bare["tags"]) == ("-", "-", "-", "")
 
 
-def test_the_end_of_a_name_that_tells_it_apart_is_kept(rows: dict[str, RunSummary]) -> None:
+def test_the_distinguishing_end_of_a_name_is_kept(rows: dict[str, RunSummary]) -> None:
     row = dataclasses.replace(rows["b0-alone"], name="a-very-long-name-of-a-profile")
     cell = cells(row, best=False, name="a-very-long-name-of-a-profile s1")[1]
     assert fit(cell.text, 16, keep=cell.keep) == "a-very-long-… s1"
 
 
-def test_numbers_stand_in_their_columns(rows: dict[str, RunSummary]) -> None:
+def test_numbers_are_in_their_columns(rows: dict[str, RunSummary]) -> None:
     row = shown(rows["b0-t4"])
     assert (row["student"], row["temperature"], row["alpha"], row["epoch"]) == ("effnet-b0", "4.0", "0.70", "41/80")
     assert row["compression"] == "2.10x"
@@ -124,12 +124,12 @@ def test_sorting_is_stable_and_total(losses: list[float | None], descending: boo
         (None, "-"),
     ],
 )
-def test_encoders_in_few_letters(encoder: str | None, shown_as: str) -> None:
+def test_encoder_names_are_shortened(encoder: str | None, shown_as: str) -> None:
     assert short_encoder(encoder) == shown_as
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
-def test_numbers_that_are_none_are_shown_all_the_same(value: float) -> None:
+def test_invalid_numbers_are_displayed(value: float) -> None:
     row = dataclasses.replace(
         BARE, state=State.RUNNING, loss=value, miou=value, eta_seconds=value, retention=value, temperature=value
     )

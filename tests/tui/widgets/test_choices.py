@@ -23,7 +23,7 @@ def row(app: App[None], name: str) -> str:
     return app.query_one(f"#{name}", Choices).render_line(0).text.rstrip()
 
 
-async def test_of_one_arrows_choose_and_stop_at_the_ends() -> None:
+async def test_arrows_choose_a_word_and_stop_at_the_ends() -> None:
     app = Shown()
     async with app.run_test(size=(40, 5)) as pilot:
         assert row(app, "one") == "●all ○one ○none"
@@ -33,7 +33,7 @@ async def test_of_one_arrows_choose_and_stop_at_the_ends() -> None:
         assert app.told == [("one",), ("none",), ("all",), ("none",), ("all",)]
 
 
-async def test_of_several_space_takes_in_and_out_in_the_order_of_the_row() -> None:
+async def test_space_toggles_words_and_keeps_their_order() -> None:
     app = Shown()
     async with app.run_test(size=(40, 5)) as pilot:
         await pilot.press("tab", "end", "space", "left", "left", "space", "right")
@@ -53,7 +53,7 @@ async def test_a_click_chooses_and_a_gap_does_not() -> None:
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_what_is_put_is_told_nobody(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+async def test_put_posts_no_message(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
     if no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()

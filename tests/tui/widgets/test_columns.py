@@ -25,7 +25,7 @@ def test_a_text_fills_its_width_exactly(text: str, width: int, right: bool) -> N
 
 
 @given(TEXTS, st.integers(1, 24))
-def test_only_a_text_that_does_not_fit_is_cut_and_says_so(text: str, width: int) -> None:
+def test_only_texts_that_do_not_fit_are_cut_with_an_ellipsis(text: str, width: int) -> None:
     clean = plain(Cell(text)).text
     if cell_len(clean) <= width:
         assert fit(clean, width).startswith(clean)
@@ -35,9 +35,7 @@ def test_only_a_text_that_does_not_fit_is_cut_and_says_so(text: str, width: int)
 
 
 @given(TEXTS, TEXTS, st.integers(0, 24), st.booleans())
-def test_the_end_that_is_to_be_kept_is_seen_where_there_is_room_for_it(
-    text: str, keep: str, width: int, right: bool
-) -> None:
+def test_the_end_to_keep_is_displayed_if_it_fits(text: str, keep: str, width: int, right: bool) -> None:
     begin, end = plain(Cell(text)).text, " " + plain(Cell(keep)).text
     fitted = fit(begin + end, width, right, end)
     assert cell_len(fitted) == width
@@ -49,7 +47,7 @@ def test_the_end_that_is_to_be_kept_is_seen_where_there_is_room_for_it(
 
 
 @given(st.integers(0, 150), st.lists(st.integers(0, 40), min_size=4, max_size=4))
-def test_columns_never_overlap_or_leave_the_room(room: int, wanted: list[int]) -> None:
+def test_columns_never_overlap_or_exceed_the_width(room: int, wanted: list[int]) -> None:
     slots = lay_out(COLUMNS, wanted, room, start=2)
     end = 0
     for slot in slots:
@@ -64,7 +62,7 @@ def shown(room: int, wanted: tuple[int, ...] = (0, 0, 0, 0)) -> dict[str, int]:
     return {COLUMNS[slot.column].key: slot.width for slot in lay_out(COLUMNS, wanted, room)}
 
 
-def test_the_highest_drop_vanishes_first_and_content_has_no_say_in_it() -> None:
+def test_the_column_with_the_highest_drop_is_dropped_first_whatever_its_content() -> None:
     least = 8 + 6 + 5 + 4 + 3
     assert set(shown(least)) == {"name", "student", "loss", "note"}
     assert set(shown(least - 1, (30, 30, 30, 30))) == {"name", "student", "loss"}
@@ -72,7 +70,7 @@ def test_the_highest_drop_vanishes_first_and_content_has_no_say_in_it() -> None:
     assert set(shown(10)) == {"name", "loss"}  # what never vanishes is cut instead
 
 
-def test_content_gets_room_within_the_maximum_and_the_growing_column_takes_the_rest() -> None:
+def test_columns_fit_their_content_up_to_the_maximum_and_the_growing_one_takes_the_rest() -> None:
     widths = shown(60, (0, 40, 7, 0))
     assert widths["student"] == 12 and widths["loss"] == 7 and widths["note"] == 4
     assert widths["name"] == 30

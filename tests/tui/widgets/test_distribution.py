@@ -35,7 +35,7 @@ def test_it_is_the_softmax_of_the_logits_over_the_temperature(logits: list[float
 
 
 @given(st.floats(1, 20), st.floats(1.01, 3))
-def test_a_higher_temperature_leaves_more_doubt(temperature: float, factor: float) -> None:
+def test_a_higher_temperature_increases_the_entropy(temperature: float, factor: float) -> None:
     probabilities = [p for _, p in EXAMPLE]
     assert softened(probabilities, 1.0) == pytest.approx(probabilities)
     assert entropy(softened(probabilities, temperature * factor)) > entropy(softened(probabilities, temperature))
@@ -45,12 +45,12 @@ def test_an_impossible_class_stays_impossible() -> None:
     assert softened([1.0, 0.0], 1000.0) == [1.0, 0.0]
 
 
-def test_the_words_say_how_sure_it_is() -> None:
+def test_the_description_matches_the_entropy() -> None:
     assert in_words([0.9, 0.08, 0.02], [1 / 3] * 3).endswith("→ nearly uniform")
     assert in_words([1.0, 0.0], [1.0, 0.0]) == "entropy 0.00 of 1.00 bits: nearly one-hot"
 
 
-async def test_bars_follow_the_temperature_and_no_temperature_shows_none() -> None:
+async def test_bars_follow_the_temperature_and_an_invalid_one_displays_none() -> None:
     app = Shown()
     async with app.run_test(size=(50, 12)) as pilot:
         picture = app.query_one(Distribution)
@@ -68,7 +68,7 @@ async def test_bars_follow_the_temperature_and_no_temperature_shows_none() -> No
             assert "target" not in app.text()
 
 
-async def test_of_many_classes_the_least_probable_share_a_row_and_nothing_is_lost() -> None:
+async def test_the_least_probable_of_many_classes_share_a_row() -> None:
     many = [("sky", 0.02), ("road", 0.5), ("car", 0.3), *((f"class {n}", 0.18 / 8) for n in range(8))]
     app = Shown()
     async with app.run_test(size=(50, 12)) as pilot:

@@ -19,7 +19,7 @@ def picture(*rows: list[tuple[int, int, int]]) -> Image.Image:
 
 
 @given(st.integers(1, 7), st.tuples(st.integers(1, 600), st.integers(1, 600)), st.integers(0, 130), st.integers(0, 50))
-def test_tiles_lie_within_the_room_beside_and_below_each_other(
+def test_tiles_are_within_the_area_and_do_not_overlap(
     count: int, size: tuple[int, int], columns: int, rows: int
 ) -> None:
     room = Size(columns, rows)
@@ -75,7 +75,7 @@ class Shown(App[None]):
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_rows_are_labels_and_cells_in_their_places(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+async def test_rows_have_labels_and_cells_in_their_columns(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
     if no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
@@ -97,7 +97,7 @@ async def test_rows_are_labels_and_cells_in_their_places(monkeypatch: pytest.Mon
         assert (tuple(first.color.triplet or ()), tuple(first.bgcolor.triplet or ())) == (RED, BLUE)
 
 
-async def test_it_asks_for_another_drawing_when_its_room_changes_and_tells_words() -> None:
+async def test_a_resize_requests_new_tiles_and_texts_are_displayed() -> None:
     app = Shown()
     async with app.run_test(size=(40, 10)) as pilot:
         await pilot.pause()

@@ -51,7 +51,7 @@ def row(app: App[None], selector: str) -> str:
 
 
 @given(st.text(), st.integers(min_value=0, max_value=20))
-def test_a_text_is_cut_to_the_room_it_has(text: str, room: int) -> None:
+def test_a_text_is_cut_to_the_available_width(text: str, room: int) -> None:
     shown = cut(text, room)
     assert cell_len(shown) <= room
     if cell_len(text) <= room:
@@ -60,7 +60,7 @@ def test_a_text_is_cut_to_the_room_it_has(text: str, room: int) -> None:
         assert "…" in shown
 
 
-async def test_one_side_keeps_its_room_where_both_do_not_fit() -> None:
+async def test_one_side_is_displayed_in_full_if_both_do_not_fit() -> None:
     app = Shown()
     async with app.run_test(size=(20, 3)) as pilot:
         for name in ("#header", "#status"):
@@ -77,7 +77,9 @@ async def test_one_side_keeps_its_room_where_both_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_foreign_text_is_neither_markup_nor_obeyed(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+async def test_markup_and_control_characters_are_not_interpreted(
+    monkeypatch: pytest.MonkeyPatch, no_colour: bool
+) -> None:
     if no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
@@ -106,7 +108,7 @@ async def test_any_text_fills_exactly_its_row() -> None:
         check()
 
 
-async def test_what_is_said_again_is_not_written_again() -> None:
+async def test_an_unchanged_line_is_not_redrawn() -> None:
     app = Shown()
     async with app.run_test(size=(40, 3)) as pilot:
         line = app.query_one("#header", Line)
@@ -122,7 +124,7 @@ async def test_what_is_said_again_is_not_written_again() -> None:
         assert len(drawn) == count
 
 
-async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() -> None:
+async def test_a_click_on_a_key_presses_it_and_keys_that_do_not_fit_are_left_out() -> None:
     app = Shown()
     async with app.run_test(size=(45, 3)) as pilot:
         assert row(app, "#keys") == "↵ open x stop R resume ? help ^p cmds"
@@ -139,7 +141,7 @@ async def test_a_click_on_a_key_presses_it_and_what_does_not_fit_is_not_there() 
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
-async def test_colours_can_be_read_on_the_ground_of_their_theme(theme: str) -> None:
+async def test_curve_colours_are_readable_on_the_background_of_their_theme(theme: str) -> None:
     app = Shown()
     async with app.run_test(size=(40, 3)) as pilot:
         app.theme = theme

@@ -32,7 +32,7 @@ def shown(view: LogView) -> list[str]:
     return [view.render_line(y).text.rstrip() for y in range(view.scrollable_content_region.height)]
 
 
-async def test_it_follows_its_end_and_half_lines_go_on() -> None:
+async def test_the_log_follows_its_end_and_continues_half_lines() -> None:
     app = Logged()
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LogView)
@@ -45,7 +45,7 @@ async def test_it_follows_its_end_and_half_lines_go_on() -> None:
         assert "half and whole" in view.lines
 
 
-async def test_scrolled_up_it_stays_where_it_is_and_at_the_end_it_follows_again() -> None:
+async def test_a_scrolled_up_log_does_not_move_and_follows_again_at_the_end() -> None:
     app = Logged(most=200)
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LogView)
@@ -67,7 +67,7 @@ async def test_scrolled_up_it_stays_where_it_is_and_at_the_end_it_follows_again(
         assert app.told == [False, True]
 
 
-async def test_text_that_comes_while_it_is_hidden_or_shrinks_is_followed() -> None:
+async def test_text_added_while_hidden_or_shrunk_is_followed() -> None:
     app = Logged()
     async with app.run_test(size=(40, 20)) as pilot:
         view = app.query_one(LogView)
@@ -83,7 +83,7 @@ async def test_text_that_comes_while_it_is_hidden_or_shrinks_is_followed() -> No
         assert view.following
 
 
-async def test_begun_again_it_forgets_and_follows() -> None:
+async def test_restart_clears_the_log_and_follows_again() -> None:
     app = Logged()
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LogView)
@@ -98,7 +98,7 @@ async def test_begun_again_it_forgets_and_follows() -> None:
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_foreign_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+async def test_foreign_text_is_displayed_literally(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
     if no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Logged()
@@ -111,7 +111,7 @@ async def test_foreign_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, n
         assert shown(view)[2].strip() == "after a blank line ☃ 漢字"
 
 
-async def test_a_log_that_is_read_further_up_keeps_a_bounded_number_of_lines_and_does_not_move() -> None:
+async def test_a_scrolled_up_log_keeps_a_bounded_number_of_lines_and_its_position() -> None:
     app = Logged(most=100)
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LogView)
@@ -137,7 +137,7 @@ async def test_a_log_that_is_read_further_up_keeps_a_bounded_number_of_lines_and
         assert not view.following
 
 
-async def test_lines_that_are_read_stay_where_they_are_when_older_ones_are_dropped() -> None:
+async def test_visible_lines_keep_their_position_when_older_ones_are_dropped() -> None:
     app = Logged(most=100)
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LogView)

@@ -34,7 +34,7 @@ def screen_text(app: App[None]) -> str:
     return "\n".join(strip.text for strip in screen_strips(app))
 
 
-async def test_a_panel_without_lines_takes_no_room_and_only_other_lines_are_written_again() -> None:
+async def test_a_panel_without_lines_is_hidden_and_only_changed_lines_are_redrawn() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
         panel = app.query_one("#cut", Counted)
@@ -57,7 +57,9 @@ async def test_a_panel_without_lines_takes_no_room_and_only_other_lines_are_writ
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
-async def test_foreign_text_is_neither_markup_nor_obeyed(monkeypatch: pytest.MonkeyPatch, no_colour: bool) -> None:
+async def test_markup_and_control_characters_are_not_interpreted(
+    monkeypatch: pytest.MonkeyPatch, no_colour: bool
+) -> None:
     if no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
@@ -78,7 +80,7 @@ async def test_long_lines_are_cut_or_wrapped() -> None:
         assert "…" in screen_text(app) and "end" in screen_text(app)
 
 
-async def test_a_wrapped_panel_takes_the_room_of_its_latest_lines() -> None:
+async def test_a_wrapped_panel_has_the_height_of_its_latest_lines() -> None:
     app = Shown()
     async with app.run_test(size=(20, 12)) as pilot:
         panel = app.query_one("#wraps", Panel)
@@ -111,7 +113,7 @@ async def test_bars_show_values_and_the_mark_of_another() -> None:
 
 
 @pytest.mark.parametrize("value", [None, -1.0, 0.0, 0.01, 0.5, 1.0, 2.0])
-def test_a_bar_fills_its_room_whatever_the_value(value: float | None) -> None:
+def test_a_bar_fills_its_width_for_any_value(value: float | None) -> None:
     text = filled_cells(value, 10)
     assert len(text) == 10
     assert text.count("█") == round(10 * min(1.0, max(0.0, value or 0.0)) - 0.499)

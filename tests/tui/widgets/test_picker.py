@@ -70,7 +70,7 @@ async def test_typing_does_not_lay_out_the_screen_again() -> None:
         assert layouts == []
 
 
-async def test_a_text_that_no_row_fits_is_handed_over_as_it_is() -> None:
+async def test_a_text_without_matching_rows_is_posted_unchanged() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.press("tab", *"tu-new", "enter")
@@ -78,7 +78,7 @@ async def test_a_text_that_no_row_fits_is_handed_over_as_it_is() -> None:
         assert "none fits" in app.text()
 
 
-async def test_the_picked_row_is_marked_and_in_sight_and_foreign_text_is_harmless() -> None:
+async def test_the_picked_row_is_marked_and_visible_and_foreign_text_is_literal() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
         app.picker.choose("mobilenet")
@@ -91,7 +91,7 @@ async def test_the_picked_row_is_marked_and_in_sight_and_foreign_text_is_harmles
         assert CHOSEN not in app.text()
 
 
-async def test_a_click_moves_a_double_click_picks_and_keys_go_on() -> None:
+async def test_a_click_moves_a_double_click_picks_and_keys_still_work() -> None:
     app = Shown()
     async with app.run_test(size=(40, 12)) as pilot:
         await pilot.click(Picker, offset=(8, 3))
@@ -103,7 +103,7 @@ async def test_a_click_moves_a_double_click_picks_and_keys_go_on() -> None:
         assert app.told[-1] == "picked resnet18"
 
 
-async def test_the_cursor_shows_where_the_keys_go() -> None:
+async def test_the_cursor_shows_the_focus() -> None:
     app = Shown()
 
     def reversed_rows() -> int:
@@ -119,7 +119,7 @@ async def test_the_cursor_shows_where_the_keys_go() -> None:
         assert reversed_rows() == 0
 
 
-async def test_what_the_owner_finds_later_is_picked_only_once_it_is_shown() -> None:
+async def test_late_search_results_are_picked_only_once_they_are_displayed() -> None:
     class Slow(Shown):
         def compose(self) -> ComposeResult:
             yield Picker([Column("name", "name", 8)], lambda key: [Cell(key)], find=lambda text: None)

@@ -35,7 +35,7 @@ class Shown(App[None]):
 
 
 @given(st.floats(0.0, 1.0))
-def test_a_place_on_the_track_is_a_step_and_back(share: float) -> None:
+def test_positions_on_the_track_round_trip_to_steps(share: float) -> None:
     for scale in (ALPHA, TEMPERATURE):
         value = scale.value(share)
         assert scale.low <= value <= scale.high
@@ -43,7 +43,7 @@ def test_a_place_on_the_track_is_a_step_and_back(share: float) -> None:
         assert scale.value(scale.share(value)) == value
 
 
-def test_a_logarithmic_track_gives_equal_ratios_equal_room() -> None:
+def test_equal_ratios_are_equal_distances_on_a_logarithmic_track() -> None:
     assert TEMPERATURE.share(4.0) == pytest.approx(0.5)
     assert TEMPERATURE.share(2.0) == pytest.approx(0.25)
     assert TEMPERATURE.share(100.0) == 1.0
@@ -69,7 +69,7 @@ async def test_keys_move_the_handle_and_the_input_follows() -> None:
         assert app.told == [f"alpha={text}" for text in ("0.55", "0.3", "0.25", "1", "0")]
 
 
-async def test_the_handle_follows_what_is_typed_and_any_number_may_be() -> None:
+async def test_the_handle_follows_any_typed_number() -> None:
     app = Shown()
     async with app.run_test(size=(40, 4)) as pilot:
         slider = app.query_one("#temperature", Slider)
@@ -105,7 +105,7 @@ async def test_the_mouse_sets_and_drags_the_handle() -> None:
         assert slider.value == 0.0
 
 
-async def test_showing_tells_nobody_and_works_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_put_posts_no_message_and_works_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
     async with app.run_test(size=(40, 4)) as pilot:

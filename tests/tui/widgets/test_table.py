@@ -20,7 +20,7 @@ async def test_header_rows_and_the_cursors_sign() -> None:
         assert app.table.cursor_key == "k0"
 
 
-async def test_ten_thousand_rows_are_asked_for_what_is_seen() -> None:
+async def test_only_visible_rows_of_ten_thousand_are_formatted() -> None:
     app = Tabled(some(10_000))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -122,7 +122,7 @@ async def test_the_cursor_stays_on_its_key_and_on_its_line_when_the_order_change
         assert app.told == []  # it never moved to another key
 
 
-async def test_at_the_top_new_rows_come_into_sight() -> None:
+async def test_at_the_top_new_rows_become_visible() -> None:
     app = Tabled(some(100))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -141,7 +141,9 @@ async def test_at_the_top_new_rows_come_into_sight() -> None:
         ([], None),
     ],
 )
-async def test_when_the_row_under_the_cursor_goes_the_nearest_takes_over(left: list[str], then: str | None) -> None:
+async def test_when_the_row_under_the_cursor_is_removed_the_cursor_moves_to_the_nearest(
+    left: list[str], then: str | None
+) -> None:
     app = Tabled(some(5))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -157,7 +159,7 @@ async def test_when_the_row_under_the_cursor_goes_the_nearest_takes_over(left: l
         assert sum(line.startswith(">") for line in lines(app)) == (then is not None)
 
 
-async def test_foreign_text_is_shown_and_never_obeyed() -> None:
+async def test_control_characters_are_not_interpreted() -> None:
     rows = {
         "markup": ["▶", "[red]x[/][@click=app.quit]q[/]", "[b]", "", "1.0"],
         "escape": ["\x1b[31m", "a\x1b[31mred\x1b]0;title\x07", "tab\tnew\nline", "\u202eabc\u200b", "2.0"],
@@ -208,7 +210,7 @@ async def test_colours_follow_the_theme() -> None:
         assert colours() != dark and "#56b4e9" in colours()
 
 
-async def test_other_columns_take_the_place_of_the_former() -> None:
+async def test_columns_can_be_replaced() -> None:
     app = Tabled(some(5))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()

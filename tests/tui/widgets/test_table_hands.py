@@ -8,7 +8,7 @@ from kdtui.tui.widgets.table import Table
 from tests.tui.widgets.tables import Tabled, line_of, lines, some
 
 
-async def test_an_empty_table_says_what_to_do_and_fills_later() -> None:
+async def test_an_empty_table_displays_a_hint_until_it_has_rows() -> None:
     app = Tabled({})
     async with app.run_test(size=(30, 8)) as pilot:
         await pilot.pause()
@@ -46,7 +46,7 @@ async def test_marks_and_letters() -> None:
         assert app.table.marks == frozenset({"k2"})
 
 
-async def test_the_sorted_column_is_told_without_moving_any() -> None:
+async def test_the_sorted_column_is_marked_without_moving_any() -> None:
     app = Tabled(some(5))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -61,7 +61,7 @@ async def test_the_sorted_column_is_told_without_moving_any() -> None:
         assert "▲" not in lines(app)[0]
 
 
-async def test_keys_move_the_cursor_and_keep_it_in_sight() -> None:
+async def test_keys_move_the_cursor_and_keep_it_visible() -> None:
     app = Tabled(some(100))
     async with app.run_test(size=(80, 11)) as pilot:
         await pilot.pause()
@@ -106,7 +106,7 @@ async def test_a_click_below_the_rows_does_nothing() -> None:
         assert app.table.cursor_key == "k0" and app.told == []
 
 
-async def test_the_bar_stands_where_the_rows_do() -> None:
+async def test_the_scrollbar_matches_the_rows() -> None:
     app = Tabled(some(17))
     async with app.run_test(size=(80, 7)) as pilot:
         app.table.show(["k12"])

@@ -33,7 +33,7 @@ from kdtui.tui.widgets.table import Table
 LETTERS = string.ascii_lowercase + "αβγδεζηθικλμνξοπρστυφχψω" + string.digits
 """Letters of the points, cheapest first; runs have upper-case letters."""
 _MORE = "•"
-_EMPTY = {"latency": "nothing measured: L does it", "parameters": "no run has a score yet"}
+_EMPTY = {"latency": "not measured: press L", "parameters": "no run has a score yet"}
 _UNITS = {"latency": (1e3, "ms"), "parameters": (1e-6, "M")}
 _COLUMNS = {
     "run": Column("run", "run", 8, 44, grow=True),
@@ -47,7 +47,7 @@ _COLUMNS = {
 
 WIDE = 110
 """Width in columns from which on the curves are displayed next to another page, unless that has its own chart."""
-_NOTHING = "the profiles differ in names, tags and descriptions only"
+_NOTHING = "the profiles differ only in names, tags and descriptions"
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ class Curves(Container, ComparePage):
         found = shown(self._metric, ids, board.rows, board.histories, letters, dark=dark)
         notes = [f"{named.get(run_id, run_id)}: {board.broken[run_id]}" for run_id in here if run_id in board.broken]
         if any(run_id in board.partial for run_id in here):
-            notes.append("the beginning is being read")
+            notes.append("reading the beginning")
         if not found.series:
-            notes.append("no run has measured it yet")
+            notes.append("no run has this metric yet")
         self.chart.show(
             [replace(one, label=named.get(one.key, one.label)) for one in found.series],
             references=found.references,
@@ -349,7 +349,7 @@ class ParetoPage(Container, ComparePage):
         if key is None or key not in self._lines:
             return ""
         letter, star, name, runtime, *_, by = self._lines[key]
-        beaten = f"dominated by {by.text}" if by.text else "nothing beats it in both"
+        beaten = f"dominated by {by.text}" if by.text else "not dominated"
         return f"{letter.text} {star.text} {name.text}, {runtime.text}: {beaten}"
 
     def _fill(self) -> None:

@@ -44,9 +44,9 @@ def target(text: str) -> tuple[Path, str]:
     """
     path = Path(text.strip()).expanduser()
     if path.suffix.lower() not in FORMATS:
-        raise UsageError("the ending says the format", found=text.strip() or "nothing", allowed=", ".join(FORMATS))
+        raise UsageError("unknown suffix", found=text.strip() or "nothing", allowed=", ".join(FORMATS))
     if not path.parent.is_dir():
-        raise UsageError("this folder does not exist", where=path.parent, hint="make it first")
+        raise UsageError("this folder does not exist", where=path.parent, hint="create it first")
     if path.is_dir():
         raise UsageError("this is a folder", where=path, allowed="a file")
     return path, FORMATS[path.suffix.lower()]
@@ -182,7 +182,7 @@ class CompareScreen(ChartKeys, RunActions):
         ]
         if self._baseline is not None and self._baseline not in {entry.summary.id for entry in entries}:
             self._baseline = None
-            self.cockpit.say("the chosen baseline is gone: Δ against matched baselines", error=True)
+            self.cockpit.say("the chosen baseline was deleted: Δ against matched baselines", error=True)
         before, self._entries = self._entries, entries
         other = entries != before or self._missing() != self._compared.missing
         if other or not ids:
@@ -419,15 +419,15 @@ class CompareScreen(ChartKeys, RunActions):
             command = f"{twin} --format {form} --output {shlex.quote(str(path))}"
             write = partial(self._write, comparison, path, form, command)
             if path.exists():
-                question = Confirm(f"Replace {path}?", "What is in it now will be gone.", command)
-                self.app.push_screen(question, lambda yes: write() if yes else self.cockpit.say(f"{path} is as it was"))
+                question = Confirm(f"Replace {path}?", "Its content is overwritten.", command)
+                self.app.push_screen(question, lambda yes: write() if yes else self.cockpit.say(f"{path} is unchanged"))
             else:
                 write()
 
         prompt = Prompt(
             "Write the comparison to",
             str(Path.cwd() / DEFAULT),
-            detail="The ending says the format: .md, .csv or .json.",
+            detail="The suffix selects the format: .md, .csv or .json.",
             check=target,
             command=f"{twin} --format FORMAT --output FILE",
         )

@@ -110,9 +110,9 @@ def _control(name: str) -> Entry | Choices:
     if name == "checkpoint":
         return Entry(suggester=SuggestFromList(["best", "last", "untrained"]))
     if name == FILE:
-        return Entry(placeholder="the runs above; or a checkpoint of your own, by its path", suggester=_Paths())
+        return Entry(placeholder="the runs above, or the path of a checkpoint", suggester=_Paths())
     if name == FOLDER:
-        return Entry(placeholder="beside the checkpoint", suggester=_Paths())
+        return Entry(placeholder="next to the checkpoint", suggester=_Paths())
     if name == "task":
         return Entry(suggester=SuggestFromList(TASKS))
     return Entry()

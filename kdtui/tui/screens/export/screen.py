@@ -224,7 +224,7 @@ class ExportScreen(CockpitScreen):
         """Start the export."""
         self._edit(self._menu.texts())
         if self._busy:
-            self.cockpit.say("one export at a time: ^x cancels the one that runs", error=True)
+            self.cockpit.say("one export at a time: ^x cancels the running one", error=True)
             return
         wanted = self.read
         if wanted.options is None:
@@ -268,7 +268,7 @@ class ExportScreen(CockpitScreen):
     def action_cancel(self) -> None:
         """Cancel the running export."""
         if not self._busy:
-            self.cockpit.say("nothing is being exported")
+            self.cockpit.say("no export is running")
             return
         self._cancel.set()
         self._show_standing()
@@ -280,7 +280,7 @@ class ExportScreen(CockpitScreen):
             return
         question = Confirm(
             "Cancel the export and leave?",
-            "Finished exports stay; the running one is cancelled, and an existing file stays unchanged.",
+            "Finished exports are kept; the running one is cancelled, and an existing file is unchanged.",
         )
         self.app.push_screen(question, self._leave_if)
 

@@ -129,7 +129,7 @@ class ProfileSection(PickingSection):
         self._clone = draft.clone or self._clone
         self._picker.search()
         self._picker.choose(self._key())
-        self.entitle(draft.profile or (f"as {draft.clone}" if draft.clone else "the teacher's own recipe"))
+        self.entitle(draft.profile or (f"like {draft.clone}" if draft.clone else "the teacher's own recipe"))
         self._tell()
 
     def _key(self) -> str:
@@ -137,7 +137,7 @@ class ProfileSection(PickingSection):
 
     def _find(self, text: str) -> Sequence[str]:
         file = text.strip().endswith(".toml") or "/" in text
-        self._picker.empty = "enter takes this file" if file else _EMPTY
+        self._picker.empty = "enter accepts this file" if file else _EMPTY
         words = text.lower().split()
         keys = [*([_CLONE] if self._clone else []), _RECIPE, *self._files]
         return [key for key in keys if all(word in f"{key} {self._words(key)}".lower() for word in words)]
@@ -150,7 +150,7 @@ class ProfileSection(PickingSection):
         if key == _RECIPE:
             return "Data, task and training of the teacher's own run, with another student."
         if key == _CLONE:
-            return f"The profile of {self._clone}, as it was resolved."
+            return f"The resolved profile of {self._clone}."
         file = self._files.get(key)
         return "" if file is None else file.description
 

@@ -171,7 +171,7 @@ class Launching(CockpitScreen):
         standing = self.standing
         self._wanted = ""
         if standing.plan is None or not standing.plan.ok or (standing.place is not None and standing.place.trouble):
-            self.cockpit.say("not launched: see what is wrong above", error=True)
+            self.cockpit.say("not launched: see the errors above", error=True)
             return
         words = "" if standing.place is None else standing.place.words(len(self.checked.profiles))
         self.standing = replace(standing, doing="launching", failure=None)
@@ -184,7 +184,7 @@ class Launching(CockpitScreen):
         if launched.error is not None:
             if ids:  # do not launch again what is running
                 left = [plain(profile.seed) for profile in checked.profiles[len(ids) :]]
-                cockpit.say(f"{len(ids)} launched, then one failed; its seed and those after it are left", error=True)
+                cockpit.say(f"{len(ids)} launched, then one failed; the remaining seeds are in the form", error=True)
                 self.edit(self.draft.edited(seeds=",".join(left)))
                 self.refill()
             self.failed(launched.error)
@@ -235,8 +235,8 @@ _FIRST = "demo-teacher"
 """Profile of a new form if there are neither teachers nor own profiles; it needs no data."""
 _MOVES = ("next_part", "previous_part")
 _HELP = {
-    "profile": "what to train on and how; a name, or a file",
-    "encoder": "the student's encoder; empty: the profile's own",
+    "profile": "data, task and training; a name or a file",
+    "encoder": "the student's encoder; empty: from the profile",
 }
 
 
@@ -494,14 +494,14 @@ class NewRunScreen(Launching):
             picker.leave()
             return
         if self.standing.doing == "launching":
-            self.cockpit.say("being launched")
+            self.cockpit.say("launching")
         elif self.draft == self.first_draft:
             self.leave()
         else:
             self.app.push_screen(
                 Confirm(
                     "Leave the form?",
-                    "What was typed is lost; the command below does the same later.",
+                    "Unsaved input is lost; the command below starts the same run.",
                     self.checked.commands[0] if self.checked.commands else "",
                 ),
                 self._leave_if,
@@ -554,7 +554,7 @@ class NewRunScreen(Launching):
         if name in _HELP:
             return [Part(_HELP[name], "text-muted")]
         own = self.checked.own.get(name, "")
-        empty = f"; empty: {own}, the profile's own" if own else ""
+        empty = f"; empty: {own}, from the profile" if own else ""
         setting = SETTINGS[name]
         words = "; ".join(filter(None, (setting.help, setting.form_help)))
         return [Part(f"{setting.label}: {words}{empty}", "text-muted")]

@@ -192,7 +192,7 @@ class LossSection(Section):
             slider.show_own(checked.own.get(name, ""))
             self._mistakes[name].say(checked.mistakes.get(name, ""))
         idle = bool(checked.own) and not checked.distils
-        self._note.show([[("without a teacher neither T nor α does anything", "warn")]] if idle else [])
+        self._note.show([[("T and α have no effect without a teacher", "warn")]] if idle else [])
         self._draw()
 
     def teach(self, pixel: Mapping[str, float]) -> None:

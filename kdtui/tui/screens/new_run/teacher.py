@@ -32,7 +32,7 @@ def lines_of(path: Path, found: Inspected | None) -> list[list[Span]]:
     if found is None:
         return [
             [(path.name, "strong")],
-            [("not opened yet: enter takes it and looks inside, which takes some seconds", "muted")],
+            [("not inspected yet: enter selects and inspects it, which takes seconds", "muted")],
         ]
     if found.mistake:
         lines: list[list[Span]] = [[(path.name, "strong")]]
@@ -56,7 +56,7 @@ def _facts(path: Path, found: Inspected) -> list[list[Span]]:
         [(" ".join(word for word in (found.task, classes) if word), ""), (f": {names}" if names else "", "muted")],
         [(best, "good")] if best else [],
         [(f"{mebibytes(found.bytes)}, {where}", "muted")],
-        [(f"{len(found.ignored_keys)} keys that are no part of it", "warn")] if found.ignored_keys else [],
+        [(f"{len(found.ignored_keys)} ignored keys", "warn")] if found.ignored_keys else [],
     ]
 
 
@@ -129,7 +129,7 @@ class TeacherSection(PickingSection):
         if text != self._picker.text:
             return
         self._found = {entry.path: entry for entry in entries}
-        self._picker.empty = trouble or "nothing there begins like this"
+        self._picker.empty = trouble or "no match in this folder"
         self._picker.show(list(self._found))
         self._tell()
 
@@ -208,7 +208,7 @@ class TeacherSection(PickingSection):
 
     def _cells(self, key: str) -> Sequence[Cell]:
         if key == ALONE:
-            return [Cell("- none: the student alone"), Cell(""), Cell(""), Cell("")]
+            return [Cell("- none: train without a teacher"), Cell(""), Cell(""), Cell("")]
         if key == _OWN:
             return [Cell(f"the profile's own: {self._checked.own.get('teacher', '')}"), *self._facts(self._path(key))]
         row, entry = self._rows.get(key), self._found.get(key)
@@ -229,7 +229,7 @@ class TeacherSection(PickingSection):
     def _entitle(self) -> None:
         own = self._checked.own.get("teacher", "")
         if self._text == ALONE:
-            self.entitle("none: student alone")
+            self.entitle("none")
         elif self._text:
             self.entitle(called(self._text))
         else:
@@ -300,7 +300,7 @@ _STUDENT_COLUMNS = (
     Column("encoder", "encoder", 14, grow=True),
     Column("parameters", "params", 7, right=True),
     Column("macs", "MACs", 6, right=True),
-    Column("smaller", "less", 6, right=True),
+    Column("smaller", "smaller", 7, right=True),
 )
 _USUAL = Shape("Unet", 5, 4, 256, 256)
 """Shape for the costs while no profile is chosen."""
@@ -314,7 +314,7 @@ class StudentSection(PickingSection):
 
     def __init__(self) -> None:
         super().__init__(
-            _STUDENT_COLUMNS, placeholder="search encoders", empty="enter takes any tu-NAME of timm", id="student"
+            _STUDENT_COLUMNS, placeholder="search encoders", empty="enter accepts any tu-NAME of timm", id="student"
         )
         self._shape = _USUAL
         self._teacher: Cost | None = None

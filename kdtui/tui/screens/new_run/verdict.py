@@ -21,7 +21,7 @@ from kdtui.tui.screens.new_run.teacher import called
 from kdtui.tui.values import Span
 from kdtui.tui.widgets.panel import Panel
 
-_NO_TIME = "time unknown: none like it ran"
+_NO_TIME = "time unknown: no similar run"
 Lines = list[list[Span]]
 
 
@@ -81,7 +81,7 @@ class CheckResult(VerticalScroll):
         """Display the state of the form."""
         self._state.show(state_lines(standing))
         commands = () if standing.checked is None else standing.checked.commands
-        more = f"   and {len(commands) - 1} more, one a seed" if len(commands) > 1 else ""
+        more = f"   and {len(commands) - 1} more, one per seed" if len(commands) > 1 else ""
         self._command.show([[("$ ", "muted"), (commands[0], "strong"), (more, "muted")]] if commands else [])
 
 
@@ -140,7 +140,7 @@ def _plan(checked: Checked, standing: Standing) -> list[Span]:
     if plan is not None:
         source = plan.runs[0].eta_from
         known = plan.eta_seconds is not None and source is not None
-        words.append(f"about {span(plan.eta_seconds)}, as {called(source or '')}" if known else _NO_TIME)
+        words.append(f"about {span(plan.eta_seconds)}, like {called(source or '')}" if known else _NO_TIME)
         size = plan.runs[0]
         if size.parameters is not None:
             by = smaller(standing.teacher_parameters, size.parameters) or size.compression
@@ -157,7 +157,7 @@ def _checks(standing: Standing) -> Lines:
         return [[("checking…", "strong"), (" data, student, precision, teacher", "muted")]]
     plan = standing.plan
     if plan is None or not standing.tested:
-        return [[("not checked yet: ^g checks, and so does a launch", "muted")]]
+        return [[("not checked yet: ^g or a launch runs the checks", "muted")]]
     failed = [check for run in plan.runs for check in run.checks if not check.ok]
     if failed:
         return [line for check in merged(failed) for line in _failed(check)]

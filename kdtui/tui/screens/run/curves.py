@@ -123,7 +123,7 @@ class Curves(Vertical, RunPage):
         row, history, dark = view.row, view.history, view.dark
         self._views = views(history)
         chosen = self._view if self._view in self._views else next(iter(self._views), None)
-        note = " · the beginning is being read" if view.partial else ""
+        note = " · reading the beginning" if view.partial else ""
         if history is None or chosen is None:
             self.upper.show((), title=_nothing(row, history))
             self.lower.show((), title="")
@@ -138,7 +138,7 @@ class Curves(Vertical, RunPage):
         found = curves_of(view, row, history, dark=dark)
         title = f"{view.title}{note}"
         if view is _SCORE and not found.series:
-            title = "validation mIoU: comes after the first epoch"
+            title = "validation mIoU: available after the first epoch"
         chart.show(found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max)
 
     def step(self, by: int) -> None:
@@ -151,7 +151,7 @@ class Curves(Vertical, RunPage):
 def _nothing(row: RunSummary, history: History | None) -> str:
     """Why there is no curve."""
     if row.state is State.NEVER_LAUNCHED:
-        return "never launched: R launches it"
+        return "never launched: press R to launch it"
     if row.state is State.QUEUED:
         return f"queued: {row.detail}" if row.detail else "queued"
-    return "reading the events …" if history is None else "nothing measured yet"
+    return "reading the events …" if history is None else "no values yet"

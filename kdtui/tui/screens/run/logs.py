@@ -111,7 +111,7 @@ _IDS = {name: name.partition(".")[0].replace("_", "-") for name in LOGS}
 class Logs(Vertical, RunPage):
     """Displays one of the logs, following its end."""
 
-    HINT = "w the other log   ←→ long lines   ↑ stops following, end follows again"
+    HINT = "w the other log   ←→ long lines   ↑ pauses, End follows"
     ACTIONS = ("other_log",)
     DEFAULT_CSS = """
     Logs #log-title { padding: 0 1; }

@@ -91,9 +91,9 @@ def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[st
     others = [key for key in found if key != own]
     if not others:
         if found:
-            raise UsageError("a run does not differ from itself", found=wanted)
+            raise UsageError("cannot compare a run with itself", found=wanted)
         raise RunNotFound(f"No run matches '{wanted}'", allowed="an id, a name, or the beginning of an id")
     if len(others) > 1:
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        raise AmbiguousRun(f"{len(others)} runs answer to '{wanted}'", found=some)
+        raise AmbiguousRun(f"{len(others)} runs match '{wanted}'", found=some)
     return others[0]

@@ -201,8 +201,8 @@ class Predictions(Vertical, RunPage):
         """Request the selected image again, as there may be new ones."""
         if not self._colours:
             self.query_one(HalfBlocks).tell(
-                "Too few colours here to draw a picture (NO_COLOR is set, or there are 16).\n"
-                "The pictures lie in the run's folder, under visualizations; Y copies its path."
+                "This terminal has too few colours for pictures (NO_COLOR is set, or it has 16).\n"
+                "The pictures are in visualizations/ of the run's folder; Y copies its path."
             )
         elif self._wish.room and self._run is not None:
             self._read(self._run, self._wish)
@@ -272,8 +272,8 @@ class Predictions(Vertical, RunPage):
         view = self.query_one(HalfBlocks)
         if gallery.epoch is None:
             view.tell(
-                "No pictures yet: the best and the last epoch have some.\n"
-                "`--set training.visualize_every=1` draws every epoch, -1 none."
+                "No pictures yet: they are drawn for the best and the last epoch.\n"
+                "`--set training.visualize_every=1` draws them for every epoch, -1 for none."
             )
         elif not gallery.count:
             view.tell("This epoch has no pictures.")

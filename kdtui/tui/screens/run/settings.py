@@ -48,16 +48,16 @@ def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool
         room: Available terminal columns.
     """
     if other is None:
-        text = "no matched baseline in this store" if searched else "looking for one …"
-        return [((text, "muted"),), (("o chooses a run to differ from", ""),)]
-    head: list[TextLine] = [((f"{other.run_id}", "strong"), (f"  {other.why}   o another", "muted"))]
+        text = "no matched baseline in this store" if searched else "searching …"
+        return [((text, "muted"),), (("press o to choose a run to compare with", ""),)]
+    head: list[TextLine] = [((f"{other.run_id}", "strong"), (f"  {other.why}   o chooses another", "muted"))]
     if other.trouble:
         return [*head, ((other.trouble, "bad"),)]
     if not own:
         return head
     rows = [(key, value_text(mine), value_text(theirs)) for key, mine, theirs in differing(own, other.profile)]
     if not rows:
-        return [*head, (("nothing but names, tags and descriptions", "good"),)]
+        return [*head, (("only names, tags and descriptions", "good"),)]
     first = min(max(len(key) for key, _, _ in rows), max(_NARROWEST, room // 2 - 4))
     column = max(_NARROWEST, (room - first - 2) // 2)
     lines: list[TextLine] = [*head, ((f"{'':{first}} {'this run':{column}} {'the other':{column}}", "muted"),)]
@@ -91,7 +91,7 @@ def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
 class Settings(VerticalScroll, RunPage):
     """Displays the profile, with the differences above it or, with class ``-beside``, next to it."""
 
-    HINT = "o another run to differ from   c compare with it   N a new run like this one"
+    HINT = "o choose the run to compare with   c compare with it   N a new run like this one"
     DEFAULT_CSS = """
     Settings { scrollbar-size-vertical: 1; }
     Settings .columns { height: auto; layout: vertical; }

@@ -49,7 +49,7 @@ def test_every_value_that_can_be_drawn_lights_a_dot_at_its_place(
 
 
 @given(cells)
-def test_no_dot_lies_outside_the_values_of_its_neighbourhood(points: list[list[float] | None]) -> None:
+def test_no_dot_is_outside_the_range_of_adjacent_values(points: list[list[float] | None]) -> None:
     filled = [index for index, column in enumerate(points) if column is not None]
     for index, mask in enumerate(drawn(points)):
         if not mask:
@@ -83,7 +83,7 @@ def test_neighbouring_points_are_joined_without_a_hole(points: list[list[float] 
 
 
 @given(st.integers(0, HEIGHT - 1), st.integers(0, HEIGHT - 1), st.integers(1, 30))
-def test_a_line_is_thin_and_the_same_both_ways(start: int, end: int, length: int) -> None:
+def test_a_line_is_thin_and_the_same_in_both_directions(start: int, end: int, length: int) -> None:
     def line(first: int, last: int) -> list[set[int]]:
         masks = [0] * (length + 1)
         columns: list[Column | None] = [None] * (length + 1)
@@ -98,9 +98,7 @@ def test_a_line_is_thin_and_the_same_both_ways(start: int, end: int, length: int
 
 
 @given(cells, st.data())
-def test_a_curve_that_grows_is_drawn_as_one_that_is_whole(
-    points: list[list[float] | None], data: st.DataObject
-) -> None:
+def test_a_growing_curve_is_drawn_like_a_complete_one(points: list[list[float] | None], data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(points) - 1))
     shown = data.draw(st.integers(0, len(points[begin] or ())))
     part = (points[begin] or [])[:shown] or None
@@ -110,7 +108,7 @@ def test_a_curve_that_grows_is_drawn_as_one_that_is_whole(
     assert masks == drawn(points)
 
 
-def test_points_beside_the_view_are_joined_to_those_in_it() -> None:
+def test_points_outside_the_view_are_joined_to_those_in_it() -> None:
     masks = [0] * 5
     columns: list[Column | None] = [None, None, summarise([0.0]), None, None]
     draw(columns, masks, place, HEIGHT, before=(-3, 0.0), after=(9, 0.0))
@@ -128,7 +126,7 @@ def test_a_value_outside_the_rows_lights_nothing() -> None:
 
 
 @given(st.lists(values, min_size=1, max_size=30), st.booleans())
-def test_a_summary_tells_low_high_and_the_ends(numbers: list[float], positive: bool) -> None:
+def test_a_summary_has_low_high_and_the_ends(numbers: list[float], positive: bool) -> None:
     column = summarise(numbers, positive)
     kept = [value for value in numbers if fine(value, positive)]
     assert (column.low, column.high) == (min(kept, default=math.inf), max(kept, default=-math.inf))
@@ -143,7 +141,7 @@ def test_a_sum_that_overflows_is_no_gap() -> None:
 
 
 @given(cells, st.sampled_from(DASHES[1:]))
-def test_dashes_leave_out_no_spike_and_no_single_point(points: list[list[float] | None], pattern: str) -> None:
+def test_dashes_keep_spikes_and_single_points(points: list[list[float] | None], pattern: str) -> None:
     solid = drawn(points)
     dashed = [0] * len(solid)
     dash(solid, pattern, dashed)
@@ -169,7 +167,7 @@ def test_a_smooth_curve_is_seen_dashed(pattern: str) -> None:
     assert 0 < sum(map(bool, dashed)) < 50
 
 
-def test_dashes_go_on_where_they_stopped() -> None:
+def test_dashes_continue_where_they_stopped() -> None:
     solid = drawn([[math.sin(index / 5)] for index in range(60)])
     whole = [0] * 60
     dash(solid, DASHES[1], whole)

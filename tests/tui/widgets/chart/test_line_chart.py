@@ -26,7 +26,7 @@ async def test_the_screen_shows_what_was_painted_after_every_update() -> None:
         assert [fresh.row(y).text for y in range(HEIGHT)] == app.rows()
 
 
-async def test_without_news_nothing_is_drawn_again() -> None:
+async def test_without_new_data_nothing_is_redrawn() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         live = Live(app.chart)
@@ -38,7 +38,7 @@ async def test_without_news_nothing_is_drawn_again() -> None:
         assert app.chart.asked() == []
 
 
-async def test_a_new_point_has_only_the_end_of_its_line_and_its_value_drawn_again() -> None:
+async def test_a_new_point_redraws_only_the_end_of_its_line_and_its_value() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         live = Live(app.chart, runs=1)
@@ -69,7 +69,7 @@ async def test_all_is_drawn_again_only_when_the_scale_changes() -> None:
         assert large < 12
 
 
-async def test_a_cut_and_a_replaced_curve_are_shown_as_they_are() -> None:
+async def test_truncated_and_replaced_curves_are_redrawn() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         live = Live(app.chart, runs=1)
@@ -103,7 +103,7 @@ async def test_keys_move_the_cursor_and_the_title_reads_the_values() -> None:
         assert app.left == 1
 
 
-async def test_zoom_pan_and_the_way_back() -> None:
+async def test_zoom_pan_and_reset() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         Live(app.chart)
@@ -147,7 +147,7 @@ async def test_scale_and_smoothing_are_switched() -> None:
         assert app.chart.smoothing == SMOOTHINGS[-1]
 
 
-async def test_a_click_into_the_plot_puts_the_cursor_there() -> None:
+async def test_a_click_in_the_plot_moves_the_cursor() -> None:
     app = Shown(fills=True)
     async with app.run_test(size=(80, 24)) as pilot:
         Live(app.chart)
@@ -210,7 +210,7 @@ async def test_colours_are_those_of_the_theme() -> None:
         live.grow(1)
 
 
-async def test_it_is_told_apart_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_curves_are_distinguishable_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -222,7 +222,7 @@ async def test_it_is_told_apart_without_colours(monkeypatch: pytest.MonkeyPatch)
         assert all(any(letter in row[10:50] for row in rows[1:7]) for letter in "AB")
 
 
-async def test_foreign_text_is_shown_as_it_is() -> None:
+async def test_foreign_text_is_displayed_literally() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         series = Series("a", "A", "[red]名前[/]\x1b[2J", [1, 2], [0.5, 0.6], "cyan")
@@ -235,7 +235,7 @@ async def test_foreign_text_is_shown_as_it_is() -> None:
         assert shown.replace("\n", "").isprintable()
 
 
-async def test_it_can_be_told_before_it_is_there_and_while_it_is_hidden() -> None:
+async def test_data_and_actions_are_accepted_before_mounting_and_while_hidden() -> None:
     app = Shown()
     live = Live(app.chart)
     app.chart.action_cursor_left()

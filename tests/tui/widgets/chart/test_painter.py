@@ -78,7 +78,7 @@ def test_nothing_it_is_given_breaks_it_or_its_rows(
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0.01, 5), max_size=9), min_size=1, max_size=6), st.integers(0, 3), st.booleans())
-def test_a_picture_that_grew_is_the_one_painted_from_scratch(portions: list[list[float]], dash: int, log: bool) -> None:
+def test_an_updated_picture_equals_one_painted_from_scratch(portions: list[list[float]], dash: int, log: bool) -> None:
     xs: list[int] = []
     ys: list[float] = []
     other = [2.0, 3.0]
@@ -96,7 +96,7 @@ def test_a_picture_that_grew_is_the_one_painted_from_scratch(portions: list[list
         assert canvas.inks == scratch.inks
 
 
-def test_the_axis_stands_still_while_a_curve_grows_to_its_horizon() -> None:
+def test_the_axis_does_not_move_while_a_curve_grows() -> None:
     painter = Painter()
     series = curve([])
     rows = set()
@@ -121,7 +121,7 @@ def test_without_a_horizon_the_axis_moves_in_few_steps() -> None:
     assert len(set(rows)) < 40
 
 
-def test_the_later_curve_wins_a_cell_and_loses_no_dot() -> None:
+def test_the_later_curve_colours_a_shared_cell_and_all_dots_are_drawn() -> None:
     first, second = curve([1.0] * 40, colour="red"), curve([1.0] * 40, "B", colour="blue")
     canvas = Painter().paint(Picture((first, second), x_max=80), 50, 8)
     inks = {
@@ -144,17 +144,17 @@ def test_each_curve_has_its_letter_at_its_end() -> None:
     assert all(any(letter in row for row in rows) for letter in "ABCDEF")
 
 
-def test_dashes_tell_curves_apart_without_colour() -> None:
+def test_dashes_distinguish_curves_without_colour() -> None:
     dumps = {plot(text(Picture((curve(LOSS, dash=dash),), x_max=40))) for dash in range(4)}
     assert len(dumps) == 4
 
 
-def test_the_legend_shows_the_last_value_as_it_is_though_the_line_is_smoothed() -> None:
+def test_the_legend_has_the_unsmoothed_last_value() -> None:
     assert "9.87" in text(Picture((curve([1.0] * 30 + [9.87]),), smoothing=0.9))
     assert "nan" in text(Picture((curve([1.0, math.nan]),)))
 
 
-def test_smoothing_makes_a_noisy_curve_calm() -> None:
+def test_smoothing_reduces_noise() -> None:
     noisy = [1.0 + (-1) ** number for number in range(400)]
 
     def height(smoothing: float) -> int:
@@ -177,7 +177,7 @@ def test_smoothing_makes_a_noisy_curve_calm() -> None:
         (Picture((curve([1.0]),), log_y=True, smoothing=0.6), "log · smooth .6"),
     ],
 )
-def test_what_is_not_seen_is_said(picture: Picture, said: str) -> None:
+def test_a_missing_curve_is_explained(picture: Picture, said: str) -> None:
     assert said in text(picture)
 
 
@@ -188,7 +188,7 @@ def test_a_log_axis_draws_what_is_above_zero() -> None:
     assert "no value" not in dump
 
 
-def test_foreign_text_stays_text() -> None:
+def test_foreign_text_is_displayed_literally() -> None:
     dump = text(Picture((curve([1.0], label="[red]a\x1b[31m\nb"),), title="[b]x\x07"))
     assert "[red]a[31m b" in dump
     assert "[b]x" in dump
@@ -214,7 +214,7 @@ def test_a_cursor_reads_every_curve() -> None:
     assert "B -" in painter.paint(picture, 78, 8).text().splitlines()[0]
 
 
-def test_zooming_fits_the_height_to_what_is_seen() -> None:
+def test_zooming_fits_the_y_range_to_the_view() -> None:
     painter = Painter()
     picture = Picture((curve(LOSS),), x_max=40)
     wide = painter.paint(picture, 78, 8).text()
@@ -229,7 +229,7 @@ def test_zooming_fits_the_height_to_what_is_seen() -> None:
     assert painter.paint(picture, 78, 8).text() == wide
 
 
-def test_other_curves_get_a_range_of_their_own() -> None:
+def test_other_curves_get_a_new_range() -> None:
     painter = Painter()
     painter.paint(Picture((curve([0.1, 2.0]),), x_max=2), 78, 8)
     same_run = Picture((curve([0.4, 1.3]),), x_max=2)

@@ -39,7 +39,7 @@ def test_a_step_is_the_next_of_the_sequence_1_2_5(distance: float) -> None:
         assert step.times(1) <= distance * 2.5 * (1 + 1e-6)
 
 
-def test_multiples_are_the_decimals_that_a_person_would_write() -> None:
+def test_multiples_of_a_step_are_exact_decimals() -> None:
     assert [Step(2, -1).times(count) for count in range(5)] == [0.0, 0.2, 0.4, 0.6, 0.8]
     assert Step(5, 307).times(9) == math.inf
     assert Step(1, -1).below(0.3) == 3
@@ -114,7 +114,7 @@ def test_rows_go_from_the_bottom_to_the_top_in_order(axis: Axis, shares: list[fl
     assert all(0 <= row < rows for row in placed)
 
 
-def test_a_place_far_outside_is_outside_and_not_infinite() -> None:
+def test_values_far_outside_the_axis_have_finite_rows() -> None:
     place = linear_axis(0, 1e-300, intervals=5, room=6).placer(24)
     assert place(1e300) > 24
     assert place(-sys.float_info.max) < 0
@@ -125,7 +125,7 @@ def fitted(held: HeldRange, low: float, high: float, *, log: bool = False) -> tu
     return axis.low, axis.high
 
 
-def test_a_held_range_stays_while_it_serves() -> None:
+def test_a_held_range_is_kept_while_the_data_fill_it() -> None:
     held = HeldRange()
     assert fitted(held, 0.36, 1.8) == (0.0, 2.0)
     assert fitted(held, 0.36, 1.9) == (0.0, 2.0)
@@ -155,14 +155,14 @@ def test_a_growing_end_is_not_far_ahead(low: float, span: float, integer: bool) 
         assert end - high <= 0.34 * (high - min(low, 0)) + 1
 
 
-def test_a_growing_end_moves_in_few_steps_and_only_on() -> None:
+def test_a_growing_end_moves_forward_in_few_steps() -> None:
     ends = [growing_end(1, last, integer=True) for last in range(1, 20_001)]
     assert ends == sorted(ends)
     assert len(set(ends)) < 60
 
 
 @given(everyday, everyday)
-def test_labels_tell_ticks_apart(a: float, b: float) -> None:
+def test_labels_of_ticks_differ(a: float, b: float) -> None:
     low, high = sorted((a, b))
     axis = linear_axis(low, high, intervals=6, room=7)
     assert len(set(axis.labels)) == len(axis.labels)

@@ -26,7 +26,7 @@ def place(text: str, letter: str) -> tuple[int, int]:
     return next((row.index(letter), y) for y, row in enumerate(rows) if letter in row)
 
 
-def test_points_lie_where_their_values_are() -> None:
+def test_points_are_at_their_values() -> None:
     text = paint(Cloud(DOTS, "mIoU"), 60, 16).text()
     quick, good, neither, best = (place(text, letter) for letter in "abcd")
     assert quick[0] < good[0] < neither[0] < best[0]
@@ -34,7 +34,7 @@ def test_points_lie_where_their_values_are() -> None:
     assert text.startswith("mIoU\n") and "no room" not in text
 
 
-def test_the_front_is_joined_and_what_it_beats_is_not() -> None:
+def test_points_of_the_front_are_joined_and_dominated_ones_are_not() -> None:
     canvas = paint(Cloud(DOTS), 60, 16)
     assert "┘" in canvas.text()
     inks = {canvas.chars[y][x]: canvas.inks[y][x] for y in range(1, 15) for x in range(60)}
@@ -43,7 +43,7 @@ def test_the_front_is_joined_and_what_it_beats_is_not() -> None:
     assert not any(ink == "front" for row in alone.inks for ink in row)
 
 
-def test_a_logarithmic_scale_gives_the_cheap_ones_room() -> None:
+def test_a_logarithmic_scale_spreads_the_cheap_points() -> None:
     linear, log = (paint(Cloud(DOTS, log=log), 60, 16).text() for log in (False, True))
     gap = [place(text, "b")[0] - place(text, "a")[0] for text in (linear, log)]
     assert gap[1] > gap[0]
@@ -51,7 +51,7 @@ def test_a_logarithmic_scale_gives_the_cheap_ones_room() -> None:
     assert paint(Cloud(below_zero, log=True), 60, 16).text() == paint(Cloud(below_zero), 60, 16).text()
 
 
-def test_letters_in_one_place_stand_beside_each_other_and_those_without_room_are_counted() -> None:
+def test_letters_at_one_position_are_moved_and_hidden_ones_are_counted() -> None:
     text = paint(Cloud(tuple(Dot(letter, letter, 1.0, 1.0) for letter in "xyz")), 40, 12).text()
     assert all(text.count(letter) == 1 for letter in "xyz")
     many = paint(Cloud(tuple(Dot(str(n), "w", 1.0, 1.0) for n in range(30))), 60, 12).text()
@@ -60,21 +60,21 @@ def test_letters_in_one_place_stand_beside_each_other_and_those_without_room_are
     assert told == f"{30 - shown} more points, no room"
 
 
-def test_the_chosen_one_is_seen_where_others_lie() -> None:
+def test_the_selected_point_is_visible_among_overlapping_ones() -> None:
     dots = tuple(Dot(str(n), chr(ord("A") + n), 1.0, 1.0) for n in range(20))
     canvas = paint(Cloud(dots, selected="19"), 60, 12)
     (found,) = [ink for row in canvas.inks for ink in row if ink.startswith("chosen")]
     assert found and "T" in canvas.text()
 
 
-def test_one_point_and_none_and_what_is_no_number() -> None:
+def test_one_point_no_points_and_nan() -> None:
     assert paint(Cloud(DOTS[:1]), 40, 10).text().count("a") == 1
     assert "nothing here" in paint(Cloud(empty="nothing here"), 40, 10).text()
     odd = (Dot("nan", "n", math.nan, 0.5), Dot("inf", "i", math.inf, 0.5))
     assert "nothing here" in paint(Cloud(odd, empty="nothing here"), 40, 10).text()
 
 
-def test_foreign_text_is_plain() -> None:
+def test_foreign_text_is_displayed_literally() -> None:
     assert "\x1b" not in paint(Cloud((), "a\x1b[31mtitle\n", "em\x1b]pty"), 40, 10).text()
 
 
@@ -84,7 +84,7 @@ def test_foreign_text_is_plain() -> None:
     st.integers(0, 20),
     st.booleans(),
 )
-def test_any_points_in_any_room(points: list[tuple[float, float, bool]], width: int, height: int, log: bool) -> None:
+def test_any_points_at_any_size(points: list[tuple[float, float, bool]], width: int, height: int, log: bool) -> None:
     dots = tuple(Dot(str(n), "•", x, y, front=front) for n, (x, y, front) in enumerate(points))
     canvas = paint(Cloud(dots, "title", "empty", None, log), width, height)
     assert (canvas.width, canvas.height) == (width, height)
@@ -106,7 +106,9 @@ def seen(app: App[None]) -> str:
 
 
 @pytest.mark.parametrize("colours", [True, False])
-async def test_it_fills_its_room_and_follows_it(colours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_chart_fills_its_container_and_follows_its_size(
+    colours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not colours:
         monkeypatch.setenv("NO_COLOR", "1")
     app = Plain()

@@ -65,7 +65,7 @@ def grown(count: int) -> tuple[Trace, list[int], list[float]]:
 GRID = Grid(0, 300, 50)
 
 
-def test_without_news_nothing_changes() -> None:
+def test_without_new_points_nothing_changes() -> None:
     trace, xs, ys = grown(200)
     plotted(trace, GRID)
     assert trace.follow(xs, ys, 0.0)
@@ -85,7 +85,7 @@ def test_a_new_point_changes_the_last_columns_only() -> None:
 
 @pytest.mark.parametrize("pattern", DASHES)
 @pytest.mark.parametrize("speed", [0.02, 0.4, 3.0])
-def test_point_by_point_it_is_the_same_and_it_tells_where_it_changed(pattern: str, speed: float) -> None:
+def test_incremental_updates_equal_a_full_scan_and_return_the_first_change(pattern: str, speed: float) -> None:
     trace = Trace()
     xs: list[int] = []
     ys: list[float] = []
@@ -102,7 +102,7 @@ def test_point_by_point_it_is_the_same_and_it_tells_where_it_changed(pattern: st
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.6])
-def test_a_cut_list_is_drawn_anew(smoothing: float) -> None:
+def test_a_truncated_list_is_redrawn(smoothing: float) -> None:
     trace, xs, ys = grown(200)
     trace.follow(xs, ys, smoothing)
     plotted(trace, GRID)
@@ -111,7 +111,7 @@ def test_a_cut_list_is_drawn_anew(smoothing: float) -> None:
     assert plotted(trace, GRID) == fresh(xs, ys, GRID, smoothing)
 
 
-def test_a_list_that_was_cut_and_grew_beyond_its_length_is_drawn_anew() -> None:
+def test_a_list_truncated_and_grown_beyond_its_old_length_is_redrawn() -> None:
     trace, xs, ys = grown(200)
     plotted(trace, GRID)
     del ys[80:]
@@ -121,7 +121,7 @@ def test_a_list_that_was_cut_and_grew_beyond_its_length_is_drawn_anew() -> None:
     assert plotted(trace, GRID) == fresh(xs, ys, GRID)
 
 
-def test_other_lists_are_drawn_anew() -> None:
+def test_other_lists_are_redrawn() -> None:
     trace, xs, ys = grown(200)
     plotted(trace, GRID)
     other = [-value for value in ys]
@@ -129,7 +129,7 @@ def test_other_lists_are_drawn_anew() -> None:
     assert plotted(trace, GRID) == fresh(xs, other, GRID)
 
 
-def test_gaps_at_the_end_are_still_the_same_list() -> None:
+def test_gaps_at_the_end_do_not_look_like_another_list() -> None:
     trace, xs, ys = grown(20)
     xs.append(20)
     ys.append(math.nan)
@@ -137,7 +137,7 @@ def test_gaps_at_the_end_are_still_the_same_list() -> None:
     assert trace.follow(xs, ys, 0.0)
 
 
-def test_the_extent_is_that_of_what_is_in_view_or_of_what_surrounds_it() -> None:
+def test_the_extent_is_that_of_the_visible_or_adjacent_points() -> None:
     trace = Trace()
     trace.follow([0, 10, 20, 30], [5.0, 1.0, 2.0, 9.0], 0.0)
     trace.scan(Grid(8, 22, 10), positive=False)
@@ -149,7 +149,7 @@ def test_the_extent_is_that_of_what_is_in_view_or_of_what_surrounds_it() -> None
     assert trace.extent() is None
 
 
-def test_values_are_read_at_or_before_a_place() -> None:
+def test_values_are_read_at_or_before_an_x() -> None:
     trace, _, ys = grown(20)
     assert trace.at(7.5) == ys[7]
     assert trace.at(7) == ys[7]

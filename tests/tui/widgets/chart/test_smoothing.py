@@ -38,12 +38,12 @@ def test_it_is_tensorboards_debiased_average(numbers: list[float], weight: float
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 200), weights)
-def test_a_constant_stays_exactly_what_it_is(value: float, count: int, weight: float) -> None:
+def test_smoothing_keeps_a_constant_exactly(value: float, count: int, weight: float) -> None:
     assert smooth([value] * count, weight) == [value] * count
 
 
 @given(values, weights, st.integers(0, 60))
-def test_a_curve_that_grows_is_smoothed_as_one_that_is_whole(numbers: list[float], weight: float, cut: int) -> None:
+def test_a_growing_curve_is_smoothed_like_a_complete_one(numbers: list[float], weight: float, cut: int) -> None:
     smoother = Smoother(weight)
     parts = smoother.extend(numbers[:cut]) + smoother.extend(numbers[cut:])
     assert list(map(repr, parts)) == list(map(repr, smooth(numbers, weight)))
@@ -58,11 +58,11 @@ def test_gaps_stay_and_are_skipped(numbers: list[float], weight: float) -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30), weights)
-def test_the_average_lies_between_the_values_however_huge(numbers: list[float], weight: float) -> None:
+def test_the_average_is_between_the_values_even_if_huge(numbers: list[float], weight: float) -> None:
     low, high = min(numbers), max(numbers)
     room = 1e-9 * max(abs(low), abs(high))
     assert all(low - room <= value <= high + room for value in smooth(numbers, weight))
 
 
-def test_no_weight_changes_nothing() -> None:
+def test_weight_zero_changes_nothing() -> None:
     assert list(map(repr, smooth([1.0, math.inf, math.nan, -2.0], 0.0))) == ["1.0", "inf", "nan", "-2.0"]

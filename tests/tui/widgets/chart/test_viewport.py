@@ -20,7 +20,7 @@ moves = st.sampled_from(["in", "out", "left", "right", "cursor left", "cursor ri
 
 
 @given(st.lists(moves, max_size=40), st.floats(-1e9, 1e9), st.floats(1e-3, 1e9))
-def test_the_view_always_lies_within_the_axis(steps: list[str], low: float, span: float) -> None:
+def test_the_view_is_always_within_the_axis(steps: list[str], low: float, span: float) -> None:
     high = low + span
     last = low + span / 2
     view = viewport(low, high, last)
@@ -50,7 +50,7 @@ def test_the_view_always_lies_within_the_axis(steps: list[str], low: float, span
             assert view.low <= view.cursor <= view.high
 
 
-def test_zooming_looks_at_the_end_of_the_points_and_leaves_room() -> None:
+def test_zooming_shows_the_last_point_with_a_margin() -> None:
     view = viewport()
     view.zoom(0.5)
     left, right = view.span
@@ -58,7 +58,7 @@ def test_zooming_looks_at_the_end_of_the_points_and_leaves_room() -> None:
     assert left < 60 < right
 
 
-def test_a_view_of_the_end_goes_with_it_in_steps() -> None:
+def test_a_view_of_the_end_follows_it_in_steps() -> None:
     view = viewport()
     view.zoom(0.25)
     seen = []
@@ -70,7 +70,7 @@ def test_a_view_of_the_end_goes_with_it_in_steps() -> None:
     assert len(set(seen)) <= 6
 
 
-def test_a_view_of_the_past_stays_there() -> None:
+def test_a_view_of_earlier_points_does_not_move() -> None:
     view = viewport()
     view.zoom(0.25)
     view.pan(-1)
@@ -88,7 +88,7 @@ def test_zooming_keeps_the_cursor_where_it_is() -> None:
     assert not view.zoomed
 
 
-def test_zooming_in_ends() -> None:
+def test_zooming_in_is_limited() -> None:
     view = viewport()
     for _ in range(200):
         view.zoom(0.5)
@@ -99,7 +99,7 @@ def test_zooming_in_ends() -> None:
     assert view.span == (0, 100)
 
 
-def test_the_cursor_begins_at_the_end_it_comes_from_and_stands_on_points() -> None:
+def test_the_cursor_starts_at_an_end_of_the_view_and_moves_between_points() -> None:
     view = viewport()
     view.move_cursor(-3, AXES)
     assert view.cursor == 60
@@ -116,7 +116,7 @@ def test_the_cursor_begins_at_the_end_it_comes_from_and_stands_on_points() -> No
     assert view.cursor == 0
 
 
-def test_the_cursor_takes_the_view_along() -> None:
+def test_the_view_follows_the_cursor() -> None:
     view = viewport()
     view.place_cursor(50)
     view.zoom(0.25)
@@ -134,7 +134,7 @@ def test_without_points_there_is_no_cursor() -> None:
     assert nearest(3, [([], 0)]) is None
 
 
-def test_an_end_that_hardly_moves_does_not() -> None:
+def test_a_slightly_changed_end_is_kept() -> None:
     view = viewport(0, 1000, 500)
     view.fit(0, 1000.7, 510)
     assert view.span == (0, 1000)
@@ -144,7 +144,7 @@ def test_an_end_that_hardly_moves_does_not() -> None:
     assert view.span == (0, 1200.5)
 
 
-def test_another_axis_gives_up_what_does_not_touch_it() -> None:
+def test_a_view_outside_a_new_axis_is_reset() -> None:
     view = viewport()
     view.place_cursor(60)
     view.zoom(0.25)
