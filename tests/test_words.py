@@ -59,7 +59,8 @@ def texts_of(path: Path) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    messages, documentation = [], []
+    messages: list[tuple[int, str]] = []
+    documentation: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts = documentation if id(node) in docstrings else messages
