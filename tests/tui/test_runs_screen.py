@@ -142,7 +142,7 @@ async def test_a_filter_is_applied_while_it_is_typed(crowd: Scene) -> None:
         await shows(pilot, "1 of 16 runs", "kdtui runs --filter student:resnet18")
         assert screen(pilot).table.has_focus
         await pilot.press("slash", "end", "space", *"T>=x", "enter")
-        await shows(pilot, "no number")
+        await shows(pilot, "not a number")
         assert names(pilot) == ["r18-from-b3"] and line.has_focus  # the last one that could be read stands
         await write(pilot, "shoe:size")
         await shows(pilot, "has no field 'shoe'")
