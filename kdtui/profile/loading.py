@@ -126,7 +126,7 @@ def unusable(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[s
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return [line for at, item in enumerate(value) for line in unusable(item, (*path, at))]
     if path and path[-1] in ("kind", "target") and not isinstance(value, str):  # pydantic does not limit its size
-        return [(path, shown(value))]
+        return [(path, f"{shown(value)}; allowed: text in quotes")]
     items = value if isinstance(value, list) else [value]
     return [(path, why) for why in dict.fromkeys(_why_not(item) for item in items) if why]
 
