@@ -88,7 +88,8 @@ def test_damaged_entries_are_read_from_the_runs(store: RunStore) -> None:
     cold = RunStore(store.root, alive=Processes()).summaries()
     cache = store.root / ".cache" / "summaries.json"
     body = json.loads(cache.read_bytes())
-    values: list[Any] = [{}, [], {"shown": {}, "identities": [], "problems": []}, None]
+    whole = next(iter(body["runs"].values()))["digest"]
+    values: list[Any] = [{}, {**whole, "record": {"attempt": 1}}, {**whole, "record": []}, None]
     for entry, value in zip(body["runs"].values(), values, strict=True):
         entry["digest"] = value
     cache.write_text(json.dumps(body))
