@@ -59,7 +59,7 @@ def command(*words: str) -> str:
 def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An extension is no business of commands that read no profile.
+    # Commands that read no profile load no extension.
     for group in plugins.GROUPS:
         install(tmp_path / "packages", group.replace(".", "_"), {"__init__.py": ""}, {group: {"x": f"{EXTENSION}:T"}})
     (tmp_path / "packages" / f"{EXTENSION}.py").write_text("")

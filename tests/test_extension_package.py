@@ -1,4 +1,4 @@
-"""A package installed beside kdtui, ``tests/extension_package``: what it adds is used like what kdtui brings."""
+"""A package installed beside kdtui, ``tests/extension_package``: what it adds works like what is built in."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def _without_colour(words: list[str]) -> list[str]:
 
 
 BUILT_IN: tuple[type[DataTable], ...] = (SyntheticData, CocoData, FolderData)
-"""The kinds of data that come with kdtui; the first is that of a profile without ``data.kind``."""
+"""The built-in kinds of data; the first is the default of ``data.kind``."""
 
 
 def data_kinds() -> tuple[type[DataTable], ...]:

@@ -43,7 +43,7 @@ class Model(NetworkTable):
 
     implementation = "kdtui.engine.smp_network:SmpNetwork"
 
-    # Not written: profiles of runs of before and after there were other kinds stay equal.
+    # Not written, so that profiles of earlier and later runs are equal.
     kind: Literal["smp"] = Field("smp", exclude=True)
     architecture: str = "Unet"
     encoder: str = "timm-efficientnet-b0"
@@ -67,7 +67,7 @@ class Model(NetworkTable):
 
 
 BUILT_IN: tuple[type[NetworkTable], ...] = (Model,)
-"""The kinds of networks that come with kdtui; the first is that of a profile without ``student.kind``."""
+"""The built-in kinds of networks; the first is the default of ``student.kind``."""
 
 
 def network_kinds() -> tuple[type[NetworkTable], ...]:

@@ -19,7 +19,7 @@ SMP = Model(encoder="tu-test_resnet", encoder_depth=3, decoder_channels=(8, 8, 8
 
 
 class Own(nn.Module):
-    """A network that says itself what it reads, what it answers and where its features are."""
+    """A network that defines its inputs, outputs and features."""
 
     extra_inputs = ("shift",)
 
@@ -42,7 +42,7 @@ class Own(nn.Module):
 
 
 @pytest.mark.parametrize("table", BUILT_IN)
-def test_every_kind_names_itself_and_what_builds_it(table: type[NetworkTable]) -> None:
+def test_every_kind_has_a_builder_and_facts(table: type[NetworkTable]) -> None:
     kind = network_kind(table())
     assert isinstance(kind, NetworkKind)
     assert kind.stride >= 1
@@ -56,7 +56,7 @@ def test_the_default_kind_is_not_written() -> None:
     assert Profile.model_validate(profile.model_dump()) == profile
 
 
-def test_a_network_says_itself_how_it_is_read() -> None:
+def test_a_network_may_define_its_inputs_outputs_and_features() -> None:
     images, shift = torch.rand(2, 3, 6, 6), torch.tensor([1.0, 2.0])
     for network in (Own(), AnySize(Own(), stride=4)):
         raw, features = tapped(network, images, ["body"], {"shift": shift, "unread": shift})
@@ -69,7 +69,7 @@ def test_a_network_says_itself_how_it_is_read() -> None:
     assert channels_of(student, "hierarchical", 3) == {"logits": 3, "bg_fg": 2, "target_nontarget": 2}
 
 
-def test_an_input_that_the_data_lack_is_refused_before_training() -> None:
+def test_an_input_missing_from_the_data_is_refused_before_training() -> None:
     dataset = build_dataset(SyntheticData(height=32, width=32, val_samples=1), "val")
     check_inputs(build_student(SMP, task="hierarchical", classes=3), dataset)
     with pytest.raises(ModelError, match="an input that these data do not have") as refused:
