@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically, read without executing them, and resumed from."""
+"""Checkpoint files: written atomically, read without executing code, and restored."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from kdtui.store.files import aside, reading
 from kdtui.store.run import Run
 
 FORMAT = "kdtui.student/1"
-# How file systems without hard links, or with too many of one file, say so.
+# Errors of file systems that do not support hard links, or not that many of one file.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _STUDENT_GROUPS = 2  # of the optimizer's parameters: kernels, and all others
-_NAMED = 4  # keys a message spells out
-_KEY = 120  # characters of a key
+_NAMED = 4  # maximum number of keys in a message
+_KEY = 120  # maximum number of characters of a key
 
 
 def save(path: Path, payload: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside, flush it to the disk, then rename it over ``path``.
+    """Write a checkpoint to a temporary file, sync it to disk, then rename it to ``path``.
 
     Raises:
-        CheckpointError: It could not be written; the former file survives.
+        CheckpointError: It could not be written; an existing file is unchanged.
     """
     written = aside(path)
     try:
@@ -54,12 +54,12 @@ def save(path: Path, payload: Mapping[str, Any]) -> None:
 
 
 def same_as(source: Path, target: Path) -> None:
-    """Give the file at ``source`` the second name ``target``, replacing what was there.
+    """Replace ``target`` by a hard link to ``source``; by a copy if the file system does not support links.
 
-    A hard link: checkpoints are only ever replaced, never written into. Where the file system has none, a copy.
+    Checkpoints are replaced and never modified, so a link is safe.
 
     Raises:
-        CheckpointError: Neither could be made; the former file survives.
+        CheckpointError: Both failed; an existing file is unchanged.
     """
     linked = aside(target)
     try:
@@ -69,7 +69,7 @@ def same_as(source: Path, target: Path) -> None:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             shutil.copyfile(source, linked)
-        # Two names of one file: a rename would leave both, so the old name goes when it already is that file.
+        # A rename does nothing if both names already refer to the same file, so the temporary name is removed.
         if target.exists() and target.samefile(source):
             linked.unlink()
             return
@@ -83,19 +83,19 @@ def load(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``: tensors and plain containers, never code.
 
     Args:
-        path: A ``.pth``-like file.
+        path: A file of ``torch.save``.
 
     Returns:
-        The dict in it, tensors on the CPU.
+            The dict in it, with tensors on the CPU.
 
     Raises:
-        CheckpointError: Missing, a folder, empty, text, truncated, or holding what only code could make.
+            CheckpointError: Missing, a folder, empty, text, damaged, or with objects that need code to be restored.
     """
     path = Path(path)
     content = load_any(path)
     if not isinstance(content, dict):
         raise CheckpointError(
-            "this file holds no state dict",
+            "this file has no state dict",
             where=path,
             found=type(content).__name__,
             allowed="a dict of tensors, or one that contains it",
@@ -115,10 +115,10 @@ def load_any(path: Path) -> Any:
 
 
 def check_dense(state: Mapping[str, Tensor], *, where: object) -> None:
-    """Refuse tensors that are no plain weights, or of more values than the file has.
+    """Check that all tensors are plain dense weights whose values are in the file.
 
     Raises:
-        CheckpointError: One is quantised, sparse, nested, complex, without values, or spread over its storage.
+        CheckpointError: One is quantised, sparse, nested, complex, without values, or larger than its storage.
     """
     kinds: dict[str, list[str]] = {}
     for key, value in state.items():
@@ -147,38 +147,38 @@ def _unusual(value: Tensor) -> str | None:
         return "sparse"
     if value.is_complex():
         return "complex"
-    # A stride of zero repeats one value: made dense, it is as large as the file says.
+    # A stride of zero repeats a value: a small file could expand to a tensor of any size.
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return "of more values than are stored"
+        return "with more values than are stored"
     return None
 
 
 def shown_keys(keys: Sequence[str]) -> str:
-    """The first few keys for a message, each cut to a length."""
+    """Format keys for a message: the first few, each truncated."""
     return ", ".join(shortened(key, _KEY) for key in keys[:_NAMED]) + (" …" if len(keys) > _NAMED else "")
 
 
 def load_student(network: nn.Module, state: Mapping[str, Tensor], *, where: object) -> None:
-    """Strict load of a student's own weights.
+    """Load the weights of a student strictly.
 
     Raises:
-        CheckpointError: Names what is missing, unexpected or of another shape.
+        CheckpointError: Keys are missing, unexpected or of another shape; the error lists them.
     """
     check_dense(state, where=where)
     problems = differences(network, state)
     if problems:
         raise CheckpointError(
-            "these weights are of another network",
+            "these weights belong to another network",
             where=where,
             found="; ".join(problems),
             allowed="the same architecture, encoder, depth and decoder width as the profile's student",
-            hint="`kdtui inspect FILE` says what is in it",
+            hint="`kdtui inspect FILE` describes the file",
         )
     network.load_state_dict(dict(state))
 
 
 def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps ``state`` from fitting ``network``: one text per sort of mismatch, the first few keys named."""
+    """Mismatches of ``state`` and ``network``: one text for missing, unexpected and differently shaped keys each."""
     wanted = network.state_dict()
     shapes = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -200,7 +200,7 @@ def _check_file(path: Path) -> None:
         with reading(path) as file:
             head = file.read(32)
     except FileNotFoundError as error:
-        raise CheckpointError("there is no such checkpoint", where=path, hint=_nearest(path)) from error
+        raise CheckpointError("no such checkpoint", where=path, hint=_nearest(path)) from error
     except OSError as error:
         raise CheckpointError("this checkpoint cannot be read", where=path, found=error.strerror) from error
     if not head:
@@ -211,7 +211,7 @@ def _check_file(path: Path) -> None:
     # A zip (torch >= 1.6) or a pickle of protocol 2 and up.
     if head[:2] != b"PK" and head[:1] != b"\x80":
         raise CheckpointError(
-            "this is no checkpoint file",
+            "not a checkpoint file",
             where=path,
             found=f"it begins with {head[:16]!r}",
             allowed="a file written by torch.save, or .safetensors",
@@ -240,17 +240,17 @@ def _unwritten(path: Path, error: Exception) -> CheckpointError:
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        step: Optimizer steps done.
-        epochs_done: Epochs trained *and* evaluated.
+        step: Completed optimizer steps.
+        epochs_done: Epochs that are trained *and* evaluated.
         best_miou: Best validation mIoU so far; None before the first evaluation.
-        best_epoch: Its epoch; 0 before.
+        best_epoch: Its epoch; 0 before the first evaluation.
         best_iou: IoU per class of that epoch.
-        window: Loss parts per step since the last ``measured`` line, [P] each.
-        train_point: The last ``measured`` point of the training split.
-        history: The ``measured`` points that a run started from this checkpoint inherits.
+        window: Loss parts per step since the last ``measured`` event, [P] each.
+        train_point: The last ``measured`` event of the training split.
+        history: The ``measured`` events that a run started from this checkpoint inherits.
     """
 
     step: int = 0
@@ -264,7 +264,7 @@ class Progress:
 
 
 def student_payload(run: Run, profile: Profile, student: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:
-    """A checkpoint without resume state: the student alone, and what it is."""
+    """A checkpoint without training state: the student and its description."""
     return {
         "format": FORMAT,
         "student": student.state_dict(),
@@ -277,12 +277,12 @@ def student_payload(run: Run, profile: Profile, student: nn.Module, classes: tup
 
 
 def weights_alone(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint without its resume state, which takes two thirds of it."""
+    """A checkpoint without its training state, which is two thirds of its size."""
     return {key: value for key, value in payload.items() if key != "resume"}
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of every generator a training step may draw from, on this rank."""
+    """The state of all random generators that a training step may use, on this rank."""
     version, words, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     assert isinstance(numpy_state, dict)
@@ -303,7 +303,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Set every generator to what :func:`rng_state` saw."""
+    """Restore the generators from the result of :func:`rng_state`."""
     torch.set_rng_state(state["torch"])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
@@ -314,7 +314,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 
 def _over_ranks(fabric: Fabric, window: list[Tensor]) -> list[Tensor]:
-    """The window averaged over ranks: every rank takes it up again, and the mean of equals is itself."""
+    """The window averaged over ranks; a resumed run has it on every rank, where averaging again changes nothing."""
     return list(fabric.all_reduce(torch.stack(window), reduce_op="mean")) if window else []
 
 
@@ -329,9 +329,9 @@ def capture(
 ) -> dict[str, Any]:
     """The ``resume`` part of a checkpoint. Every rank must call it: generators are gathered, the window averaged.
 
-    What the terms of the loss train, such as projections, is in ``terms``, which is absent where they train nothing.
-    The learning rate schedule is a function of ``step`` and ``total_epochs``, and the sampler's position one of
-    ``step`` and ``steps_per_epoch``: these numbers are their whole state.
+    Parameters of loss terms, such as projections, are in ``terms``, which is absent if there are none. The
+    learning-rate schedule is a function of ``step`` and ``total_epochs``, and the sampler's position one of ``step``
+    and ``steps_per_epoch``: these numbers are their complete state.
     """
     states: list[Any] = [rng_state()]
     if fabric.world_size > 1:
@@ -357,10 +357,10 @@ def capture(
 def restore(
     fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module
 ) -> tuple[Progress, tuple[Warned, ...]]:
-    """Set optimizer, terms, scaler and generators to a checkpoint's; how far it was, and what it does not have.
+    """Restore optimizer, terms, scaler and generators; return the progress, and warnings about missing parts.
 
-    With another number of ranks than the checkpoint had, the generators of ranks it lacks keep their seeding. A run
-    that starts from a checkpoint of another run may have other terms: they begin anew, with a warning.
+    If the number of ranks is larger than that of the checkpoint, the generators of additional ranks keep their seeds. A
+    run that starts from a checkpoint of another run may have other terms: they are initialised anew, with a warning.
     """
     trained = resume.get("terms", {})
     problems = differences(terms, trained)

@@ -1,4 +1,4 @@
-"""The training loop, read top to bottom: one path for one device and for many."""
+"""The training loop, the same for one device and for several."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ from kdtui.palette import class_colours, hexadecimal
 from kdtui.store.files import Tail
 from kdtui.store.identity import own_identity
 from kdtui.store.run import LaunchRecord, Run, flat
+from kdtui.text import counted
 
 
 def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | None) -> None:
-    """Write ``started``, the points inherited from another run, and what a new horizon or step size moves.
+    """Write ``started``, the points inherited from another run, and notes on changes of epochs or steps.
 
-    Every rank must call it: their identities are gathered.
+    Every rank must call it, because their identities are gathered.
 
     Args:
-        stage: The attempt that is about to begin.
-        report: Where it is said.
+        stage: The attempt that is about to start.
+        report: Writer of the events.
         teacher: The ``teacher`` of the event, or None.
     """
     identities: list[Any] = [own_identity()]
@@ -78,7 +79,7 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
     _say_overrides(stage, report)
     if stage.resumed is None:
         return
-    # All of them in a new run; those of a line that was lost in an old one.
+    # All of them in a new run; lost ones in an old one.
     written = {
         (event.split, event.step)
         for event in Tail(stage.run.events_path).stream()
@@ -90,15 +91,15 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
 
 
 def note_once(stage: TrainingSetup, report: Report, words: str) -> None:
-    """Write a note that holds for the whole run, unless an earlier attempt has written it."""
+    """Write a note about the whole run, unless an earlier attempt has written it."""
     written = Tail(stage.run.events_path).stream()
     if not any(isinstance(event, events.Noted) and event.message == words for event in written):
         report.say(events.Noted(words))
 
 
 def _say_overrides(stage: TrainingSetup, report: Report) -> None:
-    """What was set after the run was made, each value once in the run's history."""
-    lines = [f"set after the run was made: {key} = {value}" for key, value in flat(stage.run.overrides())]
+    """Write a note for each setting that was changed after the run was created, once per value."""
+    lines = [f"set after the run was created: {key} = {value}" for key, value in flat(stage.run.overrides())]
     if not lines or not stage.leads:
         return
     said = {event.message for event in Tail(stage.run.events_path).stream() if isinstance(event, events.Noted)}
@@ -112,31 +113,31 @@ def _changes(stage: TrainingSetup, resumed: Mapping[str, Any]) -> list[str]:
     former_epochs, former_steps = resumed["total_epochs"], resumed["steps_per_epoch"]
     if former_steps != stage.steps_per_epoch:
         words.append(
-            f"an epoch had {former_steps} steps and has {stage.steps_per_epoch}: training resumes after the last whole "
-            f"epoch, {stage.progress.epochs_done}, which is step {stage.progress.step} in the new count"
+            f"the steps per epoch change from {former_steps} to {stage.steps_per_epoch}: training resumes after "
+            f"the last complete epoch, {stage.progress.epochs_done}, which is now step {stage.progress.step}"
         )
     if former_epochs != stage.total_epochs:
         before = stage.learning_rate(total_epochs=former_epochs)
         words.append(
-            f"the horizon moves from {former_epochs} to {stage.total_epochs} epochs: at step {stage.progress.step} the "
-            f"learning rate goes from {before:.3g} to {stage.learning_rate():.3g}"
+            f"the number of epochs changes from {former_epochs} to {stage.total_epochs}: at step {stage.progress.step} "
+            f"the learning rate changes from {before:.3g} to {stage.learning_rate():.3g}"
         )
     return words
 
 
 def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, str]]) -> None:
-    """Save student and progress; then drop the epoch checkpoints beyond the last few.
+    """Save student and progress, then delete all but the last few epoch checkpoints.
 
-    The state is written once and known under the names of the epoch and of the last one. The best one is a file of its
-    own with the weights alone: a third of the size, and nothing that happens to the others reaches it.
+    The state is written once and hard-linked as the epoch's and the last checkpoint. The best one is a separate file
+    with only the weights: it has a third of the size and is independent of the others.
 
-    Every rank must call it (generators are gathered); rank 0 writes. The old file of each name survives until its
-    successor is whole.
+    Every rank must call it, because generators are gathered; rank 0 writes. Each existing file is replaced only by a
+    complete one.
 
     Args:
-        stage: Whose state.
-        report: Hears of each file.
-        targets: Path and tag (``epoch``, ``last``, ``best``) of each name.
+        stage: The attempt.
+        report: Writer of the ``saved`` events.
+        targets: Path and tag (``epoch``, ``last``, ``best``) of each file.
     """
     progress, run = stage.progress, stage.run
     resume = capture(
@@ -167,13 +168,13 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
                 value=progress.best_miou if tag == "best" else None,
             )
         )
-    # Those of later epochs are left by a run that went on from an older state: it comes to them.
+    # A run that resumed from an older state has checkpoints of later epochs, which it will replace.
     done = [epoch for epoch in run.epochs_on_disk() if epoch <= progress.epochs_done]
     for epoch in done[: -stage.profile.training.keep_checkpoints]:
         run.epoch_checkpoint(epoch).unlink()
 
 
-# Looks between two at the stop file when several ranks must hear the same answer.
+# Steps between two checks of the stop file with several ranks, as each check is a collective.
 _STOP_EVERY = 5
 _PICTURES = 4
 
@@ -182,24 +183,24 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
     """Train the run's student until it is finished, stopped or failed.
 
     Args:
-        run: Holds the resolved profile; receives checkpoints, logs and pictures.
-        record: The launch this process belongs to (attempt, horizon, device).
-        rank: This process among ``world_size``.
-        world_size: Ranks, each its own process.
+        run: The run; checkpoints, logs and pictures are written to its folder.
+        record: The launch record (attempt, number of epochs, device).
+        rank: The rank of this process.
+        world_size: Number of ranks, each a separate process.
 
     Returns:
-        The last word: ``finished`` or ``stopped``.
+            The kind of the final event: ``finished`` or ``stopped``.
     """
     stage = set_up(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:
         word = Fit(stage, report).train()
-    # Ranks end together, and the caller ends each with `leave`: see there why the process group is not destroyed.
+    # Ranks end together, and the caller ends each with `leave`, which explains why the process group is not destroyed.
     stage.fabric.barrier()
     return word
 
 
 class _Prepared(NamedTuple):
-    """A micro-batch before the student sees it."""
+    """A micro-batch on the device, with the teacher's outputs."""
 
     images: Tensor
     extras: Mapping[str, Tensor]
@@ -208,11 +209,11 @@ class _Prepared(NamedTuple):
 
 
 class Fit:
-    """One attempt at a run. The methods stand in the order in which they are called.
+    """One attempt of a run. The methods are in the order in which they are called.
 
     Args:
-        stage: Everything built and loaded.
-        report: Where numbers go.
+        stage: The attempt, set up.
+        report: Writer of events and logs.
     """
 
     def __init__(self, stage: TrainingSetup, report: Report) -> None:
@@ -228,7 +229,7 @@ class Fit:
         self._part_names: tuple[str, ...] = ()
 
     def train(self) -> str:
-        """All epochs from where the progress stands; the last word is written and returned."""
+        """Train all remaining epochs; write the final event and return its kind."""
         progress, total_epochs = self.progress, self.stage.total_epochs
         try:
             self.load_teacher()
@@ -257,9 +258,9 @@ class Fit:
         return "finished"
 
     def load_teacher(self) -> None:
-        """Evaluate the teacher on the validation set, unless its predictions are kept."""
+        """Evaluate the teacher on the validation set, unless its predictions are cached."""
         device = self.stage.fabric.device
-        # The student's stream of random numbers must not depend on whether that was done, or by which attempt.
+        # The student's random numbers must not depend on whether the teacher is evaluated, or in which attempt.
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             self.teacher = evaluate_teacher(
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
@@ -318,7 +319,7 @@ class Fit:
         self._images_since += stage.profile.training.batch_size
 
     def backward(self, micro_batches: list[Batch]) -> dict[str, Tensor]:
-        """Leave the gradients of one optimizer step in the student; the loss parts, summed over the micro-batches."""
+        """Compute the gradients of one optimizer step; return the loss parts, summed over the micro-batches."""
         stage, fabric = self.stage, self.stage.fabric
         prepared: Iterable[_Prepared] = map(self._prepare, micro_batches)
         share = self._share(micro_batches)
@@ -327,7 +328,7 @@ class Fit:
             share = dataclasses.replace(share, masses=self._masses(prepared))
         parts: dict[str, Tensor] = {}
         for index, (images, extras, labels, teacher_outputs) in enumerate(prepared):
-            # DDP reduces gradients once a step, with the last micro-batch.
+            # DDP reduces gradients once per step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
                 raw, features = stage.module(images, extras)
                 outputs = outputs_of(stage.student, raw, stage.task, features)
@@ -338,7 +339,7 @@ class Fit:
         return parts
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        """A micro-batch on the device, and what the teacher answers about it."""
+        """Move a micro-batch to the device and compute the teacher's outputs."""
         fabric = self.stage.fabric
         images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
         labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
@@ -347,7 +348,7 @@ class Fit:
         return _Prepared(images, extras, labels, teacher)
 
     def _masses(self, prepared: Sequence[_Prepared]) -> dict[str, Tensor]:
-        """The terms' own masses over the whole optimizer step; with several ranks a collective."""
+        """The masses of the terms over the whole optimizer step; a collective with several ranks."""
         each = [self.objective.masses(one.teacher, one.labels) for one in prepared]
         masses = torch.stack([torch.stack([mass[name] for mass in each]).sum() for name in each[0]])
         return dict(zip(each[0], reduced(self.stage.fabric, masses, "sum"), strict=True))
@@ -364,7 +365,7 @@ class Fit:
         )
 
     def _report_training(self, epoch: int) -> None:
-        """Close the window: one reduction over ranks and one device-to-host sync for all steps in it."""
+        """Report the steps since the last report, with one reduction over ranks and one device-to-host sync."""
         window = self._window()
         self._raise_if_diverged(window)
         self.progress.window = []
@@ -380,12 +381,12 @@ class Fit:
         self.report.measured(point)
 
     def _window(self) -> Tensor:
-        """Loss parts of the steps since the last report, [steps, P]: the mean over ranks; a collective."""
+        """Mean over ranks of the loss parts of the steps since the last report, [steps, P]; a collective."""
         return reduced(self.stage.fabric, torch.stack(self.progress.window), "mean").cpu()
 
     def _raise_if_diverged(self, window: Tensor) -> None:
-        # fp16 gradients overflow now and then by design: the scaler skips that step and lowers its scale. Without a
-        # scaler such a gradient is in the weights, whatever the loss still says.
+        # Gradients in fp16 may overflow: the scaler then skips the step and lowers its scale. Without a scaler the
+        # gradient has been applied to the weights, even if the loss is still finite.
         overflows = self.stage.precision == "fp16"
         losses = [index for index, name in enumerate(self._part_names) if not (overflows and name == "gradient_norm")]
         broken = ~torch.isfinite(window[:, losses])
@@ -400,7 +401,7 @@ class Fit:
             where=", ".join(name for name, value in values.items() if not np.isfinite(value)),
             found=", ".join(f"{name}={value:g}" for name, value in values.items()),
             allowed="finite numbers",
-            hint=f"the last good checkpoint is kept ({kept[0] if kept else run.manifest().resume_from}); "
+            hint=f"the last checkpoint is intact ({kept[0] if kept else run.manifest().resume_from}); "
             f"try --set training.learning_rate={rate / 10:g}",
         )
 
@@ -419,7 +420,7 @@ class Fit:
     def _finish_epoch(self, epoch: int) -> None:
         stage, progress = self.stage, self.progress
         if stage.fabric.world_size > 1:
-            # Rank 0's running statistics everywhere: DDP shares them only at the next training forward.
+            # Copy rank 0's running statistics to all ranks: DDP does so only in the next training forward.
             for buffer in stage.trainable.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         theirs = None if self.teacher is None else self.teacher.predictions
@@ -438,7 +439,7 @@ class Fit:
         targets = [(stage.run.epoch_checkpoint(epoch), "epoch")]
         if improved:
             targets.append((stage.run.best, "best"))
-        # Last of all: a run killed before it repeats the epoch, one killed after it must find its best weights.
+        # Saved last: a run killed before it repeats the epoch, and one killed after it needs its best weights.
         targets.append((stage.run.last, "last"))
         save_state(self.stage, self.report, targets)
         if stage.leads:
@@ -467,9 +468,9 @@ class Fit:
         return scores
 
     def _looks_of_every_rank(self, batches: Batches) -> Callable[[], None]:
-        """A look at the stop file, taken as often on every rank as the one with the fewest batches has batches.
+        """A check of the stop file that runs as often on every rank as the rank with the fewest batches has batches.
 
-        With several ranks a look is a collective: one with a batch more would wait in it for ever.
+        With several ranks the check is a collective: a rank with one more batch would wait in it without end.
         """
         fewest = len(self.stage.val_set) // self.stage.fabric.world_size
         batch_size = max(map(len, batches.plan), default=1)
@@ -482,7 +483,7 @@ class Fit:
         return look
 
     def _visualize_if_due(self, epoch: int, *, improved: bool, former_best: int) -> None:
-        """Draw the best and the last epoch, and those that the profile asks for; of the best ones only the best stays.
+        """Write pictures of the best, the last and the configured epochs; those of former best epochs are deleted.
 
         Args:
             epoch: The epoch that ended.
@@ -497,12 +498,12 @@ class Fit:
             self._visualize(epoch)
             if improved and 0 < former_best < epoch and not (every and former_best % every == 0):
                 shutil.rmtree(self.stage.run.visualization(former_best), ignore_errors=True)
-        except OSError as error:  # no picture is worth a training
-            note_once(self.stage, self.report, f"The pictures of epoch {epoch} are not written: {error.strerror}")
+        except OSError as error:  # the training continues without pictures
+            note_once(self.stage, self.report, f"could not write the pictures of epoch {epoch}: {error.strerror}")
 
     def _visualize(self, epoch: int) -> None:
         stage = self.stage
-        # Spread over the split: neighbours may be frames of one film.
+        # Spread over the split, as neighbours may be frames of one video.
         spread = np.linspace(0, len(stage.val_set) - 1, min(_PICTURES, len(stage.val_set)))
         samples = [stage.val_set[round(index), 0] for index in spread]
         images, masks, extras = batch_of(samples)
@@ -522,11 +523,14 @@ class Fit:
     def _early_stop(self) -> str | None:
         patience, progress = self.stage.profile.training.early_stopping, self.progress
         if patience and progress.best_epoch and progress.epochs_done - progress.best_epoch >= patience:
-            return f"no better mIoU in {patience} epochs (best {progress.best_miou:.4f} in epoch {progress.best_epoch})"
+            return (
+                f"no better mIoU in {counted(patience, 'epoch')}"
+                f" (best {progress.best_miou:.4f} in epoch {progress.best_epoch})"
+            )
         return None
 
     def _raise_if_asked_to_stop(self) -> None:
-        """Only rank 0 looks; every rank hears the same answer at the same look."""
+        """Raise StopAsked if a stop is requested; rank 0 checks the stop file and broadcasts the result."""
         fabric, run = self.stage.fabric, self.stage.run
         if fabric.world_size == 1:
             asked = run.stop_requested()
@@ -540,12 +544,12 @@ class Fit:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with ``code``, its output written, and nothing else done.
+    """Flush the output and exit with ``code`` without any cleanup.
 
-    A process group must never be destroyed, neither by hand nor by the interpreter's exit: its destructor joins gloo's
-    threads while it holds the interpreter's lock, and a thread that has yet to let go of a tensor waits for that lock.
-    With torch 2.13 one group in twenty of two busy ranks never ended so, and now and then one aborted. Everything that
-    a rank wrote is on the disk before; the kernel closes its sockets.
+    The process group must not be destroyed, neither explicitly nor at interpreter exit: its destructor joins the
+    threads of gloo while holding the GIL, and a thread that still has to release a tensor waits for the GIL. With torch
+    2.13, one in twenty groups of two busy ranks deadlocked, and some aborted. All files are already written, and the
+    kernel closes the sockets.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Networks: any segmentation-models-pytorch architecture with any of its encoders, and how their output is read."""
+"""Networks of segmentation-models-pytorch with any of its encoders, and the interpretation of their output."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ ARCHITECTURES = (
     "Segformer",
     "DPT",
 )
-# One width per decoder stage, deepest first; what smp builds when no width is given.
+# Default widths of smp, one per decoder stage, deepest first.
 _STAGED = {"Unet": (256, 128, 64, 32, 16), "UnetPlusPlus": (256, 128, 64, 32, 16), "MAnet": (256, 128, 64, 32, 16)}
-# The one number that sets the width of the other decoders.
+# The argument for the width of the other decoders.
 _WIDTH = {
     "PSPNet": "psp_out_channels",
     "PAN": "decoder_channels",
@@ -50,23 +50,23 @@ _WIDTH = {
     "DPT": "decoder_fusion_channels",
 }
 _HIERARCHICAL_CHANNELS = 4
-# Pixels a side of the image that finds unused parameters: PAN pools four times behind its encoder.
+# Side in pixels of the image for finding unused parameters; PAN pools four more times after its encoder.
 _PROBE = {"PAN": 128}
 _SMALLEST_PROBE = 64
 _HUB_SECONDS = 2.0
-# What torch, timm and smp raise in a forward pass that cannot be.
+# Exceptions of torch, timm and smp in a forward pass with unsupported sizes.
 UNWORKABLE = (RuntimeError, ValueError, AssertionError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network answers about a batch.
+    """Outputs of a network for a batch.
 
     Attributes:
         main: f32 [B,C,H,W], the logits of the task's classes.
         extra: Further logits by name. A hierarchical task has ``bg_fg`` (background | person) and
             ``target_nontarget`` (target | other, given a person), f32 [B,2,H,W] each.
-        features: Maps [B,C,h,w] by the place they were taken at, see :mod:`kdtui.engine.taps`.
+        features: Feature maps [B,C,h,w] by name, see :mod:`kdtui.engine.taps`.
     """
 
     main: Tensor
@@ -74,7 +74,7 @@ class Outputs:
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
-        """An output by its name in a profile: ``logits`` are the main ones."""
+        """An output by its name in profiles, where ``logits`` is the main one."""
         if name == "logits":
             return self.main
         return self.extra[name] if name in self.extra else self.features[name]
@@ -82,7 +82,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many numbers a network holds, and how many of them any output depends on."""
+    """Number of parameters of a network, and of those that the output depends on."""
 
     stored: int
     used: int
@@ -94,16 +94,16 @@ def out_channels(task: TaskName, classes: int) -> int:
 
 
 def compose(raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:
-    """Read raw network output.
+    """Convert raw network output to logits of the classes.
 
-    Hierarchical output is two decisions, background | person and, given a person, target | other. The main logits are
+    Hierarchical output has two decisions, background | person and, given a person, target | other. The main logits are
     their composition ``[log p(bg), log p(fg) + log p(target|fg), log p(fg) + log p(other|fg)]``, which is normalised:
-    its softmax is itself.
+    it equals its log softmax.
 
     Args:
-        raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] for ``semantic``; read in f32.
-        task: Which of the two.
-        features: Maps that were taken from the same forward pass.
+        raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] for ``semantic``; converted to f32.
+        task: The task.
+        features: Feature maps of the same forward pass.
     """
     raw = raw.float()
     features = features or {}
@@ -140,13 +140,13 @@ def inputs_of(network: nn.Module, extras: Mapping[str, Tensor]) -> dict[str, Ten
 def outputs_of(
     network: nn.Module, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None
 ) -> Outputs:
-    """Raw output read as the network itself reads it (its own ``compose``), by default with :func:`compose`.
+    """Convert raw output with the network's ``compose``, by default with :func:`compose`.
 
     Args:
-        network: What answered; it may be one that pads.
+        network: The network; may be wrapped in :class:`AnySize`.
         raw: Its output.
-        task: Of the data.
-        features: Maps that were taken from the same forward pass.
+        task: Task of the data.
+        features: Feature maps of the same forward pass.
     """
     read = getattr(getattr(network, "network", network), "compose", compose)
     outputs: Outputs = read(raw, task, features)
@@ -154,22 +154,22 @@ def outputs_of(
 
 
 def channels_of(network: nn.Module, task: TaskName, classes: int) -> dict[str, int]:
-    """Channels of the logits of a network, as :func:`outputs_of` reads them, by the names of :class:`Outputs`."""
+    """Channels of a network's logits after :func:`outputs_of`, by the names of :class:`Outputs`."""
     channels = getattr(getattr(network, "network", network), "logit_channels", logit_channels)
     by_name: dict[str, int] = channels(task, classes)
     return by_name
 
 
 def logit_channels(task: TaskName, classes: int) -> dict[str, int]:
-    """Channels of the logits that :func:`compose` makes, by the names of :class:`Outputs`."""
+    """Channels of the logits of :func:`compose`, by the names of :class:`Outputs`."""
     extra = {"bg_fg": 2, "target_nontarget": 2} if task == "hierarchical" else {}
     return {"logits": classes, **extra}
 
 
 class AnySize(nn.Module):
-    """A network that answers images of any size: padded at the right and the bottom, the answer cropped.
+    """A network for images of any size: pads them at the right and bottom, and crops the output.
 
-    Images are padded to the student's stride, and a deeper teacher may want a larger one.
+    Images are padded to the student's stride, and a deeper teacher may need a larger one.
     """
 
     def __init__(self, network: nn.Module, *, stride: int) -> None:
@@ -178,14 +178,14 @@ class AnySize(nn.Module):
         self.stride = stride
 
     def forward(self, images: Tensor, **extras: Tensor) -> Tensor:
-        """Logits [B,C,H,W] of normalised images [B,3,H,W]; what is padded has the mean colour."""
+        """Logits [B,C,H,W] of normalised images [B,3,H,W]; the padding has the mean colour."""
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         answer: Tensor = self.network(padded, **extras)
         return answer[..., :height, :width]
 
     def cropped(self, features: Tensor, images: Tensor) -> Tensor:
-        """The part of features [B,C,h,w] that covers ``images``, without what was padded; resampled bilinearly."""
+        """The part of features [B,C,h,w] that covers ``images`` without the padding, resampled bilinearly."""
         sizes = images.shape[-2:]
         padded = [size + -size % self.stride for size in sizes]
         if list(sizes) == padded:
@@ -199,20 +199,20 @@ class AnySize(nn.Module):
 
 
 def stride(model: Model) -> int:
-    """Height and width of the network's input must divide by this."""
+    """Height and width of the network's input must be divisible by this."""
     return int(2**model.encoder_depth)
 
 
 def build_network(model: Model, *, task: TaskName, classes: int) -> nn.Module:
-    """A plain smp network with raw output; parameters that no output uses are frozen.
+    """Build an smp network with raw output; parameters that the output does not depend on are frozen.
 
     Args:
         model: Architecture, encoder, depth, decoder width, encoder weights.
-        task: Decides the number of output channels.
+        task: Determines the number of output channels.
         classes: Number of classes of the task.
 
     Raises:
-        ModelError: An unknown name, a decoder width that does not fit, or weights that cannot be had.
+            ModelError: An unknown name, an invalid decoder width, or weights that cannot be loaded.
     """
     network = create(model, channels=out_channels(task, classes))
     freeze_unused(network)
@@ -220,7 +220,7 @@ def build_network(model: Model, *, task: TaskName, classes: int) -> nn.Module:
 
 
 def create(model: Model, *, channels: int) -> nn.Module:
-    """The smp network with ``channels`` output channels and every parameter trainable."""
+    """Build an smp network with ``channels`` output channels; all parameters are trainable."""
     _check_names(model)
     weights = None if model.encoder_weights == "none" else model.encoder_weights
     arguments = {
@@ -235,11 +235,11 @@ def create(model: Model, *, channels: int) -> nn.Module:
         _do_without_an_unreachable_hub()
     try:
         with warnings.catch_warnings():
-            # Checkpoints of these encoders are what many teachers are; their tu- twins have other keys.
+            # Many teachers use these encoders; the corresponding tu- encoders have other keys.
             warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
-            # timm chooses among its weights itself; smp asks it for them all the same.
+            # smp warns that timm selects the weights itself.
             warnings.filterwarnings("ignore", message="For 'tu-'")
-            # A decoder upon a stage without channels: refused below, in words.
+            # A decoder on a stage without channels: reported as an error below.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
@@ -248,14 +248,14 @@ def create(model: Model, *, channels: int) -> nn.Module:
 
 
 def freeze_unused(network: nn.Module) -> None:
-    """Turn gradients off for what no output depends on.
+    """Freeze parameters that the output does not depend on.
 
-    smp's ``timm-efficientnet-*`` keep ``encoder.conv_head`` and ``encoder.bn2``: no Unet output uses them, DDP crashes
-    on them at its second step, and honest statistics count them apart. Found by one backward pass, so that it holds for
+    smp's ``timm-efficientnet-*`` have ``encoder.conv_head`` and ``encoder.bn2``, which a Unet does not use: DDP fails
+    on them at its second step, and they are counted separately. They are found by a backward pass, which works for
     every encoder.
 
     Raises:
-        ModelError: Its encoder and its decoder do not work with each other.
+        ModelError: Encoder and decoder are not compatible.
     """
     training = network.training
     network.eval()
@@ -277,17 +277,17 @@ def freeze_unused(network: nn.Module) -> None:
 
 
 def only_size(network: nn.Module) -> tuple[int, int] | None:
-    """Height and width that a network was made for where it is for one size, as many vision transformers are."""
-    told = getattr(getattr(getattr(network, "encoder", None), "model", None), "pretrained_cfg", None) or {}
-    if not told.get("fixed_input_size"):
+    """Height and width of a network with a fixed input size, such as many vision transformers; otherwise None."""
+    config = getattr(getattr(getattr(network, "encoder", None), "model", None), "pretrained_cfg", None) or {}
+    if not config.get("fixed_input_size"):
         return None
-    _, height, width = told["input_size"]
+    _, height, width = config["input_size"]
     return int(height), int(width)
 
 
 def lay_out_channels_last(network: nn.Module) -> nn.Module:
-    """The same network with its kernels NHWC in memory."""
-    # torch's own annotation of Module.to lacks this overload.
+    """Convert the kernels of a network to the memory format NHWC."""
+    # torch's annotation of Module.to lacks this overload.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
@@ -299,7 +299,7 @@ def count_parameters(network: nn.Module) -> Parameters:
 
 
 def _decoder_width(model: Model) -> dict[str, Any]:
-    """``decoder_channels`` under the name that this architecture gives its width."""
+    """``decoder_channels`` as the arguments of this architecture."""
     width, architecture = model.decoder_channels, model.architecture
     if architecture in _STAGED:
         if width is None:
@@ -317,7 +317,7 @@ def _decoder_width(model: Model) -> dict[str, Any]:
         return {}
     if architecture == "Linknet":
         raise ModelError(
-            "Linknet's decoder has the width of its encoder",
+            "the decoder width of Linknet cannot be set",
             where="student.decoder_channels",
             found=width,
             allowed="no student.decoder_channels",
@@ -348,7 +348,7 @@ def _check_names(model: Model) -> None:
 def _unknown(kind: str, found: str, known: Iterable[str]) -> ModelError:
     nearest = difflib.get_close_matches(found, list(known), n=3, cutoff=0.5)
     return ModelError(
-        f"there is no {kind} of that name",
+        f"no such {kind}",
         where=f"student.{kind}",
         found=found,
         allowed=", ".join(known)
@@ -359,7 +359,7 @@ def _unknown(kind: str, found: str, known: Iterable[str]) -> ModelError:
 
 
 def one_line(error: Exception) -> str:
-    """The words of somebody else's error, fit for a message of ours."""
+    """A library's error message on one line, truncated."""
     return " ".join(str(error).split())[:300]
 
 
@@ -370,7 +370,7 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
             f"could not download the {model.encoder_weights} weights of {model.encoder}",
             where="student.encoder_weights",
             found=f"{type(error).__name__}: {text}",
-            allowed="none, or imagenet where the encoder has such weights and the machine reaches them",
+            allowed="none, or imagenet if the encoder has such weights and they can be downloaded",
             hint="train from scratch with --set student.encoder_weights=none, or put the weights in the cache "
             f"({huggingface_hub.constants.HF_HUB_CACHE})",
         )
@@ -383,16 +383,13 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
 
 
 def _do_without_an_unreachable_hub() -> None:
-    """Where nothing answers for the hub, look in the local cache alone: its client would retry for minutes.
-
-    Behind a proxy it is the proxy that has to answer.
-    """
+    """Use only the local cache if the hub, or the proxy, is unreachable: the hub's client would retry for minutes."""
     hub = urlsplit(huggingface_hub.constants.ENDPOINT)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(hub.scheme, proxies.get("all"))
     door = urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(hub.hostname or "") else hub
     if door.hostname is None:
-        return  # a proxy written in another way: its client knows better
+        return  # an unknown notation of a proxy, which the hub's client may support
     try:
         socket.create_connection((door.hostname, _port(door)), timeout=_HUB_SECONDS).close()
     except OSError:

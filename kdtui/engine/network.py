@@ -1,9 +1,9 @@
-"""What the engine asks of a kind of student network, and the student of a profile.
+"""The interface of a kind of student network, and the student of a profile.
 
 A network takes normalised images f32 [B,3,H,W], H and W multiples of the kind's stride, and returns raw logits: one
 channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one. It may define:
 
-- ``extra_inputs``: names of further inputs, keywords of its ``forward`` with a default each; the dataset makes them
+- ``extra_inputs``: names of further inputs, keyword arguments of its ``forward`` with defaults; the dataset makes them
   (``SegmentationDataset.extras``).
 - ``compose`` and ``logit_channels``: how its raw output is read, see :mod:`kdtui.engine.models`.
 - ``tap_points``: its features that a distillation term may read, see :mod:`kdtui.engine.taps`.
@@ -25,7 +25,7 @@ from kdtui.profile.base import TaskName
 
 
 class NetworkKind(ABC):
-    """Base of the kinds of networks; made from its table.
+    """Base of the kinds of networks, created from its table.
 
     Args:
         table: ``[student]`` of a profile.
@@ -41,27 +41,27 @@ class NetworkKind(ABC):
 
     @abstractmethod
     def build(self, task: TaskName, classes: int, *, download: bool) -> nn.Module:
-        """A network in training mode, made from torch's generator.
+        """Build a network in training mode, initialised with torch's generator.
 
         Args:
-            task: Decides with ``classes`` the channels of the output.
+            task: Determines with ``classes`` the channels of the output.
             classes: Number of classes of the task.
-            download: Whether published weights may be loaded; weights of a checkpoint follow where it is false.
+            download: Whether published weights may be loaded; False if weights of a checkpoint will be loaded.
         """
 
     @property
     def depthwise(self) -> bool:
-        """Whether most of its work is in depthwise convolutions: on small maps a CPU computes them slowly in bf16."""
+        """Whether it mainly consists of depthwise convolutions, which a CPU computes slowly in bf16 on small maps."""
         return False
 
     @property
     def architecture(self) -> str:
-        """What names the network in messages and reports."""
+        """Name of the network in messages and reports."""
         return self.table.label
 
     @property
     def encoder(self) -> str:
-        """What names its encoder; empty for a network without one."""
+        """Name of its encoder; empty if it has none."""
         return ""
 
     @property
@@ -70,7 +70,7 @@ class NetworkKind(ABC):
         return f"{self.architecture} {self.encoder}".strip()
 
     def facts(self) -> dict[str, Any]:
-        """What an exported file and ``kdtui measure`` say of it."""
+        """Description of the network in exported files and in the results of ``kdtui measure``."""
         return {
             "architecture": self.architecture,
             "encoder": self.encoder,
@@ -80,17 +80,17 @@ class NetworkKind(ABC):
 
 
 def network_kind(table: NetworkTable) -> NetworkKind:
-    """The kind of a table.
+    """The kind of network of a table.
 
     Raises:
-        UsageError: Its code cannot be imported.
+        UsageError: Its implementation cannot be imported.
     """
     kind: NetworkKind = plugins.imported(table.implementation)(table)
     return kind
 
 
 def stride_of(profile: Profile) -> int:
-    """Height and width of the student's images divide by this."""
+    """Height and width of the student's input must be divisible by this."""
     return network_kind(profile.student).stride
 
 
@@ -105,24 +105,24 @@ def check_inputs(network: nn.Module, dataset: SegmentationDataset) -> None:
 
 
 def build_student(table: NetworkTable, *, task: TaskName, classes: int, download: bool = True) -> nn.Module:
-    """A student network; parameters that no output depends on are frozen.
+    """Build a student network; parameters that the output does not depend on are frozen.
 
     Args:
         table: ``[student]`` of a profile.
-        task: Of the data.
+        task: Task of the data.
         classes: Number of classes of the data.
         download: Whether published weights may be loaded.
 
     Raises:
         ModelError: It cannot be built.
-        UsageError: Its code cannot be imported.
+        UsageError: Its implementation cannot be imported.
     """
     kind = network_kind(table)
     try:
         network = kind.build(task, classes, download=download)
     except KdtuiError:
         raise
-    except Exception as error:  # other people's code may raise anything
+    except Exception as error:  # code of other packages may raise any exception
         raise ModelError(
             f"the network of kind '{table.label}' cannot be built",
             where=table.implementation,

@@ -1,7 +1,7 @@
-"""What a training step computes: the student's loss beside a frozen teacher.
+"""The loss of the student, with or without a frozen teacher.
 
 ``L = α·L_distill + (1-α)·L_base``, each a weighted sum of terms. The teacher is frozen, in ``eval()`` and inference
-mode, under the run's own autocast, and never wrapped by DDP (which refuses a module without trainable parameters).
+mode, under the run's autocast, and not wrapped by DDP (which rejects modules without trainable parameters).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from kdtui.profile.term_tables import Term
 
 
 class FrozenTeacher:
-    """A teacher that only ever answers.
+    """Frozen teacher network.
 
     Args:
         network: Plain smp network; its parameters are frozen here.
-        task: How its raw output is read.
+        task: Interpretation of its raw output.
         autocast: The run's autocast context factory.
-        taps: Places of the features to take.
+        taps: Names of the feature maps to return.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class FrozenTeacher:
         self._taps = taps
 
     def outputs(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> Outputs:
-        """Outputs for f32 images [B,3,H,W] and what the batch carries beside them, as tensors without a graph."""
+        """Outputs for f32 images [B,3,H,W] and the further inputs of the batch, as ordinary tensors without a graph."""
         with torch.inference_mode(), self._autocast():
             raw, features = tapped(self.network, images, self._taps, extras)
-        # Cloned outside: an inference tensor saved for backward raises there.
+        # Cloned outside of inference mode, as inference tensors cannot be saved for backward.
         with torch.no_grad():
             features = {name: values.float().clone() for name, values in features.items()}
             return outputs_of(self.network, raw.float().clone(), self._task, features)
@@ -76,14 +76,14 @@ class LossTerms:
 
 
 class Objective(nn.Module):
-    """Turns outputs and labels into the loss; holds what the terms train of their own.
+    """The loss as a module, including trainable parameters of its terms.
 
     Args:
         base: Supervised terms with their weights, by name.
-        distill: Distillation terms with their weights, by name; none for a student trained alone.
-        alpha: Share of the distillation terms, in [0, 1].
-        student_taps: Places of the student's features that the terms read.
-        teacher_taps: Places of the teacher's.
+        distill: Distillation terms with their weights, by name; empty without distillation.
+        alpha: Weight of the distillation terms, in [0, 1].
+        student_taps: Names of the student's feature maps that the terms read.
+        teacher_taps: Names of the teacher's feature maps that the terms read.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Objective(nn.Module):
         self.student_taps, self.teacher_taps = student_taps, teacher_taps
         self.base_weights = {name: weight for name, (weight, _) in base.items()}
         self.distill_weights = {name: weight for name, (weight, _) in distill.items()}
-        # The prefix keeps a term from having the name of an attribute of ModuleDict, which that refuses.
+        # The prefix avoids names of attributes of ModuleDict, which it rejects.
         self.terms = nn.ModuleDict(
             {f"base_{name}": term for name, (_, term) in base.items()}
             | {f"distill_{name}": term for name, (_, term) in distill.items()}
@@ -111,9 +111,9 @@ class Objective(nn.Module):
 
         Args:
             student: The student's outputs, with graph.
-            teacher: The teacher's, or None for a student trained alone.
-            labels: Of the same images, on the same device.
-            share: The optimizer step this micro-batch belongs to.
+            teacher: The teacher's outputs; None without distillation.
+            labels: Labels of the same images, on the same device.
+            share: Totals of the optimizer step.
         """
         base = {
             name: weight * self.terms[f"base_{name}"](student, labels, _own(share, f"base_{name}."))
@@ -139,7 +139,7 @@ class Objective(nn.Module):
 
     @property
     def has_masses(self) -> bool:
-        """Whether a term has a mass of its own, which must be summed before the first backward pass of a step."""
+        """Whether a term defines masses, which must be summed before the first backward pass of a step."""
         return any(
             isinstance(term, base) and type(term).masses is not base.masses
             for term in self.terms.values()
@@ -147,7 +147,7 @@ class Objective(nn.Module):
         )
 
     def masses(self, teacher: Outputs | None, labels: Labels) -> dict[str, Tensor]:
-        """The terms' own masses in one micro-batch, for :class:`StepShare`."""
+        """The masses of the terms in one micro-batch, for :class:`StepShare`."""
         masses: dict[str, Tensor] = {}
         for key, term in self.terms.items():
             if isinstance(term, SupervisedLoss):
@@ -161,11 +161,11 @@ class Objective(nn.Module):
 
 
 class Trainable(nn.Module):
-    """The student and what the loss trains of its own, as the one module that DDP wraps and the optimizer sees.
+    """The student and the trainable parameters of the loss, as one module for DDP and the optimizer.
 
     Args:
         student: The network; its parameters come first.
-        objective: Its terms may have projections.
+        objective: The loss, whose terms may have projections.
     """
 
     def __init__(self, student: nn.Module, objective: Objective) -> None:
@@ -179,7 +179,7 @@ class Trainable(nn.Module):
 
 
 def _own(share: StepShare, prefix: str) -> StepShare:
-    """The share with the masses of one term, by the names it gave them."""
+    """The share with the masses of one term only, without the prefix of their names."""
     if not share.masses:
         return share
     masses = {name.removeprefix(prefix): mass for name, mass in share.masses.items() if name.startswith(prefix)}
@@ -187,13 +187,13 @@ def _own(share: StepShare, prefix: str) -> StepShare:
 
 
 def build_objective(profile: Profile, classes: int, student: nn.Module, teacher: nn.Module | None) -> Objective:
-    """The loss that a profile asks for.
+    """Build the loss of a profile.
 
     Args:
-        profile: Its terms and weights; ``distillation.enabled = false`` leaves the base loss alone.
+        profile: Its terms and weights; with ``distillation.enabled = false`` only the supervised terms are used.
         classes: Number of classes of the task.
-        student: The network whose features the terms may read.
-        teacher: Its teacher; None for a student trained alone.
+        student: The student, whose features the terms may read.
+        teacher: The teacher; None without distillation.
 
     Raises:
         UsageError: The module of a term cannot be imported.
@@ -225,7 +225,7 @@ def build_objective(profile: Profile, classes: int, student: nn.Module, teacher:
 
 
 def _built(table: Term, *channels: Mapping[str, int]) -> Any:
-    """The module of a term; other people's may raise anything."""
+    """Build the module of a term; exceptions of other packages are converted."""
     implementation = plugins.imported(table.implementation)
     try:
         return implementation(table, *channels)

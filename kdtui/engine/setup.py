@@ -1,4 +1,4 @@
-"""Everything that stands before the first step: devices, data, student, optimizer, an earlier attempt's progress."""
+"""Set-up of a training: devices, data, student, teacher, optimizer, and the progress of an earlier attempt."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from kdtui.profile.base import TaskName
 from kdtui.store.run import LaunchRecord, Run
 
 _STOP_PATIENCE = 30.0
-"""Seconds that one of several ranks, asked to stop, waits for a batch."""
+"""Seconds that a rank waits for a batch after a stop was requested, if there are several ranks."""
 
 
 @dataclass
 class TrainingSetup:
-    """One attempt at a run, set up and not yet begun.
+    """An attempt of a run, set up but not started.
 
     Attributes:
-        precision: What runs: ``fp32``, ``bf16`` or ``fp16``.
+        precision: The chosen precision: ``fp32``, ``bf16`` or ``fp16``.
         accumulate: Micro-batches per optimizer step on this rank.
         student: The plain network.
-        trainable: The student and what the loss trains of its own; ``module`` is the same one as Fabric wraps it.
-        teacher: On the device; None for a student trained alone.
-        progress: Where to go on from.
-        resumed: The ``resume`` part of the checkpoint that was loaded, or None.
-        total_epochs: The horizon of this attempt.
-        warnings: What is wrong with the checkpoints that it goes on from.
+        trainable: The student and the trainable modules of the loss; ``module`` is the same wrapped by Fabric.
+        teacher: On the device; None without distillation.
+        progress: The progress to continue from.
+        resumed: The ``resume`` part of the loaded checkpoint, or None.
+        total_epochs: Total number of epochs of this attempt.
+        warnings: Warnings about the checkpoints to resume from.
     """
 
     run: Run
@@ -77,7 +77,7 @@ class TrainingSetup:
 
     @property
     def task(self) -> TaskName:
-        """How raw network output is read."""
+        """The task, which determines the interpretation of the network's output."""
         return self.profile.data.task
 
     @property
@@ -87,11 +87,11 @@ class TrainingSetup:
 
     @property
     def leads(self) -> bool:
-        """Whether this is rank 0, which alone writes."""
+        """Whether this is rank 0, the only one that writes files."""
         return bool(self.fabric.global_rank == 0)
 
     def learning_rate(self, *, total_epochs: int | None = None) -> float:
-        """The rate of the step that comes next, under this attempt's horizon or another."""
+        """The learning rate of the next step, for this attempt's number of epochs or another one."""
         settings = self.profile.training
         total_steps = (total_epochs or self.total_epochs) * self.steps_per_epoch
         return settings.learning_rate * warmup_cosine(self.progress.step, total_steps, warmup=settings.warmup)
@@ -110,35 +110,35 @@ class TrainingSetup:
         )
 
     def while_waiting(self, seconds: float) -> None:
-        """Heed a request to stop while no batch comes.
+        """Handle a stop request while waiting for a batch.
 
         Args:
-            seconds: Without a batch so far.
+            seconds: Time waited so far.
 
         Raises:
-            StopAsked: The run was asked to stop.
-            EngineError: It was, and this rank cannot agree with the others on a step to stop at.
+            StopAsked: A stop was requested.
+            EngineError: A stop was requested, and this rank cannot stop at the same step as the others.
         """
         if not self.run.stop_requested():
             return
         if self.fabric.world_size == 1:
             raise StopAsked
-        # The others wait in a collective for this rank: they hear of a stop at the next step, if there is one.
+        # The other ranks wait in a collective for this one and handle the stop at the next step, if there is one.
         if seconds >= _STOP_PATIENCE:
             raise EngineError(
-                f"stopped: no batch came for {seconds:.0f} s, so the ranks could not end at the same step",
+                f"stopped without saving: no batch for {seconds:.0f} s, so the ranks could not stop at the same step",
                 where="training.workers",
                 hint=f"`kdtui resume {self.run.id}` continues from the last checkpoint",
             )
 
 
 def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
-    """Build everything, load what an earlier attempt left, and write ``untrained_model.pth`` of a new run.
+    """Build everything, load the checkpoint of an earlier attempt, and write ``untrained_model.pth`` of a new run.
 
     Args:
-        run: Its profile says what to build.
-        record: The launch this process belongs to (attempt, device, horizon).
-        world_size: Ranks, each a process with its own RANK in the environment.
+        run: The run.
+        record: The launch record (attempt, device, number of epochs).
+        world_size: Number of ranks, each a process with its RANK in the environment.
     """
     profile = run.profile()
     settings = profile.training
@@ -153,7 +153,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     if settings.workers:
         check_workers((train_set, val_set), settings)
 
-    # The same weights on every rank and for every run of this seed and student, whatever was drawn before.
+    # The same initial weights on every rank and in every run with this seed and student.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
     student = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(student, profile)
@@ -163,7 +163,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
 
     leads = fabric.global_rank == 0
-    # Rank 0 looks at the files and all ranks go on from what it chose.
+    # Rank 0 chooses the checkpoint for all ranks.
     begin = fabric.broadcast(find_start(run) if leads else StartPoint(None))
     start = None if begin.path is None else checkpoint.load(begin.path)
     best: Best | None = None
@@ -174,7 +174,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
     trainable, teacher = _with_objective(profile, fabric, student, val_set.classes, channels_last=channels_last)
-    # fp16's scaler would unscale inside a fused step, after the gradients were clipped.
+    # With fp16, a fused optimizer would unscale the gradients after they were clipped.
     optimizer = torch.optim.AdamW(
         _groups(trainable, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
     )
@@ -192,7 +192,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         if begin.own and record.total_epochs is not None:
             check_horizon(run.id, record.total_epochs, progress.epochs_done)
         if resumed["steps_per_epoch"] != steps:
-            # Another batch size or data: steps are counted in epochs of this run, from the last whole one.
+            # Another batch size or other data: the step is computed from the completed epochs.
             progress.step, progress.window = progress.epochs_done * steps, []
         if leads and best.source is not None:
             _write_best(run, best)
@@ -226,8 +226,8 @@ def _with_objective(
 ) -> tuple[Trainable, LoadedTeacher | None]:
     """The student with its loss, and the teacher on the device.
 
-    Building networks and projections draws numbers: the student's stream of them must not depend on whether there is a
-    teacher, nor on what the loss trains.
+    Building networks and projections draws random numbers: those of the student must depend neither on the teacher nor
+    on trainable modules of the loss.
     """
     device = fabric.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
@@ -245,10 +245,10 @@ def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
     device_type = "cpu" if record.device.startswith("cpu") else "cuda"
     if device_type == "cuda" and not torch.cuda.is_available():
         raise EngineError(
-            "this run was given a GPU, but its torch sees none",
+            "this run was assigned a GPU, but torch does not find one",
             where="training.accelerator",
             found=f"torch {torch.__version__}, CUDA_VISIBLE_DEVICES {os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}",
-            hint="`kdtui doctor` shows what torch sees; on the CPU: --set training.accelerator=cpu",
+            hint="check with `kdtui doctor`; or use the CPU: --set training.accelerator=cpu",
         )
     if profile.training.threads:
         torch.set_num_threads(profile.training.threads)
@@ -266,32 +266,32 @@ def _derived_seed(*parts: object) -> int:
 
 
 def _write_best(run: Run, best: Best) -> None:
-    """Keep the weights behind the best score of a state: a run may never beat it."""
+    """Write the weights of the best score of a checkpoint to ``best_model.pth``, as the run may not exceed it."""
     assert best.source is not None
     content = checkpoint.load(best.source)
     checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.miou})
 
 
 def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, classes: Sequence[str]) -> None:
-    """Give the student the weights of the state that it goes on from, strictly.
+    """Load the weights of a checkpoint to start from into the student, strictly.
 
     Raises:
-        CheckpointError: It is no state of kdtui, one of another network, or one of other classes.
+        CheckpointError: It is not a checkpoint of kdtui, or of another network or other classes.
     """
     if start.get("format") != checkpoint.FORMAT:
         raise CheckpointError(
-            "this is no checkpoint of kdtui, so there is nothing to resume",
+            "not a checkpoint of kdtui, so training cannot resume from it",
             where=path,
-            hint="a foreign checkpoint can be a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
+            hint="to use it as a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
         )
     names = start.get("classes", list(classes))
-    # Not reordered as a teacher is: the optimizer's state and the scores so far belong to this order too.
+    # Not reordered like a teacher's: the optimizer's state and the scores refer to this order too.
     order = class_order([str(name) for name in names], classes)
     if order != list(range(len(classes))):
         raise CheckpointError(
-            "this checkpoint has other classes than the data"
+            "the classes of this checkpoint differ from those of the data"
             if order is None
-            else "this checkpoint has the same classes in another order than the data",
+            else "the classes of this checkpoint are in another order than those of the data",
             where=path,
             found=listed(names),
             allowed=listed(classes),
@@ -301,10 +301,10 @@ def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, cla
 
 
 def _groups(trainable: Trainable, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; biases and normalisation do not. Frozen parameters are in no group.
+    """Parameter groups: weight decay for matrices and kernels, none for biases and normalisation; no frozen parameters.
 
-    What the loss trains is in groups of its own, behind those of the student, which so keep their places in the
-    optimizer's state whatever the loss is.
+    Trainable modules of the loss are in separate groups after those of the student, whose positions in the optimizer's
+    state therefore do not depend on the loss.
     """
     groups = []
     for module in (trainable.student, trainable.objective):

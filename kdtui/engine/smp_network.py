@@ -1,4 +1,4 @@
-"""The networks of segmentation-models-pytorch as a kind."""
+"""The kind of network for segmentation-models-pytorch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from kdtui.profile import Model
 from kdtui.profile.base import TaskName
 
 _DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "xception", "fbnet", "edgenext", "lcnet")
-"""Parts of the names of encoders that are made of depthwise convolutions."""
+"""Parts of the names of encoders with depthwise convolutions."""
 
 
 class SmpNetwork(NetworkKind):
-    """Any architecture with any encoder."""
+    """A network of segmentation-models-pytorch: any architecture with any encoder."""
 
     table: Model
 
     @property
     def depthwise(self) -> bool:
-        """Whether its encoder is made of depthwise convolutions."""
+        """Whether its encoder has depthwise convolutions."""
         return any(family in self.table.encoder for family in _DEPTHWISE)
 
     @property
     def stride(self) -> int:
-        """That of the encoder's last stage."""
+        """The stride of the encoder's last stage."""
         return stride(self.table)
 
     @property
@@ -47,7 +47,7 @@ class SmpNetwork(NetworkKind):
         return create(table, channels=out_channels(task, classes))
 
     def facts(self) -> dict[str, Any]:
-        """The keys of its table."""
+        """The description, including depth and decoder widths."""
         widths = self.table.decoder_channels
         return super().facts() | {
             "encoder_depth": self.table.encoder_depth,

@@ -1,14 +1,14 @@
-"""Features of a network: where they can be taken, and how.
+"""Feature maps of a network by name.
 
-- ``encoder.K``: the encoder's map of stride ``2**K`` (a dilated encoder keeps a smaller stride in its last stages). A
-  stage that an encoder does not have, such as the first of most transformers, has no name. The stages of vision
-  transformers are of one stride and are counted from 1.
-- ``encoder``: the last of them.
+- ``encoder.K``: the encoder's map of stride ``2**K`` (a dilated encoder keeps a smaller stride in its last stages).
+  Stages that an encoder does not have, such as the first one of most transformers, have no name. The stages of vision
+  transformers have one stride and are numbered from 1.
+- ``encoder``: the last one of them.
 - ``decoder``: the map before the segmentation head.
-- ``decoder.K``: the output of block ``K`` of a decoder with numbered blocks (Unet, MAnet, Linknet), 0 the deepest.
+- ``decoder.K``: the output of block ``K`` of a decoder with numbered blocks (Unet, MAnet, Linknet), 0 is the deepest.
 
-They are taken by forward hooks, which exist during that forward pass only: evaluation, export and every other use of
-the network are without them.
+They are captured with forward hooks that exist only during that forward pass, so evaluation, export and other uses of
+the network are not affected.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Pick = Callable[[Any], Tensor]
 
 @dataclass(frozen=True)
 class TapPoint:
-    """A place in a network.
+    """A feature map of a network.
 
     Attributes:
-        module: Whose forward pass is observed.
-        pick: From its output to the map.
+        module: The module that computes it.
+        pick: Selects the map from the module's output.
     """
 
     module: nn.Module
@@ -41,8 +41,8 @@ class TapPoint:
 
 
 def tap_points(network: nn.Module) -> dict[str, TapPoint]:
-    """Every place of a network, by name: those that it names itself (its own ``tap_points``), or those of smp."""
-    network = getattr(network, "network", network)  # of one that pads
+    """All feature maps of a network by name: from its method ``tap_points`` if it has one, else those of smp."""
+    network = getattr(network, "network", network)  # unwrap AnySize
     own = getattr(network, "tap_points", None)
     if own is not None:
         points: dict[str, TapPoint] = own()
@@ -60,13 +60,13 @@ def tap_points(network: nn.Module) -> dict[str, TapPoint]:
 def tapped(
     network: nn.Module, images: Tensor, names: Collection[str], extras: Mapping[str, Tensor] | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A forward pass and the maps of some places in it.
+    """Run a forward pass and capture feature maps.
 
     Args:
-        network: An smp network, or one that pads.
+        network: A network; may be wrapped in :class:`AnySize`.
         images: f32 [B,3,H,W].
-        names: Of :func:`tap_points`.
-        extras: What the batch carries beside them, by name.
+        names: Names from :func:`tap_points`.
+        extras: Further inputs of the batch, by name.
 
     Returns:
         The network's output, and maps [B,C,h,w] by name, as the network computed them (dtype and memory format).
@@ -84,18 +84,18 @@ def tapped(
 
 
 def tap_channels(network: nn.Module, height: int, width: int) -> dict[str, int]:
-    """Channels of the map at every place of a network, in the order of :func:`tap_points`.
+    """Channels of all feature maps of a network, in the order of :func:`tap_points`.
 
-    A place whose map the network overwrites later in its forward pass is left out: a loss on it would see other values.
+    A map that the network modifies in place later in its forward pass is left out, as a loss would see the new values.
 
     Args:
-        network: On any device; left as it was.
-        height: Of its images, a size that it takes.
-        width: Of its images.
+        network: The network, on any device; unchanged.
+        height: Height of the images, which the network must accept.
+        width: Width of the images.
     """
     try:
         return _probed(network, torch.empty(1, 3, height, width, device="meta"))
-    except UNWORKABLE:  # an operator may be missing for the meta device alone
+    except UNWORKABLE:  # an operator may be missing only on the meta device
         device = next(network.parameters()).device
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             return _probed(network, torch.zeros(1, 3, height, width, device=device))
@@ -128,9 +128,9 @@ def _keep(
 
 
 def _stages(encoder: nn.Module) -> list[tuple[int, int]]:
-    """Index among the encoder's outputs, and the K of its name, of each stage that has channels."""
+    """Index in the encoder's outputs and number K in its name, for each stage that has channels."""
     channels: Any = encoder.out_channels
-    if hasattr(encoder, "output_strides"):  # vision transformers: every stage has one stride, and none is the image
+    if hasattr(encoder, "output_strides"):  # vision transformers: all stages have one stride, and none is the image
         return [(index, index + 1) for index in range(len(channels))]
     return [(index, index) for index in range(1, len(channels)) if channels[index] > 0]
 
@@ -142,7 +142,7 @@ def _whole(output: Any) -> Tensor:
 
 def _stage(index: int) -> Pick:
     def pick(output: Any) -> Tensor:
-        stages = output[0] if isinstance(output, tuple) else output  # vision transformers answer with their tokens too
+        stages = output[0] if isinstance(output, tuple) else output  # vision transformers return their tokens too
         values: Tensor = stages[index]
         return values
 

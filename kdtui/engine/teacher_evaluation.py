@@ -1,4 +1,4 @@
-"""The teacher's scores and predictions on the validation set: computed once for a run store, kept and used again."""
+"""The teacher's scores and predictions on the validation set, computed once per run store and cached."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
 
 @dataclass(frozen=True)
 class EvaluatedTeacher:
-    """The frozen teacher with what it scored on the validation set.
+    """The frozen teacher with its results on the validation set.
 
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
-        note: What was done about the order of its classes; None where it was the run's.
+        note: A note if its classes were reordered; otherwise None.
     """
 
     frozen: FrozenTeacher
@@ -56,11 +56,11 @@ class EvaluatedTeacher:
 
 
 def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeacher | None:
-    """The run's teacher with its scores, or None for a student trained alone.
+    """Evaluate the run's teacher, or read the results from the cache; None without distillation.
 
     Args:
-        stage: Devices, data, precision and the teacher.
-        evaluate: Scores a predictor on batches and stores the predictions; may raise
+        stage: The attempt, set up.
+        evaluate: Evaluates a predictor on batches and stores the predictions; may raise
             :class:`kdtui.engine.evaluate.StopAsked`.
     """
     profile, fabric, loaded = stage.profile, stage.fabric, stage.teacher
@@ -74,7 +74,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
         stage.run.path.parent / ".cache" / "teachers",
         teacher_sha256=report.sha256,
         fingerprint=profile.data.fingerprint("val"),
-        # One file may be read as several networks: the hash of ``tu-X`` and ``tu-tf_X`` is the same.
+        # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(profile)}, "
         f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
         rank=fabric.global_rank,
@@ -85,7 +85,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     shape = (sum(map(len, batches.plan)), height, width)
     kept = cache.read(shape)
     kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
-    # Evaluating is a collective: either every rank has its share kept, or all ask again.
+    # The evaluation is a collective: unless every rank has its share in the cache, all evaluate.
     if kept is None or kept_shares.item() < fabric.world_size:
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)

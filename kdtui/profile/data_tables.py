@@ -1,6 +1,6 @@
-"""Kinds of data: one table each. It holds the keys of the kind, and knows its paths and classes without torch.
+"""Tables of the kinds of data: keys, paths and classes, without torch.
 
-A further kind is a subclass of :class:`DataTable` here or in another package (entry-point group ``kdtui.data``), and a
+A new kind needs a subclass of :class:`DataTable` here or in another package (entry-point group ``kdtui.data``), and a
 dataset in the engine (or the package) that ``implementation`` names: CONTRIBUTING.md, "Add a kind of data".
 """
 
@@ -18,8 +18,8 @@ from kdtui.palette import COLOUR
 from kdtui.profile.base import FilePath, Float, FolderPath, Int, PathKey, Table, TaskName, paths_of
 from kdtui.profile.find import expanded, read_bounded
 
-# Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
-# disk, overflows or never ends.
+# Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
+# end.
 _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
@@ -27,22 +27,22 @@ HIERARCHICAL_CLASSES = ("background", "target", "other")
 
 
 class DataTable(Table):
-    """What every kind of data has. A kind adds ``kind``, its own keys, and ``implementation``.
+    """Keys of every kind of data. A kind adds ``kind``, its keys, and ``implementation``.
 
     Attributes:
-        height: Rows the network sees, in pixels, before padding to its stride.
-        width: Columns the network sees.
-        augmentation: How much training images vary.
-        views: Number of different augmented views per sample; 0 draws a new one every epoch.
-        train_limit: Use only this many training samples, chosen by the data's own seed (few-label settings).
+        height: Height of the network's input in pixels, before padding to its stride.
+        width: Width of the network's input in pixels.
+        augmentation: Strength of the augmentation of training images.
+        views: Number of different augmented views per sample; 0 draws a new one in every epoch.
+        train_limit: Use only this many training samples, chosen with the seed of the data (few-label settings).
     """
 
     implementation: ClassVar[str]
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
     training_keys: ClassVar[frozenset[str]] = frozenset({"augmentation", "views", "train_limit"})
-    """Keys that change the training split alone: runs that differ in them are validated on the same data."""
+    """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     class_list: ClassVar[str] = ""
-    """The file that lists the classes, as messages name it; empty where there is none to edit."""
+    """The file that lists the classes, for messages; empty if there is none."""
 
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
@@ -52,26 +52,26 @@ class DataTable(Table):
 
     @property
     def task(self) -> TaskName:
-        """What the labels mean: classes of pixels, or background, target and others of a crop."""
+        """The meaning of the labels: classes of pixels, or background, target and others in a crop."""
         return "semantic"
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the labels 0, 1, ...; None where only the dataset can tell."""
+        """Names of the labels 0, 1, ...; None if only the dataset determines them."""
         return HIERARCHICAL_CLASSES if self.task == "hierarchical" else None
 
     def places(self, splits: Collection[str]) -> Iterator[PathKey]:
-        """The paths that these splits are read from, with their keys in the profile; all of the table by default."""
+        """The paths from which these splits are read, with their keys in the profile; by default all of the table."""
         del splits
         yield from paths_of(self, "data")
 
     def files(self, split: str) -> Iterator[Path]:
-        """The files whose change makes a kept evaluation of a split worthless; by default all files of its paths."""
+        """The files whose change invalidates cached evaluations of a split; by default all files of its paths."""
         for place in self.places([split]):
             path = Path(place.path)
             yield from sorted(below for below in path.rglob("*") if below.is_file()) if path.is_dir() else [path]
 
     def fingerprint(self, split: str) -> str:
-        """Changes when the settings or the files behind a split do, by name, size and time (contents are not read).
+        """A text that changes with the settings or files of a split: by name, size and time (contents are not read).
 
         Raises:
             OSError: A file cannot be examined.
@@ -89,13 +89,14 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 class SyntheticData(DataTable):
-    """Procedural people; always hierarchical; no download.
+    """Synthetic people, drawn procedurally; always hierarchical; no download.
 
     Attributes:
-        seed: Seed of the scenes (not of the training), so that runs of other seeds see the same people.
-        label_coarseness: Side in pixels of the blocks that *training* labels are known in; 1 is exact. Coarse or
-            cheap annotation is one setting in which a teacher knows more than the labels tell.
-        label_noise: Share of the *training* crops whose labels confuse target and other people, in [0, 1].
+        seed: Seed of the scenes (not of the training), so that runs with other seeds use the same images.
+        label_coarseness: Side in pixels of the blocks to which *training* labels are reduced; 1 is exact. With coarse
+            annotations, a teacher knows more than the labels.
+        label_noise: Share of the *training* crops in which the labels of target and other people are swapped, in [0,
+        1].
     """
 
     implementation = "kdtui.engine.data.synthetic:SyntheticPeople"
@@ -111,17 +112,17 @@ class SyntheticData(DataTable):
 
     @property
     def task(self) -> TaskName:
-        """Synthetic crops are always around one person."""
+        """Synthetic crops are always centred on one person."""
         return "hierarchical"
 
 
 class ImageData(DataTable):
-    """What data of image files have.
+    """Keys of data in image files.
 
     Attributes:
-        value_range: The values in the image files that become black and white, such as [0, 4095] for 12 bits in 16-bit
-            files (a list of two); an exported network takes images that are scaled so. Default: 8-bit values as they
-            are, the upper byte of 16-bit ones.
+        value_range: The values in the image files for black and white (a list of two), such as [0, 4095] for 12 bits in
+            16-bit files; an exported network expects images scaled in the same way. Default: 8-bit values unchanged,
+            and the upper byte of 16-bit ones.
     """
 
     value_range: tuple[PixelValue, ...] | None = None
@@ -131,12 +132,12 @@ class ImageData(DataTable):
     def _two_that_rise(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and not (len(value) == 2 and value[0] < value[1]):
             found = ", ".join(f"{number:g}" for number in value[:4])
-            raise ValueError(f"found [{found}]; allowed: two rising numbers, [LOWEST, HIGHEST]")
+            raise ValueError(f"found [{found}]; allowed: two increasing numbers, [LOWEST, HIGHEST]")
         return value
 
     def _validation_settings(self) -> dict[str, Any]:
         settings = super()._validation_settings()
-        if self.value_range is None:  # as in evaluations that were kept before there was such a key
+        if self.value_range is None:  # equal to cached evaluations of versions without this key
             del settings["value_range"]
         return settings
 
@@ -152,10 +153,10 @@ class CocoData(ImageData):
     """COCO instances, one sample per person crop; always hierarchical.
 
     Attributes:
-        category: The category a crop is made around.
-        padding: Share of the box added on each side.
-        minimum_size: Boxes with a side shorter than this many pixels make no crop of their own.
-        holdout: Share of the training *images* held out as validation where no ``val`` split is given.
+        category: The category of the instances that are cropped.
+        padding: Fraction of the box that is added on each side.
+        minimum_size: Boxes with a side shorter than this many pixels are not used as targets.
+        holdout: Share of the training *images* held out for validation if there is no ``val`` split.
     """
 
     implementation = "kdtui.engine.data.coco:PersonCrops"
@@ -182,12 +183,12 @@ class CocoData(ImageData):
             yield PathKey(f"data.{key}.images", split.images, "FOLDER")
 
     def files(self, split: str) -> Iterator[Path]:
-        """The annotations; images are too many to be looked at one by one."""
+        """The annotation file; there are too many images to check each."""
         yield Path(self._split(split)[1].annotations)
 
     def _split(self, name: str) -> tuple[str, CocoSplit]:
         own: CocoSplit | None = getattr(self, name)
-        return ("train", self.train) if own is None else (name, own)  # one that is not given is held out of train
+        return ("train", self.train) if own is None else (name, own)  # a missing split is held out from train
 
 
 class FolderData(ImageData):
@@ -200,10 +201,10 @@ class FolderData(ImageData):
     root: FolderPath
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The names in ``classes.txt``; None where it cannot be read, which a check reports."""
+        """The names in ``classes.txt``; None if it cannot be read, which a check reports."""
         path = expanded(self.root) / "classes.txt"
         try:
-            # A pipe would be waited for without end.
+            # Reading a pipe could block.
             lines = read_bounded(path).removeprefix("\ufeff").splitlines() if path.is_file() else []
         except (OSError, ValueError):  # ValueError: too large or not UTF-8
             return None
@@ -232,10 +233,10 @@ def data_kinds() -> tuple[type[DataTable], ...]:
 
 
 def training_keys(kind: Any) -> frozenset[str]:
-    """Keys of a kind of data that change the training split alone.
+    """Keys of a kind of data that only affect the training split.
 
     Args:
-        kind: As in a profile; for a kind that is not installed, the keys of every kind.
+        kind: Name of the kind; if it is not installed, the keys of every kind are used.
     """
     table = next((table for table in data_kinds() if table.model_fields["kind"].default == kind), DataTable)
     return table.training_keys

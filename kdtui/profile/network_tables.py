@@ -17,28 +17,29 @@ Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 
 
 class NetworkTable(Table):
-    """What every kind of network has. A kind adds ``kind``, its own keys, and ``implementation``."""
+    """Base of the tables of network kinds. A kind adds ``kind``, its keys, and ``implementation``."""
 
     implementation: ClassVar[str]
     """``package.module:attribute`` of the kind: a subclass of ``kdtui.engine.network.NetworkKind``."""
 
     @property
     def label(self) -> str:
-        """What names the network in lists."""
+        """Name of the network in lists."""
         return str(type(self).model_fields["kind"].default)
 
     def catalog_arguments(self) -> dict[str, Any] | None:
-        """What :func:`kdtui.catalog.cost` must know to count parameters; None for networks that it does not know."""
+        """Arguments of :func:`kdtui.catalog.cost`; None for networks that are not in the catalog."""
         return None
 
 
 class Model(NetworkTable):
-    """The student network, as segmentation-models-pytorch names its parts.
+    """The student network, with the names of segmentation-models-pytorch.
 
     Attributes:
-        kind: Which kind of network it is; the other keys are those of `smp`.
-        decoder_channels: Decoder width; the lever on speed. A list for Unet, Unet++, MAnet; a number elsewhere.
-        encoder_weights: ``imagenet`` downloads; ``none`` starts from scratch.
+        kind: Kind of the network; the other keys are those of `smp`.
+        decoder_channels: Decoder widths, which have a large effect on speed: a list for Unet, Unet++, MAnet; otherwise
+            a number.
+        encoder_weights: ``imagenet`` downloads pretrained weights; ``none`` trains from scratch.
     """
 
     implementation = "kdtui.engine.smp_network:SmpNetwork"
@@ -57,7 +58,7 @@ class Model(NetworkTable):
         return self.encoder
 
     def catalog_arguments(self) -> dict[str, Any]:
-        """All that decides its size, but for the output's channels."""
+        """The arguments that determine its size, except the output channels."""
         return {
             "encoder": self.encoder,
             "architecture": self.architecture,

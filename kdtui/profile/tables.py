@@ -1,6 +1,6 @@
-"""The tables of a profile: one frozen pydantic model each, unknown keys refused.
+"""The tables of a profile: frozen pydantic models that reject unknown keys.
 
-pydantic, because hands write profiles: every mistake of a file is reported at once, with its path.
+Profiles are edited by hand, so all errors of a file are reported at once, each with its key.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from kdtui.profile.term_tables import (
     Term,
 )
 
-# Upper bounds are where a number can only be a slip of the hand: far above what anybody trains, far below what fills a
-# disk, overflows or never ends.
+# Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
+# end.
 _MOST_IMAGES = 65_536
 _RARELY = 1_000_000
-# What a folder or a terminal may carry: no separators, no control characters, no leading dot or dash.
+# Safe in folder names and terminals: no separators, no control characters, no leading dot or dash.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+=-]{0,39}$")]
 
@@ -52,11 +52,11 @@ else:
 
 
 class Teacher(Table):
-    """Where the teacher comes from. All but ``checkpoint`` is inferred from the file unless given here.
+    """The teacher. All keys except ``checkpoint`` are inferred from the file if not set.
 
     Attributes:
-        classes: Names of the teacher's classes in the order of its output; default: the names in the file, else those
-            of the data.
+        classes: Class names of the teacher in the order of its output; default: the names in the file, else those of
+            the data.
     """
 
     checkpoint: Annotated[str, PathTo("FILE")] | None = None
@@ -86,10 +86,10 @@ else:
 
 def _check_list(terms: tuple[Term, ...] | None) -> None:
     if terms is not None and not terms:
-        raise ValueError("found []; allowed: one table or more")
+        raise ValueError("found []; allowed: at least one table")
     twice = [label for label, count in Counter(term.label for term in terms or ()).items() if count > 1]
     if twice:
-        raise ValueError(f"found two terms named '{twice[0]}'; allowed: a name once; set the 'name' of one of them")
+        raise ValueError(f"found two terms named '{twice[0]}'; allowed: distinct names; set 'name' of one of them")
 
 
 class Loss(Table):
@@ -108,7 +108,7 @@ class Loss(Table):
         return value
 
     def active_terms(self) -> tuple[SupervisedTerm, ...]:
-        """The terms that are summed."""
+        """The terms of the sum."""
         return self.terms or (CrossEntropyTerm(), DiceTerm())
 
 
@@ -120,7 +120,7 @@ class Distillation(Table):
 
     Attributes:
         temperature: T > 0; softens both distributions, and the term is scaled by T squared.
-        alpha: Share of the distillation term, in [0, 1].
+        alpha: Weight of the distillation loss, in [0, 1].
         logits: Weight of the KL on the main logits.
         bg_fg: Weight of the KL on background | person (hierarchical only).
         target_nontarget: Weight of the KL on target | other (hierarchical only).
@@ -146,8 +146,8 @@ class Distillation(Table):
         weights = [key for key in _KL_WEIGHTS if key in self.model_fields_set]
         if self.terms is not None and weights:
             raise ValueError(
-                f"found terms and {', '.join(weights)}; allowed: one way to say it; "
-                f'a weight of logits is a term {{kind = "kl", on = "{weights[0]}", weight = …}}'
+                f"found terms and {', '.join(weights)}; allowed: only one of both; "
+                f'write the weight as a term {{kind = "kl", on = "{weights[0]}", weight = …}}'
             )
         return self
 
@@ -157,10 +157,10 @@ class Distillation(Table):
         return table if self.terms is None else {key: table[key] for key in table if key not in _KL_WEIGHTS}
 
     def active_terms(self, task: TaskName) -> tuple[DistillationTerm, ...]:
-        """The terms that are summed, each with the temperature it is computed at.
+        """The terms of the sum, each with its temperature.
 
         Args:
-            task: Of the data: only a hierarchical one has ``bg_fg`` and ``target_nontarget``.
+            task: Task of the data; only a hierarchical one has ``bg_fg`` and ``target_nontarget``.
         """
         terms = self.terms
         if terms is None:
@@ -175,20 +175,20 @@ class Distillation(Table):
 
 
 class Training(Table):
-    """How the student is trained.
+    """Settings of the training.
 
     Attributes:
-        micro_batch_size: Images per forward on one device; accumulation follows. Default: one forward per step.
-        warmup: Share of all steps in which the rate rises linearly.
-        gradient_clip: Largest global gradient norm; 0 turns clipping off.
-        devices: Ranks: CPU processes or GPUs.
-        precision: ``auto`` picks what is faster for this network on this device.
+        micro_batch_size: Images per forward pass on one device, with gradient accumulation; default: one pass per step.
+        warmup: Share of all steps in which the learning rate rises linearly.
+        gradient_clip: Maximum global gradient norm; 0 disables clipping.
+        devices: Number of ranks: CPU processes or GPUs.
+        precision: ``auto`` selects the faster one for this network on this device.
         workers: Data loading processes per rank.
-        threads: Torch threads per rank; 0 leaves it to torch. Part of what makes a CPU run repeat bit for bit.
-        early_stopping: Epochs without a better validation mIoU before training ends; 0 never.
-        keep_checkpoints: How many ``checkpoint_epoch_*`` files stay.
-        visualize_every: Epochs between pictures of predictions, beside those of the best and the last epoch; 0 only
-            these two, -1 none.
+        threads: Torch threads per rank; 0 leaves it to torch. A CPU run is reproducible only with the same number.
+        early_stopping: Number of epochs without a better validation mIoU after which training ends; 0 disables it.
+        keep_checkpoints: Number of ``checkpoint_epoch_*`` files that are kept.
+        visualize_every: Epochs between pictures of predictions, in addition to the best and the last epoch; 0 for only
+            these two, -1 for none.
         log_every: Optimizer steps between two ``measured`` train events.
     """
 
@@ -213,7 +213,7 @@ class Training(Table):
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:
         if self.batch_size % self.devices:
-            raise ValueError(f"batch_size {self.batch_size} does not divide by devices {self.devices}")
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by devices {self.devices}")
         per_device = self.batch_size // self.devices
         if self.micro_batch_size is not None and per_device % self.micro_batch_size:
             raise ValueError(
@@ -223,7 +223,7 @@ class Training(Table):
 
 
 class Profile(Table):
-    """One run, completely: what a TOML file resolves to, and what ``profile.toml`` in the run folder repeats."""
+    """The complete settings of a run: a resolved TOML file, saved as ``profile.toml`` in the run folder."""
 
     name: Name
     description: str = ""

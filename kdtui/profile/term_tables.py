@@ -1,7 +1,7 @@
-"""The terms of the loss: one table each, and the lists of those that kdtui brings.
+"""Tables of loss terms, and the lists of built-in ones.
 
-A distillation term compares the student with its teacher, a supervised term with the labels. To add one: its table
-here (and in the list at the end), its module in ``kdtui/engine/losses``. Other packages add theirs by the entry-point
+A distillation term compares the student with its teacher, a supervised term with the labels. A new term needs a table
+here (and in the list at the end) and a module in ``kdtui/engine/losses``. Other packages add terms by the entry-point
 groups ``kdtui.terms`` and ``kdtui.losses``.
 """
 
@@ -20,12 +20,12 @@ Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, l
 
 
 class Term(Table):
-    """What every term has.
+    """Keys of every term.
 
     Attributes:
-        kind: Which term it is.
-        weight: Factor of the term in its sum.
-        name: Of its curve; default: the kind. Two terms of one list need two names.
+        kind: Kind of the term.
+        weight: Weight of the term in the sum.
+        name: Name of its curve; default: the kind. Names in a list must be distinct.
     """
 
     implementation: ClassVar[str]
@@ -46,7 +46,7 @@ class SupervisedTerm(Term):
 class DistillationTerm(Term):
     """Base of the terms that compare the student with its teacher.
 
-    A term with a temperature declares ``temperature: Temperature = None``; its module gets a number.
+    A term with a temperature declares ``temperature: Temperature = None``; its module receives a number.
 
     Attributes:
         on: Output of the student that it reads.
@@ -56,7 +56,7 @@ class DistillationTerm(Term):
 
     @property
     def student_needs(self) -> frozenset[str]:
-        """Outputs of the student that it reads: logits by name, or places of features such as ``encoder.5``."""
+        """Outputs of the student that it reads: logits by name, or feature maps such as ``encoder.5``."""
         return frozenset({self.on})
 
     @property
@@ -78,7 +78,7 @@ class OutputTerm(DistillationTerm):
 
     @property
     def teacher_needs(self) -> frozenset[str]:
-        """One output, which may be at another place than the student's."""
+        """One output, which may differ from the student's."""
         return frozenset({self.teacher_on or self.on})
 
 
@@ -102,7 +102,7 @@ class KlTerm(DistillationTerm):
     Attributes:
         on: The logits that are compared; `bg_fg` and `target_nontarget` are the two decisions of a hierarchical task.
         temperature: T > 0; default: `distillation.temperature`.
-        name: Of its curve; default: what `on` says.
+        name: Name of its curve; default: the value of `on`.
     """
 
     implementation: ClassVar[str] = "kdtui.engine.losses.kl:KlLoss"
@@ -112,7 +112,7 @@ class KlTerm(DistillationTerm):
 
     @property
     def label(self) -> str:
-        """The logits it compares, unless it has a name."""
+        """Its name; default the compared logits."""
         return self.name or self.on
 
 
@@ -120,7 +120,7 @@ class CwdTerm(OutputTerm):
     """Channel-wise distillation: KL of each channel's softened distribution over positions (Shu et al., 2011.13256).
 
     Attributes:
-        weight: Factor of the term in its sum; published: 3 on logits, 50 on features.
+        weight: Weight of the term in the sum; published values: 3 for logits, 50 for features.
         temperature: T > 0; default: `distillation.temperature`.
     """
 
@@ -131,7 +131,7 @@ class CwdTerm(OutputTerm):
 
 
 class FeatureTerm(OutputTerm):
-    """Mean squared difference of features, the student's projected where widths differ (Romero et al., 1412.6550)."""
+    """Mean squared difference of features; the student's are projected if widths differ (Romero et al., 1412.6550)."""
 
     implementation: ClassVar[str] = "kdtui.engine.losses.feature:FeatureLoss"
     kind: Literal["feature"] = "feature"

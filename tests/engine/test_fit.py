@@ -369,14 +369,14 @@ def test_pictures_that_cannot_be_written_end_no_training(tmp_path: Path) -> None
     run.visualizations.write_text("in the way")
     assert fit(run) == "finished"
     (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
-    assert noted.message == "The pictures of epoch 1 are not written: Not a directory"
+    assert noted.message == "could not write the pictures of epoch 1: Not a directory"
 
 
 def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) -> None:
     foreign = tmp_path / "foreign.pth"
     torch.save(checkpoint.load(teacher.best)["student"], foreign)
     run = make_run(tmp_path / "runs", resume_from=foreign)
-    with pytest.raises(CheckpointError, match="nothing to resume"):
+    with pytest.raises(CheckpointError, match="cannot resume from it"):
         fit(run)
 
 
@@ -386,7 +386,7 @@ def test_another_batch_size_is_told_and_counted_from_the_last_whole_epoch(tmp_pa
     child = make_run(tmp_path, name="child", resume_from=parent.last, training__epochs=3, training__batch_size=4)
     assert fit(child) == "finished"
     (noted,) = [e for e in events_of(child) if isinstance(e, events.Noted)]
-    assert "an epoch had 3 steps and has 6" in noted.message
+    assert "the steps per epoch change from 3 to 6" in noted.message
     (started,) = [e for e in events_of(child) if isinstance(e, events.Started)]
     assert started.resumed_step == 6
     assert [step for step, *_ in curve(child, "val", "miou")][-2:] == [12, 18]

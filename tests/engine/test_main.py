@@ -100,7 +100,7 @@ def test_check_tells_what_a_state_has_behind_it(
     assert look(tiny_profile(), trained.last, "--total-epochs", "3")["ok"]
     other = look(tiny_profile(student__decoder_channels=[8, 8, 4]), trained.last)
     assert not other["ok"]
-    assert "another network" in other["message"]
+    assert "belong to another network" in other["message"]
 
 
 def test_inspect_names_a_checkpoint_of_ours(trained: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ def test_every_mistake_at_once_with_its_origin(here: Path) -> None:
         ("distillation.alpha=-0.1", "distillation.alpha", ">= 0"),
         ("distillation.enabled=1", "distillation.enabled", "true or false"),
         ("training.precision=bf1", "training.precision", "did you mean bf16?"),
-        ("training.devices=3", "training", "does not divide"),
+        ("training.devices=3", "training", "is not divisible"),
         ("data.kind=cocos", "data.kind", "did you mean coco?"),
         ("data.heigth=64", "data.heigth", "did you mean height?"),
         ("data=3", "data", "table"),

@@ -98,7 +98,7 @@ def test_a_list_beside_a_weight_is_one_mistake(listed: Path) -> None:
         ('distillation.terms=[{kind="kl", name="a b"}]', "distillation.terms[0].name", "letters, digits, _ and -"),
         ('distillation.terms=[{kind="kl", name="a\\u0000"}]', "distillation.terms[0].name", "a NUL"),
         ("distillation.terms=[3]", "distillation.terms[0]", "allowed: a table, {KEY = VALUE, …}"),
-        ("distillation.terms=[]", "distillation.terms", "found []; allowed: one table or more"),
+        ("distillation.terms=[]", "distillation.terms", "found []; allowed: at least one table"),
         ("distillation.terms=kl", "distillation.terms", "allowed: a list of tables"),
         ('distillation.terms=[{kind="cwd"}, {kind="cwd"}]', "distillation.terms", "found two terms named 'cwd'"),
         ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "allowed: ce, dice; did you mean dice?"),

@@ -1,4 +1,4 @@
-"""Datasets behind one protocol; the table of a profile names the class that makes each."""
+"""Datasets with a common interface; the table of a profile names the class of its dataset."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 0) -> SegmentationDataset:
-    """The samples of one split.
+    """Build the dataset of a split.
 
     Args:
-        data: What the profile says.
+        data: The table ``[data]`` of the profile.
         split: ``train``, ``val`` or ``test``; only ``train`` is augmented.
         stride: Height and width are padded to a multiple of this.
         seed: Seed of the augmentation.
@@ -61,7 +61,7 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
     dataset = build(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
     if not isinstance(dataset, SegmentationDataset):
         raise UsageError(
-            "this extension makes no dataset",
+            "this extension does not return a dataset",
             where=data.implementation,
             found=type(dataset).__name__,
             allowed="a kdtui.engine.data.SegmentationDataset",

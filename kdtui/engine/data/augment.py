@@ -1,7 +1,7 @@
-"""Augmentation of image and mask together, every draw from the view's own seed.
+"""Augmentation of image and mask together, determined by the seed of the view.
 
-torchvision's transforms draw from torch's global generator, so each call runs in a fork of it that is seeded with the
-view's seed: the same view is the same picture in any process, in any order, and the training's own stream is untouched.
+torchvision's transforms use torch's global generator, so each call runs in a fork of it with the view's seed: a view is
+the same in any process and order, and the random numbers of the training are not affected.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torchvision.transforms import InterpolationMode, v2  # noqa: E402
 Level = Literal["none", "light", "heavy"]
 
 OVERSIZE: dict[Level, float] = {"none": 1.0, "light": 1.0, "heavy": 1.5}
-"""How much larger than the network's input a sample is kept, so that zooming in finds real pixels."""
+"""Size of cached samples relative to the network's input, to provide real pixels for zooming in."""
 
 
 class Augment:
-    """``light``: flip, brightness, contrast. ``heavy``: also turns, shifts, shears, zooms, colour jitter and blur.
+    """``light``: flip, brightness, contrast. ``heavy``: also rotation, shift, shear, zoom, colour jitter and blur.
 
     Args:
         level: ``light`` or ``heavy``.
-        task: In ``hierarchical`` crops the target is known by filling the middle, so zooming stays mild.
-        height: Rows that leave.
-        width: Columns that leave.
+        task: In ``hierarchical`` crops the target is identified by filling the frame, so zooming is limited.
+        height: Height of the output.
+        width: Width of the output.
     """
 
     def __init__(self, level: Level, task: TaskName, height: int, width: int) -> None:
@@ -56,13 +56,13 @@ class Augment:
             ratio=(0.9 * ratio, 1.1 * ratio),
             antialias=True,
         )
-        colours = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)  # hue costs as much as all the rest
+        colours = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)  # hue would take as long as the rest
         blur = v2.RandomApply([v2.GaussianBlur(3, sigma=(0.1, 1.2))], p=0.2)
         self._transform = v2.Compose([flip, v2.RandomApply([turn], p=0.5), zoom, colours, blur])
 
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """The view of a sample that ``seed`` stands for."""
-        # devices=[]: torch.manual_seed would reseed every GPU as well.
+        """Augment a sample with the view's seed."""
+        # devices=[]: torch.manual_seed would also seed every GPU.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             out_image, out_mask = self._transform(tv_tensors.Image(image), tv_tensors.Mask(mask))

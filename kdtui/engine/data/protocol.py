@@ -1,7 +1,7 @@
-"""What every dataset is: crops at network size, remade exactly from (index, view).
+"""The dataset interface: samples of the network's input size, reproducible from (index, view).
 
-A dataset of a kind only says how to *render* sample ``index`` at a size, as uint8 pixels and labels. Everything that
-follows is shared: the cache of rendered samples, augmentation, normalisation and padding to the network's stride.
+A kind of data only implements how to *render* sample ``index`` at a size, as uint8 pixels and labels. Caching of
+rendered samples, augmentation, normalisation and padding to the network's stride are shared.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch import Tensor
 from kdtui.profile import DataTable
 
 BUDGET = 2 * 1024**3
-"""Largest cache of one dataset in bytes; samples beyond it are rendered every time."""
+"""Maximum size of a dataset's cache in bytes; further samples are rendered every time."""
 
 _CHANNELS = 4  # red, green, blue, label
 
 
 class SampleCache:
-    """Slots of one size for the first samples of a dataset.
+    """Cache of the first samples of a dataset in shared memory.
 
     Args:
-        count: Samples of the dataset.
-        height: Rows of a slot.
-        width: Columns of a slot.
-        budget: Bytes it may take.
+        count: Number of samples of the dataset.
+        height: Height of a sample.
+        width: Width of a sample.
+        budget: Maximum size in bytes.
     """
 
     def __init__(self, count: int, height: int, width: int, budget: int = BUDGET) -> None:
@@ -54,13 +54,13 @@ class SampleCache:
             self._filled = pages[pixels:]
 
     def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        """Image and labels of a sample, or None when it has not been kept."""
+        """Image and labels of a sample; None if it is not cached."""
         if index >= self.slots or not self._filled[index]:
             return None
         return self._images[index], self._masks[index]
 
     def put(self, index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-        """Keep a sample, when there is a slot for it."""
+        """Cache a sample, if there is space for it."""
         if index < self.slots:
             self._images[index] = image
             self._masks[index] = mask
@@ -226,16 +226,16 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """What this split holds, in a few words."""
+        """A short description of the split."""
 
     def look(self, index: int) -> SampleFacts:
-        """Sample ``index`` as its files hold it, for a survey; the cache is left alone."""
+        """Facts about the stored sample ``index``, for a survey; does not use the cache."""
         image, labels = self.render(index, self.height, self.width)
         low, high = int(image.min()), int(image.max())
         return SampleFacts(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
 
     def notes(self) -> list[Note]:
-        """What is odd about the files of this split."""
+        """Warnings about the files of this split."""
         return []
 
     def extras(self, image: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
@@ -248,11 +248,11 @@ class SegmentationDataset(ABC):
         return {}
 
     def files(self) -> list[Path]:
-        """The image files behind the samples, each once; none where samples are drawn."""
+        """The image files of the samples, without duplicates; empty for synthetic samples."""
         return []
 
     def name(self, index: int) -> str:
-        """A name for sample ``index`` that a person can find it by."""
+        """A name by which a user can find sample ``index``."""
         return f"{self.split} {index}"
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
@@ -265,11 +265,11 @@ class SegmentationDataset(ABC):
         return self._finish(image, mask)
 
     def view_of(self, epoch: int) -> int:
-        """The view that every sample shows in ``epoch``."""
+        """The view of all samples in ``epoch``."""
         return epoch % self.views if self.views else epoch
 
     def _rendered(self, index: int) -> tuple[Tensor, Tensor]:
-        """Uint8 image [3,h,w] and labels [h,w] at source size; never to be written to."""
+        """Image uint8 [3,h,w] and labels [h,w] at source size; must not be modified."""
         kept = self._cache.get(index)
         if kept is None:
             kept = self.render(index, *self._source)
@@ -282,7 +282,7 @@ class SegmentationDataset(ABC):
         labels = mask.long()
         if (height, width) != tuple(mask.shape):
             pad = (0, width - mask.shape[1], 0, height - mask.shape[0])
-            # Zero after normalisation is the mean colour.
+            # Zero is the mean colour after normalisation.
             pixels = torch.nn.functional.pad(pixels, pad)
             labels = torch.nn.functional.pad(labels, pad, value=IGNORE_INDEX)
         return Sample(pixels, labels, self.extras(pixels, labels))

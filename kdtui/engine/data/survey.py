@@ -1,7 +1,7 @@
-"""A bounded look at the samples of a split before a training: which values its images and labels hold.
+"""Survey of a bounded number of samples of a split before training: values of images and labels.
 
-What is looked at depends on the number of samples alone, and draws from no generator of the training. The sample cache
-is neither read nor filled.
+The selection depends only on the number of samples and does not use the random generators of the training. The sample
+cache is neither read nor filled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kdtui.errors import DataError
 from kdtui.store.files import reading
 
 MOST_PIXELS = 200_000_000
-"""Pixels of images and masks that are decoded for it, at most: a few seconds; eight samples in any case."""
+"""Maximum number of decoded pixels of images and masks, which takes a few seconds; at least eight samples are read."""
 
 _LEAST = 8
 _MOST_FILES = 50_000
@@ -29,21 +29,21 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Survey:
-    """What the samples that were looked at hold.
+    """Result of a survey.
 
     Attributes:
-        split: Of the data.
-        total: Samples of the split.
-        checked: Samples that were looked at.
-        classes: Names by label.
-        stored: Extremes of the images' values as their files hold them.
-        depths: Highest values that the files may hold: 255 for 8 bits, 65535 for 16.
-        seen: Lowest and highest value of the images in 8 bits.
+        split: Name of the split.
+        total: Number of samples of the split.
+        checked: Number of checked samples.
+        classes: Class names by label.
+        stored: Range of the values in the image files.
+        depths: Maximum values of the file formats: 255 for 8 bits, 65535 for 16.
+        seen: Minimum and maximum value of the images in 8 bits.
         pixels: Number of pixels of each class.
-        ignored: Number of pixels that do not count.
-        flat_images: Samples whose image has one value only.
-        void_masks: Samples without a pixel that counts.
-        one_class_masks: Samples whose pixels are all of one class.
+        ignored: Number of ignored pixels.
+        flat_images: Samples with a constant image.
+        void_masks: Samples whose pixels are all ignored.
+        one_class_masks: Samples with one class only.
     """
 
     split: str
@@ -60,18 +60,18 @@ class Survey:
     one_class_masks: tuple[str, ...]
 
     def share(self, label: int) -> float:
-        """Share of the pixels that count which are of this class."""
+        """Share of this class among the pixels that are not ignored."""
         return self.pixels[label] / max(1, sum(self.pixels))
 
     def described(self) -> str:
-        """How many were looked at, and the values of their images."""
+        """The number of checked samples and the range of their values."""
         count = f"all {self.total}" if self.checked == self.total else f"{self.checked} of {self.total:,}"
         values = f"values {self.stored.low:g} to {self.stored.high:g}"
         return f"{count} checked, {values}" + (" in 16-bit files" if 65535.0 in self.depths else "")
 
 
 def sample(total: int, most: int) -> list[int]:
-    """Up to ``most`` indices spread over ``total``: one from each of as many stretches of one length."""
+    """Up to ``most`` indices out of ``total``: one from each of equally long intervals."""
     if total <= most:
         return list(range(total))
     rng = np.random.default_rng(seed_of("survey", total))
@@ -80,10 +80,10 @@ def sample(total: int, most: int) -> list[int]:
 
 
 def survey(dataset: SegmentationDataset) -> Survey:
-    """Look at samples spread over a split.
+    """Check samples spread over a split.
 
     Raises:
-        DataError: Samples cannot be used: the first of them, and how many there are.
+        DataError: Samples cannot be used; the error describes the first one and contains their number.
     """
     looks, errors = [], []
     for index, look in _looks(dataset):
@@ -129,7 +129,7 @@ def survey(dataset: SegmentationDataset) -> Survey:
 
 def _looks(dataset: SegmentationDataset) -> Iterator[tuple[int, SampleFacts | DataError]]:
     chosen = sample(len(dataset), dataset.surveyed)
-    if len(chosen) > _LEAST:  # where the pixels end it early, what was read is still spread over the split
+    if len(chosen) > _LEAST:  # so that the read samples are spread over the split if the limit of pixels is reached
         order = np.random.default_rng(seed_of("survey", "order", len(dataset))).permutation(len(chosen))
         chosen = [chosen[position] for position in order]
     pixels = 0
@@ -150,7 +150,7 @@ def _counted(errors: list[DataError], checked: int, total: int) -> DataError:
     if len(errors) == 1:
         return first
     return DataError(
-        f"{first.what} ({len(errors)} of {checked} checked samples cannot be used, of {total:,} in all)",
+        f"{first.what} ({len(errors)} of {checked} checked samples cannot be used, of {total:,} in total)",
         where=first.where,
         found=first.found,
         allowed=first.allowed,
@@ -172,7 +172,7 @@ class Overlap:
 
 
 def overlap(train_set: SegmentationDataset, val_set: SegmentationDataset) -> Overlap:
-    """Validation images that are training images: by path all of them, by content those that are looked at."""
+    """Find validation images that are training images: by path for all, by content for a sample."""
     train, val = train_set.files()[:_MOST_FILES], val_set.files()
     by_path = {*train} & {*val}
     if by_path:
@@ -192,7 +192,7 @@ def overlap(train_set: SegmentationDataset, val_set: SegmentationDataset) -> Ove
 
     names = []
     for path in chosen:
-        # Uncompressed images all have one size: the likely ones first, and not all of them.
+        # Uncompressed images have equal sizes: compare a limited number, those with the same name first.
         alike = sorted(by_size.get(_size(path), []), key=lambda other: other.name != path.name)[:_MOST_COMPARED]
         if any(digest(other) == digest(path) for other in alike):
             names.append(path.name)
@@ -202,12 +202,12 @@ def overlap(train_set: SegmentationDataset, val_set: SegmentationDataset) -> Ove
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # it is named where it is read
+    except OSError:  # reported when it is read
         return -1
 
 
 def _digest(path: Path) -> bytes:
-    """A digest of a file's bytes; of one that cannot be read, a digest of its path, which is no other file's."""
+    """Digest of a file's contents; of its path if it cannot be read, which differs from that of any other file."""
     digest = hashlib.blake2b()
     try:
         with reading(path) as file:

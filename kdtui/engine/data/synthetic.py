@@ -1,7 +1,7 @@
-"""Procedural people: articulated figures that overlap before a cluttered background.
+"""Synthetic people: overlapping articulated figures on a cluttered background.
 
-Every crop is drawn from ``(data.seed, split, index)`` alone, straight at the size asked for. The crop is the target's
-box and a margin, as for real person crops: the target is known from the others by filling the frame.
+Every crop is determined by ``(data.seed, split, index)`` and drawn directly at the requested size. The crop is the box
+of the target with a margin, as for real person crops: the target is identified by filling the frame.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from kdtui.profile import SyntheticData
 from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 
 MARGIN = 0.22
-"""Share of the target's box that the crop adds on each side."""
+"""Fraction of the target's box that is added on each side."""
 
 _TARGET, _OTHER = 1, 2
-_LEAST_VISIBLE = 0.10  # share of the crop; a target covered more than that is moved to the front
+_LEAST_VISIBLE = 0.10  # share of the crop; a target with less visible area is moved to the front
 
 Points = NDArray[np.float64]
 
 
 def _capsule(a: Points, b: Points, wide: float, narrow: float) -> Points:
-    """A limb from ``a`` to ``b`` as a polygon with round-ish ends."""
+    """A limb from ``a`` to ``b`` as a polygon with rounded ends."""
     along = b - a
     length = float(np.hypot(along[0], along[1])) or 1.0
     u = along / length
@@ -46,7 +46,7 @@ def _capsule(a: Points, b: Points, wide: float, narrow: float) -> Points:
 
 
 def _direction(angle: float) -> Points:
-    """Down is 0, positive turns right."""
+    """Unit vector of an angle: 0 is down, positive angles turn right."""
     return np.array([np.sin(angle), np.cos(angle)])
 
 
@@ -125,7 +125,7 @@ def _paint(
 
 
 def draw_crop(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """The crop that ``seed`` stands for: RGB pixels, and 0 background, 1 target, 2 other people."""
+    """Draw the crop of ``seed``: RGB pixels and labels, 0 background, 1 target, 2 other people."""
     rng = np.random.default_rng(seed)
     hues = (rng.random() + np.arange(4) / 4 + rng.uniform(-0.05, 0.05, 4)).tolist()
     target = Figure(rng, 0.0, 0.0, 1.0, hues[0])
@@ -149,9 +149,9 @@ def draw_crop(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
 
 
 class SyntheticPeople(SegmentationDataset):
-    """Crops around one of several drawn people."""
+    """Crops around one of several synthetic people."""
 
-    surveyed = 16  # no file can be wrong, and drawing takes longer than reading
+    surveyed = 16  # there are no files that may be damaged, and drawing is slower than reading
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class SyntheticPeople(SegmentationDataset):
         count = {"train": data.train_samples, "val": data.val_samples, "test": data.test_samples}[split]
         self._indices = limited(count, data.train_limit if split == "train" else None, data.seed)
         self._scenes = data.seed
-        # Only the labels a student learns from may be poor; what it is measured against is always exact.
+        # Only training labels are degraded; labels for evaluation are always exact.
         self._coarseness = data.label_coarseness if split == "train" else 1
         self._noise = data.label_noise if split == "train" else 0.0
         self._size = (data.height, data.width)
@@ -182,7 +182,7 @@ class SyntheticPeople(SegmentationDataset):
         )
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-        """Draw the crop, and blur or confuse its labels as the profile asks."""
+        """Draw the crop, with coarse or swapped labels as configured."""
         number = self._indices[index]
         image, mask = draw_crop(seed_of(self._scenes, self.split, number), height, width)
         if self._noise and np.random.default_rng(seed_of(self._scenes, "noise", number)).random() < self._noise:
@@ -192,12 +192,12 @@ class SyntheticPeople(SegmentationDataset):
         return image, mask
 
     def describe(self) -> str:
-        """Number of drawn crops."""
+        """Number of crops."""
         return f"{len(self)} synthetic crops"
 
 
 def coarsen(mask: Pixels, block: int) -> Pixels:
-    """Every block takes the label that most of its pixels have (the lowest on a tie)."""
+    """Replace the labels of each block by its most frequent label (the lowest one if tied)."""
     height, width = mask.shape
     rows, columns = np.arange(height) // block, np.arange(width) // block
     cell = rows[:, None] * (columns[-1] + 1) + columns[None, :]

@@ -1,4 +1,4 @@
-"""Loading processes: the shared memory that they hand batches over in, and what is said when one of them fails."""
+"""Loading processes: their need of shared memory, and errors when one of them fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_WORKERS = "`kdtui train` with --set training.workers=0 loads in the training
 
 
 def available_memory() -> int | None:
-    """Free bytes of the shared memory; None on a system that has none to run out of."""
+    """Free bytes of the shared memory; None on a system without ``/dev/shm``."""
     if not SHARED_MEMORY.is_dir():
         return None
     found = os.statvfs(SHARED_MEMORY)
@@ -32,12 +32,12 @@ def check_workers(
     *,
     available: Callable[[], int | None] = available_memory,
 ) -> str:
-    """Whether the batches of all loading processes fit into the shared memory.
+    """Check that the batches of all loading processes fit into the shared memory.
 
     Args:
-        datasets: Training and validation split; the training batches are smaller where gradients accumulate.
+        datasets: Training and validation split.
         training: Batch sizes, workers and devices; every rank is on this machine.
-        available: Free bytes of the shared memory.
+        available: Returns the free bytes of the shared memory.
 
     Raises:
         EngineError: They do not fit.
@@ -55,53 +55,53 @@ def check_workers(
     if free is None or needed <= free:
         return text
     raise EngineError(
-        "the loading processes need more shared memory than there is",
+        "not enough shared memory for the loading processes",
         where=SHARED_MEMORY,
         found=f"{_mib(free)} free",
         allowed=f"at least {_mib(needed)} for training.workers = {training.workers}",
-        hint=f"{_NO_WORKERS}; or a larger /dev/shm (docker run --shm-size={_mib(2 * needed).split()[0]}m)",
+        hint=f"{_NO_WORKERS}; or enlarge /dev/shm (docker run --shm-size={_mib(2 * needed).split()[0]}m)",
     )
 
 
 def out_of_shared_memory(error: RuntimeError) -> EngineError | None:
-    """Torch's failure to share a batch as an error of ours; None for any other failure."""
+    """Convert torch's failure to share a batch; None for any other error."""
     if "shared memory" not in str(error):
         return None
     return EngineError(
         "a loading process ran out of shared memory",
         where=SHARED_MEMORY,
         found=_free(),
-        hint=f"{_NO_WORKERS}; or free some of /dev/shm, or make it larger (docker run --shm-size=1g)",
+        hint=f"{_NO_WORKERS}; or free space in /dev/shm, or enlarge it (docker run --shm-size=1g)",
     )
 
 
 def death(exit_code: int) -> EngineError:
-    """A loading process that ended before its work was done.
+    """The error for a loading process that exited unexpectedly.
 
     Args:
-        exit_code: Of the process; negative for the signal that ended it.
+        exit_code: Exit code of the process; negative for a signal.
     """
     if -exit_code == signal.SIGBUS:
         found = f"SIGBUS: {SHARED_MEMORY} is full or too small ({_free()})"
     elif -exit_code == signal.SIGKILL:
-        found = "SIGKILL: most often the machine, or the container, ran out of memory"
+        found = "SIGKILL: most often the machine or container is out of memory"
     else:
         found = f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
-    return EngineError("a loading process ended", where="training.workers", found=found, hint=_NO_WORKERS)
+    return EngineError("a loading process exited unexpectedly", where="training.workers", found=found, hint=_NO_WORKERS)
 
 
 def stalled(seconds: float) -> EngineError:
-    """No batch for so long that none is expected any more."""
+    """The error after waiting too long for a batch."""
     return EngineError(
-        f"no batch came from the loading processes for {seconds:.0f} s",
+        f"no batch from the loading processes for {seconds:.0f} s",
         where="training.workers",
         allowed="a batch at least that often",
-        hint=f"look at the disk or network that the data are on; {_NO_WORKERS}",
+        hint=f"check the disk or network of the data; {_NO_WORKERS}",
     )
 
 
 def _bytes(dataset: SegmentationDataset, samples: int, devices: int) -> int:
-    """Bytes of so many samples on one device; no more are there at once than it has in a pass."""
+    """Bytes of this many samples on one device, at most those of one epoch."""
     sample = dataset[0, 0]
     return sum(tensor.nbytes for tensor in (sample.image, sample.mask, *sample.extras.values())) * min(
         samples, -(-len(dataset) // devices)

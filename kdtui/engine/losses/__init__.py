@@ -1,4 +1,4 @@
-"""Terms of the loss, and what is needed to write one; CONTRIBUTING.md says how."""
+"""Loss terms, and helpers for writing one; see CONTRIBUTING.md."""
 
 from kdtui.engine.losses.kl import binary_pixel_kl, pixel_kl
 from kdtui.engine.losses.supervised import cross_entropy, dice_per_image

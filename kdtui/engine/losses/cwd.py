@@ -1,7 +1,8 @@
 """Channel-wise distillation (Shu et al., 2011.13256).
 
-``T² / (N·C) Σ_{n,c} KL(softmax_HW(t_nc / T) ‖ softmax_HW(s_nc / T))``: where in the image each channel answers most.
-The distributions are over the valid positions of an image; an image without any contributes nothing.
+``T² / (N·C) Σ_{n,c} KL(softmax_HW(t_nc / T) ‖ softmax_HW(s_nc / T))``: compares the spatial distribution of each
+channel. The distributions are over the valid positions of an image; an image without valid positions contributes
+nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kdtui.profile.term_tables import CwdTerm
 
 
 class CwdLoss(DistillationLoss):
-    """The mean over images and channels; on features the student's are projected where the widths differ."""
+    """The mean over images and channels; features of the student are projected if the widths differ."""
 
     def __init__(
         self, table: CwdTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
@@ -37,11 +38,11 @@ class CwdLoss(DistillationLoss):
         self.projection = projection(student_channels[self._on], teacher_channels[self._teacher_on])
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
-        """See the module."""
+        """Compute the loss; see the module's docstring."""
         student_map = self.projection(at_least_f32(student[self._on]))
         teacher_map = same_grid(at_least_f32(teacher[self._teacher_on]), student_map)
         cells = valid_cells(labels.valid, student_map).flatten(1) > 0
-        # An image without a valid position keeps them all here: a distribution over nothing is no number.
+        # An image without valid positions keeps all of them here, as the softmax over none would be NaN.
         outside = (~cells & cells.any(dim=1, keepdim=True)).unsqueeze(1)
         student_log, teacher_log = (
             F.log_softmax(values.flatten(2).masked_fill(outside, -float("inf")) / self._temperature, dim=2)

@@ -1,8 +1,8 @@
 """Mean squared difference of features (FitNets, Romero et al., 1412.6550).
 
 ``(1/M) Σ_cells m · mean_c (P(f_S) - f_T)²``: ``m`` is the share of valid pixels in a cell of the student's grid, ``M``
-the sum of ``m`` over the step, and ``P`` a 1x1 convolution where the widths differ. There is no batch norm in it: its
-statistics would be a micro-batch's.
+the sum of ``m`` over the step, and ``P`` a 1x1 convolution if the widths differ. It has no batch norm, whose statistics
+would depend on the micro-batch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FeatureLoss(DistillationLoss):
         self.projection = projection(student_channels[self._on], teacher_channels[self._teacher_on])
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
-        """See the module."""
+        """Compute the loss; see the module's docstring."""
         student_map = self.projection(at_least_f32(student[self._on]))
         teacher_map = same_grid(at_least_f32(teacher[self._teacher_on]), student_map)
         cells = valid_cells(labels.valid, student_map)

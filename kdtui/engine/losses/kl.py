@@ -1,9 +1,9 @@
 """Distillation terms on dense logits (Hinton et al., 1503.02531; Liu et al., 1903.04197).
 
 ``T² · (1/M) Σ_px m Σ_c p_T log(p_T / p_S)`` with ``p = softmax(z / T)`` over channels, ``m`` the mask of valid pixels
-and ``M`` their number. The mean is over pixels: ``batchmean`` would be H·W times too large on dense maps and drown the
-supervised loss. T² keeps the gradient's size independent of T. Logits are never clamped: beyond a clamp the gradient
-is zero.
+and ``M`` their number. The mean is over pixels: ``batchmean`` would be H·W times too large on dense maps and dominate
+the supervised loss. T² keeps the size of the gradient independent of T. Logits are not clamped, because the gradient of
+clamped values is zero.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def pixel_kl(
 
     Args:
         student_logits: f32 [B,C,H,W].
-        teacher_logits: [B,C,h,w], detached; resized bilinearly to the student's grid where it differs.
-        valid: bool [B,H,W]; pixels outside contribute neither value nor gradient.
+        teacher_logits: [B,C,h,w], detached; resized bilinearly to the student's grid if it differs.
+        valid: bool [B,H,W]; other pixels contribute neither value nor gradient.
         temperature: T > 0.
-        valid_pixels: What the sum over pixels is divided by.
+        valid_pixels: Divisor of the sum over pixels.
 
     Returns:
         Scalar f32, >= 0 up to rounding.
@@ -61,10 +61,10 @@ def binary_pixel_kl(
         teacher_logit: [B,h,w], detached.
         valid: bool [B,H,W].
         temperature: T > 0.
-        valid_pixels: What the sum over pixels is divided by.
+        valid_pixels: Divisor of the sum over pixels.
 
     Returns:
-        Scalar f32.
+            Scalar f32.
     """
     teacher_logit = same_grid(teacher_logit.unsqueeze(1), student_logit.unsqueeze(1)).squeeze(1)
     student_z, teacher_z = at_least_f32(student_logit) / temperature, at_least_f32(teacher_logit) / temperature

@@ -1,4 +1,4 @@
-"""The supervised part, ``L_base`` = cross entropy + Dice, in the form that accumulation and DDP cannot change."""
+"""Supervised terms, ``L_base`` = cross entropy + Dice, independent of gradient accumulation and number of ranks."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int, valid_pix
     """Cross entropy summed over valid pixels, divided by ``valid_pixels``.
 
     Args:
-        logits: f32 [B,C,H,W]; log probabilities are logits too.
+        logits: f32 [B,C,H,W]; log probabilities are valid logits.
         masks: i64 [B,H,W].
-        ignore_index: Label that contributes nothing.
-        valid_pixels: What the sum is divided by.
+        ignore_index: Label of pixels that do not contribute.
+        valid_pixels: Divisor of the sum.
     """
     return F.cross_entropy(at_least_f32(logits), masks, ignore_index=ignore_index, reduction="sum") / valid_pixels
 
 
 def dice_per_image(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tensor:
-    """Soft Dice loss of each image on its own.
+    """Soft Dice loss of each image.
 
-    The same numbers as ``smp.losses.DiceLoss("multiclass")`` on a batch of one (classes an image lacks count as zero
-    loss), without a loop over images: Dice over a whole batch would depend on how the batch is cut.
+    Equal to ``smp.losses.DiceLoss("multiclass")`` on a batch of one (classes that an image lacks count as zero loss),
+    without a loop over images. Dice over a whole batch would depend on how the batch is split.
 
     Args:
         logits: f32 [B,C,H,W].
         masks: i64 [B,H,W].
-        ignore_index: Label that contributes nothing.
+        ignore_index: Label of pixels that do not contribute.
 
     Returns:
-        f32 [B], in [0, 1].
+            f32 [B], in [0, 1].
     """
     classes = logits.shape[1]
     valid = masks != ignore_index

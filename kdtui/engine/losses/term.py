@@ -1,8 +1,8 @@
-"""What a term of the loss is: a module that turns outputs and labels into its share of an optimizer step.
+"""Base classes of loss terms: modules that compute their share of an optimizer step from outputs and labels.
 
-A term sums over what its ``scope`` says and divides by the mass of the *whole* optimizer step, over all micro-batches
-and ranks, so that accumulation and DDP change nothing. The mass of most terms is the number of valid pixels or images,
-which every :class:`StepShare` holds; a term with another mass computes it in ``masses``.
+A term is a sum divided by the mass of the *whole* optimizer step, over all micro-batches and ranks, so that the result
+does not depend on gradient accumulation and DDP. The mass of most terms is the number of valid pixels or images, which
+:class:`StepShare` provides; a term with another mass computes it in ``masses``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Scope = Literal["pixels", "batch"]
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of the images of a micro-batch, on the device of the outputs.
+    """Labels of a micro-batch, on the device of the outputs.
 
     Attributes:
         masks: i64 [B,H,W], classes.
-        ignore_index: Label of the pixels that contribute to no term.
+        ignore_index: Label of the pixels that do not contribute to any term.
     """
 
     masks: Tensor
@@ -36,19 +36,19 @@ class Labels:
 
     @cached_property
     def valid(self) -> Tensor:
-        """Bool [B,H,W]: the pixels that count."""
+        """Bool [B,H,W]: pixels without the ignore index."""
         return self.masks != self.ignore_index
 
 
 @dataclass(frozen=True)
 class StepShare:
-    """What the whole optimizer step holds, so that one micro-batch knows its share of it.
+    """Totals of the whole optimizer step, from which the share of one micro-batch is computed.
 
     Attributes:
         valid_pixels: Valid pixels over all micro-batches and ranks, at least 1.
         images: Images over all micro-batches and ranks.
-        world_size: Ranks; DDP averages gradients over them, so each rank's sum is multiplied back.
-        masses: What the term's ``masses`` returned, summed over all micro-batches and ranks.
+        world_size: Number of ranks; DDP averages gradients over them, so each rank's sum is multiplied by it.
+        masses: Results of the term's ``masses``, summed over all micro-batches and ranks.
     """
 
     valid_pixels: float
@@ -58,22 +58,22 @@ class StepShare:
 
     @property
     def pixels(self) -> float:
-        """What a sum over the valid pixels of a micro-batch is divided by."""
+        """Divisor of a sum over the valid pixels of a micro-batch."""
         return self.valid_pixels / self.world_size
 
     def cells(self, labels: Labels, student_map: Tensor) -> float:
-        """What a sum over the cells of a map, each weighted by :func:`valid_cells`, is divided by.
+        """Divisor of a sum over the cells of a map, weighted by :func:`valid_cells`.
 
-        Cells are of equal size, so the sum of their shares is known from the number of valid pixels.
+        Cells have equal size, so the sum of the weights follows from the number of valid pixels.
         """
         return self.pixels * student_map[0, 0].numel() / labels.masks[0].numel()
 
     def mass(self, name: str) -> Tensor:
-        """What a sum that has this mass is divided by; never 0."""
+        """Divisor of a sum with this mass; never 0."""
         return self.masses[name].clamp(min=torch.finfo(torch.float32).tiny) / self.world_size
 
     def mean_of_images(self, per_image: Tensor) -> Tensor:
-        """The part of the mean over all images of the step that these [B] values are."""
+        """The contribution of these values [B] to the mean over all images of the step."""
         return per_image.sum() * self.world_size / self.images
 
 
@@ -84,8 +84,8 @@ class SupervisedLoss(nn.Module):
         table: Its keys.
 
     Attributes:
-        scope: ``pixels`` where the value is the same however a step is cut, ``batch`` where statistics of a micro-batch
-            are part of it.
+        scope: ``pixels`` if the value does not depend on how a step is split, ``batch`` if it depends on statistics of
+            a micro-batch.
     """
 
     scope: ClassVar[Scope] = "pixels"
@@ -98,22 +98,22 @@ class SupervisedLoss(nn.Module):
         return {}
 
     def forward(self, student: Outputs, labels: Labels, share: StepShare) -> Tensor:
-        """The unweighted loss of one micro-batch as its share of the step; a scalar with graph."""
+        """The unweighted loss of one micro-batch as its share of the step: a scalar with graph."""
         raise NotImplementedError
 
 
 class DistillationLoss(nn.Module):
-    """Base of distillation terms; built from its table and the channels of what it reads.
+    """Base of distillation terms, built from its table and the channels of the outputs that it reads.
 
-    A projection is a submodule: it is trained with the student, restored by a resume and never exported.
+    A projection is a submodule: it is trained with the student, restored on resume and not exported.
 
     Args:
         table: Its keys, with the temperature it is computed at.
-        student_channels: Channels of what ``table.student_needs`` names.
-        teacher_channels: Channels of what ``table.teacher_needs`` names.
+        student_channels: Channels of the outputs in ``table.student_needs``.
+        teacher_channels: Channels of the outputs in ``table.teacher_needs``.
 
     Attributes:
-        scope: As of :class:`SupervisedLoss`.
+            scope: See :class:`SupervisedLoss`.
     """
 
     scope: ClassVar[Scope] = "pixels"
@@ -126,8 +126,8 @@ class DistillationLoss(nn.Module):
     def masses(self, teacher: Outputs, labels: Labels) -> dict[str, Tensor]:
         """Scalars to sum over the step before the first backward pass; by default none.
 
-        A term that defines it makes the teacher answer about all micro-batches of a step first, and keeps those outputs
-        in memory until they are used.
+        If a term defines it, the teacher processes all micro-batches of a step first, and its outputs are kept in
+        memory until they are used.
         """
         return {}
 
@@ -135,10 +135,10 @@ class DistillationLoss(nn.Module):
         """The unweighted loss of one micro-batch as its share of the step.
 
         Args:
-            student: With graph.
-            teacher: Detached, in f32.
-            labels: Of the same images.
-            share: Of the optimizer step this micro-batch belongs to.
+            student: Outputs of the student, with graph.
+            teacher: Outputs of the teacher, detached, in f32.
+            labels: Labels of the same images.
+            share: Totals of the optimizer step.
 
         Returns:
             Scalar with graph.
@@ -147,12 +147,12 @@ class DistillationLoss(nn.Module):
 
 
 def at_least_f32(values: Tensor) -> Tensor:
-    """The same values in f32, or in f64 where they are."""
+    """Convert to f32, unless the values are f64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def same_grid(teacher_map: Tensor, student_map: Tensor) -> Tensor:
-    """The teacher's map [B,C,h,w], resized bilinearly to the student's grid where it differs."""
+    """The teacher's map [B,C,h,w], resized bilinearly to the student's grid if it differs."""
     if teacher_map.shape[-2:] == student_map.shape[-2:]:
         return teacher_map
     return F.interpolate(teacher_map, size=student_map.shape[-2:], mode="bilinear", align_corners=False)
@@ -174,7 +174,7 @@ def valid_cells(valid: Tensor, student_map: Tensor) -> Tensor:
 
 
 def projection(student_channels: int, teacher_channels: int) -> nn.Module:
-    """What takes the student's channels to the teacher's: nothing, or a 1x1 convolution."""
+    """The projection of the student's channels to the teacher's: identity, or a 1x1 convolution."""
     if student_channels == teacher_channels:
         return nn.Identity()
     return nn.Conv2d(student_channels, teacher_channels, 1)

@@ -28,7 +28,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("loss", "loss", 5, 8, right=True),
     Column("miou", "mIoU", 6, 7, right=True),
     Column("last", "last", 6, 7, right=True, drop=7),
-    Column("retention", "%tchr", 6, 7, right=True, drop=3),
+    Column("retention", "of teacher", 11, 11, right=True, drop=3),
     Column("compression", "smaller", 7, 7, right=True, drop=6),
     Column("started", "started", 11, 11, drop=11),
     Column("took", "took", 6, 7, right=True, drop=12),

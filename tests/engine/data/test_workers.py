@@ -79,14 +79,14 @@ def test_shared_memory_is_compared_with_what_the_batches_need(training: Training
     needed = samples * SAMPLE
     assert f"{needed / 2**20:.0f} MiB" in check_workers(splits(), training, available=lambda: needed)
     assert check_workers(splits(), training, available=lambda: None)
-    with pytest.raises(EngineError, match="more shared memory") as caught:
+    with pytest.raises(EngineError, match="not enough shared memory") as caught:
         check_workers(splits(), training, available=lambda: needed - 1)
     assert "training.workers=0" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGBUS, "/dev/shm"), (signal.SIGKILL, "out of memory")])
 def test_a_loading_process_that_dies_is_an_error_with_its_reason(number: int, reason: str) -> None:
-    with pytest.raises(EngineError, match="a loading process ended") as caught:
+    with pytest.raises(EngineError, match="a loading process exited") as caught:
         list(batches(Hurt(number)))
     assert reason in str(caught.value.found)
 
@@ -120,7 +120,7 @@ def new_children() -> list[BaseProcess]:
 
 def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
     waits: list[float] = []
-    with pytest.raises(EngineError, match="no batch came"):
+    with pytest.raises(EngineError, match="no batch from the loading processes"):
         list(batches(Hurt(signal.SIGSTOP), waiting=waits.append, patience=2))
     assert waits == [1, 2]
     assert new_children() == []
@@ -188,7 +188,7 @@ def test_a_run_whose_loading_process_dies_fails_with_the_reason(
         thread.join()
     failed = events_of(run)[-1]
     assert isinstance(failed, events.Failed)
-    assert "a loading process ended" in failed.message and "SIGKILL" in failed.message
+    assert "a loading process exited" in failed.message and "SIGKILL" in failed.message
     assert failed.hint is not None and "training.workers=0" in failed.hint
 
 
@@ -207,6 +207,6 @@ def test_one_of_several_ranks_that_waits_after_a_stop_fails_after_a_while(tmp_pa
     TrainingSetup.while_waiting(rank, 1000.0)
     run.request_stop()
     TrainingSetup.while_waiting(rank, 1.0)
-    with pytest.raises(EngineError, match="could not end at the same step") as caught:
+    with pytest.raises(EngineError, match="could not stop at the same step") as caught:
         TrainingSetup.while_waiting(rank, 30.0)
     assert run.id in str(caught.value.hint)
