@@ -33,7 +33,7 @@ def value_of(setting: Setting, text: str) -> Value:
         raise Unreadable(
             "one number, with a point as in 0.7; sweeps are not supported here"
             if setting.kind == "number"
-            else "one whole number"
+            else "one integer"
         )
     return number(text)
 
@@ -53,7 +53,7 @@ def _widths(text: str) -> Value:
     parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     read = [number(part) for part in parts]
     if not all(isinstance(width, int) and width >= 1 for width in read):
-        raise Unreadable(f"found '{text}'; allowed: whole numbers with commas, as in 128,64,32,16,8")
+        raise Unreadable(f"found '{text}'; allowed: integers, separated by commas, as in 128,64,32,16,8")
     return read[0] if len(read) == 1 else list(read)
 
 

@@ -35,7 +35,7 @@ async def test_measured_columns_are_in_the_table_of_runs(scene: Scene, runs: lis
         await until(on.pilot, lambda: all(title in lines(on.app)[1] for title in ("MACs", "latency", "faster")))
         await until(on.pilot, lambda: "★50.00 ms" in on.line("b0-from-b3") and "★1.60x" in on.line("b0-from-b3"))
         assert "▼60.00 ms" in on.line("r18-from-b3")
-        assert "80.00 ms" in on.line("teacher") and "1.00x" in on.line("teacher")
+        assert "80.00 ms" in on.line("◆") and "1.00x" in on.line("◆")
 
 
 async def test_at_80_columns_how_many_times_faster_is_kept(scene: Scene, runs: list[Run]) -> None:
