@@ -62,6 +62,9 @@ def test_a_file_with_several_names_takes_its_bytes_once(tmp_path: Path) -> None:
     os.link(run.last, run.epoch_checkpoint(3))
     run.best.write_bytes(b"x" * 300)
     (run.checkpoints / "best_model.onnx").write_bytes(b"x" * 70)
+    # Neither the size of a folder nor that of what a link leads to is a checkpoint's.
+    (run.checkpoints / "folder.pth").mkdir()
+    (run.checkpoints / "link.pth").symlink_to(run.best)
     assert disk_usage(run) == 1300
 
 
