@@ -79,8 +79,8 @@ class Resolved:
                     if other not in child:
                         base.pop(other, None)
                 self.origins |= {k: o for k, o in origins.items() if k[: len(here)] == here}
-            if here in origins:
-                self.origins.setdefault(here, origins[here])
+            if here in origins:  # of a table: of its nearest keys, as its mistakes are between keys
+                self.origins[here] = origins[here]
 
     def _replaces(self, key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
         tag = _TAGS.get(key, "kind")
@@ -266,26 +266,34 @@ def read_value(text: str) -> Any:
 
 
 _WORDS: Mapping[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text in quotes"}
+_OUTPUT = "the name of an output: letters, digits and . _ : / -"
+# By a key of the path; the first of these decides.
 _PATTERNS = {
-    "name": "up to 80 letters, digits and . _ + -, starting with a letter or digit",
-    "tags": "up to 40 letters, digits and . _ : + = -, starting with a letter or digit",
+    "on": _OUTPUT,
+    "teacher_on": _OUTPUT,
     "terms": "up to 40 letters, digits, _ and -, starting with a letter",
+    "tags": "up to 40 letters, digits and . _ : + = -, starting with a letter or digit",
+    "name": "up to 80 letters, digits and . _ + -, starting with a letter or digit",
 }
 
 
 def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
     """One line per invalid key, in the order of the file: key, origin, found, allowed, and similar names."""
     lines: dict[str, str] = {}
+    unknown: list[str] = []  # tables of a kind that is not known: what their other keys should be is not known either
     for detail in error.errors(include_url=False):
         path, model, field = _follow(detail["loc"])
         if detail["type"].startswith("union_tag"):
             path = [*path, detail["ctx"]["discriminator"].strip("'")]
         key = _spell(path)
+        if path and path[-1] in ("kind", "target"):
+            unknown.append(f"{_spell(path[:-1])}.")
         # Every branch of a union reports the same key; keep the first.
         lines.setdefault(
             key, f"{key} ({shorter(resolved.origin([str(p) for p in path]))}): {_say(detail, path, model, field)}"
         )
-    return list(lines.values())
+    kinds = tuple(f"{within}{tag}" for within in unknown for tag in ("kind", "target"))
+    return [line for key, line in lines.items() if key in kinds or not key.startswith(tuple(unknown))]
 
 
 def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], field: FieldInfo | None) -> str:
@@ -306,7 +314,7 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
         spelled = "{KEY = VALUE, …}" if isinstance(path[-1], int) else f"[{_spell(path)}]"
         return f"found {shown(found)}; allowed: a table, {spelled}"
     if kind == "string_pattern_mismatch":
-        words = next((_PATTERNS[part] for part in path if isinstance(part, str) and part in _PATTERNS), detail["msg"])
+        words = next((words for key, words in _PATTERNS.items() if key in path), detail["msg"])
         return f"found {shown(found)}; allowed: {words}"
     spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
     if path and path[-1] in ("kind", "target"):
@@ -405,7 +413,8 @@ def _type_words(annotation: Any) -> Iterator[str]:
     if annotation in _WORDS:
         yield _WORDS[annotation]
     elif origin is Literal:
-        yield "one of " + ", ".join(_choices(annotation))
+        choices = _choices(annotation)
+        yield ("one of " if len(choices) > 1 else "") + ", ".join(choices)
     elif origin is Annotated:
         kind, *metadata = get_args(annotation)
         limits = [limit for item in metadata for limit in _bounds(getattr(item, "metadata", [item]))]
@@ -494,6 +503,25 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
             hint="`kdtui profiles people-distilled --resolved` shows a complete profile",
         )
     return profile
+
+
+def of_run(table: dict[str, Any], file: Path) -> Profile:
+    """Validate the profile of a run.
+
+    Args:
+        table: What its files contain.
+        file: Its ``profile.toml``, for the message.
+
+    Raises:
+        ProfileError: It has errors, such as a kind that only a package adds which is not installed here.
+    """
+    try:
+        return _validate(Resolved(table=table, files=[file]), what="the profile of this run")
+    except ProfileError as error:
+        keys = [mistake.partition(" ")[0] for mistake in error.mistakes]
+        if any(key.endswith((".kind", ".target")) for key in keys):
+            error.hint = "install the package that provides it; `kdtui doctor` lists the installed extensions"
+        raise
 
 
 def dump(profile: Profile) -> bytes:

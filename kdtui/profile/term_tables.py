@@ -15,6 +15,8 @@ from kdtui.profile.base import Table
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
 TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+# Of an output of a network; networks of other packages name their own.
+OutputName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,119}$")]
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=1_000_000.0)]
 Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)] | None
 
@@ -52,7 +54,7 @@ class DistillationTerm(Term):
         on: Output of the student that it reads.
     """
 
-    on: str = "logits"
+    on: OutputName = "logits"
 
     @property
     def student_needs(self) -> frozenset[str]:
@@ -74,7 +76,7 @@ class OutputTerm(DistillationTerm):
         teacher_on: Output of the teacher; default: the same.
     """
 
-    teacher_on: str | None = None
+    teacher_on: OutputName | None = None
 
     @property
     def teacher_needs(self) -> frozenset[str]:
@@ -135,7 +137,7 @@ class FeatureTerm(OutputTerm):
 
     implementation: ClassVar[str] = "kdtui.engine.losses.feature:FeatureLoss"
     kind: Literal["feature"] = "feature"
-    on: str = "encoder"
+    on: OutputName = "encoder"
 
 
 SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (CrossEntropyTerm, DiceTerm)

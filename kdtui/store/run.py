@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kdtui.errors import StoreError
+from kdtui.errors import ProfileError, StoreError
 from kdtui.profile.find import parse_tables
 from kdtui.store.files import EventLog, TooLarge, read_file, remedy, write_atomically
 from kdtui.store.values import MOST_BYTES, fits, is_time, parse_json
@@ -351,15 +351,17 @@ class Run:
         Raises:
             StoreError: ``profile.toml`` is missing, damaged, or of another version.
         """
-        from pydantic import ValidationError
-
-        from kdtui.profile import Profile
+        from kdtui.profile.loading import of_run
 
         try:
-            return Profile.model_validate(self.profile_table())
-        except ValidationError as error:
-            mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise StoreError("The run's profile is not valid", where=self.profile_path, found=mistakes) from error
+            return of_run(self.profile_table(), self.profile_path)
+        except ProfileError as error:
+            raise StoreError(
+                "the profile of this run is not valid",
+                where=self.profile_path,
+                found="; ".join(error.mistakes),
+                hint=error.hint,
+            ) from error
 
 
 def owner(path: Path) -> str:

@@ -86,6 +86,15 @@ def test_a_list_beside_a_weight_is_one_mistake(listed: Path) -> None:
     assert "found terms and logits" in mistake
 
 
+def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
+    child = listed.with_name("child.toml")
+    child.write_text('extends = "listed"\n[distillation]\nlogits = 2.0\n')
+    (mistake,) = mistakes(child)
+    assert mistake.startswith(f"distillation ({child}): found terms and logits")
+    (mistake,) = mistakes(listed, "distillation.logits=2.0")
+    assert mistake.startswith("distillation (--set distillation.logits=2.0): ")
+
+
 @pytest.mark.parametrize(
     ("setting", "key", "words"),
     [
@@ -94,7 +103,14 @@ def test_a_list_beside_a_weight_is_one_mistake(listed: Path) -> None:
         ('distillation.terms=[{kind="kl", wieght=1.0}]', "distillation.terms[0].wieght", "did you mean weight?"),
         ('distillation.terms=[{kind="kl", weight=-1}]', "distillation.terms[0].weight", "allowed: a number, >= 0.0"),
         ('distillation.terms=[{on="logits"}]', "distillation.terms[0].kind", "missing; allowed: kl, cwd"),
-        ("distillation.terms=[{kind=3}]", "distillation.terms[0].kind", "found 3"),
+        ("distillation.terms=[{kind=3}]", "distillation.terms[0].kind", "found 3; allowed: text in quotes"),
+        ('distillation.terms=[{kind="cwd", on=""}]', "distillation.terms[0].on", "the name of an output"),
+        (
+            'distillation.terms=[{kind="cwd", teacher_on=""}]',
+            "distillation.terms[0].teacher_on",
+            "the name of an output",
+        ),
+        ('distillation.terms=[{kind="cwd", on="\\u001b[31m"}]', "distillation.terms[0].on", "the name of an output"),
         ('distillation.terms=[{kind="kl", name="a b"}]', "distillation.terms[0].name", "letters, digits, _ and -"),
         ('distillation.terms=[{kind="kl", name="a\\u0000"}]', "distillation.terms[0].name", "a NUL"),
         ("distillation.terms=[3]", "distillation.terms[0]", "allowed: a table, {KEY = VALUE, …}"),

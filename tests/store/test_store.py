@@ -300,6 +300,33 @@ def test_damaged_files_are_errors_that_name_them(store: RunStore) -> None:
         run.profile()
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "kinds"),
+    [
+        ('[data]\nkind = "absent"\nfolds = 3', "data.kind", "synthetic, coco, folder"),
+        ('[student]\nkind = "absent"\nblocks = 3', "student.kind", "smp"),
+        ('[launch]\ntarget = "absent"\nhost = "a"', "launch.target", "local"),
+        (
+            '[[distillation.terms]]\nkind = "kl"\n[[distillation.terms]]\nkind = "absent"\nfolds = 3',
+            "distillation.terms[1].kind",
+            "kl, cwd, feature",
+        ),
+        ('[[loss.terms]]\nkind = "absent"\nfolds = 3', "loss.terms[0].kind", "ce, dice"),
+    ],
+)
+def test_a_kind_of_a_package_that_was_uninstalled_is_one_message(
+    store: RunStore, text: str, key: str, kinds: str
+) -> None:
+    run = store.create(PROFILE)
+    run.profile_path.write_text(f'name = "x"\n{text}\n')
+    with pytest.raises(StoreError) as caught:
+        run.profile()
+    assert caught.value.found is not None
+    assert caught.value.found.startswith(f"{key} ({run.profile_path.parent}")
+    assert caught.value.found.endswith(f"found 'absent'; allowed: {kinds}")
+    assert caught.value.hint == "install the package that provides it; `kdtui doctor` lists the installed extensions"
+
+
 def test_records_and_notes_come_back(store: RunStore) -> None:
     run = store.create(PROFILE)
     mine = record(3, ranks=({"pid": 1, "start_ticks": 2, "boot_id": "b"},))
