@@ -87,6 +87,8 @@ else:
 def _check_list(terms: tuple[Term, ...] | None) -> None:
     if terms is not None and not terms:
         raise ValueError("found []; allowed: at least one table")
+    if terms and not any(term.weight for term in terms):
+        raise ValueError("found only weights of 0, which train nothing; allowed: at least one weight > 0")
     twice = [label for label, count in Counter(term.label for term in terms or ()).items() if count > 1]
     if twice:
         raise ValueError(f"found two terms named '{twice[0]}'; allowed: distinct names; set 'name' of one of them")
