@@ -32,16 +32,18 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
         profile: The profile.
 
     Raises:
-        ModelError: It does not accept images of this size, or so few of them per forward pass.
+        ModelError: It does not accept images of this size (one alone in eval mode, as evaluation and export need, and a
+            training batch), or so few of them per forward pass.
     """
     settings, kind = profile.training, network_kind(profile.student)
     per_device = settings.batch_size // settings.devices
     images = min(_ENOUGH, settings.micro_batch_size or per_device)
     height, width = padded_size(profile)
-    error = _failure(network, images, height, width, training=True)
+    alone = _failure(network, 1, height, width, training=False)
+    error = alone or _failure(network, images, height, width, training=True)
     if error is None:
         return
-    if _ONE_VALUE in str(error):
+    if alone is None and _ONE_VALUE in str(error):
         divisor = next((n for n in range(_ENOUGH, per_device + 1) if per_device % n == 0), None)
         raise ModelError(
             f"{kind.architecture} cannot be trained with one image per forward pass at this size: "
@@ -53,7 +55,7 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
             if divisor is None
             else f"--set training.micro_batch_size={divisor}",
         ) from error
-    other = _other_size(network, _ENOUGH, kind.stride, training=True)
+    other = _other_size(network, _ENOUGH if alone is None else 1, kind.stride, training=alone is None)
     raise ModelError(
         f"{kind.title} does not accept images of this size",
         where="data.height, data.width",

@@ -11,6 +11,7 @@ from kdtui.engine.check import check
 from kdtui.engine.dry_run import check_scorable, check_teaching, check_trainable
 from kdtui.engine.evaluate_file import assess
 from kdtui.engine.models import ARCHITECTURES, build_network, stride
+from kdtui.engine.profile_model import count_macs
 from kdtui.engine.teacher import load_teacher
 from kdtui.errors import CheckpointError, ModelError, TeacherError
 from kdtui.profile import Model, Profile, SyntheticData, Teacher, Training
@@ -58,13 +59,14 @@ def test_what_is_let_through_makes_a_step_and_what_is_refused_cannot(architectur
             refused = False
         except ModelError:
             refused = True
-        network.train()
         pictures = torch.zeros(images, 3, padded, padded)
         if refused:
             with pytest.raises((ValueError, RuntimeError, AssertionError)):
-                network(pictures)
+                network.train()(pictures)
+                network.eval()(pictures[:1])
             continue
-        answer = network(pictures)
+        assert count_macs(network, height=padded, width=padded) > 0
+        answer = network.train()(pictures)
         assert answer.shape == (images, 4, padded, padded)
         answer.square().mean().backward()
         let_through.append((side, images))
@@ -79,6 +81,15 @@ def test_a_deep_pspnet_trains(tmp_path: Path, depth: int) -> None:
     assert curve(run, "val", "miou")
     teacher, _ = load_teacher(run.best, teacher=Teacher(), task="hierarchical", classes=3)
     assert teacher(torch.zeros(1, 3, 64, 32)).shape == (1, 4, 64, 32)
+
+
+def test_a_network_that_does_not_take_one_image_alone_is_refused_with_a_size_that_it_takes() -> None:
+    model = student("FPN", 5)
+    network = build_network(model, task="hierarchical", classes=3)
+    with pytest.raises(ModelError, match="does not accept images of this size") as caught:
+        check_trainable(network, profile(model, 32, 2))
+    assert caught.value.hint == "--set data.height=64 --set data.width=64"
+    check_trainable(network, profile(model, 64, 2))
 
 
 def test_one_image_at_a_time_is_refused_where_a_norm_would_see_one_value(tmp_path: Path) -> None:
