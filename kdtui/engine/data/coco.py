@@ -1,9 +1,9 @@
 """COCO instances: one sample per person, the crop around its box.
 
-Labels: 0 background, 1 the target, 2 other instances of the category. A pixel that two people own belongs to the target
-in the target's own crop. Crowd regions are nobody in particular, so their pixels are ignored unless they are the
-target's. Annotations are read in the orientation whose size the JSON states: the upright one (EXIF applied) when that
-fits, else the pixels as stored.
+Labels: 0 background, 1 the target, 2 other instances of the category. A pixel covered by two people belongs to the
+target in the crop of the target. Crowd regions contain no individual instances, so their pixels are ignored unless they
+are also the target's. Annotations are read in the orientation whose size the JSON states: the upright one (EXIF
+applied) when that fits, else the pixels as stored.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Instance:
     Attributes:
         box: x, y, width, height.
         segmentation: Polygons, or run lengths (compressed or not).
-        crowd: A region of many, nobody in particular.
+        crowd: Whether it is a region of several instances without individual outlines.
         source: File and id, for messages.
     """
 
@@ -107,9 +107,9 @@ class Instances:
 
 
 def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
-    """Which pixels of the whole image an instance owns."""
+    """Mask of an instance in the whole image."""
     height, width = picture.height, picture.width
-    # pycocotools trusts what it is given: coordinates that are no numbers make it allocate without end, and run lengths
+    # pycocotools does not validate: coordinates that are not numbers make it allocate without limit, and run lengths
     # that do not fill the image leave the rest of its mask uninitialised. So it only rasterises checked polygons.
     try:
         parts = _parts(instance.segmentation)
@@ -130,13 +130,13 @@ def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError("a segmentation cannot be read", where=instance.source, found=brief(error)) from None
     owned = np.zeros(height * width, dtype=bool)
-    for runs in layers:  # every second run is owned
+    for runs in layers:  # every second run is foreground
         owned |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return owned.reshape(width, height).T  # columns first
 
 
 def _parts(segmentation: Any) -> list[Any]:
-    """Polygons and run lengths of a segmentation, whether they stand in a list or alone."""
+    """Polygons and run lengths of a segmentation, in a list or single."""
     if isinstance(segmentation, dict):
         return [segmentation]
     if segmentation is None:
@@ -148,7 +148,7 @@ def _parts(segmentation: Any) -> list[Any]:
 
 
 def _has_mask(segmentation: Any) -> bool:
-    """Whether a segmentation may own a pixel; what cannot be read at all is told when it is used."""
+    """Whether a segmentation may cover a pixel; an unreadable one is reported when it is used."""
     try:
         return any(isinstance(part, dict) or len(part) >= _POLYGON_NUMBERS for part in _parts(segmentation))
     except TypeError:
@@ -156,7 +156,7 @@ def _has_mask(segmentation: Any) -> bool:
 
 
 def _runs(part: dict[str, Any], height: int, width: int) -> list[int]:
-    """The run lengths of one object, column by column, the first not owned."""
+    """The run lengths of one object, column by column, starting with background."""
     counts, size = part["counts"], [_whole(side, "size") for side in part["size"]]
     if size != [height, width]:
         raise ValueError(f"size {size} where the image has {[height, width]} (rows, columns)")
@@ -174,7 +174,7 @@ def _exact(value: Any) -> int:
 
 
 def _corners(numbers: Any, side: int) -> list[float]:
-    """A polygon's coordinates, x and y in turn, in or near an image with that longer side."""
+    """A polygon's coordinates, x and y alternating, in or near an image whose longer side is ``side``."""
     corners = np.asarray(numbers, dtype=np.float64)
     if corners.ndim != 1 or corners.size % 2:
         raise ValueError(f"a polygon of {corners.size} numbers in {corners.ndim} dimensions, not pairs x, y")
@@ -184,7 +184,7 @@ def _corners(numbers: Any, side: int) -> list[float]:
 
 
 def expand(text: str) -> list[int]:
-    """The run lengths in COCO's compressed form: 5 bits a character, signed, from the third on as differences."""
+    """The run lengths in COCO's compressed form: 5 bits per character, signed, differences from the third on."""
     counts: list[int] = []
     value = shift = 0
     for character in text:
@@ -207,7 +207,7 @@ def expand(text: str) -> list[int]:
 
 
 class _Unusable(ValueError):
-    """An entry that cannot be used: ``kind`` is the same for all entries with this flaw, ``detail`` is its own."""
+    """An unusable entry: ``kind`` is shared by all entries with this flaw, ``detail`` is specific to one."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind} {detail}".strip())
@@ -250,7 +250,7 @@ def _type(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a short line; of a number with thousands of digits Python itself writes none."""
+    """A value in one short line; Python refuses to format integers with thousands of digits."""
     if isinstance(value, int) and abs(value) >= _LARGEST_ID:
         return f"a number of {value.bit_length()} bits"
     text = repr(value) if isinstance(value, str | int | float) else _type(value)
@@ -266,7 +266,7 @@ def _key(entry: Any, name: str) -> Any:
 
 
 def _number(value: Any, name: str) -> float:
-    """A number, also where it is written as a text."""
+    """A number, also if written as a string."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if type(value) not in (int, float):
@@ -291,7 +291,7 @@ def _identity(value: Any, name: str) -> ImageId:
 
 
 def _plain(value: ImageId) -> ImageId:
-    """An id however it is written: "7", 7.0 and 7 are one."""
+    """An id in a canonical form: "7", 7.0 and 7 are equal."""
     if isinstance(value, str):
         return int(value.strip().partition(".")[0]) if _WHOLE.fullmatch(value) else value
     return int(value) if value == int(value) else value
@@ -396,9 +396,10 @@ def _instance(entry: Any, path: Path, image_of: Callable[[Any], ImageId]) -> Ins
 
 
 def _image_finder(pictures: Mapping[ImageId, Picture]) -> Callable[[Any], ImageId]:
-    """From an ``image_id`` to the image's own id: as it is written, else as a number written otherwise."""
+    """Map from an ``image_id`` to the id of the image: as written, else as an equal number written differently."""
     plain: dict[ImageId, list[ImageId]] = {}
-    own = {id: id for id in pictures}  # 7.0 finds the key 7, and must become it: the id decides what is held out
+    # 7.0 matches the key 7 and must be replaced by it, as the id decides the held-out split.
+    own = {id: id for id in pictures}
     for id in pictures:
         plain.setdefault(_plain(id), []).append(id)
 
@@ -415,7 +416,7 @@ def _image_finder(pictures: Mapping[ImageId, Picture]) -> Callable[[Any], ImageI
 def read_instances(path: Path, category: str) -> Instances:
     """All instances of ``category`` in a COCO file.
 
-    Numbers are also read where they are written as text.
+    Numbers written as strings are accepted.
 
     Raises:
         DataError: Entries cannot be used, each kind of flaw counted; or no instance has a mask.
@@ -434,7 +435,7 @@ def read_instances(path: Path, category: str) -> Instances:
             total += 1
             instances.append(_instance(entry, path, image_of))
         except _Unusable as flaw:
-            if not (flaw.kind == _NO_IMAGE and flaws.of("images")):  # that image has a flaw of its own
+            if not (flaw.kind == _NO_IMAGE and flaws.of("images")):  # that image has its own flaw
                 flaws.add("annotations", entry, position, flaw)
     flaws.raise_if_any({"images": len(content["images"]), "annotations": len(content["annotations"])})
     by_image: dict[ImageId, list[Instance]] = {}
@@ -508,7 +509,7 @@ def crop_labels(target: Instance, beside: Sequence[Instance], picture: Picture, 
     """The labels of the crop around ``target``."""
     left, top, right, bottom = box
     labels = np.zeros((bottom - top, right - left), dtype=np.uint8)
-    # Later wins: other people, then what nobody owns in particular, then the target.
+    # Later overwrites earlier: other people, then crowd regions, then the target.
     for instance, label in (
         *((i, _OTHER) for i in beside if not i.crowd and i is not target),
         *((i, IGNORE_INDEX) for i in beside if i.crowd),
@@ -582,7 +583,7 @@ class PersonCrops(SegmentationDataset):
         return resized(image, labels, height, width)
 
     def look(self, index: int) -> SampleFacts:
-        """The crop at its own size."""
+        """The crop before resizing."""
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
@@ -592,7 +593,7 @@ class PersonCrops(SegmentationDataset):
         return SampleFacts(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
 
     def notes(self) -> list[Note]:
-        """What is odd about the annotations, and which of them are left out."""
+        """Warnings about the annotations, and about those that are left out."""
         notes = list(self._instances.notes)
         if self._small > self._large:
             notes.append(
@@ -606,7 +607,7 @@ class PersonCrops(SegmentationDataset):
         return notes
 
     def files(self) -> list[Path]:
-        """Every image that a crop is cut from, once."""
+        """Every image with a crop, once."""
         names = {self._instances.pictures[target.image_id].file_name: None for target in self._targets}
         return [self._folder / name for name in names]
 

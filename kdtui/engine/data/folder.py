@@ -42,7 +42,7 @@ _SHOWN = 5
 _MOST_BYTES = 2**20
 _LARGEST_VALUE = 2**31 - 1
 _LONGEST_NAME = 200
-# What systems leave in a folder by themselves.
+# Files that operating systems create in folders.
 _LITTER = {"thumbs.db", "desktop.ini"}
 _HINT = (
     "one line per class, 'INDEX NAME' or 'INDEX NAME #RRGGBB' from 0 up, "
@@ -51,7 +51,7 @@ _HINT = (
 
 
 class Classes(NamedTuple):
-    """What ``classes.txt`` says: names by position, the value in the files of each, and the ignored value.
+    """Content of ``classes.txt``: names by position, the value of each in the files, and the ignored value.
 
     Attributes:
         colours: ``#rrggbb`` of each class, empty where the file has none.
@@ -63,13 +63,13 @@ class Classes(NamedTuple):
     colours: tuple[str, ...] = ()
 
     def allowed(self) -> str:
-        """The values a mask may hold, for a person."""
+        """The allowed values of a mask, as text for messages."""
         ignored = "" if self.ignored is None else f", ignored {self.ignored}"
         return ", ".join(f"{v} {n}" for v, n in zip(self.values, self.names, strict=True)) + ignored
 
 
 def read_classes(path: Path) -> Classes:
-    """Read ``INDEX NAME`` lines, each with a ``#rrggbb`` or without, and at most one ``ignore_index N NAME``."""
+    """Read ``INDEX NAME`` lines, each with an optional ``#rrggbb``, and at most one ``ignore_index N NAME``."""
     try:
         lines = read_file(path, most=_MOST_BYTES).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def read_classes(path: Path) -> Classes:
             raise DataError(
                 "a class has too large a number", where=place, found=shown, allowed=f"0 to {_LARGEST_VALUE}", hint=_HINT
             )
-        # It would be obeyed by every terminal that shows it.
+        # Terminals that show it would interpret it.
         if not label.isprintable() or len(label) > _LONGEST_NAME:
             raise DataError(
                 "a class has a name that cannot be shown",
@@ -123,7 +123,7 @@ def read_classes(path: Path) -> Classes:
 
 
 class Listing(NamedTuple):
-    """The pictures of a folder by stem, and the names of all else in it."""
+    """The images of a folder by stem, and the names of all other entries."""
 
     pictures: dict[str, Path]
     skipped: list[str]
@@ -151,7 +151,7 @@ def _files(folder: Path) -> Listing:
 
 
 class Pairs(NamedTuple):
-    """Images of a split with their masks, and what is odd about their folders."""
+    """Images of a split with their masks, and warnings about their folders."""
 
     files: list[tuple[Path, Path]]
     notes: list[Note]
@@ -243,7 +243,7 @@ class LabelFolder(SegmentationDataset):
 
     @property
     def own_colours(self) -> tuple[str, ...]:
-        """Those of ``classes.txt``."""
+        """The colours of ``classes.txt``."""
         return self._classes.colours
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
@@ -252,12 +252,12 @@ class LabelFolder(SegmentationDataset):
         return resized(image, labels, height, width)
 
     def look(self, index: int) -> SampleFacts:
-        """The pair at the size of its files."""
+        """Image and labels at the size of the files."""
         image, labels, stored = self._read(index)
         return SampleFacts(extent(stored, self._pairs[index][0]), eight_bit(image), labels, 2 * labels.size)
 
     def notes(self) -> list[Note]:
-        """What is odd about the folders of this split."""
+        """Warnings about the folders of this split."""
         return self._notes
 
     def files(self) -> list[Path]:
@@ -279,7 +279,7 @@ class LabelFolder(SegmentationDataset):
         return image, labels, stored
 
     def _labels(self, path: Path) -> Pixels:
-        """The mask with classes 0, 1, ... and IGNORE_INDEX, whatever numbers the file uses."""
+        """The mask with classes 0, 1, ... and IGNORE_INDEX, mapped from the file's values."""
         picture = upright(open_picture(path))
         values = as_labels(picture, path)
         present = np.unique(values)
@@ -308,11 +308,11 @@ class LabelFolder(SegmentationDataset):
 
 
 def _hint(classes: Classes, present: NDArray[np.integer], strange: NDArray[np.integer], *, lossy: bool) -> str:
-    """What to do about values that are no class."""
+    """Hint for values that are not a class."""
     if lossy:
         return "save masks as PNG: JPEG changes the values"
     if len(classes.names) == 2 and len(present) <= 2 and classes.ignored not in present:
-        # Two values for two classes: to ignore one of them would leave nothing to learn.
+        # Two values for two classes: ignoring one of them would leave a single class.
         values = sorted({*present.tolist(), *classes.values[: 2 - len(present)]})
         lines = ", ".join(f"'{value} {name}'" for value, name in zip(values, classes.names, strict=True))
         return f"if these are the two classes, write {lines} in classes.txt"

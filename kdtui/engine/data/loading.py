@@ -1,8 +1,8 @@
-"""From a dataset to batches, in an order that any run can be resumed into.
+"""Load batches of a dataset, in an order that can be resumed at any step.
 
-The order of an epoch is a permutation drawn from ``(seed, epoch)``. Optimizer step ``s`` owns the samples
-``order[s * B : (s + 1) * B]``; ranks, and within them micro-batches, are contiguous slices of it. So how the work is
-divided changes nothing about which samples a step sees, and a step number is all that resuming needs.
+The order of an epoch is a permutation drawn from ``(seed, epoch)``. Optimizer step ``s`` has the samples
+``order[s * B : (s + 1) * B]``; ranks, and within them micro-batches, are contiguous slices of it. So the
+samples of a step do not depend on how the work is divided, and resuming needs only the step number.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from kdtui.profile import Training
 Key = tuple[int, int]
 Waiting = Callable[[float], None]
 POLL = 1.0
-"""Seconds between two looks at what else happens while a batch is waited for."""
+"""Seconds between two checks for other events while waiting for a batch."""
 _DYING = 30.0
 PATIENCE = 300.0
-"""Seconds without a batch after which the loading processes are given up."""
+"""Seconds without a batch after which loading fails."""
 _PR_SET_PDEATHSIG = 1
 
 
 class _Carrying(Dataset["Sample | KdtuiError"]):
-    """The dataset, with failures as values.
+    """Wrapper of a dataset that returns failures instead of raising them.
 
-    A worker's exception is rebuilt by DataLoader from a text alone, which would lose its class, facts and hint.
+    DataLoader recreates a worker's exception from its text only, which would lose its class, facts and hint.
     """
 
     def __init__(self, dataset: SegmentationDataset) -> None:
@@ -66,8 +66,8 @@ def batch_of(samples: Sequence[Sample]) -> Batch:
 def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
     """One batch, or the first failure among its samples.
 
-    A loading process moves the batch into shared memory here. Left to its queue, a failure to do so would be printed
-    there, and the batch would never arrive.
+    A loading process moves the batch into shared memory here. In the queue's thread, a failure would only be
+    printed, and the batch would never arrive.
     """
     whole: list[Sample] = []
     for sample in samples:
@@ -88,18 +88,18 @@ def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
 
 
 def _end_when_asked_by(parent: int) -> None:
-    """Wait for SIGTERM for ever, and end this process when its parent sent it."""
+    """Wait for SIGTERM, and exit when the parent sent it."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 
 
 class _Worker:
-    """Set-up of a loading process: it lives exactly as long as the rank that forked it wants.
+    """Initialise a loading process so that only the rank that forked it ends it, and it ends with that rank.
 
-    A forked worker holds copies of the rank's descriptors, its device slot among them: one that outlived a killed rank
-    would keep the slot taken. And Ctrl-C, or SIGTERM to a whole group, asks the rank for a clean stop, until which
-    batches must arrive: so a worker heeds SIGTERM from its rank only, which is how multiprocessing ends it.
+    A forked worker has copies of the rank's descriptors, including its device slot: one that outlived a killed rank
+    would keep the slot locked. Ctrl-C, or SIGTERM to the whole group, requests a clean stop of the rank, which needs
+    batches until then: so a worker obeys SIGTERM only from its rank, which is how multiprocessing ends it.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class _Worker:
         if sys.platform != "linux":
             return
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != self._parent:  # it died before prctl was reached
+        if os.getppid() != self._parent:  # it ended before the call of prctl
             os.kill(os.getpid(), signal.SIGKILL)
         # Blocked first: threads inherit the mask, and only a blocked signal can be waited for.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -119,14 +119,14 @@ class _Worker:
 
 
 class Batches:
-    """The batches of one pass; iterate it once or more often, each time the same.
+    """The batches of one pass; every iteration returns the same ones.
 
     Args:
-        dataset: Where the samples come from.
+        dataset: Source of the samples.
         plan: The keys of every batch.
-        workers: Loading processes; 0 loads in this one.
-        waiting: Called once a second while no batch comes from them, with the seconds so far; may raise.
-        patience: Seconds after which they are given up.
+        workers: Number of loading processes; 0 loads in this process.
+        waiting: Called every second while waiting for a batch, with the seconds so far; may raise.
+        patience: Seconds without a batch after which loading fails.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Batches:
             worker_init_fn=_Worker() if workers else None,
             # Forked workers share the cache of rendered samples.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            # Its own generator: DataLoader draws a base seed per pass, which would shift the training's stream.
+            # Separate: DataLoader draws a base seed per pass, which would change the random numbers of training.
             generator=torch.Generator(),
         )
 
@@ -160,12 +160,12 @@ class Batches:
         return len(self.plan)
 
     def _started(self) -> tuple[Iterator[Any], list[BaseProcess]]:
-        """A pass over the loader, and its processes."""
+        """Start a pass over the loader, and return its batches and processes."""
         others = set(multiprocessing.active_children())
         handler = signal.getsignal(signal.SIGCHLD)
         batches = iter(self._loader)
-        # Torch's handler raises for a dead worker in the middle of anything, a checkpoint that is written too. The
-        # next wait for a batch tells of it as well.
+        # Torch's handler raises for a dead worker at any point, for example while a checkpoint is written. The next
+        # wait for a batch reports it as well.
         if signal.getsignal(signal.SIGCHLD) is not handler and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
         return batches, [child for child in multiprocessing.active_children() if child not in others]
@@ -176,7 +176,7 @@ class Batches:
                 yield _whole(batch)
             return
         batches, workers = self._started()
-        # Taking a batch over may block for ever in the middle of it, where its worker is suspended.
+        # Receiving a batch may block forever if its worker is suspended.
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as receiver:
             while (batch := self._received(receiver, batches, workers)) is not None:
                 yield _whole(batch)
@@ -184,7 +184,7 @@ class Batches:
     def _received(
         self, receiver: ThreadPoolExecutor, batches: Iterator[Any], workers: list[BaseProcess]
     ) -> Batch | KdtuiError | None:
-        """The next batch, or None after the last; heeds deaths, stalls and :attr:`_waiting` until it has come."""
+        """The next batch, or None after the last; checks for dead or stalled workers and calls :attr:`_waiting`."""
         waited = 0.0
         coming = receiver.submit(next, batches, None)
         while True:
@@ -194,7 +194,7 @@ class Batches:
                     return received
             except (RuntimeError, OSError, EOFError) as error:
                 if not str(error).startswith("DataLoader timed out"):
-                    # Its end of a connection is gone a moment before the process is.
+                    # A connection closes shortly before its process ends.
                     raise _death(workers, wait_for_it=isinstance(error, OSError | EOFError)) or error from None
                 coming = receiver.submit(next, batches, None)
                 continue
@@ -218,12 +218,12 @@ def _whole(batch: Any) -> Batch:
 
 
 def _death(workers: list[BaseProcess], *, wait_for_it: bool = False) -> EngineError | None:
-    """What ended the first loading process that has ended; None while all of them are running."""
+    """Error for the first loading process that has ended; None while all are running."""
     if wait_for_it:
         ending = multiprocessing.connection.wait([worker.sentinel for worker in workers], _DYING)
         for worker in workers:
             if worker.sentinel in ending:
-                # A process closes its descriptors, the sentinel too, before its exit code can be read.
+                # A process closes its descriptors, including the sentinel, before its exit code is available.
                 worker.join(_DYING)
     for worker in workers:
         worker.join(0)
@@ -233,7 +233,7 @@ def _death(workers: list[BaseProcess], *, wait_for_it: bool = False) -> EngineEr
 
 
 def _kill(workers: list[BaseProcess]) -> None:
-    """End loading processes that may not be able to end themselves: this one could not end before them."""
+    """Kill loading processes that may be unable to exit; this process could not exit before them."""
     for worker in workers:
         worker.kill()
     for worker in workers:
@@ -241,7 +241,7 @@ def _kill(workers: list[BaseProcess]) -> None:
 
 
 def steps_per_epoch(dataset: SegmentationDataset, training: Training) -> int:
-    """Optimizer steps of an epoch; what does not fill a last step is left out of that epoch."""
+    """Optimizer steps of an epoch; an incomplete last step is dropped."""
     steps = len(dataset) // training.batch_size
     if steps == 0:
         raise DataError(
@@ -253,7 +253,7 @@ def steps_per_epoch(dataset: SegmentationDataset, training: Training) -> int:
 
 
 def _smaller_batch(samples: int, training: Training) -> str:
-    """The options of the largest batch that the samples fill, for as many devices as there are."""
+    """Options for the largest batch size that the samples fill."""
     devices = min(training.devices, samples)
     options = [f"--set training.batch_size={samples // devices * devices}"]
     if devices < training.devices:
@@ -285,9 +285,9 @@ def train_loader(
         dataset: The training split.
         training: Batch sizes and workers.
         seed: The run's seed.
-        epoch: Which permutation and which view.
-        start_step: Steps of this epoch that are already done.
-        rank: This process.
+        epoch: Epoch, which determines the permutation and the view.
+        start_step: Completed steps of this epoch.
+        rank: Rank of this process.
         world_size: Number of processes; ``training.batch_size`` is over all of them.
         waiting: See :class:`Batches`.
     """
@@ -313,9 +313,9 @@ def eval_loader(
     workers: int = 0,
     waiting: Waiting = lambda seconds: None,
 ) -> Batches:
-    """This rank's share of the split, in order; every sample on exactly one rank, once.
+    """This rank's part of the split, in order; every sample is on exactly one rank, once.
 
-    A rank may get nothing at all when there are fewer samples than ranks.
+    A rank may have no samples if there are fewer samples than ranks.
     """
     first, last = (len(dataset) * r // world_size for r in (rank, rank + 1))
     keys = [(index, 0) for index in range(first, last)]

@@ -1,7 +1,7 @@
-"""Reading image files as RGB, whatever they hold, and saying which one cannot be read.
+"""Read image files of any mode as RGB, with errors that name the file.
 
-A picture is decoded by one of five decoders that run in this process, whatever the file's name says: Pillow's full list
-would start other programs (Ghostscript for PostScript). Its size is bounded before a pixel is decoded.
+A picture is decoded by one of five decoders that run in this process, independent of the file name: some of Pillow's
+other decoders start programs (Ghostscript for PostScript). The size is checked before decoding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_PIXELS = 2**27
 MOST_BYTES = 2**30
 """Largest picture file."""
 
-# What Pillow raises on damaged or hostile files, seen by changing bytes of whole ones.
+# Exceptions of Pillow for damaged or hostile files, found by changing bytes of valid ones.
 PICTURE_ERRORS = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
@@ -65,11 +65,11 @@ def open_picture(path: Path) -> Image.Image:
     """The decoded file, as stored (not turned, not converted).
 
     Raises:
-        DataError: It is no picture of :data:`FORMATS`, is damaged or too large, or holds several frames.
+        DataError: The file is not one of :data:`FORMATS`, is damaged or too large, or has several frames.
     """
     try:
         with reading(path) as file, warnings.catch_warnings():
-            # Pillow warns of damage that it then reads past, and of sizes that are refused below.
+            # Pillow warns about damage that it skips, and about sizes that are rejected below.
             warnings.simplefilter("ignore")
             return _decoded(file, path)
     except FileNotFoundError:
@@ -147,24 +147,24 @@ def _content(head: bytes) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """An exception of a library in one short line."""
+    """A library's exception in one short line."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     return (text or type(error).__name__)[:200]
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation means it to be seen; as stored where the EXIF cannot be read."""
+    """The picture with its EXIF orientation applied; as stored if the EXIF cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-    except PICTURE_ERRORS:  # the pixels are whole: it is the orientation that is not known
+    except PICTURE_ERRORS:  # the pixels are valid, only the orientation is unknown
         turn = None
     return picture if turn is None else picture.transpose(turn)
 
 
 def as_rgb(picture: Image.Image, path: Path, value_range: tuple[float, ...] | None = None) -> Image.Image:
-    """Any mode as 8-bit RGB, transparency left out.
+    """Any mode as 8-bit RGB, without transparency.
 
     Args:
         picture: As :func:`open_picture` returns it.
@@ -185,7 +185,7 @@ def as_rgb(picture: Image.Image, path: Path, value_range: tuple[float, ...] | No
         grey = values >> 8 if picture.mode != "I" or values.max(initial=0) > 255 else values
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # straight to RGB, pillow warns
+        picture = picture.convert("RGBA")  # Pillow warns when converting directly to RGB
     try:
         return picture.convert("RGB")
     except PICTURE_ERRORS as error:
@@ -234,7 +234,7 @@ def as_labels(picture: Image.Image, path: Path) -> NDArray[np.integer]:
     """A mask's values: grey levels, palette indices, or the first channel where all colour channels agree.
 
     Raises:
-        DataError: It holds colours or fractions, or its alpha channel alone says anything.
+        DataError: The mask has colours or fractions, or only its alpha channel varies.
     """
     values = np.asarray(picture)
     if picture.mode == "1":

@@ -106,12 +106,12 @@ class Batch(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Something about the files of a split that is probably wrong, and no reason to stop.
+    """A warning about the files of a split, which does not stop the run.
 
     Attributes:
-        code: A stable name of the kind.
-        message: What it is, with its numbers.
-        hint: What can be done about it.
+        code: Stable identifier of the kind of warning.
+        message: The text, with numbers.
+        hint: A suggested remedy.
     """
 
     code: str
@@ -120,7 +120,7 @@ class Note(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Lowest and highest value of a picture as its file holds them, and the highest that such a file may hold.
+    """Range of the stored values of an image file, and the largest value that its type can represent.
 
     Attributes:
         cut_to_a_byte: Whether only the upper byte of 16-bit colours was read.
@@ -133,13 +133,13 @@ class Extent(NamedTuple):
 
 
 class SampleFacts(NamedTuple):
-    """A sample as its files hold it.
+    """Facts about a sample as stored in its files.
 
     Attributes:
-        stored: Values of the image before they become 8 bits.
-        seen: Lowest and highest value of the 8-bit image.
-        labels: Classes at the file's own size, ignored pixels IGNORE_INDEX.
-        pixels: Pixels that were decoded, which is what it cost.
+        stored: Range of the image's values before the conversion to 8 bits.
+        seen: Minimum and maximum of the 8-bit image.
+        labels: Classes at the size of the file; ignored pixels have IGNORE_INDEX.
+        pixels: Number of decoded pixels, a measure of the cost.
     """
 
     stored: Extent
@@ -149,20 +149,20 @@ class SampleFacts(NamedTuple):
 
 
 def named(names: Sequence[object], total: int | None = None, *, shown: int = 5) -> str:
-    """The first of some names, cut to a line, and how many more there are."""
+    """The first names, each shortened to 60 characters, and the number of the others."""
     total = len(names) if total is None else total
     texts = [text if len(text := str(name)) <= 60 else text[:59] + "…" for name in names[:shown]]
     return ", ".join(texts) + (f" and {total - len(texts)} more" if total > len(texts) else "")
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed that depends on every part and on nothing else (``hash()`` differs between processes)."""
+    """A 63-bit seed determined by the parts alone (``hash()`` differs between processes)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def limited(count: int, limit: int | None, seed: int) -> list[int]:
-    """The samples a ``train_limit`` leaves, in order; a larger limit always holds the smaller one's samples."""
+    """Sorted sample indices under a ``train_limit``; a larger limit includes the samples of a smaller one."""
     if limit is None or limit >= count:
         return list(range(count))
     order = np.random.default_rng(seed_of(seed, "train_limit")).permutation(count)
@@ -178,14 +178,14 @@ class SegmentationDataset(ABC):
         classes: Names of the labels 0, 1, ...
         count: Number of samples.
         stride: Height and width are padded to a multiple of this.
-        seed: Seed of the augmentation's draws.
-        augmentation: What happens to a sample, or None.
+        seed: Seed of the augmentation.
+        augmentation: The augmentation, or None.
         oversize: Samples are rendered this much larger than the network's input, so that an augmentation that
             zooms in finds real pixels.
     """
 
     surveyed = 64
-    """Samples that a survey looks at, at most."""
+    """Maximum number of samples that a survey reads."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class SegmentationDataset(ABC):
 
     @property
     def own_colours(self) -> tuple[str, ...]:
-        """``#rrggbb`` of each class that the data give a colour, an empty text for any other."""
+        """``#rrggbb`` of each class; an empty string if the data define no colour for it."""
         return ("",) * len(self.classes)
 
     @abstractmethod
