@@ -104,14 +104,14 @@ async def test_temperature_and_alpha_update_their_visualisations_at_once(teacher
         await pilot.pause()
         assert "nearly one-hot" in text(app)
         assert "1·distill" in text(app)
-        assert "without a teacher" not in text(app)
+        assert "no effect" not in text(app)
 
         # Without one the form says that they do nothing.
         await pilot.resize_terminal(*LARGE)
         form(app).focus_field("teacher")
         await pilot.press("minus", "enter")
         await read(pilot)
-        await shows(pilot, "without a teacher", "TEACHER  none", "distillation.enabled=false")
+        await shows(pilot, "no effect", "TEACHER  none", "distillation.enabled=false")
 
 
 async def test_a_teacher_of_earlier_runs_displays_its_own_distribution(teachers: Scene) -> None:
