@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import os
@@ -183,6 +184,7 @@ def unprivileged() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         root = os.geteuid() == 0
         if root:
+            codecs.lookup("ascii")  # loaded while this user may read the interpreter's files
             os.chown(folder, 65534, 65534)
             os.seteuid(65534)
         try:
