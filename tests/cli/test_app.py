@@ -121,7 +121,7 @@ def test_one_key_set_twice_is_refused(kdtui: Kdtui, command: list[str]) -> None:
     assert "1, 2" in done.err
 
 
-def test_every_mistake_of_a_profile_is_told(process: Kdtui, here: Path) -> None:
+def test_every_mistake_of_a_profile_is_reported(process: Kdtui, here: Path) -> None:
     (here / "mine.toml").write_text("sede = 1\n[training]\nepochs = 0\n[distillation]\ntempurature = 2\n")
     done = process("train", "mine.toml", "--dry-run")
     assert done.code == 2

@@ -36,7 +36,7 @@ def test_words_go_to_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"kdtui {package.__version__}\n"
 
 
-def test_nobody_before_a_terminal_gets_the_help(here: Path) -> None:
+def test_without_a_terminal_the_help_is_printed(here: Path) -> None:
     done = subprocess.run(argv(), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert "Usage: kdtui" in done.stdout + done.stderr
     assert "\x1b" not in done.stdout

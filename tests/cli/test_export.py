@@ -183,7 +183,7 @@ class TestMeasure:
         assert done.code == 2
         assert "no best checkpoint" in done.err
 
-    def test_a_damaged_file_is_told_and_the_others_are_compared(
+    def test_a_damaged_file_is_reported_and_the_others_are_compared(
         self, kdtui: Kdtui, store: RunStore, trained: Trained
     ) -> None:
         trained("other")

@@ -146,7 +146,7 @@ def test_a_horizon_behind_the_run_is_refused_before_it_changes(kdtui: Kdtui, sto
     assert store.summary(run).state is State.FINISHED
 
 
-def test_a_dry_run_shows_where_a_run_would_go_on(kdtui: Kdtui, trained: Trained) -> None:
+def test_a_dry_run_shows_where_a_run_would_continue(kdtui: Kdtui, trained: Trained) -> None:
     run = trained("lost")
     before = snapshot(run)
     looked = kdtui("resume", "lost", "--total-epochs", "2", "--dry-run")

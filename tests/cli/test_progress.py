@@ -68,7 +68,7 @@ def test_bars_survive_gaps_and_runs_that_never_started() -> None:
     assert "✗ FAILED: [bold]no[/bold]" in drawn(followed(state=State.FAILED, detail="[bold]no[/bold]"))
 
 
-def test_a_line_tells_the_same() -> None:
+def test_a_progress_line_has_the_same_content() -> None:
     line = describe(followed(STARTED, TRAIN, VAL, eta_seconds=5.0), VAL)
     for said in ("epoch 1/4", "loss 0.5000", "mIoU 0.4000", "best 0.4000", "teacher 0.8000 (50.0%)", "eta 5s"):
         assert said in line

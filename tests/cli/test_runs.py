@@ -228,7 +228,7 @@ def test_stop_looks_every_name_up_first(kdtui: Kdtui, store: RunStore) -> None:
     assert "is not running" in done.err
 
 
-def test_remove_reports_each_run_and_goes_on_after_one_that_cannot_be_removed(kdtui: Kdtui, store: RunStore) -> None:
+def test_remove_reports_each_run_and_continues_after_one_that_cannot_be_removed(kdtui: Kdtui, store: RunStore) -> None:
     first, second, third = (store.create(Profile(name=name)) for name in ("one", "two", "three"))
     second.path.rename(store.root / "elsewhere")
     second.path.symlink_to(store.root / "elsewhere")

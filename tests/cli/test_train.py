@@ -169,7 +169,7 @@ def test_the_plan_knows_how_long_an_earlier_run_took(kdtui: Kdtui, trained: Trai
     assert other["eta_seconds"] is None
 
 
-def test_detach_returns_while_the_run_goes_on(kdtui: Kdtui, store: RunStore) -> None:
+def test_detach_returns_while_the_run_continues(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("train", "baseline", "--epochs", "50", "--name", "slow", "--detach")
     assert done.code == 0
     run = done.out.strip()
@@ -208,7 +208,7 @@ def test_resume_on_a_full_disk_is_refused_before_anything_is_started(kdtui: Kdtu
     assert sorted(run.path.rglob("*")) == before
 
 
-def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_says_so(
+def test_train_resume_starts_from_the_newest_whole_checkpoint_of_a_run_and_is_reported(
     kdtui: Kdtui, store: RunStore, trained: Trained
 ) -> None:
     first = trained("first", epochs=2)
@@ -249,7 +249,7 @@ def test_the_plan_counts_what_is_left_to_do(kdtui: Kdtui, trained: Trained) -> N
     assert (longer["epochs"], longer["epochs_done"]) == (50, 0)
 
 
-def test_a_run_that_went_on_from_a_state_tells_no_time(kdtui: Kdtui, trained: Trained) -> None:
+def test_a_run_started_from_a_state_gives_no_estimate(kdtui: Kdtui, trained: Trained) -> None:
     trained("first")
     kdtui("train", "baseline", "--epochs", "2", "--name", "second", "--resume", "first")
     planned = kdtui("train", "baseline", "--dry-run", "--json").json["runs"][0]
@@ -368,7 +368,7 @@ def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStor
     assert store.summary(run).attempt == 1
 
 
-def test_a_teacher_that_nobody_can_look_at_is_told(kdtui: Kdtui) -> None:
+def test_a_teacher_that_cannot_be_inspected_is_reported(kdtui: Kdtui) -> None:
     refused = kdtui("train", "baseline", "--teacher-checkpoint", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
     assert refused.code == 2
     assert "cannot access this path" in refused.err

@@ -129,7 +129,7 @@ def test_no_matched_baseline_is_said_and_no_delta_shown() -> None:
     assert any("taught has no Δ: no matched baseline" in note for note in comparison.notes)
 
 
-def test_a_distilled_run_is_nobodys_default_baseline() -> None:
+def test_a_distilled_run_is_never_the_default_baseline() -> None:
     comparison = compare([entry("t2", distilled=True, distillation__temperature=2.0), entry("t4", distilled=True)])
     assert comparison.baseline is None
 

@@ -173,7 +173,7 @@ def test_run_lengths_that_own_nothing(tmp_path: Path) -> None:
     assert "'target', 'other'" in warned["class-without-pixels"].message
 
 
-def test_a_check_says_how_many_were_looked_at_and_passes_the_warnings_on(tmp_path: Path) -> None:
+def test_a_check_reports_the_number_of_samples_and_the_warnings(tmp_path: Path) -> None:
     data = folder(tmp_path, BINARY)
     fill(tmp_path, [0])
     found = check(profile(data))

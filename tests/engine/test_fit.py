@@ -156,7 +156,9 @@ def test_what_the_loss_trains_is_kept_beside_the_student_and_counted_apart(undis
     assert all(math.isfinite(value) for _, value in curve(undisturbed, "train", "loss.distill.feature"))
 
 
-def test_a_new_run_with_other_terms_starts_those_anew_and_says_so(tmp_path: Path, teacher: Run, stopped: Run) -> None:
+def test_a_new_run_with_other_terms_starts_those_anew_and_is_reported(
+    tmp_path: Path, teacher: Run, stopped: Run
+) -> None:
     other = [{"kind": "kl"}, {"kind": "cwd", "on": "decoder"}]
     child = distilled(tmp_path, teacher, name="child", distillation__terms=other, resume_from=stopped.last)
     assert fit(child) == "finished"
@@ -213,7 +215,7 @@ def test_a_new_run_that_never_beats_the_score_it_inherits_has_its_weights(
     assert checkpoint.load(child.best)["run"] == child.id
 
 
-def test_a_new_horizon_moves_the_schedule_and_says_so(tmp_path: Path) -> None:
+def test_a_new_horizon_moves_the_schedule_and_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     fit(run)
     before = run.profile_path.read_bytes()
@@ -380,7 +382,7 @@ def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) ->
         fit(run)
 
 
-def test_another_batch_size_is_told_and_counted_from_the_last_whole_epoch(tmp_path: Path) -> None:
+def test_another_batch_size_is_reported_and_counted_from_the_last_whole_epoch(tmp_path: Path) -> None:
     parent = make_run(tmp_path, training__epochs=3)
     assert fit(StoppedAt(parent.path, lambda seen: any(getattr(e, "step", 0) == 4 for e in seen))) == "stopped"
     child = make_run(tmp_path, name="child", resume_from=parent.last, training__epochs=3, training__batch_size=4)

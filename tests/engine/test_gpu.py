@@ -41,7 +41,7 @@ def test_a_student_is_distilled_in_every_precision(tmp_path: Path, precision: st
     assert bool(checkpoint.load(run.last)["resume"]["scaler"]) == (precision == "fp16")
 
 
-def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_run_continues(tmp_path: Path) -> None:
     run = make_run(tmp_path, training__precision="fp16", training__epochs=3)
     fit_on_gpu(StoppedAt(run.path, lambda seen: any(getattr(event, "step", 0) == 4 for event in seen)))
     assert isinstance(events_of(run)[-1], Stopped)

@@ -56,7 +56,7 @@ def test_a_checkpoint_that_is_none_is_one_object_and_the_errors_code(
     assert str(trained.profile_path) in answer["error"]["message"]
 
 
-def test_check_tells_every_look(trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_every_failed_check(trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wrong.toml"
     wrong = tiny_profile(
         teacher__checkpoint=str(tmp_path / "missing.pth"),
@@ -80,9 +80,7 @@ def test_check_tells_every_look(trained: Run, tmp_path: Path, capfd: pytest.Capt
     assert all(look["ok"] for look in answer["checks"])
 
 
-def test_check_tells_what_a_state_has_behind_it(
-    trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_check_reports_the_progress_of_a_state(trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "more.toml"
 
     def look(profile: Profile, state: Path, *flags: str) -> dict[str, Any]:

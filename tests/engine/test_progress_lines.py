@@ -11,7 +11,7 @@ from kdtui.engine.__main__ import _cancellable
 from kdtui.errors import Interrupted
 
 
-def test_a_verb_whose_reader_was_killed_gives_up() -> None:
+def test_a_command_exits_when_its_reader_was_killed() -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stderr = os.dup(2)
     reading, writing = os.pipe()

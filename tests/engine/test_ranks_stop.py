@@ -29,7 +29,7 @@ def test_two_ranks_hear_of_a_stop_together(tmp_path: Path, short_teacher: Run) -
     assert 4 <= checkpoint.load(run.last)["resume"]["step"] < 100
 
 
-def test_a_rank_that_fails_alone_says_why_and_the_other_does_not_talk_over_it(tmp_path: Path) -> None:
+def test_the_reason_of_the_first_failed_rank_is_kept(tmp_path: Path) -> None:
     data = label_folder(tmp_path / "data", count=4)
     # One of the last masks, which are the share of rank 1, and none of those that rank 0 looks at before the training.
     for number, kind in itertools.product(range(96), ("images", "masks")):

@@ -122,7 +122,7 @@ def test_the_newest_whole_epoch_checkpoint_is_chosen(run: Run, kind: str) -> Non
     assert said in " ".join(start.passed_over)
 
 
-def test_a_run_goes_on_from_its_newest_whole_epoch_checkpoint_and_says_so(run: Run) -> None:
+def test_a_run_continues_from_its_newest_whole_epoch_checkpoint_and_is_reported(run: Run) -> None:
     before = run.best.read_bytes()
     run.last.unlink()
     assert fit(run, attempt=2) == "finished"
@@ -252,7 +252,7 @@ def test_best_holds_the_weights_alone_in_a_file_of_its_own(trained: Run) -> None
     assert trained.last.samefile(trained.epoch_checkpoint(3))
 
 
-def test_a_best_checkpoint_of_an_older_version_is_a_state_to_go_on_from(run: Run) -> None:
+def test_a_best_checkpoint_of_an_older_version_is_a_state_to_continue_from(run: Run) -> None:
     shutil.copy(run.epoch_checkpoint(2), tmp := run.checkpoints / "copy")
     for path in (run.last, *run.epoch_checkpoints()):
         path.unlink()
@@ -265,7 +265,7 @@ def profile_checks(run: Run, **options: Any) -> dict[str, Any]:
     return check(run.profile(), run=run, **options)
 
 
-def test_check_names_the_state_that_a_run_would_go_on_from(run: Run) -> None:
+def test_check_names_the_state_that_a_run_would_continue_from(run: Run) -> None:
     run.last.unlink()
     answer = profile_checks(run)
     assert answer["checks"][0]["ok"]

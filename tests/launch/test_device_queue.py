@@ -258,7 +258,7 @@ class TestMischief:
         assert target.read_text() == "mine"
 
     @pytest.mark.parametrize("text", [b"", b"[" * 9999, b"\xff", b"{" + b'"keys":' * 2, b"9" * 70_000, b'{"keys":5}'])
-    def test_tickets_of_anyones_making_keep_nobody_waiting(self, tmp_path: Path, folder: Path, text: bytes) -> None:
+    def test_foreign_tickets_do_not_block(self, tmp_path: Path, folder: Path, text: bytes) -> None:
         take(tmp_path).release()
         name = f"{0.5:020.6f}-cpu-1-00000000"
         (folder / name).write_bytes(text)

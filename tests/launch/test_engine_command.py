@@ -47,13 +47,13 @@ def test_an_error_comes_back_as_what_it_was(name: str, kind: type[KdtuiError]) -
 
 
 @pytest.mark.parametrize("output", ["", "not json", "[1]", "3"])
-def test_no_answer_is_told_with_what_stood_on_stderr(output: str) -> None:
+def test_no_answer_is_reported_with_what_stood_on_stderr(output: str) -> None:
     with pytest.raises(EngineError, match="ended with code 1") as caught:
         ask("say", output, "Traceback\nImportError: no \x1b[31mtorch", "1")
     assert "ImportError: no [31mtorch" in str(caught.value)
 
 
-def test_a_door_that_is_not_there_or_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_missing_or_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDTUI_ENGINE", f"{sys.executable} -c 'import time; time.sleep(60)'")
     with pytest.raises(EngineError, match="did not respond"):
         ask("inspect", timeout=0.2)

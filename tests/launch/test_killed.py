@@ -176,7 +176,7 @@ def test_a_waiting_supervisor_that_is_killed_leaves_the_line(store: RunStore, la
     assert store.summary(second).state is State.LOST
 
 
-def test_a_reused_pid_is_nobody(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_reused_pid_is_not_the_run(store: RunStore, launcher: LocalLauncher) -> None:
     """Our own pid in the record, with another start time: alive, but not that process."""
     import dataclasses
     import os

@@ -122,7 +122,7 @@ def test_an_engine_that_cannot_answer_is_a_failed_check(store: RunStore) -> None
     assert (check.name, check.hint) == ("engine", "install it")
 
 
-def test_without_checks_nobody_is_asked(store: RunStore) -> None:
+def test_without_checks_no_engine_is_started(store: RunStore) -> None:
     assert plan([load("baseline")], store, ask=refuse, checks=False).ok
 
 
@@ -165,7 +165,7 @@ def test_an_encoder_outside_the_catalog_has_no_cost(store: RunStore) -> None:
     assert planned.parameters is planned.macs is None
 
 
-def test_an_encoder_nobody_knows_is_told_before_anything_starts(store: RunStore) -> None:
+def test_an_unknown_encoder_is_reported_before_anything_starts(store: RunStore) -> None:
     with pytest.raises(UsageError, match="no such encoder"):
         plan([load("baseline", ["student.encoder=nosuchencoder"])], store, checks=False)
 
@@ -191,7 +191,7 @@ def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
         ("gpu:x", "auto", 1, "KDTUI_SLOTS is not valid"),
     ],
 )
-def test_devices_that_this_machine_does_not_have_are_told_before_anything_starts(
+def test_devices_that_this_machine_does_not_have_are_reported_before_anything_starts(
     store: RunStore,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

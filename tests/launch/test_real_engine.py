@@ -53,7 +53,7 @@ def trains(store: RunStore, run: Run, epoch: int) -> None:
     ],
     ids=lambda value: str(value) if isinstance(value, int) else ", ".join(value),
 )
-def test_killed_in_any_order_the_state_is_true_and_resume_goes_on(
+def test_killed_in_any_order_the_state_is_true_and_resume_continues(
     store: RunStore, launcher: LocalLauncher, devices: int, order: tuple[str, ...]
 ) -> None:
     run = make(store, devices=devices, epochs=100_000)

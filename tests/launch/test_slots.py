@@ -100,7 +100,7 @@ class TestCapacity:
             "cpu:1.5",
         ],
     )
-    def test_what_cannot_be_read_is_told(self, monkeypatch: pytest.MonkeyPatch, slots: str) -> None:
+    def test_what_cannot_be_read_is_reported(self, monkeypatch: pytest.MonkeyPatch, slots: str) -> None:
         monkeypatch.setenv("KDTUI_SLOTS", slots)
         with pytest.raises(UsageError, match="KDTUI_SLOTS"):
             capacity()

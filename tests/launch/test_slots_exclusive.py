@@ -20,7 +20,7 @@ def folder(root: Path) -> Path:
     return slot_folder(root, hostname())
 
 
-def test_nobody_gets_a_slot_beside_it_and_everybody_afterwards(tmp_path: Path) -> None:
+def test_a_slot_is_free_for_others_only_afterwards(tmp_path: Path) -> None:
     told: list[bool] = []
     with alone(tmp_path, "cpu", waiting=lambda reason: told.append(True)) as slots:
         assert len(slots.names) == 2

@@ -34,7 +34,7 @@ from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("how", ["stop file", "SIGTERM to supervisor", "SIGTERM to rank", "launcher"])
-def test_a_stop_has_one_way_whoever_asks(store: RunStore, launcher: LocalLauncher, how: str) -> None:
+def test_a_stop_is_handled_alike_for_every_requester(store: RunStore, launcher: LocalLauncher, how: str) -> None:
     run = make(store, FOREVER, devices=2)
     launcher.launch(run)
     record = trains(store, run)
@@ -52,7 +52,7 @@ def test_a_stop_has_one_way_whoever_asks(store: RunStore, launcher: LocalLaunche
     assert json.loads(run.last.read_text())["step"] == row.step
 
 
-def test_resume_goes_on_and_forgets_the_stop(store: RunStore, launcher: LocalLauncher) -> None:
+def test_resume_continues_and_forgets_the_stop(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, FOREVER)
     launcher.launch(run)
     record = trains(store, run)
@@ -83,7 +83,7 @@ def test_what_does_not_live_cannot_be_stopped(store: RunStore, launcher: LocalLa
 
 @pytest.mark.parametrize("stage", ["waiting", "training", "without supervisor"])
 @pytest.mark.parametrize("devices", [1, 2])
-def test_stop_kill_ends_everything_and_says_so(
+def test_stop_kill_ends_everything_and_is_reported(
     store: RunStore, launcher: LocalLauncher, stage: str, devices: int
 ) -> None:
     first = make(store, FOREVER, name="first")

@@ -35,7 +35,7 @@ from tests.waiting import eventually, in_time
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_from_launch_to_its_last_word(store: RunStore, launcher: LocalLauncher, devices: int) -> None:
+def test_a_run_from_launch_to_its_final_event(store: RunStore, launcher: LocalLauncher, devices: int) -> None:
     run = make(store, devices=devices)
     record = launcher.launch(run)
     assert record.attempt == 1
@@ -89,7 +89,7 @@ def test_threads_of_the_profile_reach_the_ranks(store: RunStore, launcher: Local
     assert [event.threads for event in events(run) if isinstance(event, Started)] == [3]
 
 
-def test_a_rank_that_fails_is_told_by_its_own_words(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_failed_rank_is_reported_with_its_message(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, {"*": [{"steps": 2}, {"fail": "no such mask"}]})
     launcher.launch(run)
     row = reaches(store, run, State.FAILED)
@@ -98,7 +98,7 @@ def test_a_rank_that_fails_is_told_by_its_own_words(store: RunStore, launcher: L
     assert [event.code for event in events(run) if isinstance(event, Exited)] == [4]
 
 
-def test_a_rank_that_says_nothing_is_told_by_its_code(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_failed_rank_without_message_is_reported_with_its_exit_code(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, {"*": [{"no_start": True}, {"print": "import failed"}, {"exit": 3}]})
     launcher.launch(run)
     row = reaches(store, run, State.FAILED)
@@ -129,7 +129,7 @@ def test_what_a_dead_rank_left_behind_does_not_hold_the_slot(store: RunStore, la
     eventually(lambda: not slot_is_held(store), "slot free")
 
 
-def test_an_engine_that_cannot_be_started_is_told(
+def test_an_engine_that_cannot_be_started_is_reported(
     store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = make(store)
@@ -146,7 +146,7 @@ def test_an_engine_that_cannot_be_started_is_told(
     assert "could not be started" in row.detail
 
 
-def test_a_supervisor_that_does_not_come_up_is_told_with_what_it_printed(
+def test_a_supervisor_that_does_not_come_up_is_reported_with_what_it_printed(
     store: RunStore, launcher: LocalLauncher
 ) -> None:
     run = make(store)
@@ -160,7 +160,7 @@ def test_a_supervisor_that_does_not_come_up_is_told_with_what_it_printed(
     run.launch_path.rmdir()
 
 
-def test_events_that_cannot_be_written_are_told_before_anything_starts(
+def test_events_that_cannot_be_written_are_reported_before_anything_starts(
     store: RunStore, launcher: LocalLauncher
 ) -> None:
     run = make(store)
@@ -180,7 +180,7 @@ def test_events_that_cannot_be_written_are_told_before_anything_starts(
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "beat", "logs/worker.txt"])
-def test_a_pipe_in_the_place_of_a_file_is_told_and_nothing_starts(
+def test_a_pipe_in_the_place_of_a_file_is_reported_and_nothing_starts(
     store: RunStore, launcher: LocalLauncher, name: str
 ) -> None:
     run = make(store)
@@ -221,7 +221,9 @@ def test_of_many_launches_at_once_one_wins(store: RunStore, launcher: LocalLaunc
     assert kinds(run).count("queued") == kinds(run).count("started") == 1
 
 
-def test_a_half_line_of_a_killed_rank_is_mended_by_the_next_writer(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_partial_line_of_a_killed_rank_is_repaired_by_the_next_writer(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
     run = make(store, {"*": [{"steps": 2}, {"raw": '{"v":1,"kind":"meas'}, {"sleep": 600}]})
     launcher.launch(run)
     record = trains(store, run, 2)

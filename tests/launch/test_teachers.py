@@ -97,7 +97,7 @@ def test_a_runs_folder_and_its_checkpoints_belong_to_the_run(store: RunStore) ->
     assert RunStore(run.path.parent).find(run.id) == run
 
 
-def test_a_run_named_inside_its_own_store_is_one_thing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_id_is_unambiguous_inside_its_store(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained(store)
     monkeypatch.chdir(store.root)
     assert source(run.id, store).note == ""

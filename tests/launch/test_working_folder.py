@@ -91,7 +91,7 @@ def test_the_real_engine_imports_no_file_of_it(folder: Path, executed: Path, mon
     assert names_in(executed) == []
 
 
-def test_a_run_and_all_that_is_asked_beside_it_execute_nothing_of_it(
+def test_files_of_a_run_are_never_executed(
     folder: Path, executed: Path, store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*MODULES, *PROGRAMS):

@@ -68,7 +68,7 @@ def test_the_list_reads_descriptions() -> None:
     assert all(file.description for file in listing() if file.shipped)
 
 
-def test_a_pipe_among_the_profiles_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_among_the_profiles_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "profiles").mkdir()
     os.mkfifo(tmp_path / "profiles" / "pipe.toml")

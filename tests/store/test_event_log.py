@@ -69,7 +69,7 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("writer", ["same", "next"])
-def test_a_full_disk_is_told_and_the_next_line_is_whole(tmp_path: Path, writer: str) -> None:
+def test_a_full_disk_is_reported_and_the_next_line_is_whole(tmp_path: Path, writer: str) -> None:
     path = tmp_path / "e"
     done = subprocess.run([sys.executable, "-c", FILL, str(path), writer], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_and_the_next_line_is_whole(tmp_path: Path, writer: 
     assert messages == ["x" * 60] * written + ["after"]
 
 
-def test_a_log_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="could not be written"):
         EventLog(tmp_path)
 

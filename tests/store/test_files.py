@@ -112,7 +112,7 @@ def test_a_run_with_something_else_in_the_place_of_a_file_is_a_damaged_row(
 
 
 @pytest.mark.parametrize("name", ["beat", "stop", "measurements.json"])
-def test_a_pipe_beside_them_keeps_a_run_readable_and_removable(store: RunStore, name: str) -> None:
+def test_a_pipe_next_to_them_keeps_a_run_readable_and_removable(store: RunStore, name: str) -> None:
     store = RunStore(store.root, alive=Processes(Liveness.UNKNOWN))
     run = store.create(Profile(name="abc"))
     run.write_launch_record(record())
@@ -128,7 +128,7 @@ def test_a_pipe_beside_them_keeps_a_run_readable_and_removable(store: RunStore, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_follows_or_writes_is_told(run: Run, short: Path, kind: str) -> None:
+def test_whoever_follows_or_writes_is_reported(run: Run, short: Path, kind: str) -> None:
     readers: list[tuple[Path, Callable[[], object]]] = [
         (run.events_path, Tail(run.events_path).read),
         (run.events_path, lambda: EventLog(run.events_path)),
@@ -149,7 +149,7 @@ def test_a_pipe_in_the_place_of_the_cache_costs_nothing_but_time(store: RunStore
     assert [row.id for row in in_time(RunStore(store.root).summaries)] == [run.id]
 
 
-def test_a_stop_that_cannot_be_taken_away_is_told(run: Run) -> None:
+def test_a_stop_that_cannot_be_taken_away_is_reported(run: Run) -> None:
     run.stop_path.mkdir()
     with pytest.raises(StoreError, match="could not be removed"):
         run.clear_stop()

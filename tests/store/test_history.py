@@ -62,7 +62,7 @@ def test_a_run_that_starts_over_has_no_empty_curves() -> None:
     assert history.last_train is None
 
 
-def test_exited_does_not_take_the_last_word_away() -> None:
+def test_exited_does_not_take_the_final_event_away() -> None:
     history = History([queued(), started(), Failed("DataError", "no"), Exited(1, 4)])
     assert isinstance(history.word, Failed)
     assert history.exited is not None

@@ -41,7 +41,7 @@ def test_newest_runs_come_first_and_all_come(store: RunStore) -> None:
     assert listing.look().changed == {}
 
 
-def test_a_finished_look_says_the_same_as_summaries(store: RunStore) -> None:
+def test_a_finished_scan_equals_summaries(store: RunStore) -> None:
     made(store, 5)
     assert list(Listing(store).look().changed.values()) != []
     rows = Listing(store).look().changed
@@ -97,7 +97,7 @@ def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
     assert places == {runs[0].id: None, runs[1].id: 1, runs[2].id: 2}
 
 
-def test_a_store_that_is_not_there_yet_is_empty_and_a_file_is_told(tmp_path: Path) -> None:
+def test_a_store_that_is_not_there_yet_is_empty_and_a_file_is_reported(tmp_path: Path) -> None:
     listing = Listing(RunStore(tmp_path / "later"))
     assert (listing.look().whole, listing.look().total) == (True, 0)
     RunStore(tmp_path / "later").create(Profile(name="first"))
@@ -122,7 +122,7 @@ def test_a_file_of_brackets_damages_its_own_run_alone(store: RunStore, name: str
     assert rows[ids[1]].detail == ""
 
 
-def test_events_that_are_none_are_told(store: RunStore) -> None:
+def test_events_that_are_none_are_reported(store: RunStore) -> None:
     run = store.create(Profile(name="garbage"))
     run.write_launch_record(record())
     run.events_path.write_bytes(b"\x00\x01 nothing\n" * 10)

@@ -19,7 +19,7 @@ def test_words_and_glyphs_tell_states_apart() -> None:
 
 
 @pytest.mark.parametrize("facts", ALL)
-def test_a_last_word_decides_whatever_else_is_seen(facts: Facts) -> None:
+def test_a_final_event_decides_whatever_else_is_seen(facts: Facts) -> None:
     state = derive(facts)
     if not facts.launched:
         assert state is State.NEVER_LAUNCHED

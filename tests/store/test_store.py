@@ -94,7 +94,7 @@ def test_a_name_that_no_folder_should_have_makes_nothing(store: RunStore, name: 
     assert not store.root.exists()
 
 
-def test_a_store_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_reported_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="the run store is not a folder"):
         RunStore(tmp_path / "file" / "runs").create(PROFILE)
@@ -280,7 +280,7 @@ class TestRemove:
             store.remove(run)
         assert (tmp_path / "elsewhere" / "checkpoints").is_dir()
 
-    def test_one_that_is_not_there_is_told(self, store: RunStore) -> None:
+    def test_one_that_is_not_there_is_reported(self, store: RunStore) -> None:
         store.root.mkdir()
         with pytest.raises(StoreError):
             store.remove(Run(store.root / "20260101-000000-x"))

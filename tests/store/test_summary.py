@@ -131,7 +131,7 @@ def test_states_of_the_first_attempt(run: Run, events: list[Event], alive: Liven
 
 @pytest.mark.parametrize("word", [Finished(5, 1), Stopped(5, 1), Failed("E", "m")])
 @pytest.mark.parametrize("steps", [3, 3000])
-def test_an_earlier_attempts_word_does_not_count(run: Run, word: Event, steps: int) -> None:
+def test_the_final_event_of_an_earlier_attempt_does_not_count(run: Run, word: Event, steps: int) -> None:
     write(run, [*training(steps), word, Exited(1, 4)])
     run.write_launch_record(record(2))
     assert look(run, Liveness.ALIVE).state is State.QUEUED
@@ -163,7 +163,7 @@ def test_who_is_asked_about(run: Run) -> None:
     assert processes.asked[0] == ("here", [4711, 1, 4712])
 
 
-def test_a_word_written_while_the_processes_were_looked_at_is_seen(run: Run) -> None:
+def test_an_event_written_during_the_check_of_processes_is_read(run: Run) -> None:
     run.write_launch_record(record())
     write(run, [queued(), started()])
 

@@ -77,7 +77,7 @@ def test_a_file_that_goes_and_comes_back(tmp_path: Path) -> None:
     assert tail.generation == 1
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         Tail(tmp_path).read()
 

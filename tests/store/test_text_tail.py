@@ -109,6 +109,6 @@ def test_a_file_that_gained_too_much_begins_again_at_its_end(tmp_path: Path) -> 
     assert len(text) <= FIRST and set(text) == {"y", "\n"}
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         TextTail(tmp_path).read()

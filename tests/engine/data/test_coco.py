@@ -263,7 +263,7 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
         dataset[0, 0]
 
 
-def test_nobody_to_crop_is_an_error(tmp_path: Path) -> None:
+def test_a_split_without_instances_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="minimum_size"):
         built(tmp_path, LEFT, minimum_size=50)
 

@@ -84,7 +84,7 @@ def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path) -
         open_picture(tmp_path / "a.png")
 
 
-def test_a_pipe_in_place_of_a_picture_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_picture_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png[\s\S]*a pipe"):
         open_picture(tmp_path / "a.png")

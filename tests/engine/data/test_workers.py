@@ -118,7 +118,7 @@ def new_children() -> list[BaseProcess]:
     return [child for child in multiprocessing.active_children() if child not in _before]
 
 
-def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
+def test_a_stalled_loading_process_is_an_error_and_is_killed() -> None:
     waits: list[float] = []
     with pytest.raises(EngineError, match="no batch from the loading processes"):
         list(batches(Hurt(signal.SIGSTOP), waiting=waits.append, patience=2))
@@ -126,7 +126,7 @@ def test_a_loading_process_that_stalls_is_given_up_and_gone() -> None:
     assert new_children() == []
 
 
-def test_a_stop_is_heard_while_a_batch_is_waited_for() -> None:
+def test_a_stop_is_obeyed_while_waiting_for_a_batch() -> None:
     def stop(seconds: float) -> None:
         raise StopAsked
 
