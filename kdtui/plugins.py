@@ -12,11 +12,13 @@ select it fail.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from types import new_class
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdtui.errors import UsageError
@@ -32,6 +34,10 @@ NETWORKS = "kdtui.networks"
 LAUNCHERS = "kdtui.launchers"
 GROUPS = (TERMS, LOSSES, DATA, NETWORKS, LAUNCHERS)
 """The entry-point groups: distillation terms, supervised terms, kinds of data and of networks, launch targets."""
+
+
+# Also the last part of a curve's name, and an argument of --set.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -137,11 +143,30 @@ def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:
     # What does not fit the union of all tables would make every profile unreadable.
     if field is None or field.default != name or field.annotation != Literal[name]:
         return f"its field '{tag}' must have the name of the entry point, '{name}', as its only value and default"
+    if not _NAME.fullmatch(name):
+        return "its name must be up to 40 letters, digits, _ and -, starting with a letter"
     if not getattr(table, "__pydantic_complete__", False):
         return "the type of one of its fields is not defined in its module"
+    config: dict[str, Any] = getattr(table, "model_config", {})
+    if any(config.get(key) != base.model_config.get(key) for key in ("frozen", "extra")):
+        return "it must be frozen and forbid unknown keys, as its base class does"
+    if wrong := _wrong_defaults(table):
+        return f"the default of its field '{wrong[0]}' is not valid"
     if ":" not in str(getattr(table, "implementation", "")):
         return "its class attribute 'implementation' must be a text 'package.module:attribute'"
     return ""
+
+
+def _wrong_defaults(table: type[Any]) -> list[str]:
+    """Fields whose default is not one of their values, which pydantic does not validate by default."""
+    from pydantic import ValidationError
+
+    try:
+        strict: Any = new_class(table.__name__, (table,), {"validate_default": True})
+        strict.model_validate({})
+    except ValidationError as error:
+        return [str(e["loc"][0]) for e in error.errors(include_url=False) if e["loc"] and e["type"] != "missing"]
+    return []
 
 
 def _reason(error: BaseException) -> str:

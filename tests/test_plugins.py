@@ -13,6 +13,7 @@ import pytest
 
 from kdtui import plugins
 from kdtui.errors import UsageError
+from kdtui.text import clean
 from tests.cli.conftest import printed, several
 from tests.extensions import install, on_path
 from tests.fake_engine import COMMAND
@@ -61,6 +62,16 @@ PACKAGES = {
         "undefined",
         "type of one of its fields",
     ),
+    "dotted": (data_table("T", KIND.format("a.b")), "a.b", "its name must be"),
+    "coloured": (data_table("T", KIND.format("a\\x1b[31m")), "a\x1b[31m", "its name must be"),
+    "mutable": (
+        data_table("T", KIND.format("mutable") + '\n    model_config = {"frozen": False}'),
+        "mutable",
+        "it must be frozen",
+    ),
+    "open": (data_table("T", KIND.format("open") + '\n    model_config = {"extra": "allow"}'), "open", "unknown keys"),
+    "default": (data_table("T", KIND.format("default") + "\n    height: int = 1.5"), "default", "field 'height'"),
+    "required": (data_table("T", KIND.format("required") + "\n    root: str"), "required", ""),
     "builtin": (data_table("T", KIND.format("folder")), "folder", "built-in kind"),
     "twina": (data_table("T", KIND.format("twin")), "twin", ""),
     "twinb": (data_table("T", KIND.format("twin")), "twin", "another package declares the same name"),
@@ -134,7 +145,7 @@ def test_doctor_reports_extensions_and_other_profiles_work(folder: Path, tmp_pat
             check = checks[f"extension {name}"]
             assert not check["ok"]
             assert reason in check["message"]
-            assert f"FAIL extension {name}: " in as_text[0]
+            assert f"FAIL extension {clean(name)}: " in as_text[0]
     assert checks["extensions"]["ok"]
     assert "sound (sound 1.0)" in checks["extensions"]["message"]
     assert "update or uninstall raising" in as_text[0]
@@ -142,7 +153,7 @@ def test_doctor_reports_extensions_and_other_profiles_work(folder: Path, tmp_pat
     assert broken[2] == 2
     assert "the extension raising of raising cannot be used: OSError: no air" in broken[1]
     assert unknown[2] == 2
-    assert "allowed: synthetic, coco, folder, printing, sound, twin; did you mean sound?" in unknown[1]
+    assert "allowed: synthetic, coco, folder, printing, required, sound, twin; did you mean sound?" in unknown[1]
     assert json.loads(resolved[0])["data"]["kind"] == "sound"
 
 
