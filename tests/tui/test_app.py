@@ -262,7 +262,7 @@ async def test_looking_and_leaving_change_no_run(crowd: Scene, key: str) -> None
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("down", "down", "down", "space", "m", "s", "ctrl+c")
-        await shows(pilot, "^q quits the cockpit")
+        await shows(pilot, "^q quits; running trainings continue")
         await pilot.press(key)
         await until(pilot, lambda: not app.is_running)
     assert app.return_code == 0
