@@ -355,13 +355,42 @@ def capture(
 
 
 def restore(
-    fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module
+    fabric: Fabric,
+    resume: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    terms: nn.Module,
+    *,
+    where: Path | None = None,
 ) -> tuple[Progress, tuple[Warned, ...]]:
     """Restore optimizer, terms, scaler and generators; return the progress, and warnings about missing parts.
 
     If the number of ranks is larger than that of the checkpoint, the generators of additional ranks keep their seeds. A
     run that starts from a checkpoint of another run may have other terms: they are initialised anew, with a warning.
+
+    Args:
+        fabric: Of this rank.
+        resume: As :func:`capture` returned it.
+        optimizer: Of the student and the terms.
+        terms: Modules of the loss terms.
+        where: The checkpoint, for the message.
+
+    Raises:
+        CheckpointError: A part of ``resume`` is damaged.
     """
+    try:
+        return _restored(fabric, resume, optimizer, terms)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "the training state of this checkpoint is damaged",
+            where=where,
+            found=f"{type(error).__name__}: {first_line(error)}",
+            hint="train from another checkpoint: kdtui train PROFILE --resume FILE",
+        ) from error
+
+
+def _restored(
+    fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module
+) -> tuple[Progress, tuple[Warned, ...]]:
     trained = resume.get("terms", {})
     problems = differences(terms, trained)
     if problems:

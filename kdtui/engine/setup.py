@@ -185,7 +185,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
     if resumed is not None:
         assert best is not None
-        progress, terms_warning = restore(fabric, resumed, optimizer, trainable.objective.terms)
+        progress, terms_warning = restore(fabric, resumed, optimizer, trainable.objective.terms, where=begin.path)
         progress.best_miou, progress.best_epoch, progress.best_iou = best.miou, best.epoch, dict(best.iou)
         if begin.own and record.total_epochs is None:
             total_epochs = resumed["total_epochs"]

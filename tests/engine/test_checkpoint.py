@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint
+from kdtui.engine.ranks import make_fabric
 from kdtui.errors import CheckpointError
 from tests.engine.preloaded import Process
 from tests.waiting import finished
@@ -143,3 +144,27 @@ def test_a_disk_that_fills_keeps_the_former_checkpoint(tmp_path: Path) -> None:
     assert "the existing one is unchanged" in out
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"terms": None},
+        {"terms": {"weight": "x"}},
+        {"terms": {}, "optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": None},
+        {"rng": 3},
+        {"history": None},
+    ],
+    ids=str,
+)
+def test_a_damaged_training_state_is_one_message(tmp_path: Path, damage: dict[str, Any]) -> None:
+    fabric = make_fabric(accelerator="cpu", world_size=1, precision="32-true")
+    terms = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW([{"params": [*nn.Linear(2, 2).parameters()]}, {"params": [*terms.parameters()]}])
+    state = checkpoint.capture(fabric, checkpoint.Progress(), optimizer, terms, total_epochs=1, steps_per_epoch=1)
+    checkpoint.restore(fabric, state, optimizer, terms)
+    with pytest.raises(CheckpointError, match="the training state of this checkpoint is damaged") as caught:
+        checkpoint.restore(fabric, state | damage, optimizer, terms, where=tmp_path / "last.pth")
+    assert caught.value.where == str(tmp_path / "last.pth")
