@@ -205,7 +205,8 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     student = build_student(profile.student, task=profile.data.task, classes=len(classes))
     objective = build_objective(profile, len(classes), student, loaded[0].network if loaded else None)
     trained = sum(parameter.numel() for parameter in objective.parameters())
-    return f"{', '.join(objective.names)}; {trained:,} parameters in projections"
+    unchecked = "; those of the distillation need the teacher" if profile.distillation.enabled and not loaded else ""
+    return f"{', '.join(objective.names)}; {trained:,} parameters in projections{unchecked}"
 
 
 _STEPS = 8

@@ -214,7 +214,9 @@ def build_objective(profile: Profile, classes: int, student: nn.Module, teacher:
             channels[role] = logits | tap_channels(network, *padded_size(profile))
         taps[role] = sorted(set().union(*needs) - logits.keys())
         for index, names in enumerate(needs):
-            _check_outputs(role, names, channels[role], f"distillation.terms[{index}]")
+            _check_outputs(
+                role, names, channels[role], f"distillation.terms[{index}]", type(distill[index]).model_fields
+            )
     return Objective(
         {table.label: (table.weight, _built(table)) for table in base},
         {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
@@ -239,14 +241,19 @@ def _built(table: Term, *channels: Mapping[str, int]) -> Any:
         ) from error
 
 
-def _check_outputs(role: str, needs: Collection[str], channels: Mapping[str, int], where: str) -> None:
+def _check_outputs(
+    role: str, needs: Collection[str], channels: Mapping[str, int], where: str, fields: Collection[str]
+) -> None:
     missing = sorted(set(needs) - channels.keys())
     if missing:
         close = difflib.get_close_matches(missing[0], channels, n=1)
+        hint = f"did you mean {close[0]}?" if close else None
+        if role == "teacher" and "teacher_on" in fields:
+            hint = "set teacher_on of this term to " + (f'"{close[0]}"' if close else "one of these names")
         raise ModelError(
             f"the {role} has no output of this name",
             where=where,
             found=missing[0],
             allowed=", ".join(channels),
-            hint=f"did you mean {close[0]}?" if close else None,
+            hint=hint,
         )

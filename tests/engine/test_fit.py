@@ -20,7 +20,7 @@ from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.setup import set_up
 from kdtui.errors import CheckpointError, DivergedError, ModelError, TeacherError
 from kdtui.store.run import Run
-from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record, tiny_profile
 
 RESUMABLE: dict[str, Any] = {
     # Its decoder drops channels at random: generators matter.
@@ -177,6 +177,22 @@ def test_a_term_on_features_that_do_not_exist_is_refused_before_training(tmp_pat
     assert "encoder.1, encoder.2, encoder.3, encoder, decoder" in caught.value.allowed
     (answer,) = [answer for answer in check(run.profile())["checks"] if not answer["ok"]]
     assert (answer["name"], answer["message"]) == ("loss terms", caught.value.message)
+
+
+def test_a_term_on_features_that_the_teacher_lacks_names_the_key_to_set(tmp_path: Path, teacher: Run) -> None:
+    term = {"kind": "feature", "on": "decoder", "teacher_on": "decode"}
+    looks = check(distilled(tmp_path, teacher, distillation__terms=[term]).profile())["checks"]
+    (answer,) = [answer for answer in looks if not answer["ok"]]
+    assert "the teacher has no output of this name" in answer["message"]
+    assert answer["hint"] == 'set teacher_on of this term to "decoder"'
+
+
+def test_a_check_without_the_teacher_says_that_its_terms_are_not_checked(tmp_path: Path) -> None:
+    profile = tiny_profile(
+        distillation__enabled=True, distillation__terms=TERMS, teacher__checkpoint=str(tmp_path / "absent.pth")
+    )
+    (terms,) = [answer for answer in check(profile)["checks"] if answer["name"] == "loss terms"]
+    assert terms["message"].endswith("those of the distillation need the teacher")
 
 
 def test_a_teacher_leaves_the_random_draws_of_its_student_alone(tmp_path: Path, teacher: Run) -> None:
