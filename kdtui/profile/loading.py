@@ -288,10 +288,12 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
         key = _spell(path)
         if path and path[-1] in ("kind", "target"):
             unknown.append(f"{_spell(path[:-1])}.")
+        origin, said = resolved.origin([str(part) for part in path]), _say(detail, path, model, field)
+        text = detail["input"]
+        if origin.startswith("--set") and isinstance(text, str) and text.startswith(("[", "{")):
+            said += "; a shell removes quotes: put the whole KEY=VALUE in single quotes"
         # Every branch of a union reports the same key; keep the first.
-        lines.setdefault(
-            key, f"{key} ({shorter(resolved.origin([str(p) for p in path]))}): {_say(detail, path, model, field)}"
-        )
+        lines.setdefault(key, f"{key} ({shorter(origin)}): {said}")
     kinds = tuple(f"{within}{tag}" for within in unknown for tag in ("kind", "target"))
     return [line for key, line in lines.items() if key in kinds or not key.startswith(tuple(unknown))]
 

@@ -117,6 +117,7 @@ def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
         ("distillation.terms=[]", "distillation.terms", "found []; allowed: at least one table"),
         ('loss.terms=[{kind="ce", weight=0}]', "loss.terms", "found only weights of 0"),
         ('distillation.terms=[{kind="kl", weight=0.0}]', "distillation.terms", "found only weights of 0"),
+        ("distillation.terms=[{kind=kl}]", "distillation.terms", "put the whole KEY=VALUE in single quotes"),
         ("distillation.terms=kl", "distillation.terms", "allowed: a list of tables"),
         ('distillation.terms=[{kind="cwd"}, {kind="cwd"}]', "distillation.terms", "found two terms named 'cwd'"),
         ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "allowed: ce, dice; did you mean dice?"),
