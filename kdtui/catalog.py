@@ -56,7 +56,7 @@ class EncoderCost:
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """Costs of a network: stored parameters, those that the output depends on, and MACs of one image."""
 
     parameters: int
@@ -93,7 +93,7 @@ def cost(
     encoder_depth: int = _DEEPEST,
     height: int,
     width: int,
-) -> Cost | None:
+) -> NetworkCost | None:
     """Compute the costs of a network.
 
     Height and width are padded to the network's stride, like the data. Parameters are exact. MACs are exact if both are
@@ -129,7 +129,7 @@ def cost(
     stride = 2**encoder_depth
     pixels = (-(-height // stride) * stride) * (-(-width // stride) * stride)
     parameters, macs = _unet(encoder, kept["channels"], kept["reductions"], widths, out_channels, pixels)
-    return Cost(
+    return NetworkCost(
         parameters=kept["parameters"] + parameters,
         parameters_used=kept["used"] + parameters,
         macs=_work(kept["macs"], pixels) + macs,

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from kdtui.errors import CheckpointError, DataError, EngineError, ExportError, Interrupted, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped, Warned
-from kdtui.store.identity import Identity, own_identity
+from kdtui.store.identity import ProcessIdentity, own_identity
 from kdtui.store.run import EventLog, Run, write_atomically
 
 COMMAND = shlex.join([sys.executable, __file__])
@@ -173,7 +173,7 @@ class Scripted(Training):
 class ByName(Training):
     """A run that does what its name says, in as many epochs as its profile has."""
 
-    def train(self, rank: Identity) -> str:
+    def train(self, rank: ProcessIdentity) -> str:
         table = self.run.profile_table()
         name = str(table["name"])
         distilled = bool(table["distillation"]["enabled"])
@@ -223,7 +223,7 @@ class ByName(Training):
         self.save()
 
 
-def train(folder: str, rank: Identity | None = None) -> dict[str, Any]:
+def train(folder: str, rank: ProcessIdentity | None = None) -> dict[str, Any]:
     run = Run(Path(folder))
     script = run.path / "script.json"
     if script.exists():

@@ -6,7 +6,7 @@ from kdtui import catalog
 from kdtui.errors import UsageError
 
 
-def cost(encoder: str, **changes: object) -> catalog.Cost:
+def cost(encoder: str, **changes: object) -> catalog.NetworkCost:
     found = catalog.cost(encoder, **({"height": 256, "width": 256} | changes))  # type: ignore[arg-type]
     assert found is not None
     return found

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 
-class Format(StrEnum):
+class CompareFormat(StrEnum):
     """Output format of a comparison."""
 
     table = "table"
@@ -45,7 +45,7 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
-class Cost(StrEnum):
+class CostOption(StrEnum):
     """Cost against which mIoU is compared."""
 
     latency = "latency"
@@ -71,10 +71,10 @@ def compare_runs(
         ),
     ] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Output format; default table.", show_default=False)
+        CompareFormat | None, typer.Option("--format", help="Output format; default table.", show_default=False)
     ] = None,
     pareto: Annotated[
-        Cost | None,
+        CostOption | None,
         typer.Option(
             "--pareto",
             help="Show mIoU against this cost for runs, their exports and teachers; dominated ones are dimmed.",
@@ -89,7 +89,7 @@ def compare_runs(
     runs_dir: RunsDir = None,
 ) -> None:
     """Compare runs; also writes experiment_runs.json and experiment_comparison.csv to the run store."""
-    form = one_form(form, Format.json if as_json else None, Format.table)
+    form = one_form(form, CompareFormat.json if as_json else None, CompareFormat.table)
     from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
@@ -104,17 +104,19 @@ def compare_runs(
     write_comparison(comparison, form, output, wide=wide)
 
 
-def _pareto(store: RunStore, runs: Sequence[Run], cost: Cost, form: Format, output: Path | None, *, wide: bool) -> None:
+def _pareto(
+    store: RunStore, runs: Sequence[Run], cost: CostOption, form: CompareFormat, output: Path | None, *, wide: bool
+) -> None:
     from kdtui.compare import entries_of, pareto
     from kdtui.compare.pareto import cells as pareto_cells
     from kdtui.compare.pareto import to_json
 
-    if output is not None or form not in (Format.table, Format.json):
+    if output is not None or form not in (CompareFormat.table, CompareFormat.json):
         raise UsageError(
             "--pareto prints a table or JSON to stdout only", allowed="--format table or --format json, without --to"
         )
     found = pareto(entries_of(store, runs), cost.value)
-    if form is Format.json:
+    if form is CompareFormat.json:
         emit(to_json(found))
         return
     header, body = pareto_cells(found)
@@ -152,20 +154,22 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     return comparison
 
 
-def write_comparison(comparison: Comparison, form: Format, output: Path | None = None, *, wide: bool = False) -> None:
+def write_comparison(
+    comparison: Comparison, form: CompareFormat, output: Path | None = None, *, wide: bool = False
+) -> None:
     """Write the comparison to stdout or to a file."""
     from kdtui.compare import render
     from kdtui.store.run import write_atomically
 
     if output is not None:
-        text = render(comparison, Format.markdown if form is Format.table else form)
+        text = render(comparison, CompareFormat.markdown if form is CompareFormat.table else form)
         if not output.parent.is_dir():
             raise UsageError("the folder of --to does not exist", where=output.parent, hint="create it first")
         if output.is_dir():
             raise UsageError("--to is a folder", where=output, allowed="a file", hint="give the path of a file in it")
         write_atomically(output, text.encode())
         say(f"written to {output}")
-    elif form is Format.table:
+    elif form is CompareFormat.table:
         print_comparison(comparison, wide=wide)
     else:
         print(clean(render(comparison, form)), end="")

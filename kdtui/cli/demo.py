@@ -22,7 +22,7 @@ def demo(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a teacher, a baseline and a distilled student on synthetic people; a few minutes, no download."""
-    from kdtui.cli.compare import Format, comparison_of, write_comparison
+    from kdtui.cli.compare import CompareFormat, comparison_of, write_comparison
     from kdtui.launch.start import start
     from kdtui.launch.teachers import find_teacher, prepare
 
@@ -39,7 +39,7 @@ def demo(
     distilled = start(store, prepare("demo-distilled", seeded, find_teacher(teacher.id, store)), origin="kdtui demo")
     finish(attend(store, [distilled]))
     comparison = comparison_of(store, [teacher, baseline, distilled])
-    write_comparison(comparison, Format.json if as_json else Format.table)
+    write_comparison(comparison, CompareFormat.json if as_json else CompareFormat.table)
     if as_json:
         return
     row = next(row for row in comparison.rows if row.id == distilled.id)

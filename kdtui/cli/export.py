@@ -29,7 +29,7 @@ from kdtui.export_options import PRECISIONS, ExportOptions, lines_of, option
 from kdtui.text import clean
 
 if TYPE_CHECKING:
-    from kdtui.launch.engine_process import Step
+    from kdtui.launch.engine_process import EngineStep
     from kdtui.launch.export import ExportRequest
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
@@ -151,7 +151,7 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
 
 def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = False) -> None:
     """Make the exports, grouped by network; a failed export does not prevent the others."""
-    from kdtui.launch.engine_process import Step
+    from kdtui.launch.engine_process import EngineStep
     from kdtui.launch.export import export, together
 
     made: dict[str, dict[str, Any]] = {}
@@ -160,7 +160,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
     begun: list[ExportRequest] = []
     tell = teller()
 
-    def heard(wanted: ExportRequest, step: Step) -> None:
+    def heard(wanted: ExportRequest, step: EngineStep) -> None:
         if wanted not in begun:
             begun.append(wanted)
             say(f"{wanted.name}: {wanted.target.name}")
@@ -168,7 +168,7 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
 
     def finished(wanted: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
         nonlocal code
-        tell(Step("finished"))
+        tell(EngineStep("finished"))
         if isinstance(outcome, KdtuiError):
             if outcome.message not in reported:  # all files of a network may fail for the same reason
                 reported.add(outcome.message)
@@ -193,12 +193,12 @@ def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = F
         raise typer.Exit(code)
 
 
-def teller() -> Callable[[Step], None]:
+def teller() -> Callable[[EngineStep], None]:
     """A callback that prints progress to stderr: one line that is redrawn on a terminal, else one line per step."""
     terminal = sys.stderr.isatty()
     last = ""
 
-    def tell(step: Step) -> None:
+    def tell(step: EngineStep) -> None:
         nonlocal last
         if terminal:
             count = f" {step.done}/{step.total}" if step.total else ""

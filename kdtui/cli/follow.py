@@ -177,13 +177,13 @@ def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bo
 @contextmanager
 def _display() -> Iterator[Display]:
     if sys.stderr.isatty():
-        with Bars() as bars:
+        with ProgressBars() as bars:
             yield bars
     else:
-        yield Lines()
+        yield ProgressLines()
 
 
-class Lines:
+class ProgressLines:
     """Plain lines on stderr: one per validation and change of state."""
 
     def __init__(self) -> None:
@@ -215,7 +215,7 @@ class Lines:
         self._states[summary.id] = now
 
 
-class Bars:
+class ProgressBars:
     """Two progress bars per run: epochs with mIoU and ETA, and steps within the epoch with losses."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -22,7 +22,7 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
-class Format(StrEnum):
+class MeasureFormat(StrEnum):
     """Output format of measurements."""
 
     table = "table"
@@ -49,7 +49,7 @@ def measure(
     ] = _USUAL.threads,
     device: Annotated[Device, typer.Option("--device", help="Device for the latency.")] = Device.cpu,
     form: Annotated[
-        Format | None,
+        MeasureFormat | None,
         typer.Option(
             "--format", help="Output format; default table. markdown: one table of all networks.", show_default=False
         ),
@@ -63,8 +63,10 @@ def measure(
     from kdtui.launch.measure import measure
     from kdtui.launch.teachers import expand
 
-    written = one_form(form, Format.markdown if markdown else None, Format.table)
-    written = one_form(written if form or markdown else None, Format.json if as_json else None, Format.table)
+    written = one_form(form, MeasureFormat.markdown if markdown else None, MeasureFormat.table)
+    written = one_form(
+        written if form or markdown else None, MeasureFormat.json if as_json else None, MeasureFormat.table
+    )
     store = open_store(runs_dir)
     found = store.find_all(expand(runs or [], store, expression))
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
@@ -72,10 +74,10 @@ def measure(
         answers = measure(store.root, found, how, heard=teller())
     except KeyboardInterrupt as error:
         raise Interrupted("cancelled; nothing was measured") from error
-    if written is Format.json:
+    if written is MeasureFormat.json:
         emit(answers)
         return
-    if written is Format.markdown:
+    if written is MeasureFormat.markdown:
         print(clean(as_markdown(answers)))
         return
     for place, answer in enumerate(answers.values()):

@@ -10,9 +10,9 @@ from typing import Any
 import typer
 
 from kdtui.cli.console import complete_encoder
-from kdtui.profile.settings import SETTINGS, Kind, Setting
+from kdtui.profile.settings import SETTINGS, Setting, SettingKind
 
-_TYPES: dict[Kind, type[Any]] = {"text": str, "widths": str, "integer": int, "seeds": int, "number": float}
+_TYPES: dict[SettingKind, type[Any]] = {"text": str, "widths": str, "integer": int, "seeds": int, "number": float}
 """Types of the options that are made here; those of other kinds are parameters of the commands."""
 
 

@@ -5,7 +5,7 @@ Pure functions, used by the command line and the cockpit.
 
 from __future__ import annotations
 
-from kdtui.compare.comparison import Aggregate, Comparison, Entry, Row, compare, entries_of, matched, settings
+from kdtui.compare.comparison import Aggregate, ComparedRun, Comparison, Row, compare, entries_of, matched, settings
 from kdtui.compare.named import called
 from kdtui.compare.pareto import COSTS, Pareto, Point, pareto
 from kdtui.compare.render import FORMATS, cells, render, to_json
@@ -14,8 +14,8 @@ __all__ = [
     "COSTS",
     "FORMATS",
     "Aggregate",
+    "ComparedRun",
     "Comparison",
-    "Entry",
     "Pareto",
     "Point",
     "Row",

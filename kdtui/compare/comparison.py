@@ -23,7 +23,7 @@ _TREATMENT = frozenset({"teacher", "distillation"})
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedRun:
     """A run to compare.
 
     Attributes:
@@ -38,7 +38,7 @@ class Entry:
     unmeasured: str = ""
 
 
-def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
+def entries_of(store: RunStore, runs: Sequence[Run]) -> list[ComparedRun]:
     """Read everything that a comparison of the runs needs, in order.
 
     Unusable measurements are noted in the entry: the run is compared without them.
@@ -48,7 +48,7 @@ def entries_of(store: RunStore, runs: Sequence[Run]) -> list[Entry]:
     """
     summaries = store.summaries(runs)
     return [
-        Entry(summary, run.profile_table(), *usable_measurements(run))
+        ComparedRun(summary, run.profile_table(), *usable_measurements(run))
         for run, summary in zip(runs, summaries, strict=True)
     ]
 
@@ -158,7 +158,7 @@ def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
     return _same(settings(profile, without=without))
 
 
-def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
+def matched(entry: ComparedRun, others: Iterable[ComparedRun]) -> list[ComparedRun]:
     """Runs without distillation that differ from ``entry`` only in name, tags, description, teacher and distillation.
 
     Runs with a score come first, then newer ones.
@@ -175,12 +175,12 @@ def matched(entry: Entry, others: Iterable[Entry]) -> list[Entry]:
     return sorted(found, key=_scored_and_new, reverse=True)
 
 
-def _scored_and_new(entry: Entry) -> tuple[bool, float, str]:
+def _scored_and_new(entry: ComparedRun) -> tuple[bool, float, str]:
     run = entry.summary
     return run.best_miou is not None, run.created or 0.0, run.id
 
 
-def compare(entries: Sequence[Entry], baseline: str | None = None) -> Comparison:
+def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comparison:
     """Compare runs.
 
     Args:
@@ -219,7 +219,7 @@ def _descending(value: float | None) -> float:
     return float("inf") if value is None else -value
 
 
-def _baselines(entries: Sequence[Entry], baseline: str | None, notes: list[str]) -> dict[str, str]:
+def _baselines(entries: Sequence[ComparedRun], baseline: str | None, notes: list[str]) -> dict[str, str]:
     """Run id to the id of its baseline."""
     if baseline is not None:
         return {entry.summary.id: baseline for entry in entries if entry.summary.id != baseline}
@@ -241,7 +241,7 @@ def _baselines(entries: Sequence[Entry], baseline: str | None, notes: list[str])
     return chosen
 
 
-def _unequal(entries: Sequence[Entry], chosen: Mapping[str, str]) -> list[str]:
+def _unequal(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> list[str]:
     """Notes on Δ that are not comparable although the profiles match: unfinished runs, or other epoch counts."""
     by_id = {entry.summary.id: entry.summary for entry in entries}
     unequal = []
@@ -256,7 +256,7 @@ def _unequal(entries: Sequence[Entry], chosen: Mapping[str, str]) -> list[str]:
     return unequal
 
 
-def _warnings(entries: Sequence[Entry]) -> list[str]:
+def _warnings(entries: Sequence[ComparedRun]) -> list[str]:
     """Notes with the warnings of the runs; a warning of several runs is one note."""
     runs_by_message: dict[str, list[str]] = {}
     for entry in entries:
@@ -265,7 +265,7 @@ def _warnings(entries: Sequence[Entry]) -> list[str]:
     return [f"warning in {', '.join(runs)}: {message}" for message, runs in runs_by_message.items()]
 
 
-def classes_apart(entries: Sequence[Entry]) -> list[str]:
+def classes_apart(entries: Sequence[ComparedRun]) -> list[str]:
     """A note if the mIoU of the runs is the mean over different classes; otherwise empty."""
     scored = [entry for entry in entries if entry.summary.best_iou]
     same_data: dict[str, list[frozenset[str]]] = {}
@@ -292,14 +292,14 @@ def _some(names: Sequence[str], most: int = 6) -> str:
     return (", ".join(names[:most]) or "none") + (f", … ({len(names)})" if len(names) > most else "")
 
 
-def _teacher(entries: Sequence[Entry]) -> Entry | None:
+def _teacher(entries: Sequence[ComparedRun]) -> ComparedRun | None:
     """A distilled run with the only teacher of this comparison; None if there are several teachers or none."""
     taught = [entry for entry in entries if entry.summary.teacher_miou is not None]
     checkpoints = {entry.summary.teacher_checkpoint for entry in taught}
     return taught[0] if len(checkpoints) == 1 else None
 
 
-def _validation(entry: Entry) -> str:
+def _validation(entry: ComparedRun) -> str:
     """Key of the data on which a run's mIoU was measured."""
     from kdtui.profile.data_tables import training_keys
 
@@ -309,7 +309,11 @@ def _validation(entry: Entry) -> str:
 
 
 def _row(
-    entry: Entry, rank: int | None, by_id: Mapping[str, Entry], chosen: Mapping[str, str], teacher: Entry | None
+    entry: ComparedRun,
+    rank: int | None,
+    by_id: Mapping[str, ComparedRun],
+    chosen: Mapping[str, str],
+    teacher: ComparedRun | None,
 ) -> Row:
     run = entry.summary
     base = chosen.get(run.id)
@@ -342,22 +346,22 @@ def _row(
     )
 
 
-def _differing(entries: Sequence[Entry]) -> dict[str, tuple[Any, ...]]:
+def _differing(entries: Sequence[ComparedRun]) -> dict[str, tuple[Any, ...]]:
     flat = [settings(entry.profile, without=_IDENTITY) for entry in entries]
     keys = list(dict.fromkeys(key for table in flat for key in table))
     columns = {key: tuple(table.get(key) for table in flat) for key in keys}
     return {key: values for key, values in columns.items() if len({_same(value) for value in values}) > 1}
 
 
-def _aggregates(entries: Sequence[Entry], rows: Mapping[str, Row]) -> tuple[Aggregate, ...]:
+def _aggregates(entries: Sequence[ComparedRun], rows: Mapping[str, Row]) -> tuple[Aggregate, ...]:
     """Groups of runs that differ only in seed and teacher: each seed may have its own teacher."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[ComparedRun]] = {}
     for entry in entries:
         if entry.summary.best_miou is not None:
             groups.setdefault(_key(entry.profile, _IDENTITY | {"seed", "teacher"}), []).append(entry)
     found = []
     for group in groups.values():
-        newest: dict[int | None, Entry] = {}
+        newest: dict[int | None, ComparedRun] = {}
         for entry in sorted(group, key=lambda e: (e.summary.created or 0.0, e.summary.id)):
             newest[entry.summary.seed] = entry
         members = [newest[seed] for seed in sorted(newest, key=lambda seed: -1 if seed is None else seed)]

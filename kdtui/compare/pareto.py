@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kdtui.compare.comparison import Entry, classes_apart
+from kdtui.compare.comparison import ComparedRun, classes_apart
 from kdtui.compare.measured import measured_apart, seconds
 from kdtui.compare.named import called
 from kdtui.errors import UsageError
@@ -62,7 +62,7 @@ class Pareto:
     notes: tuple[str, ...]
 
 
-def pareto(entries: Sequence[Entry], cost: str = "latency") -> Pareto:
+def pareto(entries: Sequence[ComparedRun], cost: str = "latency") -> Pareto:
     """Find the Pareto front of the runs, their measured exports and their teachers.
 
     Args:
@@ -103,7 +103,7 @@ def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]
         found.setdefault((weights, point.runtime), point)
 
 
-def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, Any]]:
+def _measured_as_teachers(entries: Iterable[ComparedRun]) -> dict[str, Mapping[str, Any]]:
     """Teacher measurements taken with a student, by run id, for runs that were not measured themselves.
 
     Such a run has no hash that identifies the teacher, only the path of its best checkpoint. If the number of
@@ -119,7 +119,7 @@ def _measured_as_teachers(entries: Iterable[Entry]) -> dict[str, Mapping[str, An
     return found
 
 
-def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
+def _student(entry: ComparedRun, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
     """The run and its exports; ``lent`` are measurements as a teacher, for a run without its own."""
     run = entry.summary
     if run.best_miou is None:
@@ -133,7 +133,7 @@ def _student(entry: Entry, names: Mapping[str, str], lent: Mapping[str, Any]) ->
     return [(key, first), *((key, point) for point in _exports(side, first))]
 
 
-def _teacher(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, Point]]:
+def _teacher(entry: ComparedRun, names: Mapping[str, str]) -> list[tuple[str, Point]]:
     side = (entry.measurements or {}).get("teacher") or {}
     if not _is_score(side.get("miou")):
         return []

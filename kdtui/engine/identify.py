@@ -297,7 +297,7 @@ _UNBUILDABLE = (
 
 
 @dataclass(frozen=True)
-class Identity:
+class NetworkIdentity:
     """A network that matches the file's tensors; the weights are not loaded yet.
 
     Attributes:
@@ -321,7 +321,7 @@ class Identity:
         return _build(self.decoder, self.encoder, self.depth, in_channels)
 
 
-def identify(contents: Contents, *, architecture: str | None, encoder: str | None) -> Identity:
+def identify(contents: Contents, *, architecture: str | None, encoder: str | None) -> NetworkIdentity:
     """Identify the network; ``architecture`` and ``encoder`` are the user's settings, if any.
 
     Raises:
@@ -346,7 +346,7 @@ def identify(contents: Contents, *, architecture: str | None, encoder: str | Non
             continue
         problems = differences(network, state)
         if not problems:
-            return Identity(network, state, decoder, name, depth, in_channels)
+            return NetworkIdentity(network, state, decoder, name, depth, in_channels)
         if not nearest or len("".join(problems)) < len("".join(nearest)):
             nearest = problems
     others = sorted({match.name for match in matches} - {name})

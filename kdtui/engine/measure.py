@@ -23,9 +23,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdtui import catalog, export_options
-from kdtui.engine.export.deployed import Size, example
+from kdtui.engine.export.deployed import InputSize, example
 from kdtui.engine.export.onnx import INPUT
-from kdtui.engine.export.source import Source, of_checkpoint, of_run
+from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
 from kdtui.engine.models import count_parameters, freeze_unused, out_channels
 from kdtui.engine.profile_model import count_macs
@@ -170,8 +170,8 @@ class MeasureTarget:
     """
 
     checkpoint: Path
-    source: Source
-    size: Size
+    source: ExportNetwork
+    size: InputSize
     facts: dict[str, Any]
     exports: Mapping[str, tuple[Path, Mapping[str, Any]]]
 
@@ -187,7 +187,7 @@ def student_of(run: Run, device: torch.device) -> MeasureTarget:
     return _subject(path.absolute(), source, source.size, device)
 
 
-def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> MeasureTarget:
+def teacher_of(run: Run, path: Path, size: InputSize, device: torch.device) -> MeasureTarget:
     """The teacher of a run, for images of the student's size.
 
     Raises:
@@ -199,12 +199,12 @@ def teacher_of(run: Run, path: Path, size: Size, device: torch.device) -> Measur
     return _subject(path, source, _divisible(size, source.stride), device)
 
 
-def _divisible(size: Size, stride: int) -> Size:
+def _divisible(size: InputSize, stride: int) -> InputSize:
     """The student's size, padded to the stride of a deeper teacher, as in training."""
-    return Size(-(-size.height // stride) * stride, -(-size.width // stride) * stride)
+    return InputSize(-(-size.height // stride) * stride, -(-size.width // stride) * stride)
 
 
-def _subject(path: Path, source: Source, size: Size, device: torch.device) -> MeasureTarget:
+def _subject(path: Path, source: ExportNetwork, size: InputSize, device: torch.device) -> MeasureTarget:
     network = source.network
     freeze_unused(network.requires_grad_(True))
     counts = count_parameters(network)
@@ -240,7 +240,7 @@ def _subject(path: Path, source: Source, size: Size, device: torch.device) -> Me
     return MeasureTarget(path, source, size, facts, found)
 
 
-def _catalog_macs(source: Source, size: Size) -> int | None:
+def _catalog_macs(source: ExportNetwork, size: InputSize) -> int | None:
     """MACs of the same network in the catalog; None if it is not in it."""
     facts = source.facts
     width = facts["decoder_channels"]
@@ -427,11 +427,11 @@ def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
     return call
 
 
-def _onnx_calls(file: Path, report: Mapping[str, Any], size: Size, settings: MeasureOptions) -> dict[int, Call]:
+def _onnx_calls(file: Path, report: Mapping[str, Any], size: InputSize, settings: MeasureOptions) -> dict[int, Call]:
     """Calls of the exported file by batch size, for the batch sizes that it accepts."""
     options = export_options.from_json(report["options"])
     if not options.dynamic_size:
-        size = Size(*report["size"])
+        size = InputSize(*report["size"])
     asked = session(file, threads=settings.threads)
 
     def call_with(count: int) -> Call:

@@ -103,7 +103,7 @@ def _number(*given: Any) -> Any:
     return given[0] if given and isinstance(given[0], int | float) else 0
 
 
-class Table:
+class DictSubclass:
     """A dict of another class, such as ``defaultdict``, which pickles fill after creating it."""
 
     def __new__(cls, *_arguments: object) -> Any:
@@ -173,7 +173,7 @@ _NAMES: dict[Callable[..., Any], tuple[str, ...]] = {
     _frozenset: ("builtins.frozenset",),
     _range: ("builtins.range", "builtins.xrange"),
     _deque: ("collections.deque",),
-    Table: (
+    DictSubclass: (
         "collections.defaultdict",
         "builtins.dict",
         "easydict.EasyDict",

@@ -25,7 +25,7 @@ from kdtui.engine.checkpoint import FORMAT, load_student
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.containers import Contents, as_tensors, open_checkpoint
 from kdtui.engine.dry_run import check_teaching
-from kdtui.engine.identify import RGB, Identity, identify
+from kdtui.engine.identify import RGB, NetworkIdentity, identify
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import build_student, network_kind
@@ -334,7 +334,7 @@ def _sha256(parts: Sequence[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
-def _count(identity: Identity) -> models.Parameters:
+def _count(identity: NetworkIdentity) -> models.Parameters:
     """Stored and used parameters; the unused ones are found by a backward pass with an RGB image."""
     rgb = identity.network if identity.in_channels == RGB else identity.rebuilt(in_channels=RGB)
     models.freeze_unused(rgb)

@@ -82,7 +82,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueueFile:
     """A locked file of the shared folder.
 
     Attributes:
@@ -121,8 +121,8 @@ class Queue:
         holders: Slots in use.
     """
 
-    waiters: tuple[Entry, ...] = ()
-    holders: tuple[Entry, ...] = ()
+    waiters: tuple[QueueFile, ...] = ()
+    holders: tuple[QueueFile, ...] = ()
 
     @classmethod
     def read(cls, folder: SharedFolder) -> Self:
@@ -140,14 +140,14 @@ class Queue:
         """The state of the queue without times: equal as long as nothing changed."""
         return tuple((entry.name, entry.claim, bool(entry.passed_over)) for entry in (*self.waiters, *self.holders))
 
-    def users(self, keys: Collection[str]) -> tuple[Entry, ...]:
+    def users(self, keys: Collection[str]) -> tuple[QueueFile, ...]:
         """The users of these slots, then the processes that wait for one of them and are not skipped."""
         waiters = (
             entry for entry in self.waiters if not entry.passed_over and not set(keys).isdisjoint(entry.claim.keys)
         )
         return (*(entry for entry in self.holders if entry.name in keys), *waiters)
 
-    def place(self, waiter: Entry) -> QueuePlace:
+    def place(self, waiter: QueueFile) -> QueuePlace:
         """Position of a waiting process, and the entries ahead of it that are suspended or of another run store."""
         if waiter.passed_over:
             return QueuePlace(0, f"{waiter.passed_over}, skipped")
@@ -165,7 +165,7 @@ class Queue:
         return QueuePlace(len(ahead) + 1, "; ".join([*words[:3], *(["…"] if len(words) > 3 else [])]))
 
 
-def read_entry(folder: SharedFolder, name: str) -> Entry | None:
+def read_entry(folder: SharedFolder, name: str) -> QueueFile | None:
     """Read a file of the shared folder; None if no process holds its lock."""
     descriptor = folder.open(name)
     if descriptor is None:
@@ -178,7 +178,7 @@ def read_entry(folder: SharedFolder, name: str) -> Entry | None:
         claim = Claim.of(read_json(descriptor))
         if _TICKET.fullmatch(name):  # created by the waiting process; a slot file, by its first user
             claim = replace(claim, user=status.st_uid)
-        return Entry(name, claim, silent)
+        return QueueFile(name, claim, silent)
     finally:
         os.close(descriptor)
 
@@ -239,7 +239,7 @@ def _listed(value: object) -> list[Any]:
     return value[:_MOST_KEYS] if isinstance(value, list) else []
 
 
-def _meet(waiter: Entry, claim: Claim) -> bool:
+def _meet(waiter: QueueFile, claim: Claim) -> bool:
     return bool(set(waiter.claim.keys) & set(claim.keys))
 
 

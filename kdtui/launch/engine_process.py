@@ -207,7 +207,7 @@ _KEPT = 1 << 16  # bytes of stderr that are kept: enough for a traceback
 
 
 @dataclass(frozen=True)
-class Step:
+class EngineStep:
     """Progress of an engine command.
 
     Attributes:
@@ -228,7 +228,7 @@ class Step:
 def converse(
     verb: str,
     *arguments: str,
-    heard: Callable[[Step], None] = lambda step: None,
+    heard: Callable[[EngineStep], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
@@ -287,7 +287,9 @@ def _widen(process: subprocess.Popen[bytes]) -> None:
         fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
-def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> bytes:
+def _listen(
+    process: subprocess.Popen[bytes], heard: Callable[[EngineStep], None], cancelled: Callable[[], bool]
+) -> bytes:
     """Read stderr until it ends; return the last 64 KiB that were not progress."""
     assert process.stderr is not None
     stream = process.stderr.fileno()
@@ -314,14 +316,14 @@ def _listen(process: subprocess.Popen[bytes], heard: Callable[[Step], None], can
                 other = (other + whole + b"\n")[-_KEPT:]
 
 
-def read_step(line: bytes) -> Step | None:
+def read_step(line: bytes) -> EngineStep | None:
     """Parse a progress line of stderr; None for any other line."""
     if not line.startswith(b'{"progress"'):
         return None
     try:
         progress = parse_json(line)["progress"]
         report = progress.get("report")
-        return Step(
+        return EngineStep(
             str(progress["words"]),
             int(progress["done"]),
             int(progress["total"]),

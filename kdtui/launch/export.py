@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import Interrupted, KdtuiError, RunNotFound, UsageError
 from kdtui.export_options import ExportOptions, check_classes, checked
-from kdtui.launch.engine_process import Step, converse, reported
+from kdtui.launch.engine_process import EngineStep, converse, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.launch.teachers import source
 from kdtui.store.export_files import clear_left, export_path
@@ -174,7 +174,7 @@ def together(orders: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
 def export(
     orders: Sequence[ExportRequest],
     *,
-    heard: Callable[[ExportRequest, Step], None] = lambda order, step: None,
+    heard: Callable[[ExportRequest, EngineStep], None] = lambda order, step: None,
     finished: Callable[[ExportRequest, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -202,7 +202,7 @@ def export(
     if not left:
         return
 
-    def step(now: Step) -> None:
+    def step(now: EngineStep) -> None:
         one = left.get(now.target)
         if one is None:
             heard(next(iter(left.values()), orders[-1]), now)
@@ -229,7 +229,9 @@ def _check_data(order: ExportRequest) -> None:
         check_places(order.run, moved(order.run, order.sets).profile, "export", splits)
 
 
-def _engine(orders: Sequence[ExportRequest], heard: Callable[[Step], None], cancelled: Callable[[], bool]) -> None:
+def _engine(
+    orders: Sequence[ExportRequest], heard: Callable[[EngineStep], None], cancelled: Callable[[], bool]
+) -> None:
     first = orders[0]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))

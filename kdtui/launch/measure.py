@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.errors import UsageError
 from kdtui.events import MeasureOptions
-from kdtui.launch.engine_process import Step, converse
+from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.slots import alone
 from kdtui.store.identity import identity_of
 from kdtui.store.run import Run
@@ -21,7 +21,7 @@ def measure(
     runs: Sequence[Run],
     how: MeasureOptions,
     *,
-    heard: Callable[[Step], None] = lambda step: None,
+    heard: Callable[[EngineStep], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Measure students and their teachers in one series and write each run's ``measurements.json``.
@@ -51,7 +51,7 @@ def measure(
             )
 
     def waiting(reason: str) -> None:
-        heard(Step(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
+        heard(EngineStep(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
 
     with alone(root, how.device, waiting=waiting, cancelled=cancelled) as slots:
 

@@ -56,7 +56,7 @@ def capacity() -> Capacity:
 
 
 @dataclass(frozen=True)
-class Place:
+class DevicePlace:
     """The slots of this machine that a run may use.
 
     Attributes:
@@ -77,7 +77,7 @@ class Place:
         return f"{counted(self.needed, self.device.upper())}; this machine has {len(self.names)}"
 
 
-def place(accelerator: str, devices: int) -> Place:
+def place(accelerator: str, devices: int) -> DevicePlace:
     """The slots that a run with these settings may use.
 
     Args:
@@ -89,7 +89,7 @@ def place(accelerator: str, devices: int) -> Place:
     """
     here = capacity()
     device = ("gpu" if here.gpu else "cpu") if accelerator == "auto" else accelerator
-    return Place(device, here.names(device), devices if device == "gpu" else 1)
+    return DevicePlace(device, here.names(device), devices if device == "gpu" else 1)
 
 
 def _wanted(text: str) -> dict[str, int]:
@@ -143,7 +143,7 @@ class Ticket:
     Args:
         root: The run store.
         device: ``cpu`` or ``gpu``.
-        names: The acceptable slots, as named by :class:`Place`.
+        names: The acceptable slots, as named by :class:`DevicePlace`.
         created: Time of the launch in seconds since the epoch; orders the queue.
         run_id: The run, or another name for the use of the device.
         what: Title that other waiting processes show; default the run's id.

@@ -42,7 +42,7 @@ def check_tags(tags: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckpointSource:
     """The run or file that a RUN|FILE argument refers to.
 
     Attributes:
@@ -56,7 +56,7 @@ class Source:
     note: str = ""
 
 
-def source(text: str, store: RunStore) -> Source:
+def source(text: str, store: RunStore) -> CheckpointSource:
     """Resolve a RUN|FILE argument.
 
     A text with a path separator is a path. Any other text is looked up as a run by id, name or prefix, and as a path
@@ -77,9 +77,9 @@ def source(text: str, store: RunStore) -> Source:
             raise
         return _of_path(path)
     if path is None or path.resolve() == run.path.resolve():
-        return Source(run)
+        return CheckpointSource(run)
     kind = "folder" if path.is_dir() else "file"
-    return Source(run, note=f"'{text}' is both a run and a {kind}; using the run (./{text} means the {kind})")
+    return CheckpointSource(run, note=f"'{text}' is both a run and a {kind}; using the run (./{text} means the {kind})")
 
 
 def is_path(text: str) -> bool:
@@ -95,12 +95,12 @@ def _there(text: str) -> Path | None:
         raise UsageError("cannot access this path", where=text, found=error.strerror) from error
 
 
-def _of_path(path: Path) -> Source:
+def _of_path(path: Path) -> CheckpointSource:
     from kdtui.store.run import Run
 
     if (path / "profile.toml").is_file():
-        return Source(Run(path.absolute()))
-    return Source(owner(path), path)
+        return CheckpointSource(Run(path.absolute()))
+    return CheckpointSource(owner(path), path)
 
 
 def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[str]:

@@ -31,13 +31,13 @@ FilePath = Annotated[str, Field(min_length=1), PathTo("FILE")]
 FolderPath = Annotated[str, Field(min_length=1), PathTo("FOLDER")]
 
 
-class Table(BaseModel):
+class ProfileTable(BaseModel):
     """Base class of all tables: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-AnyTable = TypeVar("AnyTable", bound=Table)
+AnyTable = TypeVar("AnyTable", bound=ProfileTable)
 
 
 class PathKey(NamedTuple):
@@ -48,7 +48,7 @@ class PathKey(NamedTuple):
     placeholder: str
 
 
-def paths_of(table: Table, within: str = "") -> Iterator[PathKey]:
+def paths_of(table: ProfileTable, within: str = "") -> Iterator[PathKey]:
     """All paths in a table and its nested tables, in the order of their keys.
 
     Args:
@@ -58,7 +58,7 @@ def paths_of(table: Table, within: str = "") -> Iterator[PathKey]:
     for name, field in type(table).model_fields.items():
         key, value = f"{within}.{name}" if within else name, getattr(table, name)
         marker = _path_marker(field)
-        if isinstance(value, Table):
+        if isinstance(value, ProfileTable):
             yield from paths_of(value, key)
         elif marker is not None and isinstance(value, str):
             yield PathKey(key, value, marker.placeholder)
@@ -69,10 +69,12 @@ def with_paths(table: AnyTable, change: Callable[[str], str]) -> AnyTable:
     changes: dict[str, Any] = {}
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
-        if isinstance(value, Table):
+        if isinstance(value, ProfileTable):
             changes[name] = with_paths(value, change)
-        elif isinstance(value, tuple) and any(isinstance(item, Table) for item in value):
-            changes[name] = tuple(with_paths(item, change) if isinstance(item, Table) else item for item in value)
+        elif isinstance(value, tuple) and any(isinstance(item, ProfileTable) for item in value):
+            changes[name] = tuple(
+                with_paths(item, change) if isinstance(item, ProfileTable) else item for item in value
+            )
         elif isinstance(value, str) and _path_marker(field) is not None:
             changes[name] = change(value)
     changes = {name: value for name, value in changes.items() if value != getattr(table, name)}
@@ -90,7 +92,7 @@ def _metadata(annotation: Any) -> Iterator[Any]:
         yield from _metadata(argument)
 
 
-def one_of(tables: tuple[type[Table], ...], tag: str, *, default: str | None = None) -> Any:
+def one_of(tables: tuple[type[ProfileTable], ...], tag: str, *, default: str | None = None) -> Any:
     """The annotation of a key whose value is one of several tables, discriminated by ``tag``.
 
     Args:

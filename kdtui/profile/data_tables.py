@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from kdtui import plugins
 from kdtui.palette import COLOUR
-from kdtui.profile.base import FilePath, Float, FolderPath, Int, PathKey, Table, TaskName, paths_of
+from kdtui.profile.base import FilePath, Float, FolderPath, Int, PathKey, ProfileTable, TaskName, paths_of
 from kdtui.profile.find import expanded, read_bounded
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
@@ -26,7 +26,7 @@ PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, l
 HIERARCHICAL_CLASSES = ("background", "target", "other")
 
 
-class DataTable(Table):
+class DataTable(ProfileTable):
     """Keys of every kind of data. A kind adds ``kind``, its keys, and ``implementation``.
 
     Attributes:
@@ -142,7 +142,7 @@ class ImageData(DataTable):
         return settings
 
 
-class CocoSplit(Table):
+class CocoSplit(ProfileTable):
     """One split: the folder of images and the instance JSON."""
 
     images: FolderPath

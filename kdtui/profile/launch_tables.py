@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from kdtui import plugins
-from kdtui.profile.base import Table
+from kdtui.profile.base import ProfileTable
 
 
-class LaunchTable(Table):
+class LaunchTable(ProfileTable):
     """Base of the tables of launch targets; those of other packages come from the entry points ``kdtui.launchers``.
 
     Attributes:

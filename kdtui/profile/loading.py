@@ -24,7 +24,7 @@ from kdtui.profile.launch_tables import target_name
 from kdtui.profile.tables import Profile
 from kdtui.text import clean, counted
 
-Key = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 # These describe the file itself, so they are not inherited.
 _NOT_INHERITED = ("name", "description", "tags")
@@ -34,7 +34,7 @@ _LONGEST_BITS = 256
 DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
 # Alternative notations: a file with the key on the left replaces inherited keys on the right.
-_OTHER_WAY: dict[Key, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
+_OTHER_WAY: dict[KeyPath, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Resolved:
     """
 
     table: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Key, str] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     kinds_replace: bool = True
@@ -62,11 +62,11 @@ class Resolved:
             path = path[:-1]
         return self.origins.get(path, str(self.files[0]) if self.files else "")
 
-    def merge(self, child: dict[str, Any], origins: dict[Key, str]) -> None:
+    def merge(self, child: dict[str, Any], origins: dict[KeyPath, str]) -> None:
         """Merge ``child``: tables key by key; other values, and tables of another kind, are replaced."""
         self._merge(self.table, child, origins, ())
 
-    def _merge(self, base: dict[str, Any], child: dict[str, Any], origins: dict[Key, str], path: Key) -> None:
+    def _merge(self, base: dict[str, Any], child: dict[str, Any], origins: dict[KeyPath, str], path: KeyPath) -> None:
         for key, value in child.items():
             here = (*path, key)
             below = base.get(key)
@@ -91,9 +91,9 @@ def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _mark(table: dict[str, Any], origin: str, path: Key = ()) -> dict[Key, str]:
+def _mark(table: dict[str, Any], origin: str, path: KeyPath = ()) -> dict[KeyPath, str]:
     """Map every key path of a table, including nested ones, to ``origin``."""
-    marks: dict[Key, str] = {}
+    marks: dict[KeyPath, str] = {}
     for key, value in table.items():
         marks[(*path, key)] = origin
         if isinstance(value, dict):
@@ -236,7 +236,7 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
     return resolved
 
 
-def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str], list[str]]:
+def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str], list[str]]:
     """Parse ``a.b=c`` texts to one table, its origins and errors.
 
     They are merged with each other before they are merged with the file, so that ``data.kind`` may be given before or

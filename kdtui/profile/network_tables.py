@@ -11,12 +11,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from kdtui import plugins
-from kdtui.profile.base import Int, Table
+from kdtui.profile.base import Int, ProfileTable
 
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 
 
-class NetworkTable(Table):
+class NetworkTable(ProfileTable):
     """Base of the tables of network kinds. A kind adds ``kind``, its keys, and ``implementation``."""
 
     implementation: ClassVar[str]

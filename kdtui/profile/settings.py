@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 SectionName = Literal["teacher", "student", "distillation", "training"]
-Kind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "tags", "assignments"]
+SettingKind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "tags", "assignments"]
 Value = str | int | float | list[Any]
 
 
@@ -37,7 +37,7 @@ class Setting:
     key: str
     label: str
     section: SectionName
-    kind: Kind
+    kind: SettingKind
     help: str
     flags: tuple[str, ...] = ()
     words: tuple[str, ...] = ()

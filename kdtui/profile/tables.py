@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from kdtui import plugins
-from kdtui.profile.base import Bool, Float, Int, PathTo, Table, TaskName, one_of
+from kdtui.profile.base import Bool, Float, Int, PathTo, ProfileTable, TaskName, one_of
 from kdtui.profile.data_tables import DataTable, SyntheticData, data_kinds
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
@@ -51,7 +51,7 @@ else:
     Network = one_of(network_kinds(), "kind", default="smp")
 
 
-class Teacher(Table):
+class Teacher(ProfileTable):
     """The teacher. All keys except ``checkpoint`` are inferred from the file if not set.
 
     Attributes:
@@ -94,7 +94,7 @@ def _check_list(terms: tuple[Term, ...] | None) -> None:
         raise ValueError(f"found two terms named '{twice[0]}'; allowed: distinct names; set 'name' of one of them")
 
 
-class Loss(Table):
+class Loss(ProfileTable):
     """The supervised loss, ``L_base``: a weighted sum of terms.
 
     Attributes:
@@ -117,7 +117,7 @@ class Loss(Table):
 _KL_WEIGHTS = ("logits", "bg_fg", "target_nontarget")
 
 
-class Distillation(Table):
+class Distillation(ProfileTable):
     """``L = alpha * L_distill + (1 - alpha) * L_base``; ``L_distill`` is a weighted sum of terms.
 
     Attributes:
@@ -176,7 +176,7 @@ class Distillation(Table):
         )
 
 
-class Training(Table):
+class Training(ProfileTable):
     """Settings of the training.
 
     Attributes:
@@ -224,7 +224,7 @@ class Training(Table):
         return self
 
 
-class Profile(Table):
+class Profile(ProfileTable):
     """The complete settings of a run: a resolved TOML file, saved as ``profile.toml`` in the run folder."""
 
     name: Name

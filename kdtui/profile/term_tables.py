@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from kdtui.profile.base import Table
+from kdtui.profile.base import ProfileTable
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
 TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -21,7 +21,7 @@ Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=1_0
 Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)] | None
 
 
-class Term(Table):
+class Term(ProfileTable):
     """Keys of every term.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import TypedDict
 PROC = Path("/proc")
 
 
-class Identity(TypedDict):
+class ProcessIdentity(TypedDict):
     """Identifies one process of one boot of one machine."""
 
     pid: int
@@ -80,11 +80,11 @@ def _state_without_proc(pid: int) -> str | None:
         return None
 
 
-def identity_of(pid: int) -> Identity:
+def identity_of(pid: int) -> ProcessIdentity:
     """The identity of a process; one that has exited gets start time 0, which no process has."""
     return {"pid": pid, "start_ticks": start_ticks(pid) or 0, "boot_id": boot_id()}
 
 
-def own_identity() -> Identity:
+def own_identity() -> ProcessIdentity:
     """The identity of this process."""
     return identity_of(os.getpid())

@@ -362,7 +362,7 @@ class ListingChange:
     total: int
 
 
-class Listing:
+class RunListing:
     """Keeps the rows of a store up to date with a bounded amount of work per update.
 
     The newest runs are read first. Later updates read all queued and running runs, the requested ones, and the others

@@ -450,7 +450,7 @@ QUIET = 30.0
 """Seconds without a change after which a digest is cached on disk."""
 _FILES = ("events.jsonl", "launch.json", "notes.toml", "run.json", "profile.toml", "overrides.toml")
 
-Key = list[int]
+CacheKey = list[int]
 
 
 class SummaryCache:
@@ -458,7 +458,7 @@ class SummaryCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, tuple[Key, Digest]] = {}
+        self._known: dict[str, tuple[CacheKey, Digest]] = {}
         self._stored: dict[str, dict[str, Any]] | None = None
         self._changed = False
 
@@ -502,7 +502,7 @@ class SummaryCache:
             # A read-only store or a full disk: the list is correct without a cache, only slower.
             return
 
-    def _from_disk(self, run_id: str, key: Key) -> Digest | None:
+    def _from_disk(self, run_id: str, key: CacheKey) -> Digest | None:
         if self._stored is None:
             self._stored = _load(self.path)
         entry = self._stored.get(run_id)
@@ -523,7 +523,7 @@ def _load(path: Path) -> dict[str, dict[str, Any]]:
     return runs if isinstance(runs, dict) else {}
 
 
-def _key(run: Run) -> Key:
+def _key(run: Run) -> CacheKey:
     key = []
     for name in _FILES:
         try:
@@ -535,5 +535,5 @@ def _key(run: Run) -> Key:
     return key
 
 
-def _quiet(key: Key) -> bool:
+def _quiet(key: CacheKey) -> bool:
     return max(key[1::2]) / 1e9 < time.time() - QUIET

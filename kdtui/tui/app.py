@@ -25,7 +25,7 @@ from kdtui.store.store import RunStore
 from kdtui.text import clean, one_line
 from kdtui.tui.cockpit import Cockpit, Measuring
 from kdtui.tui.keys import Key, bindings, keys_of
-from kdtui.tui.machine import Machine
+from kdtui.tui.machine import MachineSource
 from kdtui.tui.preferences import Preferences, load, save
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.screens.base import CockpitScreen
@@ -42,9 +42,9 @@ from kdtui.tui.watch import (
     RunAdvanced,
     RunsLooked,
     RunsSource,
-    Source,
     SourceFailed,
     Watch,
+    WatchSource,
     follower,
 )
 from kdtui.tui.widgets.line import Line
@@ -150,7 +150,7 @@ class KdtuiApp(Cockpit):
         *,
         ask: Callable[..., dict[str, Any]] = ask_the_engine,
         seconds: float | None = None,
-        machine: Source | None = None,
+        machine: WatchSource | None = None,
         clock: Callable[[], str] = time_of_day,
         measure: Callable[..., dict[str, Any]] = measure_runs,
         preferences: Path | None = None,
@@ -173,7 +173,7 @@ class KdtuiApp(Cockpit):
         self.said: tuple[str, str, bool] = ("", "", False)
         self._seconds = period() if seconds is None else seconds
         self._runs_source = RunsSource(store.for_thread(), self._seconds)
-        self._machine_source = machine or Machine(self._seconds, self.board.live)
+        self._machine_source = machine or MachineSource(self._seconds, self.board.live)
         self._machine: Sequence[str] = ()
         self._clock = clock
         self._said_count = 0

@@ -13,7 +13,7 @@ from textual.worker import Worker, get_current_worker
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.events import MeasureOptions
-from kdtui.launch.engine_process import Step
+from kdtui.launch.engine_process import EngineStep
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.text import one_line
@@ -255,7 +255,7 @@ class Measuring:
         worker, app = get_current_worker(), self._app
         last = ("", 0.0)
 
-        def heard(step: Step) -> None:
+        def heard(step: EngineStep) -> None:
             nonlocal last
             now = time.monotonic()
             if step.words != last[0] or now - last[1] >= _TOLD:
@@ -271,7 +271,7 @@ class Measuring:
             error = LaunchError.of(failure)
         app.call_later(self._ended, error)
 
-    def _heard(self, step: Step) -> None:
+    def _heard(self, step: EngineStep) -> None:
         if self._worker is not None and not self._worker.is_cancelled:
             count = f" {step.done}/{step.total}" if step.total else ""
             self._tell(f"{self.who}: {step.words}{count} · L cancels")

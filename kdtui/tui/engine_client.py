@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 Ask = Callable[..., dict[str, Any]]
-Key = tuple[str, int, int, tuple[str, ...]]
+CheckKey = tuple[str, int, int, tuple[str, ...]]
 
 MOST = 500
 """Most inspections kept on disk; the newest are kept."""
@@ -91,7 +91,7 @@ class Door:
         self._ask = ask
         self._row = row
         self._file = store.root / ".cache" / "inspected.json"
-        self._known: dict[Key, Inspected] | None = None
+        self._known: dict[CheckKey, Inspected] | None = None
         self._lock = threading.Lock()
 
     def known(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected | None:
@@ -141,7 +141,7 @@ class Door:
         with self._planning:  # the cache of a store must not be used by two threads at a time
             return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
 
-    def _answers(self) -> dict[Key, Inspected]:
+    def _answers(self) -> dict[CheckKey, Inspected]:
         if self._known is None:
             self._known = _load(self._file)
         return self._known
@@ -171,7 +171,7 @@ def _once(ask: Ask) -> Ask:
     return asked
 
 
-def _key(checkpoint: Path, options: Sequence[str]) -> Key | None:
+def _key(checkpoint: Path, options: Sequence[str]) -> CheckKey | None:
     """Key of a cached result; None if the checkpoint cannot be read."""
     try:
         files = [checkpoint, *(checkpoint / name for name in _WEIGHTS)] if checkpoint.is_dir() else [checkpoint]
@@ -245,14 +245,14 @@ def _texts(answer: Mapping[str, Any], key: str) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def _load(file: Path) -> dict[Key, Inspected]:
+def _load(file: Path) -> dict[CheckKey, Inspected]:
     try:
         body = parse_json(read_file(file, most=MOST_BYTES))
     except (OSError, ValueError):  # absent or damaged: the cache is optional
         return {}
     if not isinstance(body, dict) or body.get("version") != kdtui.__version__:
         return {}
-    answers: dict[Key, Inspected] = {}
+    answers: dict[CheckKey, Inspected] = {}
     entries = body.get("files")
     for entry in entries if isinstance(entries, list) else []:
         try:

@@ -80,10 +80,10 @@ PAGES: Mapping[str, tuple[PageEntry, ...]] = {
         ),
     ),
     "compare": (
-        PageEntry("curves", "curves of all runs over images seen.", f"{_COMPARE}.pages:Curves"),
-        PageEntry("numbers", "all numbers of runs and teachers.", f"{_COMPARE}.pages:Numbers"),
+        PageEntry("curves", "curves of all runs over images seen.", f"{_COMPARE}.pages:ComparisonCurves"),
+        PageEntry("numbers", "all numbers of runs and teachers.", f"{_COMPARE}.pages:ComparisonNumbers"),
         PageEntry("differs", "the settings in which the profiles differ.", f"{_COMPARE}.pages:Differences"),
-        PageEntry("notes", "seeds, and reasons why a Δ may be unfair.", f"{_COMPARE}.pages:Notes"),
+        PageEntry("notes", "seeds, and reasons why a Δ may be unfair.", f"{_COMPARE}.pages:ComparisonNotes"),
         PageEntry("pareto", "mIoU against its cost.", f"{_COMPARE}.pages:ParetoPage", "kdtui compare … --pareto COST"),
     ),
 }

@@ -17,7 +17,7 @@ GPU_PERIOD = 2.0
 _QUERY = ("--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
-class Machine:
+class MachineSource:
     """A source of the watch for the machine load in the header.
 
     Args:

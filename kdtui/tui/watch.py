@@ -14,7 +14,7 @@ from kdtui.events import Event, Started
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
-from kdtui.store.store import Listing, ListingChange, RunStore
+from kdtui.store.store import ListingChange, RunListing, RunStore
 
 
 class RunsLooked(Message, bubble=False):
@@ -112,7 +112,7 @@ class Follower:
         self._wanted = tuple(dict.fromkeys(ids))
 
     def look(self) -> Iterable[Message]:
-        """See :class:`kdtui.tui.watch.Source`."""
+        """See :class:`kdtui.tui.watch.WatchSource`."""
         wanted = self._wanted  # may be replaced by another thread
         for run_id in wanted:
             # Move to the end: the runs still wanted are dropped last.
@@ -240,7 +240,7 @@ class _Filler(threading.Thread):
 _IDLE = 5.0
 
 
-class Source(Protocol):
+class WatchSource(Protocol):
     """Something that the watch polls.
 
     Attributes:
@@ -266,7 +266,7 @@ class Watch:
 
     def __init__(self, post: Callable[[Message], object]) -> None:
         self._post = post
-        self._due: dict[Source, float] = {}
+        self._due: dict[WatchSource, float] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = False
@@ -288,7 +288,7 @@ class Watch:
         if self._follower is not None:
             self._follower.close()
 
-    def add(self, source: Source) -> None:
+    def add(self, source: WatchSource) -> None:
         """Poll ``source`` at once, and from now on."""
         with self._lock:
             self._due[source] = 0.0
@@ -298,7 +298,7 @@ class Watch:
             self._runs = source
         self._wake.set()
 
-    def remove(self, source: Source) -> None:
+    def remove(self, source: WatchSource) -> None:
         """Stop polling a source."""
         with self._lock:
             self._due.pop(source, None)
@@ -340,7 +340,7 @@ class Watch:
                 next_due = min(self._due.values(), default=now + _IDLE)
             self._wake.wait(max(0.01, min(_IDLE, next_due - time.monotonic())))
 
-    def _look(self, source: Source) -> None:
+    def _look(self, source: WatchSource) -> None:
         try:
             for message in source.look():
                 if self._over:
@@ -367,14 +367,14 @@ class RunsSource:
     """Seconds between updates until every run was read once."""
 
     def __init__(self, store: RunStore, period: float) -> None:
-        self._listing = Listing(store)
+        self._listing = RunListing(store)
         self._period = period
         self.period = self.HURRY
         self.wanted: frozenset[str] = frozenset()
         self.changed: frozenset[str] = frozenset()
 
     def look(self) -> Iterable[Message]:
-        """See :class:`Source`."""
+        """See :class:`WatchSource`."""
         look = self._listing.look(self.wanted | self.changed)
         self.period = self._period if look.whole else self.HURRY
         yield RunsLooked(look)

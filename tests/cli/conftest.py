@@ -22,7 +22,7 @@ from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.start import teacher_record
 from kdtui.launch.teachers import find_teacher, prepare
-from kdtui.store.identity import Identity, hostname
+from kdtui.store.identity import ProcessIdentity, hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
@@ -32,7 +32,7 @@ from tests.waiting import finished
 
 COMMANDS: Any = typer.main.get_command(app)
 """Built once: for each call again is a third of what these tests take."""
-GONE = Identity(pid=2**22 + 1, start_ticks=1, boot_id="an earlier boot")
+GONE = ProcessIdentity(pid=2**22 + 1, start_ticks=1, boot_id="an earlier boot")
 """A process that is not running."""
 LAUNCHED: Mapping[str, Any] = {
     "attempt": 1,

@@ -12,7 +12,7 @@ import pytest
 
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.targets import launcher_of, open_store
-from kdtui.store.identity import Identity, hostname, identity_of
+from kdtui.store.identity import ProcessIdentity, hostname, identity_of
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
@@ -106,7 +106,9 @@ def commands(*lines: str) -> list[tuple[str, str, int]]:
     return [(out, err, code) for (out, code), (err, _) in both]
 
 
-def made(store: RunStore, trained: Trained, name: str, target: str | None = None, process: Identity = GONE) -> Run:
+def made(
+    store: RunStore, trained: Trained, name: str, target: str | None = None, process: ProcessIdentity = GONE
+) -> Run:
     """A run that was started on a target, and that has no events yet."""
     run = trained(name)
     run.events_path.unlink()
@@ -117,7 +119,7 @@ def made(store: RunStore, trained: Trained, name: str, target: str | None = None
 
 
 @pytest.fixture
-def process() -> Iterator[Identity]:
+def process() -> Iterator[ProcessIdentity]:
     """A process that runs until the end of the test."""
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         yield identity_of(child.pid)
@@ -178,7 +180,7 @@ def test_a_target_that_cannot_be_asked_is_reported_with_its_run(
 
 
 def test_runs_of_this_machine_load_no_other_target(
-    installed: Path, store: RunStore, trained: Trained, process: Identity
+    installed: Path, store: RunStore, trained: Trained, process: ProcessIdentity
 ) -> None:
     trained("finished")
     running = made(store, trained, "running", process=process)
@@ -188,7 +190,7 @@ def test_runs_of_this_machine_load_no_other_target(
     assert not Path("loaded").exists()
 
 
-def test_a_record_of_this_machine_names_no_target(store: RunStore, trained: Trained, process: Identity) -> None:
+def test_a_record_of_this_machine_names_no_target(store: RunStore, trained: Trained, process: ProcessIdentity) -> None:
     run = made(store, trained, "a", process=process)
     assert "target" not in json.loads(run.launch_path.read_text())
     assert isinstance(launcher_of(run, store), LocalLauncher)

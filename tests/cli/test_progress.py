@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kdtui import events
-from kdtui.cli.follow import Bars, Followed, Lines, describe, started_line
+from kdtui.cli.follow import Followed, ProgressBars, ProgressLines, describe, started_line
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
@@ -35,7 +35,7 @@ def followed(*happened: events.Event, **summary: Any) -> Followed:
 
 def drawn(one: Followed, *happened: events.Event) -> str:
     text = io.StringIO()
-    with Bars(Console(file=text, force_terminal=True, width=160, color_system=None)) as bars:
+    with ProgressBars(Console(file=text, force_terminal=True, width=160, color_system=None)) as bars:
         for event in happened:
             bars.event(one, event)
         bars.state(one)
@@ -77,7 +77,7 @@ def test_a_progress_line_has_the_same_content() -> None:
 
 
 def test_plain_lines_name_what_a_queued_run_waits_for_once(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
+    lines = ProgressLines()
     detail = "waiting for a cpu slot, position 1; held by theirs in /srv/runs of user ada"
     one = followed(state=State.QUEUED, detail=detail, waiting_since=1.0)
     lines.event(one, events.Queued(1, "cpu"))

@@ -12,7 +12,7 @@ from kdtui.cli.setting_options import option_help
 from kdtui.profile import Profile, amend, load
 from kdtui.profile.settings import SETTINGS, Setting
 from kdtui.store.store import RunStore
-from kdtui.tui.form import PLACES, Draft, check
+from kdtui.tui.form import PLACES, RunDraft, check
 from kdtui.tui.form.defaults import own_texts
 from kdtui.tui.form.fields import SINGLE
 from kdtui.tui.screens.new_run.sections import LossSection, Section, TrainingSection
@@ -79,7 +79,7 @@ def test_it_has_a_field_in_its_section(setting: Setting) -> None:
 @each_value
 def test_the_displayed_command_sets_what_the_field_sets(setting: Setting, store: RunStore) -> None:
     text = another(setting)
-    checked = check(Draft(profile="demo-baseline", **{setting.name: text}), store)
+    checked = check(RunDraft(profile="demo-baseline", **{setting.name: text}), store)
     assert not checked.mistakes
     [made] = checked.profiles
     assert own_texts(made)[setting.name] == text

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.cli.compare import print_comparison
-from kdtui.compare import Comparison, Entry, called, cells, compare, matched, pareto, render, settings, to_json
+from kdtui.compare import ComparedRun, Comparison, called, cells, compare, matched, pareto, render, settings, to_json
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
@@ -27,7 +27,7 @@ CREATED = iter(range(10**6))
 
 def entry(
     run: str, miou: float | None = 0.5, *, distilled: bool = False, teacher: float | None = None, **keys: Any
-) -> Entry:
+) -> ComparedRun:
     """A run; ``keys`` are profile keys with ``__`` for the dot."""
     profile: dict[str, Any] = {
         "name": run,
@@ -64,7 +64,7 @@ def entry(
         seed=profile["seed"],
         created=float(next(CREATED)),
     )
-    return Entry(summary, profile)
+    return ComparedRun(summary, profile)
 
 
 def test_best_first_and_runs_without_a_score_last() -> None:
@@ -73,9 +73,9 @@ def test_best_first_and_runs_without_a_score_last() -> None:
     assert [row.rank for row in comparison.rows] == [1, 2, 3, None]
 
 
-def with_iou(run: str, iou: dict[str, float], **keys: Any) -> Entry:
+def with_iou(run: str, iou: dict[str, float], **keys: Any) -> ComparedRun:
     made = entry(run, **keys)
-    return Entry(dataclasses.replace(made.summary, best_iou=iou), made.profile)
+    return ComparedRun(dataclasses.replace(made.summary, best_iou=iou), made.profile)
 
 
 def test_runs_of_different_classes_are_not_ranked_in_silence() -> None:
@@ -152,10 +152,10 @@ def test_of_several_matched_baselines_the_newest_is_used_and_said() -> None:
 def test_a_delta_that_is_not_fair_yet_says_so() -> None:
     base, taught = entry("base", 0.5), entry("taught", 0.6, distilled=True)
     assert compare([base, taught]).notes == ()
-    running = Entry(dataclasses.replace(base.summary, state=State.RUNNING), base.profile)
+    running = ComparedRun(dataclasses.replace(base.summary, state=State.RUNNING), base.profile)
     (note,) = compare([running, taught]).notes
     assert "base is RUNNING" in note
-    longer = Entry(dataclasses.replace(taught.summary, epochs=9), taught.profile)
+    longer = ComparedRun(dataclasses.replace(taught.summary, epochs=9), taught.profile)
     (note,) = compare([base, longer]).notes
     assert "9 epochs" in note
 
@@ -231,7 +231,7 @@ def test_markdown_and_table_have_a_line_per_run() -> None:
 def test_runs_of_one_name_are_told_apart_in_the_table_and_in_what_differs(seeds: tuple[int, int]) -> None:
     ids = ("20260821-143002-same", "20260821-150002-same")
     runs = [
-        Entry(dataclasses.replace(e.summary, id=run_id, name="same", seed=seed), e.profile)
+        ComparedRun(dataclasses.replace(e.summary, id=run_id, name="same", seed=seed), e.profile)
         for e, run_id, seed in zip((entry("a", epochs=1), entry("b", epochs=2)), ids, seeds, strict=True)
     ]
     wanted = {"same s0", "same s1"} if seeds == (0, 1) else {"same 14:30", "same 15:00"}
@@ -239,7 +239,7 @@ def test_runs_of_one_name_are_told_apart_in_the_table_and_in_what_differs(seeds:
     assert {line[0] for line in cells(comparison)[1]} == wanted
     header = next(line for line in render(comparison, "markdown").splitlines() if "what differs" in line)
     assert all(name in header for name in wanted)
-    sized = [Entry(dataclasses.replace(e.summary, parameters=1), e.profile) for e in runs]
+    sized = [ComparedRun(dataclasses.replace(e.summary, parameters=1), e.profile) for e in runs]
     assert {line[1] for line in pareto_cells(pareto(sized, "parameters"))[1]} == wanted
 
 
@@ -273,7 +273,7 @@ def columns_of_what_differs(comparison: Comparison, form: str) -> dict[str, str]
 
 
 ENTRIES = [
-    Entry(dataclasses.replace(e.summary, id=f"20260821-14300{n}-{name}", name=name, seed=n), e.profile)
+    ComparedRun(dataclasses.replace(e.summary, id=f"20260821-14300{n}-{name}", name=name, seed=n), e.profile)
     for name in ("alone", "taught")
     for n, e in ((n, entry(name, seed=n, data__views=10 * len(name) + n)) for n in range(3))
 ]
@@ -286,7 +286,7 @@ ENTRIES = [
 @pytest.mark.parametrize("form", ["json", "csv", "markdown", "text", "cockpit"])
 def test_what_differs_belongs_to_the_run_of_its_column(form: str, order: list[int], scores: list[float | None]) -> None:
     entries = [
-        Entry(dataclasses.replace(ENTRIES[place].summary, best_miou=score), ENTRIES[place].profile)
+        ComparedRun(dataclasses.replace(ENTRIES[place].summary, best_miou=score), ENTRIES[place].profile)
         for place, score in zip(order, scores, strict=True)
     ]
     expected = {f"{e.summary.name} s{e.summary.seed}": str(e.profile["data"]["views"]) for e in ENTRIES}

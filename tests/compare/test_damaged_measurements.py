@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kdtui.compare import COSTS, FORMATS, cells, compare, entries_of, pareto, render
-from kdtui.compare.comparison import Entry
+from kdtui.compare.comparison import ComparedRun
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.store.run import Run
-from kdtui.tui.views.compression import Size, compression, read_measured, remarks
+from kdtui.tui.views.compression import NetworkSize, compression, read_measured, remarks
 from tests.tui.scenes import Scene
 
 STRANGE: tuple[Any, ...] = (None, "x", [], {}, True, 0, -1, float("inf"), float("nan"), 10**400)
@@ -62,7 +62,7 @@ def test_one_runs_measurements_never_end_a_comparison(scene: Scene, run: Run, ot
     whole = json.loads(run.measurements_path.read_bytes())
     sound = entries_of(scene.store, [run, other])
     refused = 0
-    refusals: list[Entry] = []
+    refusals: list[ComparedRun] = []
     for body in itertools.islice(damaged(whole), 0, None, step):
         run.measurements_path.write_text(json.dumps(body))
         entries = entries_of(scene.store, [run, other])
@@ -72,7 +72,7 @@ def test_one_runs_measurements_never_end_a_comparison(scene: Scene, run: Run, ot
         refused += bool(entries[0].unmeasured)
         assert bool(entries[0].unmeasured) == bool(measured.trouble) == (entries[0].measurements is None)
         assert comparison.notes.count(entries[0].unmeasured) == bool(entries[0].unmeasured)
-        assert compression(Size(1, 1, 1), Size(2, 2, 2), measured=measured) is not None
+        assert compression(NetworkSize(1, 1, 1), NetworkSize(2, 2, 2), measured=measured) is not None
         remarks(measured)
         # What is refused differs in the reason alone: such an entry is drawn once.
         if (entry := replace(entries[0], unmeasured="")) in refusals:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.compare import COSTS, Entry, cells, compare, pareto
+from kdtui.compare import COSTS, ComparedRun, cells, compare, pareto
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.compare.pareto import to_json
 from kdtui.errors import UsageError
@@ -41,7 +41,7 @@ def entry(
     student: dict[str, Any] | None = None,
     teacher: dict[str, Any] | None = None,
     **setup: Any,
-) -> Entry:
+) -> ComparedRun:
     measurements = None
     if student is not None:
         speed = {"latency": {"torch": {"1": 2.0}}} if teacher else None
@@ -49,10 +49,10 @@ def entry(
     summary = RunSummary(
         id=f"id-{run}", name=run, path=Path(run), state=State.FINISHED, best_miou=miou, parameters=parameters
     )
-    return Entry(summary, {"name": run}, measurements)
+    return ComparedRun(summary, {"name": run}, measurements)
 
 
-def labels(entries: list[Entry], cost: str) -> dict[str, str | None]:
+def labels(entries: list[ComparedRun], cost: str) -> dict[str, str | None]:
     return {point.label: point.dominated_by for point in pareto(entries, cost).points}
 
 

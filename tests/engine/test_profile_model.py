@@ -58,7 +58,7 @@ def test_the_catalog_is_a_real_unet(
         encoder, decoder_channels=widths, out_channels=5, encoder_depth=depth, height=size[0], width=size[1]
     )
     macs = count_macs(network.to("meta"), height=size[0], width=size[1])
-    assert told == catalog.Cost(parameters.stored, parameters.used, macs)
+    assert told == catalog.NetworkCost(parameters.stored, parameters.used, macs)
 
 
 def test_every_encoder_stands_in_the_file() -> None:

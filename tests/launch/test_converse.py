@@ -10,7 +10,7 @@ import pytest
 
 from kdtui.errors import ExportError, Interrupted, LaunchError
 from kdtui.launch import engine_process as module
-from kdtui.launch.engine_process import Step, converse, read_step
+from kdtui.launch.engine_process import EngineStep, converse, read_step
 
 
 def alive(pid: int) -> bool:
@@ -22,9 +22,9 @@ def alive(pid: int) -> bool:
 
 
 def test_steps_are_heard_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) -> None:
-    heard: list[Step] = []
+    heard: list[EngineStep] = []
     answer = converse("works", "x", heard=heard.append, environment={"SAID": "yes"})
-    assert heard == [Step("a"), Step("b", 1, 2)]
+    assert heard == [EngineStep("a"), EngineStep("b", 1, 2)]
     assert answer == {"environment": "yes", "rest": ["x"]}
 
 
@@ -44,7 +44,7 @@ def test_an_engine_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_given_up(tmp_path: Path) -> None:
-    heard: list[Step] = []
+    heard: list[EngineStep] = []
     with pytest.raises(Interrupted):
         converse("waits", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
     assert not alive(int((tmp_path / "pid").read_text()))
@@ -52,14 +52,14 @@ def test_given_up(tmp_path: Path) -> None:
 
 def test_one_that_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
-    heard: list[Step] = []
+    heard: list[EngineStep] = []
     with pytest.raises(Interrupted):
         converse("stubborn", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
 def test_a_face_that_fails_while_it_draws_leaves_nothing_running(tmp_path: Path) -> None:
-    def draw(step: Step) -> None:
+    def draw(step: EngineStep) -> None:
         raise RuntimeError("the screen is gone")
 
     with pytest.raises(RuntimeError, match="screen"):

@@ -17,7 +17,7 @@ from kdtui.launch.slots import visible_gpus
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from kdtui.tui.clipboard import copy
-from kdtui.tui.machine import Machine
+from kdtui.tui.machine import MachineSource
 from tests.launch.processes import gone, make, reaches, record_of
 
 MODULES = ["random.py", "profile.py", "timm/", "torch.py", "json.py", "sitecustomize.py", "kdtui/", "__future__.py"]
@@ -102,7 +102,7 @@ def test_files_of_a_run_are_never_executed(
     gone(record_of(run))
     monkeypatch.setenv("TMUX", "/tmp/tmux,1,0")
     copy(lambda text: None, "text", folder.parent / "clipboard.txt")
-    list(Machine(1.0, lambda: True).look())
+    list(MachineSource(1.0, lambda: True).look())
     visible_gpus()
     assert names_in(executed) == []
 

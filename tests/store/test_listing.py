@@ -10,7 +10,7 @@ from kdtui.events import Finished
 from kdtui.profile import Profile
 from kdtui.store.run import Notes
 from kdtui.store.state import Liveness, State
-from kdtui.store.store import Listing, RunStore
+from kdtui.store.store import RunListing, RunStore
 from tests.store.conftest import Processes, queued, record, started, trained, write
 
 
@@ -30,7 +30,7 @@ def made(store: RunStore, count: int) -> list[str]:
 
 def test_newest_runs_come_first_and_all_come(store: RunStore) -> None:
     ids = made(store, 10)
-    listing = Listing(store, first=3, piece=4)
+    listing = RunListing(store, first=3, piece=4)
     looks = [listing.look()]
     assert set(looks[0].changed) == set(sorted(ids)[-3:])
     assert (looks[0].whole, looks[0].total) == (False, 10)
@@ -43,8 +43,8 @@ def test_newest_runs_come_first_and_all_come(store: RunStore) -> None:
 
 def test_a_finished_scan_equals_summaries(store: RunStore) -> None:
     made(store, 5)
-    assert list(Listing(store).look().changed.values()) != []
-    rows = Listing(store).look().changed
+    assert list(RunListing(store).look().changed.values()) != []
+    rows = RunListing(store).look().changed
     assert sorted(rows.values(), key=lambda row: row.id) == sorted(store.summaries(), key=lambda row: row.id)
 
 
@@ -53,7 +53,7 @@ def test_live_runs_are_seen_at_every_look(store: RunStore, processes: Processes)
     live = store.create(Profile(name="live"))
     live.write_launch_record(record())
     write(live, [queued(), started(), trained(1)])
-    listing = Listing(store, piece=0)
+    listing = RunListing(store, piece=0)
     assert listing.look().changed[live.id].state is State.RUNNING
     write(live, [trained(2)])
     assert {run_id: row.step for run_id, row in listing.look().changed.items()} == {live.id: 2}
@@ -63,7 +63,7 @@ def test_live_runs_are_seen_at_every_look(store: RunStore, processes: Processes)
 
 def test_what_others_do_to_an_old_run_is_seen_in_its_turn(store: RunStore) -> None:
     ids = made(store, 4)
-    listing = Listing(store, piece=1)
+    listing = RunListing(store, piece=1)
     listing.look()
     store.find(ids[0]).write_notes(Notes(("seen",)))
     looks = [listing.look() for _ in range(8)]
@@ -73,7 +73,7 @@ def test_what_others_do_to_an_old_run_is_seen_in_its_turn(store: RunStore) -> No
 
 def test_new_runs_appear_and_removed_ones_go(store: RunStore) -> None:
     ids = made(store, 2)
-    listing = Listing(store)
+    listing = RunListing(store)
     listing.look()
     new = store.create(Profile(name="new")).id
     shutil.rmtree(store.root / ids[0])
@@ -88,7 +88,7 @@ def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
     for place, run in enumerate(runs):
         run.write_launch_record(record(created=1000.0 + place))
         write(run, [queued()])
-    listing = Listing(store)
+    listing = RunListing(store)
     assert {run_id: row.place for run_id, row in listing.look().changed.items()} == {
         run.id: place for place, run in enumerate(runs, start=1)
     }
@@ -98,18 +98,18 @@ def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
 
 
 def test_a_store_that_is_not_there_yet_is_empty_and_a_file_is_reported(tmp_path: Path) -> None:
-    listing = Listing(RunStore(tmp_path / "later"))
+    listing = RunListing(RunStore(tmp_path / "later"))
     assert (listing.look().whole, listing.look().total) == (True, 0)
     RunStore(tmp_path / "later").create(Profile(name="first"))
     assert len(listing.look().changed) == 1
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError):
-        Listing(RunStore(tmp_path / "file")).look()
+        RunListing(RunStore(tmp_path / "file")).look()
 
 
 def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
     (store.root / "20260101-000000-broken").mkdir(parents=True)
-    (row,) = Listing(store).look().changed.values()
+    (row,) = RunListing(store).look().changed.values()
     assert "cannot be read" in row.detail
 
 
@@ -117,7 +117,7 @@ def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
 def test_a_file_of_brackets_damages_its_own_run_alone(store: RunStore, name: str) -> None:
     ids = made(store, 2)
     (store.root / ids[0] / name).write_text("[" * 100_000)
-    rows = Listing(store).look().changed
+    rows = RunListing(store).look().changed
     assert f"{name} is damaged" in rows[ids[0]].detail
     assert rows[ids[1]].detail == ""
 
@@ -126,4 +126,4 @@ def test_events_that_are_none_are_reported(store: RunStore) -> None:
     run = store.create(Profile(name="garbage"))
     run.write_launch_record(record())
     run.events_path.write_bytes(b"\x00\x01 nothing\n" * 10)
-    assert "no readable event" in Listing(store).look().changed[run.id].detail
+    assert "no readable event" in RunListing(store).look().changed[run.id].detail

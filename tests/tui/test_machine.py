@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.tui.machine import Machine, gpu_word
+from kdtui.tui.machine import MachineSource, gpu_word
 from kdtui.tui.watch import MachineRead
 
 
@@ -25,19 +25,19 @@ def smi(folder: Path, code: str) -> None:
     file.chmod(0o755)
 
 
-def words(machine: Machine) -> tuple[str, ...]:
+def words(machine: MachineSource) -> tuple[str, ...]:
     told = list(machine.look())
     assert len(told) == 1 and isinstance(told[0], MachineRead)
     return told[0].words
 
 
 def test_processor_and_memory(programs: Path) -> None:
-    assert [word.split()[0] for word in words(Machine(0.5, lambda: True))] == ["CPU", "mem"]
+    assert [word.split()[0] for word in words(MachineSource(0.5, lambda: True))] == ["CPU", "mem"]
 
 
 def test_every_gpu_is_described(programs: Path) -> None:
     smi(programs, "print('87, 11264, 81559\\n[N/A], 0, 81559\\nno numbers')")
-    machine = Machine(0.5, lambda: True)
+    machine = MachineSource(0.5, lambda: True)
     assert words(machine)[2:] == ("GPU 87% 11/80G", "GPU ? 0/80G")
     smi(programs, "print('1, 11264, 81559')")
     assert words(machine)[2:] == ("GPU 1% 11/80G",)
@@ -46,7 +46,7 @@ def test_every_gpu_is_described(programs: Path) -> None:
 def test_a_broken_driver_is_reported_and_not_called_again_at_once(programs: Path, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     smi(programs, f"open({str(asked)!r}, 'a').write('x'); sys.exit(9)")
-    machine = Machine(0.5, lambda: True)
+    machine = MachineSource(0.5, lambda: True)
     assert words(machine)[2:] == ("GPU ?",)
     for _ in range(3):
         list(machine.look())
@@ -55,7 +55,7 @@ def test_a_broken_driver_is_reported_and_not_called_again_at_once(programs: Path
 
 def test_the_load_is_not_updated_without_live_runs(programs: Path) -> None:
     moving = False
-    machine = Machine(0.5, lambda: moving)
+    machine = MachineSource(0.5, lambda: moving)
     assert words(machine)
     assert [list(machine.look()) for _ in range(3)] == [[], [], []]
     moving = True

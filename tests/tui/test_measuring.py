@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from kdtui.errors import EngineError, Interrupted
-from kdtui.launch.engine_process import Step
+from kdtui.launch.engine_process import EngineStep
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
@@ -27,7 +27,7 @@ class Measure:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.asked: list[list[str]] = []
-        self.steps: list[Step] = []
+        self.steps: list[EngineStep] = []
         self.may_end = threading.Event()
         self.error: Exception | None = None
         self.ended = 0
@@ -38,7 +38,7 @@ class Measure:
         runs: Sequence[Run],
         how: object,
         *,
-        heard: Callable[[Step], None],
+        heard: Callable[[EngineStep], None],
         cancelled: Callable[[], bool],
     ) -> dict[str, Any]:
         assert root == self.scene.store.root
@@ -101,7 +101,7 @@ async def test_measuring_a_hidden_marked_run_requires_confirmation(scene: Scene)
 
 async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) -> None:
     async with opened(scene) as on:
-        on.measure.steps = [Step("waiting for the cpu"), Step("timing", 3, 30)]
+        on.measure.steps = [EngineStep("waiting for the cpu"), EngineStep("timing", 3, 30)]
         on.app.open_run(on.runs[1].id)
         await until(on.pilot, lambda: isinstance(on.app.screen, RunScreen))
         await on.press("2")
@@ -115,7 +115,7 @@ async def test_the_key_measures_the_run_and_its_screen_shows_it(scene: Scene) ->
 
 async def test_waiting_for_the_device_is_displayed_on_every_screen(scene: Scene) -> None:
     async with opened(scene) as on:
-        on.measure.steps = [Step("waiting for the cpu")]
+        on.measure.steps = [EngineStep("waiting for the cpu")]
         await on.press("L")
         await shows(on.pilot, "waiting for the cpu · L cancels")
         on.app.say("copied")

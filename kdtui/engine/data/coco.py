@@ -62,7 +62,7 @@ ImageId = int | float | str
 
 
 @dataclass(frozen=True)
-class Picture:
+class CocoImage:
     """An image as the file describes it."""
 
     file_name: str
@@ -100,13 +100,13 @@ class Instances:
     """All annotations of one category in a file."""
 
     path: Path
-    pictures: dict[ImageId, Picture]
+    pictures: dict[ImageId, CocoImage]
     all: list[Instance]
     by_image: dict[ImageId, list[Instance]]
     notes: tuple[Note, ...] = ()
 
 
-def owned_pixels(instance: Instance, picture: Picture) -> NDArray[np.bool_]:
+def owned_pixels(instance: Instance, picture: CocoImage) -> NDArray[np.bool_]:
     """Mask of an instance in the whole image."""
     height, width = picture.height, picture.width
     # pycocotools does not validate: coordinates that are not numbers make it allocate without limit, and run lengths
@@ -358,8 +358,8 @@ def _wanted(content: dict[str, Any], path: Path, category: str) -> set[ImageId]:
     return ids
 
 
-def _pictures(entries: list[Any], flaws: _Flaws) -> dict[ImageId, Picture]:
-    pictures: dict[ImageId, Picture] = {}
+def _pictures(entries: list[Any], flaws: _Flaws) -> dict[ImageId, CocoImage]:
+    pictures: dict[ImageId, CocoImage] = {}
     for position, entry in enumerate(entries):
         try:
             name = _key(entry, "file_name")
@@ -368,7 +368,7 @@ def _pictures(entries: list[Any], flaws: _Flaws) -> dict[ImageId, Picture]:
             width, height = (_whole(_key(entry, side), side) for side in ("width", "height"))
             if width < 1 or height < 1 or width * height > MOST_PIXELS:
                 raise _Unusable(f"a size outside 1 to {MOST_PIXELS:,} pixels", f"{width}x{height}")
-            picture, id = Picture(name, width, height), _identity(_key(entry, "id"), "id")
+            picture, id = CocoImage(name, width, height), _identity(_key(entry, "id"), "id")
             if pictures.setdefault(id, picture) != picture:
                 raise _Unusable("an id that another image has", f"{pictures[id].file_name} and {name}")
         except _Unusable as flaw:
@@ -395,7 +395,7 @@ def _instance(entry: Any, path: Path, image_of: Callable[[Any], ImageId]) -> Ins
     )
 
 
-def _image_finder(pictures: Mapping[ImageId, Picture]) -> Callable[[Any], ImageId]:
+def _image_finder(pictures: Mapping[ImageId, CocoImage]) -> Callable[[Any], ImageId]:
     """Map from an ``image_id`` to the id of the image: as written, else as an equal number written differently."""
     plain: dict[ImageId, list[ImageId]] = {}
     # 7.0 matches the key 7 and must be replaced by it, as the id decides the held-out split.
@@ -444,7 +444,7 @@ def read_instances(path: Path, category: str) -> Instances:
     return Instances(path, pictures, instances, by_image, tuple(_notes(path, category, pictures, instances)))
 
 
-def _notes(path: Path, category: str, pictures: Mapping[ImageId, Picture], instances: list[Instance]) -> list[Note]:
+def _notes(path: Path, category: str, pictures: Mapping[ImageId, CocoImage], instances: list[Instance]) -> list[Note]:
     notes = []
     bare = [instance.id for instance in instances if not _has_mask(instance.segmentation)]
     if bare and len(bare) == len(instances):
@@ -496,7 +496,7 @@ def held_out(image_id: ImageId, share: float) -> bool:
     return seed_of(image_id) / 2**63 < share
 
 
-def crop_box(instance: Instance, picture: Picture, padding: float) -> Box:
+def crop_box(instance: Instance, picture: CocoImage, padding: float) -> Box:
     """Left, top, right, bottom of the padded box, in whole pixels inside the picture."""
     x, y, w, h = instance.box
     left, top = max(0, int(np.floor(x - padding * w))), max(0, int(np.floor(y - padding * h)))
@@ -505,7 +505,7 @@ def crop_box(instance: Instance, picture: Picture, padding: float) -> Box:
     return left, top, right, bottom
 
 
-def crop_labels(target: Instance, beside: Sequence[Instance], picture: Picture, box: Box) -> Pixels:
+def crop_labels(target: Instance, beside: Sequence[Instance], picture: CocoImage, box: Box) -> Pixels:
     """The labels of the crop around ``target``."""
     left, top, right, bottom = box
     labels = np.zeros((bottom - top, right - left), dtype=np.uint8)
@@ -611,7 +611,7 @@ class PersonCrops(SegmentationDataset):
         names = {self._instances.pictures[target.image_id].file_name: None for target in self._targets}
         return [self._folder / name for name in names]
 
-    def _oriented(self, picture: Picture) -> Image.Image:
+    def _oriented(self, picture: CocoImage) -> Image.Image:
         path = self._folder / picture.file_name
         stored = open_picture(path)
         size = (picture.width, picture.height)

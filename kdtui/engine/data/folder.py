@@ -122,7 +122,7 @@ def read_classes(path: Path) -> Classes:
     return Classes(tuple(classes[v] for v in values), values, ignored, tuple(colours[v] for v in values))
 
 
-class Listing(NamedTuple):
+class FolderListing(NamedTuple):
     """The images of a folder by stem, and the names of all other entries."""
 
     pictures: dict[str, Path]
@@ -134,7 +134,7 @@ class Listing(NamedTuple):
         return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(_SHOWN))
 
 
-def _files(folder: Path) -> Listing:
+def _files(folder: Path) -> FolderListing:
     """Image files by stem."""
     pictures: dict[str, Path] = {}
     skipped: list[str] = []
@@ -147,7 +147,7 @@ def _files(folder: Path) -> Listing:
         if path.stem in pictures:
             raise DataError("two files share a name", where=folder, found=f"{pictures[path.stem].name}, {path.name}")
         pictures[path.stem] = path
-    return Listing(pictures, skipped)
+    return FolderListing(pictures, skipped)
 
 
 class Pairs(NamedTuple):

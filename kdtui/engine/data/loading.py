@@ -28,7 +28,7 @@ from kdtui.engine.data.workers import PREFETCH, death, out_of_shared_memory, sta
 from kdtui.errors import DataError, EngineError, KdtuiError
 from kdtui.profile import Training
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
 Waiting = Callable[[float], None]
 POLL = 1.0
 """Seconds between two checks for other events while waiting for a batch."""
@@ -47,7 +47,7 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, key: Key) -> Sample | KdtuiError:
+    def __getitem__(self, key: SampleKey) -> Sample | KdtuiError:
         try:
             return self._dataset[key]
         except KdtuiError as error:
@@ -132,7 +132,7 @@ class Batches:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        plan: list[list[Key]],
+        plan: list[list[SampleKey]],
         *,
         workers: int,
         waiting: Waiting = lambda seconds: None,

@@ -21,7 +21,7 @@ _BYTE = 255.0
 
 
 @dataclass(frozen=True)
-class Size:
+class InputSize:
     """Height and width of an input, in pixels."""
 
     height: int
@@ -105,7 +105,7 @@ def fed(images: Tensor, options: ExportOptions) -> Tensor:
     return pixels / _BYTE
 
 
-def example(options: ExportOptions, size: Size) -> Tensor:
+def example(options: ExportOptions, size: InputSize) -> Tensor:
     """Images for tracing: two of them if the batch is dynamic, as a size of 1 would be traced as a constant."""
     count = 2 if options.dynamic_batch else options.batch
     generator = torch.Generator().manual_seed(0)

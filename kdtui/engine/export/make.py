@@ -26,9 +26,9 @@ from torch import nn
 import kdtui
 from kdtui.engine.data import MEAN, STD
 from kdtui.engine.dry_run import takes
-from kdtui.engine.export.deployed import Deployed, Size, example, fed
+from kdtui.engine.export.deployed import Deployed, InputSize, example, fed
 from kdtui.engine.export.onnx import Exporter, to_fp16, to_int8, write_onnx
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.source import ExportNetwork
 from kdtui.engine.export.verify import TorchAnswers, Verification, session, verify
 from kdtui.errors import ExportError, KdtuiError
 from kdtui.export_options import ExportOptions
@@ -101,7 +101,7 @@ def read_facts(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
 
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """``(current step, finished units, total units)``; the total is 0 if unknown."""
 
 
@@ -119,11 +119,11 @@ class Shared:
 
 
 def export(
-    source: Source,
+    source: ExportNetwork,
     target: Path,
     options: ExportOptions,
     *,
-    progress: Progress = lambda words, done, all: None,
+    progress: OnProgress = lambda words, done, all: None,
     shared: Shared | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its report; on failure existing files are unchanged.
@@ -142,7 +142,7 @@ def export(
         ExportError: The network cannot be exported, or the outputs of the file differ from the network's.
     """
     begun = time.monotonic()
-    size = Size(options.height, options.width) if options.height else source.size
+    size = InputSize(options.height, options.width) if options.height else source.size
     _check_size(size, source)
     if options.dynamic_size:
         _check_any_size(size, source)
@@ -169,14 +169,14 @@ def export(
     return report
 
 
-def _graph_key(source: Source, options: ExportOptions, size: Size) -> str:
+def _graph_key(source: ExportNetwork, options: ExportOptions, size: InputSize) -> str:
     """Hash of everything that the fp32 graph depends on: weights, size, and precision-independent options."""
     own = {"precision": None, "calibration": None, "keep_float": None, "limit": None, "slim": None}
     facts = [source.facts["checkpoint_sha256"], source.task, str(size), options.to_json() | own]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: Size, shared: Path | None) -> Exporter:
+def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: InputSize, shared: Path | None) -> Exporter:
     """Write the fp32 graph to ``plain``, or copy the one that an export in another precision wrote to ``shared``."""
     if shared is None:
         return write_onnx(deployed, example(options, size), plain, options)
@@ -204,7 +204,7 @@ def _keep(names: Mapping[Path, Path]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _check_size(size: Size, source: Source) -> None:
+def _check_size(size: InputSize, source: ExportNetwork) -> None:
     if size.height % source.stride or size.width % source.stride:
         raise ExportError(
             "the network does not accept a static input of this size",
@@ -215,12 +215,12 @@ def _check_size(size: Size, source: Source) -> None:
         )
 
 
-def _check_any_size(size: Size, source: Source) -> None:
+def _check_any_size(size: InputSize, source: ExportNetwork) -> None:
     """Reject networks whose export would be wrong or fail for sizes other than that of the example."""
     pools = [module.output_size for module in source.network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     cells = {size if isinstance(size, tuple) else (size, size) for size in pools}
     fixed = [f"{height}x{width}" for height, width in sorted(cells - {(1, 1)}, key=str)]
-    other = Size(size.height + source.stride, size.width + source.stride)
+    other = InputSize(size.height + source.stride, size.width + source.stride)
     found = f"adaptive pooling to {', '.join(fixed)}, which ONNX does not support for any size" if fixed else None
     if found is None and not takes(source.network, other.height, other.width):
         found = f"a network for {size} that does not accept {other}"
@@ -265,7 +265,9 @@ def _unwritten(target: Path, error: OSError) -> ExportError:
     )
 
 
-def _converted(source: Source, plain: Path, options: ExportOptions, size: Size, progress: Progress) -> Path:
+def _converted(
+    source: ExportNetwork, plain: Path, options: ExportOptions, size: InputSize, progress: OnProgress
+) -> Path:
     if options.precision == "fp32":
         return plain
     target = plain.with_name(f"{options.precision}.onnx")
@@ -284,7 +286,7 @@ def _converted(source: Source, plain: Path, options: ExportOptions, size: Size, 
     return target
 
 
-def _fed_for_calibration(source: Source, options: ExportOptions, size: Size) -> Iterator[NDArray[Any]]:
+def _fed_for_calibration(source: ExportNetwork, options: ExportOptions, size: InputSize) -> Iterator[NDArray[Any]]:
     for image in source.calibration(options.calibration):
         if tuple(image.shape[-2:]) != (size.height, size.width):
             image = torch.nn.functional.interpolate(image, (size.height, size.width), mode="bilinear")
@@ -292,7 +294,7 @@ def _fed_for_calibration(source: Source, options: ExportOptions, size: Size) -> 
         yield fed(image.expand(count, -1, -1, -1), options).numpy()
 
 
-def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, slim: bool) -> None:
+def _finish(path: Path, source: ExportNetwork, options: ExportOptions, size: InputSize, *, slim: bool) -> None:
     """Simplify the graph if requested, remove the exporter's metadata, and write kdtui's."""
     model = onnx.load(path)
     if slim:
@@ -323,10 +325,10 @@ def _finish(path: Path, source: Source, options: ExportOptions, size: Size, *, s
 def _verified(
     deployed: Deployed,
     path: Path,
-    source: Source,
+    source: ExportNetwork,
     options: ExportOptions,
-    size: Size,
-    progress: Progress,
+    size: InputSize,
+    progress: OnProgress,
     answers: TorchAnswers | None,
 ) -> Verification:
     batches = source.validation()
@@ -355,9 +357,9 @@ def _add(path: Path, facts: dict[str, Any]) -> None:
 def _report(
     path: Path,
     target: Path,
-    source: Source,
+    source: ExportNetwork,
     options: ExportOptions,
-    size: Size,
+    size: InputSize,
     exporter: Exporter,
     verdict: Verification,
 ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kdtui.engine import checkpoint as checkpoints
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
-from kdtui.engine.export.deployed import Size
+from kdtui.engine.export.deployed import InputSize
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import build_student, network_kind
 from kdtui.engine.teacher import inspect, load_teacher
@@ -28,7 +28,7 @@ from kdtui.store.run import Run
 from kdtui.text import counted
 
 _FOREIGN_STRIDE = 32
-_FOREIGN_SIZE = Size(256, 256)
+_FOREIGN_SIZE = InputSize(256, 256)
 _SAMPLES = 4
 
 
@@ -53,7 +53,7 @@ class Relabelled:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportNetwork:
     """A network to export.
 
     Attributes:
@@ -69,7 +69,7 @@ class Source:
     task: TaskName
     classes: tuple[str, ...]
     stride: int
-    size: Size
+    size: InputSize
     profile: Profile | None
     facts: dict[str, Any]
     checkpoint: Path | None = None
@@ -153,7 +153,7 @@ class Source:
             return build_dataset(data, name, stride=self.stride, seed=self.profile.seed)
 
 
-def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
+def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwork:
     """Load the student of a run strictly; adapters are not part of it.
 
     Args:
@@ -189,7 +189,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
     distilled = profile.distillation.enabled
     kind = network_kind(profile.student)
     wanted = kind.stride
-    return Source(
+    return ExportNetwork(
         network=network.eval().requires_grad_(False),
         task=profile.data.task,
         classes=classes,
@@ -210,7 +210,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> Source:
 
 def of_checkpoint(
     path: Path, *, teacher: Teacher, classes: tuple[str, ...] = (), profile: Profile | None = None
-) -> Source:
+) -> ExportNetwork:
     """Load the network of any checkpoint that ``inspect`` supports.
 
     Args:
@@ -236,7 +236,7 @@ def of_checkpoint(
     if names and len(names) != report.classes:
         raise _other_classes(path, ", ".join(names), report.classes)
     check_classes(names, where="--classes" if classes else path)
-    return Source(
+    return ExportNetwork(
         network=plain.eval(),
         task=report.task,
         classes=names or tuple(f"class {number}" for number in range(report.classes)),
@@ -271,9 +271,9 @@ def _mendable(hint: str) -> Iterator[None]:
         raise
 
 
-def _padded(profile: Profile, wanted: int) -> Size:
+def _padded(profile: Profile, wanted: int) -> InputSize:
     height, width = (-(-side // wanted) * wanted for side in (profile.data.height, profile.data.width))
-    return Size(height, width)
+    return InputSize(height, width)
 
 
 def _check_finite(network: nn.Module, path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
-from kdtui.engine.export.deployed import Deployed, Size, fed
+from kdtui.engine.export.deployed import Deployed, InputSize, fed
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.metrics import SegmentationMetrics
 from kdtui.errors import ExportError
@@ -190,10 +190,10 @@ class Verifier:
         """
         height, width = image.shape[-2:]
         stride = self._deployed.stride
-        sizes = [Size(height, width)]
+        sizes = [InputSize(height, width)]
         if self._options.dynamic_size:
             # One that is divisible by the stride and one that is not, neither of them square.
-            sizes = [Size(height + stride, width + 2 * stride), Size(height + stride // 2 - 1, width + 5)]
+            sizes = [InputSize(height + stride, width + 2 * stride), InputSize(height + stride // 2 - 1, width + 5)]
         counts = [1, 3] if self._options.dynamic_batch else [self._options.batch]
         for place in range(max(len(sizes), len(counts))):
             size, count = sizes[place % len(sizes)], counts[place % len(counts)]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdtui.tui.form.reading import ALONE, PLACES, Checked, Draft, check
+from kdtui.tui.form.reading import ALONE, PLACES, Checked, RunDraft, check
 
-__all__ = ["ALONE", "PLACES", "Checked", "Draft", "check"]
+__all__ = ["ALONE", "PLACES", "Checked", "RunDraft", "check"]

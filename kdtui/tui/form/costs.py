@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdtui import catalog
-from kdtui.catalog import Cost
+from kdtui.catalog import NetworkCost
 from kdtui.errors import UsageError
 from kdtui.text import giga
 
@@ -53,7 +53,7 @@ def shape_of(profile: Profile) -> Shape | None:
     )
 
 
-def cost_of(encoder: str, shape: Shape) -> Cost | None:
+def cost_of(encoder: str, shape: Shape) -> NetworkCost | None:
     """The cost of a student; None if it is not in the catalog.
 
     Raises:
@@ -70,7 +70,7 @@ def cost_of(encoder: str, shape: Shape) -> Cost | None:
     )
 
 
-def listed_cost(encoder: str, shape: Shape | None) -> Cost | None:
+def listed_cost(encoder: str, shape: Shape | None) -> NetworkCost | None:
     """The cost for a row of a list; None on an error, which is displayed as a dash."""
     if shape is None:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtui.errors import StoreError
-from kdtui.launch.device_queue import Claim, Entry, Queue, device_keys, read_queue
+from kdtui.launch.device_queue import Claim, Queue, QueueFile, device_keys, read_queue
 from kdtui.launch.slots import SLOTS, Capacity
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Machine:
+class DeviceUse:
     """The device slots that new runs share.
 
     Attributes:
@@ -35,19 +35,19 @@ class Machine:
     queue: Queue = field(default_factory=Queue)
     store: str = ""
 
-    def users(self, device: str) -> tuple[Entry, ...]:
+    def users(self, device: str) -> tuple[QueueFile, ...]:
         """Those that use a slot of the device or wait for one."""
         return self.queue.users(self.keys.get(device, ()))
 
 
-def machine(slots: Capacity, root: Path) -> Machine:
+def machine(slots: Capacity, root: Path) -> DeviceUse:
     """The slots and the queue of this machine; may call ``nvidia-smi``, so call it in a thread."""
     keys = {device: device_keys(device, slots.names(device)) for device in ("cpu", "gpu") if slots.names(device)}
-    return Machine(slots, keys, read_queue(), os.path.realpath(root))
+    return DeviceUse(slots, keys, read_queue(), os.path.realpath(root))
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePlace:
     """Predicted place of new runs in the queue.
 
     Attributes:
@@ -77,7 +77,7 @@ class Place:
         return f"{self.at_once} of {runs} start{'s' if self.at_once == 1 else ''} now, the others wait"
 
 
-def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine) -> Place:
+def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: DeviceUse) -> QueuePlace:
     """Predict the place of ``runs`` new runs of a profile.
 
     The supervisors of the runs decide when they check the queue; this is the result for the present queue.
@@ -96,7 +96,7 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine
     if slots < each:
         has = f"this machine has {slots}" if slots else "this machine has none"
         trouble = f"{each} {device.upper()}{'s' if each > 1 else ''} requested, {has}; see {SLOTS}"
-        return Place(device, 0, 0, trouble=trouble)
+        return QueuePlace(device, 0, 0, trouble=trouble)
     users = here.users(device)
     queued = {user.claim.run for user in users if user.claim.store == here.store}
     # Launched a moment ago, or by an older version: not in the queue of the machine.
@@ -116,9 +116,9 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: Machine
     held = [user for user in users if user.name in here.keys.get(device, ())]
     # Those waiting longer are served first.
     if len(held) < len(users) or any(row.waiting_since is not None for row in unqueued):
-        return Place(device, 0, behind, others)
+        return QueuePlace(device, 0, behind, others)
     free = slots - len(held) - sum(_slots_of(row, device) for row in unqueued)
-    return Place(device, min(runs, max(0, free) // each), behind, others)
+    return QueuePlace(device, min(runs, max(0, free) // each), behind, others)
 
 
 def _slots_of(row: RunSummary, device: str) -> int:

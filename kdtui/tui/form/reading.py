@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdtui.catalog import Cost
+from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _NAMES = ("profile", "clone", *SETTINGS)
 
 
-class Draft:
+class RunDraft:
     """The texts of the form, as typed: ``profile``, ``clone`` and one of each setting, all of them attributes.
 
     An empty text stands for the value of the profile. ``profile`` is a name or file; ``clone`` is the id of a run whose
@@ -53,30 +53,30 @@ class Draft:
         return self._texts[name]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Draft) and self._texts == other._texts
+        return isinstance(other, RunDraft) and self._texts == other._texts
 
     def __hash__(self) -> int:
         return hash(tuple(self._texts.values()))
 
     def __repr__(self) -> str:
-        return f"Draft({', '.join(f'{name}={text!r}' for name, text in self._texts.items() if text)})"
+        return f"RunDraft({', '.join(f'{name}={text!r}' for name, text in self._texts.items() if text)})"
 
     @property
     def by_recipe(self) -> bool:
         """Whether the recipe of the teacher's own run is used."""
         return not self.profile and not self.clone
 
-    def edited(self, **texts: str) -> Draft:
+    def edited(self, **texts: str) -> RunDraft:
         """A copy with other texts."""
-        return Draft(**{**self._texts, **texts})
+        return RunDraft(**{**self._texts, **texts})
 
     def text(self, name: str) -> str:
         """Text of a field, without surrounding spaces."""
         return self._texts[name].strip()
 
-    def stripped(self) -> Draft:
+    def stripped(self) -> RunDraft:
         """A copy without spaces around the texts."""
-        return Draft(**{name: self.text(name) for name in _NAMES})
+        return RunDraft(**{name: self.text(name) for name in _NAMES})
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Checked:
     teacher_options: tuple[str, ...] = ()
     distils: bool = False
     shape: Shape | None = None
-    cost: Cost | None = None
+    cost: NetworkCost | None = None
 
     @property
     def ready(self) -> bool:
@@ -220,7 +220,7 @@ PLACES = (GENERAL, "profile", *SETTINGS)
 _TEACHERLESS = f"choose a teacher, or type {ALONE} to train without one"
 
 
-def check(draft: Draft, store: RunStore) -> Checked:
+def check(draft: RunDraft, store: RunStore) -> Checked:
     """Check a draft; nothing is started, and mistakes are returned, not raised.
 
     Call it in a thread: the first call imports pydantic, which takes 0.1 s, and every call reads the files of the
@@ -232,7 +232,7 @@ def check(draft: Draft, store: RunStore) -> Checked:
 class _Reading:
     """One check of a draft: each step records its mistakes, and the next one continues with what is valid."""
 
-    def __init__(self, draft: Draft, store: RunStore) -> None:
+    def __init__(self, draft: RunDraft, store: RunStore) -> None:
         self._draft = draft
         self._store = store
         self._mistakes: dict[str, str] = {}
@@ -395,7 +395,7 @@ class _Reading:
             return shape
         return replace(shape, decoder_channels=[int(w) for w in widths] if isinstance(widths, list) else int(widths))
 
-    def _cost(self, shown: Profile, shape: Shape) -> Cost | None:
+    def _cost(self, shown: Profile, shape: Shape) -> NetworkCost | None:
         encoder = str(self._values.get("encoder", shown.student.label))
         try:
             return cost_of(encoder, shape)

@@ -17,7 +17,7 @@ from kdtui.store.state import State
 from kdtui.text import clean
 from kdtui.tui.keys import SCOPES, keys_of
 from kdtui.tui.screens.base import Dialog
-from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.choices import LineInput
 
 
 class Confirm(Dialog[bool]):
@@ -84,7 +84,7 @@ class Prompt(Dialog[str | None]):
             yield Static(clean(self._title), markup=False, classes="title")
             if self._detail:
                 yield Static(clean(self._detail), markup=False, classes="muted")
-            yield Entry(clean(self._value), id="answer")
+            yield LineInput(clean(self._value), id="answer")
             yield Static("", markup=False, id="mistake")
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")

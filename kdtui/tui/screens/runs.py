@@ -22,7 +22,7 @@ from kdtui.tui.values import Cell, Part
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
 from kdtui.tui.widgets.chart.line_chart import LineChart
-from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.table import Table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MOVED = 0.12
 """Seconds without a cursor move after which a history is read."""
 
 
-class FilterEntry(Entry):
+class FilterEntry(LineInput):
     """The input of the filter; tab accepts the suggestion, like the right arrow."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "cursor_right", "Complete", show=False)]

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from kdtui.compare import Comparison, Entry, Row, cells
+from kdtui.compare import ComparedRun, Comparison, Row, cells
 from kdtui.compare.measured import seconds
 from kdtui.compare.named import mark
 from kdtui.compare.render import value_text
@@ -57,7 +57,7 @@ _RATED: dict[str, tuple[Callable[[Row], float | None], int]] = {
 
 
 @dataclass(frozen=True)
-class Teacher:
+class ComparedTeacher:
     """A teacher of at least one of the runs.
 
     Attributes:
@@ -89,9 +89,11 @@ class Teacher:
         return texts.get(title, "")
 
 
-def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapping[str, History]) -> list[Teacher]:
+def teachers(
+    entries: Iterable[ComparedRun], names: Mapping[str, str], histories: Mapping[str, History]
+) -> list[ComparedTeacher]:
     """The teachers of the runs, without duplicates; a teacher that is a run of the store gets the name of that run."""
-    found: dict[str, Teacher] = {}
+    found: dict[str, ComparedTeacher] = {}
     for entry in entries:
         run = entry.summary
         if run.teacher_checkpoint is None or run.teacher_checkpoint in found or run.teacher_miou is None:
@@ -99,7 +101,7 @@ def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapp
         path = Path(run.teacher_checkpoint)
         started = histories[run.id].started if run.id in histories else None
         iou = started.teacher.get("iou") if started is not None and started.teacher is not None else None
-        found[run.teacher_checkpoint] = Teacher(
+        found[run.teacher_checkpoint] = ComparedTeacher(
             names.get(path.parent.parent.name, path.name),
             run.teacher_parameters,
             run.teacher_miou,
@@ -109,7 +111,7 @@ def teachers(entries: Iterable[Entry], names: Mapping[str, str], histories: Mapp
     return list(found.values())
 
 
-def _measured(entry: Entry) -> tuple[int | None, float | None]:
+def _measured(entry: ComparedRun) -> tuple[int | None, float | None]:
     """MACs and seconds of one image in torch, for the teacher."""
     side = (entry.measurements or {}).get("teacher") or {}
     return side.get("macs"), seconds(side, "torch")
@@ -156,7 +158,7 @@ class Compared:
         rows: Mapping[str, RunSummary],
         named: Mapping[str, str],
         missing: Mapping[str, Missing],
-        taught_by: Sequence[Teacher] = (),
+        taught_by: Sequence[ComparedTeacher] = (),
     ) -> None:
         self.comparison = comparison
         self.rows: tuple[Row, ...] = () if comparison is None else comparison.rows

@@ -27,7 +27,7 @@ _RATIO = 7
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkSize:
     """Costs of one network that are known without measuring; None if unknown.
 
     Attributes:
@@ -42,7 +42,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """The measurements of a run.
 
     Attributes:
@@ -60,16 +60,16 @@ class Measured:
     trouble: str = ""
 
 
-def read_measured(run: Run) -> Measured:
+def read_measured(run: Run) -> Measurements:
     """Read the measurements of a run, in a thread; a damaged file is reported in ``trouble``, not raised."""
     try:
         found = measurements_of(run)
     except StoreError as error:
-        return Measured(trouble=f"{error.brief} · L measures again")
+        return Measurements(trouble=f"{error.brief} · L measures again")
     if found is None:
-        return Measured()
+        return Measurements()
     taught = found["teacher"] is not None
-    return Measured(tuple(quantities(found)), taught, conditions(found["setup"]), noisy(found))
+    return Measurements(tuple(quantities(found)), taught, conditions(found["setup"]), noisy(found))
 
 
 class _Row(NamedTuple):
@@ -84,11 +84,11 @@ class _Row(NamedTuple):
 
 
 def compression(
-    student: Size,
-    teacher: Size | None,
+    student: NetworkSize,
+    teacher: NetworkSize | None,
     *,
     comparable: bool = True,
-    measured: Measured | None = None,
+    measured: Measurements | None = None,
     room: int = 37,
 ) -> list[TextLine]:
     """Table of teacher, student and ratio.
@@ -100,9 +100,9 @@ def compression(
         measured: The measurements; None while they are being read.
         room: Available terminal columns; from :data:`QUARTILES` on the quartiles are displayed.
     """
-    found = measured or Measured()
+    found = measured or Measurements()
     wide = room >= QUARTILES
-    rows = [*_sizes(student, teacher or Size(), comparable, found), *_measured(found, wide or teacher is None)]
+    rows = [*_sizes(student, teacher or NetworkSize(), comparable, found), *_measured(found, wide or teacher is None)]
     known = [row for row in rows if row.form is None or row.teacher is not None or row.student is not None]
     if not any(row.form for row in known):
         return []
@@ -115,7 +115,7 @@ def compression(
     return lines
 
 
-def remarks(measured: Measured | None) -> list[TextLine]:
+def remarks(measured: Measurements | None) -> list[TextLine]:
     """Conditions and reliability of the measurements, or why they cannot be read."""
     if measured is None:
         return []
@@ -129,7 +129,7 @@ def remarks(measured: Measured | None) -> list[TextLine]:
     return lines
 
 
-def _sizes(student: Size, teacher: Size, comparable: bool, measured: Measured) -> list[_Row]:
+def _sizes(student: NetworkSize, teacher: NetworkSize, comparable: bool, measured: Measurements) -> list[_Row]:
     found = {line.label: line for line in measured.quantities}
     macs, memory = found.get("MACs"), found.get("peak memory")
     rows = [
@@ -145,7 +145,7 @@ def _sizes(student: Size, teacher: Size, comparable: bool, measured: Measured) -
     return rows + [_Row(f"ONNX {line.file}", line.teacher, line.student, mebibytes) for line in files]
 
 
-def _measured(measured: Measured, quartiles: bool) -> list[_Row]:
+def _measured(measured: Measurements, quartiles: bool) -> list[_Row]:
     """Latency by batch size, then the scores of the exports."""
     form = _with_quartiles if quartiles else _median
     rows: list[_Row] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, check_classes, checked, lines_of, option
-from kdtui.launch.engine_process import Step
+from kdtui.launch.engine_process import EngineStep
 from kdtui.launch.export import ExternalCheckpoint
 from kdtui.profile.find import expanded
 from kdtui.profile.settings import plain
@@ -29,7 +29,7 @@ FOREIGN: Mapping[str, str] = {
 """Fields for a checkpoint that does not belong to a run, and their descriptions."""
 YES, NO = "yes", "no"
 NOTHING_SAID = ExternalCheckpoint()
-Lines = list[list[Span]]
+TextLines = list[list[Span]]
 
 
 def default(name: str) -> str:
@@ -49,7 +49,7 @@ def words_of(line: Option) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ExportDraft:
     """The texts of the form.
 
     Attributes:
@@ -95,7 +95,7 @@ class Read:
     command: str = ""
 
 
-def read(draft: Draft) -> Read:
+def read(draft: ExportDraft) -> Read:
     """Parse a draft, without accessing the disk."""
     mistakes: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -152,14 +152,14 @@ def _fault(error: UsageError) -> str:
     return f"found {error.found or 'nothing'}; allowed: {error.allowed}"
 
 
-def _foreign(draft: Draft) -> ExternalCheckpoint:
+def _foreign(draft: ExportDraft) -> ExternalCheckpoint:
     given = {name: draft.text(name).strip() or None for name in FOREIGN if name != "classes"}
     typed = draft.text("classes").strip()
     classes = tuple(name.strip() for name in typed.split(",")) if typed else ()
     return ExternalCheckpoint(classes=classes, **given)
 
 
-def _idle(draft: Draft, precisions: Sequence[str]) -> frozenset[str]:
+def _idle(draft: ExportDraft, precisions: Sequence[str]) -> frozenset[str]:
     """Options whose ``only`` does not match, ``batch`` if it is dynamic, and ``checkpoint`` if a file is exported."""
     idle = {line.name for line in OPTIONS if line.only and not set(line.only) & set(precisions)}
     if draft.text("dynamic") in ("all", "batch"):
@@ -233,10 +233,10 @@ class ExportSource:
 _FATES = {"replaced": "warn", "new": "good", "stays": "muted"}
 
 
-def there(seen: Sequence[ExportSource]) -> Lines:
+def there(seen: Sequence[ExportSource]) -> TextLines:
     """List the existing and the future files of each source."""
     wide = max((width(file.name) for source in seen for file in source.files), default=0)
-    lines: Lines = []
+    lines: TextLines = []
     for source in seen:
         has = f"  has {', '.join(source.checkpoints)}" if source.checkpoints else ""
         lines.append([(source.name, "strong"), (has, "muted")])
@@ -305,7 +305,7 @@ class Job:
     foreign: ExternalCheckpoint = NOTHING_SAID
     folder: Path | None = None
     state: str = WAITS
-    step: Step | None = None
+    step: EngineStep | None = None
     target: Path | None = None
     report: Mapping[str, Any] | None = None
     error: KdtuiError | None = None
@@ -321,14 +321,14 @@ class Job:
         return self.state in (DONE, FAILED, CANCELLED)
 
 
-def outcome(job: Job) -> Lines:
+def outcome(job: Job) -> TextLines:
     """Result of a job, with the full report."""
     if job.state == DONE and job.report is not None and job.target is not None:
         first, *rest = lines_of(job.report, job.target)
         return [[("✓ ", "good"), (job.title, "strong")], [(f"  {first}", "muted")], *([(line, "")] for line in rest)]
     if job.state == FAILED and job.error is not None:
         first, *rest = job.error.message.splitlines()
-        lines: Lines = [[("✗ ", "bad"), (job.title, "strong"), (f": {first}", "bad")]]
+        lines: TextLines = [[("✗ ", "bad"), (job.title, "strong"), (f": {first}", "bad")]]
         lines += [[(f"  {line.strip()}", "bad")] for line in rest]
         return [*lines, [("  next: ", "muted"), (job.error.hint, "")]] if job.error.hint else lines
     if job.state == CANCELLED:

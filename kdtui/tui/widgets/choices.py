@@ -216,7 +216,7 @@ class Heading(Line):
         )
 
 
-class Entry(Input):
+class LineInput(Input):
     """A borderless input of one row.
 
     Args:
@@ -225,9 +225,9 @@ class Entry(Input):
     """
 
     DEFAULT_CSS = """
-    Entry { height: 1; border: none; padding: 0 1; background: $surface; }
-    Entry:focus { border: none; background: $panel; }
-    Entry.-invalid, Entry.-invalid:focus { border: none; }
+    LineInput { height: 1; border: none; padding: 0 1; background: $surface; }
+    LineInput:focus { border: none; background: $panel; }
+    LineInput.-invalid, LineInput.-invalid:focus { border: none; }
     """
     # Textual lays out the whole screen when this changes, 10 ms per key; an entry is as wide as its container anyway.
     virtual_size = Reactive(Size(0, 0))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixel = tuple[int, int, int]
-Cell = tuple[Pixel, Pixel | None]
+PixelPair = tuple[Pixel, Pixel | None]
 """Upper and lower pixel; None where the image ends in the middle of the cell."""
 
 
@@ -46,11 +46,11 @@ class Drawn:
     column: int
     row: int
     width: int
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[PixelPair, ...], ...]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """Arrangement of the tiles: how many per row, and the size of each in columns and pixel rows."""
 
     across: int
@@ -58,7 +58,7 @@ class Grid:
     pixels: int
 
 
-def arrange(count: int, tile: tuple[int, int], room: Size) -> Grid | None:
+def arrange(count: int, tile: tuple[int, int], room: Size) -> TileGrid | None:
     """The arrangement with the largest tiles; None if there is not enough room.
 
     Args:
@@ -73,7 +73,7 @@ def arrange(count: int, tile: tuple[int, int], room: Size) -> Grid | None:
         pixels = 2 * (room.height // down - 1)
         if columns >= 1 and pixels >= 2:
             scale = min(columns / tile[0], pixels / tile[1])
-            grids.append((down, Grid(across, max(1, round(tile[0] * scale)), max(1, round(tile[1] * scale)))))
+            grids.append((down, TileGrid(across, max(1, round(tile[0] * scale)), max(1, round(tile[1] * scale)))))
     if not grids:
         return None
     # The largest; among equals the one with the fewest rows, then the one with the fewest tiles per row.
@@ -96,7 +96,7 @@ def draw(tiles: Sequence[Tile], room: Size) -> list[Drawn]:
     return drawn
 
 
-def _cells(image: Image, columns: int, pixels: int) -> tuple[tuple[Cell, ...], ...]:
+def _cells(image: Image, columns: int, pixels: int) -> tuple[tuple[PixelPair, ...], ...]:
     from PIL.Image import Resampling
 
     smaller = columns < image.width
@@ -171,7 +171,7 @@ class HalfBlocks(Widget):
         return Strip(segments).adjust_cell_length(room, base)
 
 
-def _segments(cells: Sequence[Cell], base: Style) -> list[Segment]:
+def _segments(cells: Sequence[PixelPair], base: Style) -> list[Segment]:
     """One segment per run of equal cells: a class mask has few of them."""
     segments = []
     begin = 0

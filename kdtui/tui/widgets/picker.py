@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from kdtui.tui.values import Cell, Column
-from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.table import Table
 
 CHOSEN = "●"
@@ -87,7 +87,7 @@ class Picker(Vertical):
         super().__init__(id=id)
         self._find = find
         self._shown_for: str | None = None
-        self._entry = Entry(placeholder=placeholder)
+        self._entry = LineInput(placeholder=placeholder)
         self._table = Table(columns, cells, empty=empty)
         # One stop for the tab key: the keys of the input control the table.
         self._table.can_focus = False

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.line import theme_colour
 
 
@@ -165,7 +165,7 @@ class Slider(Horizontal):
     DEFAULT_CSS = """
     Slider { height: 1; width: 1fr; padding-left: 1; }
     Slider > .label { width: 2; }
-    Slider > Entry { width: 10; margin-left: 1; }
+    Slider > LineInput { width: 10; margin-left: 1; }
     """
 
     class Changed(Message):
@@ -185,7 +185,7 @@ class Slider(Horizontal):
         super().__init__(id=id)
         self._label = label
         self._track = Track(scale)
-        self._entry = Entry()
+        self._entry = LineInput()
         self._own = ""
 
     def compose(self) -> ComposeResult:

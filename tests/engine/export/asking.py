@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from kdtui.engine.data import MEAN, STD
 from kdtui.engine.export.deployed import Deployed
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.source import ExportNetwork
 from kdtui.engine.export.verify import session
 from kdtui.engine.models import compose
 from kdtui.export_options import ExportOptions
 
 
-def deployed(source: Source, options: ExportOptions) -> Deployed:
+def deployed(source: ExportNetwork, options: ExportOptions) -> Deployed:
     return Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
 
 
@@ -33,7 +33,7 @@ def normalised(images: NDArray[np.uint8]) -> torch.Tensor:
     return (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
-def logits(source: Source, images: NDArray[np.uint8]) -> torch.Tensor:
+def logits(source: ExportNetwork, images: NDArray[np.uint8]) -> torch.Tensor:
     """The task's logits of images whose sides the stride divides."""
     with torch.inference_mode():
         return compose(source.network(normalised(images)), source.task).main

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kdtui.engine.export import export
-from kdtui.engine.export.source import Source, of_run
+from kdtui.engine.export.source import ExportNetwork, of_run
 from kdtui.export_options import ExportOptions
 from kdtui.store.export_files import report_of
 from kdtui.store.run import Run
@@ -59,12 +59,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def source(run: Run) -> Source:
+def source(run: Run) -> ExportNetwork:
     return of_run(run, run.best)
 
 
 @pytest.fixture(scope="session")
-def exported(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def exported(source: ExportNetwork, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """As it is where nothing is chosen."""
 
     def write(folder: Path) -> None:

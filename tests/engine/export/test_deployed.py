@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from kdtui.engine.export.deployed import fed
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.source import ExportNetwork
 from kdtui.export_options import ExportOptions
 from tests.engine.export.asking import deployed, floats, logits, normalised, pictures
 
 
-def answer(source: Source, options: ExportOptions, images: torch.Tensor) -> torch.Tensor:
+def answer(source: ExportNetwork, options: ExportOptions, images: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         return torch.Tensor(deployed(source, options)(images)[0])
 
 
-def test_normalisation_inside_is_normalisation_outside(source: Source) -> None:
+def test_normalisation_inside_is_normalisation_outside(source: ExportNetwork) -> None:
     images = pictures(2, 40, 36)
     outside = answer(source, ExportOptions(input="normalised"), normalised(images))
     inside = answer(source, ExportOptions(input="float"), torch.from_numpy(floats(images)))
@@ -34,7 +34,7 @@ def test_samples_of_a_data_set_are_fed_as_the_pixels_they_were(kind: str) -> Non
     torch.testing.assert_close(found, wanted.get(kind, torch.from_numpy(images)))
 
 
-def test_padding_is_what_training_pads(source: Source) -> None:
+def test_padding_is_what_training_pads(source: ExportNetwork) -> None:
     images = pictures(1, 24, 16)
     smaller = images[:, :21, :13]
     by_hand = torch.nn.functional.pad(normalised(smaller), (0, 3, 0, 3))
@@ -44,7 +44,7 @@ def test_padding_is_what_training_pads(source: Source) -> None:
     torch.testing.assert_close(padded, network)
 
 
-def test_contents(source: Source) -> None:
+def test_contents(source: ExportNetwork) -> None:
     images = pictures()
     given = torch.from_numpy(floats(images))
     raw = logits(source, images)

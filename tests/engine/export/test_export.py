@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from kdtui.engine.export import export
-from kdtui.engine.export.deployed import Size
+from kdtui.engine.export.deployed import InputSize
 from kdtui.engine.export.make import Shared
-from kdtui.engine.export.source import Source, of_checkpoint, of_run
+from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.models import build_network, stride
 from kdtui.errors import CheckpointError, DataError, ExportError, Interrupted, UsageError
 from kdtui.export_options import ExportOptions
@@ -38,7 +38,7 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_file_answers_as_the_network_does_at_any_size(exported: Made, source: Source) -> None:
+def test_the_file_answers_as_the_network_does_at_any_size(exported: Made, source: ExportNetwork) -> None:
     for images in (pictures(1), pictures(3, 64, 40)):
         (answer,) = ask(exported.path, floats(images))
         np.testing.assert_allclose(answer, logits(source, images).numpy(), atol=1e-3)
@@ -81,7 +81,7 @@ def test_the_file_tells_nothing_of_the_machine(exported: Made, run: Run) -> None
     assert {entry.domain for entry in model.opset_import} == {""}
 
 
-def test_the_format_is_as_old_as_the_operators_allow(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_the_format_is_as_old_as_the_operators_allow(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     assert onnx.load(exported.path).ir_version == 8  # onnxruntime 1.17 reads up to 9
     for precision in ("fp32", "int8"):
         options = replace(QUICK, precision=precision, limit=100.0, calibration=2)
@@ -89,7 +89,7 @@ def test_the_format_is_as_old_as_the_operators_allow(exported: Made, source: Sou
         assert onnx.load(tmp_path / "a.onnx").ir_version == 8
 
 
-def test_precisions_of_one_command_trace_the_network_once(source: Source, tmp_path: Path) -> None:
+def test_precisions_of_one_command_trace_the_network_once(source: ExportNetwork, tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     shared = Shared(folder)
@@ -111,14 +111,16 @@ def test_nothing_lies_beside_the_file_but_its_report(exported: Made) -> None:
     assert left_in(exported.path.parent) == ["best_model.onnx", "best_model.onnx.json"]
 
 
-def test_an_older_opset_is_written_by_the_older_exporter_and_the_report_says_so(source: Source, tmp_path: Path) -> None:
+def test_an_older_opset_is_written_by_the_older_exporter_and_the_report_says_so(
+    source: ExportNetwork, tmp_path: Path
+) -> None:
     report = export(source, tmp_path / "a.onnx", QUICK)
     assert (report["exporter"], report["opset"]) == ("torchscript", 17)
     assert "opset 18" in report["exporter_note"]
     assert report["inputs"]["images"]["shape"] == ["batch", 3, "height", "width"]
 
 
-def test_bytes_in_and_classes_out(source: Source, tmp_path: Path) -> None:
+def test_bytes_in_and_classes_out(source: ExportNetwork, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     export(source, path, replace(QUICK, input="uint8", output="argmax"))
     images = pictures(2, 64, 32)
@@ -128,7 +130,7 @@ def test_bytes_in_and_classes_out(source: Source, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("contents", [pytest.param("softmax", marks=pytest.mark.slow), "argmax"])
-def test_the_dynamo_exporter_writes_every_contents(source: Source, tmp_path: Path, contents: str) -> None:
+def test_the_dynamo_exporter_writes_every_contents(source: ExportNetwork, tmp_path: Path, contents: str) -> None:
     """Not one of its own names for what is inside the graph may be that of an output."""
     simple = replace(source, network=nn.Conv2d(3, 4, 3, padding=1).eval())
     report = export(simple, tmp_path / "a.onnx", ExportOptions(output=contents, input="uint8", parts=True))
@@ -137,7 +139,7 @@ def test_the_dynamo_exporter_writes_every_contents(source: Source, tmp_path: Pat
     assert list(report["outputs"]) == [main, "bg_fg", "target_nontarget"]
 
 
-def test_parts_and_probabilities_at_a_static_size(source: Source, tmp_path: Path) -> None:
+def test_parts_and_probabilities_at_a_static_size(source: ExportNetwork, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     wanted = replace(QUICK, output="softmax", parts=True, dynamic="none", batch=2, height=64, width=32, slim=True)
     report = export(source, path, wanted)
@@ -150,7 +152,7 @@ def test_parts_and_probabilities_at_a_static_size(source: Source, tmp_path: Path
     np.testing.assert_allclose(bg_fg.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_size_that_the_network_cannot_take_is_refused(source: Source, tmp_path: Path) -> None:
+def test_a_size_that_the_network_cannot_take_is_refused(source: ExportNetwork, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="static input") as caught:
         export(source, tmp_path / "a.onnx", replace(QUICK, dynamic="none", height=33, width=32))
     assert caught.value.allowed == "multiples of 8"
@@ -166,11 +168,11 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: Source, tmp_path
     ],
 )
 def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
-    source: Source, tmp_path: Path, architecture: str, encoder: str, side: int, found: str
+    source: ExportNetwork, tmp_path: Path, architecture: str, encoder: str, side: int, found: str
 ) -> None:
     model = Model(architecture=architecture, encoder=encoder, encoder_depth=4, decoder_channels=16)
     network = build_network(model, task="hierarchical", classes=3).eval()
-    one_size = replace(source, network=network, stride=stride(model), size=Size(side, side))
+    one_size = replace(source, network=network, stride=stride(model), size=InputSize(side, side))
     for options in (ExportOptions(), ExportOptions(dynamic="size", precision="int8")):
         with pytest.raises(ExportError, match="a fixed size") as caught:
             export(one_size, tmp_path / "a.onnx", options)
@@ -239,7 +241,7 @@ class TestFailure:
         assert path.read_bytes() == b"former"
         assert left_in(tmp_path) == ["best_model.onnx", "best_model.onnx.json"]
 
-    def test_given_up(self, source: Source, former: Path) -> None:
+    def test_given_up(self, source: ExportNetwork, former: Path) -> None:
         def progress(words: str, done: int, total: int) -> None:
             if words == "verifying":
                 raise Interrupted("enough")
@@ -247,7 +249,7 @@ class TestFailure:
         with pytest.raises(Interrupted):
             export(source, former, QUICK, progress=progress)
 
-    def test_a_full_disk(self, source: Source, former: Path) -> None:
+    def test_a_full_disk(self, source: ExportNetwork, former: Path) -> None:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
         try:
@@ -257,8 +259,8 @@ class TestFailure:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert "MiB free" in (caught.value.found or "")
 
-    def test_a_calibration_split_that_is_gone(self, source: Source, former: Path) -> None:
-        class WithoutTrain(Source):
+    def test_a_calibration_split_that_is_gone(self, source: ExportNetwork, former: Path) -> None:
+        class WithoutTrain(ExportNetwork):
             def _split(self, name: str):  # type: ignore[no-untyped-def]
                 if name == "train":
                     raise DataError("there is no folder of images", where="images/train")
@@ -269,7 +271,7 @@ class TestFailure:
             export(gone, former, replace(QUICK, precision="int8"))
         assert caught.value.where == "images/train"
 
-    def test_an_operator_that_onnx_lacks(self, source: Source, former: Path) -> None:
+    def test_an_operator_that_onnx_lacks(self, source: ExportNetwork, former: Path) -> None:
         class Bessel(nn.Module):
             def forward(self, images: torch.Tensor) -> torch.Tensor:
                 return torch.Tensor(torch.special.bessel_j0(images[:, [0, 1, 2, 0]]))
@@ -278,7 +280,7 @@ class TestFailure:
             export(replace(source, network=Bessel()), former, QUICK)
         assert "bessel" in (caught.value.found or "")
 
-    def test_what_a_killed_export_left_is_taken_away(self, source: Source, former: Path) -> None:
+    def test_what_a_killed_export_left_is_taken_away(self, source: ExportNetwork, former: Path) -> None:
         left = former.with_name(f".export-{hostname()}-999999999-1")
         left.mkdir()
         (left / "fp32.onnx").write_bytes(b"half")

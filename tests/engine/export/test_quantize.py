@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from kdtui.engine.export.deployed import fed
 from kdtui.engine.export.onnx import excluded, to_fp16, to_int8
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.source import ExportNetwork
 from tests.engine.export.asking import ask, floats, pictures
 from tests.engine.export.conftest import Made
 from tests.engine.export.test_verify import verdict_of
@@ -22,7 +22,7 @@ def weight_bytes(path: Path, kind: int) -> int:
     return sum(int(np.prod(entry.dims)) for entry in onnx.load(path).graph.initializer if entry.data_type == kind)
 
 
-def test_fp16_halves_the_file_and_keeps_its_interface(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_fp16_halves_the_file_and_keeps_its_interface(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     path = tmp_path / "a.fp16.onnx"
     to_fp16(exported.path, path)
     assert path.stat().st_size < 0.6 * exported.path.stat().st_size
@@ -33,7 +33,7 @@ def test_fp16_halves_the_file_and_keeps_its_interface(exported: Made, source: So
     assert verdict.drop < 1
 
 
-def test_int8_quarters_the_file_and_keeps_its_miou(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_int8_quarters_the_file_and_keeps_its_miou(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     fp32, path = tmp_path / "fp32.onnx", tmp_path / "a.int8.onnx"
     fp32.write_bytes(exported.path.read_bytes())
     seen: list[int] = []
@@ -53,7 +53,7 @@ def test_int8_quarters_the_file_and_keeps_its_miou(exported: Made, source: Sourc
     assert any(len(scale.dims) == 1 and scale.dims[0] > 1 for scale in scales), "per channel"
 
 
-def test_calibration_images_are_spread_over_the_split_and_never_more_than_it_has(source: Source) -> None:
+def test_calibration_images_are_spread_over_the_split_and_never_more_than_it_has(source: ExportNetwork) -> None:
     few, all_of_them = list(source.calibration(3)), list(source.calibration(1000))
     assert len(few) == 3
     assert len(all_of_them) == 24

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from kdtui.engine.export import export
-from kdtui.engine.export.deployed import Size
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.deployed import InputSize
+from kdtui.engine.export.source import ExportNetwork
 from kdtui.engine.models import build_network
 from kdtui.export_options import ExportOptions
 from kdtui.profile import Model
@@ -24,10 +24,10 @@ PAGE = DOCS / "export.md"
 
 
 SCRIPT = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)[0]
-PICTURE = Size(40, 60)
+PICTURE = InputSize(40, 60)
 
 
-def run_script(file: Path, folder: Path, source: Source, size: Size, run: pytest.MonkeyPatch) -> None:
+def run_script(file: Path, folder: Path, source: ExportNetwork, size: InputSize, run: pytest.MonkeyPatch) -> None:
     """Run the script on a picture; what it draws is what the network answers for the picture at the file's size."""
     picture = Image.fromarray(pictures(1, PICTURE.height, PICTURE.width)[0])
     picture.save(folder / "picture.png")
@@ -41,7 +41,11 @@ def run_script(file: Path, folder: Path, source: Source, size: Size, run: pytest
 
 
 def test_three_classes_of_an_open_size(
-    exported: Made, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    exported: Made,
+    source: ExportNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_script(exported.path, tmp_path, source, source.size, monkeypatch)
     shares = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
@@ -62,8 +66,14 @@ def test_eleven_classes_of_a_fixed_size_and_batch(
     model = Model(encoder="tu-test_resnet", encoder_depth=3, decoder_channels=(8, 8, 8))
     names = tuple(f"class {number}" for number in range(11))
     network = build_network(model, task="semantic", classes=len(names)).eval().requires_grad_(False)
-    source = Source(
-        network, "semantic", names, stride=8, size=Size(32, 48), profile=None, facts={"checkpoint_sha256": "0" * 64}
+    source = ExportNetwork(
+        network,
+        "semantic",
+        names,
+        stride=8,
+        size=InputSize(32, 48),
+        profile=None,
+        facts={"checkpoint_sha256": "0" * 64},
     )
     options = ExportOptions(opset=17, dynamic="none", batch=2, input=kind, output=contents)
     export(source, tmp_path / "model.onnx", options)

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
-from kdtui.engine.export.source import Source
+from kdtui.engine.export.source import ExportNetwork
 from kdtui.engine.export.verify import Verification, verify
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
@@ -20,7 +20,7 @@ from tests.engine.export.asking import deployed
 from tests.engine.export.conftest import Made
 
 
-def verdict_of(made: Path, source: Source, options: ExportOptions, *, data: bool = True) -> Verification:
+def verdict_of(made: Path, source: ExportNetwork, options: ExportOptions, *, data: bool = True) -> Verification:
     return verify(
         deployed(source, options),
         made,
@@ -43,7 +43,7 @@ def perturbed(path: Path, target: Path, by: float) -> Path:
     return target
 
 
-def test_one_changed_weight_is_found(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_one_changed_weight_is_found(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     wrong = perturbed(exported.path, tmp_path / "wrong.onnx", 0.5)
     with pytest.raises(ExportError, match="differ too much from the network's") as caught:
         verdict_of(wrong, source, exported.options)
@@ -51,12 +51,12 @@ def test_one_changed_weight_is_found(exported: Made, source: Source, tmp_path: P
     assert caught.value.allowed
 
 
-def test_a_change_too_small_to_matter_is_none(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_a_change_too_small_to_matter_is_none(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     near = perturbed(exported.path, tmp_path / "near.onnx", 1e-6)
     assert verdict_of(near, source, exported.options).drop == pytest.approx(0, abs=0.1)
 
 
-def test_without_data_the_numbers_decide(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_without_data_the_numbers_decide(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     verdict = verdict_of(exported.path, source, exported.options, data=False)
     assert (verdict.miou, verdict.drop, verdict.images) == (None, None, 0)
     wrong = perturbed(exported.path, tmp_path / "wrong.onnx", 0.5)
@@ -64,7 +64,7 @@ def test_without_data_the_numbers_decide(exported: Made, source: Source, tmp_pat
         verdict_of(wrong, source, exported.options, data=False)
 
 
-def test_a_file_that_answers_nonsense_is_refused(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_a_file_that_answers_nonsense_is_refused(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     broken = perturbed(exported.path, tmp_path / "nan.onnx", float("nan"))
     for precision in ("fp32", "int8"):
         with pytest.raises(ExportError, match="differ too much") as caught:
@@ -72,7 +72,7 @@ def test_a_file_that_answers_nonsense_is_refused(exported: Made, source: Source,
         assert "values that are not finite" in (caught.value.found or "")
 
 
-def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: Source, tmp_path: Path) -> None:
+def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: ExportNetwork, tmp_path: Path) -> None:
     worse = perturbed(exported.path, tmp_path / "worse.onnx", 3.0)
 
     def verdict(limit: float) -> Verification:
@@ -100,14 +100,14 @@ def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: Source, tm
     assert caught.value.allowed == f"at most {lost / 2:g} points of mIoU lost"
 
 
-def test_what_is_no_onnx_is_refused(source: Source, tmp_path: Path) -> None:
+def test_what_is_no_onnx_is_refused(source: ExportNetwork, tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("no graph")
     with pytest.raises(ExportError, match="not valid ONNX"):
         verdict_of(path, source, ExportOptions())
 
 
-def test_a_static_batch_scores_every_image_once(exported: Made, source: Source) -> None:
+def test_a_static_batch_scores_every_image_once(exported: Made, source: ExportNetwork) -> None:
     # The dynamic file asked in groups of 4, of which the last of 10 images has two: the score must be the same.
     whole = verdict_of(exported.path, source, exported.options)
     grouped = verdict_of(exported.path, source, replace(exported.options, dynamic="size", batch=4))
@@ -115,7 +115,7 @@ def test_a_static_batch_scores_every_image_once(exported: Made, source: Source) 
     assert grouped.torch_miou == whole.torch_miou
 
 
-def test_ignored_pixels_count_in_no_score(exported: Made, source: Source) -> None:
+def test_ignored_pixels_count_in_no_score(exported: Made, source: ExportNetwork) -> None:
     batches = source.validation()
     assert batches is not None
     ignored = [Batch(batch.images, torch.full_like(batch.masks, IGNORE_INDEX)) for batch in batches]
@@ -130,7 +130,7 @@ def test_ignored_pixels_count_in_no_score(exported: Made, source: Source) -> Non
     assert verdict.miou == verdict.torch_miou == 0.0
 
 
-def test_the_network_is_left_as_it_was(exported: Made, source: Source) -> None:
+def test_the_network_is_left_as_it_was(exported: Made, source: ExportNetwork) -> None:
     before = copy.deepcopy(source.network.state_dict())
     verdict_of(exported.path, source, exported.options, data=False)
     after = source.network.state_dict()

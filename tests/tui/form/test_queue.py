@@ -10,10 +10,10 @@ from kdtui.profile import Profile, amend
 from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State
-from kdtui.tui.form.queue import Machine, machine, place
+from kdtui.tui.form.queue import DeviceUse, machine, place
 
 PROFILE = Profile(name="student")
-ONE_CPU = Machine(Capacity(("0",), ()))
+ONE_CPU = DeviceUse(Capacity(("0",), ()))
 
 
 def row(tmp_path: Path, name: str, state: State, device: str = "cpu", **facts: Any) -> RunSummary:
@@ -26,7 +26,7 @@ def test_an_idle_machine_starts_as_many_as_it_has_slots(tmp_path: Path) -> None:
 
     assert place(PROFILE, 1, over, ONE_CPU).words(1) == "starts now"
     assert place(PROFILE, 3, over, ONE_CPU).words(3) == "1 of 3 starts now, the others wait"
-    assert place(PROFILE, 3, over, Machine(Capacity(("0", "1", "2"), ()))).words(3) == "starts now"
+    assert place(PROFILE, 3, over, DeviceUse(Capacity(("0", "1", "2"), ()))).words(3) == "starts now"
 
 
 def test_new_runs_wait_for_live_runs(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_new_runs_wait_for_live_runs(tmp_path: Path) -> None:
     assert place(PROFILE, 1, [running], ONE_CPU).words(1) == "waits for the CPU behind 1 run"
     assert place(PROFILE, 1, [running, waiting], ONE_CPU).behind == 2
     # One that waits is never overtaken, whatever is free.
-    assert place(PROFILE, 1, [waiting], Machine(Capacity(("0", "1"), ()))).at_once == 0
+    assert place(PROFILE, 1, [waiting], DeviceUse(Capacity(("0", "1"), ()))).at_once == 0
 
 
 def test_runs_on_other_hosts_and_devices_are_ignored(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_runs_on_other_hosts_and_devices_are_ignored(tmp_path: Path) -> None:
 
 
 def test_gpus_are_counted_one_by_one(tmp_path: Path) -> None:
-    here = Machine(Capacity(("0",), ("0", "1", "2")))
+    here = DeviceUse(Capacity(("0",), ("0", "1", "2")))
     two = amend(PROFILE, ["training.devices=2"])
     running = row(tmp_path, "a", State.RUNNING, "gpu")
     run = Run(running.path)
@@ -65,7 +65,7 @@ def test_missing_devices_are_reported_before_the_launch() -> None:
     four = amend(PROFILE, ["training.devices=4"])
 
     assert "has none" in place(gpu, 1, [], ONE_CPU).trouble
-    assert "has 2" in place(four, 1, [], Machine(Capacity(("0",), ("0", "1")))).trouble
+    assert "has 2" in place(four, 1, [], DeviceUse(Capacity(("0",), ("0", "1")))).trouble
     # Ranks on the CPU share one slot.
     assert not place(four, 1, [], ONE_CPU).trouble
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kdtui.cli.app import app
 from kdtui.profile import dump, load
 from kdtui.store.store import RunStore
-from kdtui.tui.form import ALONE, PLACES, Draft, check
+from kdtui.tui.form import ALONE, PLACES, RunDraft, check
 from kdtui.tui.form.reading import GENERAL
 
 # An engine that passes every check and repeats the profile that it was asked about.
@@ -66,7 +66,7 @@ numbers = st.one_of(
 )
 names = st.one_of(st.just(""), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,9}", fullmatch=True))
 drafts = st.builds(
-    Draft,
+    RunDraft,
     profile=st.sampled_from(["", "own", "demo-distilled", "demo-baseline", "profiles/own.toml"]),
     teacher=st.sampled_from(["demo-teacher", "latest", "other.pth", "./other.pth"]),
     encoder=st.sampled_from(["resnet18", "tu-mobilenetv3_small_100"]),
@@ -90,7 +90,7 @@ drafts = st.builds(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draft=drafts)
-def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Draft) -> None:
+def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: RunDraft) -> None:
     if not draft.profile and draft.teacher.endswith(".pth"):  # whose data nobody knows
         draft = draft.edited(teacher="demo-teacher")
     checked = check(draft, store)
@@ -105,10 +105,10 @@ def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Dra
 def test_runs_without_teacher_and_clones_have_commands(store: RunStore) -> None:
     run = store.find("latest")
     for draft in (
-        Draft(profile="own", teacher=ALONE),
-        Draft(profile="demo-baseline", teacher=ALONE),
-        Draft(clone=run.id, epochs="3"),
-        Draft(clone=run.id, teacher="latest", name="again"),
+        RunDraft(profile="own", teacher=ALONE),
+        RunDraft(profile="demo-baseline", teacher=ALONE),
+        RunDraft(clone=run.id, epochs="3"),
+        RunDraft(clone=run.id, teacher="latest", name="again"),
     ):
         checked = check(draft, store)
 
@@ -118,18 +118,18 @@ def test_runs_without_teacher_and_clones_have_commands(store: RunStore) -> None:
 
 
 def test_the_command_has_only_differences_from_the_profile(store: RunStore) -> None:
-    own = check(Draft(profile="own"), store).own
+    own = check(RunDraft(profile="own"), store).own
     texts = {name: own[name] for name in own if name not in ("teacher", "tags")}
 
-    retyped = check(Draft(profile="own", teacher="./other.pth", **texts), store)
+    retyped = check(RunDraft(profile="own", teacher="./other.pth", **texts), store)
 
     assert retyped.commands == ("kdtui train own --detach",)
     assert retyped.ready
-    assert retyped.profiles == check(Draft(profile="own"), store).profiles
+    assert retyped.profiles == check(RunDraft(profile="own"), store).profiles
 
 
 def test_each_of_several_seeds_is_a_run_with_a_command(store: RunStore) -> None:
-    checked = check(Draft(profile="own", seeds="3, 4,5"), store)
+    checked = check(RunDraft(profile="own", seeds="3, 4,5"), store)
 
     assert [profile.seed for profile in checked.profiles] == [3, 4, 5]
     assert checked.commands == (
@@ -141,7 +141,7 @@ def test_each_of_several_seeds_is_a_run_with_a_command(store: RunStore) -> None:
 
 def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> None:
     checked = check(
-        Draft(
+        RunDraft(
             profile="demo-distilled",
             teacher="nobody",
             encoder="resnet19",
@@ -177,34 +177,34 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
 @pytest.mark.parametrize(
     ("draft", "field"),
     [
-        (Draft(), "teacher"),
-        (Draft(teacher="demo-teacher"), "encoder"),
-        (Draft(teacher="other.pth", encoder="resnet18"), "teacher"),
-        (Draft(profile="nothing"), "profile"),
-        (Draft(clone="nobody"), "profile"),
-        (Draft(profile="demo-distilled"), "teacher"),
-        (Draft(profile="demo-distilled", epochs="x"), "teacher"),
-        (Draft(profile="own", batch_size="15", devices="2"), "batch_size"),
-        (Draft(profile="own", decoder="64,32"), "decoder"),
-        (Draft(profile="own", name="a..b"), "name"),
-        (Draft(profile="own", seeds="1,,2"), "seeds"),
-        (Draft(profile="own", seeds="1,1"), "seeds"),
-        (Draft(profile="own", extra="training.epochs=3"), "extra"),
-        (Draft(profile="own", extra="no-equals"), "extra"),
-        (Draft(profile="own", extra="a='b"), "extra"),
-        (Draft(profile="own", extra="student.encoder_depth=2"), "extra"),
-        (Draft(profile="own", extra="student.encoder_depth=3"), "decoder"),
+        (RunDraft(), "teacher"),
+        (RunDraft(teacher="demo-teacher"), "encoder"),
+        (RunDraft(teacher="other.pth", encoder="resnet18"), "teacher"),
+        (RunDraft(profile="nothing"), "profile"),
+        (RunDraft(clone="nobody"), "profile"),
+        (RunDraft(profile="demo-distilled"), "teacher"),
+        (RunDraft(profile="demo-distilled", epochs="x"), "teacher"),
+        (RunDraft(profile="own", batch_size="15", devices="2"), "batch_size"),
+        (RunDraft(profile="own", decoder="64,32"), "decoder"),
+        (RunDraft(profile="own", name="a..b"), "name"),
+        (RunDraft(profile="own", seeds="1,,2"), "seeds"),
+        (RunDraft(profile="own", seeds="1,1"), "seeds"),
+        (RunDraft(profile="own", extra="training.epochs=3"), "extra"),
+        (RunDraft(profile="own", extra="no-equals"), "extra"),
+        (RunDraft(profile="own", extra="a='b"), "extra"),
+        (RunDraft(profile="own", extra="student.encoder_depth=2"), "extra"),
+        (RunDraft(profile="own", extra="student.encoder_depth=3"), "decoder"),
     ],
 )
-def test_one_mistake_has_its_field(store: RunStore, draft: Draft, field: str) -> None:
+def test_one_mistake_has_its_field(store: RunStore, draft: RunDraft, field: str) -> None:
     assert field in check(draft, store).mistakes
 
 
 def test_a_mistake_in_the_profile_file_names_the_file(store: RunStore, tmp_path: Path) -> None:
     (tmp_path / "profiles" / "bad.toml").write_text("[training]\nepochs = 0\nwarmup = 7\n", encoding="utf-8")
 
-    checked = check(Draft(profile="bad"), store)
-    mended = check(Draft(profile="bad", epochs="2"), store)
+    checked = check(RunDraft(profile="bad"), store)
+    mended = check(RunDraft(profile="bad", epochs="2"), store)
 
     assert "bad.toml" in checked.mistakes["epochs"]
     assert "training.warmup" in checked.mistakes[GENERAL]
@@ -212,7 +212,7 @@ def test_a_mistake_in_the_profile_file_names_the_file(store: RunStore, tmp_path:
 
 
 def test_empty_fields_keep_the_values_of_the_profile(store: RunStore) -> None:
-    own = check(Draft(profile="demo-distilled", teacher="latest"), store).own
+    own = check(RunDraft(profile="demo-distilled", teacher="latest"), store).own
 
     assert own["temperature"] == "2"
     assert own["alpha"] == "0.9"
@@ -221,8 +221,8 @@ def test_empty_fields_keep_the_values_of_the_profile(store: RunStore) -> None:
 
 
 def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store: RunStore) -> None:
-    before = check(Draft(teacher="latest"), store)
-    chosen = check(Draft(teacher="latest", encoder="resnet18"), store)
+    before = check(RunDraft(teacher="latest"), store)
+    chosen = check(RunDraft(teacher="latest", encoder="resnet18"), store)
 
     assert before.own["epochs"] == "6"
     assert chosen.profiles[0].name == "resnet18-from-demo-teacher"
@@ -231,9 +231,9 @@ def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store
 
 
 def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
-    base = check(Draft(profile="own"), store).cost
-    slim = check(Draft(profile="own", decoder="16,16,16,8,8"), store).cost
-    other = check(Draft(profile="own", encoder="tu-mobilenetv3_small_100", epochs="x"), store).cost
+    base = check(RunDraft(profile="own"), store).cost
+    slim = check(RunDraft(profile="own", decoder="16,16,16,8,8"), store).cost
+    other = check(RunDraft(profile="own", encoder="tu-mobilenetv3_small_100", epochs="x"), store).cost
 
     assert base is not None
     assert slim is not None
@@ -245,6 +245,6 @@ def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
 def test_another_store_is_in_the_command(store: RunStore, tmp_path: Path) -> None:
     elsewhere = RunStore(tmp_path / "else where")
 
-    command = check(Draft(profile="demo-baseline"), elsewhere).commands[0]
+    command = check(RunDraft(profile="demo-baseline"), elsewhere).commands[0]
 
     assert shlex.split(command)[-3:] == ["--runs-dir", str(tmp_path / "else where"), "--detach"]

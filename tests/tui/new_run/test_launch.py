@@ -20,7 +20,7 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.debounce import Debounced
-from kdtui.tui.form import Draft, check
+from kdtui.tui.form import RunDraft, check
 from kdtui.tui.screens.new_run import NewRunScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import CheckResult
@@ -60,7 +60,7 @@ class Slow:
         return FINE["check"]
 
 
-async def opened(pilot: Pilot[Any], draft: Draft) -> NewRunScreen:
+async def opened(pilot: Pilot[Any], draft: RunDraft) -> NewRunScreen:
     """The form with this draft, once it was read."""
     app = pilot.app
     assert isinstance(app, KdtuiApp)
@@ -73,15 +73,15 @@ async def opened(pilot: Pilot[Any], draft: Draft) -> NewRunScreen:
     return screen
 
 
-async def show(pilot: Pilot[Any], screen: NewRunScreen, draft: Draft) -> None:
+async def show(pilot: Pilot[Any], screen: NewRunScreen, draft: RunDraft) -> None:
     """Have another draft in the form, and wait until it was read."""
     screen.edit(draft)
     screen.refill()
     await until(pilot, lambda: screen.read_draft == draft)
 
 
-def distilled(name: str, **texts: str) -> Draft:
-    return Draft(profile="demo-distilled", teacher="demo-teacher", name=name, epochs="1", **texts)
+def distilled(name: str, **texts: str) -> RunDraft:
+    return RunDraft(profile="demo-distilled", teacher="demo-teacher", name=name, epochs="1", **texts)
 
 
 async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None:

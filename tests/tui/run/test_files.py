@@ -19,13 +19,13 @@ from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, Lo
 from kdtui.tui.screens.run.partner import Other, beside, find, partner
 from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, look, split
 from kdtui.tui.screens.run.settings import difference_lines, differing, profile_lines
-from kdtui.tui.views.compression import Measured
+from kdtui.tui.views.compression import Measurements
 from tests.tui.pictures import draw_epoch, picture
 from tests.tui.scenes import PARAMETERS, Scene
 from tests.waiting import in_time
 
 
-def cost(encoder: str) -> catalog.Cost:
+def cost(encoder: str) -> catalog.NetworkCost:
     found = catalog.cost(encoder, out_channels=4, height=96, width=64)
     assert found is not None
     return found
@@ -104,7 +104,7 @@ def test_a_deleted_folder_is_reported(scene: Scene) -> None:
 
 def test_measurements_are_read_as_the_command_wrote_them(scene: Scene) -> None:
     run = scene.finished("b0", teacher=scene.finished("b3"))
-    assert read_files(run, Snapshot()).measured == Measured()
+    assert read_files(run, Snapshot()).measured == Measurements()
     found = scene.measured(run)
     read = read_files(run, Snapshot()).measured
     assert read.quantities == tuple(quantities(found)) and read.taught and not read.trouble

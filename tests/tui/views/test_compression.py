@@ -4,10 +4,18 @@ from collections.abc import Sequence
 
 from kdtui.compare.measured import NOISY, rows
 from kdtui.tui.values import TextLine
-from kdtui.tui.views.compression import NOT_MEASURED, QUARTILES, Measured, Size, compression, read_measured, remarks
+from kdtui.tui.views.compression import (
+    NOT_MEASURED,
+    QUARTILES,
+    Measurements,
+    NetworkSize,
+    compression,
+    read_measured,
+    remarks,
+)
 from tests.tui.scenes import Scene
 
-STUDENT, TEACHER = Size(1_000_000, 10**9, 2 * 2**20), Size(3_000_000, 4 * 10**9, 6 * 2**20)
+STUDENT, TEACHER = NetworkSize(1_000_000, 10**9, 2 * 2**20), NetworkSize(3_000_000, 4 * 10**9, 6 * 2**20)
 
 
 def text(lines: Sequence[TextLine]) -> str:
@@ -19,7 +27,7 @@ def words(lines: Sequence[TextLine]) -> dict[str, list[str]]:
     return {line[0][0].strip(): "".join(part for part, _ in line[1:]).split() for line in lines}
 
 
-def measured(scene: Scene, *, taught: bool = True, spread: float = 0.08) -> Measured:
+def measured(scene: Scene, *, taught: bool = True, spread: float = 0.08) -> Measurements:
     run = scene.finished("b0", teacher=scene.finished("b3") if taught else None)
     scene.measured(run, 0.05, teacher=0.08, spread=spread)
     return read_measured(run)
@@ -32,16 +40,16 @@ def test_the_teacher_is_listed_before_the_student() -> None:
 
 
 def test_unknown_values_have_no_row_and_incomparable_files_no_ratio() -> None:
-    found = words(compression(Size(100, None, 10), Size(300, None, 30), comparable=False))
+    found = words(compression(NetworkSize(100, None, 10), NetworkSize(300, None, 30), comparable=False))
     assert "MACs" not in found and found["checkpoint"][-1] == "-"
-    assert compression(Size(), Size()) == []
-    assert "teacher" not in text(compression(Size(100), None))
+    assert compression(NetworkSize(), NetworkSize()) == []
+    assert "teacher" not in text(compression(NetworkSize(100), None))
 
 
 def test_without_measurements_the_measuring_key_is_named() -> None:
-    assert NOT_MEASURED in text(compression(STUDENT, TEACHER, measured=Measured()))
+    assert NOT_MEASURED in text(compression(STUDENT, TEACHER, measured=Measurements()))
     assert NOT_MEASURED not in text(compression(STUDENT, TEACHER))
-    assert NOT_MEASURED not in text(compression(STUDENT, TEACHER, measured=Measured(trouble="damaged")))
+    assert NOT_MEASURED not in text(compression(STUDENT, TEACHER, measured=Measurements(trouble="damaged")))
 
 
 def test_measurements_of_both_networks_are_displayed(scene: Scene) -> None:
@@ -56,7 +64,7 @@ def test_measurements_of_both_networks_are_displayed(scene: Scene) -> None:
 def test_measured_macs_replace_those_of_the_catalog(scene: Scene) -> None:
     found = measured(scene)
     counted = next(line.student for line in found.quantities if line.label == "MACs")
-    student = Size(1_000_000, counted * 2)
+    student = NetworkSize(1_000_000, counted * 2)
     assert words(compression(student, TEACHER, measured=found))["MACs"][2] == f"{counted / 1e9:.2f}"
 
 
@@ -79,8 +87,8 @@ def test_conditions_and_noise_of_measurements_are_displayed(scene: Scene) -> Non
         all(word in quiet for word in ("96 x 64", "a processor", "1 thread", "30 interleaved")) and NOISY not in quiet
     )
     assert NOISY in noisy
-    assert remarks(None) == [] and remarks(Measured()) == []
-    assert text(remarks(Measured(trouble="damaged"))) == "damaged"
+    assert remarks(None) == [] and remarks(Measurements()) == []
+    assert text(remarks(Measurements(trouble="damaged"))) == "damaged"
 
 
 def test_the_table_of_the_command_has_the_same_quantities(scene: Scene) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from kdtui.cli.app import app
 from kdtui.errors import ExportError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, checked
-from kdtui.launch.engine_process import Step
+from kdtui.launch.engine_process import EngineStep
 from kdtui.launch.export import ExternalCheckpoint
 from kdtui.tui.views import export
-from kdtui.tui.views.export import Draft, ExportFile, ExportSource, Job, Read, default, read, words_of
+from kdtui.tui.views.export import ExportDraft, ExportFile, ExportSource, Job, Read, default, read, words_of
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
 EXPORT = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def values(line: Option) -> st.SearchStrategy[str]:
 
 
 DRAFTS = st.builds(
-    Draft,
+    ExportDraft,
     st.lists(WORDS.map("run-{}".format), min_size=1, max_size=3, unique=True).map(tuple),
     st.fixed_dictionaries(
         {},
@@ -59,7 +59,7 @@ def parsed(command: str) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(DRAFTS)
-def test_the_command_line_parses_to_what_is_chosen(draft: Draft) -> None:
+def test_the_command_line_parses_to_what_is_chosen(draft: ExportDraft) -> None:
     found = read(draft)
     assert found.options is not None and not found.mistakes
     params = parsed(found.command)
@@ -75,10 +75,10 @@ def test_the_command_line_parses_to_what_is_chosen(draft: Draft) -> None:
 
 
 def test_unedited_fields_have_the_defaults() -> None:
-    found = read(Draft(("a",)))
+    found = read(ExportDraft(("a",)))
     assert found.options == ExportOptions()
     assert found.command == "kdtui export a"
-    assert read(Draft(("a",), {line.name: default(line.name) for line in OPTIONS})) == found
+    assert read(ExportDraft(("a",), {line.name: default(line.name) for line in OPTIONS})) == found
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_unedited_fields_have_the_defaults() -> None:
 def test_a_mistake_is_displayed_at_its_field_and_there_is_no_command(
     texts: dict[str, str], place: str, said: str
 ) -> None:
-    found = read(Draft(("a",), texts))
+    found = read(ExportDraft(("a",), texts))
     assert list(found.mistakes) == [place]
     assert said in found.mistakes[place]
     assert (found.command, found.options) == ("", None)
@@ -104,17 +104,21 @@ def test_a_mistake_is_displayed_at_its_field_and_there_is_no_command(
 
 
 def test_nothing_to_export_is_a_mistake() -> None:
-    assert "file" in read(Draft()).mistakes
-    assert not read(Draft((), {"file": "x.pth"})).mistakes
+    assert "file" in read(ExportDraft()).mistakes
+    assert not read(ExportDraft((), {"file": "x.pth"})).mistakes
 
 
 def test_every_mistake_at_once() -> None:
-    assert set(read(Draft(("a",), {"opset": "x", "batch": "0", "limit": "y"})).mistakes) == {"opset", "batch", "limit"}
+    assert set(read(ExportDraft(("a",), {"opset": "x", "batch": "0", "limit": "y"})).mistakes) == {
+        "opset",
+        "batch",
+        "limit",
+    }
 
 
 @given(st.lists(st.sampled_from(PRECISIONS), min_size=1, unique=True))
 def test_options_without_effect_on_the_chosen_precisions_are_idle(chosen: list[str]) -> None:
-    idle = read(Draft(("a",), {"precision": ",".join(chosen)})).idle
+    idle = read(ExportDraft(("a",), {"precision": ",".join(chosen)})).idle
     for line in OPTIONS:
         if line.only:
             assert (line.name in idle) == (not set(line.only) & set(chosen))
@@ -123,7 +127,7 @@ def test_options_without_effect_on_the_chosen_precisions_are_idle(chosen: list[s
 
 def test_the_batch_size_has_no_effect_if_it_is_dynamic() -> None:
     for word in ("all", "batch", "size", "none"):
-        assert ("batch" in read(Draft(("a",), {"dynamic": word})).idle) == (word in ("all", "batch"))
+        assert ("batch" in read(ExportDraft(("a",), {"dynamic": word})).idle) == (word in ("all", "batch"))
 
 
 def test_every_field_explains_itself() -> None:
@@ -134,7 +138,7 @@ def test_every_field_explains_itself() -> None:
         assert export.about(name)[1][0]
 
 
-def told(lines: export.Lines) -> str:
+def told(lines: export.TextLines) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
@@ -158,7 +162,7 @@ def test_an_invalid_time_is_a_dash(made: float | None) -> None:
 def test_results_of_jobs() -> None:
     job = Job("a", "a", ExportOptions(precision="int8"))
     assert told(export.outcome(job)) == "… a int8: queued"
-    running = Job("a", "a", ExportOptions(), state=export.RUNS, step=Step("verifying", 3, 7))
+    running = Job("a", "a", ExportOptions(), state=export.RUNS, step=EngineStep("verifying", 3, 7))
     spans = export.progress([job, running])
     assert "".join(text for text, _ in spans) == "2 of 2  a fp32: verifying 3/7"
     error = ExportError("it does not answer", found="2 points", hint="a higher limit")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
-from kdtui.tui.widgets.choices import Entry
+from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.slider import Scale, Slider, Track
 from tests.tui.piloting import strips as screen_strips
 
@@ -74,7 +74,7 @@ async def test_the_handle_follows_any_typed_number() -> None:
     async with app.run_test(size=(40, 4)) as pilot:
         slider = app.query_one("#temperature", Slider)
         before = app.lines()[1].index("●")
-        slider.query_one(Entry).focus()
+        slider.query_one(LineInput).focus()
         await pilot.press("2", ".", "7", "1")
         assert slider.value == 2.71
         assert app.lines()[1].index("●") < before

@@ -22,7 +22,7 @@ from kdtui.text import clean
 from kdtui.tui.keys import PAGES
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.values import Cell, Column, TextLine
-from kdtui.tui.views.compare import Across, Compared, Teacher, across
+from kdtui.tui.views.compare import Across, Compared, ComparedTeacher, across
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.chart.scatter import Dot, Scatter
@@ -114,7 +114,7 @@ class ComparePage(Widget):
         return False
 
 
-class Curves(Container, ComparePage):
+class ComparisonCurves(Container, ComparePage):
     """One metric of all runs. The keys belong to the screen, so the chart cannot have focus.
 
     Attributes:
@@ -193,7 +193,7 @@ class AcrossPage(Container, ComparePage):
         """All rows of the table."""
         raise NotImplementedError
 
-    def teachers(self, compared: Compared) -> Sequence[Teacher]:
+    def teachers(self, compared: Compared) -> Sequence[ComparedTeacher]:
         """Teachers with a column of their own, before those of the runs."""
         return ()
 
@@ -230,7 +230,7 @@ class AcrossPage(Container, ComparePage):
         return taught + [f"{self._view.letters[row.id]} {compared.named[row.id]}" for row in compared.rows]
 
 
-class Numbers(AcrossPage):
+class ComparisonNumbers(AcrossPage):
     """All numbers of runs and teachers."""
 
     NAME, EMPTY = "numbers", "no numbers yet"
@@ -239,7 +239,7 @@ class Numbers(AcrossPage):
         """One row for each number."""
         return compared.numbers()
 
-    def teachers(self, compared: Compared) -> Sequence[Teacher]:
+    def teachers(self, compared: Compared) -> Sequence[ComparedTeacher]:
         """All teachers."""
         return compared.taught_by
 
@@ -254,7 +254,7 @@ class Differences(AcrossPage):
         return compared.differing()
 
 
-class Notes(VerticalScroll, ComparePage):
+class ComparisonNotes(VerticalScroll, ComparePage):
     """Seeds, and reasons why a Δ may be unfair."""
 
     def __init__(self) -> None:
@@ -446,10 +446,10 @@ class ComparisonPages(Container):
         return self.pages[self.page]
 
     @property
-    def curves(self) -> Curves:
+    def curves(self) -> ComparisonCurves:
         """The page of curves."""
         page = self.pages["curves"]
-        assert isinstance(page, Curves)
+        assert isinstance(page, ComparisonCurves)
         return page
 
     def turn(self, page: str) -> None:

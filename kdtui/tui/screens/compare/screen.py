@@ -13,7 +13,7 @@ from typing import Any
 from textual.events import Resize
 from textual.widget import Widget
 
-from kdtui.compare import COSTS, Comparison, Entry, Pareto, compare, pareto, render
+from kdtui.compare import COSTS, ComparedRun, Comparison, Pareto, compare, pareto, render
 from kdtui.compare.named import called
 from kdtui.compare.render import seed_lines
 from kdtui.errors import UsageError
@@ -26,7 +26,7 @@ from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Cell, Part, TextLine
 from kdtui.tui.views.colours import curve_colour
-from kdtui.tui.views.compare import Compared, Missing, Teacher, teachers
+from kdtui.tui.views.compare import Compared, ComparedTeacher, Missing, teachers
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.table import Table
@@ -83,7 +83,7 @@ class CompareScreen(ChartKeys, RunActions):
         self._ids = tuple(dict.fromkeys(ids))
         self._folders = Folders()
         self._rows: dict[str, RunSummary] = {}  # last known summaries: a run may be deleted
-        self._entries: list[Entry] = []
+        self._entries: list[ComparedRun] = []
         self._names: dict[str, str] = {}
         self._were_read = False
         self._baseline: str | None = None
@@ -171,7 +171,7 @@ class CompareScreen(ChartKeys, RunActions):
         board = self.cockpit.board
         self._rows.update({run_id: board.rows[run_id] for run_id in self._ids if run_id in board.rows})
         entries = [
-            Entry(
+            ComparedRun(
                 replace(board.rows[run_id], **_STILL),
                 self._folders.profiles[run_id],
                 self._folders.measurements.get(run_id),
@@ -293,7 +293,7 @@ class CompareScreen(ChartKeys, RunActions):
             if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
                 self._take(self._asked, self.comparison, self._fronts)
 
-    def _taught_by(self) -> list[Teacher]:
+    def _taught_by(self) -> list[ComparedTeacher]:
         return teachers(self._entries, self._names, self.cockpit.board.histories)
 
     def _recolour(self) -> None:

@@ -14,8 +14,8 @@ from textual.widgets import Input
 from kdtui.errors import UsageError
 from kdtui.export_options import OPTIONS
 from kdtui.tui.form.browse import entries
-from kdtui.tui.views.export import FILE, FOLDER, FOREIGN, TASKS, Draft, Read, label, words_of
-from kdtui.tui.widgets.choices import Choices, Entry, Heading, Labelled
+from kdtui.tui.views.export import FILE, FOLDER, FOREIGN, TASKS, ExportDraft, Read, label, words_of
+from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput
 
 _LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
 _RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limit")
@@ -38,7 +38,7 @@ class _Paths(Suggester):
         return next((entry.path for entry in found if entry.path.startswith(value)), None)
 
 
-class Field(Labelled):
+class ExportField(Labelled):
     """One field of the export.
 
     Args:
@@ -46,9 +46,9 @@ class Field(Labelled):
     """
 
     DEFAULT_CSS = """
-    Field > Horizontal > .label { width: 14; padding: 0 0 0 1; }
-    Field.-idle { color: $text-muted; }
-    Field.-idle > Horizontal > .label, Field.-idle > Horizontal > .control { color: $text-muted; }
+    ExportField > Horizontal > .label { width: 14; padding: 0 0 0 1; }
+    ExportField.-idle { color: $text-muted; }
+    ExportField.-idle > Horizontal > .label, ExportField.-idle > Horizontal > .control { color: $text-muted; }
     """
 
     class Edited(Message):
@@ -69,7 +69,7 @@ class Field(Labelled):
         """The current text."""
         return ",".join(self._input.chosen) if isinstance(self._input, Choices) else self._input.value
 
-    def fill(self, draft: Draft) -> None:
+    def fill(self, draft: ExportDraft) -> None:
         """Display the text of the draft."""
         text = draft.text(self.field)
         if isinstance(self._input, Choices):
@@ -102,20 +102,20 @@ class Field(Labelled):
         self.post_message(self.Edited(self.field, self.text))
 
 
-def _control(name: str) -> Entry | Choices:
+def _control(name: str) -> LineInput | Choices:
     line = next((line for line in OPTIONS if line.name == name), None)
     words = () if line is None else words_of(line)
     if words:
         return Choices(words, several=name == "precision")
     if name == "checkpoint":
-        return Entry(suggester=SuggestFromList(["best", "last", "untrained"]))
+        return LineInput(suggester=SuggestFromList(["best", "last", "untrained"]))
     if name == FILE:
-        return Entry(placeholder="the runs above, or the path of a checkpoint", suggester=_Paths())
+        return LineInput(placeholder="the runs above, or the path of a checkpoint", suggester=_Paths())
     if name == FOLDER:
-        return Entry(placeholder="next to the checkpoint", suggester=_Paths())
+        return LineInput(placeholder="next to the checkpoint", suggester=_Paths())
     if name == "task":
-        return Entry(suggester=SuggestFromList(TASKS))
-    return Entry()
+        return LineInput(suggester=SuggestFromList(TASKS))
+    return LineInput()
 
 
 class Menu(Vertical):
@@ -133,10 +133,10 @@ class Menu(Vertical):
         self.heading = Heading()
         first, *others = FOREIGN
         self._foreign = Container(
-            Field(first),
+            ExportField(first),
             Container(
-                Vertical(*map(Field, others[:2]), classes="half"),
-                Vertical(*map(Field, others[2:]), classes="half"),
+                Vertical(*map(ExportField, others[:2]), classes="half"),
+                Vertical(*map(ExportField, others[2:]), classes="half"),
                 classes="pair",
             ),
             id="foreign",
@@ -146,20 +146,20 @@ class Menu(Vertical):
     def compose(self) -> ComposeResult:
         """Compose the source, then the options."""
         yield self.heading
-        yield Field(FILE)
+        yield ExportField(FILE)
         yield self._foreign
         with Container(classes="pair"):
             for half in (_LEFT, _RIGHT):
                 with Vertical(classes="half"):
                     for name in half:
-                        yield Field(name)
+                        yield ExportField(name)
 
     @property
-    def fields(self) -> list[Field]:
+    def fields(self) -> list[ExportField]:
         """All fields, in order."""
-        return list(self.query(Field))
+        return list(self.query(ExportField))
 
-    def field(self, name: str) -> Field:
+    def field(self, name: str) -> ExportField:
         """The field with a name."""
         return next(each for each in self.fields if each.field == name)
 
@@ -167,7 +167,7 @@ class Menu(Vertical):
         """Current texts of all fields, which may be newer than the posted messages."""
         return {each.field: each.text for each in self.fields}
 
-    def fill(self, draft: Draft) -> None:
+    def fill(self, draft: ExportDraft) -> None:
         """Display the draft in all fields."""
         for each in self.fields:
             each.fill(draft)
@@ -180,7 +180,7 @@ class Menu(Vertical):
             each.show(read)
 
 
-def field_of(widget: Widget | None) -> Field | None:
+def field_of(widget: Widget | None) -> ExportField | None:
     """The field that contains a widget."""
     above = () if widget is None else widget.ancestors
-    return next((each for each in above if isinstance(each, Field)), None)
+    return next((each for each in above if isinstance(each, ExportField)), None)

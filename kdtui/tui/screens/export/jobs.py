@@ -9,7 +9,7 @@ from typing import Any
 from textual.message import Message
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
-from kdtui.launch.engine_process import Step
+from kdtui.launch.engine_process import EngineStep
 from kdtui.launch.export import ExportRequest, export, order, together
 from kdtui.store.store import RunStore
 from kdtui.tui.screens.export.sources import place
@@ -86,7 +86,7 @@ class _Making:
         """Export the files of one network."""
         at = {one.target: number for one, number in zip(group, numbers, strict=True)}
 
-        def heard(one: ExportRequest, step: Step) -> None:
+        def heard(one: ExportRequest, step: EngineStep) -> None:
             self.change(at[one.target], state=RUNS, target=one.target, step=step)
 
         def finished(one: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:

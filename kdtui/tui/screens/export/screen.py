@@ -19,14 +19,14 @@ from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
-from kdtui.tui.screens.export.form import Field, Menu, field_of
+from kdtui.tui.screens.export.form import ExportField, Menu, field_of
 from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
 from kdtui.tui.screens.export.sources import look
 from kdtui.tui.values import Span
 from kdtui.tui.views.export import (
     CANCELLED,
     FAILED,
-    Draft,
+    ExportDraft,
     ExportSource,
     Job,
     Read,
@@ -87,7 +87,7 @@ class ExportScreen(CockpitScreen):
 
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__()
-        self.draft = Draft(tuple(dict.fromkeys(ids)))
+        self.draft = ExportDraft(tuple(dict.fromkeys(ids)))
         self.read: Read = read(self.draft)
         self.seen: Sequence[ExportSource] = ()
         self.jobs: list[Job] = []
@@ -139,7 +139,7 @@ class ExportScreen(CockpitScreen):
 
     # The fields.
 
-    def on_field_edited(self, event: Field.Edited) -> None:
+    def on_export_field_edited(self, event: ExportField.Edited) -> None:
         """Update the draft."""
         event.stop()
         self._edit({event.name: event.text})

@@ -18,9 +18,9 @@ from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.debounce import Debounced, Do
 from kdtui.tui.engine_client import Ask, Door, Inspected
-from kdtui.tui.form import Checked, Draft, check
+from kdtui.tui.form import Checked, RunDraft, check
 from kdtui.tui.form.browse import FolderEntry, entries
-from kdtui.tui.form.queue import Machine, machine
+from kdtui.tui.form.queue import DeviceUse, machine
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "kdtui"
 """Origin of the run in its manifest."""
-Failed = Callable[[KdtuiError], None]
+OnError = Callable[[KdtuiError], None]
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Behind:
         self.door = Door(store, ask, row)
         self._checks, self._plans, self._browsing, self._lists = (Debounced(do) for _ in range(4))
 
-    def check(self, draft: Draft, then: Callable[[Draft, Checked], None], failed: Failed) -> None:
+    def check(self, draft: RunDraft, then: Callable[[RunDraft, Checked], None], failed: OnError) -> None:
         """Check a draft."""
         self._checks.ask(lambda: check(draft, self._store), lambda checked: then(draft, checked), failed)
 
-    def plan(self, checked: Checked, then: Callable[[Plan], None], failed: Failed, *, tested: bool) -> None:
+    def plan(self, checked: Checked, then: Callable[[Plan], None], failed: OnError, *, tested: bool) -> None:
         """Plan the runs; with ``tested`` the engine also runs the pre-flight checks, which takes seconds."""
         self._plans.ask(lambda: self.door.plan(checked.profiles, checks=tested), then, failed)
 
     def inspect(
-        self, checkpoint: Path, options: Sequence[str], then: Callable[[Inspected], None], failed: Failed
+        self, checkpoint: Path, options: Sequence[str], then: Callable[[Inspected], None], failed: OnError
     ) -> None:
         """Inspect a checkpoint."""
         self._do(lambda: self.door.inspect(checkpoint, options), then, failed=failed)
@@ -74,19 +74,19 @@ class Behind:
         """List the available profiles."""
         self._do(listing, then, failed=None)
 
-    def machine(self, then: Callable[[Machine], None], failed: Failed) -> None:
+    def machine(self, then: Callable[[DeviceUse], None], failed: OnError) -> None:
         """Count the devices of this machine, which may call ``nvidia-smi``, and read their queue."""
         self._do(lambda: machine(capacity(), self._store.root), then, failed=failed)
 
-    def teachers(self, rows: Sequence[RunSummary], then: Callable[[list[TeacherRow]], None], failed: Failed) -> None:
+    def teachers(self, rows: Sequence[RunSummary], then: Callable[[list[TeacherRow]], None], failed: OnError) -> None:
         """List the checkpoints of these runs that can be used as teachers."""
         self._lists.ask(lambda: teacher_rows(self._store, summaries=rows), then, failed)
 
-    def browse(self, text: str, then: Callable[[list[FolderEntry]], None], failed: Failed) -> None:
+    def browse(self, text: str, then: Callable[[list[FolderEntry]], None], failed: OnError) -> None:
         """List completions of a typed path."""
         self._browsing.ask(lambda: entries(text), then, failed)
 
-    def launch(self, checked: Checked, then: Callable[[Launched], None], failed: Failed) -> None:
+    def launch(self, checked: Checked, then: Callable[[Launched], None], failed: OnError) -> None:
         """Launch the runs, one after the other; stop at the first failure."""
 
         def work() -> Launched:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from textual.app import ComposeResult
 
 from kdtui.profile.find import ProfileFile
-from kdtui.tui.form import Checked, Draft
+from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import Mistake
@@ -113,7 +113,7 @@ class ProfileSection(PickingSection):
     def __init__(self) -> None:
         super().__init__(_COLUMNS, placeholder="search, or a .toml", empty=_EMPTY, id="profile")
         self._files: dict[str, ProfileFile] = {}
-        self._draft = Draft()
+        self._draft = RunDraft()
         self._clone = ""
 
     def listed(self, files: Iterable[ProfileFile]) -> None:
@@ -123,7 +123,7 @@ class ProfileSection(PickingSection):
         self._picker.choose(self._key())
         self._tell()
 
-    def chose(self, draft: Draft) -> None:
+    def chose(self, draft: RunDraft) -> None:
         """Display the chosen profile."""
         self._draft = draft
         self._clone = draft.clone or self._clone

@@ -13,15 +13,15 @@ from textual.containers import Container, Vertical
 from textual.events import DescendantFocus
 from textual.widget import Widget
 
-from kdtui.catalog import Cost
+from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import ProfileFile
 from kdtui.profile.settings import SETTINGS, plain
 from kdtui.tui.engine_client import Inspected
-from kdtui.tui.form import Checked, Draft
+from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.form.costs import Shape, listed_cost
-from kdtui.tui.form.queue import Machine, place
+from kdtui.tui.form.queue import DeviceUse, place
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
@@ -55,10 +55,10 @@ class Launching(CockpitScreen):
 
     behind: Behind
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: RunDraft) -> None:
         super().__init__()
         self.draft = self.first_draft = draft
-        self.read_draft: Draft | None = None
+        self.read_draft: RunDraft | None = None
         self.standing = Standing()
         self._wanted = ""
 
@@ -68,7 +68,7 @@ class Launching(CockpitScreen):
         return self.standing.checked or Checked()
 
     @abstractmethod
-    def edit(self, draft: Draft) -> None:
+    def edit(self, draft: RunDraft) -> None:
         """Replace the draft."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Launching(CockpitScreen):
     def go_to_mistake(self) -> None:
         """Focus the field of the first mistake."""
 
-    def forget_plan(self, draft: Draft) -> None:
+    def forget_plan(self, draft: RunDraft) -> None:
         """Replace the draft and discard the plan of the old one."""
         self.draft = draft
         if self._wanted == LAUNCH:
@@ -262,9 +262,9 @@ class NewRunScreen(Launching):
     DEFAULT_CSS = CSS
 
     def __init__(self, clone: str | None = None) -> None:
-        super().__init__(Draft(clone=clone or ""))
+        super().__init__(RunDraft(clone=clone or ""))
         self._edits = 0
-        self._machine: Machine | None = None
+        self._machine: DeviceUse | None = None
         self._queue_source: QueueSource | None = None
         self._scores: dict[str, float | None] = {}
         self._files: Sequence[ProfileFile] | None = None
@@ -341,7 +341,7 @@ class NewRunScreen(Launching):
                 section.chose(self.draft)
         self.read()
 
-    def _machine_seen(self, seen: Machine) -> None:
+    def _machine_seen(self, seen: DeviceUse) -> None:
         self._machine = seen
         self.show_standing()
         self._queue_source = QueueSource(self.post_message)
@@ -379,7 +379,7 @@ class NewRunScreen(Launching):
         event.stop()
         self.edit(self.draft.edited(**event.texts))
 
-    def edit(self, draft: Draft) -> None:
+    def edit(self, draft: RunDraft) -> None:
         """Replace the draft; it is checked once no key was pressed for a moment."""
         if draft == self.draft:
             return
@@ -404,7 +404,7 @@ class NewRunScreen(Launching):
         """Current texts of all fields."""
         return {name: text for section in self.sections for name, text in section.texts().items()}
 
-    def _checked(self, draft: Draft, checked: Checked) -> None:
+    def _checked(self, draft: RunDraft, checked: Checked) -> None:
         self.read_draft = draft
         self.standing = replace(self.standing, checked=checked)
         for section in self.sections:
@@ -573,11 +573,11 @@ class NewRunScreen(Launching):
         return next((widget for widget in above if isinstance(widget, kind)), None)
 
 
-def _cost_of(found: Inspected, shape: Shape | None) -> Cost | None:
+def _cost_of(found: Inspected, shape: Shape | None) -> NetworkCost | None:
     """Cost of a teacher: parameters from its file, MACs from the catalog, or 0 if unknown."""
     if found.parameters is None:
         return None
     widths = found.decoder_channels
     like = None if shape is None else replace(shape, architecture=found.architecture, decoder_channels=widths)
     known = None if like is None else listed_cost(found.encoder, like)
-    return Cost(found.parameters, found.parameters_used or found.parameters, 0 if known is None else known.macs)
+    return NetworkCost(found.parameters, found.parameters_used or found.parameters, 0 if known is None else known.macs)

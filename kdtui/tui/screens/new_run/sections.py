@@ -12,9 +12,9 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS, SectionName, Setting
-from kdtui.tui.form import Checked, Draft
+from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.widgets.bars import SplitBar
-from kdtui.tui.widgets.choices import Entry, Heading, Labelled, Mistake
+from kdtui.tui.widgets.choices import Heading, Labelled, LineInput, Mistake
 from kdtui.tui.widgets.distribution import Distribution
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.slider import Scale, Slider
@@ -29,10 +29,10 @@ class FieldRow(Labelled):
 
     def __init__(self, setting: Setting) -> None:
         self.field = setting
-        self._entry = Entry(suggester=SuggestFromList(setting.words) if setting.words else None)
+        self._entry = LineInput(suggester=SuggestFromList(setting.words) if setting.words else None)
         super().__init__(self.field.label, self._entry)
 
-    def fill(self, draft: Draft) -> None:
+    def fill(self, draft: RunDraft) -> None:
         """Display the text of the draft."""
         self._entry.put(getattr(draft, self.field.name))
 
@@ -104,13 +104,13 @@ class Section(Vertical):
         """Set the chosen value and the right text of the title."""
         self._heading.entitle(self.TITLE, chosen, right)
 
-    def fill(self, draft: Draft) -> None:
+    def fill(self, draft: RunDraft) -> None:
         """Display a draft, initially and after it was changed outside of this section."""
         for row in self.query(FieldRow):
             row.fill(draft)
         self.chose(draft)
 
-    def chose(self, draft: Draft) -> None:
+    def chose(self, draft: RunDraft) -> None:
         """Display what is chosen in lists; inputs are not changed, as the user may be typing."""
 
     def texts(self) -> dict[str, str]:
@@ -126,7 +126,7 @@ class Section(Vertical):
         """Focus the field of a mistake."""
         for row in self.query(FieldRow):
             if row.field.name == name:
-                self.screen.set_focus(row.query_one(Entry))
+                self.screen.set_focus(row.query_one(LineInput))
                 return
         self.focus_first()
 
@@ -174,7 +174,7 @@ class LossSection(Section):
                 yield self._note
         yield from rows_of("distillation", without=self._sliders)
 
-    def fill(self, draft: Draft) -> None:
+    def fill(self, draft: RunDraft) -> None:
         """Display the draft."""
         super().fill(draft)
         for name, slider in self._sliders.items():
@@ -214,7 +214,7 @@ class LossSection(Section):
     def focus_place(self, name: str) -> None:
         """Focus the input of a slider."""
         if name in self._sliders:
-            self.screen.set_focus(self._sliders[name].query_one(Entry))
+            self.screen.set_focus(self._sliders[name].query_one(LineInput))
         else:
             super().focus_place(name)
 

@@ -11,13 +11,13 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 
-from kdtui.catalog import Cost
+from kdtui.catalog import NetworkCost
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
 from kdtui.profile.settings import plain
 from kdtui.text import mebibytes, millions, number, one_line, ratio
 from kdtui.tui.engine_client import Inspected
-from kdtui.tui.form import ALONE, Checked, Draft
+from kdtui.tui.form import ALONE, Checked, RunDraft
 from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
 from kdtui.tui.screens.new_run.pickers import PickingSection
@@ -133,7 +133,7 @@ class TeacherSection(PickingSection):
         self._picker.show(list(self._found))
         self._tell()
 
-    def chose(self, draft: Draft) -> None:
+    def chose(self, draft: RunDraft) -> None:
         """Display the chosen teacher."""
         self._text = draft.text("teacher")
         self._entitle()
@@ -317,7 +317,7 @@ class StudentSection(PickingSection):
             _STUDENT_COLUMNS, placeholder="search encoders", empty="enter accepts any tu-NAME of timm", id="student"
         )
         self._shape = _USUAL
-        self._teacher: Cost | None = None
+        self._teacher: NetworkCost | None = None
         self._chosen = ""
         self._own = ""
 
@@ -326,7 +326,7 @@ class StudentSection(PickingSection):
         yield from super().fields()
         yield from rows_of("student", without=("encoder",))
 
-    def chose(self, draft: Draft) -> None:
+    def chose(self, draft: RunDraft) -> None:
         """Display the chosen encoder."""
         self._chosen = draft.text("encoder")
         self._mark()
@@ -340,7 +340,7 @@ class StudentSection(PickingSection):
             self._picker.search()
             self._mark()
 
-    def against(self, teacher: Cost | None) -> None:
+    def against(self, teacher: NetworkCost | None) -> None:
         """Set the teacher to compare with; its MACs are 0 if unknown."""
         if teacher != self._teacher:
             self._teacher = teacher
@@ -398,7 +398,7 @@ class StudentSection(PickingSection):
         self._choose(encoder=text)
 
 
-def _against(student: Cost, teacher: Cost) -> list[Span]:
+def _against(student: NetworkCost, teacher: NetworkCost) -> list[Span]:
     """Compare parameters and MACs of the student with those of the teacher."""
     sizes = smaller(teacher.parameters, student.parameters), smaller(teacher.macs, student.macs)
     words = [

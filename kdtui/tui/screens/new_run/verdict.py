@@ -15,14 +15,14 @@ from kdtui.profile.settings import SETTINGS
 from kdtui.text import millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
-from kdtui.tui.form.queue import Place
+from kdtui.tui.form.queue import QueuePlace
 from kdtui.tui.form.reading import GENERAL, in_form
 from kdtui.tui.screens.new_run.teacher import called
 from kdtui.tui.values import Span
 from kdtui.tui.widgets.panel import Panel
 
 _NO_TIME = "time unknown: no similar run"
-Lines = list[list[Span]]
+TextLines = list[list[Span]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Standing:
     checked: Checked | None = None
     plan: Plan | None = None
     tested: bool = False
-    place: Place | None = None
+    place: QueuePlace | None = None
     teacher_parameters: int | None = None
     doing: str = ""
     failure: KdtuiError | None = None
@@ -85,7 +85,7 @@ class CheckResult(VerticalScroll):
         self._command.show([[("$ ", "muted"), (commands[0], "strong"), (more, "muted")]] if commands else [])
 
 
-def state_lines(standing: Standing) -> Lines:
+def state_lines(standing: Standing) -> TextLines:
     """Lines of mistakes, or of plan and checks, and of the last failure."""
     checked = standing.checked
     if checked is None:
@@ -103,20 +103,20 @@ def _facts(message: str) -> str:
     return in_form(" · ".join(map(one_line, message.splitlines())))
 
 
-def _failure(error: KdtuiError) -> Lines:
+def _failure(error: KdtuiError) -> TextLines:
     return [[("✗ ", "bad"), (_facts(error.message), "bad")], *_next(error.hint)]
 
 
-def _next(hint: str | None) -> Lines:
+def _next(hint: str | None) -> TextLines:
     """The next step, phrased for the form; empty if the form has no equivalent."""
     words = in_form(hint or "")
     return [[("  next: ", "muted"), (words, "")]] if words else []
 
 
-def _mistakes(checked: Checked) -> Lines:
+def _mistakes(checked: Checked) -> TextLines:
     missing = [_label(name) for name, text in checked.mistakes.items() if text.startswith("choose ")]
     names = [_label(name) for name in checked.mistakes if name != GENERAL and _label(name) not in missing]
-    lines: Lines = []
+    lines: TextLines = []
     if GENERAL in checked.mistakes:
         lines.append([("✗ ", "bad"), (checked.mistakes[GENERAL], "bad")])
     if names:
@@ -150,7 +150,7 @@ def _plan(checked: Checked, standing: Standing) -> list[Span]:
     return [(profile.name, "strong"), (f"  {' · '.join(words)}", ""), (f" · {place}" if place else "", "good")]
 
 
-def _checks(standing: Standing) -> Lines:
+def _checks(standing: Standing) -> TextLines:
     if standing.doing == "launching":
         return [[("launching…", "strong")]]
     if standing.doing == "checking":
@@ -169,9 +169,9 @@ def _checks(standing: Standing) -> Lines:
     ]
 
 
-def _failed(check: Check) -> Lines:
+def _failed(check: Check) -> TextLines:
     return [[("✗ ", "bad"), (f"{check.name}: ", "bad"), (_facts(check.message), "bad")], *_next(check.hint)]
 
 
-def _warned(warning: Caution) -> Lines:
+def _warned(warning: Caution) -> TextLines:
     return [[("! ", "warn"), (in_form(warning.message), "warn")], *_next(warning.hint)]

@@ -12,7 +12,7 @@ from kdtui.launch.teachers import owner
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.files import read_file
 from kdtui.store.run import Run
-from kdtui.tui.views.compression import Measured, Size, read_measured
+from kdtui.tui.views.compression import Measurements, NetworkSize, read_measured
 
 _MOST_CLASSES = 4096
 
@@ -51,10 +51,10 @@ class RunFiles:
     profile: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     trouble: str = ""
-    student: Size = field(default_factory=Size)
-    teacher: Size | None = None
+    student: NetworkSize = field(default_factory=NetworkSize)
+    teacher: NetworkSize | None = None
     comparable: bool = False
-    measured: Measured = field(default_factory=Measured)
+    measured: Measurements = field(default_factory=Measurements)
     checkpoints: Mapping[str, int] = field(default_factory=dict)
     disk_bytes: int = 0
 
@@ -63,7 +63,7 @@ def read_files(run: Run, known: Snapshot) -> RunFiles:
     """Read the files; missing and damaged ones are reported in ``trouble`` or left out, not raised."""
     profile, text, trouble = _profile(run)
     measured = read_measured(run)
-    student = Size(
+    student = NetworkSize(
         parameters=known.parameters,
         macs=_macs(_table(profile, "student"), known.parameters, profile, run),
         checkpoint=_bytes(run.best) or _bytes(run.last),
@@ -82,7 +82,7 @@ def read_files(run: Run, known: Snapshot) -> RunFiles:
     path = Path(known.checkpoint)
     taught_by = owner(path)
     network = _network(taught_by, known.teacher)
-    teacher = Size(
+    teacher = NetworkSize(
         parameters=known.teacher_parameters,
         macs=_macs(network, known.teacher_parameters, profile) if known.teacher_parameters is not None else None,
         checkpoint=_bytes(path / "model.safetensors") or _bytes(path),
@@ -144,7 +144,7 @@ def _macs(
     if not isinstance(encoder, str) or not all(type(number) is int and number > 0 for number in numbers):
         return None
 
-    def cost(outputs: int) -> catalog.Cost | None:
+    def cost(outputs: int) -> catalog.NetworkCost | None:
         return catalog.cost(
             encoder,
             architecture=str(architecture),

@@ -15,7 +15,7 @@ from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.terminal import period
 from kdtui.tui.values import Part
-from kdtui.tui.watch import Source
+from kdtui.tui.watch import WatchSource
 from kdtui.tui.widgets.line import Line
 from kdtui.tui.widgets.log_view import LogView
 
@@ -66,7 +66,7 @@ class FilesSource:
         self._before: RunFiles | None = None
 
     def look(self) -> Iterable[Message]:
-        """See :class:`kdtui.tui.watch.Source`."""
+        """See :class:`kdtui.tui.watch.WatchSource`."""
         files = read_files(self._run, self.known)
         if files != self._before:
             self._before = files
@@ -91,7 +91,7 @@ class LogsSource:
         self._troubles = dict.fromkeys(LOGS, "")
 
     def look(self) -> Iterable[Message]:
-        """See :class:`kdtui.tui.watch.Source`."""
+        """See :class:`kdtui.tui.watch.WatchSource`."""
         for name, tail in self._tails.items():
             text, trouble = "", ""
             try:
@@ -144,7 +144,7 @@ class Logs(Vertical, RunPage):
     def _view(self, name: str) -> LogView:
         return self.query_one(f"#{_IDS[name]}", LogView)
 
-    def source(self, run: Run) -> Source:
+    def source(self, run: Run) -> WatchSource:
         """The two logs."""
         return LogsSource(run, self.post_message, period())
 

@@ -13,7 +13,7 @@ from kdtui.tui.screens.run.files import RunFiles
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.values import TextLine
 from kdtui.tui.views import compression, panels
-from kdtui.tui.views.compression import Size
+from kdtui.tui.views.compression import NetworkSize
 from kdtui.tui.widgets.bars import Bar, Bars
 from kdtui.tui.widgets.panel import Panel
 
@@ -99,8 +99,8 @@ class Numbers(VerticalScroll, RunPage):
 
 def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[TextLine]:
     """The compression panel: parameters from the summary, everything else from the files, which are read later."""
-    student = replace(files.student if files is not None else Size(), parameters=row.parameters)
-    known = files.teacher if files is not None and files.teacher is not None else Size()
+    student = replace(files.student if files is not None else NetworkSize(), parameters=row.parameters)
+    known = files.teacher if files is not None and files.teacher is not None else NetworkSize()
     return compression.compression(
         student,
         replace(known, parameters=row.teacher_parameters) if row.distilled else None,

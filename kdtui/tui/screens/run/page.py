@@ -14,7 +14,7 @@ from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.screens.run.files import RunFiles
 from kdtui.tui.screens.run.partner import Other
 from kdtui.tui.values import TextLine
-from kdtui.tui.watch import Source
+from kdtui.tui.watch import WatchSource
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,6 @@ class RunPage(Widget):
         """What gets the focus, to be scrolled with keys."""
         return None
 
-    def source(self, run: Run) -> Source | None:
+    def source(self, run: Run) -> WatchSource | None:
         """A source of the watch that is read while the page is displayed."""
         return None

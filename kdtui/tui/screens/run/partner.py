@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdtui.compare import Entry, matched
+from kdtui.compare import ComparedRun, matched
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
@@ -49,7 +49,7 @@ def partner(
         rows: Runs of the store.
         over: Returns whether the search was cancelled.
     """
-    mine = Entry(own, profile)
+    mine = ComparedRun(own, profile)
     alike = [
         row
         for row in rows
@@ -65,7 +65,7 @@ def partner(
             table = Run(row.path).profile_table()
         except StoreError:  # skip a damaged folder
             continue
-        theirs = Entry(row, table)
+        theirs = ComparedRun(row, table)
         if own.distilled and matched(mine, [theirs]):
             return Other(row.id, "its matched baseline", table)
         if not own.distilled and matched(theirs, [mine]):

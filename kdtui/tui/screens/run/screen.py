@@ -28,7 +28,7 @@ from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Part, TextLine
 from kdtui.tui.views import panels
 from kdtui.tui.views.colours import STATE_STYLES
-from kdtui.tui.watch import Source
+from kdtui.tui.watch import WatchSource
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.choices import Pages
 from kdtui.tui.widgets.line import Line
@@ -72,7 +72,7 @@ class RunScreen(ChartKeys, RunActions):
             page.display = name == self._page
         self._wide = self._tall = False
         self._files_source: FilesSource | None = None
-        self._page_sources: dict[str, Source] = {}
+        self._page_sources: dict[str, WatchSource] = {}
         self._other: Other | None = None
         self._searched = self._searching = False
 

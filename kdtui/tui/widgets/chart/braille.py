@@ -19,11 +19,11 @@ _LEFT = [sum(bit for dot, bit in enumerate((0x40, 0x04, 0x02, 0x01)) if nibble >
 _RIGHT = [sum(bit for dot, bit in enumerate((0x80, 0x20, 0x10, 0x08)) if nibble >> dot & 1) for nibble in range(16)]
 _GLYPHS = [[BLANK if not (left or right) else chr(0x2800 | left | right) for right in _RIGHT] for left in _LEFT]
 
-Place = Callable[[float], int]
+DotRow = Callable[[float], int]
 """Function from a value to its dot row; rows below 0 or above the top are outside the plot."""
 
 
-class Column(NamedTuple):
+class DotColumn(NamedTuple):
     """Summary of the points of one dot column.
 
     Attributes:
@@ -41,7 +41,7 @@ class Column(NamedTuple):
     runs: tuple[tuple[float, float], ...] | None
 
 
-def summarise(values: Sequence[float], positive: bool = False) -> Column:
+def summarise(values: Sequence[float], positive: bool = False) -> DotColumn:
     """Summarise the points of a dot column, of which there is at least one.
 
     Args:
@@ -57,11 +57,11 @@ def summarise(values: Sequence[float], positive: bool = False) -> Column:
         # the values are checked one by one, which only costs time.
         clean = math.isfinite(sum(values))
     if clean and (low > 0 or not positive):
-        return Column(values[0], values[-1], low, high, None)
+        return DotColumn(values[0], values[-1], low, high, None)
     return _with_gaps(values, positive)
 
 
-def _with_gaps(values: Sequence[float], positive: bool) -> Column:
+def _with_gaps(values: Sequence[float], positive: bool) -> DotColumn:
     runs: list[tuple[float, float]] = []
     low = high = math.nan
     inside = False
@@ -75,8 +75,8 @@ def _with_gaps(values: Sequence[float], positive: bool) -> Column:
     if inside:
         runs.append((low, high))
     if not runs:
-        return Column(math.nan, math.nan, math.inf, -math.inf, ())
-    return Column(
+        return DotColumn(math.nan, math.nan, math.inf, -math.inf, ())
+    return DotColumn(
         _drawable(values[0], positive),
         _drawable(values[-1], positive),
         min(low for low, _ in runs),
@@ -90,9 +90,9 @@ def _drawable(value: float, positive: bool) -> float:
 
 
 def draw(
-    columns: Sequence[Column | None],
+    columns: Sequence[DotColumn | None],
     masks: list[int],
-    place: Place,
+    place: DotRow,
     height: int,
     *,
     begin: int = 0,
@@ -138,7 +138,7 @@ def draw(
 
 
 def _end_of(
-    columns: Sequence[Column | None], begin: int, before: tuple[int, float] | None, place: Place
+    columns: Sequence[DotColumn | None], begin: int, before: tuple[int, float] | None, place: DotRow
 ) -> tuple[int, int] | None:
     """Column and row from which a line leads to ``begin``."""
     for index in range(begin - 1, -1, -1):

@@ -19,7 +19,7 @@ from textual.widget import Widget
 
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import PLAIN, Canvas, Painter
-from kdtui.tui.widgets.chart.series import STRONGEST, Picture
+from kdtui.tui.widgets.chart.series import STRONGEST, ChartState
 from kdtui.tui.widgets.chart.viewport import PAN, ZOOM, nearest
 
 __all__ = ["LineChart", "ReferenceLine", "Series"]
@@ -102,7 +102,7 @@ class LineChart(Widget, can_focus=True):
         disabled: bool = False,
     ) -> None:
         super().__init__(name=name, id=id, classes=classes, disabled=disabled)
-        self.picture = Picture()
+        self.picture = ChartState()
         self._painter = Painter()
         self._canvas: Canvas | None = None
         self._strips: dict[int, Strip] = {}
@@ -133,7 +133,7 @@ class LineChart(Widget, can_focus=True):
             x_max: Right end of the x axis; None to grow with the points, in steps.
             places: Decimals of the displayed values; None for three significant digits.
         """
-        self.picture = Picture(tuple(series), tuple(references), title, x_label, x_max, places)
+        self.picture = ChartState(tuple(series), tuple(references), title, x_label, x_max, places)
         self._advance()
 
     def row(self, y: int) -> Strip:

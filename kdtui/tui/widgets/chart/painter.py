@@ -13,7 +13,7 @@ from kdtui.text import one_line
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.braille import BLANK, CELL_HEIGHT, CELL_WIDTH, DASHES, glyph
 from kdtui.tui.widgets.chart.scale import Axis, HeldRange, brief, growing_end, labels, linear_ticks, step_of
-from kdtui.tui.widgets.chart.series import Grid, Picture, Trace
+from kdtui.tui.widgets.chart.series import ChartState, DotGrid, Trace
 from kdtui.tui.widgets.chart.viewport import EXACT, Viewport
 from kdtui.tui.widgets.columns import cut
 
@@ -124,7 +124,7 @@ class Frame:
         legend: Width of the legend right of the plot; 0 for none.
     """
 
-    picture: Picture
+    picture: ChartState
     traces: Sequence[Trace]
     viewport: Viewport
     axis: Axis | None
@@ -152,12 +152,12 @@ def colour_ink(series: Series) -> str:
     return f"={series.colour}"
 
 
-def drawable(picture: Picture) -> list[ReferenceLine]:
+def drawable(picture: ChartState) -> list[ReferenceLine]:
     """The reference lines that can be drawn on the axis."""
     return [line for line in picture.references if math.isfinite(line.value) and (line.value > 0 or not picture.log_y)]
 
 
-def legend_width(picture: Picture, width: int) -> int:
+def legend_width(picture: ChartState, width: int) -> int:
     """Width of the legend right of the plot; it depends on the names, not on the changing values."""
     if not picture.series:
         return 0
@@ -183,7 +183,7 @@ def put_all(canvas: Canvas, frame: Frame) -> None:
         _put_title(canvas, frame)
 
 
-def _value_width(picture: Picture) -> int:
+def _value_width(picture: ChartState) -> int:
     return max(VALUE_WIDTH, (picture.places or 0) + 2)
 
 
@@ -264,7 +264,7 @@ def _put_y_axis(canvas: Canvas, frame: Frame, axis: Axis) -> None:
 def _put_x_axis(canvas: Canvas, frame: Frame) -> None:
     y = frame.top + frame.rows
     low, high = frame.viewport.span
-    grid = Grid(low, high, frame.cells)
+    grid = DotGrid(low, high, frame.cells)
     canvas.put(frame.left, y, "─" * frame.cells, "axis")
     if frame.left:
         canvas.put(frame.left - 1, y, "└", "axis")
@@ -291,7 +291,7 @@ def _put_cursor(canvas: Canvas, frame: Frame) -> None:
     low, high = frame.viewport.span
     if cursor is None or not low <= cursor <= high:
         return
-    x = frame.left + Grid(low, high, frame.cells).column(cursor)
+    x = frame.left + DotGrid(low, high, frame.cells).column(cursor)
     for y in range(frame.top, frame.top + frame.rows):
         if _is_free(canvas, frame, x, y, 1):
             canvas.put(x, y, "│", "cursor")
@@ -391,7 +391,7 @@ class Painter:
         self._x_label = ""
         self._frame: Frame | None = None
 
-    def paint(self, picture: Picture, width: int, height: int, edges: Sequence[int] = ()) -> Canvas:
+    def paint(self, picture: ChartState, width: int, height: int, edges: Sequence[int] = ()) -> Canvas:
         """Paint a picture on a new canvas of this size, split at ``edges`` for display."""
         canvas = Canvas(width, height, edges)
         if not width or not height:
@@ -442,7 +442,7 @@ class Painter:
         """Choose a new y range for the next picture."""
         self._range.forget()
 
-    def _follow(self, picture: Picture) -> list[Trace]:
+    def _follow(self, picture: ChartState) -> list[Trace]:
         older = self._traces
         self._traces = {}
         continued = False
@@ -453,7 +453,7 @@ class Painter:
             self.refit()
         return [self._traces[series.key] for series in picture.series]
 
-    def _set_view(self, picture: Picture, traces: Sequence[Trace]) -> None:
+    def _set_view(self, picture: ChartState, traces: Sequence[Trace]) -> None:
         if picture.x_label != self._x_label:
             self._x_label = picture.x_label
             self.viewport.reset()
@@ -468,13 +468,13 @@ class Painter:
         else:
             self.viewport.fit(low, growing_end(low, high, integer), high)
 
-    def _scan(self, picture: Picture, traces: Sequence[Trace], width: int, rows: int) -> Axis | None:
+    def _scan(self, picture: ChartState, traces: Sequence[Trace], width: int, rows: int) -> Axis | None:
         """Update the summaries of the columns, and determine the y axis and the width of its labels."""
         intervals = min(max(rows - 1, 2), MOST_INTERVALS)
         while True:
             if rows < 2 or width - self._gutter < LEAST_PLOT:
                 self._gutter = 0
-            grid = Grid(*self.viewport.span, max(width - self._gutter, 1) * CELL_WIDTH)
+            grid = DotGrid(*self.viewport.span, max(width - self._gutter, 1) * CELL_WIDTH)
             for trace in traces:
                 trace.scan(grid, picture.log_y)
             extents = [extent for trace in traces if (extent := trace.extent()) is not None]

@@ -19,7 +19,7 @@ _LEAST_LOG = 1e-298
 _ENDS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
-class Step(NamedTuple):
+class TickStep(NamedTuple):
     """The distance ``mantissa · 10**exponent`` between ticks, with a mantissa of 1, 2 or 5."""
 
     mantissa: int
@@ -33,9 +33,11 @@ class Step(NamedTuple):
         except OverflowError:
             return math.copysign(math.inf, whole)
 
-    def coarser(self) -> Step:
+    def coarser(self) -> TickStep:
         """The next step of the sequence 1, 2, 5, 10."""
-        return {1: Step(2, self.exponent), 2: Step(5, self.exponent), 5: Step(1, self.exponent + 1)}[self.mantissa]
+        return {1: TickStep(2, self.exponent), 2: TickStep(5, self.exponent), 5: TickStep(1, self.exponent + 1)}[
+            self.mantissa
+        ]
 
     def below(self, value: float) -> int:
         """The greatest count whose multiple is not above ``value``."""
@@ -53,11 +55,11 @@ class Step(NamedTuple):
         return count if self.times(count) == value else count + 1
 
 
-def step_of(distance: float, integer: bool = False) -> Step:
+def step_of(distance: float, integer: bool = False) -> TickStep:
     """The least 1-2-5 step that is not below ``distance`` > 0; at least 1 on an integer axis."""
     if integer and distance <= 1:
-        return Step(1, 0)
-    step = Step(1, math.floor(math.log10(distance)) if distance > 0 else -324)
+        return TickStep(1, 0)
+    step = TickStep(1, math.floor(math.log10(distance)) if distance > 0 else -324)
     while step.times(1) < distance * (1 - 1e-9) or not step.times(1):
         step = step.coarser()
     return step
@@ -126,7 +128,7 @@ def linear_axis(low: float, high: float, *, intervals: int, room: int, integer: 
     return Axis(low, high, ticks, labels(ticks, spacing))
 
 
-def linear_ticks(low: float, high: float, step: Step, room: int) -> tuple[tuple[float, ...], Step]:
+def linear_ticks(low: float, high: float, step: TickStep, room: int) -> tuple[tuple[float, ...], TickStep]:
     """At most ``room`` ticks between the ends: multiples of a 1-2-5 step not below ``step``.
 
     If that gives less than two, the outermost multiples of ``step`` itself: a scale needs two labels.
@@ -164,8 +166,8 @@ def log_axis(low: float, high: float, *, intervals: int, room: int) -> Axis:
     fine = decades <= 3
     low, high = _rounder(low, fine, up=False), _rounder(high, fine, up=True)
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    tens = [Step(1, exponent).times(1) for exponent in range(first, last + 1)]
-    every = [Step(mantissa, exponent).times(1) for exponent in range(first, last + 1) for mantissa in (1, 2, 5)]
+    tens = [TickStep(1, exponent).times(1) for exponent in range(first, last + 1)]
+    every = [TickStep(mantissa, exponent).times(1) for exponent in range(first, last + 1) for mantissa in (1, 2, 5)]
     choices = [every, tens] if fine else [tens]
     stride = step_of(len(tens) / room, integer=True)
     choices += [[ten for ten, power in zip(tens, range(first, last + 1), strict=True) if not power % stride.times(1)]]
@@ -185,7 +187,7 @@ def _rounder(value: float, fine: bool, *, up: bool) -> float:
         candidate
         for power in range(exponent - 1, exponent + 3)
         for mantissa in ((1, 2, 5) if fine else (1,))
-        if 0 < (candidate := Step(mantissa, power).times(1)) <= HUGEST
+        if 0 < (candidate := TickStep(mantissa, power).times(1)) <= HUGEST
     ]
     if up:
         return min((candidate for candidate in candidates if candidate >= value), default=HUGEST)
@@ -254,13 +256,13 @@ def growing_end(low: float, high: float, integer: bool = False) -> float:
         return HUGEST
     if span <= abs(high) * 1e-9:
         span = 1.0 if integer else abs(high) / 10 or 1.0
-    power = Step(1, math.floor(math.log10(span))).times(1)
+    power = TickStep(1, math.floor(math.log10(span))).times(1)
     end = base + next((part * power for part in _ENDS if part * power >= span), span)
     end = min(max(end, high), HUGEST)
     return float(math.ceil(end)) if integer else float(end)
 
 
-def labels(ticks: Sequence[float], step: Step) -> tuple[str, ...]:
+def labels(ticks: Sequence[float], step: TickStep) -> tuple[str, ...]:
     """Format the ticks alike, with the decimals that the step needs."""
     greatest = max(abs(tick) for tick in ticks)
     if greatest < 1e-4 or greatest >= 1e6 or step.exponent < -6:

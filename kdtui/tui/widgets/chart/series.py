@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kdtui.tui.values import ReferenceLine, Series
-from kdtui.tui.widgets.chart.braille import Column, Place, dash, draw, summarise
+from kdtui.tui.widgets.chart.braille import DotColumn, DotRow, dash, draw, summarise
 
 STRONGEST = 0.99
 """The greatest smoothing weight."""
@@ -55,7 +55,7 @@ _WITNESSES = 8
 _OUTSIDE = 10**6
 
 
-class Grid:
+class DotGrid:
     """An interval of the x axis divided into dot columns of equal width.
 
     Args:
@@ -70,7 +70,7 @@ class Grid:
         self.edges = [low * (1 - index / count) + high * (index / count) for index in range(count)]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Grid) and (self.low, self.high, self.count) == (other.low, other.high, other.count)
+        return isinstance(other, DotGrid) and (self.low, self.high, self.count) == (other.low, other.high, other.count)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -101,12 +101,12 @@ class Trace:
         self.ys: Sequence[float] = ()
         self.drawn: Sequence[float] = ()
         self.count = 0
-        self.columns: list[Column | None] = []
+        self.columns: list[DotColumn | None] = []
         self.masks: list[int] = []
         self._witnesses: tuple[list[float], list[float]] = ([], [])
         self._smoother = Smoother(0)
         self._smoothed: list[float] = []
-        self._grid: Grid | None = None
+        self._grid: DotGrid | None = None
         self._positive = False
         self._scanned = 0
         self._stale = 0  # first column whose dots are outdated
@@ -161,7 +161,7 @@ class Trace:
         index = bisect_right(self.xs, x, 0, self.count) - 1
         return self.drawn[index] if index >= 0 else None
 
-    def scan(self, grid: Grid, positive: bool) -> None:
+    def scan(self, grid: DotGrid, positive: bool) -> None:
         """Summarise the columns of a grid; if the grid is unchanged, only those that gained points.
 
         Args:
@@ -204,7 +204,7 @@ class Trace:
             low, high = min(around, default=math.inf), max(around, default=-math.inf)
         return (low, high) if low <= high else None
 
-    def plot(self, place: Place, placed_as: object, height: int, pattern: str) -> int:
+    def plot(self, place: DotRow, placed_as: object, height: int, pattern: str) -> int:
         """Update the dots from the columns.
 
         Args:
@@ -260,7 +260,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ChartState:
     """Content of a chart.
 
     Attributes:

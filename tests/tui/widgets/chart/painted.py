@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import Painter
-from kdtui.tui.widgets.chart.series import Picture
+from kdtui.tui.widgets.chart.series import ChartState
 
 EPOCHS = list(range(1, 41))
 MIOU = [0.7 * (1 - math.exp(-epoch / 9)) for epoch in EPOCHS]
@@ -22,7 +22,7 @@ def curve(ys: list[float], letter: str = "A", label: str = "b0-from-b3", dash: i
     return replace(Series(letter, letter, label, xs, ys, "cyan", dash), **more)  # type: ignore[arg-type]
 
 
-def text(picture: Picture, width: int = 78, height: int = 8) -> str:
+def text(picture: ChartState, width: int = 78, height: int = 8) -> str:
     return Painter().paint(picture, width, height).text()
 
 

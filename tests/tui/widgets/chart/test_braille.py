@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.tui.widgets.chart.braille import CELL_HEIGHT, DASHES, Column, dash, draw, glyph, summarise
+from kdtui.tui.widgets.chart.braille import CELL_HEIGHT, DASHES, DotColumn, dash, draw, glyph, summarise
 
 HEIGHT = 24
 values = st.one_of(st.floats(-2, 2), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -27,7 +27,7 @@ def drawn(points: Sequence[list[float] | None], positive: bool = False) -> list[
     return masks
 
 
-def summaries(points: Sequence[list[float] | None], positive: bool = False) -> list[Column | None]:
+def summaries(points: Sequence[list[float] | None], positive: bool = False) -> list[DotColumn | None]:
     return [None if column is None else summarise(column, positive) for column in points]
 
 
@@ -86,7 +86,7 @@ def test_neighbouring_points_are_joined_without_a_hole(points: list[list[float] 
 def test_a_line_is_thin_and_the_same_in_both_directions(start: int, end: int, length: int) -> None:
     def line(first: int, last: int) -> list[set[int]]:
         masks = [0] * (length + 1)
-        columns: list[Column | None] = [None] * (length + 1)
+        columns: list[DotColumn | None] = [None] * (length + 1)
         columns[0], columns[-1] = summarise([first]), summarise([last])
         draw(columns, masks, round, HEIGHT)
         return [rows(mask) for mask in masks]
@@ -110,7 +110,7 @@ def test_a_growing_curve_is_drawn_like_a_complete_one(points: list[list[float] |
 
 def test_points_outside_the_view_are_joined_to_those_in_it() -> None:
     masks = [0] * 5
-    columns: list[Column | None] = [None, None, summarise([0.0]), None, None]
+    columns: list[DotColumn | None] = [None, None, summarise([0.0]), None, None]
     draw(columns, masks, place, HEIGHT, before=(-3, 0.0), after=(9, 0.0))
     assert [rows(mask) for mask in masks] == [{place(0.0)}] * 5
     across = [0] * 4

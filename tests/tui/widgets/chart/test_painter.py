@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.widgets.chart.painter import Painter
-from kdtui.tui.widgets.chart.series import Picture
+from kdtui.tui.widgets.chart.series import ChartState
 from tests.tui.widgets.chart.painted import LOSS, SLOWER, curve, plot, text
 
 numbers = st.one_of(
@@ -20,7 +20,7 @@ steps = st.one_of(st.integers(0, 1000), st.floats(0, 1e300), st.sampled_from([1e
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def pictures(draw: st.DrawFn) -> ChartState:
     series = []
     for number in range(draw(st.integers(0, 4))):
         points = draw(st.lists(st.tuples(steps, numbers), max_size=12))
@@ -30,7 +30,7 @@ def pictures(draw: st.DrawFn) -> Picture:
         ys = [value for _, value in points]
         series.append(Series(str(number), letter, label, xs, ys, "red", draw(st.integers(0, 5))))
     references = draw(st.lists(st.builds(ReferenceLine, numbers, st.text(max_size=8)), max_size=3))
-    return Picture(
+    return ChartState(
         tuple(series),
         tuple(references),
         title=draw(st.text(max_size=12)),
@@ -49,7 +49,7 @@ moves = st.lists(st.sampled_from(["in", "out", "left", "right", "cursor left", "
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pictures(), min_size=1, max_size=3), st.lists(sizes, min_size=1, max_size=3), moves)
 def test_nothing_it_is_given_breaks_it_or_its_rows(
-    shown: list[Picture], asked: list[tuple[int, int]], steps: list[str]
+    shown: list[ChartState], asked: list[tuple[int, int]], steps: list[str]
 ) -> None:
     painter = Painter()
     for picture in shown:
@@ -90,8 +90,8 @@ def test_an_updated_picture_equals_one_painted_from_scratch(portions: list[list[
         ys += portion
         live = (Series("a", "A", "live", xs, ys, "red", dash), Series("b", "B", "still", [3, 9], other, "blue"))
         whole = tuple(replace(series, xs=list(series.xs), ys=list(series.ys)) for series in live)
-        canvas = painter.paint(Picture(live, ends, x_max=60, log_y=log), 70, 9)
-        scratch = Painter().paint(Picture(whole, ends, x_max=60, log_y=log), 70, 9)
+        canvas = painter.paint(ChartState(live, ends, x_max=60, log_y=log), 70, 9)
+        scratch = Painter().paint(ChartState(whole, ends, x_max=60, log_y=log), 70, 9)
         assert canvas.text() == scratch.text()
         assert canvas.inks == scratch.inks
 
@@ -105,7 +105,7 @@ def test_the_axis_does_not_move_while_a_curve_grows() -> None:
         assert isinstance(series.ys, list)
         series.xs.append(len(series.xs) + 1)
         series.ys.append(loss)
-        rows.add(painter.paint(Picture((series,), x_max=40), 78, 8).text().splitlines()[-1])
+        rows.add(painter.paint(ChartState((series,), x_max=40), 78, 8).text().splitlines()[-1])
     assert len(rows) == 1
 
 
@@ -117,13 +117,13 @@ def test_without_a_horizon_the_axis_moves_in_few_steps() -> None:
     for step in range(1, 400):
         xs.append(step)
         ys.append(1.0)
-        rows.append(painter.paint(Picture((Series("a", "A", "a", xs, ys, "red"),)), 78, 8).text().splitlines()[-1])
+        rows.append(painter.paint(ChartState((Series("a", "A", "a", xs, ys, "red"),)), 78, 8).text().splitlines()[-1])
     assert len(set(rows)) < 40
 
 
 def test_the_later_curve_colours_a_shared_cell_and_all_dots_are_drawn() -> None:
     first, second = curve([1.0] * 40, colour="red"), curve([1.0] * 40, "B", colour="blue")
-    canvas = Painter().paint(Picture((first, second), x_max=80), 50, 8)
+    canvas = Painter().paint(ChartState((first, second), x_max=80), 50, 8)
     inks = {
         ink for row, line in enumerate(canvas.inks) for ink in line if plot(canvas.text()).splitlines()[row].strip()
     }
@@ -139,19 +139,19 @@ def test_the_later_curve_colours_a_shared_cell_and_all_dots_are_drawn() -> None:
 
 def test_each_curve_has_its_letter_at_its_end() -> None:
     series = tuple(curve([0.5] * 9, letter, f"run {letter.lower()}") for letter in "ABCDEF")
-    canvas = Painter().paint(Picture(series, x_max=20), 40, 8)
+    canvas = Painter().paint(ChartState(series, x_max=20), 40, 8)
     rows = canvas.text().splitlines()[1:7]
     assert all(any(letter in row for row in rows) for letter in "ABCDEF")
 
 
 def test_dashes_distinguish_curves_without_colour() -> None:
-    dumps = {plot(text(Picture((curve(LOSS, dash=dash),), x_max=40))) for dash in range(4)}
+    dumps = {plot(text(ChartState((curve(LOSS, dash=dash),), x_max=40))) for dash in range(4)}
     assert len(dumps) == 4
 
 
 def test_the_legend_has_the_unsmoothed_last_value() -> None:
-    assert "9.87" in text(Picture((curve([1.0] * 30 + [9.87]),), smoothing=0.9))
-    assert "nan" in text(Picture((curve([1.0, math.nan]),)))
+    assert "9.87" in text(ChartState((curve([1.0] * 30 + [9.87]),), smoothing=0.9))
+    assert "nan" in text(ChartState((curve([1.0, math.nan]),)))
 
 
 def test_smoothing_reduces_noise() -> None:
@@ -159,44 +159,45 @@ def test_smoothing_reduces_noise() -> None:
 
     def height(smoothing: float) -> int:
         return sum(
-            bool(row.strip()) for row in plot(text(Picture((curve(noisy),), smoothing=smoothing), 78, 20)).split("\n")
+            bool(row.strip())
+            for row in plot(text(ChartState((curve(noisy),), smoothing=smoothing), 78, 20)).split("\n")
         )
 
     ends = (ReferenceLine(0.0, ""), ReferenceLine(2.0, ""))
-    assert text(Picture((curve(noisy),), ends)) != text(Picture((curve(noisy),), ends, smoothing=0.9))
+    assert text(ChartState((curve(noisy),), ends)) != text(ChartState((curve(noisy),), ends, smoothing=0.9))
     assert height(0.0) == 18
 
 
 @pytest.mark.parametrize(
     ("picture", "said"),
     [
-        (Picture(), "no values yet"),
-        (Picture((curve([]),)), "no values yet"),
-        (Picture((curve([math.nan, math.inf]),)), "no finite value in view"),
-        (Picture((curve([-1.0, 0.0]),), log_y=True), "log: no value above 0"),
-        (Picture((curve([1.0]),), log_y=True, smoothing=0.6), "log · smooth .6"),
+        (ChartState(), "no values yet"),
+        (ChartState((curve([]),)), "no values yet"),
+        (ChartState((curve([math.nan, math.inf]),)), "no finite value in view"),
+        (ChartState((curve([-1.0, 0.0]),), log_y=True), "log: no value above 0"),
+        (ChartState((curve([1.0]),), log_y=True, smoothing=0.6), "log · smooth .6"),
     ],
 )
-def test_a_missing_curve_is_explained(picture: Picture, said: str) -> None:
+def test_a_missing_curve_is_explained(picture: ChartState, said: str) -> None:
     assert said in text(picture)
 
 
 def test_a_log_axis_draws_what_is_above_zero() -> None:
-    dump = text(Picture((curve([-1.0, 0.0, 1.0, 10.0, 100.0, 0.0]),), log_y=True))
+    dump = text(ChartState((curve([-1.0, 0.0, 1.0, 10.0, 100.0, 0.0]),), log_y=True))
     assert plot(dump).strip()
     assert "100" in dump
     assert "no value" not in dump
 
 
 def test_foreign_text_is_displayed_literally() -> None:
-    dump = text(Picture((curve([1.0], label="[red]a\x1b[31m\nb"),), title="[b]x\x07"))
+    dump = text(ChartState((curve([1.0], label="[red]a\x1b[31m\nb"),), title="[b]x\x07"))
     assert "[red]a[31m b" in dump
     assert "[b]x" in dump
     assert "\x1b" not in dump
 
 
 def test_a_wide_character_is_not_cut_in_two() -> None:
-    picture = Picture((curve([1.0, 2.0], label="名前名前名前"),), title="名前名前名前名前名前名前")
+    picture = ChartState((curve([1.0, 2.0], label="名前名前名前"),), title="名前名前名前名前名前名前")
     for edge in range(1, 78):
         canvas = Painter().paint(picture, 78, 8, [edge])
         assert all(row[edge] != "" for row in canvas.chars)
@@ -205,7 +206,7 @@ def test_a_wide_character_is_not_cut_in_two() -> None:
 
 def test_a_cursor_reads_every_curve() -> None:
     painter = Painter()
-    picture = Picture((curve(LOSS), curve(SLOWER, "B")), title="both", x_label="epoch", x_max=80)
+    picture = ChartState((curve(LOSS), curve(SLOWER, "B")), title="both", x_label="epoch", x_max=80)
     painter.paint(picture, 78, 8)
     painter.viewport.place_cursor(10)
     title = painter.paint(picture, 78, 8).text().splitlines()[0]
@@ -216,7 +217,7 @@ def test_a_cursor_reads_every_curve() -> None:
 
 def test_zooming_fits_the_y_range_to_the_view() -> None:
     painter = Painter()
-    picture = Picture((curve(LOSS),), x_max=40)
+    picture = ChartState((curve(LOSS),), x_max=40)
     wide = painter.paint(picture, 78, 8).text()
     painter.viewport.zoom(0.25)
     painter.refit()
@@ -231,12 +232,12 @@ def test_zooming_fits_the_y_range_to_the_view() -> None:
 
 def test_other_curves_get_a_new_range() -> None:
     painter = Painter()
-    painter.paint(Picture((curve([0.1, 2.0]),), x_max=2), 78, 8)
-    same_run = Picture((curve([0.4, 1.3]),), x_max=2)
+    painter.paint(ChartState((curve([0.1, 2.0]),), x_max=2), 78, 8)
+    same_run = ChartState((curve([0.4, 1.3]),), x_max=2)
     assert painter.paint(same_run, 78, 8).text() == text(same_run)
 
 
 def test_integers_have_integer_ticks() -> None:
     xs, ys = [1, 2, 3], [3, 4, 5]
-    dump = text(Picture((Series("a", "A", "epochs", xs, ys, "red"),), x_max=3))
+    dump = text(ChartState((Series("a", "A", "epochs", xs, ys, "red"),), x_max=3))
     assert "." not in dump

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdtui.tui.widgets.chart.scale import (
     Axis,
     HeldRange,
-    Step,
+    TickStep,
     brief,
     growing_end,
     labels,
@@ -40,10 +40,10 @@ def test_a_step_is_the_next_of_the_sequence_1_2_5(distance: float) -> None:
 
 
 def test_multiples_of_a_step_are_exact_decimals() -> None:
-    assert [Step(2, -1).times(count) for count in range(5)] == [0.0, 0.2, 0.4, 0.6, 0.8]
-    assert Step(5, 307).times(9) == math.inf
-    assert Step(1, -1).below(0.3) == 3
-    assert Step(1, -1).above(0.3) == 3
+    assert [TickStep(2, -1).times(count) for count in range(5)] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert TickStep(5, 307).times(9) == math.inf
+    assert TickStep(1, -1).below(0.3) == 3
+    assert TickStep(1, -1).above(0.3) == 3
 
 
 @given(finite, finite, st.integers(2, 12), st.integers(2, 12), st.booleans())
@@ -169,11 +169,11 @@ def test_labels_of_ticks_differ(a: float, b: float) -> None:
 
 
 def test_labels_are_written_alike() -> None:
-    assert labels([0.0, 0.5, 1.0], Step(5, -1)) == ("0.0", "0.5", "1.0")
-    assert labels([0, 20_000, 40_000], Step(2, 4)) == ("0", "20k", "40k")
-    assert labels([0, 500, 1000], Step(5, 2)) == ("0", "500", "1000")
-    assert labels([0.0, 1e-5, 2e-5], Step(1, -5)) == ("0", "1e-5", "2e-5")
-    assert labels([-1e300, 0.0, 1e300], Step(1, 300)) == ("-1e300", "0", "1e300")
+    assert labels([0.0, 0.5, 1.0], TickStep(5, -1)) == ("0.0", "0.5", "1.0")
+    assert labels([0, 20_000, 40_000], TickStep(2, 4)) == ("0", "20k", "40k")
+    assert labels([0, 500, 1000], TickStep(5, 2)) == ("0", "500", "1000")
+    assert labels([0.0, 1e-5, 2e-5], TickStep(1, -5)) == ("0", "1e-5", "2e-5")
+    assert labels([-1e300, 0.0, 1e300], TickStep(1, 300)) == ("-1e300", "0", "1e300")
 
 
 @pytest.mark.parametrize(

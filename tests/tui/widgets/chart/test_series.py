@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdtui.tui.widgets.chart.braille import DASHES
 from kdtui.tui.widgets.chart.scale import linear_axis
-from kdtui.tui.widgets.chart.series import Grid, Trace
+from kdtui.tui.widgets.chart.series import DotGrid, Trace
 
 HEIGHT = 24
 AXIS = linear_axis(-2, 2, intervals=4, room=5)
@@ -16,13 +16,13 @@ values = st.one_of(st.floats(-2, 2), st.sampled_from([math.nan, math.inf, -math.
 steps = st.integers(0, 9)
 
 
-def plotted(trace: Trace, grid: Grid, pattern: str = "1") -> list[int]:
+def plotted(trace: Trace, grid: DotGrid, pattern: str = "1") -> list[int]:
     trace.scan(grid, positive=False)
     trace.plot(AXIS.placer(HEIGHT), AXIS, HEIGHT, pattern)
     return list(trace.masks)
 
 
-def fresh(xs: list[int], ys: list[float], grid: Grid, smoothing: float = 0.0, pattern: str = "1") -> list[int]:
+def fresh(xs: list[int], ys: list[float], grid: DotGrid, smoothing: float = 0.0, pattern: str = "1") -> list[int]:
     trace = Trace()
     trace.follow(list(xs), list(ys), smoothing)
     return plotted(trace, grid, pattern)
@@ -31,12 +31,12 @@ def fresh(xs: list[int], ys: list[float], grid: Grid, smoothing: float = 0.0, pa
 @given(
     st.lists(st.tuples(steps, values), max_size=60),
     st.lists(st.integers(0, 12), max_size=8),
-    st.sampled_from([Grid(0, 100, 30), Grid(0, 40, 7), Grid(50, 90, 40), Grid(-5, 0.5, 3)]),
+    st.sampled_from([DotGrid(0, 100, 30), DotGrid(0, 40, 7), DotGrid(50, 90, 40), DotGrid(-5, 0.5, 3)]),
     st.sampled_from([0.0, 0.9]),
     st.sampled_from(DASHES),
 )
 def test_a_trace_that_grows_equals_one_from_scratch(
-    points: list[tuple[int, float]], portions: list[int], grid: Grid, smoothing: float, pattern: str
+    points: list[tuple[int, float]], portions: list[int], grid: DotGrid, smoothing: float, pattern: str
 ) -> None:
     xs: list[int] = []
     ys: list[float] = []
@@ -62,7 +62,7 @@ def grown(count: int) -> tuple[Trace, list[int], list[float]]:
     return trace, xs, ys
 
 
-GRID = Grid(0, 300, 50)
+GRID = DotGrid(0, 300, 50)
 
 
 def test_without_new_points_nothing_changes() -> None:
@@ -140,12 +140,12 @@ def test_gaps_at_the_end_do_not_look_like_another_list() -> None:
 def test_the_extent_is_that_of_the_visible_or_adjacent_points() -> None:
     trace = Trace()
     trace.follow([0, 10, 20, 30], [5.0, 1.0, 2.0, 9.0], 0.0)
-    trace.scan(Grid(8, 22, 10), positive=False)
+    trace.scan(DotGrid(8, 22, 10), positive=False)
     assert trace.extent() == (1.0, 2.0)
-    trace.scan(Grid(21, 29, 10), positive=False)
+    trace.scan(DotGrid(21, 29, 10), positive=False)
     assert trace.extent() == (2.0, 9.0)
     trace.follow([1, 2], [math.nan, -1.0], 0.0)
-    trace.scan(Grid(0, 9, 10), positive=True)
+    trace.scan(DotGrid(0, 9, 10), positive=True)
     assert trace.extent() is None
 
 
@@ -159,7 +159,7 @@ def test_values_are_read_at_or_before_an_x() -> None:
 @given(st.floats(-1e300, 1e300), st.floats(1e-6, 1e300), st.integers(1, 200), st.floats(allow_nan=True))
 def test_columns_ascend_and_hold_their_ends(low: float, span: float, count: int, x: float) -> None:
     high = low + max(span, abs(low) * 1e-9)
-    grid = Grid(low, high, count)
+    grid = DotGrid(low, high, count)
     assert (grid.column(low), grid.column(high)) == (0, count - 1)
     assert (grid.column(x) < 0) == (x < low)
     assert (grid.column(x) >= count) == (not x <= high)
