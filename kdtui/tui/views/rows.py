@@ -25,7 +25,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("alpha", "α", 4, 4, right=True, drop=4),
     Column("bar", "progress", 10, 10, drop=8),
     Column("epoch", "ep", 6, 9, right=True),
-    Column("loss", "loss", 5, 8, right=True),
+    Column("loss", "loss", 5, 8, right=True, drop=5),
     Column("miou", "mIoU", 6, 7, right=True),
     Column("last", "last", 6, 7, right=True, drop=7),
     Column("retention", "of teacher", 11, 11, right=True, drop=3),

@@ -162,9 +162,9 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: ExportNetwork, t
 @pytest.mark.parametrize(
     ("architecture", "encoder", "side", "found"),
     [
-        ("UPerNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
-        ("PSPNet", "resnet18", 64, "2x2, 3x3, 6x6 cells"),
-        ("DPT", "tu-vit_tiny_patch16_224", 224, "for 224x224 that does not take 240x240"),
+        ("UPerNet", "resnet18", 64, "pooling to 2x2, 3x3, 6x6"),
+        ("PSPNet", "resnet18", 64, "pooling to 2x2, 3x3, 6x6"),
+        ("DPT", "tu-vit_tiny_patch16_224", 224, "for 224x224 that does not accept 240x240"),
     ],
 )
 def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
