@@ -272,7 +272,7 @@ def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> 
             Warned(
                 "class-not-learnt",
                 f"the student does not predict {_listed(missed)} on the validation split (IoU below {_NEVER:g})",
-                "check the labels and the share of this class, or train longer",
+                "check the labels and the share of these classes, or train longer",
             )
         )
     if teacher is not None and best_miou > teacher.miou:
@@ -288,4 +288,4 @@ def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> 
 
 def _listed(names: list[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more classes"
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

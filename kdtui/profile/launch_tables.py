@@ -12,7 +12,7 @@ class LaunchTable(ProfileTable):
     """Base of the tables of launch targets; those of other packages come from the entry points ``kdtui.launchers``.
 
     Attributes:
-        target: Name of the launch target; a subclass narrows it to its own name.
+        target: Where the run is trained: this machine, or a target that another package adds.
         implementation: ``package.module:attribute`` of a callable that takes the run store and returns the
             :class:`kdtui.launch.launcher.Launcher`.
     """

@@ -499,10 +499,12 @@ def _validate(resolved: Resolved, *, what: str) -> Profile:
             found += mistakes(error, resolved)
     if profile is None or found:
         count = counted(len(found), "error")
+        parents = [file.stem for file in resolved.files[1:] if file.parent == SHIPPED]
+        complete = parents[0] if parents else "people-distilled"
         raise ProfileError(
             f"{what} has {count}",
             mistakes=tuple(found),
-            hint="`kdtui profiles people-distilled --resolved` shows a complete profile",
+            hint=f"`kdtui profiles {complete} --resolved` shows a complete profile",
         )
     return profile
 

@@ -240,7 +240,7 @@ def test_a_new_horizon_moves_the_schedule_and_is_reported(tmp_path: Path) -> Non
     started = [e for e in events_of(run) if isinstance(e, events.Started)]
     assert [(e.epochs, e.resumed_step) for e in started] == [(2, 0), (3, 6)]
     (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
-    assert "from 2 to 3 epochs" in noted.message
+    assert "from 2 to 3" in noted.message
     rates = dict(curve(run, "train", "lr"))
     assert rates[6] == pytest.approx(3e-3 * warmup_cosine(5, 6, warmup=0.05))
     assert rates[8] == pytest.approx(3e-3 * warmup_cosine(7, 9, warmup=0.05))

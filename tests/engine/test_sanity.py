@@ -55,7 +55,7 @@ def test_final_scores() -> None:
 
 def test_many_missed_classes_are_counted() -> None:
     (warning,) = score_warnings(scores(0.9, *[0.0] * 7), 0.1, None)
-    assert "and 3 more classes" in warning.message
+    assert "and 3 more" in warning.message
 
 
 @pytest.fixture(scope="module")

@@ -318,4 +318,6 @@ def _hint(classes: Classes, present: NDArray[np.integer], strange: NDArray[np.in
         return f"if these are the two classes, write {lines} in classes.txt"
     if strange.tolist() == [IGNORE_INDEX] and classes.ignored is None:
         return f"if pixels of {IGNORE_INDEX} do not count, add 'ignore_index {IGNORE_INDEX} void' to classes.txt"
+    if classes.ignored is not None:
+        return "correct the masks, or name these values in classes.txt"
     return "name them in classes.txt, or add 'ignore_index N NAME'"

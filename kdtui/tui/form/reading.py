@@ -196,14 +196,14 @@ def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[
 def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
     """Split ``key (origin): message`` into field and message; key and origin are kept unless the field implies them."""
     key = mistake.partition(" (")[0]
+    if key in _OF_TABLES:  # each value is valid, but they contradict each other
+        return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
     for text, name in typed.items():
         message = mistake.removeprefix(f"{key} (--set {text}): ")
         if message != mistake:
             return name, in_form(message if SETTINGS[name].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
-    if key in _OF_TABLES:  # each value is valid, but they contradict each other
-        return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
     return field_of(key), in_form(mistake)
 
 

@@ -65,7 +65,7 @@ def test_every_unusable_sample_is_counted_and_the_first_named(tmp_path: Path) ->
     label_folder(tmp_path, count=9)
     for number in (2, 5, 7):
         (tmp_path / f"images/val/{number}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"3 of 9 checked samples cannot be used, of 9 in all[\s\S]*[257]\.png"):
+    with pytest.raises(DataError, match=r"3 of 9 checked samples cannot be used, of 9 in total[\s\S]*[257]\.png"):
         survey(build_dataset(folder(tmp_path), "val"))
 
 
