@@ -28,7 +28,7 @@ from kdtui.cli.console import (
     say,
     table,
 )
-from kdtui.errors import Interrupted, KdtuiError, UsageError
+from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.run import Run
 from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
@@ -246,6 +246,16 @@ def warning_text(warning: Mapping[str, str | None]) -> str:
     return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
 
 
+def distillation_terms(run: Run) -> str | None:
+    """The distillation terms that a run's profile lists, with their weights; None if it lists none."""
+    try:
+        terms = run.profile_table()["distillation"]["terms"]
+    except (StoreError, KeyError, TypeError):
+        return None
+    listed = [term for term in terms if isinstance(term, dict)] if isinstance(terms, list) else []
+    return one_line(" + ".join(f"{term.get('weight')} {term.get('kind')} on {term.get('on')}" for term in listed))
+
+
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     """Labels and texts of ``show``; unknown values are left out."""
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
@@ -268,6 +278,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("student", student),
         ("teacher", teacher),
         ("distillation", f"T {run.temperature}, α {run.alpha}" if run.distilled else None),
+        ("terms", distillation_terms(Run(run.path)) if run.distilled else None),
         ("loss", None if run.loss is None else number(run.loss)),
         ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
         *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),

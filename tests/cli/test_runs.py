@@ -87,6 +87,14 @@ def test_show_tells_the_summary_and_the_resolved_profile(kdtui: Kdtui, store: Ru
     assert "NEVER LAUNCHED" in kdtui("show", "one").out
 
 
+def test_show_lists_the_distillation_terms_with_their_weights(kdtui: Kdtui, store: RunStore) -> None:
+    terms = 'distillation.terms=[{kind="kl"},{kind="cwd",on="decoder"}]'
+    make(store, "listed", "distillation.enabled=true", terms)
+    make(store, "plain", "distillation.enabled=true")
+    assert "1.0 kl on logits + 3.0 cwd on decoder" in kdtui("show", "listed").out
+    assert "terms" not in kdtui("show", "plain").out
+
+
 @pytest.mark.parametrize("command", ["show", "watch", "logs", "stop", "resume", "remove"])
 def test_no_such_run_offers_the_nearest(kdtui: Kdtui, store: RunStore, command: str) -> None:
     make(store, "baseline-one")
