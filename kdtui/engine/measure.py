@@ -290,13 +290,13 @@ def _usable(report: Mapping[str, Any]) -> bool:
 
 
 VERSION = 1
-Progress = Callable[[str, int, int], None]
+MeasureProgress = Callable[[str, int, int], None]
 # Ratios above 1 mean that the student is smaller or faster.
 _SMALLER = ("parameters", "parameters_used", "parameter_bytes", "macs", "state_bytes", "peak_memory_bytes")
 
 
 def measure(
-    runs: Sequence[Run], settings: MeasureOptions, *, progress: Progress = lambda words, done, total: None
+    runs: Sequence[Run], settings: MeasureOptions, *, progress: MeasureProgress = lambda words, done, total: None
 ) -> dict[str, Any]:
     """Measure the students of ``runs`` and their teachers, and write each run's ``measurements.json``.
 
@@ -390,7 +390,7 @@ def _teacher_path(run: Run) -> Path | None:
 
 
 def _latencies(
-    subjects: Mapping[Path, MeasureTarget], settings: MeasureOptions, device: torch.device, progress: Progress
+    subjects: Mapping[Path, MeasureTarget], settings: MeasureOptions, device: torch.device, progress: MeasureProgress
 ) -> dict[Path, dict[str, dict[str, Any]]]:
     calls: dict[tuple[Path, str, int], Call] = {}
     for path, subject in subjects.items():

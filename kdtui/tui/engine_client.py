@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 
-Ask = Callable[..., dict[str, Any]]
+EngineCall = Callable[..., dict[str, Any]]
 CheckKey = tuple[str, int, int, tuple[str, ...]]
 
 MOST = 500
@@ -83,7 +83,7 @@ class Door:
     """
 
     def __init__(
-        self, store: RunStore, ask: Ask, row: Callable[[str], RunSummary | None] = lambda run_id: None
+        self, store: RunStore, ask: EngineCall, row: Callable[[str], RunSummary | None] = lambda run_id: None
     ) -> None:
         self._store = store
         self._own_look = store.for_thread()
@@ -157,7 +157,7 @@ class Door:
             return
 
 
-def _once(ask: Ask) -> Ask:
+def _once(ask: EngineCall) -> EngineCall:
     """Cache checks of profiles that are equal but for the seed."""
     answers: dict[str, dict[str, Any]] = {}
 

@@ -9,6 +9,8 @@ Span = tuple[str, str]
 """A text and its tone, one of the keys of :data:`kdtui.tui.widgets.panel.TONES`."""
 TextLine = Sequence[Span]
 """One line of a panel."""
+TextLines = list[list[Span]]
+"""Lines of a panel while they are put together."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def machine(slots: Capacity, root: Path) -> DeviceUse:
 
 
 @dataclass(frozen=True)
-class QueuePlace:
+class QueuePosition:
     """Predicted place of new runs in the queue.
 
     Attributes:
@@ -77,7 +77,7 @@ class QueuePlace:
         return f"{self.at_once} of {runs} start{'s' if self.at_once == 1 else ''} now, the others wait"
 
 
-def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: DeviceUse) -> QueuePlace:
+def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: DeviceUse) -> QueuePosition:
     """Predict the place of ``runs`` new runs of a profile.
 
     The supervisors of the runs decide when they check the queue; this is the result for the present queue.
@@ -96,7 +96,7 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: DeviceU
     if slots < each:
         has = f"this machine has {slots}" if slots else "this machine has none"
         trouble = f"{each} {device.upper()}{'s' if each > 1 else ''} requested, {has}; see {SLOTS}"
-        return QueuePlace(device, 0, 0, trouble=trouble)
+        return QueuePosition(device, 0, 0, trouble=trouble)
     users = here.users(device)
     queued = {user.claim.run for user in users if user.claim.store == here.store}
     # Launched a moment ago, or by an older version: not in the queue of the machine.
@@ -116,9 +116,9 @@ def place(profile: Profile, runs: int, rows: Iterable[RunSummary], here: DeviceU
     held = [user for user in users if user.name in here.keys.get(device, ())]
     # Those waiting longer are served first.
     if len(held) < len(users) or any(row.waiting_since is not None for row in unqueued):
-        return QueuePlace(device, 0, behind, others)
+        return QueuePosition(device, 0, behind, others)
     free = slots - len(held) - sum(_slots_of(row, device) for row in unqueued)
-    return QueuePlace(device, min(runs, max(0, free) // each), behind, others)
+    return QueuePosition(device, min(runs, max(0, free) // each), behind, others)
 
 
 def _slots_of(row: RunSummary, device: str) -> int:

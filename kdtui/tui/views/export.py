@@ -15,7 +15,7 @@ from kdtui.launch.export import ExternalCheckpoint
 from kdtui.profile.find import expanded
 from kdtui.profile.settings import plain
 from kdtui.text import mebibytes, number, width
-from kdtui.tui.values import Span
+from kdtui.tui.values import Span, TextLines
 
 TASKS = ("hierarchical", "semantic")
 FILE, FOLDER = "file", "folder"
@@ -29,7 +29,6 @@ FOREIGN: Mapping[str, str] = {
 """Fields for a checkpoint that does not belong to a run, and their descriptions."""
 YES, NO = "yes", "no"
 NOTHING_SAID = ExternalCheckpoint()
-TextLines = list[list[Span]]
 
 
 def default(name: str) -> str:

@@ -16,6 +16,7 @@ from kdtui.errors import ExportError
 from kdtui.export_options import OPTIONS, PRECISIONS, ExportOptions, Option, checked
 from kdtui.launch.engine_process import EngineStep
 from kdtui.launch.export import ExternalCheckpoint
+from kdtui.tui.values import TextLines
 from kdtui.tui.views import export
 from kdtui.tui.views.export import ExportDraft, ExportFile, ExportSource, Job, Read, default, read, words_of
 
@@ -138,7 +139,7 @@ def test_every_field_explains_itself() -> None:
         assert export.about(name)[1][0]
 
 
-def told(lines: export.TextLines) -> str:
+def told(lines: TextLines) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 

@@ -17,7 +17,7 @@ from kdtui.profile.find import ProfileFile, listing
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.debounce import Debounced, Do
-from kdtui.tui.engine_client import Ask, Door, Inspected
+from kdtui.tui.engine_client import Door, EngineCall, Inspected
 from kdtui.tui.form import Checked, RunDraft, check
 from kdtui.tui.form.browse import FolderEntry, entries
 from kdtui.tui.form.queue import DeviceUse, machine
@@ -49,7 +49,7 @@ class Behind:
         row: Function from the id of a run to its summary, if that was read.
     """
 
-    def __init__(self, store: RunStore, ask: Ask, do: Do, row: Callable[[str], RunSummary | None]) -> None:
+    def __init__(self, store: RunStore, ask: EngineCall, do: Do, row: Callable[[str], RunSummary | None]) -> None:
         self._do = do
         self._store = store.for_thread()
         self._launching = store.for_thread()

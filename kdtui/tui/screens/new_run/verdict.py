@@ -15,14 +15,13 @@ from kdtui.profile.settings import SETTINGS
 from kdtui.text import millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
-from kdtui.tui.form.queue import QueuePlace
+from kdtui.tui.form.queue import QueuePosition
 from kdtui.tui.form.reading import GENERAL, in_form
 from kdtui.tui.screens.new_run.teacher import called
-from kdtui.tui.values import Span
+from kdtui.tui.values import Span, TextLines
 from kdtui.tui.widgets.panel import Panel
 
 _NO_TIME = "time unknown: no similar run"
-TextLines = list[list[Span]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Standing:
     checked: Checked | None = None
     plan: Plan | None = None
     tested: bool = False
-    place: QueuePlace | None = None
+    place: QueuePosition | None = None
     teacher_parameters: int | None = None
     doing: str = ""
     failure: KdtuiError | None = None
