@@ -29,12 +29,11 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
-from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
-from kdtui.store.run import Run
 from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
 
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
+    from kdtui.store.run import Run
     from kdtui.store.state import RunSummary
 
 
@@ -258,6 +257,9 @@ def distillation_terms(run: Run) -> str | None:
 
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     """Labels and texts of ``show``; unknown values are left out."""
+    from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
+    from kdtui.store.run import Run
+
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
     size = "" if run.parameters is None else f", {run.parameters:,} parameters"
     used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
