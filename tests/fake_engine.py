@@ -252,7 +252,7 @@ def go_on(run: Run, rest: tuple[str, ...]) -> list[dict[str, Any]]:
     if "--total-epochs" in rest and int(rest[rest.index("--total-epochs") + 1]) <= done:
         words = {"message": f"{done} epochs are trained already", "hint": "a larger --total-epochs"}
         return [{"name": "resume", "ok": False, "error": "UsageError", **words}]
-    return [{"name": "resume", "ok": True, "message": f"goes on after epoch {done}", "hint": None}]
+    return [{"name": "resume", "ok": True, "message": f"resumes after epoch {done}", "hint": None}]
 
 
 def evaluate(profile: str, checkpoint: str, split: str, *rest: str) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def doctor() -> dict[str, Any]:
 
 
 def say(answer: str, words: str = "", code: str = "0") -> NoReturn:
-    """Print what it is told, and end with a code."""
+    """Print the given text, and exit with a code."""
     print(answer)
     print(words, file=sys.stderr)
     sys.exit(int(code))
@@ -400,7 +400,7 @@ def waits(pid_file: str) -> NoReturn:
 
 
 def stubborn(pid_file: str) -> NoReturn:
-    """Wait for ever, whatever it is asked."""
+    """Wait forever, for every command."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     waits(pid_file)
 

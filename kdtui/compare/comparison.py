@@ -188,7 +188,7 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
         baseline: Id of one of them that every Δ refers to; default: the matched baseline of each distilled run.
 
     Raises:
-            UsageError: ``baseline`` is not one of them.
+        UsageError: ``baseline`` is not one of them.
     """
     by_id = {entry.summary.id: entry for entry in entries}
     if baseline is not None and baseline not in by_id:

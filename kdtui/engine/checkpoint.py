@@ -86,10 +86,10 @@ def load(path: str | Path) -> dict[str, Any]:
         path: A file of ``torch.save``.
 
     Returns:
-            The dict in it, with tensors on the CPU.
+        The dict in it, with tensors on the CPU.
 
     Raises:
-            CheckpointError: Missing, a folder, empty, text, damaged, or with objects that need code to be restored.
+        CheckpointError: Missing, a folder, empty, text, damaged, or with objects that need code to be restored.
     """
     path = Path(path)
     content = load_any(path)

@@ -189,7 +189,7 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
         world_size: Number of ranks, each a separate process.
 
     Returns:
-            The kind of the final event: ``finished`` or ``stopped``.
+        The kind of the final event: ``finished`` or ``stopped``.
     """
     stage = set_up(run, record, world_size=world_size)
     with Report(run, active=rank == 0) as report:

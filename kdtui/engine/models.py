@@ -212,7 +212,7 @@ def build_network(model: Model, *, task: TaskName, classes: int) -> nn.Module:
         classes: Number of classes of the task.
 
     Raises:
-            ModelError: An unknown name, an invalid decoder width, or weights that cannot be loaded.
+        ModelError: An unknown name, an invalid decoder width, or weights that cannot be loaded.
     """
     network = create(model, channels=out_channels(task, classes))
     freeze_unused(network)

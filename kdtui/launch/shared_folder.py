@@ -170,7 +170,7 @@ def machine_folder(*, make: bool = True) -> SharedFolder:
         make: Create it if it does not exist.
 
     Raises:
-            LaunchError: It cannot be created or used.
+        LaunchError: It cannot be created or used.
     """
     given = os.environ.get(SLOT_DIR)
     return SharedFolder(Path(given).absolute() if given else DEFAULT, make=make)

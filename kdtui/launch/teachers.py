@@ -372,7 +372,7 @@ def teacher_rows(
         summaries: Summaries of the store's runs, if already read.
 
     Raises:
-            UsageError: One of the folders does not exist.
+        UsageError: One of the folders does not exist.
     """
     rows = [row for run in (store.summaries() if summaries is None else summaries) if (row := _of_run(run)) is not None]
     for folder in folders:

@@ -25,7 +25,7 @@ class Setting:
         name: Its field in the form, and the parameter of its option.
         key: Key of the profile; empty for ``assignments``, which set any key.
         label: Label on the form.
-        section: SectionName of the form.
+        section: Section of the form.
         kind: How its text is read.
         help: Meaning and allowed values.
         flags: Options, first the one in the command that the form displays; empty if only ``--set`` sets the key.

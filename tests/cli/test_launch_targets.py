@@ -47,7 +47,7 @@ from kdtui.store.state import Liveness
 
 
 class MoonLauncher:
-    """Writes down what it is asked for; whether a job is running is read from a file."""
+    """Records its calls; whether a job is running is read from a file."""
 
     def __init__(self, store):
         self.store = store

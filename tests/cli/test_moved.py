@@ -151,7 +151,7 @@ def test_a_dry_run_shows_where_a_run_would_continue(kdtui: Kdtui, trained: Train
     before = snapshot(run)
     looked = kdtui("resume", "lost", "--total-epochs", "2", "--dry-run")
     assert looked.code == 0
-    assert "resume: goes on after epoch 1" in looked.out
+    assert "resume: resumes after epoch 1" in looked.out
     assert "WARN last.pth is missing" in looked.out
     assert snapshot(run) == before
     assert "WARN last.pth is missing" in kdtui("resume", "lost", "--total-epochs", "2").err

@@ -5,10 +5,10 @@ from kdtui.engine.losses.supervised import cross_entropy, dice_per_image
 from kdtui.engine.losses.term import (
     DistillationLoss,
     Labels,
+    OutputLoss,
     StepShare,
     SupervisedLoss,
     at_least_f32,
-    projection,
     same_grid,
     valid_cells,
 )
@@ -16,6 +16,7 @@ from kdtui.engine.losses.term import (
 __all__ = [
     "DistillationLoss",
     "Labels",
+    "OutputLoss",
     "StepShare",
     "SupervisedLoss",
     "at_least_f32",
@@ -23,7 +24,6 @@ __all__ = [
     "cross_entropy",
     "dice_per_image",
     "pixel_kl",
-    "projection",
     "same_grid",
     "valid_cells",
 ]

@@ -12,20 +12,12 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdtui.engine.losses.term import (
-    DistillationLoss,
-    Labels,
-    StepShare,
-    at_least_f32,
-    projection,
-    same_grid,
-    valid_cells,
-)
+from kdtui.engine.losses.term import Labels, OutputLoss, StepShare, valid_cells
 from kdtui.engine.models import Outputs
 from kdtui.profile.term_tables import CwdTerm
 
 
-class CwdLoss(DistillationLoss):
+class CwdLoss(OutputLoss):
     """The mean over images and channels; features of the student are projected if the widths differ."""
 
     def __init__(
@@ -34,13 +26,10 @@ class CwdLoss(DistillationLoss):
         super().__init__(table, student_channels, teacher_channels)
         assert table.temperature is not None
         self._temperature = table.temperature
-        self._on, self._teacher_on = table.on, table.teacher_on or table.on
-        self.projection = projection(student_channels[self._on], teacher_channels[self._teacher_on])
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
-        student_map = self.projection(at_least_f32(student[self._on]))
-        teacher_map = same_grid(at_least_f32(teacher[self._teacher_on]), student_map)
+        student_map, teacher_map = self.maps(student, teacher)
         cells = valid_cells(labels.valid, student_map).flatten(1) > 0
         # An image without valid positions keeps all of them here, as the softmax over none would be NaN.
         outside = (~cells & cells.any(dim=1, keepdim=True)).unsqueeze(1)

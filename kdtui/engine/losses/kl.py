@@ -64,7 +64,7 @@ def binary_pixel_kl(
         valid_pixels: Divisor of the sum over pixels.
 
     Returns:
-            Scalar f32.
+        Scalar f32.
     """
     teacher_logit = same_grid(teacher_logit.unsqueeze(1), student_logit.unsqueeze(1)).squeeze(1)
     student_z, teacher_z = at_least_f32(student_logit) / temperature, at_least_f32(teacher_logit) / temperature

@@ -34,7 +34,7 @@ def dice_per_image(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tenso
         ignore_index: Label of pixels that do not contribute.
 
     Returns:
-            f32 [B], in [0, 1].
+        f32 [B], in [0, 1].
     """
     classes = logits.shape[1]
     valid = masks != ignore_index

@@ -7,6 +7,7 @@ does not depend on gradient accumulation and DDP. The mass of most terms is the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdtui.engine.models import Outputs
-from kdtui.profile.term_tables import DistillationTerm, SupervisedTerm
+from kdtui.profile.term_tables import DistillationTerm, OutputTerm, SupervisedTerm
 
 Scope = Literal["pixels", "batch"]
 
@@ -77,7 +78,7 @@ class StepShare:
         return per_image.sum() * self.world_size / self.images
 
 
-class SupervisedLoss(nn.Module):
+class SupervisedLoss(nn.Module, ABC):
     """Base of supervised terms.
 
     Args:
@@ -97,12 +98,12 @@ class SupervisedLoss(nn.Module):
         """Scalars to sum over the step before the first backward pass; by default none."""
         return {}
 
+    @abstractmethod
     def forward(self, student: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """The unweighted loss of one micro-batch as its share of the step: a scalar with graph."""
-        raise NotImplementedError
 
 
-class DistillationLoss(nn.Module):
+class DistillationLoss(nn.Module, ABC):
     """Base of distillation terms, built from its table and the channels of the outputs that it reads.
 
     A projection is a submodule: it is trained with the student, restored on resume and not exported.
@@ -113,7 +114,7 @@ class DistillationLoss(nn.Module):
         teacher_channels: Channels of the outputs in ``table.teacher_needs``.
 
     Attributes:
-            scope: See :class:`SupervisedLoss`.
+        scope: See :class:`SupervisedLoss`.
     """
 
     scope: ClassVar[Scope] = "pixels"
@@ -131,6 +132,7 @@ class DistillationLoss(nn.Module):
         """
         return {}
 
+    @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """The unweighted loss of one micro-batch as its share of the step.
 
@@ -143,7 +145,27 @@ class DistillationLoss(nn.Module):
         Returns:
             Scalar with graph.
         """
-        raise NotImplementedError
+
+
+class OutputLoss(DistillationLoss):
+    """Base of terms that compare one output of the student with one of the teacher.
+
+    If their widths differ, ``projection`` maps the student's channels to the teacher's: a 1x1 convolution without batch
+    norm, whose statistics would depend on the micro-batch.
+    """
+
+    def __init__(
+        self, table: OutputTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
+    ) -> None:
+        super().__init__(table, student_channels, teacher_channels)
+        self._on, self._teacher_on = table.on, table.teacher_on or table.on
+        channels, wanted = student_channels[self._on], teacher_channels[self._teacher_on]
+        self.projection: nn.Module = nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1)
+
+    def maps(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        """The projected map of the student and that of the teacher, [B,C,h,w] on the student's grid, at least f32."""
+        student_map = self.projection(at_least_f32(student[self._on]))
+        return student_map, same_grid(at_least_f32(teacher[self._teacher_on]), student_map)
 
 
 def at_least_f32(values: Tensor) -> Tensor:
@@ -171,10 +193,3 @@ def valid_cells(valid: Tensor, student_map: Tensor) -> Tensor:
     height, width = student_map.shape[-2:]
     shares = F.adaptive_avg_pool2d(valid.unsqueeze(1).to(student_map.dtype), (height, width))
     return shares.squeeze(1)
-
-
-def projection(student_channels: int, teacher_channels: int) -> nn.Module:
-    """The projection of the student's channels to the teacher's: identity, or a 1x1 convolution."""
-    if student_channels == teacher_channels:
-        return nn.Identity()
-    return nn.Conv2d(student_channels, teacher_channels, 1)

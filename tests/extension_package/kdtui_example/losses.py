@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdtui.engine.losses.term import DistillationLoss, Labels, StepShare, projection, same_grid, valid_cells
+from kdtui.engine.losses.term import DistillationLoss, Labels, OutputLoss, StepShare, same_grid, valid_cells
 from kdtui.engine.models import Outputs
-
-from .tables import DirectionTerm
 
 
 class LogitDistance(DistillationLoss):
@@ -22,19 +18,11 @@ class LogitDistance(DistillationLoss):
         return squares.masked_fill(~labels.valid, 0.0).sum() / share.pixels
 
 
-class Direction(DistillationLoss):
+class Direction(OutputLoss):
     """``1 - cos(P(f_S), f_T)``, the mean over the images of the step of the mean over cells."""
-
-    def __init__(
-        self, table: DirectionTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
-    ) -> None:
-        super().__init__(table, student_channels, teacher_channels)
-        self._on, self._teacher_on = table.on, table.teacher_on or table.on
-        self.projection = projection(student_channels[self._on], teacher_channels[self._teacher_on])
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """See the class."""
-        student_map = self.projection(student[self._on].float())
-        teacher_map = same_grid(teacher[self._teacher_on].float(), student_map)
+        student_map, teacher_map = self.maps(student, teacher)
         distance = 1 - F.cosine_similarity(student_map, teacher_map, dim=1)
         return share.mean_of_images((distance * valid_cells(labels.valid, student_map)).mean(dim=(1, 2)))

@@ -20,7 +20,7 @@ App = Pilot[Any]
 
 
 class Scribe(KdtuiApp):
-    """Writes down what screens ask for instead of doing it to processes."""
+    """Records the calls of screens instead of acting on processes."""
 
     CSS_PATH = str(Path(kdtui.tui.__file__).with_name("kdtui.tcss"))
 
