@@ -12,9 +12,11 @@ select it fail.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -22,7 +24,7 @@ from types import new_class
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdtui.errors import UsageError
-from kdtui.text import one_line
+from kdtui.text import clean, one_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -36,6 +38,8 @@ GROUPS = (TERMS, LOSSES, DATA, NETWORKS, LAUNCHERS)
 """The entry-point groups: distillation terms, supervised terms, kinds of data and of networks, launch targets."""
 
 
+PATIENCE = 10.0
+"""Seconds after which an extension that is still being imported is reported."""
 # Also the last part of a curve's name, and an argument of --set.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
@@ -113,8 +117,7 @@ def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -
     for entry in sorted(_installed(group), key=lambda entry: (entry.name, entry.value)):
         table = None
         try:
-            # Stdout may be the answer of a command that other programs read.
-            with contextlib.redirect_stdout(sys.stderr):
+            with _stdout_to_stderr(), _reported_if_slow(entry):
                 table = entry.load()
             reason = _misfit(table, entry.name, base, tag)
         except (Exception, SystemExit) as error:  # other people's code may raise anything at import
@@ -126,6 +129,33 @@ def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -
         package, version = ("?", "?") if entry.dist is None else (entry.dist.name, entry.dist.version)
         loaded.append(Extension(group, entry.name, entry.value, package, version, reason, None if reason else table))
     return tuple(loaded)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Redirect stdout and its descriptor, which C code writes to: other programs may read the result of the command."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError):  # stdout or stderr is closed
+            before = os.dup(1)
+            stack.callback(os.close, before)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, before, 1)
+        yield
+
+
+@contextlib.contextmanager
+def _reported_if_slow(entry: EntryPoint) -> Iterator[None]:
+    """Report an extension on stderr while its import takes long: it may wait for a network, or never return."""
+    package = "?" if entry.dist is None else entry.dist.name
+    text = f"still importing the extension {clean(entry.name)} of {clean(package)} ({clean(entry.value)})"
+    timer = threading.Timer(PATIENCE, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @cache

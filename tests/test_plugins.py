@@ -41,6 +41,11 @@ PACKAGES = {
     # module text, entry-point name, what the reason must contain (empty: it is used)
     "sound": (data_table("T", KIND.format("sound")), "sound", ""),
     "printing": ("print('to stdout')\n" + data_table("T", KIND.format("printing")), "printing", ""),
+    "writing": (
+        r"import os; os.write(1, b'to descriptor 1\n')" + data_table("T", KIND.format("writing")),
+        "writing",
+        "",
+    ),
     "raising": ("raise OSError('no\\nair')", "raising", "OSError: no air"),
     "exiting": ("raise SystemExit(3)", "exiting", "SystemExit: 3"),
     "interrupted": ("import absent_library", "interrupted", "No module named 'absent_library'"),
@@ -95,7 +100,7 @@ def loaded(folder: Path) -> dict[str, dict[str, Any]]:
     )
     environment = {**os.environ, "PYTHONPATH": on_path(folder)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stderr == "to stdout\n"
+    assert done.stderr == "to stdout\nto descriptor 1\n"
     return {entry["package"]: entry for entry in json.loads(done.stdout)}
 
 
@@ -153,8 +158,32 @@ def test_doctor_reports_extensions_and_other_profiles_work(folder: Path, tmp_pat
     assert broken[2] == 2
     assert "the extension raising of raising cannot be used: OSError: no air" in broken[1]
     assert unknown[2] == 2
-    assert "allowed: synthetic, coco, folder, printing, required, sound, twin; did you mean sound?" in unknown[1]
+    assert (
+        "allowed: synthetic, coco, folder, printing, required, sound, twin, writing; did you mean sound?" in unknown[1]
+    )
     assert json.loads(resolved[0])["data"]["kind"] == "sound"
+
+
+def test_an_import_that_takes_long_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The import ends only after the report, so this test hangs without it."""
+    started = "import threading\nnext(t for t in threading.enumerate() if isinstance(t, threading.Timer)).join()\n"
+    install(
+        tmp_path,
+        "slowpackage",
+        {"__init__.py": started + "raise ValueError"},
+        {plugins.DATA: {"slow": "slowpackage:T"}},
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "PATIENCE", 0.0)
+    monkeypatch.setattr(plugins, "_results", {})
+    plugins._installed.cache_clear()
+    try:
+        plugins.tables(plugins.DATA, object, "kind")
+    finally:
+        plugins._installed.cache_clear()
+    assert "still importing the extension slow of slowpackage (slowpackage:T)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("reference", ["absent.module:Attribute", "json:absent", "json"])

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -32,6 +32,7 @@ from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
 from kdtui.errors import DivergedError
 from kdtui.palette import class_colours, hexadecimal
+from kdtui.profile import Profile
 from kdtui.store.files import Tail
 from kdtui.store.identity import own_identity
 from kdtui.store.run import LaunchRecord, Run, flat
@@ -177,6 +178,8 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
 # Steps between two checks of the stop file with several ranks, as each check is a collective.
 _STOP_EVERY = 5
 _PICTURES = 4
+_COLD = 0.01
+"""Temperature below which a hint suggests a higher one."""
 
 
 def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
@@ -395,14 +398,15 @@ class Fit:
         first = int(broken.any(dim=1).nonzero()[0])
         values = {self._part_names[index]: float(window[first, index]) for index in losses}
         run, rate = self.stage.run, self.stage.profile.training.learning_rate
-        kept = [path.name for path in (run.last, run.best, run.untrained) if path.exists()]
+        broken_parts = [name for name, value in values.items() if not np.isfinite(value)]
+        intact = [path.name for path in (run.last, run.best, run.untrained) if path.exists()]
         raise DivergedError(
             f"the loss is no longer finite at step {self.progress.step - len(window) + first + 1}",
-            where=", ".join(name for name, value in values.items() if not np.isfinite(value)),
+            where=", ".join(broken_parts),
             found=", ".join(f"{name}={value:g}" for name, value in values.items()),
             allowed="finite numbers",
-            hint=f"the last checkpoint is intact ({kept[0] if kept else run.manifest().resume_from}); "
-            f"try --set training.learning_rate={rate / 10:g}",
+            hint=f"the last checkpoint is intact ({intact[0] if intact else run.manifest().resume_from}); try "
+            + (_warmer(self.stage.profile, broken_parts) or f"--set training.learning_rate={rate / 10:g}"),
         )
 
     def _measured(self, split: str, epoch: int, scalars: dict[str, float | None]) -> events.Measured:
@@ -541,6 +545,18 @@ class Fit:
             asked = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
         if asked:
             raise StopAsked
+
+
+def _warmer(profile: Profile, broken_parts: Collection[str]) -> str:
+    """A hint if only the distillation overflowed and logits are divided by a tiny temperature; else empty."""
+    distillation = profile.distillation
+    if not distillation.enabled or "loss.base" in broken_parts:
+        return ""
+    for term in distillation.active_terms(profile.data.task):
+        if getattr(term, "temperature", 1.0) < _COLD:
+            own = distillation.temperature >= _COLD
+            return f"a higher temperature of the term '{term.label}'" if own else "--set distillation.temperature=4.0"
+    return ""
 
 
 def leave(code: int) -> NoReturn:

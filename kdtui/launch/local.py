@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -23,7 +22,7 @@ from kdtui.launch.engine_process import check_program, last_lines
 from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
-from kdtui.store.files import appending, open_file, reading, remedy
+from kdtui.store.files import appending, open_file, reading, remedy, try_lock
 from kdtui.store.identity import hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run, owner
 from kdtui.store.scan import scan
@@ -66,7 +65,7 @@ class LocalLauncher:
             raise
         try:
             if self._store.summary(run).state in (State.QUEUED, State.RUNNING):
-                raise _lives_already(run)
+                raise _already_running(run)
             former = _former(run)
             order = {
                 "attempt": _attempt(run, former) + 1,
@@ -265,19 +264,19 @@ def _lock(run: Run) -> int:
             "The run folder is not writable", where=run.beat_path, found=error.strerror, hint=remedy(error)
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise _lives_already(run) from error
+        locked = try_lock(descriptor)
     except OSError as error:
         os.close(descriptor)
         raise LaunchError(
             "This file system does not support locks", where=run.beat_path, found=error.strerror
         ) from error
+    if not locked:
+        os.close(descriptor)
+        raise _already_running(run)
     return descriptor
 
 
-def _lives_already(run: Run) -> LaunchError:
+def _already_running(run: Run) -> LaunchError:
     return LaunchError(
         "The run is already running",
         where=run.id,

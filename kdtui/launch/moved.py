@@ -109,7 +109,9 @@ def check_places(run: Run, profile: Profile, verb: str, splits: Sequence[str], *
                 f"the {what} not at the recorded location",
                 where=key,
                 found=path,
-                hint=f"restore it, or set its new location: kdtui {verb} {run.id} --set {key}={placeholder}",
+                hint="restore it"
+                if "[" in key  # an item of a list, which --set cannot change
+                else f"restore it, or set its new location: kdtui {verb} {run.id} --set {key}={placeholder}",
             )
 
 

@@ -7,6 +7,7 @@ are opened, and a bounded part of their text is read and used for display only. 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import LaunchError
+from kdtui.store.files import try_lock
 
 SLOT_DIR = "KDTUI_SLOT_DIR"
 """Environment variable: the folder to use instead of :data:`DEFAULT`."""
@@ -82,7 +84,7 @@ class SharedFolder:
         """
         try:
             descriptor = self._open_or_make(name)
-            return descriptor if try_lock(descriptor) else None
+            return descriptor if lock_or_close(descriptor) else None
         except OSError as error:
             raise self.failure(error, name) from error
 
@@ -97,7 +99,8 @@ class SharedFolder:
         try:
             descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o644, dir_fd=self._fd)
             os.fchmod(descriptor, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(descriptor):
+                raise BlockingIOError(errno.EAGAIN, "another process has locked the new file")
             write_text(descriptor, text)
             os.rename(aside, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
@@ -176,29 +179,27 @@ def machine_folder(*, make: bool = True) -> SharedFolder:
     return SharedFolder(Path(given).absolute() if given else DEFAULT, make=make)
 
 
-def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+def lock_or_close(descriptor: int, *, shared: bool = False) -> bool:
     """Lock a file, or close it if another process holds the lock.
 
     Raises:
         OSError: The file system does not support locks.
     """
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
+        locked = try_lock(descriptor, shared=shared)
     except OSError:
         os.close(descriptor)
         raise
-    return True
+    if not locked:
+        os.close(descriptor)
+    return locked
 
 
 def is_held(descriptor: int) -> bool:
     """Whether another process holds the file's lock; the descriptor stays open and unlocked."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        if not try_lock(descriptor, shared=True):
+            return True
     except OSError:
         return False
     fcntl.flock(descriptor, fcntl.LOCK_UN)

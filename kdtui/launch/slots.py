@@ -14,7 +14,7 @@ from kdtui.errors import Interrupted, LaunchError, StoreError, UsageError
 from kdtui.launch.alive import is_suspended
 from kdtui.launch.device_queue import BEAT, Claim, Queue, cpu_names, device_keys, older, read_entry
 from kdtui.launch.gpus import chosen_gpus, installed_gpus, numbers
-from kdtui.launch.shared_folder import is_held, machine_folder, read_json, try_lock, write_text
+from kdtui.launch.shared_folder import is_held, lock_or_close, machine_folder, read_json, write_text
 from kdtui.store.files import open_file
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import Run
@@ -247,7 +247,7 @@ class _OldQueue:
             # Locked before it gets its name: older versions remove a ticket that is not locked.
             aside = self._waiting / f".new-{os.getpid()}-{os.urandom(4).hex()}"
             descriptor = open_file(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            if try_lock(descriptor):
+            if lock_or_close(descriptor):
                 self._fd = descriptor
                 write_text(descriptor, text)
                 aside.rename(self._waiting / name)
@@ -301,7 +301,7 @@ class _OldQueue:
                 descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
             except PermissionError:  # a file opened for reading can be locked too
                 descriptor = open_file(path)
-            return (descriptor,) if try_lock(descriptor) else None
+            return (descriptor,) if lock_or_close(descriptor) else None
         except PermissionError:
             return ()
         except OSError as error:

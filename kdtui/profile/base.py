@@ -60,6 +60,10 @@ def paths_of(table: ProfileTable, within: str = "") -> Iterator[PathKey]:
         marker = _path_marker(field)
         if isinstance(value, ProfileTable):
             yield from paths_of(value, key)
+        elif isinstance(value, tuple):
+            for at, item in enumerate(value):
+                if isinstance(item, ProfileTable):
+                    yield from paths_of(item, f"{key}[{at}]")
         elif marker is not None and isinstance(value, str):
             yield PathKey(key, value, marker.placeholder)
 

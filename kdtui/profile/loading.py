@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ KeyPath = tuple[str, ...]
 _NOT_INHERITED = ("name", "description", "tags")
 _SHOWN = 120  # characters
 _LONGEST_BITS = 256
+_ITEM = re.compile(r"\[\d*\]")
 # The default kinds; a table of another kind replaces the inherited one.
 DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
@@ -248,6 +250,10 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str], 
         path = tuple(part.strip() for part in key.split("."))
         if not equals or not all(path) or len(path) > DEEPEST:
             mistakes.append(f"--set {shown(clean(text))}: allowed: KEY=VALUE, as in training.epochs=5")
+            continue
+        if (listed := _ITEM.search(key)) is not None:
+            allowed = f"the whole list, {shorter(key[: listed.start()])}=[…]"
+            mistakes.append(f"{shorter(key)} (--set {shorter(text)}): found one item of a list; allowed: {allowed}")
             continue
         layer: dict[str, Any] = {path[-1]: read_value(value)}
         for part in reversed(path[:-1]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import functools
 import grp
 import hashlib
@@ -70,6 +71,19 @@ def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
         os.close(descriptor)
         raise _not_a_file(mode, path)
     return descriptor
+
+
+def try_lock(file: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; False if another process holds the lock.
+
+    Raises:
+        OSError: The file system does not support locks.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _not_a_file(mode: int, path: Path) -> NotAFile:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui import processes
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
-from kdtui.store.files import GONE, NEW, OWNER, check_name, is_safe, mark, not_writable, reading, remove_left_in_store
+from kdtui.store.files import (
+    GONE,
+    NEW,
+    OWNER,
+    check_name,
+    is_safe,
+    mark,
+    not_writable,
+    reading,
+    remove_left_in_store,
+    try_lock,
+)
 from kdtui.store.removing import check_removable, delete
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import LIVE, Alive, Places, RunSummary, State, cannot_tell, no_places
@@ -273,12 +283,10 @@ class RunStore:
             # heartbeat would mean that a supervisor is running.
             with contextlib.suppress(OSError):
                 file = stack.enter_context(reading(run.beat_path))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise _still_lives(run) from error
+                if not try_lock(file.fileno()):
+                    raise _still_running(run)
             if self.summary(run).state in (State.QUEUED, State.RUNNING):
-                raise _still_lives(run)
+                raise _still_running(run)
             check_removable(run)
             delete(run, self.root / f"{GONE}{run.id}-{mark()}")
 
@@ -290,7 +298,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _still_lives(run: Run) -> UsageError:
+def _still_running(run: Run) -> UsageError:
     return UsageError("A queued or running run cannot be removed", found=run.id, hint=f"`kdtui stop {run.id}` first")
 
 

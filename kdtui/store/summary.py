@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, StoreError
 from kdtui.events import Failed, Stopped
-from kdtui.store.files import brief, read_file, reading
+from kdtui.store.files import brief, read_file, reading, try_lock
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, record_from_json, write_atomically
 from kdtui.store.scan import Scan, scan
 from kdtui.store.state import WORDS, Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
@@ -429,14 +428,11 @@ def _ask_the_lock(run: Run) -> Liveness:
     """Whether a process holds the run's lock, as supervisor and ranks do; unknown if it cannot be opened."""
     try:
         with reading(run.beat_path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return Liveness.ALIVE
+            return Liveness.DEAD if try_lock(file.fileno(), shared=True) else Liveness.ALIVE
     except FileNotFoundError:
         return Liveness.DEAD
     except OSError:
         return Liveness.UNKNOWN
-    return Liveness.DEAD
 
 
 def _modified(path: Path) -> float | None:

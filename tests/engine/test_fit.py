@@ -267,6 +267,24 @@ def test_a_diverged_loss_fails_with_its_step_and_parts_and_keeps_the_last_good_c
     assert not run.last.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"temperature": 1e-40}, "--set distillation.temperature=4.0"),
+        ({"terms": [{"kind": "kl", "temperature": 1e-40}]}, "a higher temperature of the term 'logits'"),
+    ],
+    ids=["of all terms", "of one term"],
+)
+def test_a_tiny_temperature_is_named_as_the_cause(
+    tmp_path: Path, teacher: Run, changes: dict[str, Any], hint: str
+) -> None:
+    settings = {f"distillation__{key}": value for key, value in ({"terms": None} | changes).items()}
+    run = distilled(tmp_path, teacher, training__precision="fp32", **settings)
+    with pytest.raises(DivergedError) as caught:
+        fit(run)
+    assert caught.value.hint and caught.value.hint.endswith(hint)
+
+
 def test_a_stop_between_two_reports_saves_no_broken_weights(tmp_path: Path) -> None:
     run = make_run(
         tmp_path,

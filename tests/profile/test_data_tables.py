@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.profile import CocoData, CocoSplit, DataTable, FolderData, Profile, SyntheticData, absolute
-from kdtui.profile.base import paths_of
+from kdtui.profile.base import FolderPath, ProfileTable, paths_of, with_paths
 from kdtui.profile.data_tables import BUILT_IN, training_keys
 
 
@@ -42,6 +42,21 @@ def test_its_places_are_paths_of_the_profile(data: DataTable) -> None:
     every = {place.key: place.path for place in paths_of(Profile(name="x", data=data))}
     for splits in (["val"], ["train", "val"], ["test"]):
         assert {place.key: place.path for place in data.places(splits)}.items() <= every.items()
+
+
+def test_paths_in_lists_of_tables_are_paths_too() -> None:
+    class Part(ProfileTable):
+        root: FolderPath
+
+    class Parts(ProfileTable):
+        parts: tuple[Part, ...]
+
+    parts = Parts(parts=(Part(root="a"), Part(root="b")))
+    assert [(place.key, place.path) for place in paths_of(parts, "data")] == [
+        ("data.parts[0].root", "a"),
+        ("data.parts[1].root", "b"),
+    ]
+    assert [place.path for place in paths_of(with_paths(parts, str.upper))] == ["A", "B"]
 
 
 def test_paths_are_made_absolute_and_nothing_else_changes(data: DataTable, tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
         ('distillation.terms=[{kind="cwd"}, {kind="cwd"}]', "distillation.terms", "found two terms named 'cwd'"),
         ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "allowed: ce, dice; did you mean dice?"),
         ("loss.term=[]", "loss.term", "did you mean terms?"),
+        ("distillation.terms[0].weight=2", "distillation.terms[0].weight", "the whole list, distillation.terms=[…]"),
     ],
 )
 def test_a_mistake_in_a_list_names_its_place_and_the_nearest_spelling(setting: str, key: str, words: str) -> None:
