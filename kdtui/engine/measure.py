@@ -27,7 +27,7 @@ from kdtui.engine.export.deployed import InputSize, example
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
-from kdtui.engine.models import count_parameters, freeze_unused, out_channels
+from kdtui.engine.models import count_parameters, freeze_unused
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import EngineError, KdtuiError
 from kdtui.events import MeasureOptions
@@ -249,7 +249,7 @@ def _catalog_macs(source: ExportNetwork, size: InputSize) -> int | None:
             facts["encoder"],
             architecture=facts["architecture"],
             decoder_channels=json.loads(width) if width else None,
-            out_channels=out_channels(source.task, len(source.classes)),
+            out_channels=source.out_channels,
             encoder_depth=facts["encoder_depth"],
             height=size.height,
             width=size.width,

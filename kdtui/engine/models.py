@@ -22,6 +22,7 @@ from kdtui.engine.identify import full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.base import TaskName
+from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS
 
 ARCHITECTURES = (
     "Unet",
@@ -49,7 +50,6 @@ _WIDTH = {
     "Segformer": "decoder_segmentation_channels",
     "DPT": "decoder_fusion_channels",
 }
-_HIERARCHICAL_CHANNELS = 4
 # Side in pixels of the image for finding unused parameters; PAN pools four more times after its encoder.
 _PROBE = {"PAN": 128}
 _SMALLEST_PROBE = 64
@@ -90,25 +90,29 @@ class Parameters:
 
 def out_channels(task: TaskName, classes: int) -> int:
     """Output channels of a network for ``task``: two 2-way decisions, or one channel per class."""
-    return _HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
+    return HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
 
 
 def compose(raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:
     """Convert raw network output to logits of the classes.
+
+    One channel z of a semantic task is the logit of the second of two classes. The main logits are [0, z], whose
+    softmax is the sigmoid of z, so that losses, metrics and exports need not distinguish the two forms.
 
     Hierarchical output has two decisions, background | person and, given a person, target | other. The main logits are
     their composition ``[log p(bg), log p(fg) + log p(target|fg), log p(fg) + log p(other|fg)]``, which is normalised:
     it equals its log softmax.
 
     Args:
-        raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] for ``semantic``; converted to f32.
+        raw: [B,4,H,W] for ``hierarchical``, [B,K,H,W] or [B,1,H,W] for ``semantic``; converted to f32.
         task: The task.
         features: Feature maps of the same forward pass.
     """
     raw = raw.float()
     features = features or {}
     if task == "semantic":
-        return Outputs(main=raw, features=features)
+        one = raw.shape[1] == 1
+        return Outputs(main=torch.cat([torch.zeros_like(raw), raw], dim=1) if one else raw, features=features)
     bg_fg, target_nontarget = raw[:, :2], raw[:, 2:]
     decision, person = F.log_softmax(bg_fg, dim=1), F.log_softmax(target_nontarget, dim=1)
     main = torch.cat([decision[:, :1], decision[:, 1:] + person], dim=1)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from kdtui.engine.models import create, out_channels, stride
+from kdtui.engine.models import create, stride
 from kdtui.engine.network import NetworkKind
+from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.base import TaskName
 
@@ -42,9 +43,22 @@ class SmpNetwork(NetworkKind):
         return self.table.encoder
 
     def build(self, task: TaskName, classes: int, *, download: bool) -> nn.Module:
-        """See :func:`kdtui.engine.models.create`."""
+        """See :func:`kdtui.engine.models.create`.
+
+        Raises:
+            ModelError: It cannot be built, or a sigmoid output is set for other than two classes.
+        """
         table = self.table if download else self.table.model_copy(update={"encoder_weights": "none"})
-        return create(table, channels=out_channels(task, classes))
+        channels = table.out_channels(task, classes)
+        if table.binary == "sigmoid" and channels != 1:
+            raise ModelError(
+                "a sigmoid output needs two classes",
+                where="student.binary",
+                found=f"a {task} task with {classes} classes",
+                allowed="sigmoid for a semantic task with two classes",
+                hint="--set student.binary=softmax",
+            )
+        return create(table, channels=channels)
 
     def facts(self) -> dict[str, Any]:
         """The description, including depth and decoder widths."""

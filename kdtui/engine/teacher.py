@@ -33,14 +33,14 @@ from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
-from kdtui.profile.network_tables import network_kinds
+from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS, network_kinds
 from kdtui.profile.tables import Teacher
 from kdtui.store.files import aside, reading, sha256_of
 from kdtui.store.run import write_atomically
 from kdtui.store.values import fits, parse_json
 
-_HIERARCHICAL_CHANNELS = 4
 _HIERARCHICAL_CLASSES = 3
+_BINARY_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TeacherReport:
     """Contents of a checkpoint.
 
     Attributes:
-        classes: Number of classes of the task: 3 for hierarchical, otherwise one per channel.
+        classes: Number of classes of the task: 3 for hierarchical, 2 for one channel, otherwise one per channel.
         parameters: Number of stored parameters.
         parameters_used: Number of parameters that the output depends on.
         container: Key of the state dict within the file.
@@ -225,7 +225,8 @@ def _reorder(network: nn.Module, report: TeacherReport, names: Sequence[str], or
     last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
     for tensor in (last.weight, last.bias):
         if tensor is not None:
-            tensor.data = tensor.data[channels].clone()
+            # One channel is the logit of the second of two classes.
+            tensor.data = -tensor.data if report.out_channels == 1 else tensor.data[channels].clone()
 
 
 def _open(
@@ -324,7 +325,7 @@ def _open_other_kind(
     classes = len(contents.names[0]) if contents.names else 0
     network = build_student(table, task=task, classes=classes, download=False)
     load_student(network, contents.state, where=contents.file)
-    facts = network_kind(table).facts() | {"out_channels": models.out_channels(task, classes), "in_channels": RGB}
+    facts = network_kind(table).facts() | {"out_channels": table.out_channels(task, classes), "in_channels": RGB}
     return network, _report(contents, facts, models.count_parameters(network), task, classes, names)
 
 
@@ -348,13 +349,13 @@ def _task(contents: Contents, channels: int, given: str | None) -> tuple[TaskNam
     recorded = contents.metadata.get("task") if contents.metadata.get("format") == FORMAT else None
     task = given or recorded or "semantic"
     if task == "semantic":
-        return "semantic", channels
-    if task != "hierarchical" or channels != _HIERARCHICAL_CHANNELS:
+        return "semantic", _BINARY_CLASSES if channels == 1 else channels
+    if task != "hierarchical" or channels != HIERARCHICAL_CHANNELS:
         raise TeacherError(
             "this network does not match the task",
             where=contents.file,
             found=f"{task}, {channels} output channels",
-            allowed=f"semantic, or hierarchical with {_HIERARCHICAL_CHANNELS} output channels",
+            allowed=f"semantic, or hierarchical with {HIERARCHICAL_CHANNELS} output channels",
         )
     return "hierarchical", _HIERARCHICAL_CLASSES
 
@@ -372,7 +373,7 @@ def _other_names(report: TeacherReport, names: Sequence[str], hint: str) -> Chec
 
 def _other_classes(report: TeacherReport, task: TaskName, classes: int, task_hint: str) -> CheckpointError:
     hint = "use a teacher with the same classes: kdtui teachers"
-    if task == "hierarchical" and report.out_channels == _HIERARCHICAL_CHANNELS:
+    if task == "hierarchical" and report.out_channels == HIERARCHICAL_CHANNELS:
         hint = task_hint
     return TeacherError(
         "the classes of this teacher differ from those of the run",

@@ -209,10 +209,9 @@ def _cost(profile: Profile) -> tuple[int | None, int | None]:
 
 def out_channels(profile: Profile) -> int | None:
     """Output channels of the student; None if the table of data cannot tell, or its class list cannot be read."""
-    if profile.data.task == "hierarchical":
-        return 4
-    names = profile.data.class_names()
-    return None if names is None else len(names)
+    task = profile.data.task
+    names = () if task == "hierarchical" else profile.data.class_names()
+    return None if names is None else profile.student.out_channels(task, len(names))
 
 
 def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:

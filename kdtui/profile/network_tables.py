@@ -11,8 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from kdtui import plugins
-from kdtui.profile.base import Int, ProfileTable
+from kdtui.profile.base import Int, ProfileTable, TaskName
 
+HIERARCHICAL_CHANNELS = 4
+"""Output channels of a network for a hierarchical task: two 2-way decisions."""
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 
 
@@ -31,6 +33,15 @@ class NetworkTable(ProfileTable):
         """Arguments of :func:`kdtui.catalog.cost`; None for networks that are not in the catalog."""
         return None
 
+    def out_channels(self, task: TaskName, classes: int) -> int:
+        """Output channels: two 2-way decisions for a hierarchical task, otherwise one per class.
+
+        Args:
+            task: Task of the data.
+            classes: Number of its classes.
+        """
+        return HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
+
 
 class Model(NetworkTable):
     """The student network, with the names of segmentation-models-pytorch.
@@ -39,6 +50,8 @@ class Model(NetworkTable):
         kind: Kind of the network; the other keys are those of `smp`.
         decoder_channels: Decoder widths, which have a large effect on speed: a list for Unet, Unet++, MAnet; otherwise
             a number.
+        binary: Output for two classes: ``sigmoid`` has one channel, the logit of the second class; ``softmax``, the
+            default, has one per class.
         encoder_weights: ``imagenet`` downloads pretrained weights; ``none`` trains from scratch.
     """
 
@@ -51,11 +64,17 @@ class Model(NetworkTable):
     encoder_weights: Literal["none", "imagenet"] = "none"
     encoder_depth: Int = Field(5, ge=3, le=5)
     decoder_channels: Width | tuple[Width, ...] | None = None
+    binary: Literal["sigmoid", "softmax"] | None = None
 
     @property
     def label(self) -> str:
         """The encoder."""
         return self.encoder
+
+    def out_channels(self, task: TaskName, classes: int) -> int:
+        """As the base class, but one for two classes with ``binary = "sigmoid"``."""
+        one = self.binary == "sigmoid" and task == "semantic" and classes == 2
+        return 1 if one else super().out_channels(task, classes)
 
     def catalog_arguments(self) -> dict[str, Any]:
         """The arguments that determine its size, except the output channels."""

@@ -62,6 +62,7 @@ class ExportNetwork:
         size: Size of the training images, padded to the stride.
         profile: Profile with its data; None for an external checkpoint without data.
         facts: Entries for ``metadata_props``.
+        out_channels: Channels of its raw output.
         checkpoint: The file, if it belongs to a run; None for an external checkpoint.
     """
 
@@ -72,6 +73,7 @@ class ExportNetwork:
     size: InputSize
     profile: Profile | None
     facts: dict[str, Any]
+    out_channels: int
     checkpoint: Path | None = None
 
     def validation(self) -> Relabelled | None:
@@ -204,6 +206,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwor
             "teacher_sha256": (manifest.teacher or {}).get("sha256"),
             "checkpoint_sha256": sha256_of(path),
         },
+        out_channels=profile.student.out_channels(profile.data.task, len(classes)),
         checkpoint=path,
     )
 
@@ -250,6 +253,7 @@ def of_checkpoint(
             "decoder_channels": report.decoder_channels and json.dumps(report.decoder_channels),
             "checkpoint_sha256": report.sha256,
         },
+        out_channels=report.out_channels,
     )
 
 

@@ -74,6 +74,7 @@ def test_eleven_classes_of_a_fixed_size_and_batch(
         size=InputSize(32, 48),
         profile=None,
         facts={"checkpoint_sha256": "0" * 64},
+        out_channels=11,
     )
     options = ExportOptions(opset=17, dynamic="none", batch=2, input=kind, output=contents)
     export(source, tmp_path / "model.onnx", options)
