@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdtui.engine.fit import leave
 from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
 
 
@@ -270,5 +269,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     exit_code = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from kdtui.engine.fit import leave
+
         leave(exit_code)
     sys.exit(exit_code)

@@ -17,8 +17,7 @@ from kdtui.engine.network import build_student, check_inputs, network_kind, stri
 from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
-from kdtui.engine.setup import load_start
-from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, start_warnings
+from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned

@@ -10,11 +10,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kdtui.engine import torch_file
@@ -25,6 +24,9 @@ from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.store.files import aside, reading
 from kdtui.store.run import Run
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FORMAT = "kdtui.student/1"
 # Errors of file systems that do not support hard links, or not that many of one file.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,6 +16,9 @@ from kdtui.engine.metrics import Scores, SegmentationMetrics
 from kdtui.engine.models import inputs_of, outputs_of
 from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Predict = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 

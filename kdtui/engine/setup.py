@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch import nn
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import Progress, restore, student_payload, weights_alone
-from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
@@ -28,9 +26,9 @@ from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.schedules import warmup_cosine
-from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, start_warnings
+from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
-from kdtui.errors import CheckpointError, EngineError
+from kdtui.errors import EngineError
 from kdtui.profile import Profile
 from kdtui.profile.base import TaskName
 from kdtui.store.run import LaunchRecord, Run
@@ -270,34 +268,6 @@ def _write_best(run: Run, best: Best) -> None:
     assert best.source is not None
     content = checkpoint.load(best.source)
     checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.miou})
-
-
-def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, classes: Sequence[str]) -> None:
-    """Load the weights of a checkpoint to start from into the student, strictly.
-
-    Raises:
-        CheckpointError: It is not a checkpoint of kdtui, or of another network or other classes.
-    """
-    if start.get("format") != checkpoint.FORMAT:
-        raise CheckpointError(
-            "not a checkpoint of kdtui, so training cannot resume from it",
-            where=path,
-            hint="to use it as a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
-        )
-    names = start.get("classes", list(classes))
-    # Not reordered like a teacher's: the optimizer's state and the scores refer to this order too.
-    order = class_order([str(name) for name in names], classes)
-    if order != list(range(len(classes))):
-        raise CheckpointError(
-            "the classes of this checkpoint differ from those of the data"
-            if order is None
-            else "the classes of this checkpoint are in another order than those of the data",
-            where=path,
-            found=listed(names),
-            allowed=listed(classes),
-            hint="train on data with the classes of the checkpoint, in its order (for a folder: classes.txt)",
-        )
-    checkpoint.load_student(student, start["student"], where=path)
 
 
 def _groups(trainable: Trainable, weight_decay: float) -> list[dict[str, Any]]:

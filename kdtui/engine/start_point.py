@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from kdtui.engine import checkpoint
+from kdtui.engine.class_names import class_order, listed
 from kdtui.errors import CheckpointError, StoreError, UsageError
 from kdtui.events import Measured, Saved, Started, Warned
 from kdtui.store.checkpoint_files import damage
@@ -298,3 +301,31 @@ def check_horizon(run_id: str, total_epochs: int, epochs_done: int) -> None:
             allowed=f"{epochs_done + 1} or more",
             hint=f"kdtui resume {run_id} --total-epochs {epochs_done + 1}",
         )
+
+
+def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, classes: Sequence[str]) -> None:
+    """Load the weights of a checkpoint to start from into the student, strictly.
+
+    Raises:
+        CheckpointError: It is not a checkpoint of kdtui, or of another network or other classes.
+    """
+    if start.get("format") != checkpoint.FORMAT:
+        raise CheckpointError(
+            "not a checkpoint of kdtui, so training cannot resume from it",
+            where=path,
+            hint="to use it as a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
+        )
+    names = start.get("classes", list(classes))
+    # Not reordered like a teacher's: the optimizer's state and the scores refer to this order too.
+    order = class_order([str(name) for name in names], classes)
+    if order != list(range(len(classes))):
+        raise CheckpointError(
+            "the classes of this checkpoint differ from those of the data"
+            if order is None
+            else "the classes of this checkpoint are in another order than those of the data",
+            where=path,
+            found=listed(names),
+            allowed=listed(classes),
+            hint="train on data with the classes of the checkpoint, in its order (for a folder: classes.txt)",
+        )
+    checkpoint.load_student(student, start["student"], where=path)

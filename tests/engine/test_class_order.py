@@ -17,7 +17,7 @@ from kdtui.engine.class_names import class_order, named_classes
 from kdtui.engine.evaluate_file import assess
 from kdtui.engine.export.source import of_checkpoint, of_run
 from kdtui.engine.models import compose
-from kdtui.engine.setup import load_start
+from kdtui.engine.start_point import load_start
 from kdtui.engine.teacher import load_teacher, reordered
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.events import Noted
