@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+gc.disable()  # until everything is collected
+
 # No time decides a test: a busy machine takes as long as it takes.
 settings.register_profile("kdtui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kdtui")
@@ -22,9 +24,9 @@ settings.load_profile("kdtui")
 def pytest_collection_finish() -> None:
     """Leave what was imported to itself: torch's half a million objects, looked through again for every few thousand
     widgets, were a sixth of the suite's time."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 10, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from kdtui.engine import checkpoint
+from kdtui.engine import checkpoint, dry_run
+from kdtui.profile import Profile
 from kdtui.store.run import Run
 from tests.engine.networks import own_payload, unet
 from tests.engine.runs import fit, make_run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def accepted_sizes_are_kept() -> Iterator[None]:
+    """A training does not try its network's size again where an earlier one did; a fifth of a short training."""
+    accepted: set[tuple[object, ...]] = set()
+
+    def check_trainable(network: nn.Module, profile: Profile) -> None:
+        settings, data = profile.training, profile.data
+        sizes = (settings.batch_size, settings.micro_batch_size, settings.devices, data.height, data.width)
+        key = (type(profile.student), profile.student.model_dump_json(), data.task, *sizes)
+        if key not in accepted:
+            dry_run.check_trainable(network, profile)
+            accepted.add(key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdtui.engine.setup.check_trainable", check_trainable)
+        yield
 
 
 @pytest.fixture(scope="module")

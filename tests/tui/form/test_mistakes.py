@@ -10,15 +10,17 @@ import pytest
 import kdtui
 from kdtui.tui.form.reading import in_form
 
-_HINTS = [
-    (path.relative_to(Path(kdtui.__file__).parent), word.value.value)
-    for path in sorted(Path(kdtui.__file__).parent.rglob("*.py"))
-    for word in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    if isinstance(word, ast.keyword)
-    and word.arg == "hint"
-    and isinstance(word.value, ast.Constant)
-    and isinstance(word.value.value, str)
-]
+
+def hints() -> list[tuple[Path, str]]:
+    return [
+        (path.relative_to(Path(kdtui.__file__).parent), word.value.value)
+        for path in sorted(Path(kdtui.__file__).parent.rglob("*.py"))
+        for word in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(word, ast.keyword)
+        and word.arg == "hint"
+        and isinstance(word.value, ast.Constant)
+        and isinstance(word.value.value, str)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_hints_use_the_labels_of_the_form(said: str, shown: str) -> None:
 
 
 def test_no_hint_of_the_code_names_an_option_or_a_command_on_the_form() -> None:
-    assert len(_HINTS) > 50
-    shown = [(path, in_form(said).replace("kdtui doctor", "")) for path, said in _HINTS]
+    given = hints()
+    assert len(given) > 50
+    shown = [(path, in_form(said).replace("kdtui doctor", "")) for path, said in given]
     assert [(path, words) for path, words in shown if "--" in words or "kdtui " in words] == []
