@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
 
 
-def _said(name: str) -> str:
+def _option_help(name: str) -> str:
     line = option(name)
     return f"{line.says} {line.allowed}." if line.choices else line.says
 
@@ -59,24 +59,24 @@ def export(
         list[str] | None,
         typer.Option(
             "--precision",
-            help=_said("precision") + " Repeatable; default fp32.",
+            help=_option_help("precision") + " Repeatable; default fp32.",
             autocompletion=lambda: list(PRECISIONS),
             show_default=False,
         ),
     ] = None,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help=_said("checkpoint"))] = "best",
-    dynamic: Annotated[str, typer.Option("--dynamic", help=_said("dynamic"))] = "all",
-    batch: Annotated[int, typer.Option("--batch", help=_said("batch"))] = 1,
-    height: Annotated[int, typer.Option("--height", help=_said("height"))] = 0,
-    width: Annotated[int, typer.Option("--width", help=_said("width"))] = 0,
-    given: Annotated[str, typer.Option("--input", help=_said("input"))] = "float",
-    contents: Annotated[str, typer.Option("--output", help=_said("output"))] = "logits",
-    parts: Annotated[bool, typer.Option("--parts", help=_said("parts"))] = False,
-    opset: Annotated[int, typer.Option("--opset", help=_said("opset"))] = 18,
-    slim: Annotated[bool, typer.Option("--slim", help=_said("slim"))] = False,
-    calibration: Annotated[int, typer.Option("--calibration", help=_said("calibration"))] = 100,
-    keep_float: Annotated[str, typer.Option("--keep-float", help=_said("keep_float"))] = "none",
-    limit: Annotated[float, typer.Option("--limit", help=_said("limit"))] = 1.0,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help=_option_help("checkpoint"))] = "best",
+    dynamic: Annotated[str, typer.Option("--dynamic", help=_option_help("dynamic"))] = "all",
+    batch: Annotated[int, typer.Option("--batch", help=_option_help("batch"))] = 1,
+    height: Annotated[int, typer.Option("--height", help=_option_help("height"))] = 0,
+    width: Annotated[int, typer.Option("--width", help=_option_help("width"))] = 0,
+    input_type: Annotated[str, typer.Option("--input", help=_option_help("input"))] = "float",
+    contents: Annotated[str, typer.Option("--output", help=_option_help("output"))] = "logits",
+    parts: Annotated[bool, typer.Option("--parts", help=_option_help("parts"))] = False,
+    opset: Annotated[int, typer.Option("--opset", help=_option_help("opset"))] = 18,
+    slim: Annotated[bool, typer.Option("--slim", help=_option_help("slim"))] = False,
+    calibration: Annotated[int, typer.Option("--calibration", help=_option_help("calibration"))] = 100,
+    keep_float: Annotated[str, typer.Option("--keep-float", help=_option_help("keep_float"))] = "none",
+    limit: Annotated[float, typer.Option("--limit", help=_option_help("limit"))] = 1.0,
     folder: Annotated[
         Path | None,
         typer.Option("--to", "-o", metavar="FOLDER", help="Output folder; default: that of the checkpoint."),
@@ -105,7 +105,7 @@ def export(
     runs_dir: RunsDir = None,
 ) -> None:
     """Export checkpoints to ONNX; files are verified against torch on validation images before they are saved."""
-    from kdtui.launch.export import ExternalCheckpoint, order, with_precision
+    from kdtui.launch.export import ExternalCheckpoint, export_request, with_precision
     from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
@@ -118,22 +118,22 @@ def export(
         width=width,
         output=contents,
         parts=parts,
-        input=given,
+        input=input_type,
         slim=slim,
         calibration=calibration,
         keep_float=keep_float,
         limit=limit,
     )
     names = () if classes is None else tuple(name.strip() for name in classes.split(","))
-    foreign = ExternalCheckpoint(task, architecture, encoder, names, profile)
-    orders = [
-        order(source, store, with_precision(options, wanted), foreign=foreign, folder=folder, sets=sets or [])
+    external = ExternalCheckpoint(task, architecture, encoder, names, profile)
+    requests = [
+        export_request(source, store, with_precision(options, name), external=external, folder=folder, sets=sets or [])
         for source in dict.fromkeys(expand(sources or [], store, expression))
-        for wanted in dict.fromkeys(precision or ["fp32"])
+        for name in dict.fromkeys(precision or ["fp32"])
     ]
-    for note in dict.fromkeys(wanted.note for wanted in orders if wanted.note):
+    for note in dict.fromkeys(request.note for request in requests if request.note):
         say(note)
-    carry_out(orders, as_json=as_json)
+    carry_out(requests, as_json=as_json)
 
 
 def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
@@ -144,61 +144,61 @@ def export_best(store: RunStore, runs: Sequence[Run], *, quiet: bool) -> None:
         runs: Finished runs.
         quiet: Print nothing to stdout, which already has its JSON.
     """
-    from kdtui.launch.export import order
+    from kdtui.launch.export import export_request
 
-    carry_out([order(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
+    carry_out([export_request(str(run.path), store, ExportOptions()) for run in runs], as_json=False, quiet=quiet)
 
 
-def carry_out(orders: Sequence[ExportRequest], *, as_json: bool, quiet: bool = False) -> None:
+def carry_out(requests: Sequence[ExportRequest], *, as_json: bool, quiet: bool = False) -> None:
     """Make the exports, grouped by network; a failed export does not prevent the others."""
     from kdtui.launch.engine_process import EngineStep
     from kdtui.launch.export import export, together
 
-    made: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     code = Exit.OK
     reported: set[str] = set()
-    begun: list[ExportRequest] = []
-    tell = teller()
+    announced: list[ExportRequest] = []
+    show = progress_line()
 
-    def heard(wanted: ExportRequest, step: EngineStep) -> None:
-        if wanted not in begun:
-            begun.append(wanted)
-            say(f"{wanted.name}: {wanted.target.name}")
-        tell(step)
+    def on_step(request: ExportRequest, step: EngineStep) -> None:
+        if request not in announced:
+            announced.append(request)
+            say(f"{request.name}: {request.target.name}")
+        show(step)
 
-    def finished(wanted: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
+    def finished(request: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
         nonlocal code
-        tell(EngineStep("finished"))
+        show(EngineStep("finished"))
         if isinstance(outcome, KdtuiError):
             if outcome.message not in reported:  # all files of a network may fail for the same reason
                 reported.add(outcome.message)
                 report(outcome)
             message = {"error": type(outcome).__name__, "message": outcome.message}
-            made[str(wanted.target)] = {"path": str(wanted.target)} | message
+            results[str(request.target)] = {"path": str(request.target)} | message
             code = max(code, Exit(outcome.exit_code))
             return
-        made[str(wanted.target)] = {"path": str(wanted.target)} | outcome
+        results[str(request.target)] = {"path": str(request.target)} | outcome
         if not as_json and not quiet:
-            for line in lines_of(outcome, wanted.target):
+            for line in lines_of(outcome, request.target):
                 out(line, prose=True)
 
-    for group in together(orders):
+    for group in together(requests):
         try:
-            export(group, heard=heard, finished=finished)
+            export(group, on_step=on_step, finished=finished)
         except KeyboardInterrupt as error:
             raise Interrupted("cancelled; existing files are unchanged") from error
     if as_json and not quiet:
-        emit([made[str(wanted.target)] for wanted in orders])
+        emit([results[str(request.target)] for request in requests])
     if code is not Exit.OK:
         raise typer.Exit(code)
 
 
-def teller() -> Callable[[EngineStep], None]:
+def progress_line() -> Callable[[EngineStep], None]:
     """A callback that prints progress to stderr: one line that is redrawn on a terminal, else one line per step."""
     terminal = sys.stderr.isatty()
     last = ""
 
-    def tell(step: EngineStep) -> None:
+    def show(step: EngineStep) -> None:
         nonlocal last
         if terminal:
             count = f" {step.done}/{step.total}" if step.total else ""
@@ -208,4 +208,4 @@ def teller() -> Callable[[EngineStep], None]:
             say(f"  {step.words}")
         last = step.words
 
-    return tell
+    return show

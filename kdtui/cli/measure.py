@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kdtui.cli.console import ChosenRuns, Filter, Json, RunsDir, Wide, emit, one_form, open_store, out, say, table
-from kdtui.cli.export import teller
+from kdtui.cli.export import progress_line
 from kdtui.errors import Interrupted
 from kdtui.events import MeasureOptions
 from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio
@@ -71,7 +71,7 @@ def measure(
     found = store.find_all(expand(runs or [], store, expression))
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
     try:
-        answers = measure(store.root, found, how, heard=teller())
+        answers = measure(store.root, found, how, on_step=progress_line())
     except KeyboardInterrupt as error:
         raise Interrupted("cancelled; nothing was measured") from error
     if written is MeasureFormat.json:

@@ -103,7 +103,7 @@ def _described(file: ProfileFile) -> str:
 
 def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Check this machine: Python, disk, run store, profiles, torch and a few training steps."""
-    checks = [_python(), _store(runs_dir), _kept(runs_dir), _profiles(), *_extensions(), *_engine()]
+    checks = [_python(), _store(runs_dir), _checkpoints(runs_dir), _profiles(), *_extensions(), *_engine()]
     if as_json:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
     else:
@@ -143,10 +143,10 @@ def _store(runs_dir: Path | None) -> dict[str, Any]:
     )
 
 
-def _kept(runs_dir: Path | None) -> dict[str, Any]:
+def _checkpoints(runs_dir: Path | None) -> dict[str, Any]:
     """Disk usage of the store's checkpoints, and temporary files that killed processes left in it."""
     from kdtui.store.checkpoint_files import disk_usage
-    from kdtui.store.files import left_in_store
+    from kdtui.store.files import leftovers
 
     store = open_store(runs_dir)
     try:
@@ -154,7 +154,7 @@ def _kept(runs_dir: Path | None) -> dict[str, Any]:
     except KdtuiError as error:
         return _check("checkpoints", False, error.message, error.hint)
     lines = [f"{mebibytes(checkpoints)} in all runs"]
-    left = left_in_store(store.root)
+    left = leftovers(store.root)
     parts = (
         ([one for one in left if one.ownerless], "left by killed processes; the next training removes them"),
         (

@@ -142,7 +142,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.profile import Teacher
     from kdtui.store.run import Run
 
-    orders = [(Path(target), from_json(json.loads(text))) for target, text in options.file]
+    requests = [(Path(target), from_json(json.loads(text))) for target, text in options.file]
     if options.run is not None:
         now = None if options.profile is None else _profile(options.profile)
         what = source.of_run(Run(Path(options.run)), Path(options.checkpoint), now)
@@ -156,8 +156,8 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
         )
     reports: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
-        shared = Shared(Path(folder)) if len(orders) > 1 else None
-        for target, wanted in orders:
+        shared = Shared(Path(folder)) if len(requests) > 1 else None
+        for target, wanted in requests:
             tell = partial(progress, target=str(target))
             try:
                 report = export(what, target, wanted, progress=tell, shared=shared)

@@ -123,12 +123,12 @@ def _read(file: Path) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
         shards = shards_of(file)
         merged: dict[str, Any] = {}
         for shard in shards:
-            merged |= _one(shard)
+            merged |= _read_tensors(shard)
         return merged, (file, *shards)
-    return _one(file), (file,)
+    return _read_tensors(file), (file,)
 
 
-def _one(file: Path) -> Mapping[str, Any]:
+def _read_tensors(file: Path) -> Mapping[str, Any]:
     if _is_safetensors(file):
         return _safetensors(file)
     content = checkpoint.load_any(file)

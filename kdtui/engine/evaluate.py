@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Predict = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
-class StopAsked(Exception):
+class StopRequested(Exception):
     """A stop was requested during the evaluation; not an error."""
 
 
@@ -72,7 +72,7 @@ def evaluate(
         device: Device of the confusion matrix.
         teacher_predictions: uint8 [N,H,W] of the same samples, in order, for the agreement.
         store: uint8 [N,H,W] that receives the predictions, in order.
-        between_batches: Called before each batch; may raise :class:`StopAsked`.
+        between_batches: Called before each batch; may raise :class:`StopRequested`.
     """
     metrics = SegmentationMetrics(classes, ignore_index=IGNORE_INDEX, device=device)
     first = 0

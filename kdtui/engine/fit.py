@@ -20,7 +20,7 @@ from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, batch_of, train_loader
-from kdtui.engine.evaluate import Predict, StopAsked, evaluate, extras_to_device, predictor, to_device, write_panels
+from kdtui.engine.evaluate import Predict, StopRequested, evaluate, extras_to_device, predictor, to_device, write_panels
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, count_parameters, outputs_of
@@ -245,7 +245,7 @@ class Fit:
                 self._train_epoch(progress.epochs_done + 1)
                 self._finish_epoch(progress.epochs_done + 1)
                 reason = self._early_stop()
-        except StopAsked:
+        except StopRequested:
             if progress.window:
                 self._raise_if_diverged(self._window())
             save_state(self.stage, self.report, [(self.stage.run.last, "last")])
@@ -544,7 +544,7 @@ class Fit:
                 return
             asked = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
         if asked:
-            raise StopAsked
+            raise StopRequested
 
 
 def _warmer(profile: Profile, broken_parts: Collection[str]) -> str:

@@ -19,7 +19,7 @@ from kdtui.engine.checkpoint import Progress, restore, student_payload, weights_
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
-from kdtui.engine.evaluate import StopAsked
+from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.models import lay_out_channels_last
 from kdtui.engine.network import build_student, check_inputs, stride_of
 from kdtui.engine.objective import Trainable, build_objective
@@ -114,13 +114,13 @@ class TrainingSetup:
             seconds: Time waited so far.
 
         Raises:
-            StopAsked: A stop was requested.
+            StopRequested: A stop was requested.
             EngineError: A stop was requested, and this rank cannot stop at the same step as the others.
         """
         if not self.run.stop_requested():
             return
         if self.fabric.world_size == 1:
-            raise StopAsked
+            raise StopRequested
         # The other ranks wait in a collective for this one and handle the stop at the next step, if there is one.
         if seconds >= _STOP_PATIENCE:
             raise EngineError(

@@ -198,7 +198,7 @@ def find_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Best:
     state = content["resume"]
     earned: float | None = state["best_miou"]
     claimed = Best(earned, state["best_epoch"], dict(state["best_iou"]))
-    kept, problem = _kept_best(run)
+    kept, problem = _best_of_run(run)
     if kept is not None and kept.miou is not None and (earned is None or kept.miou >= earned):
         return claimed if (kept.miou, kept.epoch) == (earned, claimed.epoch) else kept
     if earned is None:
@@ -214,7 +214,7 @@ def find_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Best:
     return Best(here, state["epochs_done"], _iou_of(run, state["epochs_done"], here), start.path, lost)
 
 
-def _kept_best(run: Run) -> tuple[Best | None, str]:
+def _best_of_run(run: Run) -> tuple[Best | None, str]:
     """The score in ``best_model.pth``, or None and the problem of that file."""
     try:
         content = own_content(run, run.best)

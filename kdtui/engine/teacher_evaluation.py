@@ -61,7 +61,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     Args:
         stage: The attempt, set up.
         evaluate: Evaluates a predictor on batches and stores the predictions; may raise
-            :class:`kdtui.engine.evaluate.StopAsked`.
+            :class:`kdtui.engine.evaluate.StopRequested`.
     """
     profile, fabric, loaded = stage.profile, stage.fabric, stage.teacher
     if loaded is None:

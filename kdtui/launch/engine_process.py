@@ -228,7 +228,7 @@ class EngineStep:
 def converse(
     verb: str,
     *arguments: str,
-    heard: Callable[[EngineStep], None] = lambda step: None,
+    on_step: Callable[[EngineStep], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
@@ -239,7 +239,7 @@ def converse(
     Args:
         verb: The engine command.
         arguments: Its arguments.
-        heard: Called with each progress step, in this thread.
+        on_step: Called with each progress step, in this thread.
         cancelled: Polled ten times a second; once it returns True, the process is terminated.
         environment: Environment variables to set in addition to those of this process.
         descriptors: File descriptors that the process inherits, such as locks to hold until it exits.
@@ -269,7 +269,7 @@ def converse(
             _widen(process)
             try:
                 started(process.pid)
-                stderr = _listen(process, heard, cancelled)
+                stderr = _listen(process, on_step, cancelled)
             finally:
                 # The caller was interrupted or its callback raised: the result is no longer needed.
                 if process.poll() is None:
@@ -288,7 +288,7 @@ def _widen(process: subprocess.Popen[bytes]) -> None:
 
 
 def _listen(
-    process: subprocess.Popen[bytes], heard: Callable[[EngineStep], None], cancelled: Callable[[], bool]
+    process: subprocess.Popen[bytes], on_step: Callable[[EngineStep], None], cancelled: Callable[[], bool]
 ) -> bytes:
     """Read stderr until it ends; return the last 64 KiB that were not progress."""
     assert process.stderr is not None
@@ -311,7 +311,7 @@ def _listen(
         for whole in lines:
             step = read_step(whole)
             if step is not None:
-                heard(step)
+                on_step(step)
             else:
                 other = (other + whole + b"\n")[-_KEPT:]
 

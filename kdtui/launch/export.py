@@ -15,7 +15,7 @@ from kdtui.export_options import ExportOptions, check_classes, checked
 from kdtui.launch.engine_process import EngineStep, converse, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.launch.teachers import source
-from kdtui.store.export_files import clear_left, export_path
+from kdtui.store.export_files import clear_temporary, export_path
 from kdtui.store.run import Run
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class ExternalCheckpoint:
 
     def flags(self) -> list[str]:
         """The same as options of ``kdtui export``."""
-        given = {
+        values = {
             "--classes": ",".join(self.classes) or None,
             "--profile": self.profile,
             "--task": self.task,
             "--architecture": self.architecture,
             "--encoder": self.encoder,
         }
-        return [word for flag, value in given.items() if value is not None for word in (flag, value)]
+        return [word for flag, value in values.items() if value is not None for word in (flag, value)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ExportRequest:
         run: The run of the checkpoint, or None for an external checkpoint.
         target: The ONNX file.
         options: Options of the export.
-        foreign: Information about an external checkpoint.
+        external: Information about an external checkpoint.
         note: Why this source was chosen if a run and a file have the same name.
         sets: ``--set`` texts: new locations of the run's data, kept in the run once the export is made.
     """
@@ -70,7 +70,7 @@ class ExportRequest:
     run: Run | None
     target: Path
     options: ExportOptions
-    foreign: ExternalCheckpoint = ExternalCheckpoint()
+    external: ExternalCheckpoint = ExternalCheckpoint()
     note: str = ""
     sets: tuple[str, ...] = ()
 
@@ -80,12 +80,12 @@ class ExportRequest:
         return self.run.id if self.run is not None else self.checkpoint.name
 
 
-def order(
+def export_request(
     text: str,
     store: RunStore,
     options: ExportOptions,
     *,
-    foreign: ExternalCheckpoint | None = None,
+    external: ExternalCheckpoint | None = None,
     folder: Path | None = None,
     sets: Sequence[str] = (),
 ) -> ExportRequest:
@@ -95,7 +95,7 @@ def order(
         text: The run or the file; a file in a run's folder belongs to that run.
         store: The run store to search.
         options: Options of the export.
-        foreign: Information about an external checkpoint.
+        external: Information about an external checkpoint.
         folder: Folder for the ONNX file; default the one of the checkpoint.
         sets: ``--set`` texts: new locations of the run's data.
 
@@ -104,8 +104,8 @@ def order(
         UsageError: The run has no such checkpoint, or options do not fit the kind of source.
     """
     options = checked(options)
-    if foreign is not None:
-        check_classes(foreign.classes)
+    if external is not None:
+        check_classes(external.classes)
     try:
         found = source(text, store)
     except RunNotFound as error:
@@ -119,20 +119,20 @@ def order(
         assert run is not None
         checkpoint = run.checkpoint(options.checkpoint)
         if not checkpoint.is_file():
-            there = [name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file()]
-            there += [str(epoch) for epoch in run.epochs_on_disk()]
+            available = [name for name in ("best", "last", "untrained") if run.checkpoint(name).is_file()]
+            available += [str(epoch) for epoch in run.epochs_on_disk()]
             raise UsageError(
                 "this run has no such checkpoint",
                 where=run.checkpoints,
                 found=options.checkpoint,
-                allowed=", ".join(there) or "none yet",
+                allowed=", ".join(available) or "none yet",
                 hint=f"kdtui show {run.id} shows its state",
             )
     target = export_path(checkpoint, options.precision)
     if folder is not None:
         name = target.name if run is None else f"{run.id}-{target.name}"
         target = folder.absolute() / name
-    if run is not None and foreign is not None and foreign != ExternalCheckpoint():
+    if run is not None and external is not None and external != ExternalCheckpoint():
         raise UsageError(
             "task, classes and data of a run cannot be overridden",
             where=run.id,
@@ -145,10 +145,10 @@ def order(
             found=", ".join(sets),
             hint="give the location of its data with --profile NAME",
         )
-    return ExportRequest(checkpoint, run, target, options, foreign or ExternalCheckpoint(), found.note, tuple(sets))
+    return ExportRequest(checkpoint, run, target, options, external or ExternalCheckpoint(), found.note, tuple(sets))
 
 
-def together(orders: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
+def together(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
     """Group requests for the same network, which one engine process exports after tracing it once.
 
     Raises:
@@ -156,26 +156,28 @@ def together(orders: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
     """
     groups: dict[object, list[ExportRequest]] = {}
     targets: dict[Path, ExportRequest] = {}
-    for one in orders:
-        other = targets.setdefault(one.target, one)
-        if other != one:
+    for request in requests:
+        other = targets.setdefault(request.target, request)
+        if other != request:
             raise UsageError(
                 "two exports would have the same file name",
-                where=one.target,
-                found=f"{other.checkpoint}, {one.checkpoint}",
+                where=request.target,
+                found=f"{other.checkpoint}, {request.checkpoint}",
                 hint="`kdtui export RUN --to FOLDER` for each of them, with another folder",
             )
-        if other is not one:
+        if other is not request:
             continue
-        groups.setdefault((one.checkpoint, one.run and one.run.path, one.foreign, one.sets), []).append(one)
+        groups.setdefault(
+            (request.checkpoint, request.run and request.run.path, request.external, request.sets), []
+        ).append(request)
     return list(groups.values())
 
 
 def export(
-    orders: Sequence[ExportRequest],
+    requests: Sequence[ExportRequest],
     *,
-    heard: Callable[[ExportRequest, EngineStep], None] = lambda order, step: None,
-    finished: Callable[[ExportRequest, dict[str, Any] | KdtuiError], None] = lambda order, outcome: None,
+    on_step: Callable[[ExportRequest, EngineStep], None] = lambda request, step: None,
+    finished: Callable[[ExportRequest, dict[str, Any] | KdtuiError], None] = lambda request, outcome: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Make the exports of one network in an engine process.
@@ -183,87 +185,90 @@ def export(
     An existing file is replaced only by a complete one; a failed export does not prevent the others.
 
     Args:
-        orders: One group of :func:`together`.
-        heard: Called with each progress step of the engine.
+        requests: One group of :func:`together`.
+        on_step: Called with each progress step of the engine.
         finished: Called once for each request with the report that is written next to the file, or with its error.
         cancelled: Polled ten times a second.
 
     Raises:
         Interrupted: It was cancelled; files that were complete before are kept.
     """
-    left: dict[str, ExportRequest] = {}
-    for one in orders:
+    unfinished: dict[str, ExportRequest] = {}
+    for request in requests:
         try:
-            _check_data(one)
+            _check_data(request)
         except KdtuiError as error:  # only int8 needs the training images, so other requests may still succeed
-            finished(one, error)
+            finished(request, error)
         else:
-            left[str(one.target)] = one
-    if not left:
+            unfinished[str(request.target)] = request
+    if not unfinished:
         return
 
     def step(now: EngineStep) -> None:
-        one = left.get(now.target)
-        if one is None:
-            heard(next(iter(left.values()), orders[-1]), now)
+        request = unfinished.get(now.target)
+        if request is None:
+            on_step(next(iter(unfinished.values()), requests[-1]), now)
         elif now.report is None:
-            heard(one, now)
+            on_step(request, now)
         else:
-            del left[now.target]
+            del unfinished[now.target]
             error = now.report.get("error")
-            finished(one, dict(now.report) if error is None else reported(error))
+            finished(request, dict(now.report) if error is None else reported(error))
 
     try:
-        _engine(list(left.values()), step, cancelled)
+        _engine(list(unfinished.values()), step, cancelled)
     except Interrupted:
         raise
     except KdtuiError as error:
-        for one in left.values():
-            finished(one, error)
+        for request in unfinished.values():
+            finished(request, error)
 
 
-def _check_data(order: ExportRequest) -> None:
+def _check_data(request: ExportRequest) -> None:
     """Refuse an export if the run's data are not at the recorded location."""
-    if order.run is not None:
-        splits = ["val", *(["train"] if order.options.precision.startswith("int8") else [])]
-        check_places(order.run, moved(order.run, order.sets).profile, "export", splits)
+    if request.run is not None:
+        splits = ["val", *(["train"] if request.options.precision.startswith("int8") else [])]
+        check_places(request.run, moved(request.run, request.sets).profile, "export", splits)
 
 
 def _engine(
-    orders: Sequence[ExportRequest], heard: Callable[[EngineStep], None], cancelled: Callable[[], bool]
+    requests: Sequence[ExportRequest], on_step: Callable[[EngineStep], None], cancelled: Callable[[], bool]
 ) -> None:
-    first = orders[0]
+    first = requests[0]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdtui-"))
-        words = [word for one in orders for word in ("--file", str(one.target), json.dumps(one.options.to_json()))]
+        arguments = [
+            word
+            for request in requests
+            for word in ("--file", str(request.target), json.dumps(request.options.to_json()))
+        ]
         now: Moved | None = None
         if first.run is not None:
             now = moved(first.run, first.sets)
             file = stack.enter_context(profile_file(first.run, now))
-            words += ["--run", str(first.run.path), *(["--profile", str(file)] if now.changes else [])]
+            arguments += ["--run", str(first.run.path), *(["--profile", str(file)] if now.changes else [])]
         else:
-            words += _foreign(first.foreign, Path(folder))
+            arguments += _external_options(first.external, Path(folder))
         try:
-            answer = converse("export", str(first.checkpoint), *words, heard=heard, cancelled=cancelled)
-            if first.run is not None and now is not None and any("error" not in made for made in answer["exports"]):
+            answer = converse("export", str(first.checkpoint), *arguments, on_step=on_step, cancelled=cancelled)
+            if first.run is not None and now is not None and any("error" not in report for report in answer["exports"]):
                 now.record(first.run)
         finally:
-            for parent in {one.target.parent for one in orders}:
-                clear_left(parent)  # a killed engine leaves temporary files
+            for parent in {request.target.parent for request in requests}:
+                clear_temporary(parent)  # a killed engine leaves temporary files
 
 
-def _foreign(foreign: ExternalCheckpoint, folder: Path) -> list[str]:
-    given = {"--task": foreign.task, "--architecture": foreign.architecture, "--encoder": foreign.encoder}
-    words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
-    if foreign.classes:
-        words += ["--classes", json.dumps(list(foreign.classes))]
-    if foreign.profile is not None:
+def _external_options(external: ExternalCheckpoint, folder: Path) -> list[str]:
+    arguments = replace(external, classes=(), profile=None).flags()  # the engine takes these two in another form
+    if external.classes:
+        arguments += ["--classes", json.dumps(list(external.classes))]
+    if external.profile is not None:
         from kdtui.profile import absolute, dump, load
 
         file = folder / "profile.toml"
-        file.write_bytes(dump(absolute(load(foreign.profile))))
-        words += ["--profile", str(file)]
-    return words
+        file.write_bytes(dump(absolute(load(external.profile))))
+        arguments += ["--profile", str(file)]
+    return arguments
 
 
 def with_precision(options: ExportOptions, precision: str) -> ExportOptions:

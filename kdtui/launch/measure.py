@@ -21,7 +21,7 @@ def measure(
     runs: Sequence[Run],
     how: MeasureOptions,
     *,
-    heard: Callable[[EngineStep], None] = lambda step: None,
+    on_step: Callable[[EngineStep], None] = lambda step: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Measure students and their teachers in one series and write each run's ``measurements.json``.
@@ -30,7 +30,7 @@ def measure(
         root: The run store.
         runs: The runs; each needs a best checkpoint.
         how: Threads, repeats, device.
-        heard: Called with each progress step, and while waiting for the device.
+        on_step: Called with each progress step, and while waiting for the device.
         cancelled: Polled ten times a second.
 
     Returns:
@@ -51,7 +51,7 @@ def measure(
             )
 
     def waiting(reason: str) -> None:
-        heard(EngineStep(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
+        on_step(EngineStep(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
 
     with alone(root, how.device, waiting=waiting, cancelled=cancelled) as slots:
 
@@ -69,7 +69,7 @@ def measure(
             *(str(run.path) for run in runs),
             "--settings",
             json.dumps(asdict(how)),
-            heard=heard,
+            on_step=on_step,
             cancelled=cancelled,
             environment=environment,
             descriptors=slots.descriptors,

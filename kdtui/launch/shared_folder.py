@@ -95,7 +95,7 @@ class SharedFolder:
             LaunchError: It cannot be created.
         """
         aside = f".new-{name}"
-        self._clear_left()
+        self._clear_temporary()
         try:
             descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o644, dir_fd=self._fd)
             os.fchmod(descriptor, 0o644)
@@ -125,7 +125,7 @@ class SharedFolder:
         except OSError:  # already removed, or another user's: harmless
             return
 
-    def _clear_left(self) -> None:
+    def _clear_temporary(self) -> None:
         """Remove temporary files of processes that were killed before renaming them."""
         for name in self.names():
             if name.startswith(".new-") and (descriptor := self.open(name)) is not None:

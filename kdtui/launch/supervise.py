@@ -59,7 +59,7 @@ class Supervisor:
         )
         self.grace = _grace()
         self._beaten = float("-inf")
-        self._stop_asked = False
+        self._stop_signalled = False
         self._wake, self._waker = socket.socketpair()
 
     def announce(self) -> None:
@@ -68,7 +68,7 @@ class Supervisor:
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._asked)
+            signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a handled signal wakes the descriptor
         # Created before the record, so that an unusable queue fails the launch instead of a run that seems started.
@@ -96,14 +96,14 @@ class Supervisor:
             raise
         self._say(self._watch(ranks))
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._stop_asked = True  # the stop file is written later: a handler that raises would end the supervisor
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop_signalled = True  # the stop file is written later: a handler that raises would end the supervisor
 
     def _wait_for_slots(self) -> Slots | None:
         """The slots, or None if the run was stopped while waiting."""
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
-            while not (self._stop_asked or self.run.stop_requested()):
+            while not (self._stop_signalled or self.run.stop_requested()):
                 slots = self._ticket.look(count)
                 if slots is not None:
                     return slots
@@ -181,7 +181,7 @@ class Supervisor:
                 print(f"beat: {error}", file=sys.stderr, flush=True)
 
     def _pass_on_the_stop(self) -> None:
-        if not self._stop_asked or self.run.stop_requested():
+        if not self._stop_signalled or self.run.stop_requested():
             return
         try:
             self.run.request_stop()

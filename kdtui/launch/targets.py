@@ -26,7 +26,7 @@ def launcher_for(profile: Profile, store: RunStore) -> Launcher:
     Raises:
         LaunchError: It cannot be imported.
     """
-    return _made(type(profile.launch), store)
+    return _launcher(type(profile.launch), store)
 
 
 def launcher_of(run: Run, store: RunStore) -> Launcher:
@@ -99,7 +99,7 @@ def _by_target(target: str | None, store: RunStore) -> Launcher:
     built_in = {target_name(table): table for table in BUILT_IN}
     tables = built_in if target in built_in else {target_name(table): table for table in launch_tables()}
     if target in tables:
-        return _made(tables[target], store)
+        return _launcher(tables[target], store)
     name = one_line(target)[:80]
     broken = next(
         (entry for entry in plugins.broken() if (entry.group, entry.name) == (plugins.LAUNCHERS, target)), None
@@ -117,7 +117,7 @@ def _by_target(target: str | None, store: RunStore) -> Launcher:
     )
 
 
-def _made(table: type[LaunchTable], store: RunStore) -> Launcher:
+def _launcher(table: type[LaunchTable], store: RunStore) -> Launcher:
     from kdtui.profile.launch_tables import BUILT_IN, target_name
 
     make = plugins.imported(table.implementation)

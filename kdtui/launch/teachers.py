@@ -126,7 +126,7 @@ def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[
     if expression and not texts:
         chosen = [row.path.name for row in rows if row.path.name in matching]
     else:
-        chosen = _each_run(texts, store)
+        chosen = _expanded_runs(texts, store)
         if expression:
             chosen = [one for one in chosen if not is_path(one) and store.find(one).id in matching]
     if not chosen:
@@ -134,15 +134,15 @@ def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[
     return chosen
 
 
-def _each_run(texts: Sequence[str], store: RunStore) -> list[str]:
+def _expanded_runs(texts: Sequence[str], store: RunStore) -> list[str]:
     try:
         store.find_all(texts)
     except (AmbiguousRun, RunNotFound):
-        return [one for text in texts for one in _each(text, store)]
+        return [one for text in texts for one in _expanded(text, store)]
     return list(texts)
 
 
-def _each(text: str, store: RunStore) -> list[str]:
+def _expanded(text: str, store: RunStore) -> list[str]:
     try:
         store.find(text)
     except AmbiguousRun:

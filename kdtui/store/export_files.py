@@ -35,7 +35,7 @@ def work_folder(target: Path) -> Iterator[Path]:
         OSError: It cannot be created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    clear_left(target.parent)
+    clear_temporary(target.parent)
     work = target.parent / f"{_WORK}{hostname()}-{os.getpid()}-{start_ticks(os.getpid())}"
     try:
         work.mkdir()
@@ -44,7 +44,7 @@ def work_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def clear_left(folder: Path) -> None:
+def clear_temporary(folder: Path) -> None:
     """Remove work folders that killed exports left in ``folder``.
 
     The folder may be shared with other hosts, whose processes are not visible here: their work folders are removed if

@@ -203,12 +203,12 @@ def mark() -> str:
 
 def aside(path: Path) -> Path:
     """An unused temporary path next to ``path``; temporary files of killed processes are removed first."""
-    remove_left(path.parent)
+    remove_leftovers(path.parent)
     return path.with_name(f".{path.name}.{mark()}-{next(_counter)}.tmp")
 
 
 @dataclass(frozen=True)
-class Left:
+class Leftover:
     """A temporary file or folder that has not replaced its target.
 
     Attributes:
@@ -221,22 +221,22 @@ class Left:
     ownerless: bool
 
 
-def remove_left(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes directly in ``folder``."""
     _remove_all(_asides(folder))
 
 
-def remove_left_in_store(root: Path) -> None:
+def remove_leftovers_of_store(root: Path) -> None:
     """Remove incomplete runs, partly deleted runs and temporary files of killed processes from a run store."""
     _remove_all(_runs_aside(root))
     for folder in _folders(root):
-        remove_left(folder)
+        remove_leftovers(folder)
 
 
-def left_in_store(root: Path) -> list[Left]:
+def leftovers(root: Path) -> list[Leftover]:
     """All temporary files and folders in a run store, in use or left by killed processes."""
     paths = [*_runs_aside(root), *(path for folder in _folders(root) for path in _asides(folder))]
-    return [Left(path, _size(path), _ownerless(path)) for path in paths]
+    return [Leftover(path, _size(path), _ownerless(path)) for path in paths]
 
 
 def _remove_all(paths: Iterable[Path]) -> None:

@@ -26,7 +26,7 @@ from kdtui.store.files import (
     mark,
     not_writable,
     reading,
-    remove_left_in_store,
+    remove_leftovers_of_store,
     try_lock,
 )
 from kdtui.store.removing import check_removable, delete
@@ -86,7 +86,7 @@ class RunStore:
         created = time.time_ns()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            remove_left_in_store(self.root)
+            remove_leftovers_of_store(self.root)
             aside, path = self._reserve(time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), profile.name)
         except OSError as error:
             raise not_writable(self.root, error) from error

@@ -312,15 +312,15 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
         liveness = _ask_the_lock(run)
     last_event = digest.shown["last_event"]
     silent = None if last_event is None else max(0.0, now - last_event)
-    heard = silent
+    since_sign = silent
     if liveness is Liveness.UNKNOWN and record is not None:
         beat = _modified(run.beat_path)
         signs = [age for age in (silent, None if beat is None else max(0.0, now - beat)) if age is not None]
-        heard = min(signs, default=None)
+        since_sign = min(signs, default=None)
     state = derive(
-        Facts(launched=digest.launched, started=digest.started, word=digest.word, alive=liveness, silent=heard)
+        Facts(launched=digest.launched, started=digest.started, word=digest.word, alive=liveness, silent=since_sign)
     )
-    details = [*digest.problems, why, _detail(state, digest, liveness, silent, heard)]
+    details = [*digest.problems, why, _detail(state, digest, liveness, silent, since_sign)]
     shown = dict(digest.shown)
     channels = shown.get("decoder_channels")
     shown["decoder_channels"] = tuple(channels) if isinstance(channels, list) else channels
@@ -379,7 +379,7 @@ def number_the_queue(rows: Iterable[RunSummary]) -> dict[str, RunSummary]:
     return numbered
 
 
-def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, heard: float | None) -> str:
+def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | None, since_sign: float | None) -> str:
     record = digest.record
     if record is None:
         return digest.detail
@@ -396,7 +396,7 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     if state is State.RUNNING:
         return f"no events for {_span(silent)}" if silent is not None and silent >= SILENT else ""
     if state is State.LOST and liveness is Liveness.UNKNOWN:
-        since = "" if heard is None else f" for {_span(heard)}"
+        since = "" if since_sign is None else f" for {_span(since_sign)}"
         return f"no heartbeat from host {host}{since}; it may still be running there"
     if state is State.LOST:
         return "the processes exited without reporting a result"

@@ -71,7 +71,7 @@ class RunCommands(Provider):
     async def discover(self) -> Hits:
         """List the actions before anything was typed."""
         for key in self._keys():
-            yield DiscoveryHit(Content(key.help), self._do(key), text=key.help, help=_twin(key))
+            yield DiscoveryHit(Content(key.help), self._do(key), text=key.help, help=_command_line(key))
 
     async def search(self, query: str) -> Hits:
         """Search actions and runs."""
@@ -79,7 +79,7 @@ class RunCommands(Provider):
         for key in self._keys():
             score = _named(key, query) or matcher.match(key.help)
             if score > 0:
-                yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_twin(key))
+                yield Hit(score, _highlighted(matcher, key.help), self._do(key), text=key.help, help=_command_line(key))
         app = cast(Cockpit, self.app)
         offered = 0
         for index, run_id in enumerate(app.board.order):
@@ -116,12 +116,12 @@ def _highlighted(matcher: Matcher, text: str) -> Content:
     return content
 
 
-def _twin(key: Key) -> str:
+def _command_line(key: Key) -> str:
     return escape(f"{key.shown}   {key.command}" if key.command else key.shown)
 
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
-SAID = 10.0
+MESSAGE_SECONDS = 10.0
 """Seconds for which the status line displays a message."""
 
 
@@ -176,7 +176,7 @@ class KdtuiApp(Cockpit):
         self._machine_source = machine or MachineSource(self._seconds, self.board.live)
         self._machine: Sequence[str] = ()
         self._clock = clock
-        self._said_count = 0
+        self._message_count = 0
 
     def get_default_screen(self) -> Screen[Any]:
         """The list of runs is the first screen."""
@@ -264,7 +264,7 @@ class KdtuiApp(Cockpit):
 
     def show_header(self) -> None:
         """Update the header of the visible screens."""
-        doing = f"measuring {self.measuring.who}" if self.measuring.ids else ""
+        doing = f"measuring {self.measuring.subject}" if self.measuring.ids else ""
         left, right = header_parts(self.store.root, self.board, self._machine, self._clock, doing)
         for screen in self.screen_stack:
             for line in screen.query("#header").results(Line):
@@ -279,16 +279,16 @@ class KdtuiApp(Cockpit):
         """
         lasts = not text
         if lasts and self.measuring.words:
-            text, command = self.measuring.words, self.measuring.twin
+            text, command = self.measuring.words, self.measuring.command_line
         self.said = (one_line(text), command, error)
-        self._said_count += 1
-        mine = self._said_count
+        self._message_count += 1
+        mine = self._message_count
         self._tell(lambda screen: screen.say(*self.said))
         if not lasts:
-            self.set_timer(SAID * (3 if error else 1), lambda: self._unsay(mine))
+            self.set_timer(MESSAGE_SECONDS * (3 if error else 1), lambda: self._unsay(mine))
 
     def _unsay(self, count: int) -> None:
-        if count == self._said_count and self.said[0]:
+        if count == self._message_count and self.said[0]:
             self.say("")
 
     def prefer(self, **choices: Any) -> None:

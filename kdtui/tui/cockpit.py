@@ -22,7 +22,7 @@ from kdtui.tui.run_states import RunStates
 from kdtui.tui.watch import Watch
 
 T = TypeVar("T")
-_TOLD = 0.2
+_REDRAW = 0.2
 """Seconds between two displayed counts; other texts are displayed at once."""
 
 
@@ -146,7 +146,7 @@ class Cockpit(App[None]):
             else:
                 names = self.name_of(done[0]) if len(done) == 1 else f"{len(done)} runs"
                 flag = ["--kill"] if kill else []
-                self.say(f"{names}: {'killed' if kill else 'stopping'}", twin("stop", *flag, *done))
+                self.say(f"{names}: {'killed' if kill else 'stopping'}", command_line("stop", *flag, *done))
 
         self.do(work, then)
 
@@ -161,7 +161,7 @@ class Cockpit(App[None]):
         def then(going: ResumedRun) -> None:
             self.watcher.nudge([run_id])
             said = " · ".join(["resumed", *going.warnings])
-            self.say(f"{self.name_of(run_id)}: {said}", twin("resume", run_id, *flag, "--detach"))
+            self.say(f"{self.name_of(run_id)}: {said}", command_line("resume", run_id, *flag, "--detach"))
 
         self.say(f"{self.name_of(run_id)}: checking its checkpoints and data")
         self.do(lambda: resume(self.store.for_thread(), run, total_epochs=total_epochs, sets=sets), then)
@@ -189,7 +189,7 @@ class Cockpit(App[None]):
             elif errors:
                 self.say_error(errors[0])
             else:
-                self.say(f"{count} run{'s' if count > 1 else ''} removed", twin("remove", *ids))
+                self.say(f"{count} run{'s' if count > 1 else ''} removed", command_line("remove", *ids))
 
         self.do(work, then)
 
@@ -226,12 +226,12 @@ class Measuring:
         self.words = ""
 
     @property
-    def twin(self) -> str:
+    def command_line(self) -> str:
         """The equivalent command line."""
         return shlex.join(["kdtui", "measure", *self.ids])
 
     @property
-    def who(self) -> str:
+    def subject(self) -> str:
         """Name of the run, or the number of runs."""
         return self._app.name_of(self.ids[0]) if len(self.ids) == 1 else f"{len(self.ids)} runs"
 
@@ -240,7 +240,7 @@ class Measuring:
         self.ids = tuple(ids)
         self._app.show_header()
         self._app.say("")
-        self._tell(f"{self.who}: measuring")
+        self._tell(f"{self.subject}: measuring")
         runs = [self._app.run_of(run_id) for run_id in self.ids]
         self._worker = self._app.run_worker(partial(self._carry_out, runs), thread=True, group="measuring")
 
@@ -248,44 +248,46 @@ class Measuring:
         """Cancel the measurement; its end is reported."""
         if self._worker is not None and self.ids:
             self._worker.cancel()
-            self._tell(f"{self.who}: cancelling")
+            self._tell(f"{self.subject}: cancelling")
 
     def _carry_out(self, runs: Sequence[Run]) -> None:
         """Runs in the thread. It never waits for the app, which may exit before the engine."""
         worker, app = get_current_worker(), self._app
         last = ("", 0.0)
 
-        def heard(step: EngineStep) -> None:
+        def on_step(step: EngineStep) -> None:
             nonlocal last
             now = time.monotonic()
-            if step.words != last[0] or now - last[1] >= _TOLD:
+            if step.words != last[0] or now - last[1] >= _REDRAW:
                 last = step.words, now
-                app.call_later(self._heard, step)
+                app.call_later(self._show_step, step)
 
         error: KdtuiError | None = None
         try:
-            self._measure(app.store.root, runs, MeasureOptions(), heard=heard, cancelled=lambda: worker.is_cancelled)
+            self._measure(
+                app.store.root, runs, MeasureOptions(), on_step=on_step, cancelled=lambda: worker.is_cancelled
+            )
         except KdtuiError as failure:
             error = failure
         except OSError as failure:
             error = LaunchError.of(failure)
         app.call_later(self._ended, error)
 
-    def _heard(self, step: EngineStep) -> None:
+    def _show_step(self, step: EngineStep) -> None:
         if self._worker is not None and not self._worker.is_cancelled:
             count = f" {step.done}/{step.total}" if step.total else ""
-            self._tell(f"{self.who}: {step.words}{count} · L cancels")
+            self._tell(f"{self.subject}: {step.words}{count} · L cancels")
 
     def _ended(self, error: KdtuiError | None) -> None:
-        ids, who, twin = self.ids, self.who, self.twin
+        ids, subject, command_line = self.ids, self.subject, self.command_line
         self._tell("")
         self.ids, self._worker = (), None
         self._app.show_header()
         if error is None:
-            self._app.say(f"{who}: measured", twin)
+            self._app.say(f"{subject}: measured", command_line)
             self._app.measured(ids)
         elif isinstance(error, Interrupted):
-            self._app.say(f"{who}: cancelled; nothing was measured", twin)
+            self._app.say(f"{subject}: cancelled; nothing was measured", command_line)
         else:
             self._app.say_error(error)
 
@@ -296,6 +298,6 @@ class Measuring:
             self._app.say("")
 
 
-def twin(*words: str) -> str:
+def command_line(*words: str) -> str:
     """The equivalent command, quoted for a shell."""
     return shlex.join(["kdtui", *words])

@@ -45,11 +45,11 @@ class Debounced:
             begin()
 
     def _ended(self, tell: Callable[[Any], None]) -> Callable[[Any], None]:
-        def told(result: Any) -> None:
+        def finish(result: Any) -> None:
             self._busy = False
             following, self._next = self._next, None
             if following is not None:
                 following()
             tell(result)
 
-        return told
+        return finish

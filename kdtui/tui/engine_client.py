@@ -73,7 +73,7 @@ class Inspected:
     hint: str = ""
 
 
-class Door:
+class EngineClient:
     """Calls the engine in a thread; known results are returned at once.
 
     Args:

@@ -36,9 +36,9 @@ from kdtui.store.scan import scan
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
 from kdtui.tui import preferences
-from kdtui.tui.engine_client import Door
-from kdtui.tui.screens.export.sources import look
-from kdtui.tui.views.export import Read
+from kdtui.tui.engine_client import EngineClient
+from kdtui.tui.screens.export.sources import list_sources
+from kdtui.tui.views.export import ParsedDraft
 from tests.store.conftest import record, training, write
 
 LONGEST = 10_000
@@ -384,8 +384,8 @@ def _export_report(data: bytes, folder: Path) -> None:
     export.write_bytes(b"onnx")
     report_of(export).write_bytes(data)
     assert run.exports() == [export]
-    wanted = Read((run.id,), ("fp32", "int8"), export_options.ExportOptions(), ExternalCheckpoint(), None)
-    assert not look(wanted, store)[0].trouble
+    wanted = ParsedDraft((run.id,), ("fp32", "int8"), export_options.ExportOptions(), ExternalCheckpoint(), None)
+    assert not list_sources(wanted, store)[0].trouble
 
 
 @target("preferences", b'theme = "light"\nsort = "miou"\ndescending = true\n')
@@ -406,4 +406,4 @@ def _inspected(data: bytes, folder: Path) -> None:
     (folder / "a.pth").write_bytes(b"weights")
     (store.root / ".cache").mkdir(exist_ok=True)
     (store.root / ".cache" / "inspected.json").write_bytes(data)
-    Door(store, lambda *words: {}).known(folder / "a.pth")
+    EngineClient(store, lambda *words: {}).known(folder / "a.pth")

@@ -22,9 +22,9 @@ def alive(pid: int) -> bool:
 
 
 def test_steps_are_heard_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) -> None:
-    heard: list[EngineStep] = []
-    answer = converse("works", "x", heard=heard.append, environment={"SAID": "yes"})
-    assert heard == [EngineStep("a"), EngineStep("b", 1, 2)]
+    steps: list[EngineStep] = []
+    answer = converse("works", "x", on_step=steps.append, environment={"SAID": "yes"})
+    assert steps == [EngineStep("a"), EngineStep("b", 1, 2)]
     assert answer == {"environment": "yes", "rest": ["x"]}
 
 
@@ -44,17 +44,17 @@ def test_an_engine_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_given_up(tmp_path: Path) -> None:
-    heard: list[EngineStep] = []
+    steps: list[EngineStep] = []
     with pytest.raises(Interrupted):
-        converse("waits", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
+        converse("waits", str(tmp_path / "pid"), on_step=steps.append, cancelled=lambda: bool(steps))
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
 def test_one_that_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
-    heard: list[EngineStep] = []
+    steps: list[EngineStep] = []
     with pytest.raises(Interrupted):
-        converse("stubborn", str(tmp_path / "pid"), heard=heard.append, cancelled=lambda: bool(heard))
+        converse("stubborn", str(tmp_path / "pid"), on_step=steps.append, cancelled=lambda: bool(steps))
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
@@ -63,7 +63,7 @@ def test_a_face_that_fails_while_it_draws_leaves_nothing_running(tmp_path: Path)
         raise RuntimeError("the screen is gone")
 
     with pytest.raises(RuntimeError, match="screen"):
-        converse("waits", str(tmp_path / "pid"), heard=draw)
+        converse("waits", str(tmp_path / "pid"), on_step=draw)
     assert not alive(int((tmp_path / "pid").read_text()))
 
 

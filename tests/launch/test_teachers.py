@@ -8,7 +8,7 @@ import pytest
 
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.export_options import ExportOptions
-from kdtui.launch.export import order
+from kdtui.launch.export import export_request
 from kdtui.launch.teachers import find_teacher, is_path, resume_point, source
 from kdtui.profile import load
 from kdtui.store.run import Run
@@ -51,7 +51,7 @@ def test_every_verb_asks_the_same_question(store: RunStore) -> None:
     teacher, point, export = (
         find_teacher("city", store),
         resume_point("city", store),
-        order("city", store, ExportOptions()),
+        export_request("city", store, ExportOptions()),
     )
     assert (teacher.run, teacher.checkpoint) == (run, run.best)
     assert point.checkpoint == run.last
@@ -62,7 +62,7 @@ def test_every_verb_asks_the_same_question(store: RunStore) -> None:
     teacher, point, export = (
         find_teacher("./city", store),
         resume_point("./city", store),
-        order("./city", store, ExportOptions()),
+        export_request("./city", store, ExportOptions()),
     )
     assert teacher.checkpoint == point.checkpoint == export.checkpoint == Path("city").absolute()
     assert teacher.run is export.run is None

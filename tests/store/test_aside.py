@@ -13,7 +13,7 @@ import pytest
 
 from kdtui.profile import Profile
 from kdtui.store import files
-from kdtui.store.files import aside, left_in_store, mark, remove_left, remove_left_in_store, write_atomically
+from kdtui.store.files import aside, leftovers, mark, remove_leftovers, remove_leftovers_of_store, write_atomically
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
@@ -61,12 +61,12 @@ def test_the_next_run_removes_what_was_left_anywhere_in_the_store(store: RunStor
     killed(MAKE_AND_DIE, store.root)
     for path in (run.launch_path, run.last, run.evaluation("val"), store.root / ".cache" / "teachers" / "a.npy"):
         killed(WRITE_AND_DIE, path)
-    left = left_in_store(store.root)
+    left = leftovers(store.root)
     assert len(left) == 5
     assert all(one.ownerless for one in left)
     assert sum(one.bytes for one in left) > 16_000
     made = store.create(Profile(name="next"))
-    assert left_in_store(store.root) == []
+    assert leftovers(store.root) == []
     assert names(made.path) == {
         "profile.toml",
         "run.json",
@@ -82,7 +82,7 @@ def test_what_a_running_process_writes_stays(tmp_path: Path) -> None:
     own.write_bytes(b"half")
     os.utime(own, (LONG_AGO, LONG_AGO))
     assert aside(tmp_path / "last.pth") != own  # two threads may write the same file
-    remove_left(tmp_path)
+    remove_leftovers(tmp_path)
     assert own.exists()
 
 
@@ -99,10 +99,10 @@ def test_an_owner_that_cannot_be_seen_keeps_its_file_until_it_is_untouched_for_a
 ) -> None:
     left = tmp_path / f".last.pth.{owner}.tmp"
     left.write_bytes(b"half")
-    remove_left(tmp_path)
+    remove_leftovers(tmp_path)
     assert left.exists()
     os.utime(left, (LONG_AGO, LONG_AGO))
-    remove_left(tmp_path)
+    remove_leftovers(tmp_path)
     assert not left.exists()
 
 
@@ -110,7 +110,7 @@ def test_a_pid_that_another_process_has_now_owns_nothing(tmp_path: Path) -> None
     ticks = mark().split("-")[-2]
     left = tmp_path / f".launch.json.{mark().replace(f'-{ticks}-', '-1-')}.tmp"
     left.write_bytes(b"half")
-    remove_left(tmp_path)
+    remove_leftovers(tmp_path)
     assert not left.exists()
 
 
@@ -118,7 +118,7 @@ def test_what_was_left_before_this_boot_is_removed(tmp_path: Path, monkeypatch: 
     left = tmp_path / f".launch.json.{hostname()}-{os.getpid()}-1-00000000.tmp"
     left.write_bytes(b"half")
     monkeypatch.setattr(files, "_booted", lambda: time.time() + 60)
-    remove_left(tmp_path)
+    remove_leftovers(tmp_path)
     assert not left.exists()
 
 
@@ -130,7 +130,7 @@ def test_files_of_others_are_never_removed(store: RunStore, run: Run) -> None:
     for path in others:
         path.write_bytes(b"mine")
         os.utime(path, (LONG_AGO, LONG_AGO))
-    remove_left_in_store(store.root)
+    remove_leftovers_of_store(store.root)
     assert all(path.exists() for path in others)
 
 
@@ -139,10 +139,10 @@ def test_half_made_and_half_deleted_runs_of_an_older_version_go_after_a_day(stor
     for folder in folders:
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "checkpoints" / "last.pth").write_bytes(b"x")
-    remove_left_in_store(store.root)
+    remove_leftovers_of_store(store.root)
     assert all(folder.exists() for folder in folders)
     for folder in folders:
         for path in (folder / "checkpoints" / "last.pth", folder / "checkpoints", folder):
             os.utime(path, (LONG_AGO, LONG_AGO))
-    remove_left_in_store(store.root)
+    remove_leftovers_of_store(store.root)
     assert not any(folder.exists() for folder in folders)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.store.export_files import clear_left, work_folder
+from kdtui.store.export_files import clear_temporary, work_folder
 from kdtui.store.identity import hostname, start_ticks
 
 
@@ -24,7 +24,7 @@ def test_only_what_an_export_left_is_taken_away(tmp_path: Path) -> None:
     left = f".export-{hostname()}-{dead()}"
     for name in (".export-tmp", ".export-a-b-c", alive, left):
         (tmp_path / name).mkdir()
-    clear_left(tmp_path)
+    clear_temporary(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".export-tmp", ".export-a-b-c", alive}
 
 
@@ -35,16 +35,16 @@ def test_what_another_host_works_in_stays_until_nothing_was_written_for_a_day(tm
     (theirs / "fp32.onnx").write_bytes(b"half")
     long_ago = time.time() - 2 * 86400
     os.utime(theirs, (long_ago, long_ago))
-    clear_left(tmp_path)
+    clear_temporary(tmp_path)
     assert (theirs / "fp32.onnx").exists()  # written just now
     os.utime(theirs / "fp32.onnx", (long_ago, long_ago))
-    clear_left(tmp_path)
+    clear_temporary(tmp_path)
     assert not theirs.exists()
 
 
 def test_an_export_works_in_a_folder_that_only_its_own_host_judges(tmp_path: Path) -> None:
     with work_folder(tmp_path / "a.onnx") as work:
-        clear_left(tmp_path)
+        clear_temporary(tmp_path)
         assert work.is_dir()
         assert hostname() in work.name
     assert list(tmp_path.iterdir()) == []

@@ -38,5 +38,5 @@ def test_without_a_word_the_processes_decide(facts: Facts) -> None:
     elif facts.alive in (Liveness.ALIVE, Liveness.SUSPENDED):
         assert state is (State.RUNNING if facts.started else State.QUEUED)
     else:
-        heard = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
-        assert (state is State.LOST) == (not heard)
+        recent_sign = facts.silent is not None and facts.silent < SILENT_ELSEWHERE
+        assert (state is State.LOST) == (not recent_sign)

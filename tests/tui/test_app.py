@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from kdtui.errors import LaunchError
 from kdtui.store.state import State
 from kdtui.tui.app import KdtuiApp
-from kdtui.tui.cockpit import twin
+from kdtui.tui.cockpit import command_line
 from kdtui.tui.keys import KEYS, SCOPES
 from kdtui.tui.screens.dialogs import HelpScreen, TooSmall
 from kdtui.tui.screens.runs import RunsScreen
@@ -327,5 +327,5 @@ async def test_leaving_while_work_is_running(scene: Scene) -> None:
 
 
 def test_equivalent_commands_are_quoted_for_a_shell() -> None:
-    assert twin("stop", "--kill", "a b", "c") == "kdtui stop --kill 'a b' c"
+    assert command_line("stop", "--kill", "a b", "c") == "kdtui stop --kill 'a b' c"
     assert issubclass(Recorded, KdtuiApp)

@@ -13,7 +13,7 @@ from kdtui.profile import amend, load
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
-from kdtui.tui.engine_client import Door
+from kdtui.tui.engine_client import EngineClient
 from tests.fake_engine import Engine
 
 ANSWER = {
@@ -49,9 +49,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def door(store: RunStore, engine: Engine) -> Door:
+def door(store: RunStore, engine: Engine) -> EngineClient:
     rows = {row.id: row for row in store.summaries()}
-    return Door(store, engine, rows.get)
+    return EngineClient(store, engine, rows.get)
 
 
 def nobody(run_id: str) -> RunSummary | None:
@@ -109,7 +109,7 @@ def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: 
 
 def test_without_a_writable_cache_the_next_app_inspects_again(tmp_path: Path, file: Path) -> None:
     engine = engine_with()
-    asking = Door(RunStore(tmp_path / "not there yet"), engine, nobody)
+    asking = EngineClient(RunStore(tmp_path / "not there yet"), engine, nobody)
 
     assert asking.inspect(file).encoder == "resnet18"
     assert asking.known(file) is not None
@@ -131,7 +131,7 @@ def test_a_run_is_described_by_its_own_files(store: RunStore) -> None:
 
 def test_a_run_of_another_store_is_described_when_inspected(store: RunStore, tmp_path: Path) -> None:
     engine = engine_with()
-    asking = Door(RunStore(tmp_path / "mine"), engine, nobody)
+    asking = EngineClient(RunStore(tmp_path / "mine"), engine, nobody)
     best = store.runs()[0].best
 
     assert asking.known(best) is None

@@ -38,14 +38,14 @@ class Measure:
         runs: Sequence[Run],
         how: object,
         *,
-        heard: Callable[[EngineStep], None],
+        on_step: Callable[[EngineStep], None],
         cancelled: Callable[[], bool],
     ) -> dict[str, Any]:
         assert root == self.scene.store.root
         self.asked.append([run.id for run in runs])
         try:
             for step in self.steps:
-                heard(step)
+                on_step(step)
             while not self.may_end.wait(0.01):
                 if cancelled():
                     raise Interrupted("cancelled")

@@ -230,13 +230,13 @@ def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], pr
     )
     seen = 0
     for batch in batches:
-        calibrator.collect_data(_One(batch))
+        calibrator.collect_data(_SingleBatch(batch))
         seen += len(batch)
         progress(seen)
     save_tensors_data(calibrator.compute_data(), ranges)
 
 
-class _One(CalibrationDataReader):  # type: ignore[misc]
+class _SingleBatch(CalibrationDataReader):  # type: ignore[misc]
     """Reader of a single batch."""
 
     def __init__(self, batch: NDArray[Any]) -> None:

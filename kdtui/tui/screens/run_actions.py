@@ -66,7 +66,7 @@ class RunActions(CockpitScreen):
         measuring, ids = self.cockpit.measuring, self.to_measure
         if measuring.ids:
             what = "Existing measurements are kept."
-            self._ask(Confirm(f"Cancel measuring {measuring.who}?", what), measuring.give_up)
+            self._ask(Confirm(f"Cancel measuring {measuring.subject}?", what), measuring.give_up)
         elif len(ids) > 1 or any(key in self.hidden for key in ids):
             what = "One after the other, each exclusively on its device; L cancels."
             self._ask(self._about("measure", ids, what), lambda: measuring.start(ids))

@@ -19,7 +19,7 @@ from kdtui.tui.values import Span, TextLines
 
 TASKS = ("hierarchical", "semantic")
 FILE, FOLDER = "file", "folder"
-FOREIGN: Mapping[str, str] = {
+EXTERNAL_FIELDS: Mapping[str, str] = {
     "classes": "class names in order, separated by commas",
     "profile": "the data for verification and calibration: a profile's name or file",
     "task": "hierarchical or semantic, if the file does not specify it",
@@ -28,7 +28,7 @@ FOREIGN: Mapping[str, str] = {
 }
 """Fields for a checkpoint that does not belong to a run, and their descriptions."""
 YES, NO = "yes", "no"
-NOTHING_SAID = ExternalCheckpoint()
+NO_DETAILS = ExternalCheckpoint()
 
 
 def default(name: str) -> str:
@@ -42,7 +42,7 @@ def written(value: Any) -> str:
     return (YES if value else NO) if isinstance(value, bool) else plain(value)
 
 
-def words_of(line: Option) -> tuple[str, ...]:
+def choices_of(line: Option) -> tuple[str, ...]:
     """The choices of an option; empty if its value is typed."""
     return (NO, YES) if isinstance(line.default, bool) else line.choices
 
@@ -53,7 +53,7 @@ class ExportDraft:
 
     Attributes:
         runs: Ids of the runs whose students are exported, unless a file is given.
-        texts: Texts of the edited fields by name: options, ``file``, ``folder`` and the fields of :data:`FOREIGN`.
+        texts: Texts of the edited fields by name: options, ``file``, ``folder`` and :data:`EXTERNAL_FIELDS`.
     """
 
     runs: tuple[str, ...] = ()
@@ -64,20 +64,20 @@ class ExportDraft:
         return self.texts.get(name, default(name))
 
     @property
-    def foreign(self) -> bool:
+    def external(self) -> bool:
         """Whether a file is exported instead of the runs."""
         return bool(self.text(FILE).strip())
 
 
 @dataclass(frozen=True)
-class Read:
+class ParsedDraft:
     """The parsed draft.
 
     Attributes:
         sources: Ids of the runs, or the file.
         precisions: From the most to the least exact.
         options: All options but the precision; None while there are mistakes.
-        foreign: The description of the file.
+        external: The description of the file.
         folder: Target folder; None for the folders of the checkpoints.
         mistakes: Messages by field.
         idle: Fields without effect, given the values of the others.
@@ -87,14 +87,14 @@ class Read:
     sources: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     options: ExportOptions | None = None
-    foreign: ExternalCheckpoint = NOTHING_SAID
+    external: ExternalCheckpoint = NO_DETAILS
     folder: Path | None = None
     mistakes: Mapping[str, str] = field(default_factory=dict)
     idle: frozenset[str] = frozenset()
     command: str = ""
 
 
-def read(draft: ExportDraft) -> Read:
+def read(draft: ExportDraft) -> ParsedDraft:
     """Parse a draft, without accessing the disk."""
     mistakes: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -115,11 +115,11 @@ def read(draft: ExportDraft) -> Read:
     sources = (file,) if file else draft.runs
     if not sources:
         mistakes[FILE] = "choose a checkpoint: no run was chosen"
-    foreign = _foreign(draft) if draft.foreign else NOTHING_SAID
-    if foreign.task is not None and foreign.task not in TASKS:
-        mistakes["task"] = f"found {foreign.task}; allowed: {', '.join(TASKS)}"
+    external = _external(draft) if draft.external else NO_DETAILS
+    if external.task is not None and external.task not in TASKS:
+        mistakes["task"] = f"found {external.task}; allowed: {', '.join(TASKS)}"
     try:
-        check_classes(foreign.classes)
+        check_classes(external.classes)
     except UsageError as error:
         mistakes["classes"] = error.brief
     typed = draft.text(FOLDER).strip()
@@ -133,13 +133,13 @@ def read(draft: ExportDraft) -> Read:
             mistakes[place] = f"{error.what}: {error.allowed}"
     command = ""
     if options is not None:
-        more = [*(["--to", str(folder)] if folder else []), *foreign.flags()]
+        more = [*(["--to", str(folder)] if folder else []), *external.flags()]
         command = options.command(sources, precisions, more)
-    return Read(
+    return ParsedDraft(
         sources=sources,
         precisions=precisions,
         options=options,
-        foreign=foreign,
+        external=external,
         folder=folder,
         mistakes=mistakes,
         idle=_idle(draft, precisions),
@@ -151,11 +151,11 @@ def _fault(error: UsageError) -> str:
     return f"found {error.found or 'nothing'}; allowed: {error.allowed}"
 
 
-def _foreign(draft: ExportDraft) -> ExternalCheckpoint:
-    given = {name: draft.text(name).strip() or None for name in FOREIGN if name != "classes"}
+def _external(draft: ExportDraft) -> ExternalCheckpoint:
+    details = {name: draft.text(name).strip() or None for name in EXTERNAL_FIELDS if name != "classes"}
     typed = draft.text("classes").strip()
     classes = tuple(name.strip() for name in typed.split(",")) if typed else ()
-    return ExternalCheckpoint(classes=classes, **given)
+    return ExternalCheckpoint(classes=classes, **details)
 
 
 def _idle(draft: ExportDraft, precisions: Sequence[str]) -> frozenset[str]:
@@ -163,16 +163,16 @@ def _idle(draft: ExportDraft, precisions: Sequence[str]) -> frozenset[str]:
     idle = {line.name for line in OPTIONS if line.only and not set(line.only) & set(precisions)}
     if draft.text("dynamic") in ("all", "batch"):
         idle.add("batch")
-    if draft.foreign:
+    if draft.external:
         idle.add("checkpoint")
     return frozenset(idle)
 
 
 def about(name: str, *, idle: bool = False) -> list[Span]:
     """Description of a field and its allowed values."""
-    if name in FOREIGN or name in (FILE, FOLDER):
+    if name in EXTERNAL_FIELDS or name in (FILE, FOLDER):
         texts = {
-            **FOREIGN,
+            **EXTERNAL_FIELDS,
             FILE: "a checkpoint to export instead of the runs: from smp, timm or kdtui",
             FOLDER: "target folder; empty: next to each checkpoint",
         }
@@ -232,11 +232,11 @@ class ExportSource:
 _FATES = {"replaced": "warn", "new": "good", "stays": "muted"}
 
 
-def there(seen: Sequence[ExportSource]) -> TextLines:
+def existing_files(sources: Sequence[ExportSource]) -> TextLines:
     """List the existing and the future files of each source."""
-    wide = max((width(file.name) for source in seen for file in source.files), default=0)
+    wide = max((width(file.name) for source in sources for file in source.files), default=0)
     lines: TextLines = []
-    for source in seen:
+    for source in sources:
         has = f"  has {', '.join(source.checkpoints)}" if source.checkpoints else ""
         lines.append([(source.name, "strong"), (has, "muted")])
         if source.trouble:
@@ -263,15 +263,15 @@ def day(made: float | None) -> str:
         return "-" * 16
 
 
-def outlook(read: Read, seen: Sequence[ExportSource]) -> list[Span]:
+def outlook(read: ParsedDraft, sources: Sequence[ExportSource]) -> list[Span]:
     """Summary of what will be exported, in one line."""
     if read.mistakes:
         names = ", ".join(label(name) for name in read.mistakes)
         return [("✗ ", "bad"), (f"fix first: {names}", "bad")]
-    files = [file for source in seen for file in source.files]
+    files = [file for source in sources for file in source.files]
     replaced = sum(file.fate == "replaced" for file in files)
     wanted = replaced + sum(file.fate == "new" for file in files)
-    trouble = next((source.trouble for source in seen if source.trouble), "")
+    trouble = next((source.trouble for source in sources if source.trouble), "")
     if not wanted:
         return [("✗ ", "bad"), (trouble, "bad")] if trouble else [("nothing to export", "muted")]
     spans: list[Span] = [(f"{wanted} file{'s' if wanted > 1 else ''}", "strong")]
@@ -301,7 +301,7 @@ class Job:
     source: str
     name: str
     options: ExportOptions
-    foreign: ExternalCheckpoint = NOTHING_SAID
+    external: ExternalCheckpoint = NO_DETAILS
     folder: Path | None = None
     state: str = WAITS
     step: EngineStep | None = None

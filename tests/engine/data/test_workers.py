@@ -24,7 +24,7 @@ from kdtui.engine.data import Batches, SegmentationDataset, build_dataset
 from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.protocol import Pixels
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
-from kdtui.engine.evaluate import StopAsked
+from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.setup import TrainingSetup
 from kdtui.errors import EngineError
 from kdtui.profile import SyntheticData, Training
@@ -128,9 +128,9 @@ def test_a_stalled_loading_process_is_an_error_and_is_killed() -> None:
 
 def test_a_stop_is_obeyed_while_waiting_for_a_batch() -> None:
     def stop(seconds: float) -> None:
-        raise StopAsked
+        raise StopRequested
 
-    with pytest.raises(StopAsked):
+    with pytest.raises(StopRequested):
         list(batches(Hurt(signal.SIGSTOP), waiting=stop))
     assert new_children() == []
 

@@ -70,7 +70,7 @@ async def test_the_page_shows_the_points_of_the_command(scene: Scene, runs: list
         dots = page.scatter.cloud.dots
         assert [(dot.y, dot.front) for dot in dots] == [(p.miou, p.dominated_by is None) for p in found.points]
         assert all(note in text(on.app) for note in found.notes)
-        assert on.screen.page_twin.endswith("--pareto latency")
+        assert on.screen.page_command_line.endswith("--pareto latency")
         await on.pilot.press("C")
         await shows(on.pilot, "kdtui compare")
 
@@ -85,13 +85,13 @@ async def test_keys_switch_cost_and_scale(scene: Scene, runs: list[Run]) -> None
         assert not on.screen.chart.log_y
         await on.pilot.press("p")
         await shows(on.pilot, "mIoU by parameters, M", "p by latency")
-        assert on.screen.page_twin.endswith("--pareto parameters")
+        assert on.screen.page_command_line.endswith("--pareto parameters")
         assert "b0-alone" in "\n".join(line[-44:] for line in lines(on.app))  # it needs no measuring for that
         await on.pilot.press("m")
         await shows(on.pilot, "mIoU by latency")
         await on.pilot.press("1")
         await on.pilot.press("l")
-        assert on.screen.chart.log_y and on.screen.page_twin == on.screen.twin
+        assert on.screen.chart.log_y and on.screen.page_command_line == on.screen.command_line
 
 
 async def test_the_point_under_the_cursor_is_described_with_the_dominating_one(scene: Scene, runs: list[Run]) -> None:

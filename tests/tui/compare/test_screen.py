@@ -123,10 +123,10 @@ async def test_a_key_chooses_and_resets_the_baseline(scene: Scene, runs: list[Ru
         await on.pilot.press("b")
         await until(on.pilot, lambda: on.screen.comparison == on.expected(runs[3].id))
         assert "Δ against r18-from-b3" in text(on.app) and "baseline" in on.line("r18-from-b3")
-        assert on.screen.twin.endswith(f"--baseline {runs[3].id}")
+        assert on.screen.command_line.endswith(f"--baseline {runs[3].id}")
         await on.pilot.press("b")
         await until(on.pilot, lambda: on.screen.comparison == matched)
-        assert "--baseline" not in on.screen.twin
+        assert "--baseline" not in on.screen.command_line
 
 
 async def test_the_teachers_row_is_no_baseline(scene: Scene, runs: list[Run]) -> None:
@@ -141,7 +141,7 @@ async def test_the_command_is_always_displayed(scene: Scene, runs: list[Run]) ->
     async with opened(scene, runs, (200, 30)) as on:
         assert lines(on.app)[-2].endswith("kdtui compare " + " ".join(run.id for run in runs))
         await on.pilot.press("C")
-        assert (scene.store.root / ".cache" / "copied.txt").read_text() == on.screen.twin
+        assert (scene.store.root / ".cache" / "copied.txt").read_text() == on.screen.command_line
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
@@ -236,7 +236,7 @@ async def test_deleted_and_damaged_runs_are_marked(scene: Scene, runs: list[Run]
         shutil.rmtree(runs[0].path)
         await until(on.pilot, lambda: "deleted" in on.line("b0-alone"))
         await shows(on.pilot, "baseline was deleted")
-        assert runs[0].id not in on.screen.twin
+        assert runs[0].id not in on.screen.command_line
         await on.pilot.press("4")
         await shows(on.pilot, "b0-alone: it was deleted", "half: profile.toml is damaged")
         for run in runs[1:]:

@@ -17,7 +17,7 @@ from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export import ExportScreen
 from kdtui.tui.screens.export.form import Menu, field_of
 from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.views.export import FOREIGN
+from kdtui.tui.views.export import EXTERNAL_FIELDS
 from kdtui.tui.widgets.panel import Panel
 from tests import fake_engine
 from tests.tui.piloting import child_running
@@ -58,7 +58,7 @@ async def opened(pilot: Pilot[Any], *ids: str) -> ExportScreen:
     await pilot.pause()
     screen = app.screen
     assert isinstance(screen, ExportScreen)
-    await until(pilot, lambda: len(screen.seen) == len(ids))
+    await until(pilot, lambda: len(screen.sources) == len(ids))
     return screen
 
 
@@ -102,13 +102,13 @@ async def test_every_field_is_reached_by_tab_visible_and_explained(scene: Scene,
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot, run.id)
         await typed(pilot, screen, "file", "x")
-        seen = set()
+        fields = set()
         first = app.focused
         while True:
             widget, field = app.focused, field_of(app.focused)
             assert widget is not None and field is not None
             await until(pilot, lambda: screen.query_one("#form").region.contains_region(widget.region))  # noqa: B023
-            seen.add(field.field)
+            fields.add(field.field)
             for line in OPTIONS:
                 if line.name == field.field:
                     assert " ".join(line.says.split()) in panel(screen, "about")
@@ -118,7 +118,7 @@ async def test_every_field_is_reached_by_tab_visible_and_explained(scene: Scene,
             await pilot.press("tab")
             if app.focused is first:
                 break
-        assert seen == {"file", "folder", *FOREIGN, *(line.name for line in OPTIONS)}
+        assert fields == {"file", "folder", *EXTERNAL_FIELDS, *(line.name for line in OPTIONS)}
 
 
 async def test_mistakes_are_displayed_at_their_field_and_nothing_starts(scene: Scene, run: Run) -> None:

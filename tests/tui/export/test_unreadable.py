@@ -25,8 +25,8 @@ async def test_an_unreadable_file_has_an_error_and_no_checkpoints_of_other_runs(
         await pilot.pause()
         app.post_message(Paste(TOO_LONG))
         await shows(pilot, "File name too long")
-        assert screen.seen[0].trouble == "File name too long"
-        assert (screen.seen[0].checkpoints, screen.seen[0].files) == ((), ())
+        assert screen.sources[0].trouble == "File name too long"
+        assert (screen.sources[0].checkpoints, screen.sources[0].files) == ((), ())
         assert "best_model.onnx" not in panel(screen, "there")
 
 

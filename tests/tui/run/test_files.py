@@ -16,7 +16,7 @@ from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
-from kdtui.tui.screens.run.partner import Other, beside, find, partner
+from kdtui.tui.screens.run.partner import Partner, beside, find, partner
 from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, look, split
 from kdtui.tui.screens.run.settings import difference_lines, differing, profile_lines
 from kdtui.tui.views.compression import Measurements
@@ -199,7 +199,7 @@ def test_differences_include_false_and_zero_and_leave_out_labels() -> None:
 def test_differences_fit_their_width(room: int) -> None:
     own = {"teacher": {"checkpoint": "/very/long" * 20 + "/best_model.pth"}, "distillation": {"alpha": 0}}
     lines = [
-        "".join(part for part, _ in line) for line in difference_lines(own, Other("other", "chosen", {}), True, room)
+        "".join(part for part, _ in line) for line in difference_lines(own, Partner("other", "chosen", {}), True, room)
     ]
     assert all(len(line) <= room for line in lines[1:])
     assert any("model.pth" in line for line in lines) and any(" 0 " in line for line in lines)
@@ -208,7 +208,7 @@ def test_differences_fit_their_width(room: int) -> None:
 def test_without_another_run_a_hint_is_displayed() -> None:
     told = "".join(part for line in difference_lines({}, None, True, 80) for part, _ in line)
     assert "press o to choose" in told
-    broken = difference_lines({}, Other("x", "chosen", {}, "profile.toml is damaged"), True, 80)
+    broken = difference_lines({}, Partner("x", "chosen", {}, "profile.toml is damaged"), True, 80)
     assert any("damaged" in part for line in broken for part, _ in line)
 
 

@@ -18,11 +18,11 @@ from kdtui.launch.engine_process import EngineStep
 from kdtui.launch.export import ExternalCheckpoint
 from kdtui.tui.values import TextLines
 from kdtui.tui.views import export
-from kdtui.tui.views.export import ExportDraft, ExportFile, ExportSource, Job, Read, default, read, words_of
+from kdtui.tui.views.export import ExportDraft, ExportFile, ExportSource, Job, ParsedDraft, choices_of, default, read
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",~"), min_size=1, max_size=8)
 EXPORT = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
-PARAMETERS = {"input": "given", "output": "contents"}  # where Python has the name already
+PARAMETERS = {"input": "input_type", "output": "contents"}  # where Python has the name already
 
 
 def values(line: Option) -> st.SearchStrategy[str]:
@@ -31,8 +31,8 @@ def values(line: Option) -> st.SearchStrategy[str]:
         return st.sampled_from(["best", "last", "untrained"]) | st.integers(1, 9999).map(str)
     if line.name == "precision":
         return st.lists(st.sampled_from(PRECISIONS), min_size=1, unique=True).map(",".join)
-    if words_of(line):
-        return st.sampled_from(words_of(line))
+    if choices_of(line):
+        return st.sampled_from(choices_of(line))
     assert line.least is not None and line.most is not None
     if isinstance(line.default, int):
         return st.integers(int(line.least), int(line.most)).map(str)
@@ -69,9 +69,9 @@ def test_the_command_line_parses_to_what_is_chosen(draft: ExportDraft) -> None:
     said = {line.name: params[PARAMETERS.get(line.name, line.name)] for line in OPTIONS if line.name != "precision"}
     assert checked(ExportOptions(**said | {"precision": found.precisions[0]})) == found.options
     names = tuple((params["classes"] or "").split(",")) if params["classes"] else ()
-    foreign = ExternalCheckpoint(params["task"], params["architecture"], params["encoder"], names, params["profile"])
-    assert foreign == found.foreign
-    assert (foreign == ExternalCheckpoint()) or draft.foreign
+    external = ExternalCheckpoint(params["task"], params["architecture"], params["encoder"], names, params["profile"])
+    assert external == found.external
+    assert (external == ExternalCheckpoint()) or draft.external
     assert (Path(params["folder"]) if params["folder"] else None) == found.folder
 
 
@@ -135,7 +135,7 @@ def test_every_field_explains_itself() -> None:
     for line in OPTIONS:
         text = "".join(text for text, _ in export.about(line.name))
         assert line.says in text and line.allowed in text
-    for name in (*export.FOREIGN, "file", "folder"):
+    for name in (*export.EXTERNAL_FIELDS, "file", "folder"):
         assert export.about(name)[1][0]
 
 
@@ -146,12 +146,12 @@ def told(lines: TextLines) -> str:
 def test_existing_files_are_listed_with_their_fate() -> None:
     files = (ExportFile("a.onnx", "fp32", "replaced", 2**20, 0.5, 1.0), ExportFile("a.int8.onnx", "int8", "new"))
     seen = [ExportSource("run", ("best", "1"), files), ExportSource("other", trouble="no such checkpoint")]
-    lines = told(export.there(seen)).splitlines()
+    lines = told(export.existing_files(seen)).splitlines()
     assert lines[0] == "run  has best, 1"
     assert "1.0 MiB" in lines[1] and "0.5000" in lines[1] and lines[1].startswith("replaced")
     assert lines[2].split() == ["new", "a.int8.onnx", "int8"]
     assert "no such checkpoint" in lines[4]
-    outlook = "".join(text for text, _ in export.outlook(Read(("run",), ("fp32",), ExportOptions()), seen))
+    outlook = "".join(text for text, _ in export.outlook(ParsedDraft(("run",), ("fp32",), ExportOptions()), seen))
     assert outlook.startswith("2 files, 1 replacing existing files")
 
 

@@ -123,7 +123,7 @@ class CompareScreen(ChartKeys, RunActions):
         return self._compared.comparison
 
     @property
-    def twin(self) -> str:
+    def command_line(self) -> str:
         """The command line that displays the comparison."""
         return shlex.join([*self.words, *(["--baseline", self._baseline] if self._baseline else [])])
 
@@ -133,10 +133,10 @@ class CompareScreen(ChartKeys, RunActions):
         return ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
 
     @property
-    def page_twin(self) -> str:
+    def page_command_line(self) -> str:
         """The command line that displays the selected page."""
         options = self.room.selected.options()
-        return shlex.join([*self.words, *options]) if options else self.twin
+        return shlex.join([*self.words, *options]) if options else self.command_line
 
     # Comparing.
 
@@ -311,7 +311,7 @@ class CompareScreen(ChartKeys, RunActions):
 
     def say(self, text: str, command: str = "", error: bool = False) -> None:
         """Display a message; without one, still the equivalent command of the page."""
-        super().say(text, command if text else self.page_twin, error)
+        super().say(text, command if text else self.page_command_line, error)
 
     def silence(self) -> Sequence[Part]:
         """The run under the cursor, or why it cannot be compared; or the setting under the cursor, in full."""
@@ -389,7 +389,7 @@ class CompareScreen(ChartKeys, RunActions):
             return
         self._baseline = None if key == self._baseline else key
         against = "their matched baselines" if self._baseline is None else self._compared.named[key]
-        self.cockpit.say(f"Δ against {against}", self.twin)
+        self.cockpit.say(f"Δ against {against}", self.command_line)
         self._compare()
 
     # Writing.
@@ -403,11 +403,11 @@ class CompareScreen(ChartKeys, RunActions):
 
     def action_copy_command(self) -> None:
         """Copy the command line of the selected page."""
-        self.cockpit.copy_text(self.page_twin, self.page_twin)
+        self.cockpit.copy_text(self.page_command_line, self.page_command_line)
 
     def action_export(self) -> None:
         """Write the comparison to a file, after a prompt for its path."""
-        comparison, twin = self.comparison, self.twin
+        comparison, command_line = self.comparison, self.command_line
         if comparison is None:
             self.cockpit.say("nothing to write: no run can be compared", error=True)
             return
@@ -416,7 +416,7 @@ class CompareScreen(ChartKeys, RunActions):
             if text is None:
                 return
             path, form = target(text)
-            command = f"{twin} --format {form} --output {shlex.quote(str(path))}"
+            command = f"{command_line} --format {form} --output {shlex.quote(str(path))}"
             write = partial(self._write, comparison, path, form, command)
             if path.exists():
                 question = Confirm(f"Replace {path}?", "Its content is overwritten.", command)
@@ -429,7 +429,7 @@ class CompareScreen(ChartKeys, RunActions):
             str(Path.cwd() / DEFAULT),
             detail="The suffix selects the format: .md, .csv or .json.",
             check=target,
-            command=f"{twin} --format FORMAT --output FILE",
+            command=f"{command_line} --format FORMAT --output FILE",
         )
         self.app.push_screen(prompt, answered)
 

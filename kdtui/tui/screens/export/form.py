@@ -14,7 +14,7 @@ from textual.widgets import Input
 from kdtui.errors import UsageError
 from kdtui.export_options import OPTIONS
 from kdtui.tui.form.browse import entries
-from kdtui.tui.views.export import FILE, FOLDER, FOREIGN, TASKS, ExportDraft, Read, label, words_of
+from kdtui.tui.views.export import EXTERNAL_FIELDS, FILE, FOLDER, TASKS, ExportDraft, ParsedDraft, choices_of, label
 from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput
 
 _LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
@@ -42,7 +42,7 @@ class ExportField(Labelled):
     """One field of the export.
 
     Args:
-        name: Name of an option, ``file``, ``folder``, or one of :data:`~kdtui.tui.views.export.FOREIGN`.
+        name: Name of an option, ``file``, ``folder``, or one of :data:`~kdtui.tui.views.export.EXTERNAL_FIELDS`.
     """
 
     DEFAULT_CSS = """
@@ -77,7 +77,7 @@ class ExportField(Labelled):
         else:
             self._input.put(text)
 
-    def show(self, read: Read) -> None:
+    def show(self, read: ParsedDraft) -> None:
         """Display the error message, and whether the field has an effect."""
         self.fault(read.mistakes.get(self.field, ""))
         idle = self.field in read.idle
@@ -104,7 +104,7 @@ class ExportField(Labelled):
 
 def _control(name: str) -> LineInput | Choices:
     line = next((line for line in OPTIONS if line.name == name), None)
-    words = () if line is None else words_of(line)
+    words = () if line is None else choices_of(line)
     if words:
         return Choices(words, several=name == "precision")
     if name == "checkpoint":
@@ -131,8 +131,8 @@ class Menu(Vertical):
     def __init__(self) -> None:
         super().__init__(id="menu")
         self.heading = Heading()
-        first, *others = FOREIGN
-        self._foreign = Container(
+        first, *others = EXTERNAL_FIELDS
+        self._external_box = Container(
             ExportField(first),
             Container(
                 Vertical(*map(ExportField, others[:2]), classes="half"),
@@ -141,13 +141,13 @@ class Menu(Vertical):
             ),
             id="foreign",
         )
-        self._foreign.display = False
+        self._external_box.display = False
 
     def compose(self) -> ComposeResult:
         """Compose the source, then the options."""
         yield self.heading
         yield ExportField(FILE)
-        yield self._foreign
+        yield self._external_box
         with Container(classes="pair"):
             for half in (_LEFT, _RIGHT):
                 with Vertical(classes="half"):
@@ -172,10 +172,10 @@ class Menu(Vertical):
         for each in self.fields:
             each.fill(draft)
 
-    def show(self, read: Read, *, foreign: bool) -> None:
+    def show(self, read: ParsedDraft, *, external: bool) -> None:
         """Display the parsed draft; the description of a file is displayed only if a file is exported."""
-        if self._foreign.display != foreign:
-            self._foreign.display = foreign
+        if self._external_box.display != external:
+            self._external_box.display = external
         for each in self.fields:
             each.show(read)
 

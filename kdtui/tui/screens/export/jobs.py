@@ -10,9 +10,9 @@ from textual.message import Message
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.launch.engine_process import EngineStep
-from kdtui.launch.export import ExportRequest, export, order, together
+from kdtui.launch.export import ExportRequest, export, export_request, together
 from kdtui.store.store import RunStore
-from kdtui.tui.screens.export.sources import place
+from kdtui.tui.screens.export.sources import source_argument
 from kdtui.tui.views.export import CANCELLED, DONE, FAILED, RUNS, Job
 
 
@@ -51,22 +51,24 @@ def make(
         cancelled: Polled ten times a second; if true, the remaining jobs are not started.
     """
     making = _Making(jobs, first, tell)
-    orders: dict[int, ExportRequest] = {}
+    requests: dict[int, ExportRequest] = {}
     for number, job in enumerate(jobs):
         try:
-            orders[number] = order(place(job.source, store), store, job.options, foreign=job.foreign, folder=job.folder)
+            requests[number] = export_request(
+                source_argument(job.source, store), store, job.options, external=job.external, folder=job.folder
+            )
         except KdtuiError as error:
             making.change(number, state=FAILED, error=error)
         except OSError as error:
             making.change(number, state=FAILED, error=LaunchError.of(error))
     try:
-        groups = together(list(orders.values()))
+        groups = together(list(requests.values()))
     except KdtuiError as error:
-        for number in orders:
+        for number in requests:
             making.change(number, state=FAILED, error=error)
         groups = []
     for group in groups:
-        making.group(group, [number for number in orders if orders[number] in group], cancelled)
+        making.group(group, [number for number in requests if requests[number] in group], cancelled)
     tell(JobsEnded())
 
 
@@ -84,22 +86,22 @@ class _Making:
 
     def group(self, group: Sequence[ExportRequest], numbers: Sequence[int], cancelled: Callable[[], bool]) -> None:
         """Export the files of one network."""
-        at = {one.target: number for one, number in zip(group, numbers, strict=True)}
+        at = {request.target: number for request, number in zip(group, numbers, strict=True)}
 
-        def heard(one: ExportRequest, step: EngineStep) -> None:
-            self.change(at[one.target], state=RUNS, target=one.target, step=step)
+        def on_step(request: ExportRequest, step: EngineStep) -> None:
+            self.change(at[request.target], state=RUNS, target=request.target, step=step)
 
-        def finished(one: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
+        def finished(request: ExportRequest, outcome: dict[str, Any] | KdtuiError) -> None:
             if isinstance(outcome, KdtuiError):
-                self.change(at[one.target], state=FAILED, target=one.target, error=outcome)
+                self.change(at[request.target], state=FAILED, target=request.target, error=outcome)
             else:
-                self.change(at[one.target], state=DONE, target=one.target, report=outcome)
+                self.change(at[request.target], state=DONE, target=request.target, report=outcome)
 
         try:
             if cancelled():
                 raise Interrupted("cancelled")
             self.change(numbers[0], state=RUNS, target=group[0].target)
-            export(group, heard=heard, finished=finished, cancelled=cancelled)
+            export(group, on_step=on_step, finished=finished, cancelled=cancelled)
         except Interrupted:
             self._end(numbers, state=CANCELLED)
         except OSError as error:

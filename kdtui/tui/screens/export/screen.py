@@ -21,7 +21,7 @@ from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.export.form import ExportField, Menu, field_of
 from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
-from kdtui.tui.screens.export.sources import look
+from kdtui.tui.screens.export.sources import list_sources
 from kdtui.tui.values import Span
 from kdtui.tui.views.export import (
     CANCELLED,
@@ -29,14 +29,14 @@ from kdtui.tui.views.export import (
     ExportDraft,
     ExportSource,
     Job,
-    Read,
+    ParsedDraft,
     about,
+    existing_files,
     outcome,
     outlook,
     progress,
     read,
     summary,
-    there,
 )
 from kdtui.tui.widgets.choices import Heading
 from kdtui.tui.widgets.panel import Panel
@@ -88,32 +88,32 @@ class ExportScreen(CockpitScreen):
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__()
         self.draft = ExportDraft(tuple(dict.fromkeys(ids)))
-        self.read: Read = read(self.draft)
-        self.seen: Sequence[ExportSource] = ()
+        self.read: ParsedDraft = read(self.draft)
+        self.sources: Sequence[ExportSource] = ()
         self.jobs: list[Job] = []
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
         self._busy = self._leaving = False
         self._edits = 0
         self._menu = Menu()
-        self._there, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
+        self._files, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
         self._there_title, self._reports_title = Heading(), Heading(id="reports-title")
-        self._about, self._twin = Panel(wraps=True, id="about"), Panel(wraps=True, id="twin")
+        self._about, self._command = Panel(wraps=True, id="about"), Panel(wraps=True, id="twin")
         self._standing = Panel(id="standing")
 
     def body(self) -> Iterable[Widget]:
         """Compose fields, existing files and reports; below them the lines that are always visible."""
-        self._looks = Debounced(self._do)
+        self._listing = Debounced(self._do)
         with Container(id="form"):
             with Vertical(classes="column", id="left"):
                 yield self._menu
             with Vertical(classes="column", id="right"):
                 yield self._there_title
-                yield self._there
+                yield self._files
                 yield self._reports_title
                 yield self._reports
         yield self._about
-        yield self._twin
+        yield self._command
         yield self._standing
 
     def on_mount(self) -> None:
@@ -152,45 +152,45 @@ class ExportScreen(CockpitScreen):
         self._show_read()
 
     def _show_read(self) -> None:
-        self._menu.show(self.read, foreign=self.draft.foreign)
+        self._menu.show(self.read, external=self.draft.external)
         names = [self.cockpit.name_of(run_id) for run_id in self.draft.runs]
-        what = self.read.sources[0] if self.draft.foreign and self.read.sources else ", ".join(names)
-        count = f"{len(names)} runs" if len(names) > 1 and not self.draft.foreign else ""
+        what = self.read.sources[0] if self.draft.external and self.read.sources else ", ".join(names)
+        count = f"{len(names)} runs" if len(names) > 1 and not self.draft.external else ""
         self._menu.heading.entitle("EXPORT", what or "choose a checkpoint", count)
-        self._twin.show([[("$ ", "muted"), (self.read.command or "…", "strong" if self.read.command else "muted")]])
+        self._command.show([[("$ ", "muted"), (self.read.command or "…", "strong" if self.read.command else "muted")]])
         self._show_about()
         self._show_standing()
         self._edits += 1
         mine = self._edits
-        self.set_timer(REST, lambda: self._look() if mine == self._edits else None)
+        self.set_timer(REST, lambda: self._list_sources() if mine == self._edits else None)
 
-    def _look(self) -> None:
+    def _list_sources(self) -> None:
         """Read which files exist."""
-        wanted, store = self.read, self.cockpit.store.for_thread()
+        draft, store = self.read, self.cockpit.store.for_thread()
 
-        def then(seen: list[ExportSource]) -> None:
-            if wanted is self.read:
-                self.seen = seen
-                self._there.show(there(seen))
+        def then(sources: list[ExportSource]) -> None:
+            if draft is self.read:
+                self.sources = sources
+                self._files.show(existing_files(sources))
                 self._show_standing()
 
         def failed(error: KdtuiError) -> None:
             then([])  # the old result belongs to another draft
             self.cockpit.say_error(error)
 
-        self._looks.ask(lambda: look(wanted, store), then, failed)
+        self._listing.ask(lambda: list_sources(draft, store), then, failed)
 
     def board_changed(self, ids: frozenset[str]) -> None:
         """Read the disk again: runs may have new checkpoints or exports of other processes."""
         if self.ready and (not ids or ids & set(self.draft.runs)):
-            self._look()
+            self._list_sources()
 
     def _show_standing(self) -> None:
         spans: list[Span]
         if self._busy:
             spans = progress(self.jobs[self._first :], cancelling=self._cancel.is_set())
         else:
-            spans = outlook(self.read, self.seen)
+            spans = outlook(self.read, self.sources)
         self._standing.show([spans])
 
     def _show_about(self) -> None:
@@ -226,9 +226,9 @@ class ExportScreen(CockpitScreen):
         if self._busy:
             self.cockpit.say("one export at a time: ^x cancels the running one", error=True)
             return
-        wanted = self.read
-        if wanted.options is None:
-            self._menu.field(next(iter(wanted.mistakes))).enter()
+        draft = self.read
+        if draft.options is None:
+            self._menu.field(next(iter(draft.mistakes))).enter()
             self.cockpit.say("fix this first", error=True)
             return
         self._first = len(self.jobs)
@@ -236,12 +236,12 @@ class ExportScreen(CockpitScreen):
             Job(
                 source,
                 self.cockpit.name_of(source),
-                replace(wanted.options, precision=precision),
-                wanted.foreign,
-                wanted.folder,
+                replace(draft.options, precision=precision),
+                draft.external,
+                draft.folder,
             )
-            for source in wanted.sources
-            for precision in wanted.precisions
+            for source in draft.sources
+            for precision in draft.precisions
         ]
         self.jobs += fresh
         self._busy, self._leaving, self._cancel = True, False, threading.Event()
@@ -301,7 +301,7 @@ class ExportScreen(CockpitScreen):
         if before.state != message.job.state:
             self._show_jobs()
             if message.job.over:
-                self._look()
+                self._list_sources()
         self._show_standing()
 
     def on_jobs_ended(self, message: JobsEnded) -> None:

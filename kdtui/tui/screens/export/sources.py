@@ -9,53 +9,57 @@ from typing import Any
 
 from kdtui.errors import KdtuiError
 from kdtui.export_options import PRECISIONS, suffix
-from kdtui.launch.export import ExportRequest, order
+from kdtui.launch.export import ExportRequest, export_request
 from kdtui.store.export_files import report_of
 from kdtui.store.files import read_file
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_number, parse_json
 from kdtui.text import one_line
-from kdtui.tui.views.export import ExportFile, ExportSource, Read
+from kdtui.tui.views.export import ExportFile, ExportSource, ParsedDraft
 
 
-def place(source: str, store: RunStore) -> str:
-    """The argument for :func:`kdtui.launch.export.order`: the folder of a run of the store, else the source itself."""
+def source_argument(source: str, store: RunStore) -> str:
+    """The source of an export request: the folder of a run of the store, else the source itself."""
     folder = store.root / source
     return str(folder) if folder.parent == store.root and (folder / "profile.toml").is_file() else source
 
 
-def look(read: Read, store: RunStore) -> list[ExportSource]:
+def list_sources(read: ParsedDraft, store: RunStore) -> list[ExportSource]:
     """List the existing files of each source, and those that the export would write."""
-    return [_seen_or_told(source, read, store) for source in read.sources]
+    return [_source_or_error(source, read, store) for source in read.sources]
 
 
-def _seen_or_told(source: str, read: Read, store: RunStore) -> ExportSource:
+def _source_or_error(source: str, read: ParsedDraft, store: RunStore) -> ExportSource:
     """List the files of a source; for one that cannot be read, only the error, and no files of another source."""
     try:
-        return _seen(source, read, store)
+        return _source(source, read, store)
     except KdtuiError as error:
         return ExportSource(source, trouble=_sentence(error))
     except OSError as error:
         return ExportSource(source, trouble=error.strerror or str(error))
 
 
-def _seen(source: str, read: Read, store: RunStore) -> ExportSource:
-    orders: list[ExportRequest] = []
+def _source(source: str, read: ParsedDraft, store: RunStore) -> ExportSource:
+    requests: list[ExportRequest] = []
     trouble = ""
     if read.options is not None:
         try:
             for precision in read.precisions:
                 options = replace(read.options, precision=precision)
-                orders.append(order(place(source, store), store, options, foreign=read.foreign, folder=read.folder))
+                requests.append(
+                    export_request(
+                        source_argument(source, store), store, options, external=read.external, folder=read.folder
+                    )
+                )
         except KdtuiError as error:
             trouble = _sentence(error)
         except OSError as error:  # no permission, or the path is too long
             trouble = error.strerror or str(error)
-    run = orders[0].run if orders else _run(source, store)
-    targets = {wanted.target: wanted.options.precision for wanted in orders}
-    there = [] if run is None else run.exports()
-    files = [_lying(path, targets.get(path), read.folder) for path in dict.fromkeys([*there, *targets])]
+    run = requests[0].run if requests else _run(source, store)
+    targets = {request.target: request.options.precision for request in requests}
+    existing = [] if run is None else run.exports()
+    files = [_export_file(path, targets.get(path), read.folder) for path in dict.fromkeys([*existing, *targets])]
     return ExportSource(
         name=source if run is None else run.id,
         checkpoints=() if run is None else tuple(_checkpoints(run)),
@@ -65,7 +69,7 @@ def _seen(source: str, read: Read, store: RunStore) -> ExportSource:
 
 
 def _run(source: str, store: RunStore) -> Run | None:
-    folder = Path(place(source, store))
+    folder = Path(source_argument(source, store))
     return Run(folder) if (folder / "profile.toml").is_file() else None
 
 
@@ -79,18 +83,18 @@ def _checkpoints(run: Run) -> Iterator[str]:
     yield from (str(epoch) for epoch in run.epochs_on_disk())
 
 
-def _lying(path: Path, wanted: str | None, folder: Path | None) -> ExportFile:
+def _export_file(path: Path, precision: str | None, folder: Path | None) -> ExportFile:
     name = path.name if folder is None or path.parent != folder.absolute() else str(path)
     try:
         size = path.stat().st_size
     except OSError:  # does not exist yet
-        return ExportFile(name, wanted or _precision(path), "new")
+        return ExportFile(name, precision or _precision(path), "new")
     report = _report(path)
-    said = report.get("precision")
+    reported = report.get("precision")
     return ExportFile(
         name,
-        said if said in PRECISIONS else wanted or _precision(path),
-        "stays" if wanted is None else "replaced",
+        reported if reported in PRECISIONS else precision or _precision(path),
+        "stays" if precision is None else "replaced",
         size,
         _number(_table(_table(report, "verified"), "validation").get("miou")),
         _number(report.get("made")),

@@ -17,7 +17,7 @@ from kdtui.profile.find import ProfileFile, listing
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.debounce import Debounced, Do
-from kdtui.tui.engine_client import Door, EngineCall, Inspected
+from kdtui.tui.engine_client import EngineCall, EngineClient, Inspected
 from kdtui.tui.form import Checked, RunDraft, check
 from kdtui.tui.form.browse import FolderEntry, entries
 from kdtui.tui.form.queue import DeviceUse, machine
@@ -53,7 +53,7 @@ class Behind:
         self._do = do
         self._store = store.for_thread()
         self._launching = store.for_thread()
-        self.door = Door(store, ask, row)
+        self.door = EngineClient(store, ask, row)
         self._checks, self._plans, self._browsing, self._lists = (Debounced(do) for _ in range(4))
 
     def check(self, draft: RunDraft, then: Callable[[RunDraft, Checked], None], failed: OnError) -> None:

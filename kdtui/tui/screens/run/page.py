@@ -12,7 +12,7 @@ from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.tui.cockpit import Cockpit
 from kdtui.tui.screens.run.files import RunFiles
-from kdtui.tui.screens.run.partner import Other
+from kdtui.tui.screens.run.partner import Partner
 from kdtui.tui.values import TextLine
 from kdtui.tui.watch import WatchSource
 
@@ -40,7 +40,7 @@ class RunView:
     failure: tuple[TextLine, ...]
     partial: bool
     dark: bool
-    other: Other | None
+    other: Partner | None
     searched: bool
 
 

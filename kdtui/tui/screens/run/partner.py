@@ -16,7 +16,7 @@ MOST_READ = 400
 
 
 @dataclass(frozen=True)
-class Other:
+class Partner:
     """The run to compare with.
 
     Attributes:
@@ -30,17 +30,17 @@ class Other:
     trouble: str = ""
 
 
-def beside(run: Run, why: str) -> Other:
+def beside(run: Run, why: str) -> Partner:
     """Read the profile of the run to compare with."""
     try:
-        return Other(run.id, why, run.profile_table())
+        return Partner(run.id, why, run.profile_table())
     except StoreError as error:
-        return Other(run.id, why, trouble=error.brief)
+        return Partner(run.id, why, trouble=error.brief)
 
 
 def partner(
     own: RunSummary, profile: Mapping[str, Any], rows: Iterable[RunSummary], over: Callable[[], bool]
-) -> Other | None:
+) -> Partner | None:
     """The matched baseline of a distilled run, or for a run without a teacher a distilled run that it matches.
 
     Args:
@@ -67,9 +67,9 @@ def partner(
             continue
         theirs = ComparedRun(row, table)
         if own.distilled and matched(mine, [theirs]):
-            return Other(row.id, "its matched baseline", table)
+            return Partner(row.id, "its matched baseline", table)
         if not own.distilled and matched(theirs, [mine]):
-            return Other(row.id, "distilled, otherwise the same", table)
+            return Partner(row.id, "distilled, otherwise the same", table)
     return None
 
 

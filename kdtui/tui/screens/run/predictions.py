@@ -77,7 +77,7 @@ class Gallery:
     trouble: str = ""
 
 
-def look(run: Run, wish: PictureRequest) -> Gallery:
+def look(run: Run, request: PictureRequest) -> Gallery:
     """Read and draw the requested image.
 
     Raises:
@@ -86,21 +86,21 @@ def look(run: Run, wish: PictureRequest) -> Gallery:
     epochs = _epochs(run)
     if not epochs:
         return Gallery()
-    epoch = wish.epoch if wish.epoch in epochs else epochs[-1]
+    epoch = request.epoch if request.epoch in epochs else epochs[-1]
     try:
         files = sorted(run.visualization(epoch).glob("*.png"))
     except OSError as error:
         raise StoreError("The pictures cannot be listed", where=run.visualizations, found=error.strerror) from error
     if not files:
         return Gallery(epochs, epoch)
-    number = wish.picture % len(files)
+    number = request.picture % len(files)
     try:
         tiles = split(_opened(files[number]))
     except StoreError as error:
         return Gallery(epochs, epoch, len(files), number, trouble=error.message)
     parts = tuple(tile.label for tile in tiles)
-    chosen = [tile for tile in tiles if tile.label == wish.part] or tiles
-    return Gallery(epochs, epoch, len(files), number, parts, tuple(draw(chosen, wish.room)))
+    chosen = [tile for tile in tiles if tile.label == request.part] or tiles
+    return Gallery(epochs, epoch, len(files), number, parts, tuple(draw(chosen, request.room)))
 
 
 def _epochs(run: Run) -> tuple[int, ...]:
@@ -180,7 +180,7 @@ class Predictions(Vertical, RunPage):
         super().__init__(id="predictions")
         self._run: Run | None = None
         self._requests = 0
-        self._wish = PictureRequest()
+        self._request = PictureRequest()
         self._gallery = Gallery()
         self._named: tuple[tuple[tuple[str, Pixel], ...], Pixel] | None = None
         self._epochs = 0
@@ -204,10 +204,10 @@ class Predictions(Vertical, RunPage):
                 "This terminal has too few colours for pictures (NO_COLOR is set, or it has 16).\n"
                 "The pictures are in visualizations/ of the run's folder; Y copies its path."
             )
-        elif self._wish.room and self._run is not None:
-            self._read(self._run, self._wish)
+        elif self._request.room and self._run is not None:
+            self._read(self._run, self._request)
 
-    def _read(self, run: Run, wish: PictureRequest) -> None:
+    def _read(self, run: Run, request: PictureRequest) -> None:
         """Read and draw the image in a thread; the result of an outdated request is dropped."""
         self._requests += 1
         mine = self._requests
@@ -220,12 +220,12 @@ class Predictions(Vertical, RunPage):
             if mine == self._requests and self.is_attached:
                 self.query_one(HalfBlocks).tell(error.message)
 
-        self.cockpit.do(lambda: look(run, wish), take, failed=failed, group="pictures")
+        self.cockpit.do(lambda: look(run, request), take, failed=failed, group="pictures")
 
     def on_half_blocks_room(self, event: HalfBlocks.Room) -> None:
         """Request an image of the new size."""
         event.stop()
-        self._wish = replace(self._wish, room=event.size)
+        self._request = replace(self._request, room=event.size)
         self.selected()
 
     def show(self, view: RunView) -> None:
@@ -288,7 +288,7 @@ class Predictions(Vertical, RunPage):
         if gallery.epoch is None:
             return ()
         newest = " (newest)" if gallery.epoch == gallery.epochs[-1] else f" of {gallery.epochs[-1]}"
-        part = self._wish.part if self._wish.part in gallery.parts else "all parts"
+        part = self._request.part if self._request.part in gallery.parts else "all parts"
         return [
             Part(f"epoch {gallery.epoch}{newest}{', best' if gallery.epoch == self._best else ''}", bold=True),
             Part("  ↑↓", "accent"),
@@ -316,7 +316,7 @@ class Predictions(Vertical, RunPage):
 
     def _step_picture(self, by: int) -> None:
         if self._gallery.count:
-            self._become(replace(self._wish, picture=(self._gallery.picture + by) % self._gallery.count))
+            self._become(replace(self._request, picture=(self._gallery.picture + by) % self._gallery.count))
 
     def _step_epoch(self, by: int) -> None:
         """Display the next (1) or previous (-1) epoch with images; after the newest, stay on the newest."""
@@ -324,15 +324,15 @@ class Predictions(Vertical, RunPage):
         if self._gallery.epoch not in epochs:
             return
         at = min(len(epochs) - 1, max(0, epochs.index(self._gallery.epoch) + by))
-        self._become(replace(self._wish, epoch=None if at == len(epochs) - 1 else epochs[at]))
+        self._become(replace(self._request, epoch=None if at == len(epochs) - 1 else epochs[at]))
 
     def action_next_part(self) -> None:
         """Display all panels of the image, or the next single one enlarged."""
         parts = ("", *self._gallery.parts)
-        at = parts.index(self._wish.part) if self._wish.part in parts else 0
-        self._become(replace(self._wish, part=parts[(at + 1) % len(parts)]))
+        at = parts.index(self._request.part) if self._request.part in parts else 0
+        self._become(replace(self._request, part=parts[(at + 1) % len(parts)]))
 
-    def _become(self, wish: PictureRequest) -> None:
-        if wish != self._wish:
-            self._wish = wish
+    def _become(self, request: PictureRequest) -> None:
+        if request != self._request:
+            self._request = request
             self.selected()

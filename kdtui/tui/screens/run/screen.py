@@ -22,7 +22,7 @@ from kdtui.tui.screens.run.curves import Curves
 from kdtui.tui.screens.run.files import RunFiles, Snapshot
 from kdtui.tui.screens.run.logs import FilesRead, FilesSource
 from kdtui.tui.screens.run.page import RunPage, RunView
-from kdtui.tui.screens.run.partner import Other, beside, find, partner
+from kdtui.tui.screens.run.partner import Partner, beside, find, partner
 from kdtui.tui.screens.run.settings import Settings
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Part, TextLine
@@ -73,7 +73,7 @@ class RunScreen(ChartKeys, RunActions):
         self._wide = self._tall = False
         self._files_source: FilesSource | None = None
         self._page_sources: dict[str, WatchSource] = {}
-        self._other: Other | None = None
+        self._partner: Partner | None = None
         self._searched = self._searching = False
 
     @property
@@ -168,7 +168,7 @@ class RunScreen(ChartKeys, RunActions):
             failure=tuple(failure) if self._pages[self._page].HAS_FAILURE else (),
             partial=self._run_id in board.partial,
             dark=self.app.current_theme.dark,
-            other=self._other,
+            other=self._partner,
             searched=self._searched,
         )
         for name in self._displayed:
@@ -279,7 +279,7 @@ class RunScreen(ChartKeys, RunActions):
 
     # The second run, and leaving.
 
-    def on_settings_partner_wanted(self, event: Settings.PartnerWanted) -> None:
+    def on_settings_partner_requested(self, event: Settings.PartnerRequested) -> None:
         """Search the run to compare with."""
         event.stop()
         self._search()
@@ -287,7 +287,7 @@ class RunScreen(ChartKeys, RunActions):
     def _search(self, then: Callable[[], None] | None = None) -> None:
         """Search the run to compare with, unless one was chosen; then call ``then``."""
         row, run_id = self.row, self.run_id
-        if self._other is not None or row is None or run_id is None:
+        if self._partner is not None or row is None or run_id is None:
             if then is not None:
                 then()
             return
@@ -296,23 +296,23 @@ class RunScreen(ChartKeys, RunActions):
         self._searching = True
         run, rows = self.cockpit.run_of(run_id), list(self.cockpit.board.rows.values())
 
-        def work() -> Other | None:
+        def work() -> Partner | None:
             try:
                 profile = run.profile_table()
             except StoreError:  # reported on the page
                 return None
             return partner(row, profile, rows, lambda: not self.ready)
 
-        def found(other: Other | None) -> None:
+        def found(other: Partner | None) -> None:
             self._searching, self._searched = False, self.cockpit.board.whole
-            self._take(self._other or other)
+            self._take(self._partner or other)
             if then is not None:
                 then()
 
         self.cockpit.do(work, found, group="partner")
 
-    def _take(self, other: Other | None) -> None:
-        self._other = other
+    def _take(self, other: Partner | None) -> None:
+        self._partner = other
         self._refresh()
 
     def action_other(self) -> None:
@@ -335,10 +335,10 @@ class RunScreen(ChartKeys, RunActions):
         """Compare this run with the second one."""
 
         def go() -> None:
-            if self._other is None:
+            if self._partner is None:
                 self.cockpit.say("no matched baseline to compare with; o chooses a run", error=True)
             else:
-                self.cockpit.compare([str(self.run_id), self._other.run_id])
+                self.cockpit.compare([str(self.run_id), self._partner.run_id])
 
         self._search(go)
 

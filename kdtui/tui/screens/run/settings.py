@@ -16,7 +16,7 @@ from textual.widget import Widget
 from kdtui.compare import settings
 from kdtui.compare.render import value_text
 from kdtui.tui.screens.run.page import RunPage, RunView
-from kdtui.tui.screens.run.partner import Other
+from kdtui.tui.screens.run.partner import Partner
 from kdtui.tui.values import TextLine
 from kdtui.tui.widgets.panel import Panel
 
@@ -38,7 +38,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def difference_lines(own: Mapping[str, Any], other: Other | None, searched: bool, room: int) -> list[TextLine]:
+def difference_lines(own: Mapping[str, Any], other: Partner | None, searched: bool, room: int) -> list[TextLine]:
     """The differing settings in three columns.
 
     Args:
@@ -100,7 +100,7 @@ class Settings(VerticalScroll, RunPage):
     Settings.-beside .columns { layout: horizontal; }
     """
 
-    class PartnerWanted(Message):
+    class PartnerRequested(Message):
         """Posted to request the run to compare with."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Settings(VerticalScroll, RunPage):
 
     def selected(self) -> None:
         """Request the run to compare with."""
-        self.post_message(self.PartnerWanted())
+        self.post_message(self.PartnerRequested())
 
     def fit(self, *, wide: bool, main: bool) -> None:
         """Display profile and differences next to each other if there is room."""
