@@ -125,12 +125,12 @@ def follow(
     """
     followed = [_followed(run) for run in runs]
     with _interrupts(on_interrupt is not None) as interrupts, _display() as display:
-        told = 0
-        while _look(store, followed, display):
+        handled = 0
+        while _poll(store, followed, display):
             time.sleep(_POLL)
-            while on_interrupt is not None and told < len(interrupts):
-                told += 1
-                on_interrupt(told)
+            while on_interrupt is not None and handled < len(interrupts):
+                handled += 1
+                on_interrupt(handled)
     return [one.summary for one in followed if one.summary is not None]
 
 
@@ -160,7 +160,7 @@ def _interrupts(collect: bool) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, former)
 
 
-def _look(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:
+def _poll(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:
     """Read and show new events; return whether any run is queued or running."""
     summaries = store.summaries([one.run for one in followed])
     for one, summary in zip(followed, summaries, strict=True):

@@ -341,10 +341,10 @@ def remove(
 
     store = open_store(runs_dir)
     found = store.find_all(runs)
-    living = [row.path.name for row in store.summaries(found) if row.state in LIVE]
-    if living:
+    active = [row.path.name for row in store.summaries(found) if row.state in LIVE]
+    if active:
         raise UsageError(
-            "queued or running runs cannot be removed", found=", ".join(living), hint=f"kdtui stop {living[0]}"
+            "queued or running runs cannot be removed", found=", ".join(active), hint=f"kdtui stop {active[0]}"
         )
     if not yes:
         if not sys.stdin.isatty():

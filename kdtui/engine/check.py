@@ -46,34 +46,35 @@ def check(
 
     use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
     splits: dict[str, tuple[SegmentationDataset, Survey]] = {}
-    looks: list[tuple[str, Callable[[], str]]] = [
+    checks: list[tuple[str, Callable[[], str]]] = [
         ("training data", lambda: _data(profile, "train", splits)),
         ("validation data", lambda: _data(profile, "val", splits)),
         ("student", lambda: _student(profile)),
         ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
-        looks.append(("torch", _no_gpu))
+        checks.append(("torch", _no_gpu))
     loaded: list[LoadedTeacher] = []
     if profile.distillation.enabled:
-        looks.append(("teacher", lambda: _teacher(profile, loaded)))
+        checks.append(("teacher", lambda: _teacher(profile, loaded)))
     if profile.loss is not None or (profile.distillation.enabled and profile.distillation.terms is not None):
-        looks.append(("loss terms", lambda: _terms(profile, loaded)))
+        checks.append(("loss terms", lambda: _terms(profile, loaded)))
     done: list[int] = []
     warnings: list[Warned] = []
     if resume_from is not None:
-        looks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
+        checks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
     elif run is not None:
         # First, as the other checks do not matter if the run has no checkpoint to resume from.
-        looks.insert(0, ("resume", lambda: _go_on(profile, run, total_epochs, done, warnings)))
+        checks.insert(0, ("resume", lambda: _go_on(profile, run, total_epochs, done, warnings)))
     answers = [
-        _look(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {}) for name, answer in looks
+        _check(name, answer) | ({"epochs_done": done[0]} if name == "resume" and done else {})
+        for name, answer in checks
     ]
     answers = _distinct(answers)
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
-            answers.append(_look("workers", lambda: check_workers((train_set, val_set), profile.training)))
+            answers.append(_check("workers", lambda: check_workers((train_set, val_set), profile.training)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
     return {
         "checks": answers,
@@ -104,7 +105,7 @@ def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationData
     return f"{dataset.describe()}; {looked_at.described()}"
 
 
-def _look(name: str, answer: Callable[[], str]) -> dict[str, Any]:
+def _check(name: str, answer: Callable[[], str]) -> dict[str, Any]:
     try:
         return {"name": name, "ok": True, "message": answer(), "hint": None}
     except KdtuiError as error:
@@ -189,13 +190,13 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     assert profile.teacher.checkpoint is not None
     loaded.append(teacher)
     report = teacher.report
-    told = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    description = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
     if Path(profile.teacher.checkpoint).is_dir():
-        told += f", from {Path(report.path).name}"
+        description += f", from {Path(report.path).name}"
     if len(report.candidates) > 1:
         used, *others = report.candidates
-        told += f"; the file has several networks: {used} is used, not {', '.join(others)}"
-    return told if teacher.note is None else f"{told}\n{teacher.note}"
+        description += f"; the file has several networks: {used} is used, not {', '.join(others)}"
+    return description if teacher.note is None else f"{description}\n{teacher.note}"
 
 
 def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
@@ -284,11 +285,11 @@ def doctor() -> dict[str, Any]:
             "timm": timm.__version__,
         },
         "checks": [
-            _look("torch", learn),
-            _look("gpu", gpus),
-            _look("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated; fp32 is faster"),
+            _check("torch", learn),
+            _check("gpu", gpus),
+            _check("bf16 on the CPU", lambda: "native" if cpu_has_bf16() else "emulated; fp32 is faster"),
             *(
-                _look(f"extension {extension.name}", partial(_import_code, extension))
+                _check(f"extension {extension.name}", partial(_import_code, extension))
                 for extension in plugins.extensions()
                 if extension.table is not None
             ),

@@ -537,13 +537,13 @@ class Fit:
         """Raise StopAsked if a stop is requested; rank 0 checks the stop file and broadcasts the result."""
         fabric, run = self.stage.fabric, self.stage.run
         if fabric.world_size == 1:
-            asked = run.stop_requested()
+            requested = run.stop_requested()
         else:
             self._looks += 1
             if self._looks % _STOP_EVERY:
                 return
-            asked = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
-        if asked:
+            requested = bool(fabric.broadcast(run.stop_requested() if self.stage.leads else None))
+        if requested:
             raise StopRequested
 
 

@@ -378,8 +378,8 @@ def _decoder(contents: Contents, given: str | None) -> Decoder:
     except LookupError as error:
         raise _incomplete(architecture, contents, error) from error
     config = contents.metadata.get("config")
-    told = {key: config[key] for key in _TRACELESS if key in config} if isinstance(config, Mapping) else {}
-    return Decoder(architecture, decoder.channels, decoder.out_channels, decoder.arguments | told)
+    options = {key: config[key] for key in _TRACELESS if key in config} if isinstance(config, Mapping) else {}
+    return Decoder(architecture, decoder.channels, decoder.out_channels, decoder.arguments | options)
 
 
 def _incomplete(architecture: str, contents: Contents, error: LookupError) -> TeacherError:

@@ -10,17 +10,17 @@ from kdtui.store.run import LaunchRecord
 from kdtui.store.state import Liveness
 
 
-def lives(who: Mapping[str, Any]) -> bool:
+def is_running(process: Mapping[str, Any]) -> bool:
     """Whether the recorded process is still running on this machine; a reused pid does not count."""
-    pid, ticks = who.get("pid"), who.get("start_ticks")
-    if not isinstance(pid, int) or not 0 < pid < 2**31 or not ticks or who.get("boot_id") != boot_id():
+    pid, ticks = process.get("pid"), process.get("start_ticks")
+    if not isinstance(pid, int) or not 0 < pid < 2**31 or not ticks or process.get("boot_id") != boot_id():
         return False
     return bool(start_ticks(pid) == ticks)
 
 
-def is_suspended(who: Mapping[str, Any]) -> bool:
+def is_suspended(process: Mapping[str, Any]) -> bool:
     """Whether the recorded process is stopped on this machine, for example by Ctrl-Z or SIGSTOP."""
-    return lives(who) and process_state(who["pid"]) == "T"
+    return is_running(process) and process_state(process["pid"]) == "T"
 
 
 def probe(record: LaunchRecord) -> Liveness:
@@ -30,10 +30,12 @@ def probe(record: LaunchRecord) -> Liveness:
     stopped, or the supervisor while there are no ranks yet: ranks train on while their supervisor is stopped.
     """
     identities = (record.identity, *record.ranks)
-    here = record.host == hostname() if record.host else any(who.get("boot_id") == boot_id() for who in identities)
+    here = (
+        record.host == hostname() if record.host else any(process.get("boot_id") == boot_id() for process in identities)
+    )
     if not here:
         return Liveness.UNKNOWN
-    living = [place for place, who in enumerate(identities) if lives(who)]
+    living = [place for place, process in enumerate(identities) if is_running(process)]
     if not living:
         return Liveness.DEAD
     decisive = [place for place in living if place > 0] or living

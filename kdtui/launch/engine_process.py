@@ -201,7 +201,7 @@ def last_lines(output: bytes, count: int = 12) -> str:
 
 PATIENCE = 10.0
 """Seconds between SIGTERM and SIGKILL of a cancelled command: a running library call has to return first."""
-_LOOK = 0.1
+_POLL = 0.1
 _PIPE = 1 << 20
 _KEPT = 1 << 16  # bytes of stderr that are kept: enough for a traceback
 
@@ -298,7 +298,7 @@ def _listen(
         if cancelled():
             _give_up(process)
             return other + line
-        if not select.select([stream], [], [], _LOOK)[0]:
+        if not select.select([stream], [], [], _POLL)[0]:
             # A child of the engine may hold the pipe open without end.
             if process.poll() is not None:
                 return other + line

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kdtui import processes
 from kdtui.errors import LaunchError, StoreError, UsageError
 from kdtui.events import Stopped
-from kdtui.launch.alive import lives, probe
+from kdtui.launch.alive import is_running, probe
 from kdtui.launch.engine_process import check_program, last_lines
 from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
@@ -207,7 +207,7 @@ def _kill(run: Run) -> None:
             lock = _lock(run)
         except LaunchError as error:
             processes_of_it = (*ranks, *([record.identity] if record else ()))
-            if not isinstance(error.__cause__, BlockingIOError) and not any(map(lives, processes_of_it)):
+            if not isinstance(error.__cause__, BlockingIOError) and not any(map(is_running, processes_of_it)):
                 # The lock, which would show whether other processes are left, cannot be opened, nor can the event.
                 raise LaunchError(
                     "The processes of the run were killed, but its folder is not writable",
@@ -225,7 +225,7 @@ def _kill(run: Run) -> None:
             continue
         break
     killed = (*ranks, *([record.identity] if record else ()))
-    while any(map(lives, killed)) and time.monotonic() < deadline:
+    while any(map(is_running, killed)) and time.monotonic() < deadline:
         time.sleep(0.01)  # a process releases its locks shortly before it is gone
     try:  # this process holds the lock: no process of the run is left, so there is no other writer
         found = scan(run.events_path)
@@ -239,7 +239,7 @@ def _kill(run: Run) -> None:
 
 def _sigkill(who: Mapping[str, Any]) -> None:
     """SIGKILL a process and its children, unless its pid was reused."""
-    if not lives(who):
+    if not is_running(who):
         return
     try:
         # Supervisor and ranks each lead a process group: loader workers are killed with their rank.

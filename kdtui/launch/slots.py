@@ -45,13 +45,13 @@ def capacity() -> Capacity:
     Raises:
         UsageError: ``KDTUI_SLOTS`` is not valid.
     """
-    wanted = _wanted(os.environ.get(SLOTS, ""))
-    cpus = tuple(str(n) for n in range(wanted.get("cpu", 1)))
-    if "gpu" not in wanted:
+    requested_counts = _parse_counts(os.environ.get(SLOTS, ""))
+    cpus = tuple(str(n) for n in range(requested_counts.get("cpu", 1)))
+    if "gpu" not in requested_counts:
         return Capacity(cpus, visible_gpus() or ())
-    seen = visible_gpus() if wanted["gpu"] else ()
+    seen = visible_gpus() if requested_counts["gpu"] else ()
     # If the GPUs cannot be counted here, the user's number is used; the engine's check counts them with torch.
-    gpus = tuple(str(n) for n in range(wanted["gpu"])) if seen is None else seen[: wanted["gpu"]]
+    gpus = tuple(str(n) for n in range(requested_counts["gpu"])) if seen is None else seen[: requested_counts["gpu"]]
     return Capacity(cpus, gpus)
 
 
@@ -92,8 +92,8 @@ def place(accelerator: str, devices: int) -> DevicePlace:
     return DevicePlace(device, here.names(device), devices if device == "gpu" else 1)
 
 
-def _wanted(text: str) -> dict[str, int]:
-    wanted = {}
+def _parse_counts(text: str) -> dict[str, int]:
+    requested_counts = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         device, colon, count = part.partition(":")
         fits = count.isascii() and count.isdecimal() and len(count) <= len(str(MOST)) and int(count) <= MOST
@@ -104,8 +104,8 @@ def _wanted(text: str) -> dict[str, int]:
                 allowed=f"cpu:N with N from 1 to {MOST} and gpu:N up to {MOST}, separated by a comma",
                 hint=f"for example {SLOTS}=cpu:2,gpu:1",
             )
-        wanted[device] = int(count)
-    return wanted
+        requested_counts[device] = int(count)
+    return requested_counts
 
 
 def visible_gpus() -> tuple[str, ...] | None:
@@ -168,7 +168,7 @@ class Ticket:
         self._beaten = time.monotonic()
         self._old = _OldQueue(root, device, f"{created:020.6f}-{device}-{run_id}", text)
 
-    def look(self, count: int) -> Slots | None:
+    def try_take(self, count: int) -> Slots | None:
         """Take ``count`` slots if they are free and no older ticket waits for any of them; all of them or none.
 
         Raises:
@@ -199,12 +199,12 @@ class Ticket:
             os.utime(self._fd)
 
     def _older_waits(self) -> bool:
-        wanted = set(self._claim.keys)
+        requested_counts = set(self._claim.keys)
         for name in older(self._shared.names(), self._name, self._device):
             waiter = read_entry(self._shared, name)
             if waiter is None:
                 self._shared.unlink(name)  # its process has exited: the lock was free
-            elif wanted & set(waiter.claim.keys) and not waiter.passed_over:
+            elif requested_counts & set(waiter.claim.keys) and not waiter.passed_over:
                 return True
         return False
 
@@ -329,7 +329,7 @@ def slot_folder(root: Path, host: str) -> Path:
     return root / ".slots" / "".join(c if c.isalnum() or c in "-._" else "_" for c in host).lstrip(".")
 
 
-_LOOK = 0.1
+_POLL = 0.1
 
 
 @contextlib.contextmanager
@@ -363,13 +363,13 @@ def alone(
     ticket = Ticket(root, device, names, time.time(), f"measure-{os.getpid()}", what=title)
     reason: str | None = None
     try:
-        while (slots := ticket.look(len(names))) is None:
+        while (slots := ticket.try_take(len(names))) is None:
             if cancelled():
                 raise Interrupted("cancelled while waiting for the device; nothing was measured")
             if (now := ticket.place().reason) != reason:
                 reason = now
                 waiting(reason)
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
     finally:
         ticket.leave()
     try:

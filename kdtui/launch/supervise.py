@@ -31,7 +31,7 @@ from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
 
 BEAT = 15.0
-LOOK = 0.1
+POLL = 0.1
 """Seconds between two polls for a slot or a stop file."""
 GRACE = "KDTUI_GRACE"
 """Environment variable: seconds that ranks have to exit by themselves after one has failed; default 2."""
@@ -104,10 +104,10 @@ class Supervisor:
         count = self.record.devices if self.record.device == "gpu" else 1
         try:
             while not (self._stop_signalled or self.run.stop_requested()):
-                slots = self._ticket.look(count)
+                slots = self._ticket.try_take(count)
                 if slots is not None:
                     return slots
-                self._sleep(LOOK)
+                self._sleep(POLL)
             return None
         finally:
             self._ticket.leave()

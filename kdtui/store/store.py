@@ -238,7 +238,7 @@ class RunStore:
     def summaries(self, runs: Iterable[Run] | None = None) -> list[RunSummary]:
         """The summaries of ``runs``, in order, or of all runs, oldest first; damaged folders raise no error."""
         chosen = self.runs() if runs is None else list(runs)
-        rows = self.look_at(chosen)
+        rows = self.read_summaries(chosen)
         self.keep(chosen if runs is None else None)
         if runs is not None:
             return rows
@@ -246,7 +246,7 @@ class RunStore:
         rows = [numbered.get(row.id, row) for row in rows]
         return sorted(rows, key=lambda row: (row.created or 0.0, row.id))
 
-    def look_at(self, runs: Iterable[Run]) -> list[RunSummary]:
+    def read_summaries(self, runs: Iterable[Run]) -> list[RunSummary]:
         """The summaries of ``runs``, in order, with their positions in the device queue; writes nothing."""
         now = time.time()
         rows = []
@@ -393,7 +393,7 @@ class RunListing:
         self._stamp: int | None = None
         self._kept = time.monotonic()
 
-    def look(self, wanted: Iterable[str] = ()) -> ListingChange:
+    def update(self, wanted: Iterable[str] = ()) -> ListingChange:
         """Read the next rows.
 
         Args:
@@ -411,7 +411,7 @@ class RunListing:
             piece -= 1
         first_whole = self._unseen > 0
         chosen = [self._runs[run_id] for run_id in ids if run_id in self._runs]
-        for run, row in zip(chosen, self._store.look_at(chosen), strict=True):
+        for run, row in zip(chosen, self._store.read_summaries(chosen), strict=True):
             if run.id not in self._rows:
                 self._unseen -= 1
             self._rows[run.id] = row
@@ -446,14 +446,14 @@ class RunListing:
     def _oldest_first(self) -> list[str]:
         return sorted(self._runs, key=_age)
 
-    def _changed(self, looked: set[str]) -> dict[str, RunSummary]:
+    def _changed(self, updated: set[str]) -> dict[str, RunSummary]:
         """The changed rows, with their positions in the queue."""
         waiting = [row for row in self._rows.values() if row.waiting_since is not None]
         # By folder name: ids of rows are made printable, folder names are not.
         keys = {row.path.name for row in waiting}
         numbered = {row.path.name: row for row in number_the_queue(waiting).values()}
         changed = {}
-        for run_id in looked | keys:
+        for run_id in updated | keys:
             row = numbered.get(run_id, self._rows[run_id])
             if self._shown.get(run_id) != row:
                 self._shown[run_id] = changed[run_id] = row

@@ -454,27 +454,27 @@ class SummaryCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, tuple[CacheKey, Digest]] = {}
+        self._digests: dict[str, tuple[CacheKey, Digest]] = {}
         self._stored: dict[str, dict[str, Any]] | None = None
         self._changed = False
 
     def digest(self, run: Run) -> Digest:
         """The run's digest; its files are read only if one of them changed."""
         key = _key(run)
-        known = self._known.get(run.id)
+        known = self._digests.get(run.id)
         if known is not None and known[0] == key:
             return known[1]
         found = self._from_disk(run.id, key)
         if found is None:
             found = digest(run)
             self._changed = self._changed or _quiet(key)
-        self._known[run.id] = (key, found)
+        self._digests[run.id] = (key, found)
         return found
 
     def forget_all_but(self, ids: set[str]) -> None:
         """Remove all other runs from the cache."""
-        for run_id in self._known.keys() - ids:
-            del self._known[run_id]
+        for run_id in self._digests.keys() - ids:
+            del self._digests[run_id]
         gone = (self._stored or {}).keys() - ids
         self._stored = {run_id: entry for run_id, entry in (self._stored or {}).items() if run_id in ids}
         self._changed = self._changed or bool(gone)
@@ -486,7 +486,7 @@ class SummaryCache:
         self._changed = False
         entries = {
             run_id: {"key": key, "digest": found.to_json()}
-            for run_id, (key, found) in self._known.items()
+            for run_id, (key, found) in self._digests.items()
             if _quiet(key)
         }
         self._stored = {**(self._stored or {}), **entries}

@@ -40,7 +40,7 @@ from kdtui.tui.watch import (
     HistoryReady,
     MachineRead,
     RunAdvanced,
-    RunsLooked,
+    RunsListed,
     RunsSource,
     SourceFailed,
     Watch,
@@ -204,11 +204,11 @@ class KdtuiApp(Cockpit):
 
     # Messages of the watch.
 
-    def on_runs_looked(self, message: RunsLooked) -> None:
+    def on_runs_listed(self, message: RunsListed) -> None:
         """Update the states of the runs."""
         before = self.board.trouble, self.board.whole, self.board.total
         self.board.trouble = ""
-        ids = self.board.take(message.look)
+        ids = self.board.take(message.change)
         if ids or before != ("", self.board.whole, self.board.total):
             self.show_header()
             self._tell(lambda screen: screen.board_changed(ids))

@@ -91,10 +91,10 @@ class EngineClient:
         self._ask = ask
         self._row = row
         self._file = store.root / ".cache" / "inspected.json"
-        self._known: dict[CheckKey, Inspected] | None = None
+        self._inspected: dict[CheckKey, Inspected] | None = None
         self._lock = threading.Lock()
 
-    def known(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected | None:
+    def cached(self, checkpoint: Path, options: Sequence[str] = ()) -> Inspected | None:
         """What is known of a checkpoint without opening it; None if it has to be inspected. Starts no process."""
         run = owner(checkpoint)
         if run is not None:
@@ -142,9 +142,9 @@ class EngineClient:
             return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
 
     def _answers(self) -> dict[CheckKey, Inspected]:
-        if self._known is None:
-            self._known = _load(self._file)
-        return self._known
+        if self._inspected is None:
+            self._inspected = _load(self._file)
+        return self._inspected
 
     def _save(self) -> None:
         kept = [(key, found) for key, found in self._answers().items() if not found.mistake][-MOST:]
@@ -161,14 +161,14 @@ def _once(ask: EngineCall) -> EngineCall:
     """Cache checks of profiles that are equal but for the seed."""
     answers: dict[str, dict[str, Any]] = {}
 
-    def asked(verb: str, file: str) -> dict[str, Any]:
+    def ask_once(verb: str, file: str) -> dict[str, Any]:
         table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
         same = json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True, default=str)
         if same not in answers:
             answers[same] = ask(verb, file)
         return answers[same]
 
-    return asked
+    return ask_once
 
 
 def _key(checkpoint: Path, options: Sequence[str]) -> CheckKey | None:

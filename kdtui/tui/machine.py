@@ -32,7 +32,7 @@ class MachineSource:
         self._said: list[str] = []
         self._again = 0.0
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.Source`."""
         if self._said and not self._moving():
             return
@@ -47,7 +47,7 @@ class MachineSource:
         if time.monotonic() < self._again:
             return ["GPU ?"]
         try:
-            asked = subprocess.run(
+            output = subprocess.run(
                 [self._smi, *_QUERY],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -60,7 +60,7 @@ class MachineSource:
             # The driver is broken or hangs: retry after a minute, as each call may take the whole timeout.
             self._again = time.monotonic() + 60.0
             return ["GPU ?"]
-        return [word for line in asked.stdout.splitlines() if (word := gpu_word(line))]
+        return [word for line in output.stdout.splitlines() if (word := gpu_word(line))]
 
 
 def gpu_word(line: str) -> str:

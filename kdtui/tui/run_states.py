@@ -44,26 +44,26 @@ class RunStates:
         self.broken: dict[str, str] = {}
         self.trouble = ""
 
-    def take(self, look: ListingChange) -> frozenset[str]:
+    def take(self, change: ListingChange) -> frozenset[str]:
         """Apply changes of the listing; return the ids of changed runs."""
-        moved = any(row.created != self._created(run_id) for run_id, row in look.changed.items())
-        added = look.changed.keys() - self.rows.keys()
+        moved = any(row.created != self._created(run_id) for run_id, row in change.changed.items())
+        added = change.changed.keys() - self.rows.keys()
         # The key of a run is always the name of its folder; the id in its summary is that name made printable.
-        rows = {run_id: row if row.id == run_id else replace(row, id=run_id) for run_id, row in look.changed.items()}
-        renamed = self._rename({*rows, *look.gone}, rows)
+        rows = {run_id: row if row.id == run_id else replace(row, id=run_id) for run_id, row in change.changed.items()}
+        renamed = self._rename({*rows, *change.gone}, rows)
         self.rows.update(rows)
-        for run_id in look.gone:
+        for run_id in change.gone:
             self.rows.pop(run_id, None)
             self.histories.pop(run_id, None)
             self.partial.discard(run_id)
             self.broken.pop(run_id, None)
-        if look.gone:
-            self.mark([run_id for run_id in self.marked if run_id not in look.gone])
-        if added or look.gone or moved:
+        if change.gone:
+            self.mark([run_id for run_id in self.marked if run_id not in change.gone])
+        if added or change.gone or moved:
             self.order = sorted(self.rows, key=self._age, reverse=True)
             self.rows = {run_id: self.rows[run_id] for run_id in self.order}
-        self.whole, self.total = look.whole, look.total
-        return frozenset(look.changed) | look.gone | renamed
+        self.whole, self.total = change.whole, change.total
+        return frozenset(change.changed) | change.gone | renamed
 
     def _rename(self, ids: set[str], rows: Mapping[str, RunSummary]) -> frozenset[str]:
         """Update the names of these runs and of runs with the same name; removed runs are not in ``rows``.

@@ -17,11 +17,11 @@ from kdtui.store.run import Run
 from kdtui.store.store import ListingChange, RunListing, RunStore
 
 
-class RunsLooked(Message, bubble=False):
+class RunsListed(Message, bubble=False):
     """Posted when a part of the store was listed."""
 
-    def __init__(self, look: ListingChange) -> None:
-        self.look = look
+    def __init__(self, change: ListingChange) -> None:
+        self.change = change
         super().__init__()
 
 
@@ -89,7 +89,7 @@ HEAD = 16 << 10
 PIECE = 256 << 10
 REST = 0.004
 """Seconds for which the reading of a long file pauses after each piece, so that other threads can run."""
-KEPT = 12
+MOST_FOLLOWED = 12
 """Number of runs that stay followed after no screen displays them, so that returning costs nothing."""
 
 
@@ -104,25 +104,25 @@ class Follower:
     def __init__(self, run: Callable[[str], Run], period: float) -> None:
         self.period = period
         self._run = run
-        self._wanted: tuple[str, ...] = ()
+        self._ids: tuple[str, ...] = ()
         self._open: dict[str, _Followed] = {}
 
     def want(self, ids: Collection[str]) -> None:
         """Set the runs to follow; thread-safe."""
-        self._wanted = tuple(dict.fromkeys(ids))
+        self._ids = tuple(dict.fromkeys(ids))
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.WatchSource`."""
-        wanted = self._wanted  # may be replaced by another thread
-        for run_id in wanted:
+        ids = self._ids  # may be replaced by another thread
+        for run_id in ids:
             # Move to the end: the runs still wanted are dropped last.
             followed = self._open.pop(run_id) if run_id in self._open else _Followed(self._run(run_id))
             self._open[run_id] = followed
-        for run_id in list(self._open)[: max(0, len(self._open) - max(KEPT, len(wanted)))]:
+        for run_id in list(self._open)[: max(0, len(self._open) - max(MOST_FOLLOWED, len(ids)))]:
             self._open.pop(run_id).close()
             yield HistoryDropped(run_id)
-        for run_id in wanted:
-            yield from self._open[run_id].look()
+        for run_id in ids:
+            yield from self._open[run_id].poll()
 
     def close(self) -> None:
         """Stop reading long histories."""
@@ -140,10 +140,10 @@ class _Followed:
         self._filler: _Filler | None = None
         self._reason: str | None = None
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """The first history, then added events."""
         try:
-            yield from self._look()
+            yield from self._poll()
         except StoreError as error:
             self.close()  # start again from the beginning once it is readable
             reason = error.brief
@@ -153,7 +153,7 @@ class _Followed:
         else:
             self._reason = None
 
-    def _look(self) -> Iterable[Message]:
+    def _poll(self) -> Iterable[Message]:
         if self._tail is None:
             yield from self._begin()
             return
@@ -162,13 +162,13 @@ class _Followed:
             self._generation, self._filler = self._tail.generation, None
             yield HistoryReady(self._run.id, history, partial=False)
         events = self._tail.read(BIG)
-        if self._tail.generation != self._generation or self._is_far_behind(self._tail):
+        if self._tail.generation != self._generation or self._lags(self._tail):
             self.close()
             yield from self._begin()
         elif events:
             yield RunAdvanced(self._run.id, events)
 
-    def _is_far_behind(self, tail: Tail) -> bool:
+    def _lags(self, tail: Tail) -> bool:
         """Whether so much was appended that the end is displayed first again, for example after a suspend."""
         try:
             return self._run.events_path.stat().st_size - tail.position > BIG
@@ -249,7 +249,7 @@ class WatchSource(Protocol):
 
     period: float
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """Return what is new; called only by the thread of the watch."""
         ...
 
@@ -318,7 +318,7 @@ class Watch:
             return
         self.followed = tuple(ids)
         if self._runs is not None:
-            self._runs.wanted = frozenset(ids)
+            self._runs.ids = frozenset(ids)
         if self._follower is not None:
             self._follower.want(ids)
             with self._lock:
@@ -335,14 +335,14 @@ class Watch:
                 for source in ready:
                     self._due[source] = now + source.period
             for source in ready:
-                self._look(source)
+                self._poll(source)
             with self._lock:
                 next_due = min(self._due.values(), default=now + _IDLE)
             self._wake.wait(max(0.01, min(_IDLE, next_due - time.monotonic())))
 
-    def _look(self, source: WatchSource) -> None:
+    def _poll(self, source: WatchSource) -> None:
         try:
-            for message in source.look():
+            for message in source.poll():
                 if self._over:
                     return
                 self._post(message)
@@ -359,7 +359,7 @@ class RunsSource:
         period: Seconds between two updates.
 
     Attributes:
-        wanted: Ids of runs that are read at every update, like live runs.
+        ids: Ids of runs that are read at every update, like live runs.
         changed: Ids of runs changed by an action, which are read at every update as well.
     """
 
@@ -370,14 +370,14 @@ class RunsSource:
         self._listing = RunListing(store)
         self._period = period
         self.period = self.HURRY
-        self.wanted: frozenset[str] = frozenset()
+        self.ids: frozenset[str] = frozenset()
         self.changed: frozenset[str] = frozenset()
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`WatchSource`."""
-        look = self._listing.look(self.wanted | self.changed)
-        self.period = self._period if look.whole else self.HURRY
-        yield RunsLooked(look)
+        change = self._listing.update(self.ids | self.changed)
+        self.period = self._period if change.whole else self.HURRY
+        yield RunsListed(change)
 
 
 def follower(store: RunStore, seconds: float) -> Follower:

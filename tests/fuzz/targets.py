@@ -406,4 +406,4 @@ def _inspected(data: bytes, folder: Path) -> None:
     (folder / "a.pth").write_bytes(b"weights")
     (store.root / ".cache").mkdir(exist_ok=True)
     (store.root / ".cache" / "inspected.json").write_bytes(data)
-    EngineClient(store, lambda *words: {}).known(folder / "a.pth")
+    EngineClient(store, lambda *words: {}).cached(folder / "a.pth")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kdtui.events import Event
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import is_running
 from kdtui.launch.slots import slot_folder
 from kdtui.profile import Profile, Training
 from kdtui.store.files import Tail
@@ -74,9 +74,9 @@ def everyone(record: LaunchRecord) -> dict[str, Mapping[str, Any]]:
 
 def kill(who: Mapping[str, Any]) -> None:
     """SIGKILL this very process and wait until it is gone."""
-    if lives(who):
+    if is_running(who):
         os.kill(who["pid"], signal.SIGKILL)
-    eventually(lambda: not lives(who), f"{who} dead")
+    eventually(lambda: not is_running(who), f"{who} dead")
 
 
 def heeds_sigterm(who: Mapping[str, Any]) -> bool:
@@ -87,7 +87,7 @@ def heeds_sigterm(who: Mapping[str, Any]) -> bool:
 
 
 def gone(record: LaunchRecord) -> None:
-    eventually(lambda: not any(map(lives, everyone(record).values())), f"{record} gone")
+    eventually(lambda: not any(map(is_running, everyone(record).values())), f"{record} gone")
 
 
 def events(run: Run) -> list[Event]:
@@ -116,7 +116,7 @@ def end_everything(store: RunStore) -> None:
     for run in store.runs():
         record = run.launch_record()
         for who in everyone(record).values() if record else ():
-            if lives(who):
+            if is_running(who):
                 try:
                     os.killpg(who["pid"], signal.SIGKILL)
                 except ProcessLookupError:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from kdtui.launch.alive import lives, probe
+from kdtui.launch.alive import is_running, probe
 from kdtui.store.identity import hostname, identity_of, own_identity, start_ticks
 from kdtui.store.run import LaunchRecord
 from kdtui.store.state import Liveness
@@ -14,23 +14,23 @@ from kdtui.store.state import Liveness
 
 def test_a_process_is_more_than_its_pid() -> None:
     me = own_identity()
-    assert lives(me)
-    assert not lives({**me, "start_ticks": me["start_ticks"] + 1})
-    assert not lives({**me, "boot_id": "another boot"})
+    assert is_running(me)
+    assert not is_running({**me, "start_ticks": me["start_ticks"] + 1})
+    assert not is_running({**me, "boot_id": "another boot"})
     for broken in ({}, {"pid": None}, {**me, "pid": "1"}, {**me, "pid": -1}, {**me, "start_ticks": None}):
-        assert not lives(broken)
+        assert not is_running(broken)
 
 
 def test_a_zombie_is_dead() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     who = identity_of(child.pid)
-    assert lives(who)
+    assert is_running(who)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet reaped
-    assert not lives(who)
+    assert not is_running(who)
     child.communicate()
     assert start_ticks(child.pid) is None
-    assert not lives(identity_of(child.pid))
+    assert not is_running(identity_of(child.pid))
 
 
 def test_a_name_with_parentheses_is_read(tmp_path: object) -> None:
@@ -41,7 +41,7 @@ def test_a_name_with_parentheses_is_read(tmp_path: object) -> None:
     )
     assert child.stdout is not None
     child.stdout.readline()
-    assert lives(identity_of(child.pid))
+    assert is_running(identity_of(child.pid))
     child.communicate(b"\n")
 
 

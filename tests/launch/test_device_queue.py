@@ -80,7 +80,7 @@ def other(tmp_path: Path) -> Iterator[RunStore]:
 
 def take(root: Path, name: str = "0", created: float = 1.0, device: str = "cpu") -> Any:
     ticket = Ticket(root, device, [name], created, "r")
-    slots = ticket.look(1)
+    slots = ticket.try_take(1)
     ticket.leave()
     return slots
 
@@ -136,10 +136,10 @@ def test_a_suspended_measurement_that_waits_is_passed_over_and_named(
 def test_a_waiter_that_gives_no_sign_is_passed_over(tmp_path: Path) -> None:
     ticket = Ticket(tmp_path, "cpu", ["0"], 1.0, "frozen")
     young = Ticket(tmp_path, "cpu", ["0"], 2.0, "young")
-    assert young.look(1) is None
+    assert young.try_take(1) is None
     [old] = [path for path in tickets() if path.name.startswith(f"{1.0:020.6f}")]
     os.utime(old, (0, 0))
-    taken = young.look(1)
+    taken = young.try_take(1)
     assert taken is not None
     taken.release()
     for one in (ticket, young):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.events import Exited, Measured, Started
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import is_running
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.run import Run
 from kdtui.store.state import State
@@ -87,7 +87,7 @@ def test_the_state_is_true_after_each_kill(
     who = everyone(record)
     told_failed = False
     for victim in order:
-        supervised = lives(who["supervisor"])
+        supervised = is_running(who["supervisor"])
         if victim == "program":
             program[0].kill()
             program[0].wait()
@@ -98,10 +98,10 @@ def test_the_state_is_true_after_each_kill(
             told_failed = True
             row = reaches(store, run, State.FAILED)
             assert f"{victim} killed by SIGKILL" in row.detail
-            assert not any(map(lives, record.ranks))
+            assert not any(map(is_running, record.ranks))
             eventually(lambda: not slot_is_held(store), "slot free")
         row = store.summary(run)  # the very next look
-        living = [name for name, process in who.items() if lives(process)]
+        living = [name for name, process in who.items() if is_running(process)]
         if told_failed:
             assert row.state is State.FAILED
         elif living:
@@ -134,7 +134,7 @@ def test_ranks_without_supervisor_finish_by_themselves(store: RunStore, launcher
     (run.path / "go").touch()
     row = reaches(store, run, State.FINISHED)
     assert row.step == 4
-    eventually(lambda: not any(map(lives, record.ranks)))
+    eventually(lambda: not any(map(is_running, record.ranks)))
     assert not slot_is_held(store)
     assert not any(isinstance(event, Exited) for event in events(run))
 

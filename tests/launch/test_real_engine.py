@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.events import Failed, Measured, Started
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import is_running
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import Model, Profile, SyntheticData, Training
 from kdtui.store.run import Run
@@ -64,11 +64,11 @@ def test_killed_in_any_order_the_state_is_true_and_resume_continues(
     assert slot_is_held(store)
     for victim in order:
         kill(who[victim])
-        if not any(map(lives, who.values())):
+        if not any(map(is_running, who.values())):
             break
         if "supervisor" not in order[: order.index(victim) + 1]:
             reaches(store, run, State.FAILED)
-    eventually(lambda: not any(map(lives, who.values())), "all gone")
+    eventually(lambda: not any(map(is_running, who.values())), "all gone")
     eventually(lambda: not slot_is_held(store), "slot free")
     assert store.summary(run).state in (State.LOST, State.FAILED)
     done = [event.step for event in events(run) if isinstance(event, Measured) and event.split == "val"][-1]

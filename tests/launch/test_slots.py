@@ -150,15 +150,15 @@ class TestTicket:
         young = Ticket(tmp_path, "cpu", ["0"], 2.0, "young")
         old = Ticket(tmp_path, "cpu", ["0"], 1.0, "old")
         other = Ticket(tmp_path, "gpu", ["0"], 3.0, "other")
-        assert young.look(1) is None
-        elsewhere = other.look(1)
+        assert young.try_take(1) is None
+        elsewhere = other.try_take(1)
         assert elsewhere is not None
-        slots = old.look(1)
+        slots = old.try_take(1)
         assert slots is not None
         old.leave()
-        assert young.look(1) is None
+        assert young.try_take(1) is None
         slots.release()
-        again = young.look(1)
+        again = young.try_take(1)
         assert again is not None
         for taken in (again, elsewhere):
             taken.release()
@@ -169,14 +169,14 @@ class TestTicket:
     def test_several_slots_are_taken_in_one_look_or_not_at_all(self, tmp_path: Path) -> None:
         names = ["0", "1", "2"]
         one = Ticket(tmp_path, "gpu", names, 1.0, "one")
-        taken = one.look(1)
+        taken = one.try_take(1)
         one.leave()
         assert taken is not None
         three = Ticket(tmp_path, "gpu", names, 2.0, "three")
-        assert three.look(3) is None
+        assert three.try_take(3) is None
         assert [slot_is_held(RunStore(tmp_path), f"gpu-{n}") for n in range(3)] == [True, False, False]
         taken.release()
-        all_three = three.look(3)
+        all_three = three.try_take(3)
         assert all_three is not None
         assert all_three.names == ("0", "1", "2")
         all_three.release()
@@ -184,11 +184,11 @@ class TestTicket:
 
     def test_an_older_ticket_for_other_devices_is_passed(self, tmp_path: Path) -> None:
         holder = Ticket(tmp_path, "gpu", ["0"], 1.0, "holder")
-        held = holder.look(1)
+        held = holder.try_take(1)
         holder.leave()
         older, younger = (Ticket(tmp_path, "gpu", [name], float(name) + 2, "r") for name in ("0", "1"))
-        assert older.look(1) is None
-        taken = younger.look(1)
+        assert older.try_take(1) is None
+        taken = younger.try_take(1)
         assert taken is not None and held is not None
         for slots in (held, taken):
             slots.release()
@@ -203,7 +203,7 @@ class TestTicket:
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
         assert len(waiting(tmp_path)) == 2
         ticket = Ticket(tmp_path, "cpu", ["0"], 1.0, "r")
-        slots = ticket.look(1)
+        slots = ticket.try_take(1)
         assert slots is not None
         slots.release()
         ticket.leave()

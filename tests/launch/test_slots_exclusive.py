@@ -25,8 +25,8 @@ def test_a_slot_is_free_for_others_only_afterwards(tmp_path: Path) -> None:
     with alone(tmp_path, "cpu", waiting=lambda reason: told.append(True)) as slots:
         assert len(slots.names) == 2
         other = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "other")
-        assert other.look(1) is None
-    taken = other.look(2)
+        assert other.try_take(1) is None
+    taken = other.try_take(2)
     assert taken is not None
     taken.release()
     other.leave()
@@ -35,7 +35,7 @@ def test_a_slot_is_free_for_others_only_afterwards(tmp_path: Path) -> None:
 
 def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
     running = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "running")
-    held = running.look(1)
+    held = running.try_take(1)
     running.leave()
     assert held is not None
     looks: list[bool] = []
@@ -64,7 +64,7 @@ def test_whoever_came_first_goes_first(tmp_path: Path) -> None:
 
 def test_slots_that_another_process_counts_are_taken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "training")
-    held = ticket.look(2)
+    held = ticket.try_take(2)
     ticket.leave()
     assert held is not None
     held.release()

@@ -11,7 +11,7 @@ import pytest
 
 from kdtui.errors import LaunchError, UsageError
 from kdtui.events import Started, Stopped
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import is_running
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
@@ -101,7 +101,7 @@ def test_stop_kill_ends_everything_and_is_reported(
     launcher.stop(run, kill=True)
     row = store.summary(run)
     assert (row.state, row.detail) == (State.STOPPED, "killed")
-    assert not any(map(lives, everyone(record).values()))
+    assert not any(map(is_running, everyone(record).values()))
     assert not is_locked(run.beat_path)
     assert [event.reason for event in events(run) if isinstance(event, Stopped)] == ["killed"]
     if stage == "waiting":
@@ -125,7 +125,7 @@ def test_killed_in_a_folder_that_cannot_be_written_it_says_so_at_once(store: Run
     with pytest.raises(LaunchError, match="were killed, but its folder is not writable") as caught:
         launcher.stop(run, kill=True)
     assert f"kdtui resume {run.id}" in str(caught.value.hint)
-    assert not any(map(lives, everyone(record).values()))
+    assert not any(map(is_running, everyone(record).values()))
     run.beat_path.rmdir()
     held.rename(run.beat_path)
     assert store.summary(run).state is State.LOST
@@ -159,7 +159,7 @@ def test_a_run_of_another_user_is_asked_and_not_killed(
     with pytest.raises(LaunchError, match="another user") as caught:
         launcher.stop(run, kill=True)
     assert caught.value.hint == f"`kdtui stop {run.id}` requests that it saves and stops"
-    assert all(map(lives, everyone(record).values()))
+    assert all(map(is_running, everyone(record).values()))
     launcher.stop(run)
     monkeypatch.undo()
     reaches(store, run, State.STOPPED)

@@ -12,7 +12,7 @@ import pytest
 
 from kdtui.errors import LaunchError, StoreError
 from kdtui.events import Exited, Failed, Measured, Queued, Started
-from kdtui.launch.alive import lives
+from kdtui.launch.alive import is_running
 from kdtui.launch.engine_process import cores
 from kdtui.launch.local import LocalLauncher
 from kdtui.store.state import State
@@ -59,7 +59,7 @@ def test_the_launcher_answers_only_when_the_supervisor_stands_in_the_record(
 ) -> None:
     run = make(store, FOREVER)
     record = launcher.launch(run)
-    assert lives(record.identity)
+    assert is_running(record.identity)
     assert os.getsid(record.pid) == record.pid != os.getsid(0)
     assert events(run)[0].kind == "queued"
     assert Path(f"/proc/{record.pid}/fd/0").readlink() == Path("/dev/null")
@@ -115,7 +115,7 @@ def test_the_first_rank_that_ends_badly_is_reported_and_the_other_is_ended(
     launcher.launch(run)
     row = reaches(store, run, State.FAILED)
     assert row.detail == f"rank {bad} ended with exit code 7"
-    assert not any(lives(who) for who in record_of(run).ranks)
+    assert not any(is_running(who) for who in record_of(run).ranks)
     assert not run.stop_requested()  # nobody asked: the others were not told to stop, they were ended
 
 

@@ -102,7 +102,7 @@ def test_files_of_a_run_are_never_executed(
     gone(record_of(run))
     monkeypatch.setenv("TMUX", "/tmp/tmux,1,0")
     copy(lambda text: None, "text", folder.parent / "clipboard.txt")
-    list(MachineSource(1.0, lambda: True).look())
+    list(MachineSource(1.0, lambda: True).poll())
     visible_gpus()
     assert names_in(executed) == []
 

@@ -31,20 +31,20 @@ def made(store: RunStore, count: int) -> list[str]:
 def test_newest_runs_come_first_and_all_come(store: RunStore) -> None:
     ids = made(store, 10)
     listing = RunListing(store, first=3, piece=4)
-    looks = [listing.look()]
-    assert set(looks[0].changed) == set(sorted(ids)[-3:])
-    assert (looks[0].whole, looks[0].total) == (False, 10)
-    while not looks[-1].whole:
-        looks.append(listing.look())
-    assert len(looks) == 3
-    assert {run_id for look in looks for run_id in look.changed} == set(ids)
-    assert listing.look().changed == {}
+    updates = [listing.update()]
+    assert set(updates[0].changed) == set(sorted(ids)[-3:])
+    assert (updates[0].whole, updates[0].total) == (False, 10)
+    while not updates[-1].whole:
+        updates.append(listing.update())
+    assert len(updates) == 3
+    assert {run_id for update in updates for run_id in update.changed} == set(ids)
+    assert listing.update().changed == {}
 
 
 def test_a_finished_scan_equals_summaries(store: RunStore) -> None:
     made(store, 5)
-    assert list(RunListing(store).look().changed.values()) != []
-    rows = RunListing(store).look().changed
+    assert list(RunListing(store).update().changed.values()) != []
+    rows = RunListing(store).update().changed
     assert sorted(rows.values(), key=lambda row: row.id) == sorted(store.summaries(), key=lambda row: row.id)
 
 
@@ -54,33 +54,33 @@ def test_live_runs_are_seen_at_every_look(store: RunStore, processes: Processes)
     live.write_launch_record(record())
     write(live, [queued(), started(), trained(1)])
     listing = RunListing(store, piece=0)
-    assert listing.look().changed[live.id].state is State.RUNNING
+    assert listing.update().changed[live.id].state is State.RUNNING
     write(live, [trained(2)])
-    assert {run_id: row.step for run_id, row in listing.look().changed.items()} == {live.id: 2}
+    assert {run_id: row.step for run_id, row in listing.update().changed.items()} == {live.id: 2}
     processes.answer = Liveness.DEAD  # kill -9: no file changes
-    assert {run_id: row.state for run_id, row in listing.look().changed.items()} == {live.id: State.LOST}
+    assert {run_id: row.state for run_id, row in listing.update().changed.items()} == {live.id: State.LOST}
 
 
 def test_what_others_do_to_an_old_run_is_seen_in_its_turn(store: RunStore) -> None:
     ids = made(store, 4)
     listing = RunListing(store, piece=1)
-    listing.look()
+    listing.update()
     store.find(ids[0]).write_notes(Notes(("seen",)))
-    looks = [listing.look() for _ in range(8)]
-    tags = [row.tags for look in looks for run_id, row in look.changed.items() if run_id == ids[0]]
+    updates = [listing.update() for _ in range(8)]
+    tags = [row.tags for update in updates for run_id, row in update.changed.items() if run_id == ids[0]]
     assert ("seen",) in tags
 
 
 def test_new_runs_appear_and_removed_ones_go(store: RunStore) -> None:
     ids = made(store, 2)
     listing = RunListing(store)
-    listing.look()
+    listing.update()
     new = store.create(Profile(name="new")).id
     shutil.rmtree(store.root / ids[0])
-    look = listing.look()
-    assert set(look.changed) == {new}
-    assert look.gone == {ids[0]}
-    assert (look.whole, look.total) == (True, 2)
+    update = listing.update()
+    assert set(update.changed) == {new}
+    assert update.gone == {ids[0]}
+    assert (update.whole, update.total) == (True, 2)
 
 
 def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
@@ -89,27 +89,27 @@ def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
         run.write_launch_record(record(created=1000.0 + place))
         write(run, [queued()])
     listing = RunListing(store)
-    assert {run_id: row.place for run_id, row in listing.look().changed.items()} == {
+    assert {run_id: row.place for run_id, row in listing.update().changed.items()} == {
         run.id: place for place, run in enumerate(runs, start=1)
     }
     write(runs[0], [started(), trained(1), Finished(1, 1)])
-    places = {run_id: row.place for run_id, row in listing.look().changed.items()}
+    places = {run_id: row.place for run_id, row in listing.update().changed.items()}
     assert places == {runs[0].id: None, runs[1].id: 1, runs[2].id: 2}
 
 
 def test_a_store_that_is_not_there_yet_is_empty_and_a_file_is_reported(tmp_path: Path) -> None:
     listing = RunListing(RunStore(tmp_path / "later"))
-    assert (listing.look().whole, listing.look().total) == (True, 0)
+    assert (listing.update().whole, listing.update().total) == (True, 0)
     RunStore(tmp_path / "later").create(Profile(name="first"))
-    assert len(listing.look().changed) == 1
+    assert len(listing.update().changed) == 1
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError):
-        RunListing(RunStore(tmp_path / "file")).look()
+        RunListing(RunStore(tmp_path / "file")).update()
 
 
 def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
     (store.root / "20260101-000000-broken").mkdir(parents=True)
-    (row,) = RunListing(store).look().changed.values()
+    (row,) = RunListing(store).update().changed.values()
     assert "cannot be read" in row.detail
 
 
@@ -117,7 +117,7 @@ def test_a_folder_without_anything_readable_is_a_row(store: RunStore) -> None:
 def test_a_file_of_brackets_damages_its_own_run_alone(store: RunStore, name: str) -> None:
     ids = made(store, 2)
     (store.root / ids[0] / name).write_text("[" * 100_000)
-    rows = RunListing(store).look().changed
+    rows = RunListing(store).update().changed
     assert f"{name} is damaged" in rows[ids[0]].detail
     assert rows[ids[1]].detail == ""
 
@@ -126,4 +126,4 @@ def test_events_that_are_none_are_reported(store: RunStore) -> None:
     run = store.create(Profile(name="garbage"))
     run.write_launch_record(record())
     run.events_path.write_bytes(b"\x00\x01 nothing\n" * 10)
-    assert "no readable event" in RunListing(store).look().changed[run.id].detail
+    assert "no readable event" in RunListing(store).update().changed[run.id].detail

@@ -41,7 +41,7 @@ class Looks:
     def __init__(self) -> None:
         self.count = 0
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         self.count += 1
         return ()
 

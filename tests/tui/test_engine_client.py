@@ -62,10 +62,10 @@ def test_a_file_is_inspected_once_and_moving_the_cursor_inspects_nothing(store: 
     engine = engine_with()
     first = door(store, engine)
 
-    assert first.known(file) is None
+    assert first.cached(file) is None
     assert not engine.asked
     found = first.inspect(file)
-    assert first.known(file) == found
+    assert first.cached(file) == found
     assert (found.encoder, found.classes, found.parameters) == ("resnet18", 12, 3_000_000)
     assert engine.asked == [("inspect", str(file))]
 
@@ -74,11 +74,11 @@ def test_the_next_app_uses_the_cached_result_until_the_file_changes(store: RunSt
     found = door(store, engine_with()).inspect(file)
     engine = engine_with()
 
-    assert door(store, engine).known(file) == found
+    assert door(store, engine).cached(file) == found
     os.utime(file, ns=(1, 1))
-    assert door(store, engine).known(file) is None
+    assert door(store, engine).cached(file) is None
     file.write_bytes(b"other weights")
-    assert door(store, engine).known(file) is None
+    assert door(store, engine).cached(file) is None
     assert not engine.asked
 
 
@@ -87,7 +87,7 @@ def test_engine_options_are_part_of_the_cache_key(store: RunStore, file: Path) -
     asking = door(store, engine)
     asking.inspect(file)
 
-    assert asking.known(file, ("--task", "hierarchical")) is None
+    assert asking.cached(file, ("--task", "hierarchical")) is None
     asking.inspect(file, ("--task", "hierarchical"))
     assert engine.asked[-1] == ("inspect", str(file), "--task", "hierarchical")
 
@@ -99,7 +99,7 @@ def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: 
 
     for damage in (b"", b"{", b"[]", b'{"version": "0"}', whole[: len(whole) // 2], whole.replace(b'"key"', b'"kex"')):
         cache.write_bytes(damage)
-        assert door(store, engine_with()).known(file) is None
+        assert door(store, engine_with()).cached(file) is None
     cache.unlink()
     engine = engine_with()
     assert door(store, engine).inspect(file).encoder == "resnet18"
@@ -112,7 +112,7 @@ def test_without_a_writable_cache_the_next_app_inspects_again(tmp_path: Path, fi
     asking = EngineClient(RunStore(tmp_path / "not there yet"), engine, nobody)
 
     assert asking.inspect(file).encoder == "resnet18"
-    assert asking.known(file) is not None
+    assert asking.cached(file) is not None
     assert not (tmp_path / "not there yet").exists()
 
 
@@ -121,11 +121,11 @@ def test_a_run_is_described_by_its_own_files(store: RunStore) -> None:
     asking = door(store, engine)
     best = store.runs()[0].best
 
-    known = asking.known(best)
+    cached = asking.cached(best)
 
-    assert known == asking.inspect(best)
-    assert known is not None
-    assert (known.run, known.encoder, known.container) == (store.runs()[0].id, "resnet34", "run")
+    assert cached == asking.inspect(best)
+    assert cached is not None
+    assert (cached.run, cached.encoder, cached.container) == (store.runs()[0].id, "resnet34", "run")
     assert not engine.asked
 
 
@@ -134,7 +134,7 @@ def test_a_run_of_another_store_is_described_when_inspected(store: RunStore, tmp
     asking = EngineClient(RunStore(tmp_path / "mine"), engine, nobody)
     best = store.runs()[0].best
 
-    assert asking.known(best) is None
+    assert asking.cached(best) is None
     assert asking.inspect(best).encoder == "resnet34"
     assert not engine.asked
 
@@ -147,8 +147,8 @@ def test_an_unusable_teacher_has_a_reason_and_is_inspected_again_by_the_next_app
 
     assert "no whole Unet" in found.mistake
     assert found.hint == "save it again"
-    assert asking.known(file) == found
-    assert door(store, engine).known(file) is None
+    assert asking.cached(file) == found
+    assert door(store, engine).cached(file) is None
 
 
 def test_an_engine_failure_is_not_cached_as_a_result(store: RunStore, file: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_engine_failure_is_not_cached_as_a_result(store: RunStore, file: Path
     asking = door(store, engine)
 
     assert asking.inspect(file).hint == "kdtui doctor"
-    assert asking.known(file) is None
+    assert asking.cached(file) is None
 
 
 def test_results_of_another_engine_version_are_read_partially(store: RunStore, file: Path) -> None:
@@ -171,8 +171,8 @@ def test_nothing_is_known_of_a_deleted_file(store: RunStore, file: Path) -> None
     asking.inspect(file)
     file.unlink()
 
-    assert asking.known(file) is None
-    assert asking.known(Run(store.root / "gone").best) is None
+    assert asking.cached(file) is None
+    assert asking.cached(Run(store.root / "gone").best) is None
 
 
 def test_seeds_of_one_profile_are_checked_once(store: RunStore) -> None:

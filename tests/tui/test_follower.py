@@ -12,7 +12,7 @@ from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.tui.run_states import RunStates
-from kdtui.tui.watch import BIG, KEPT, Follower, HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
+from kdtui.tui.watch import BIG, MOST_FOLLOWED, Follower, HistoryBroken, HistoryDropped, HistoryReady, RunAdvanced
 from tests.tui.scenes import STEPS, Scene
 from tests.waiting import eventually
 
@@ -25,9 +25,9 @@ class Seen:
         self.follower = Follower(lambda run_id: Run(root / run_id), 1.0)
         self.told: list[Message] = []
 
-    def look(self) -> list[Message]:
+    def poll(self) -> list[Message]:
         """One look; the messages."""
-        messages = list(self.follower.look())
+        messages = list(self.follower.poll())
         for message in messages:
             match message:
                 case HistoryReady():
@@ -40,7 +40,7 @@ class Seen:
 
     def until_whole(self, run: Run) -> None:
         """Look until the beginning was read as well."""
-        eventually(lambda: self.look() is not None and run.id not in self.board.partial, "the beginning is read")
+        eventually(lambda: self.poll() is not None and run.id not in self.board.partial, "the beginning is read")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def long(scene: Scene) -> Run:
 def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen) -> None:
     run = long(scene)
     seen.follower.want([run.id])
-    (first,) = seen.look()
+    (first,) = seen.poll()
     assert isinstance(first, HistoryReady) and first.partial
     last = first.history.curves["train/loss"].steps
     everything = History(Tail(run.events_path).read())
@@ -84,35 +84,35 @@ def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen
     assert first.history.started == everything.started  # the horizon is known before the rest is read
     scene.write(run, Measured("train", everything.step + 1, 1, 16, {"loss": 0.1}))
     seen.until_whole(run)
-    seen.look()
+    seen.poll()
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
 def test_events_added_during_the_first_read_are_there_once(scene: Scene, seen: Seen) -> None:
     run = long(scene)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     step = seen.board.histories[run.id].step
     while run.id in seen.board.partial:
         step += 1
         scene.write(run, Measured("train", step, 1, 16 * step, {"loss": 0.1}))
-        seen.look()
+        seen.poll()
         assert seen.board.histories[run.id].step == step
         time.sleep(0.01)  # an engine leaves the reader some time too
-    seen.look()
+    seen.poll()
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
 def test_a_file_replaced_while_it_is_read_leaves_no_old_events(scene: Scene, seen: Seen) -> None:
     run = long(scene)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     other = scene.finished("other", horizon=2)
     other.events_path.replace(run.events_path)
-    eventually(lambda: seen.look() is not None and facts(seen.board.histories[run.id]) == whole(run), "the new file")
+    eventually(lambda: seen.poll() is not None and facts(seen.board.histories[run.id]) == whole(run), "the new file")
     for _ in range(20):  # nothing that was under way brings the former back
         time.sleep(0.01)
-        seen.look()
+        seen.poll()
     assert facts(seen.board.histories[run.id]) == whole(run)
     assert run.id not in seen.board.partial
 
@@ -120,11 +120,11 @@ def test_a_file_replaced_while_it_is_read_leaves_no_old_events(scene: Scene, see
 def test_a_short_file_is_read_completely_and_then_incrementally(scene: Scene, seen: Seen) -> None:
     run = scene.running("short", epochs=3)
     seen.follower.want([run.id])
-    (first,) = seen.look()
+    (first,) = seen.poll()
     assert isinstance(first, HistoryReady) and not first.partial
-    assert seen.look() == []
+    assert seen.poll() == []
     scene.advance(run, 1)
-    (second,) = seen.look()
+    (second,) = seen.poll()
     assert isinstance(second, RunAdvanced)
     assert {event.kind for event in second.events} == {"measured", "saved"}
     assert facts(seen.board.histories[run.id]) == whole(run)
@@ -133,14 +133,14 @@ def test_a_short_file_is_read_completely_and_then_incrementally(scene: Scene, se
 def test_half_a_line_is_completed_by_the_next_read(scene: Scene, seen: Seen) -> None:
     run = scene.running("half", epochs=1)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     line = encode(Measured("train", 11, 2, 176, {"loss": 0.5}))
     with run.events_path.open("ab") as file:
         file.write(line[:30])
         file.flush()
-        assert seen.look() == []
+        assert seen.poll() == []
         file.write(line[30:])
-    (told,) = seen.look()
+    (told,) = seen.poll()
     assert isinstance(told, RunAdvanced)
     assert seen.board.histories[run.id].step == 11
 
@@ -149,13 +149,13 @@ def test_half_a_line_is_completed_by_the_next_read(scene: Scene, seen: Seen) -> 
 def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, seen: Seen, shorter: bool) -> None:
     run = scene.running("replaced", epochs=6)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     if shorter:
         lines = run.events_path.read_bytes().splitlines(keepends=True)
         run.events_path.write_bytes(b"".join(lines[:9]))
     else:
         scene.running("other", epochs=8).events_path.replace(run.events_path)
-    (told,) = seen.look()
+    (told,) = seen.poll()
     assert isinstance(told, HistoryReady)
     assert facts(seen.board.histories[run.id]) == whole(run)
 
@@ -163,14 +163,14 @@ def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, seen:
 def test_a_resumed_attempt_drops_the_points_after_its_start(scene: Scene, seen: Seen) -> None:
     run = scene.stopped("resumed", horizon=8)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 40
     scene.launch(run)
     scene.start(run, resumed=20)
-    seen.look()
+    seen.poll()
     assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 20
     scene.advance(run, 1)
-    seen.look()
+    seen.poll()
     curve = seen.board.histories[run.id].curves["train/loss"]
     assert curve.steps == [*range(5, 31, 5)]
     assert seen.board.histories[run.id].word is None
@@ -179,15 +179,15 @@ def test_a_resumed_attempt_drops_the_points_after_its_start(scene: Scene, seen: 
 def test_an_unreadable_file_is_reported_once_and_read_again_later(scene: Scene, seen: Seen) -> None:
     run = scene.running("broken", epochs=2)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     aside = run.events_path.rename(run.path / "aside")
     run.events_path.mkdir()
-    told = [message for _ in range(3) for message in seen.look()]
+    told = [message for _ in range(3) for message in seen.poll()]
     assert [type(message) for message in told] == [HistoryBroken]
     assert "it is a folder" in told[0].reason  # type: ignore[attr-defined]
     run.events_path.rmdir()
     aside.rename(run.events_path)
-    told = [message for _ in range(3) for message in seen.look()]
+    told = [message for _ in range(3) for message in seen.poll()]
     assert [type(message) for message in told] == [HistoryReady]
     assert facts(seen.board.histories[run.id]) == whole(run)
 
@@ -196,66 +196,66 @@ def test_events_broken_from_the_start_are_reported(scene: Scene, seen: Seen) -> 
     run = scene.never_launched("broken")
     run.events_path.mkdir()
     seen.follower.want([run.id])
-    assert [type(message) for message in seen.look()] == [HistoryBroken]
+    assert [type(message) for message in seen.poll()] == [HistoryBroken]
     run.events_path.rmdir()
-    assert [type(message) for message in seen.look()] == [HistoryReady]
+    assert [type(message) for message in seen.poll()] == [HistoryReady]
 
 
 def test_a_run_without_events_or_without_a_folder_is_empty(scene: Scene, seen: Seen) -> None:
     run = scene.never_launched("fresh")
     seen.follower.want([run.id, "20260101-000000-never-was"])
-    told = seen.look()
+    told = seen.poll()
     assert [type(message) for message in told] == [HistoryReady, HistoryReady]
     assert all(isinstance(message, HistoryReady) and not message.history.curves for message in told)
     scene.launch(run)
     scene.start(run)
-    seen.look()
+    seen.poll()
     assert isinstance(seen.board.histories[run.id].started, Started)
 
 
 def test_some_runs_stay_followed_and_returning_reads_only_new_events(scene: Scene, seen: Seen) -> None:
-    runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
+    runs = [scene.running(f"run-{index}", epochs=1) for index in range(MOST_FOLLOWED + 3)]
     for run in runs:
         seen.follower.want([run.id])
-        seen.look()
-    for run in runs[-KEPT:]:
+        seen.poll()
+    for run in runs[-MOST_FOLLOWED:]:
         seen.follower.want([run.id])
-        assert seen.look() == []
+        assert seen.poll() == []
     seen.follower.want([runs[0].id])  # too long ago: anew
-    dropped, ready = seen.look()
-    assert isinstance(dropped, HistoryDropped) and dropped.run_id == runs[-KEPT].id
+    dropped, ready = seen.poll()
+    assert isinstance(dropped, HistoryDropped) and dropped.run_id == runs[-MOST_FOLLOWED].id
     assert isinstance(ready, HistoryReady)
 
 
 def test_a_file_that_grew_a_lot_shows_its_end_first_again(scene: Scene, seen: Seen) -> None:
     run = scene.running("paused", epochs=1)
     seen.follower.want([run.id])
-    seen.look()
+    seen.poll()
     line = encode(Measured("train", 11, 2, 176, {"loss": 0.5, 8000 * "n": 1.0}))
     with run.events_path.open("ab") as file:
         file.write(line * (2 * BIG // len(line) + 10))
-    (again,) = seen.look()
+    (again,) = seen.poll()
     assert isinstance(again, HistoryReady) and again.partial
     seen.until_whole(run)
-    seen.look()
+    seen.poll()
     assert facts(seen.board.histories[run.id]) == whole(run)
 
 
 def test_more_runs_than_are_kept_can_be_followed_at_once(scene: Scene, seen: Seen) -> None:
-    runs = [scene.running(f"run-{index}", epochs=1) for index in range(KEPT + 3)]
+    runs = [scene.running(f"run-{index}", epochs=1) for index in range(MOST_FOLLOWED + 3)]
     seen.follower.want([run.id for run in runs])
-    assert len(seen.look()) == len(runs)
-    assert seen.look() == []
+    assert len(seen.poll()) == len(runs)
+    assert seen.poll() == []
     for run in runs:
         scene.advance(run, 1)
-    assert [type(message) for message in seen.look()] == [RunAdvanced] * len(runs)
+    assert [type(message) for message in seen.poll()] == [RunAdvanced] * len(runs)
 
 
 def test_changing_the_followed_runs_during_an_update_is_safe(scene: Scene, seen: Seen) -> None:
     first, second = scene.running("first", epochs=1), scene.running("second", epochs=1)
     seen.follower.want([first.id])
-    messages = iter(seen.follower.look())
+    messages = iter(seen.follower.poll())
     next(messages)
     seen.follower.want([second.id, first.id])  # as the UI's thread does
     assert list(messages) == []
-    assert [message.run_id for message in seen.follower.look()] == [second.id]  # type: ignore[attr-defined]
+    assert [message.run_id for message in seen.follower.poll()] == [second.id]  # type: ignore[attr-defined]

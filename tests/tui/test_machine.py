@@ -26,7 +26,7 @@ def smi(folder: Path, code: str) -> None:
 
 
 def words(machine: MachineSource) -> tuple[str, ...]:
-    told = list(machine.look())
+    told = list(machine.poll())
     assert len(told) == 1 and isinstance(told[0], MachineRead)
     return told[0].words
 
@@ -49,7 +49,7 @@ def test_a_broken_driver_is_reported_and_not_called_again_at_once(programs: Path
     machine = MachineSource(0.5, lambda: True)
     assert words(machine)[2:] == ("GPU ?",)
     for _ in range(3):
-        list(machine.look())
+        list(machine.poll())
     assert asked.read_text() == "x"
 
 
@@ -57,7 +57,7 @@ def test_the_load_is_not_updated_without_live_runs(programs: Path) -> None:
     moving = False
     machine = MachineSource(0.5, lambda: moving)
     assert words(machine)
-    assert [list(machine.look()) for _ in range(3)] == [[], [], []]
+    assert [list(machine.poll()) for _ in range(3)] == [[], [], []]
     moving = True
     smi(programs, "print('1, 2, 3')")
     assert machine.period >= 2.0  # the driver is not asked more often

@@ -10,7 +10,7 @@ from textual.message import Message
 from kdtui.errors import StoreError
 from kdtui.store.state import State
 from kdtui.store.store import ListingChange
-from kdtui.tui.watch import RunsLooked, RunsSource, SourceFailed, Watch, follower
+from kdtui.tui.watch import RunsListed, RunsSource, SourceFailed, Watch, follower
 from tests.tui.scenes import Scene, cockpit, settled, shows, text, until
 from tests.waiting import eventually, in_time
 
@@ -29,13 +29,13 @@ class Ticking:
     def __init__(self, name: str, period: float = 0.01) -> None:
         self.name = name
         self.period = period
-        self.looks = 0
+        self.changes = 0
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
 
-    def look(self) -> Iterable[Message]:
-        self.looks += 1
+    def poll(self) -> Iterable[Message]:
+        self.changes += 1
         self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -56,11 +56,11 @@ class Posted:
     def named(self, name: str) -> int:
         return sum(isinstance(message, Tick) and message.name == name for message in self.messages)
 
-    def looks(self) -> list[ListingChange]:
-        return [message.look for message in self.messages if isinstance(message, RunsLooked)]
+    def changes(self) -> list[ListingChange]:
+        return [message.change for message in self.messages if isinstance(message, RunsListed)]
 
     def rows(self) -> dict[str, State]:
-        return {run_id: row.state for look in self.looks() for run_id, row in look.changed.items()}
+        return {run_id: row.state for change in self.changes() for run_id, row in change.changed.items()}
 
     def failures(self) -> list[SourceFailed]:
         return [message for message in self.messages if isinstance(message, SourceFailed)]
@@ -101,7 +101,7 @@ def test_a_hanging_source_is_polled_again_after_it_returns(watch: Watch, posted:
     wait(lambda: posted.named("good"))
     slow.gate.clear()
     watch.add(slow)
-    wait(lambda: slow.looks)
+    wait(lambda: slow.changes)
     slow.gate.set()
     seen = posted.named("good")
     wait(lambda: posted.named("slow") > 1 and posted.named("good") > seen)
@@ -113,7 +113,7 @@ def test_stopping_does_not_wait_for_a_hanging_source_and_ignores_its_messages(po
     slow.error = OSError("the disk came back with an error")
     watch.add(slow)
     watch.start()
-    wait(lambda: slow.looks)
+    wait(lambda: slow.changes)
     in_time(watch.stop)  # while the look still hangs
     posted.closed = True
     slow.gate.set()
@@ -139,9 +139,9 @@ def test_a_removed_source_is_left_alone(watch: Watch, posted: Posted) -> None:
     watch.remove(gone)
     watch.remove(gone)
     wait(lambda: posted.named("stays") > 2)
-    looks, seen = gone.looks, posted.named("stays")
+    changes, seen = gone.changes, posted.named("stays")
     wait(lambda: posted.named("stays") > seen + 5)
-    assert gone.looks <= looks + 1  # one may have been under way
+    assert gone.changes <= changes + 1  # one may have been under way
     watch.nudge()
 
 
@@ -151,13 +151,13 @@ def test_a_change_by_an_action_is_displayed_at_once_in_a_large_store(scene: Scen
     watch = Watch(posted)
     watch.add(source)
     watch.start()
-    wait(lambda: posted.looks() and posted.looks()[-1].whole)
+    wait(lambda: posted.changes() and posted.changes()[-1].whole)
     for run in (runs[3], runs[250], runs[399]):
         scene.launch(run)
         watch.nudge([run.id])
-        seen = len(posted.looks())
+        seen = len(posted.changes())
         wait(lambda: posted.rows()[run.id] is State.QUEUED)  # noqa: B023 (called at once)
-        assert len(posted.looks()) <= seen + 2
+        assert len(posted.changes()) <= seen + 2
     watch.stop()
 
 
@@ -195,8 +195,8 @@ async def test_a_hanging_source_does_not_delay_the_exit(scene: Scene) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         slow.gate.clear()
-        looks = slow.looks
-        await until(pilot, lambda: slow.looks > looks)
+        changes = slow.changes
+        await until(pilot, lambda: slow.changes > changes)
         await pilot.press("down", "s")  # keys go on
         await shows(pilot, "sorted by run")
         await pilot.press("q")

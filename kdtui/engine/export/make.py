@@ -48,15 +48,15 @@ def strip_trace(model: onnx.ModelProto) -> None:
         function.doc_string = ""
         del function.metadata_props[:]
         _strip_nodes(function.node)
-        _strip_told(function.value_info)
+        _strip_values(function.value_info)
     used = {""} | {node.domain for function in model.functions for node in function.node}
     for graph in _graphs(model.graph):
         graph.doc_string = ""
         del graph.metadata_props[:]
         _strip_nodes(graph.node)
         used |= {node.domain for node in graph.node}
-        for told in (graph.value_info, graph.input, graph.output, graph.initializer):
-            _strip_told(told)
+        for report_file in (graph.value_info, graph.input, graph.output, graph.initializer):
+            _strip_values(report_file)
     # onnxruntime's optimizer lists all operator sets that it supports, and other runtimes reject unknown ones.
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -82,7 +82,7 @@ def _strip_nodes(nodes: Any) -> None:
             attribute.doc_string = ""
 
 
-def _strip_told(values: Any) -> None:
+def _strip_values(values: Any) -> None:
     for value in values:
         value.doc_string = ""
         del value.metadata_props[:]
@@ -148,7 +148,7 @@ def export(
         _check_any_size(size, source)
     note = source.note()
     deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
-    with _told(target), work_folder(target) as work:
+    with _as_export_error(target), work_folder(target) as work:
         progress("exporting", 0, 0)
         plain = work / "fp32.onnx"
         key = _graph_key(source, options, size)
@@ -163,9 +163,9 @@ def export(
         report = _report(made, target, source, options, size, exporter, verdict)
         report["note"] = note
         report["seconds"] = round(time.monotonic() - begun, 1)
-        told = work / "report.json"
-        told.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
-        _keep({made: target, told: report_of(target)})
+        report_file = work / "report.json"
+        report_file.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
+        _keep({made: target, report_file: report_of(target)})
     return report
 
 
@@ -235,7 +235,7 @@ def _check_any_size(size: InputSize, source: ExportNetwork) -> None:
 
 
 @contextlib.contextmanager
-def _told(target: Path) -> Iterator[None]:
+def _as_export_error(target: Path) -> Iterator[None]:
     """Convert any exception to an error of the export."""
     try:
         yield

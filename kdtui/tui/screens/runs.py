@@ -142,8 +142,8 @@ class RunsScreen(ChartKeys, RunActions):
         rows = self.board.rows
         keys: Sequence[str] = self.board.order
         if self._filter:
-            wanted = parse(self._filter)
-            keys = [key for key in keys if wanted(rows[key])]
+            matches = parse(self._filter)
+            keys = [key for key in keys if matches(rows[key])]
         self._keys = ordered(keys, rows, self._sort[0], descending=self._sort[1])
         self.table.empty = self._nothing()
 

@@ -27,12 +27,12 @@ class Slot:
     width: int
 
 
-def lay_out(columns: Sequence[Column], wanted: Sequence[int], room: int, start: int = 0) -> tuple[Slot, ...]:
+def lay_out(columns: Sequence[Column], preferred: Sequence[int], room: int, start: int = 0) -> tuple[Slot, ...]:
     """Positions of the columns that fit, from left to right.
 
     Args:
         columns: All columns.
-        wanted: Preferred width of each column; used where it exceeds the minimum.
+        preferred: Preferred width of each column; used where it exceeds the minimum.
         room: Available terminal columns, counted from 0; no slot exceeds them.
         start: First free terminal column.
     """
@@ -47,7 +47,7 @@ def lay_out(columns: Sequence[Column], wanted: Sequence[int], room: int, start: 
     spare = free - _least(columns, kept)
     for index in sorted(kept, key=lambda i: columns[i].drop):
         if spare > 0 and not columns[index].grow:
-            more = min(spare, columns[index].bounded(wanted[index]) - widths[index])
+            more = min(spare, columns[index].bounded(preferred[index]) - widths[index])
             widths[index] += more
             spare -= more
     growing = [index for index in kept if columns[index].grow]

@@ -304,7 +304,7 @@ class Table(CursorView):
         self._sorted: tuple[str | None, bool] = (None, False)
         self._rows: dict[str, tuple[Cell, ...]] = {}  # formatted rows that are or recently were visible
         self._lines: dict[int, TableLine] = {}  # content of each line of the screen, from 1: line 0 is the header
-        self._wanted: list[int] = []
+        self._widths: list[int] = []
         self._slots: tuple[Slot, ...] = ()
         self._colours: dict[str, Style] = {}
         self._shown_size = Size(0, 0)
@@ -338,7 +338,7 @@ class Table(CursorView):
         if tuple(columns) != self._columns:
             self._columns = tuple(columns)
             self._rows.clear()
-            self._lines, self._wanted, self._slots = {}, [], ()
+            self._lines, self._widths, self._slots = {}, [], ()
 
     @property
     def empty(self) -> str:
@@ -416,7 +416,7 @@ class Table(CursorView):
     def on_resize(self) -> None:
         """Lay out the columns anew from the visible rows; a visible cursor stays visible."""
         was_seen = 0 <= self._cursor - self.scroll_offset.y < max(1, self._shown_size.height - 1)
-        self._wanted = []
+        self._widths = []
         if was_seen:
             self._into_sight()
         self._update()
@@ -459,13 +459,13 @@ class Table(CursorView):
 
     def _lay_out(self, room: int) -> bool:
         """Lay out the columns; True if one moved. Widths only grow: changing numbers move no column."""
-        wanted = self._wanted or [column.bounded(cell_len(column.title)) for column in self._columns]
+        widths = self._widths or [column.bounded(cell_len(column.title)) for column in self._columns]
         for line in self._lines.values():
             for index, cell in enumerate(line.cells):
-                wanted[index] = max(wanted[index], cell_len(cell.text))
-        self._wanted = wanted
+                widths[index] = max(widths[index], cell_len(cell.text))
+        self._widths = widths
         close = bool(self._columns) and self._columns[0].maximum == 1
-        slots = lay_out(self._columns, wanted, room, start=GUTTER if close else GUTTER + GAP)
+        slots = lay_out(self._columns, widths, room, start=GUTTER if close else GUTTER + GAP)
         moved, self._slots = slots != self._slots, slots
         return moved
 

@@ -73,7 +73,7 @@ def test_missing_devices_are_reported_before_the_launch() -> None:
 def test_new_runs_wait_for_named_runs_of_other_stores(tmp_path: Path) -> None:
     slots = Capacity(("0",), ())
     running = Ticket(tmp_path / "theirs", "cpu", slots.names("cpu"), 1.0, "their-run")
-    held = running.look(1)
+    held = running.try_take(1)
     assert held is not None
     running.leave()
     waits = place(PROFILE, 1, [], machine(slots, tmp_path / "ours"))
@@ -91,7 +91,7 @@ def test_new_runs_wait_for_named_runs_of_other_stores(tmp_path: Path) -> None:
 def test_a_run_of_this_store_that_holds_a_slot_counts_once(tmp_path: Path) -> None:
     slots = Capacity(("0", "1"), ())
     running = Ticket(tmp_path, "cpu", slots.names("cpu"), 1.0, "a")
-    held = running.look(1)
+    held = running.try_take(1)
     assert held is not None
     running.leave()
     own = row(tmp_path, "a", State.RUNNING)

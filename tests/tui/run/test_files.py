@@ -17,7 +17,7 @@ from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
 from kdtui.tui.screens.run.partner import Partner, beside, find, partner
-from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, look, split
+from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, read_gallery, split
 from kdtui.tui.screens.run.settings import difference_lines, differing, profile_lines
 from kdtui.tui.views.compression import Measurements
 from tests.tui.pictures import draw_epoch, picture
@@ -138,14 +138,14 @@ def test_sources_post_what_is_new_and_nothing_else(scene: Scene) -> None:
     files = FilesSource(run, posted.append)
     logs = LogsSource(run, posted.append, 0.5)
     for source in (files, logs, files, logs):
-        assert list(source.look()) == []
+        assert list(source.poll()) == []
     assert [type(message) for message in posted] == [FilesRead, LogRead]
     assert posted[1].name == LOGS[0] and posted[1].text.startswith("epoch 1 ")
     run.worker_log.write_text("printed\n", encoding="utf-8")
     scene.advance(run)
     run.best.write_bytes(b"123")
-    list(logs.look())
-    list(files.look())
+    list(logs.poll())
+    list(files.poll())
     assert [getattr(message, "text", "") for message in posted[2:]][:2] == [posted[2].text, "printed\n"]
     assert posted[2].text.startswith("epoch 3 ") and not posted[2].fresh
     assert isinstance(posted[4], FilesRead) and posted[4].files.student.checkpoint == 3
@@ -157,8 +157,8 @@ def test_an_unreadable_log_is_reported_once(scene: Scene) -> None:
     run.training_log.mkdir()
     posted: list[LogRead] = []
     logs = LogsSource(run, posted.append, 0.5)  # type: ignore[arg-type]
-    list(logs.look())
-    list(logs.look())
+    list(logs.poll())
+    list(logs.poll())
     assert ["cannot be read" in message.trouble for message in posted] == [True]
 
 
@@ -256,18 +256,18 @@ def test_another_layout_is_one_part(tmp_path: Path) -> None:
 def test_the_newest_epoch_is_displayed_unless_another_is_requested(scene: Scene) -> None:
     run = scene.finished("b0")
     room = Room(78, 17)
-    assert look(run, PictureRequest(room=room)) == Gallery()
+    assert read_gallery(run, PictureRequest(room=room)) == Gallery()
     for epoch in (2, 11):
         draw_epoch(run, epoch, 3)
-    newest = look(run, PictureRequest(room=room))
+    newest = read_gallery(run, PictureRequest(room=room))
     assert (newest.epochs, newest.epoch, newest.count, newest.picture, newest.parts) == ((2, 11), 11, 3, 0, PARTS)
     assert [tile.label for tile in newest.drawn] == [*PARTS]
-    one = look(run, PictureRequest(epoch=2, picture=4, part="student", room=room))
+    one = read_gallery(run, PictureRequest(epoch=2, picture=4, part="student", room=room))
     assert (one.epoch, one.picture, [tile.label for tile in one.drawn]) == (2, 1, ["student"])
     assert one.drawn[0].width > newest.drawn[0].width
-    assert look(run, PictureRequest(epoch=7, part="gone", room=room)) == newest
+    assert read_gallery(run, PictureRequest(epoch=7, part="gone", room=room)) == newest
     (run.visualizations / "epoch_0012").mkdir()
-    assert look(run, PictureRequest(room=room)).count == 0
+    assert read_gallery(run, PictureRequest(room=room)).count == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n" + b"half", b"text"])
@@ -275,7 +275,7 @@ def test_a_half_written_picture_is_reported(scene: Scene, data: bytes) -> None:
     run = scene.finished("b0")
     draw_epoch(run, 1, 1)
     next(run.visualization(1).iterdir()).write_bytes(data)
-    broken = look(run, PictureRequest(room=Room(78, 17)))
+    broken = read_gallery(run, PictureRequest(room=Room(78, 17)))
     assert "picture cannot be read" in broken.trouble
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 
@@ -287,7 +287,9 @@ def test_a_pipe_instead_of_a_file_of_a_run_is_reported(scene: Scene, name: str) 
     path = next(run.visualization(1).iterdir()) if name == "picture" else run.path / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    files, gallery = in_time(lambda: (read_files(run, Snapshot()), look(run, PictureRequest(room=Room(78, 17)))))
+    files, gallery = in_time(
+        lambda: (read_files(run, Snapshot()), read_gallery(run, PictureRequest(room=Room(78, 17))))
+    )
     assert "it is a pipe, not a file" in files.trouble + files.measured.trouble + gallery.trouble
 
 
@@ -296,7 +298,7 @@ def test_a_truncated_picture_says_so(scene: Scene) -> None:
     draw_epoch(run, 1, 1)
     file = next(run.visualization(1).iterdir())
     file.write_bytes(file.read_bytes()[:-30])
-    broken = look(run, PictureRequest(room=Room(78, 17)))
+    broken = read_gallery(run, PictureRequest(room=Room(78, 17)))
     assert "picture cannot be read" in broken.trouble
     assert (broken.count, broken.picture, broken.drawn) == (1, 0, ())
 

@@ -12,7 +12,7 @@ import pytest
 from textual.geometry import Size
 
 from kdtui.store.run import Run
-from kdtui.tui.screens.run.predictions import PictureRequest, look
+from kdtui.tui.screens.run.predictions import PictureRequest, read_gallery
 from tests.tui.pictures import picture
 
 
@@ -42,7 +42,7 @@ def test_only_png_files_of_a_size_that_the_engine_writes_are_drawn(tmp_path: Pat
     run = Run(tmp_path)
     run.visualization(1).mkdir(parents=True)
     (run.visualization(1) / "000.png").write_bytes(content)
-    found = look(run, PictureRequest(room=Size(80, 20)))
+    found = read_gallery(run, PictureRequest(room=Size(80, 20)))
     assert "The picture cannot be read" in found.trouble and found.drawn == ()
 
 
@@ -50,7 +50,7 @@ def test_a_picture_of_the_engine_is_drawn(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.visualization(1).mkdir(parents=True)
     picture(5).save(run.visualization(1) / "000.png")
-    assert look(run, PictureRequest(room=Size(80, 20))).drawn
+    assert read_gallery(run, PictureRequest(room=Size(80, 20))).drawn
     (run.visualization(1) / "000.png").unlink()
     os.mkfifo(run.visualization(1) / "000.png")
-    assert "a pipe" in look(run, PictureRequest(room=Size(80, 20))).trouble
+    assert "a pipe" in read_gallery(run, PictureRequest(room=Size(80, 20))).trouble

@@ -17,18 +17,18 @@ def said(scene: Scene, board: RunStates, machine: tuple[str, ...] = ("CPU 42%",)
 
 def test_states_are_counted_in_an_order_of_their_own(crowd: Scene) -> None:
     board = RunStates()
-    board.take(RunListing(crowd.store).look())
+    board.take(RunListing(crowd.store).update())
     assert said(crowd, board) == (" kdtui people  3▶ 2… 1? 6✓ 1■ 2✗ 1· ", "CPU 42%  14:02 ")
 
 
 def test_the_clock_is_displayed_only_while_a_run_is_live(scene: Scene) -> None:
     board = RunStates()
     scene.finished("b0", horizon=1)
-    board.take(RunListing(scene.store).look())
+    board.take(RunListing(scene.store).update())
     assert said(scene, board) == (" kdtui people  1✓ ", "CPU 42%")
     assert said(scene, board, ()) == (" kdtui people  1✓ ", "")
     scene.queued("b1")
-    board.take(RunListing(scene.store).look())
+    board.take(RunListing(scene.store).update())
     assert said(scene, board)[1].endswith("14:02 ")
 
 
@@ -37,7 +37,7 @@ def test_unread_and_unreadable_files_are_reported(scene: Scene) -> None:
         scene.never_launched(f"run-{index}")
     board = RunStates()
     listing = RunListing(scene.store, first=1, piece=1)
-    board.take(listing.look())
+    board.take(listing.update())
     assert "1 of 3 read" in said(scene, board)[0]
     board.trouble = "The runs cannot be listed"
     assert "the store cannot be read" in said(scene, board)[0]

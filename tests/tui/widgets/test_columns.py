@@ -47,8 +47,8 @@ def test_the_end_to_keep_is_displayed_if_it_fits(text: str, keep: str, width: in
 
 
 @given(st.integers(0, 150), st.lists(st.integers(0, 40), min_size=4, max_size=4))
-def test_columns_never_overlap_or_exceed_the_width(room: int, wanted: list[int]) -> None:
-    slots = lay_out(COLUMNS, wanted, room, start=2)
+def test_columns_never_overlap_or_exceed_the_width(room: int, preferred: list[int]) -> None:
+    slots = lay_out(COLUMNS, preferred, room, start=2)
     end = 0
     for slot in slots:
         assert slot.x >= end and slot.width > 0 and slot.x + slot.width <= room
@@ -58,8 +58,8 @@ def test_columns_never_overlap_or_exceed_the_width(room: int, wanted: list[int])
     assert [slot.column for slot in slots] == sorted(slot.column for slot in slots)
 
 
-def shown(room: int, wanted: tuple[int, ...] = (0, 0, 0, 0)) -> dict[str, int]:
-    return {COLUMNS[slot.column].key: slot.width for slot in lay_out(COLUMNS, wanted, room)}
+def shown(room: int, preferred: tuple[int, ...] = (0, 0, 0, 0)) -> dict[str, int]:
+    return {COLUMNS[slot.column].key: slot.width for slot in lay_out(COLUMNS, preferred, room)}
 
 
 def test_the_column_with_the_highest_drop_is_dropped_first_whatever_its_content() -> None:

@@ -221,8 +221,8 @@ class AcrossPage(Container, ComparePage):
         if key is None or key not in self._whole:
             return ""
         label, *values = self._whole[key]
-        told = [f"{title.split()[0]} {cell.text}" for title, cell in zip(self._titles(), values, strict=True)]
-        return f"{label.text}: {'   '.join(told)}"
+        parts = [f"{title.split()[0]} {cell.text}" for title, cell in zip(self._titles(), values, strict=True)]
+        return f"{label.text}: {'   '.join(parts)}"
 
     def _titles(self) -> list[str]:
         compared = self._view.compared
@@ -475,7 +475,7 @@ class ComparisonPages(Container):
             page.show(view)
         self.name_page()
 
-    def look_at(self, rank: int) -> None:
+    def select_row(self, rank: int) -> None:
         """Keep the run of this rank, counted from 0, among the visible columns."""
         if rank != self._rank:
             self._rank = rank

@@ -87,7 +87,7 @@ class CompareScreen(ChartKeys, RunActions):
         self._names: dict[str, str] = {}
         self._were_read = False
         self._baseline: str | None = None
-        self._asked = self._answered = 0
+        self._newest_request = self._shown_request = 0
         self._compared = Compared(None, {}, {}, {})
         self._fronts: dict[str, Pareto] = {}
 
@@ -192,19 +192,19 @@ class CompareScreen(ChartKeys, RunActions):
 
     def _compare(self) -> None:
         """Compare in a thread: matching baselines takes time for many runs."""
-        self._asked += 1
-        asked, entries, baseline = self._asked, self._entries, self._baseline
+        self._newest_request += 1
+        request, entries, baseline = self._newest_request, self._entries, self._baseline
         if entries:
             self.cockpit.do(
                 lambda: (compare(entries, baseline), {str(cost): pareto(entries, cost) for cost in COSTS}),
-                lambda found: self._take(asked, found[0], found[1]),
+                lambda found: self._take(request, found[0], found[1]),
             )
         else:
-            self._take(asked, None, {})
+            self._take(request, None, {})
 
-    def _take(self, asked: int, comparison: Comparison | None, fronts: dict[str, Pareto]) -> None:
-        if asked == self._asked and self.ready:
-            self._answered, self._fronts = asked, fronts
+    def _take(self, request: int, comparison: Comparison | None, fronts: dict[str, Pareto]) -> None:
+        if request == self._newest_request and self.ready:
+            self._shown_request, self._fronts = request, fronts
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
             self._compared = Compared(
                 comparison,
@@ -256,7 +256,7 @@ class CompareScreen(ChartKeys, RunActions):
                 troubles={entry.unmeasured for entry in self._entries},
             )
         )
-        self._look()
+        self._move_pages()
         self._draw()
         self.say(*self.cockpit.said)
 
@@ -277,10 +277,10 @@ class CompareScreen(ChartKeys, RunActions):
         lines += [((f"· {note}", "bad" if note in unmeasured else ""),) for note in notes]
         return [*lines, ((_LEGEND, "muted"),)]
 
-    def _look(self) -> None:
+    def _move_pages(self) -> None:
         """Keep the column of the run under the cursor visible."""
         ranks = {row.id: rank for rank, row in enumerate(self._compared.rows)}
-        self.room.look_at(ranks.get(self.table.cursor_key or "", 0))
+        self.room.select_row(ranks.get(self.table.cursor_key or "", 0))
 
     def _draw(self) -> None:
         dark = self.app.current_theme.dark
@@ -290,8 +290,8 @@ class CompareScreen(ChartKeys, RunActions):
         """Draw a grown curve; the first history of a student also has the teacher's IoU per class."""
         if run_id in self._ids and self.ready:
             self._draw()
-            if self._answered == self._asked and tuple(self._taught_by()) != self._compared.taught_by:
-                self._take(self._asked, self.comparison, self._fronts)
+            if self._shown_request == self._newest_request and tuple(self._taught_by()) != self._compared.taught_by:
+                self._take(self._newest_request, self.comparison, self._fronts)
 
     def _taught_by(self) -> list[ComparedTeacher]:
         return teachers(self._entries, self._names, self.cockpit.board.histories)
@@ -327,7 +327,7 @@ class CompareScreen(ChartKeys, RunActions):
     def on_table_moved(self, event: Table.Moved) -> None:
         """Update the visible column and the status line."""
         if event.table is self.table:
-            self._look()
+            self._move_pages()
         if self.cockpit.said[0]:
             self.cockpit.say("")
         else:

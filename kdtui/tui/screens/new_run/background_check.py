@@ -128,7 +128,7 @@ class QueueSource:
         self._post = post
         self._before: Queue | None = None
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.Source`."""
         queue = read_queue()
         if queue.claims() != (None if self._before is None else self._before.claims()):

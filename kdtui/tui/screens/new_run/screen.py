@@ -275,7 +275,7 @@ class NewRunScreen(Launching):
         """Compose the sections, in the order in which they are filled in."""
         cockpit = self.cockpit
         self.behind = Behind(cockpit.store, cockpit.ask, self._do, cockpit.board.find)
-        self._teacher = TeacherSection(lambda path: self.behind.door.known(path, self.checked.teacher_options))
+        self._teacher = TeacherSection(lambda path: self.behind.door.cached(path, self.checked.teacher_options))
         self._student = StudentSection()
         with Container(id="form"):
             with Vertical(classes="column"):
@@ -418,7 +418,7 @@ class NewRunScreen(Launching):
     def _measure(self) -> None:
         """Compare the costs with those of the chosen teacher, if known."""
         checked = self.checked
-        found = None if checked.teacher is None else self.behind.door.known(checked.teacher, checked.teacher_options)
+        found = None if checked.teacher is None else self.behind.door.cached(checked.teacher, checked.teacher_options)
         self._student.against(None if found is None else _cost_of(found, checked.shape))
         self.standing = replace(self.standing, teacher_parameters=None if found is None else found.parameters)
         self.query_one(LossSection).teach({} if checked.teacher is None else self._pixel_of(str(checked.teacher)))

@@ -59,13 +59,13 @@ class RunFiles:
     disk_bytes: int = 0
 
 
-def read_files(run: Run, known: Snapshot) -> RunFiles:
+def read_files(run: Run, snapshot: Snapshot) -> RunFiles:
     """Read the files; missing and damaged ones are reported in ``trouble`` or left out, not raised."""
     profile, text, trouble = _profile(run)
     measured = read_measured(run)
     student = NetworkSize(
-        parameters=known.parameters,
-        macs=_macs(_table(profile, "student"), known.parameters, profile, run),
+        parameters=snapshot.parameters,
+        macs=_macs(_table(profile, "student"), snapshot.parameters, profile, run),
         checkpoint=_bytes(run.best) or _bytes(run.last),
     )
     files = RunFiles(
@@ -77,14 +77,14 @@ def read_files(run: Run, known: Snapshot) -> RunFiles:
         checkpoints=checkpoint_sizes(run),
         disk_bytes=disk_usage(run),
     )
-    if known.checkpoint is None:
+    if snapshot.checkpoint is None:
         return files
-    path = Path(known.checkpoint)
+    path = Path(snapshot.checkpoint)
     taught_by = owner(path)
-    network = _network(taught_by, known.teacher)
+    network = _network(taught_by, snapshot.teacher)
     teacher = NetworkSize(
-        parameters=known.teacher_parameters,
-        macs=_macs(network, known.teacher_parameters, profile) if known.teacher_parameters is not None else None,
+        parameters=snapshot.teacher_parameters,
+        macs=_macs(network, snapshot.teacher_parameters, profile) if snapshot.teacher_parameters is not None else None,
         checkpoint=_bytes(path / "model.safetensors") or _bytes(path),
     )
     return replace(files, teacher=teacher, comparable=taught_by is not None)

@@ -61,13 +61,13 @@ class FilesSource:
     period = 2.0
 
     def __init__(self, run: Run, post: Post) -> None:
-        self.known = Snapshot()
+        self.snapshot = Snapshot()
         self._run, self._post = run, post
         self._before: RunFiles | None = None
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.WatchSource`."""
-        files = read_files(self._run, self.known)
+        files = read_files(self._run, self.snapshot)
         if files != self._before:
             self._before = files
             self._post(FilesRead(files))
@@ -90,7 +90,7 @@ class LogsSource:
         self._generations = dict.fromkeys(LOGS, 0)
         self._troubles = dict.fromkeys(LOGS, "")
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         """See :class:`kdtui.tui.watch.WatchSource`."""
         for name, tail in self._tails.items():
             text, trouble = "", ""

@@ -85,15 +85,15 @@ def find(text: str, own: str, rows: Mapping[str, RunSummary], order: Sequence[st
     Raises:
         UsageError: No other run or several runs match.
     """
-    wanted = text.strip()
-    found = [key for key in order if wanted == key] or [key for key in order if rows[key].name == wanted != ""]
-    found = found or [key for key in order if wanted and key.startswith(wanted)]
+    text = text.strip()
+    found = [key for key in order if text == key] or [key for key in order if rows[key].name == text != ""]
+    found = found or [key for key in order if text and key.startswith(text)]
     others = [key for key in found if key != own]
     if not others:
         if found:
-            raise UsageError("cannot compare a run with itself", found=wanted)
-        raise RunNotFound(f"No run matches '{wanted}'", allowed="an id, a name, or the beginning of an id")
+            raise UsageError("cannot compare a run with itself", found=text)
+        raise RunNotFound(f"No run matches '{text}'", allowed="an id, a name, or the beginning of an id")
     if len(others) > 1:
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        raise AmbiguousRun(f"{len(others)} runs match '{wanted}'", found=some)
+        raise AmbiguousRun(f"{len(others)} runs match '{text}'", found=some)
     return others[0]

@@ -77,7 +77,7 @@ class Gallery:
     trouble: str = ""
 
 
-def look(run: Run, request: PictureRequest) -> Gallery:
+def read_gallery(run: Run, request: PictureRequest) -> Gallery:
     """Read and draw the requested image.
 
     Raises:
@@ -220,7 +220,7 @@ class Predictions(Vertical, RunPage):
             if mine == self._requests and self.is_attached:
                 self.query_one(HalfBlocks).tell(error.message)
 
-        self.cockpit.do(lambda: look(run, request), take, failed=failed, group="pictures")
+        self.cockpit.do(lambda: read_gallery(run, request), take, failed=failed, group="pictures")
 
     def on_half_blocks_room(self, event: HalfBlocks.Room) -> None:
         """Request an image of the new size."""

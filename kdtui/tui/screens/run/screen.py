@@ -186,7 +186,7 @@ class RunScreen(ChartKeys, RunActions):
         started = history.started if history is not None else None
         found = started.teacher if started is not None and started.teacher is not None else {}
         names = (found.get("architecture"), found.get("encoder"))
-        self._files_source.known = Snapshot(
+        self._files_source.snapshot = Snapshot(
             row.parameters,
             row.teacher_checkpoint if row.distilled else None,
             row.teacher_parameters,

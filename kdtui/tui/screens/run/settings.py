@@ -74,7 +74,7 @@ def _end(text: str, room: int) -> str:
 
 def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
     """The source of ``profile.toml``, with the lines of marked keys highlighted."""
-    wanted = frozenset(marked)
+    marked_keys = frozenset(marked)
     section = ""
     lines: list[TextLine] = []
     for line in text.splitlines():
@@ -83,7 +83,7 @@ def profile_lines(text: str, marked: Iterable[str]) -> list[TextLine]:
             lines.append(((line, "strong"),))
             continue
         key = _KEY.match(line)
-        differs = key is not None and section + key[1] in wanted
+        differs = key is not None and section + key[1] in marked_keys
         lines.append((("» " if differs else "  ", "warn"), (line, "warn" if differs else "")))
     return lines
 

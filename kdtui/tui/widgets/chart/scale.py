@@ -219,7 +219,7 @@ class HeldRange:
 
     def __init__(self) -> None:
         self._axis: Axis | None = None
-        self._asked: tuple[int, int, bool, bool] | None = None
+        self._settings: tuple[int, int, bool, bool] | None = None
 
     def forget(self) -> None:
         """Discard the axis: the next call of :meth:`fit` makes a new one."""
@@ -227,9 +227,9 @@ class HeldRange:
 
     def fit(self, low: float, high: float, *, intervals: int, room: int, log: bool, integer: bool) -> Axis:
         """An axis for data from ``low`` to ``high``: see :func:`linear_axis` and :func:`log_axis`."""
-        asked = (intervals, room, log, integer)
-        if self._axis is None or asked != self._asked or not self._serves(self._axis, low, high):
-            self._asked = asked
+        settings = (intervals, room, log, integer)
+        if self._axis is None or settings != self._settings or not self._serves(self._axis, low, high):
+            self._settings = settings
             if log:
                 self._axis = log_axis(low, high, intervals=intervals, room=room)
             else:
