@@ -182,6 +182,15 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
 
 
+def _predict(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.predict import PredictRequest, predict
+
+    return predict(PredictRequest(**json.loads(options.request.read_bytes())), progress)
+
+
 def _cancellable() -> Callable[..., None]:
     """Let SIGTERM and SIGINT cancel the verb; return a callback that reports progress as JSON lines on stderr."""
 
@@ -260,6 +269,10 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("runs", nargs="+", metavar="RUN")
     measure.add_argument("--settings", default="{}", help="JSON of kdtui.events.MeasureOptions")
     measure.set_defaults(verb=_measure)
+
+    predict = verbs.add_parser("predict", help="segment pictures")
+    predict.add_argument("request", type=Path, help="JSON of kdtui.engine.predict.PredictRequest")
+    predict.set_defaults(verb=_predict)
 
     doctor = verbs.add_parser("doctor", help="check torch, its devices, and a few training steps")
     doctor.set_defaults(verb=_doctor)

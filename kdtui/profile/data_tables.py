@@ -24,6 +24,7 @@ _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class DataTable(ProfileTable):

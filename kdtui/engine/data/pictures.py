@@ -18,10 +18,11 @@ from PIL import Image, UnidentifiedImageError
 
 from kdtui.engine.data.protocol import Extent, Pixels
 from kdtui.errors import DataError
+from kdtui.profile.data_tables import PICTURE_ENDINGS
 from kdtui.store.files import byte_count, reading
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = PICTURE_ENDINGS
 MOST_PIXELS = 2**27
 """Largest picture in pixels: 134 million take half a gigabyte as RGB."""
 MOST_BYTES = 2**30

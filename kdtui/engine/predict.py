@@ -1,0 +1,403 @@
+"""The ``predict`` verb: segment pictures with a network of a run, a checkpoint or an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from kdtui.engine.data import MEAN, STD
+from kdtui.engine.data.pictures import as_rgb, open_picture, upright
+from kdtui.engine.evaluate import palette
+from kdtui.engine.export.deployed import fed
+from kdtui.engine.export.make import read_facts
+from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
+from kdtui.engine.export.verify import session
+from kdtui.engine.inference import Inference, Mode, Size, at_size
+from kdtui.engine.models import outputs_of
+from kdtui.engine.ranks import make_fabric
+from kdtui.errors import CheckpointError, ExportError, KdtuiError, UsageError
+from kdtui.export_options import ExportOptions
+from kdtui.palette import COLOUR, class_colours
+from kdtui.profile import Profile, Teacher
+from kdtui.store.run import Run, write_atomically
+
+_READERS = 2
+_AHEAD = 4
+"""Pictures that are decoded in advance for each picture of a batch."""
+_BATCH = 8
+_OVERLAY = 0.5
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What to segment, and how; sent as JSON.
+
+    Attributes:
+        pictures: Input and output path of each picture; the output has no ending.
+        network: Checkpoint or ONNX file.
+        run: Folder of the run that the checkpoint belongs to.
+        profile: Profile of the run with its overrides, or of the data of an external checkpoint.
+        mode: See :class:`Inference`; empty for that of the run.
+        height: Height of the network's input or window; 0 for that of the training.
+        width: Its width.
+        format: ``index`` (palette PNG), ``colour`` (RGB PNG) or ``probabilities`` (f16 [K,h,w] in a ``.npy`` file).
+        overlay: Whether to write the picture with the classes in colours over it as well.
+    """
+
+    pictures: Sequence[tuple[str, str]]
+    network: str
+    run: str | None = None
+    profile: str | None = None
+    mode: str = ""
+    overlap: float = 0.25
+    height: int = 0
+    width: int = 0
+    format: str = "index"
+    overlay: bool = False
+    accelerator: str = "auto"
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A network ready to segment pictures.
+
+    Attributes:
+        logits: Normalised images f32 [B,3,H,W] on the CPU to logits of the classes.
+        own_colours: ``#rrggbb`` of each class, or empty.
+        size: The network's input size in training.
+        any_size: Whether it takes other sizes.
+        has_scores: Whether its logits are more than a one-hot of the class.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    classes: tuple[str, ...]
+    own_colours: tuple[str, ...]
+    size: Size
+    stride: int
+    any_size: bool
+    value_range: tuple[float, ...] | None
+    device: str
+    has_scores: bool = True
+
+
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        number: Its place in the request.
+        pixels: uint8 [h,w,3].
+    """
+
+    number: int
+    pixels: NDArray[np.uint8]
+
+
+def predict(request: PredictRequest, progress: Progress) -> dict[str, Any]:
+    """Segment the pictures; those that cannot be read are reported and skipped.
+
+    Args:
+        request: The request.
+        progress: Called with each step, and with the ``report`` of each picture.
+
+    Returns:
+        ``{"pictures", "skipped", "classes", "mode", "input_size", "device", "images_per_second"}``.
+
+    Raises:
+        CheckpointError: The network cannot be loaded.
+        UsageError: The network cannot be used in this way.
+        OSError: An output cannot be written.
+    """
+    segmenter = _of_onnx(Path(request.network)) if request.network.endswith(".onnx") else _of_torch(request)
+    inference = _inference(request, segmenter)
+    if request.format == "probabilities" and not segmenter.has_scores:
+        raise UsageError(
+            "this file only has the class of each pixel, no probabilities",
+            where=request.network,
+            allowed="--format index or colour",
+            hint="`kdtui export RUN --output softmax` writes a file with probabilities",
+        )
+    writer = _Writer(request, class_colours(segmenter.own_colours))
+    total, done, skipped = len(request.pictures), 0, 0
+    begun = time.monotonic()
+    with ThreadPoolExecutor(_READERS) as pool:
+        writes: deque[Future[None]] = deque()
+        for batch in _batches(request, segmenter, pool, size=_BATCH if inference.mode == "resize" else 1):
+            pictures = [one for one in batch if isinstance(one, Picture)]
+            for one in batch:
+                if not isinstance(one, Picture):
+                    number, error = one
+                    done, skipped = done + 1, skipped + 1
+                    report = {"picture": request.pictures[number][0], "error": _described(error)}
+                    progress("predicting", done, total, report=report)
+            for picture, logits in zip(pictures, _segment(pictures, segmenter, inference), strict=True):
+                writes.append(pool.submit(writer.write, picture, logits))
+                done += 1
+                progress("predicting", done, total)
+            while len(writes) > _BATCH * _AHEAD:
+                writes.popleft().result()
+        for write in writes:
+            write.result()
+    seconds = time.monotonic() - begun
+    return {
+        "pictures": total,
+        "skipped": skipped,
+        "classes": list(segmenter.classes),
+        "mode": inference.mode,
+        "input_size": list(inference.window),
+        "device": segmenter.device,
+        "images_per_second": round((total - skipped) / seconds, 3) if seconds > 0 else None,
+    }
+
+
+def _described(error: KdtuiError) -> dict[str, str | None]:
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def _inference(request: PredictRequest, segmenter: Segmenter) -> Inference:
+    mode = cast(Mode, request.mode or "resize")
+    window = Size(request.height or segmenter.size.height, request.width or segmenter.size.width)
+    if not segmenter.any_size and (mode == "whole" or window != segmenter.size):
+        raise UsageError(
+            "this file has a fixed input size",
+            where=request.network,
+            found=f"--{mode}" if mode == "whole" else f"{window.width}x{window.height}",
+            allowed=f"{segmenter.size.width}x{segmenter.size.height}: pictures are resized to it, or --slide",
+            hint="`kdtui export RUN --dynamic all` writes a file for any size",
+        )
+    if window.height % segmenter.stride or window.width % segmenter.stride:
+        raise UsageError(
+            "the input size is not divisible by the stride of the network",
+            found=f"{window.width}x{window.height}",
+            allowed=f"multiples of {segmenter.stride}",
+        )
+    return Inference(mode, window, request.overlap, _BATCH)
+
+
+def _batches(
+    request: PredictRequest, segmenter: Segmenter, pool: ThreadPoolExecutor, *, size: int
+) -> Iterator[list[Picture | tuple[int, KdtuiError]]]:
+    """Decoded pictures, or the errors of those that cannot be read, in order; decoding runs ahead."""
+
+    def read(number: int) -> Picture | tuple[int, KdtuiError]:
+        path = Path(request.pictures[number][0])
+        try:
+            image = as_rgb(upright(open_picture(path)), path, segmenter.value_range)
+            return Picture(number, np.array(image))
+        except KdtuiError as error:
+            return number, error
+
+    pending: deque[Future[Picture | tuple[int, KdtuiError]]] = deque()
+    numbers = iter(range(len(request.pictures)))
+    batch: list[Picture | tuple[int, KdtuiError]] = []
+    while True:
+        while len(pending) < size + _AHEAD and (number := next(numbers, None)) is not None:
+            pending.append(pool.submit(read, number))
+        if not pending:
+            break
+        batch.append(pending.popleft().result())
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _segment(pictures: Sequence[Picture], segmenter: Segmenter, inference: Inference) -> Iterator[Tensor]:
+    """Logits f32 [K,h,w] of each picture, at its size."""
+    if not pictures:
+        return
+    inputs = [_input(picture.pixels, segmenter, inference) for picture in pictures]
+    height, width = inputs[0].shape[-2:]
+    content = inference.window if inference.mode == "resize" else Size(*pictures[0].pixels.shape[:2])
+    assert all(tuple(one.shape[-2:]) == (height, width) for one in inputs)
+    with torch.inference_mode():
+        logits = inference(segmenter.logits, torch.stack(inputs), content)
+        for picture, one in zip(pictures, logits, strict=True):
+            yield at_size(one[None], Size(*picture.pixels.shape[:2]))[0]
+
+
+def _input(pixels: NDArray[np.uint8], segmenter: Segmenter, inference: Inference) -> Tensor:
+    """The normalised image f32 [3,H,W] for the network: resized, or padded at its own size."""
+    window, stride = inference.window, segmenter.stride
+    if inference.mode == "resize" and pixels.shape[:2] != window:
+        resized = Image.fromarray(pixels).resize((window.width, window.height), Image.Resampling.BILINEAR)
+        pixels = np.array(resized)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    image = (image - mean) / std
+    height, width = image.shape[-2:]
+    if inference.mode == "slide":
+        down, right = max(0, window.height - height), max(0, window.width - width)
+    else:
+        down, right = -height % stride, -width % stride
+    # Zero is the mean colour after normalisation; training pads in the same way.
+    return torch.nn.functional.pad(image, (0, right, 0, down))
+
+
+class _Writer:
+    """Writes the result of a picture.
+
+    Args:
+        request: The request.
+        colours: Colour of each class.
+    """
+
+    def __init__(self, request: PredictRequest, colours: Sequence[tuple[int, int, int]]) -> None:
+        self._request = request
+        self._table = palette(colours)
+
+    def write(self, picture: Picture, logits: Tensor) -> None:
+        """Write the classes or probabilities, and the overlay if requested."""
+        target = self._request.pictures[picture.number][1]
+        classes = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        if self._request.format == "probabilities":
+            buffer = BytesIO()
+            np.save(buffer, logits.softmax(dim=0).to(torch.float16).cpu().numpy(), allow_pickle=False)
+            write_atomically(Path(f"{target}.npy"), buffer.getvalue())
+        elif self._request.format == "colour":
+            self._png(Image.fromarray(self._table[classes]), f"{target}.png")
+        else:
+            image = Image.fromarray(classes)
+            image.putpalette(self._table.flatten().tolist())
+            self._png(image, f"{target}.png")
+        if self._request.overlay:
+            mixed = (1 - _OVERLAY) * picture.pixels + _OVERLAY * self._table[classes]
+            self._png(Image.fromarray(mixed.round().astype(np.uint8)), f"{target}-overlay.png")
+
+    def _png(self, image: Image.Image, path: str) -> None:
+        buffer = BytesIO()
+        image.save(buffer, format="PNG")
+        write_atomically(Path(path), buffer.getvalue())
+
+
+def _of_torch(request: PredictRequest) -> Segmenter:
+    from kdtui.profile import load
+
+    profile = None if request.profile is None else load(request.profile)
+    path = Path(request.network)
+    if request.run is not None:
+        source = of_run(Run(Path(request.run)), path, profile)
+        colours = _colours_of(Run(Path(request.run)), len(source.classes))
+    else:
+        source = of_checkpoint(path, teacher=_overrides(profile), profile=profile)
+        colours = ("",) * len(source.classes)
+    return _torch_segmenter(source, colours, accelerator=request.accelerator)
+
+
+def _overrides(profile: Profile | None) -> Teacher:
+    if profile is None:
+        return Teacher()
+    configured = profile.teacher
+    return Teacher(task=configured.task, architecture=configured.architecture, encoder=configured.encoder)
+
+
+def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, accelerator: str) -> Segmenter:
+    fabric = make_fabric(accelerator=accelerator)
+    network = source.network.to(fabric.device).eval()
+
+    def logits(images: Tensor) -> Tensor:
+        raw = network(images.to(fabric.device))
+        return outputs_of(network, raw.float(), source.task).main
+
+    value_range = getattr(source.profile.data, "value_range", None) if source.profile is not None else None
+    return Segmenter(
+        logits,
+        source.classes,
+        colours,
+        Size(source.size.height, source.size.width),
+        source.stride,
+        any_size=True,
+        value_range=value_range,
+        device=fabric.device.type,
+    )
+
+
+def _colours_of(run: Run, count: int) -> tuple[str, ...]:
+    """Colours of the classes as the run recorded them."""
+    from kdtui import events
+    from kdtui.store.files import Tail
+
+    for event in Tail(run.events_path).stream():
+        if isinstance(event, events.Started):
+            written = event.student.get("class_colours")
+            if isinstance(written, list) and len(written) == count and all(map(_is_colour, written)):
+                return tuple(written)
+    return ("",) * count
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, str) and COLOUR.fullmatch(value) is not None
+
+
+def _of_onnx(path: Path) -> Segmenter:
+    facts, asked = _opened(path)
+    try:
+        classes = tuple(map(str, json.loads(facts["classes"])))
+        size = Size(*map(int, json.loads(facts["input_size"])))
+        options = ExportOptions(
+            input=facts["input"],
+            output=facts["output"],
+            dynamic=facts["dynamic"],
+        )
+        stride = int(facts["stride"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            "this ONNX file was not written by kdtui, so its input and classes are unknown",
+            where=path,
+            found=f"no usable metadata entry {error}",
+            hint="`kdtui export RUN` writes files that describe themselves",
+        ) from error
+    shape = asked.get_inputs()[0].shape
+    fixed = shape[0] if isinstance(shape[0], int) else None
+
+    def logits(images: Tensor) -> Tensor:
+        parts = [images] if fixed is None else _filled(images, fixed)
+        answers = [torch.from_numpy(asked.run(None, {"images": fed(part, options).numpy()})[0]) for part in parts]
+        answer = torch.cat(answers)[: len(images)]
+        if options.output == "argmax":
+            return torch.nn.functional.one_hot(answer.long(), len(classes)).permute(0, 3, 1, 2).float()
+        return answer.clamp_min(1e-12).log() if options.output == "softmax" else answer
+
+    return Segmenter(
+        logits,
+        classes,
+        ("",) * len(classes),
+        size,
+        1 if options.dynamic_size else stride,
+        any_size=options.dynamic_size,
+        value_range=None,
+        device="onnxruntime cpu",
+        has_scores=options.output != "argmax",
+    )
+
+
+def _opened(path: Path) -> tuple[Mapping[str, str], Any]:
+    try:
+        return read_facts(path), session(path)
+    except OSError:
+        raise
+    except Exception as error:  # exceptions of onnx and onnxruntime have no common base class
+        raise ExportError(
+            "this ONNX file cannot be read", where=path, found=" ".join(str(error).split())[:300]
+        ) from error
+
+
+def _filled(images: Tensor, batch: int) -> Iterable[Tensor]:
+    """Batches of a fixed size; the last image is repeated if necessary."""
+    for part in images.split(batch):
+        yield part if len(part) == batch else torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)])
