@@ -12,6 +12,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
+from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, network_kind, stride_of
 from kdtui.engine.objective import build_objective
@@ -21,7 +22,7 @@ from kdtui.engine.start_point import check_horizon, check_owner, find_best, find
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
-from kdtui.profile import Profile
+from kdtui.profile import Loss, Profile
 from kdtui.store.run import Run
 from kdtui.text import counted
 
@@ -58,7 +59,7 @@ def check(
     if profile.distillation.enabled:
         checks.append(("teacher", lambda: _teacher(profile, loaded)))
     if profile.loss is not None or (profile.distillation.enabled and profile.distillation.terms is not None):
-        checks.append(("loss terms", lambda: _terms(profile, loaded)))
+        checks.append(("loss terms", lambda: _terms(profile, loaded, splits)))
     done: list[int] = []
     warnings: list[Warned] = []
     if resume_from is not None:
@@ -199,14 +200,36 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     return description if teacher.note is None else f"{description}\n{teacher.note}"
 
 
-def _terms(profile: Profile, loaded: list[LoadedTeacher]) -> str:
+def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:
     """Build the loss terms for the student and for the teacher, if it was loaded."""
     classes = _classes(profile)
     student = build_student(profile.student, task=profile.data.task, classes=len(classes))
-    objective = build_objective(profile, len(classes), student, loaded[0].network if loaded else None)
+    # A failed look at the training data is reported by its own check.
+    train = splits["train"][1] if "train" in splits else None
+    counts = (1,) * len(classes) if train is None else train.pixels
+    network = loaded[0].network if loaded else None
+    objective = build_objective(profile, len(classes), student, network, lambda: counts)
     trained = sum(parameter.numel() for parameter in objective.parameters())
     unchecked = "; those of the distillation need the teacher" if profile.distillation.enabled and not loaded else ""
-    return f"{', '.join(objective.names)}; {trained:,} parameters in projections{unchecked}"
+    lines = [f"{', '.join(objective.names)}; {trained:,} parameters in projections{unchecked}", *_batch_terms(profile)]
+    if train is not None:
+        lines += [
+            f"class weights of {name}, from {train.checked} of {counted(train.total, 'training sample')}: "
+            + weights_text(weights, classes)
+            for name, weights in objective.class_weights.items()
+        ]
+    return "\n".join(lines)
+
+
+def _batch_terms(profile: Profile) -> list[str]:
+    """A line on the terms that depend on how a step is split, if there are any."""
+    distillation, settings = profile.distillation, profile.training
+    distill = distillation.active_terms(profile.data.task) if distillation.enabled else ()
+    terms = (("base", (profile.loss or Loss()).active_terms()), ("distill", distill))
+    names = [f"{part}.{table.label}" for part, tables in terms for table in tables if table.scope == "batch"]
+    images = settings.micro_batch_size or settings.batch_size // settings.devices
+    where = "the image" if images == 1 else f"the {images} images"
+    return [f"{', '.join(names)}: computed on {where} that one device processes at once"] if names else []
 
 
 _STEPS = 8

@@ -22,6 +22,7 @@ from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, batch_of, train_loader
 from kdtui.engine.evaluate import Predict, StopRequested, evaluate, extras_to_device, predictor, to_device, write_panels
 from kdtui.engine.losses import Labels, StepShare
+from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, count_parameters, outputs_of
 from kdtui.engine.profile_model import count_macs
@@ -239,6 +240,10 @@ class Fit:
             announce(self.stage, self.report, None if self.teacher is None else self.teacher.described())
             if self.teacher is not None and self.teacher.note is not None:
                 note_once(self.stage, self.report, self.teacher.note)
+            for name, weights in self.objective.class_weights.items():
+                text = weights_text(weights, self.stage.classes)
+                samples = counted(len(self.stage.train_set), "training sample")
+                note_once(self.stage, self.report, f"class weights of {name} from the labels of {samples}: {text}")
             self._warn_before_training()
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
@@ -327,8 +332,12 @@ class Fit:
         prepared: Iterable[_Prepared] = map(self._prepare, micro_batches)
         share = self._share(micro_batches)
         if self.objective.has_masses:
-            prepared = list(prepared)
-            share = dataclasses.replace(share, masses=self._masses(prepared))
+            if self.objective.has_teacher_masses:
+                prepared = list(prepared)
+                known = [(one.teacher, one.labels) for one in prepared]
+            else:
+                known = [(None, self._labels(batch)) for batch in micro_batches]
+            share = dataclasses.replace(share, masses=self._masses(known))
         parts: dict[str, Tensor] = {}
         for index, (images, extras, labels, teacher_outputs) in enumerate(prepared):
             # DDP reduces gradients once per step, with the last micro-batch.
@@ -345,14 +354,21 @@ class Fit:
         """Move a micro-batch to the device and compute the teacher's outputs."""
         fabric = self.stage.fabric
         images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
-        labels = Labels(batch.masks.to(fabric.device, non_blocking=True), IGNORE_INDEX)
+        labels = self._labels(batch)
         extras = extras_to_device(batch.extras, fabric)
         teacher = None if self.teacher is None else self.teacher.frozen.outputs(images, extras)
         return _Prepared(images, extras, labels, teacher)
 
-    def _masses(self, prepared: Sequence[_Prepared]) -> dict[str, Tensor]:
-        """The masses of the terms over the whole optimizer step; a collective with several ranks."""
-        each = [self.objective.masses(one.teacher, one.labels) for one in prepared]
+    def _labels(self, batch: Batch) -> Labels:
+        return Labels(batch.masks.to(self.stage.fabric.device, non_blocking=True), IGNORE_INDEX)
+
+    def _masses(self, known: Sequence[tuple[Outputs | None, Labels]]) -> dict[str, Tensor]:
+        """The masses of the terms over the whole optimizer step; a collective with several ranks.
+
+        Args:
+            known: The teacher's outputs, None if no mass depends on them, and the labels of each micro-batch.
+        """
+        each = [self.objective.masses(teacher, labels) for teacher, labels in known]
         masses = torch.stack([torch.stack([mass[name] for mass in each]).sum() for name in each[0]])
         return dict(zip(each[0], reduced(self.stage.fabric, masses, "sum"), strict=True))
 

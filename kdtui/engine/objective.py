@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kdtui import plugins
 from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
+from kdtui.engine.losses.class_weights import need_label_counts, with_class_weights
 from kdtui.engine.models import Outputs, channels_of, one_line, outputs_of
 from kdtui.engine.taps import tap_channels, tapped
 from kdtui.errors import KdtuiError, ModelError
@@ -84,6 +85,9 @@ class Objective(nn.Module):
         alpha: Weight of the distillation terms, in [0, 1].
         student_taps: Names of the student's feature maps that the terms read.
         teacher_taps: Names of the teacher's feature maps that the terms read.
+
+    Attributes:
+        class_weights: Weights of classes that were computed from the training labels, by the name of the term.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Objective(nn.Module):
         super().__init__()
         self._alpha = alpha
         self.student_taps, self.teacher_taps = student_taps, teacher_taps
+        self.class_weights: dict[str, tuple[float, ...]] = {}
         self.base_weights = {name: weight for name, (weight, _) in base.items()}
         self.distill_weights = {name: weight for name, (weight, _) in distill.items()}
         # The prefix avoids names of attributes of ModuleDict, which it rejects.
@@ -140,11 +145,16 @@ class Objective(nn.Module):
     @property
     def has_masses(self) -> bool:
         """Whether a term defines masses, which must be summed before the first backward pass of a step."""
-        return any(
-            isinstance(term, base) and type(term).masses is not base.masses
-            for term in self.terms.values()
-            for base in (SupervisedLoss, DistillationLoss)
-        )
+        return self._defines_masses(SupervisedLoss) or self.has_teacher_masses
+
+    @property
+    def has_teacher_masses(self) -> bool:
+        """Whether a mass depends on the teacher, whose outputs are then kept for all micro-batches of a step."""
+        return self._defines_masses(DistillationLoss)
+
+    def _defines_masses(self, base: type[SupervisedLoss] | type[DistillationLoss]) -> bool:
+        terms = self.terms.values()
+        return any(isinstance(term, base) and type(term).masses is not base.masses for term in terms)
 
     def masses(self, teacher: Outputs | None, labels: Labels) -> dict[str, Tensor]:
         """The masses of the terms in one micro-batch, for :class:`StepShare`."""
@@ -186,7 +196,13 @@ def _own(share: StepShare, prefix: str) -> StepShare:
     return dataclasses.replace(share, masses=masses)
 
 
-def build_objective(profile: Profile, classes: int, student: nn.Module, teacher: nn.Module | None) -> Objective:
+def build_objective(
+    profile: Profile,
+    classes: int,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    label_counts: Callable[[], Sequence[int]] | None = None,
+) -> Objective:
     """Build the loss of a profile.
 
     Args:
@@ -194,13 +210,16 @@ def build_objective(profile: Profile, classes: int, student: nn.Module, teacher:
         classes: Number of classes of the task.
         student: The student, whose features the terms may read.
         teacher: The teacher; None without distillation.
+        label_counts: Returns the number of training pixels of each class; called only if a term needs it.
 
     Raises:
-        UsageError: The module of a term cannot be imported.
+        UsageError: The module of a term cannot be imported, or its weights do not match the classes.
         ModelError: A term reads an output that the student or the teacher does not have.
     """
     distillation = profile.distillation
-    base = (profile.loss or Loss()).active_terms()
+    tables = (profile.loss or Loss()).active_terms()
+    counts = label_counts() if label_counts is not None and need_label_counts(tables) else None
+    base = [with_class_weights(table, classes, f"loss.terms[{at}]", counts) for at, table in enumerate(tables)]
     distill = distillation.active_terms(profile.data.task) if distillation.enabled and teacher is not None else ()
     channels: dict[str, Mapping[str, int]] = {}
     taps: dict[str, list[str]] = {}
@@ -217,13 +236,19 @@ def build_objective(profile: Profile, classes: int, student: nn.Module, teacher:
             _check_outputs(
                 role, names, channels[role], f"distillation.terms[{index}]", type(distill[index]).model_fields
             )
-    return Objective(
+    objective = Objective(
         {table.label: (table.weight, _built(table)) for table in base},
         {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
         alpha=distillation.alpha,
         student_taps=taps["student"],
         teacher_taps=taps["teacher"],
     )
+    objective.class_weights = {
+        f"base.{table.label}": complete.class_weights
+        for table, complete in zip(tables, base, strict=True)
+        if need_label_counts([table]) and isinstance(complete.class_weights, tuple)
+    }
+    return objective
 
 
 def _built(table: Term, *channels: Mapping[str, int]) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopRequested
+from kdtui.engine.label_counts import label_counts
 from kdtui.engine.models import lay_out_channels_last
 from kdtui.engine.network import build_student, check_inputs, stride_of
 from kdtui.engine.objective import Trainable, build_objective
@@ -171,7 +173,10 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
             best = fabric.broadcast(find_best(run, begin, start) if leads else None)
     elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
-    trainable, teacher = _with_objective(profile, fabric, student, val_set.classes, channels_last=channels_last)
+    counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
+    trainable, teacher = _with_objective(
+        profile, fabric, student, val_set.classes, counts=counts, channels_last=channels_last
+    )
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.
     optimizer = torch.optim.AdamW(
         _groups(trainable, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
@@ -220,7 +225,13 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
 
 
 def _with_objective(
-    profile: Profile, fabric: Fabric, student: nn.Module, classes: Sequence[str], *, channels_last: bool
+    profile: Profile,
+    fabric: Fabric,
+    student: nn.Module,
+    classes: Sequence[str],
+    *,
+    counts: Callable[[], Sequence[int]],
+    channels_last: bool,
 ) -> tuple[Trainable, LoadedTeacher | None]:
     """The student with its loss, and the teacher on the device.
 
@@ -231,7 +242,8 @@ def _with_objective(
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         teacher = teacher_of(profile, classes)
         torch.manual_seed(_derived_seed(profile.seed, "terms"))
-        objective = build_objective(profile, len(classes), student, None if teacher is None else teacher.network)
+        network = None if teacher is None else teacher.network
+        objective = build_objective(profile, len(classes), student, network, counts)
     if teacher is not None:
         teacher.network.to(device)
         if channels_last:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from kdtui.profile.base import ProfileTable
+from kdtui.profile.base import Float, Int, ProfileTable
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
 TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -19,6 +19,8 @@ TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 OutputName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,119}$")]
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=1_000_000.0)]
 Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)] | None
+Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, lt=1.0)]
+Exponent = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=10.0)]
 
 
 class Term(ProfileTable):
@@ -31,6 +33,8 @@ class Term(ProfileTable):
     """
 
     implementation: ClassVar[str]
+    scope: ClassVar[Literal["pixels", "batch"]] = "pixels"
+    """``batch`` if the value depends on how a step is split: on the images that one device processes at once."""
     kind: str
     weight: Weight = 1.0
     name: TermName | None = None
@@ -84,11 +88,44 @@ class OutputTerm(DistillationTerm):
         return frozenset({self.teacher_on or self.on})
 
 
-class CrossEntropyTerm(SupervisedTerm):
-    """Cross entropy, the mean over valid pixels."""
+class ClassWeightedTerm(SupervisedTerm):
+    """Base of the terms in which classes have weights.
 
-    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:CrossEntropyLoss"
+    Attributes:
+        class_weights: Weights of the classes: a list in the order of the labels, or computed from the labels of the
+            training split: `balanced` (inverse frequency) or `effective` (Cui et al., 1901.05555).
+        beta: Of `effective`: pixels of a class beyond 1 / (1 - beta) count no more; default: 0.999999.
+    """
+
+    class_weights: tuple[Weight, ...] | Literal["balanced", "effective"] | None = None
+    beta: Share | None = None
+
+    @field_validator("class_weights")
+    @classmethod
+    def _usable_list(cls, value: object) -> object:
+        if isinstance(value, tuple) and (len(value) < 2 or not any(value)):
+            found = f"[{', '.join(f'{weight:g}' for weight in value)}]"
+            raise ValueError(f"found {found}; allowed: one number >= 0 for each class, at least one of them > 0")
+        return value
+
+    @model_validator(mode="after")
+    def _beta_of_effective(self) -> ClassWeightedTerm:
+        if self.beta is not None and self.class_weights != "effective":
+            raise ValueError('found beta; allowed: only with class_weights = "effective"')
+        return self
+
+
+class CrossEntropyTerm(ClassWeightedTerm):
+    """Cross entropy, the mean over valid pixels, weighted by the weights of their classes.
+
+    Attributes:
+        label_smoothing: Share of the target that is distributed over all classes; default: 0.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:cross_entropy_loss"
     kind: Literal["ce"] = "ce"
+    # None, which is not written, so that profiles of earlier and later runs are equal.
+    label_smoothing: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, lt=1.0)] | None = None
 
 
 class DiceTerm(SupervisedTerm):
@@ -96,6 +133,92 @@ class DiceTerm(SupervisedTerm):
 
     implementation: ClassVar[str] = "kdtui.engine.losses.supervised:DiceLoss"
     kind: Literal["dice"] = "dice"
+
+
+class JaccardTerm(SupervisedTerm):
+    """Soft Jaccard loss, 1 - IoU, of each image over its classes, the mean over images."""
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:JaccardLoss"
+    kind: Literal["jaccard"] = "jaccard"
+
+
+class TverskyTerm(SupervisedTerm):
+    """Tversky loss of each image over its classes, the mean over images (Salehi et al., 1706.05721).
+
+    Attributes:
+        alpha: Weight of false positives; with 0.5 and 0.5 the loss is Dice, with 1 and 1 Jaccard.
+        beta: Weight of false negatives.
+        gamma: Exponent of each class's loss; 0.75 is published as focal Tversky (Abraham and Khan, 1810.07842).
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.supervised:TverskyLoss"
+    kind: Literal["tversky"] = "tversky"
+    alpha: Float = Field(0.3, gt=0.0, le=100.0)
+    beta: Float = Field(0.7, gt=0.0, le=100.0)
+    gamma: Float = Field(1.0, gt=0.0, le=10.0)
+
+
+class FocalTerm(ClassWeightedTerm):
+    """Cross entropy of which confident pixels count less, the mean over valid pixels (Lin et al., 1708.02002).
+
+    Attributes:
+        gamma: Exponent of 1 - p, p the probability of the label; 0 is cross entropy.
+        alpha: Weight of class 1, 1 - alpha that of class 0, as published for two classes; for more classes use
+            class_weights.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.hard_pixels:FocalLoss"
+    kind: Literal["focal"] = "focal"
+    gamma: Exponent = 2.0
+    alpha: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_weights(self) -> FocalTerm:
+        if self.alpha is not None and self.class_weights is not None:
+            raise ValueError("found alpha and class_weights; allowed: only one of both")
+        return self
+
+
+class OhemTerm(SupervisedTerm):
+    """Cross entropy of the hardest pixels (online hard example mining, Shrivastava et al., 1604.03540).
+
+    Attributes:
+        share: Share of the valid pixels with the largest cross entropy, whose mean is the loss.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.hard_pixels:OhemLoss"
+    scope: ClassVar[Literal["pixels", "batch"]] = "batch"
+    kind: Literal["ohem"] = "ohem"
+    share: Float = Field(0.25, gt=0.0, le=1.0)
+
+
+class BoundaryTerm(SupervisedTerm):
+    """Cross entropy with a larger weight of pixels near boundaries between classes, the mean over valid pixels.
+
+    Attributes:
+        boundary_weight: Weight of the pixels in the band; that of others is 1.
+        band: Width of the band around boundaries in pixels of the network's input; an odd number.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.hard_pixels:BoundaryLoss"
+    kind: Literal["boundary"] = "boundary"
+    boundary_weight: Float = Field(2.0, ge=0.0, le=1000.0)
+    band: Int = Field(3, ge=3, le=63)
+
+    @field_validator("band")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"found {value}; allowed: an odd number, 3 to 63")
+        return value
+
+
+class LovaszTerm(SupervisedTerm):
+    """Lovász-Softmax, a surrogate of the mean IoU of the classes that occur (Berman et al., 1705.08790)."""
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.lovasz:LovaszLoss"
+    scope: ClassVar[Literal["pixels", "batch"]] = "batch"
+    kind: Literal["lovasz"] = "lovasz"
 
 
 class KlTerm(DistillationTerm):
@@ -140,5 +263,14 @@ class FeatureTerm(OutputTerm):
     on: OutputName = "encoder"
 
 
-SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (CrossEntropyTerm, DiceTerm)
+SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
+    CrossEntropyTerm,
+    DiceTerm,
+    JaccardTerm,
+    TverskyTerm,
+    FocalTerm,
+    OhemTerm,
+    BoundaryTerm,
+    LovaszTerm,
+)
 DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm)

@@ -250,6 +250,7 @@ def _folders(root: Path) -> Iterator[Path]:
     yield root
     yield root / ".cache"
     yield root / ".cache" / "teachers"
+    yield root / ".cache" / "labels"
     for path in _entries(root):
         if not path.name.startswith("."):
             yield path

@@ -33,6 +33,12 @@ TERMS = [
     {"kind": "cwd", "on": "decoder.2", "teacher_on": "encoder.2"},
 ]
 """The default terms, and two on features of other widths than the teacher's."""
+BASE = [
+    {"kind": "ce", "class_weights": "balanced", "label_smoothing": 0.1},
+    {"kind": "dice"},
+    {"kind": "focal", "class_weights": "effective", "beta": 0.9999},
+]
+"""Supervised terms, two with weights from the labels, which the ranks count together."""
 
 
 def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **changes: Any) -> dict[str, torch.Tensor]:
@@ -44,6 +50,7 @@ def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **change
         training__devices=world_size,
         teacher__checkpoint=str(teacher.best),
         distillation={"enabled": True, "terms": TERMS},
+        loss={"terms": BASE},
         student={"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 4]},
         **changes,
     )

@@ -62,6 +62,15 @@ def test_terms_that_are_not_given_are_not_written() -> None:
     assert [term.label for term in Loss().active_terms()] == ["ce", "dice"]
 
 
+def test_keys_that_older_runs_lack_are_written_only_if_set() -> None:
+    terms = tomllib.loads(dump(load("baseline", ['loss.terms=[{kind="ce"}, {kind="dice"}]'])).decode())["loss"]["terms"]
+    assert terms == [{"kind": "ce", "weight": 1.0}, {"kind": "dice", "weight": 1.0}]
+    (term,) = tomllib.loads(dump(load("baseline", ['loss.terms=[{kind="ce", class_weights=[1,2]}]'])).decode())["loss"][
+        "terms"
+    ]
+    assert term == {"kind": "ce", "weight": 1.0, "class_weights": [1.0, 2.0]}
+
+
 def test_a_list_is_written_and_read_back(listed: Path, tmp_path: Path) -> None:
     profile = load(listed)
     written = tmp_path / "written.toml"
@@ -120,7 +129,17 @@ def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
         ("distillation.terms=[{kind=kl}]", "distillation.terms", "put the whole KEY=VALUE in single quotes"),
         ("distillation.terms=kl", "distillation.terms", "allowed: a list of tables"),
         ('distillation.terms=[{kind="cwd"}, {kind="cwd"}]', "distillation.terms", "found two terms named 'cwd'"),
-        ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "allowed: ce, dice; did you mean dice?"),
+        ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "lovasz; did you mean dice?"),
+        ('loss.terms=[{kind="ce", class_weights="balance"}]', "loss.terms[0].class_weights", "did you mean balanced?"),
+        ('loss.terms=[{kind="ce", class_weights=[1]}]', "loss.terms[0].class_weights", "one number >= 0 for each"),
+        ('loss.terms=[{kind="ce", class_weights=[0,0]}]', "loss.terms[0].class_weights", "at least one of them > 0"),
+        ('loss.terms=[{kind="ce", class_weights=[-1,2]}]', "loss.terms[0].class_weights", "found -1; allowed: a list"),
+        ('loss.terms=[{kind="ce", label_smoothing=1.0}]', "loss.terms[0].label_smoothing", ">= 0.0, < 1.0"),
+        ('loss.terms=[{kind="ce", beta=0.9}]', "loss.terms[0]", 'only with class_weights = "effective"'),
+        ('loss.terms=[{kind="ohem", share=0}]', "loss.terms[0].share", "> 0.0, <= 1.0"),
+        ('loss.terms=[{kind="ohem", share=1.5}]', "loss.terms[0].share", "> 0.0, <= 1.0"),
+        ('loss.terms=[{kind="boundary", band=4}]', "loss.terms[0].band", "allowed: an odd number"),
+        ('loss.terms=[{kind="focal", alpha=0.2, class_weights=[1,2]}]', "loss.terms[0]", "only one of both"),
         ("loss.term=[]", "loss.term", "did you mean terms?"),
         ("distillation.terms[0].weight=2", "distillation.terms[0].weight", "the whole list, distillation.terms=[…]"),
     ],

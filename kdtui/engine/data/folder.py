@@ -256,6 +256,10 @@ class LabelFolder(SegmentationDataset):
         image, labels, stored = self._read(index)
         return SampleFacts(extent(stored, self._pairs[index][0]), eight_bit(image), labels, 2 * labels.size)
 
+    def labels(self, index: int) -> Pixels:
+        """The mask at the size of its file."""
+        return self._labels(self._pairs[index][1])
+
     def notes(self) -> list[Note]:
         """Warnings about the folders of this split."""
         return self._notes

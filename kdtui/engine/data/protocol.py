@@ -234,6 +234,10 @@ class SegmentationDataset(ABC):
         low, high = int(image.min()), int(image.max())
         return SampleFacts(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
 
+    def labels(self, index: int) -> Pixels:
+        """The stored labels of sample ``index``, uint8 [h,w] without augmentation; reads no image where it can."""
+        return self.look(index).labels
+
     def notes(self) -> list[Note]:
         """Warnings about the files of this split."""
         return []

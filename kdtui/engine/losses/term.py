@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from torch.nn import functional as F
 
 from kdtui.engine.models import Outputs
 from kdtui.profile.term_tables import DistillationTerm, OutputTerm, SupervisedTerm
-
-Scope = Literal["pixels", "batch"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class StepShare:
 
     def mass(self, name: str) -> Tensor:
         """Divisor of a sum with this mass; never 0."""
-        return self.masses[name].clamp(min=torch.finfo(torch.float32).tiny) / self.world_size
+        return (self.masses[name] / self.world_size).clamp(min=torch.finfo(torch.float32).tiny)
 
     def mean_of_images(self, per_image: Tensor) -> Tensor:
         """The contribution of these values [B] to the mean over all images of the step."""
@@ -82,14 +79,8 @@ class SupervisedLoss(nn.Module, ABC):
     """Base of supervised terms.
 
     Args:
-        table: Its keys.
-
-    Attributes:
-        scope: ``pixels`` if the value does not depend on how a step is split, ``batch`` if it depends on statistics of
-            a micro-batch.
+        table: Its keys; weights of classes are numbers.
     """
-
-    scope: ClassVar[Scope] = "pixels"
 
     def __init__(self, table: SupervisedTerm) -> None:
         super().__init__()
@@ -112,12 +103,7 @@ class DistillationLoss(nn.Module, ABC):
         table: Its keys, with the temperature it is computed at.
         student_channels: Channels of the outputs in ``table.student_needs``.
         teacher_channels: Channels of the outputs in ``table.teacher_needs``.
-
-    Attributes:
-        scope: See :class:`SupervisedLoss`.
     """
-
-    scope: ClassVar[Scope] = "pixels"
 
     def __init__(
         self, table: DistillationTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -17,18 +16,27 @@ from kdtui.profile import Distillation
 from kdtui.profile.term_tables import (
     DISTILLATION_TERMS,
     SUPERVISED_TERMS,
+    CrossEntropyTerm,
     CwdTerm,
     DistillationTerm,
     FeatureTerm,
+    FocalTerm,
     KlTerm,
+    OhemTerm,
     SupervisedTerm,
     Term,
+    TverskyTerm,
 )
 
 IMAGES, CLASSES, SIDE, CELL = 8, 3, 8, 2
 STUDENT_WIDTH, TEACHER_WIDTH = 4, 6
 TERMS: list[Term] = [
     *(table.model_validate({}) for table in SUPERVISED_TERMS),
+    CrossEntropyTerm(label_smoothing=0.1),
+    CrossEntropyTerm(class_weights=(0.25, 1.0, 4.0), label_smoothing=0.1),
+    FocalTerm(gamma=0.5, class_weights=(0.25, 1.0, 4.0)),
+    OhemTerm(share=1.0),
+    TverskyTerm(gamma=0.75),
     *(table.model_validate({}) for table in DISTILLATION_TERMS),
     KlTerm(on="bg_fg"),
     CwdTerm(on="decoder"),
@@ -37,8 +45,28 @@ TERMS: list[Term] = [
 DISTILLING = [table for table in TERMS if isinstance(table, DistillationTerm)]
 
 
+NEIGHBOURS = {"boundary"}
+"""Terms whose value changes with the resolution, as they measure distances in pixels."""
+
+
 def label(table: Term) -> str:
-    return f"{table.kind}-{getattr(table, 'on', '')}"
+    changed = table.model_dump(exclude_defaults=True)
+    return " ".join([table.kind, *(f"{key}={value}" for key, value in changed.items())])
+
+
+def same_place(table: Term) -> Term:
+    """The term on one output of both networks."""
+    return table.model_copy(update={"teacher_on": None}) if hasattr(table, "teacher_on") else table
+
+
+def twice(values: Tensor) -> Tensor:
+    """Every image twice."""
+    return torch.cat([values, values])
+
+
+def finer(values: Tensor) -> Tensor:
+    """Every pixel as 2 x 2 pixels."""
+    return values.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 every_term = pytest.mark.parametrize("table", TERMS, ids=label)
@@ -114,8 +142,8 @@ class Case:
 
     def share(self, *, world_size: int = 1, cuts: Sequence[slice] = (slice(None),)) -> StepShare:
         """The step over all images."""
-        valid = float(self.labels.valid.sum())
-        return StepShare(valid, IMAGES, world_size=world_size, masses=self.masses(cuts))
+        valid = max(1.0, float(self.labels.valid.sum()))
+        return StepShare(valid, len(self.labels.masks), world_size=world_size, masses=self.masses(cuts))
 
     def gradients(self, *cuts: slice, world_size: int = 1) -> list[Tensor]:
         """Gradients of the student's outputs and of the projection, averaged over ranks as DDP does."""
@@ -136,8 +164,7 @@ def outputs(values: dict[str, Tensor], cut: slice = slice(None)) -> Outputs:
 
 @pytest.mark.parametrize("table", DISTILLING, ids=label)
 def test_a_student_that_equals_its_teacher_has_no_loss(table: DistillationTerm) -> None:
-    same_place: dict[str, Any] = {"teacher_on": None} if hasattr(table, "teacher_on") else {}
-    case = Case(table.model_copy(update=same_place), same_width=True)
+    case = Case(same_place(table), same_width=True)
     assert float(case.value()) > 1e-3
     case.student = case.teacher
     assert float(case.value()) == pytest.approx(0.0, abs=1e-6)
@@ -196,15 +223,67 @@ def test_double_precision_is_kept_and_the_gradient_is_the_derivative(table: Term
         result: Tensor = case.term(outputs(case.student), *teacher, labels, case.share())
         return result
 
-    assert torch.autograd.gradcheck(loss, [whole[name][one].clone().requires_grad_() for name in names])
+    inputs = [whole[name][one].clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
 
 
-@every_term
+@pytest.mark.parametrize("table", [table for table in TERMS if table.scope == "pixels"], ids=label)
 @pytest.mark.parametrize(("size", "world_size"), [(1, 1), (2, 1), (4, 1), (4, 2)])
 def test_how_a_step_is_cut_changes_no_gradient(table: Term, size: int, world_size: int) -> None:
     case = Case(table, dtype=torch.float64)
-    if case.term.scope == "batch":
-        return
     whole = [gradient.clone() for gradient in case.gradients(slice(None))]
     cut = case.gradients(*(slice(at, at + size) for at in range(0, IMAGES, size)), world_size=world_size)
     torch.testing.assert_close(cut, whole)
+
+
+@pytest.mark.parametrize("table", [table for table in TERMS if table.scope == "batch"], ids=label)
+def test_equal_micro_batches_of_a_batch_term_add_up_to_it(table: Term) -> None:
+    case = Case(table, dtype=torch.float64)
+    once = case.value()
+    half = slice(0, IMAGES)
+    for side in (case.student, case.teacher):
+        side.update({name: twice(values) for name, values in side.items()})
+    case.labels = Labels(twice(case.labels.masks), IGNORE_INDEX)
+    torch.testing.assert_close(2 * case.value(half), once)
+
+
+@every_term
+def test_a_batch_without_valid_pixels_costs_nothing(table: Term) -> None:
+    case = Case(table)
+    case.labels.masks.fill_(IGNORE_INDEX)
+    gradients = case.gradients(slice(None))
+    assert float(case.value().detach()) == 0.0
+    assert all(torch.count_nonzero(gradient) == 0 and torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@every_term
+def test_a_better_student_costs_less(table: Term) -> None:
+    case = Case(same_place(table), same_width=True)
+    before = case.student
+    if isinstance(table, SupervisedTerm):
+        right = torch.nn.functional.one_hot(case.labels.masks.clamp(max=CLASSES - 1), CLASSES).movedim(-1, 1)
+        better = before | {"logits": before["logits"] + 3.0 * right}
+    else:
+        better = case.teacher
+    costs = []
+    for step in (0.0, 0.3, 0.6, 0.9):
+        case.student = {name: torch.lerp(before[name], better[name], step) for name in before}
+        costs.append(float(case.value()))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.9 * costs[0]
+
+
+REPEATED = [
+    (table, repeat) for table in TERMS for repeat in (twice, finer) if repeat is twice or table.kind not in NEIGHBOURS
+]
+
+
+@pytest.mark.parametrize(("table", "repeat"), REPEATED, ids=lambda value: getattr(value, "__name__", None))
+def test_repeating_images_or_pixels_changes_nothing(table: Term, repeat: Callable[[Tensor], Tensor]) -> None:
+    case = Case(table, dtype=torch.float64)
+    before = case.value()
+    case.student, case.teacher = (
+        {name: repeat(values) for name, values in side.items()} for side in (case.student, case.teacher)
+    )
+    case.labels = Labels(repeat(case.labels.masks), IGNORE_INDEX)
+    torch.testing.assert_close(case.value(), before)
