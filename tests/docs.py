@@ -126,7 +126,7 @@ def _words(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "$ref" in schema or "oneOf" in schema:
+    if "$ref" in schema or "oneOf" in schema or schema.get("type") == "object":
         return "a table"
     if schema.get("type") == "array":
         return "list of " + ("tables" if "oneOf" in schema["items"] else _words(schema["items"]))

@@ -149,9 +149,7 @@ def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
     warnings = []
     missing = [name for label, name in enumerate(train.classes) if not train.pixels[label]]
     if missing and sum(train.pixels):
-        hint = "the student cannot learn this class"
-        if data.class_list:
-            hint = f"compare {data.class_list} with the values in the masks"
+        hint = data.label_hint or "the student cannot learn this class"
         if data.class_list and train.ignored:
             hint += "; if the ignored value is this class, add it there as 'INDEX NAME'"
         warnings.append(

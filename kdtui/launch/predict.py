@@ -13,7 +13,7 @@ from kdtui.errors import DataError, RunNotFound, UsageError
 from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.moved import moved, profile_file
 from kdtui.launch.teachers import best_of, source
-from kdtui.profile.data_tables import PICTURE_ENDINGS
+from kdtui.profile.patterns import PICTURE_ENDINGS
 from kdtui.text import counted
 
 if TYPE_CHECKING:

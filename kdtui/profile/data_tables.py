@@ -7,16 +7,29 @@ dataset in the engine (or the package) that ``implementation`` names: CONTRIBUTI
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from kdtui import plugins
+from kdtui.errors import DataError
 from kdtui.palette import COLOUR
 from kdtui.profile.base import FilePath, Float, FolderPath, Int, PathKey, ProfileTable, TaskName, paths_of
+from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline_classes, name_mistake, parse_classes
 from kdtui.profile.find import expanded, read_bounded
+from kdtui.profile.layout import Layout
+from kdtui.profile.patterns import mistake
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
 # end.
@@ -24,7 +37,6 @@ _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class DataTable(ProfileTable):
@@ -42,8 +54,8 @@ class DataTable(ProfileTable):
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
     training_keys: ClassVar[frozenset[str]] = frozenset({"augmentation", "views", "train_limit"})
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
-    class_list: ClassVar[str] = ""
-    """The file that lists the classes, for messages; empty if there is none."""
+    unwritten: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are not written while they have their default, so that runs with and without them are comparable."""
 
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
@@ -51,10 +63,27 @@ class DataTable(ProfileTable):
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
     train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
 
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        table: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        same = {key for key in self.unwritten if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in table.items() if key not in same}
+
     @property
     def task(self) -> TaskName:
         """The meaning of the labels: classes of pixels, or background, target and others in a crop."""
         return "semantic"
+
+    @property
+    def class_list(self) -> str:
+        """The file that lists the classes, for messages; empty if there is none."""
+        return ""
+
+    @property
+    def label_hint(self) -> str:
+        """What to check if a class has no pixel; empty if there is nothing to set."""
+        return ""
 
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the labels 0, 1, ...; None if only the dataset determines them."""
@@ -192,36 +221,187 @@ class CocoData(ImageData):
         return ("train", self.train) if own is None else (name, own)  # a missing split is held out from train
 
 
+_LARGEST_VALUE = 2**31 - 1
+FileValue = (
+    Annotated[int, Field(strict=True, ge=-_LARGEST_VALUE, le=_LARGEST_VALUE)]
+    | Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+)
+"""A value in a mask: a number, or a colour ``#rrggbb``."""
+MapEntry = (
+    Annotated[int, Field(strict=True, ge=-_LARGEST_VALUE, le=_LARGEST_VALUE)]
+    | Annotated[str, Field(min_length=1)]
+    | Annotated[tuple[FileValue, ...], Field(min_length=1)]
+)
+
+
 class FolderData(ImageData):
-    """``images/{split}``, ``masks/{split}`` and ``classes.txt`` below ``root``; always semantic."""
+    """Images with masks in folders below ``root``; always semantic.
+
+    Attributes:
+        images: Pattern of the images below `root`: `{split}` is the folder name of the split, `{name}` what image and
+            mask have in common, `*` any text, `**` any folders; without a file ending, all formats match.
+        masks: Pattern of the masks; image and mask also have the texts of `*` in common.
+        list: List files below `root`, such as `lists/{split}.txt`: one line per image, a name or a path, or image and
+            mask separated by a comma, a tab or a space.
+        splits: Folder names of the splits, `{train = …, val = …, test = …}`, where they have other names.
+        holdout: Share of the training images that is the validation split; default: it has files of its own.
+        group: Regular expression on the path of an image; images with the same first group, or the same match, are held
+            out together.
+        classes: Class names, each with an optional colour, `"road #804080"`; default: those of `classes.txt`.
+        labels: What masks contain: class numbers, the colours of the classes, or foreground where the grey value is
+            above `threshold`.
+        threshold: Largest grey value of the background in `binary` masks.
+        label_map: Classes of the values in masks: `{ "7" = "road" }`, or `{ road = [7, 8] }`; every value must be in it
+            or in `ignore`. Values are numbers, or colours `#rrggbb` if `labels` is `colour`.
+        ignore: Values in masks that do not count, numbers or colours.
+    """
 
     implementation = "kdtui.engine.data.folder:LabelFolder"
-    class_list = "classes.txt"
+    unwritten = ImageData.unwritten | {"images", "masks", "list", "splits", "holdout", "group"}
+    unwritten |= {"classes", "labels", "threshold", "label_map", "ignore"}
 
     kind: Literal["folder"] = "folder"
     root: FolderPath
+    images: str = "images/{split}/{name}"
+    masks: str = "masks/{split}/{name}"
+    list: str | None = None
+    splits: dict[Literal["train", "val", "test"], Annotated[str, Field(min_length=1)]] | None = None
+    holdout: Float | None = Field(None, gt=0.0, lt=1.0)
+    group: str | None = None
+    classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=MOST_CLASSES)
+    labels: Literal["index", "colour", "binary"] = "index"
+    threshold: Int = Field(127, ge=0, le=254)
+    label_map: dict[str, MapEntry] | None = Field(None, min_length=1)
+    ignore: tuple[FileValue, ...] = ()
+
+    @field_validator("images", "masks", "list")
+    @classmethod
+    def _sound_pattern(cls, value: str | None, info: ValidationInfo) -> str | None:
+        allowed = None if value is None else mistake(value, named=info.field_name != "list")
+        if allowed:
+            raise ValueError(f"found '{value}'; allowed: {allowed}")
+        return value
+
+    @field_validator("group")
+    @classmethod
+    def _sound_expression(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"found '{value}'; allowed: a regular expression ({error})") from None
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _sound_names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        names = inline_classes(value or ()).names
+        for name in names:
+            allowed = name_mistake(name)
+            if allowed:
+                raise ValueError(f"found a class named {name!r}; allowed: {allowed}")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"found two classes named '{twice[0]}'; allowed: distinct names")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FolderData:
+        if self.labels == "binary":
+            for key in ("label_map", "ignore"):
+                if getattr(self, key):
+                    raise ValueError(f'found {key} and labels = "binary"; allowed: {key} with "index" or "colour"')
+            if self.classes is not None and len(self.classes) != 2:
+                raise ValueError(f'found {len(self.classes)} classes and labels = "binary"; allowed: two classes')
+        elif "threshold" in self.model_fields_set and self.threshold != 127:
+            raise ValueError(f'found threshold and labels = "{self.labels}"; allowed: threshold with labels = "binary"')
+        if self.group is not None and self.holdout is None:
+            raise ValueError("found group without holdout; allowed: group with holdout, the share of held-out images")
+        if self.images == self.masks:
+            raise ValueError(f"found the same pattern for images and masks, '{self.images}'; allowed: two patterns")
+        self._check_values()
+        return self
+
+    def _check_values(self) -> None:
+        """Check that values have the type that ``labels`` needs, and that each is mapped once."""
+        mapped = [value for values in (self.mapped_values() or {}).values() for value in values]
+        for value in [*mapped, *self.ignore]:
+            if isinstance(value, str) != (self.labels == "colour"):
+                allowed = "colours '#rrggbb'" if self.labels == "colour" else "numbers"
+                raise ValueError(f'found the value {value!r} and labels = "{self.labels}"; allowed: {allowed}')
+        twice = [value for value, count in Counter([*mapped, *dict.fromkeys(self.ignore)]).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"found the value {twice[0]!r} twice in label_map and ignore; allowed: one class for a value"
+            )
+        unknown = {*(self.mapped_values() or {})} - {*inline_classes(self.classes or ()).names}
+        if self.classes is not None and unknown:
+            raise ValueError(f"found the class '{min(unknown)}' in label_map; allowed: the names in classes")
+
+    def mapped_values(self) -> dict[str, tuple[int | str, ...]] | None:
+        """The values in masks of each class of ``label_map``, from either of its notations."""
+        if self.label_map is None:
+            return None
+        values: dict[str, tuple[int | str, ...]] = {}
+        for key, entry in self.label_map.items():
+            if isinstance(entry, str) and not COLOUR.fullmatch(entry):
+                value: int | str = int(key) if re.fullmatch(r"-?\d{1,10}", key) else key.lower()
+                values[entry] = (*values.get(entry, ()), value)
+            else:
+                entries = entry if isinstance(entry, tuple) else (entry,)
+                own = tuple(value.lower() if isinstance(value, str) else value for value in entries)
+                values[key] = (*values.get(key, ()), *own)
+        return values
+
+    @property
+    def class_list(self) -> str:
+        """``classes.txt``, unless the profile lists the classes."""
+        return FILE if self.listed_classes() is None else ""
+
+    @property
+    def label_hint(self) -> str:
+        """What determines the class of a value."""
+        if self.labels == "binary":
+            return f"compare data.threshold ({self.threshold}) with the values in the masks"
+        what = "colours" if self.labels == "colour" else "values"
+        keys = [key for key in ("label_map", "classes") if getattr(self, key) is not None]
+        return f"compare {f'data.{keys[0]}' if keys else FILE} with the {what} in the masks"
+
+    def layout(self) -> Layout:
+        """Where images and masks are."""
+        folders = {str(split): folder for split, folder in (self.splits or {}).items()}
+        return Layout(expanded(self.root), self.images, self.masks, self.list or "", folders, self.holdout, self.group)
+
+    def listed_classes(self) -> Classes | None:
+        """The classes, if the profile determines them; otherwise they are those of ``classes.txt``."""
+        if self.classes is not None:
+            return inline_classes(self.classes)
+        entries = (self.label_map or {}).values()
+        if not entries or any(isinstance(entry, str) and not COLOUR.fullmatch(entry) for entry in entries):
+            return None
+        return inline_classes(tuple(self.mapped_values() or ()))
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The names in ``classes.txt``; None if it cannot be read, which a check reports."""
-        path = expanded(self.root) / "classes.txt"
-        try:
-            # Reading a pipe could block.
-            lines = read_bounded(path).removeprefix("\ufeff").splitlines() if path.is_file() else []
-        except (OSError, ValueError):  # ValueError: too large or not UTF-8
-            return None
-        rows = [words for line in lines if (words := line.split()) and words[0].isdecimal()]
-        return tuple(" ".join(_without_colour(words[1:])) for words in rows) or None
+        """The names in the profile or in ``classes.txt``; None if it cannot be read, which a check reports."""
+        listed = self.listed_classes()
+        if listed is None:
+            path = expanded(self.root) / FILE
+            try:
+                # Reading a pipe could block.
+                text = read_bounded(path).removeprefix("\ufeff") if path.is_file() else None
+                listed = None if text is None else parse_classes(text, path)
+            except (OSError, ValueError, DataError):  # ValueError: too large or not UTF-8
+                return None
+        if listed is None and self.labels == "binary":
+            listed = BINARY
+        return None if listed is None else listed.names
 
     def files(self, split: str) -> Iterator[Path]:
-        """Images and masks of the split, and ``classes.txt``."""
-        root = Path(self.root)
-        for folder in (root / "images" / split, root / "masks" / split):
-            yield from sorted(folder.iterdir())
-        yield root / "classes.txt"
-
-
-def _without_colour(words: list[str]) -> list[str]:
-    return words[:-1] if len(words) > 1 and COLOUR.fullmatch(words[-1]) else words
+        """Images and masks of the split, its list, and ``classes.txt``."""
+        yield from self.layout().files(split)
+        if self.listed_classes() is None:
+            path = expanded(self.root) / FILE
+            if self.labels != "binary" or path.exists():
+                yield path
 
 
 BUILT_IN: tuple[type[DataTable], ...] = (SyntheticData, CocoData, FolderData)

@@ -35,6 +35,8 @@ _ITEM = re.compile(r"\[\d*\]")
 # The default kinds; a table of another kind replaces the inherited one.
 DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
+# Tables that are one value: of an inherited one, no key remains.
+_WHOLE = frozenset({"label_map"})
 # Alternative notations: a file with the key on the left replaces inherited keys on the right.
 _OTHER_WAY: dict[KeyPath, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
 
@@ -86,6 +88,8 @@ class Resolved:
 
     def _replaces(self, key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
         tag = _TAGS.get(key, "kind")
+        if key in _WHOLE:
+            return self.kinds_replace
         return self.kinds_replace and tag in above and above[tag] != below.get(tag, DEFAULT_KINDS.get(key))
 
 

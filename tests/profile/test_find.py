@@ -55,9 +55,9 @@ def test_other_toml_files_of_the_working_folder_are_no_profiles(here: Path) -> N
 
 
 def test_what_is_offered_for_a_wrong_parent_can_be_one(here: Path) -> None:
-    (here / "mycity.toml").write_text('extends = "city-base"\n')
+    (here / "mycity.toml").write_text('extends = "lab-base"\n')
     (here / "profiles").mkdir()
-    (here / "profiles" / "city-base.toml").write_text("seed = 1\n")
+    (here / "profiles" / "lab-base.toml").write_text("seed = 1\n")
     with pytest.raises(ProfileError, match="neither in its folder nor shipped") as caught:
         load("mycity")
     assert "did you mean" not in caught.value.what

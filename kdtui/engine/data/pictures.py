@@ -1,7 +1,8 @@
 """Read image files of any mode as RGB, with errors that name the file.
 
-A picture is decoded by one of five decoders that run in this process, independent of the file name: some of Pillow's
-other decoders start programs (Ghostscript for PostScript). The size is checked before decoding.
+A picture is decoded by one of the decoders in :data:`FORMATS` (a mask also by that of GIF), which run in this process,
+independent of the file name: some of Pillow's other decoders start programs (Ghostscript for PostScript). The size is
+checked before decoding.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from PIL import Image, UnidentifiedImageError
 
 from kdtui.engine.data.protocol import Extent, Pixels
 from kdtui.errors import DataError
-from kdtui.profile.data_tables import PICTURE_ENDINGS
 from kdtui.store.files import byte_count, reading
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-SUFFIXES = PICTURE_ENDINGS
+MASK_FORMATS = (*FORMATS, "GIF")
 MOST_PIXELS = 2**27
 """Largest picture in pixels: 134 million take half a gigabyte as RGB."""
 MOST_BYTES = 2**30
@@ -62,24 +62,28 @@ _TURNS = {
 }
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, *, mask: bool = False) -> Image.Image:
     """The decoded file, as stored (not turned, not converted).
 
+    Args:
+        path: The file.
+        mask: Whether :data:`MASK_FORMATS` are read instead of :data:`FORMATS`.
+
     Raises:
-        DataError: The file is not one of :data:`FORMATS`, is damaged or too large, or has several frames.
+        DataError: The file has another format, is damaged or too large, or has several frames.
     """
     try:
         with reading(path) as file, warnings.catch_warnings():
             # Pillow warns about damage that it skips, and about sizes that are rejected below.
             warnings.simplefilter("ignore")
-            return _decoded(file, path)
+            return _decoded(file, path, MASK_FORMATS if mask else FORMATS)
     except FileNotFoundError:
         raise DataError("an image is missing", where=path, hint="is the folder of images the right one?") from None
     except PICTURE_ERRORS as error:
         raise DataError("an image cannot be read", where=path, found=brief(error)) from None
 
 
-def _decoded(file: BinaryIO, path: Path) -> Image.Image:
+def _decoded(file: BinaryIO, path: Path, formats: tuple[str, ...]) -> Image.Image:
     head, size = file.read(_HEAD), file.seek(0, 2)
     file.seek(0)
     if size > MOST_BYTES:
@@ -90,10 +94,10 @@ def _decoded(file: BinaryIO, path: Path) -> Image.Image:
             allowed=f"at most {byte_count(MOST_BYTES)}",
         )
     try:
-        picture = Image.open(file, formats=FORMATS)
+        picture = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise DataError(
-            "an image has a format that is not read", where=path, found=_content(head), allowed=", ".join(FORMATS)
+            "an image has a format that is not read", where=path, found=_content(head), allowed=", ".join(formats)
         ) from None
     except Image.DecompressionBombError:
         raise DataError("an image is too large", where=path, allowed=f"at most {MOST_PIXELS:,} pixels") from None

@@ -302,9 +302,9 @@ def test_files_that_are_skipped_are_counted_by_their_ending(tmp_path: Path) -> N
 def test_masks_of_a_kind_that_is_not_read_are_named_where_images_have_none(tmp_path: Path) -> None:
     data = label_folder(tmp_path, count=2)
     for number in range(2):
-        (tmp_path / f"masks/val/{number}.png").rename(tmp_path / f"masks/val/{number}.gif")
+        (tmp_path / f"masks/val/{number}.png").rename(tmp_path / f"masks/val/{number}.npy")
     (tmp_path / "masks/val/other.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"2 of 2 images[\s\S]*without image: other\.png; skipped: 2 \.gif"):
+    with pytest.raises(DataError, match=r"2 of 2 images[\s\S]*without image: other\.png; skipped: 2 \.npy"):
         build_dataset(data, "val")
 
 
