@@ -45,7 +45,7 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Fenced blocks of a language; an empty one stands for command lines, files and output."""
+    """Fenced blocks of a language; an empty language means command lines, files and output."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), flags=re.DOTALL | re.MULTILINE)
     return [text for name, text in fenced if name == language]
 
@@ -74,7 +74,7 @@ KEYS = keys_of_profiles()
 
 
 def words_of(page: str, line: str) -> list[str]:
-    """A command line as a shell splits it; ``$S`` stands for the options that the page assigns to it."""
+    """A command line as a shell splits it; ``$S`` is replaced by the options that the page assigns to it."""
     options = " ".join(re.findall(r'^S="(?:\$S )?(.*)"$', text_of(ROOT / page), flags=re.MULTILINE))
     return shlex.split(line.replace("$S", options))[1:]
 

@@ -24,7 +24,7 @@ def test_the_defaults_need_no_flag() -> None:
     assert ExportOptions().command(["latest"]) == "kdtui export latest"
 
 
-def test_flags_say_what_differs() -> None:
+def test_flags_state_what_differs() -> None:
     options = ExportOptions(precision="int8", parts=True, limit=0.5)
     assert options.flags() == ["--precision", "int8", "--parts", "--limit", "0.5"]
 

@@ -153,7 +153,7 @@ class Module:
         return [_UNKNOWN]
 
     def hints(self) -> Iterator[tuple[str, str]]:
-        """What stands as ``hint`` in calls, and in third place of a warning, with the place of it."""
+        """The ``hint`` of calls and the third part of warnings, each with its place in the code."""
         for node in self.nodes:
             match node:
                 case ast.Call(func=func, args=args, keywords=keywords):
@@ -173,7 +173,7 @@ class Module:
                     yield f"{self.name}/{self._function(value)}:{value.lineno}", text
 
     def _function(self, node: ast.AST) -> str:
-        """The function that an expression stands in, without the class."""
+        """The function that contains an expression, without the class."""
         name = ""
         while (parent := getattr(node, "parent", None)) is not None:
             node = parent
@@ -201,7 +201,7 @@ def modules() -> list[Module]:
 
 
 def wrong_commands(text: str) -> Iterator[str]:
-    """Commands that do not exist, or lack an option that stands beside them."""
+    """Commands that do not exist, or lack an option of the same hint."""
     for quoted, verb, rest in _COMMAND.findall(text):
         if verb not in options():
             if quoted:
@@ -259,7 +259,7 @@ def test_every_hint_names_what_exists_in_the_commands_that_print_it() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_files_whose_hints_name_an_option_alone_say_which_commands_print_them() -> None:
+def test_files_whose_hints_name_an_option_alone_list_the_commands_that_print_them() -> None:
     silent = {
         f"{place} ({text!r})"
         for module in modules()

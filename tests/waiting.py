@@ -31,7 +31,7 @@ def _work() -> None:
 
 
 class _Machine:
-    """How slow this machine is, measured again every few seconds while somebody asks."""
+    """How slow this machine is, measured again every few seconds while it is requested."""
 
     def __init__(self) -> None:
         self._measured = float("-inf")
@@ -55,7 +55,7 @@ def slowness() -> float:
 
 
 class Deadline:
-    """When a wait that still goes on has failed.
+    """When an unfinished wait has failed.
 
     Args:
         seconds: Of an idle machine.

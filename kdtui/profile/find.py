@@ -141,7 +141,7 @@ def expanded(path: str | Path) -> Path:
     """Expand a leading ``~`` of a path; without such a home directory the path is unchanged."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # ~nobody
+    except RuntimeError:  # the user does not exist
         return Path(path)
 
 

@@ -67,7 +67,7 @@ def test_it_opens_and_is_left_by_a_key(here: Path, arguments: tuple[str, ...]) -
         ({"KDTUI_RUNS": "x" * 300}, "the run store is not accessible"),
     ],
 )
-def test_where_it_cannot_open_it_says_why(here: Path, environment: dict[str, str], said: str) -> None:
+def test_a_cockpit_that_cannot_open_reports_the_reason(here: Path, environment: dict[str, str], said: str) -> None:
     (here / "file").write_text("no folder")
     with Terminal(argv(), environment) as terminal:
         assert terminal.wait_end() == 2

@@ -130,7 +130,7 @@ class TestExport:
         (row,) = kdtui("export", str(run.best), "--json").json
         assert row["asked"]["--run"] == str(run.path)
 
-    def test_ctrl_c_ends_the_engine_and_says_that_nothing_changed(self, here: Path) -> None:
+    def test_ctrl_c_ends_the_engine_and_reports_that_nothing_changed(self, here: Path) -> None:
         began = here / "began"
         argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "export", "latest"]
         process = subprocess.Popen(

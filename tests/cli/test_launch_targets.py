@@ -163,7 +163,7 @@ def test_every_command_uses_the_launcher_of_the_target(installed: Path, store: R
         ("venus", "", "launch target 'venus' is not installed"),
     ],
 )
-def test_a_target_that_cannot_be_asked_is_reported_with_its_run(
+def test_a_launch_target_without_liveness_is_reported_with_its_run(
     installed: Path, store: RunStore, trained: Trained, target: str, answer: str, message: str
 ) -> None:
     run = made(store, trained, "elsewhere", target)

@@ -39,7 +39,7 @@ def snapshot(run: Run) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_run_whose_data_are_gone_is_refused_unchanged_and_told_the_option(
+def test_a_run_without_its_data_is_refused_unchanged_with_the_option_in_the_hint(
     kdtui: Kdtui, store: RunStore, run: Run, data: Path, verb: str
 ) -> None:
     before = snapshot(run)

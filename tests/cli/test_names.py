@@ -1,4 +1,4 @@
-"""A name stands for all its runs, a filter for all that match; options of one meaning have one name."""
+"""A name selects all its runs, a filter all that match; options of one meaning have one name."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def make(store: RunStore, name: str, *sets: str) -> Run:
     return store.create(load("baseline", [f'name="{name}"', *sets]))
 
 
-def test_an_empty_store_says_how_to_begin(kdtui: Kdtui) -> None:
+def test_an_empty_store_hints_at_the_first_command(kdtui: Kdtui) -> None:
     done = kdtui("runs")
     assert (done.code, done.out) == (0, "")
     assert "kdtui train" in done.err
@@ -59,7 +59,7 @@ def test_filter_narrows_the_list(kdtui: Kdtui, store: RunStore) -> None:
     assert "did you mean student" in done.err
 
 
-def test_miou_is_the_best_wherever_it_stands_and_the_last_is_called_so(kdtui: Kdtui, store: RunStore) -> None:
+def test_miou_is_the_best_value_and_the_last_is_labelled(kdtui: Kdtui, store: RunStore) -> None:
     run = make(store, "fallen")
     with EventLog(run.events_path) as log:
         for epoch, miou in enumerate((0.6, 0.2), start=1):
@@ -188,7 +188,7 @@ def test_logs_print_the_training_log_and_with_raw_what_the_processes_printed(kdt
     assert kdtui("logs", "one", "--raw").out == "AMP chatter\n"
 
 
-def test_logs_of_a_run_that_ended_without_a_word_end_with_what_it_printed(kdtui: Kdtui, store: RunStore) -> None:
+def test_logs_of_a_run_without_a_result_end_with_its_output(kdtui: Kdtui, store: RunStore) -> None:
     run = make(store, "one")
     run.training_log.write_text("epoch 1\n")
     run.worker_log.write_text("x" * 99 + "\n" + "noise\n" * 10_000 + "Killed: out of memory\n")
@@ -202,7 +202,7 @@ def test_logs_of_a_run_that_ended_without_a_word_end_with_what_it_printed(kdtui:
     assert kdtui("logs", "one").out == "epoch 1\n"
 
 
-def test_a_long_log_is_printed_in_pieces_and_no_further_than_somebody_reads(store: RunStore) -> None:
+def test_a_long_log_is_printed_in_pieces_and_only_as_far_as_it_is_read(store: RunStore) -> None:
     run = make(store, "one")
     with run.training_log.open("wb") as file:
         for _ in range(16):
@@ -247,7 +247,7 @@ def test_remove_reports_each_run_and_continues_after_one_that_cannot_be_removed(
     assert not first.path.exists() and not third.path.exists() and second.path.exists()
 
 
-def test_remove_asks_unless_told(kdtui: Kdtui, store: RunStore) -> None:
+def test_remove_asks_for_confirmation_unless_yes_is_given(kdtui: Kdtui, store: RunStore) -> None:
     make(store, "one")
     make(store, "two")
     assert kdtui("remove", "one").code == 2  # nobody to ask

@@ -104,7 +104,7 @@ def test_output_names_a_file(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     assert "--to is a folder" in done.err
 
 
-def test_resume_of_a_finished_run_says_that_nothing_is_left(kdtui: Kdtui, trained: Trained) -> None:
+def test_resume_of_a_finished_run_reports_that_nothing_is_left(kdtui: Kdtui, trained: Trained) -> None:
     trained("done")
     told = "nothing left to train"
     assert told in kdtui("resume", "done").err
@@ -112,7 +112,7 @@ def test_resume_of_a_finished_run_says_that_nothing_is_left(kdtui: Kdtui, traine
 
 
 def test_a_full_disk_is_named_when_a_run_cannot_be_started(kdtui: Kdtui, store: RunStore, here: Path) -> None:
-    """Where nothing can be written, the supervisor cannot even say so."""
+    """On a full disk the supervisor cannot write its error either."""
     if os.geteuid() != 0:
         pytest.skip("mounting takes root")
     small = here / "small"

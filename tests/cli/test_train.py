@@ -69,7 +69,7 @@ def test_a_run_that_does_not_finish_ends_the_command(
     assert kdtui("train", f"{name}.toml", "--epochs", "1").code == code
 
 
-def test_a_failed_run_says_why_and_what_comes_next(kdtui: Kdtui, here: Path) -> None:
+def test_a_failed_run_shows_its_error_and_the_next_step(kdtui: Kdtui, here: Path) -> None:
     (here / "fails.toml").write_text('extends = "baseline"\n')
     done = kdtui("train", "fails.toml", "--epochs", "1")
     assert done.code == 4

@@ -149,7 +149,7 @@ def test_of_several_matched_baselines_the_newest_is_used_and_said() -> None:
     assert any("2 matched baselines" in note for note in comparison.notes)
 
 
-def test_a_delta_that_is_not_fair_yet_says_so() -> None:
+def test_a_delta_that_is_not_fair_yet_has_a_note() -> None:
     base, taught = entry("base", 0.5), entry("taught", 0.6, distilled=True)
     assert compare([base, taught]).notes == ()
     running = ComparedRun(dataclasses.replace(base.summary, state=State.RUNNING), base.profile)
@@ -228,7 +228,7 @@ def test_markdown_and_table_have_a_line_per_run() -> None:
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 0)])
-def test_runs_of_one_name_are_told_apart_in_the_table_and_in_what_differs(seeds: tuple[int, int]) -> None:
+def test_runs_of_one_name_are_distinguished_in_the_table_and_in_the_differences(seeds: tuple[int, int]) -> None:
     ids = ("20260821-143002-same", "20260821-150002-same")
     runs = [
         ComparedRun(dataclasses.replace(e.summary, id=run_id, name="same", seed=seed), e.profile)

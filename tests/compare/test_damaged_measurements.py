@@ -1,4 +1,4 @@
-"""Whatever stands in one run's measurements: the runs are compared, and it is told or can be shown."""
+"""Any contents of one run's measurements: the runs are compared, and damage is reported."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_one_runs_measurements_never_end_a_comparison(scene: Scene, run: Run, ot
 @pytest.mark.parametrize(
     "written", [b"", b"{", b"\xff", b"[" * 100_000, b"null", b"1" * 5000], ids=lambda data: repr(data[:4])
 )
-def test_half_a_file_is_told_once(scene: Scene, run: Run, other: Run, written: bytes) -> None:
+def test_an_incomplete_file_is_reported_once(scene: Scene, run: Run, other: Run, written: bytes) -> None:
     run.measurements_path.write_bytes(written)
     entries = entries_of(scene.store, [run, other])
     assert entries[0].unmeasured.startswith(f"{run.id}: The run's measurements cannot be used, ")

@@ -1,4 +1,4 @@
-"""Short names of compared runs: nobody shares one, and each says what is its own."""
+"""Short names of compared runs: they are distinct, and each states what distinguishes its run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def of(*runs: tuple[str, int | None]) -> list[Run]:
         ([Run("x", "b0 s1"), *of(("1", 1), ("2", 2))], ["x", "1-b0", "b0 s2"]),
     ],
 )
-def test_what_is_its_own_stands_behind_the_name(runs: list[Run], names: list[str]) -> None:
+def test_distinguishing_settings_follow_the_name(runs: list[Run], names: list[str]) -> None:
     assert called(runs) == dict(zip((run.id for run in runs), names, strict=True))
 
 

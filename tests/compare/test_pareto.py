@@ -99,7 +99,7 @@ def test_a_teacher_that_was_measured_with_its_student_only_is_one_network(cost: 
     assert "teacher of student, torch" in {point.label for point in pareto([other, taught][::order], cost).points}
 
 
-def test_parameters_need_no_measurement_and_latency_says_what_it_needs() -> None:
+def test_parameters_need_no_measurement_and_latency_names_the_command_it_needs() -> None:
     entries = [entry("a", 0.6, 1), entry("b", 0.6, 2), entry("c", None, 3)]
     assert labels(entries, "parameters") == {"a, torch": None, "b, torch": "a, torch"}
     notes = pareto(entries, "latency").notes
@@ -141,7 +141,7 @@ def test_measurements_are_columns_of_a_comparison_and_only_then() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
-def test_the_front_is_never_empty_and_whoever_dominates_stands_on_it(values: list[tuple[int, int]]) -> None:
+def test_the_front_is_never_empty_and_contains_every_dominating_run(values: list[tuple[int, int]]) -> None:
     entries = [entry(f"r{n}", miou / 10, size) for n, (miou, size) in enumerate(values)]
     points = pareto(entries, "parameters").points
     front = {point.label for point in points if point.dominated_by is None}

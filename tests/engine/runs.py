@@ -72,7 +72,7 @@ def fit(run: Run, *, attempt: int = 1, total_epochs: int | None = None) -> str:
 
 
 class StoppedAt(Run):
-    """A run that is asked to stop when ``when`` says so; it is asked before each step and each evaluation batch."""
+    """A run that is requested to stop once ``when`` returns True; checked before each step and evaluation batch."""
 
     def __init__(self, path: Path, when: Callable[[list[Event]], bool]) -> None:
         super().__init__(path)

@@ -97,7 +97,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, legacy: bool) -> None
     assert canary.exists()
 
 
-def test_a_namespace_is_harmless(tmp_path: Path) -> None:
+def test_a_namespace_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "timm.pth"
     torch.save({"args": argparse.Namespace(lr=0.1), "state_dict": {"weight": torch.ones(2)}}, path)
     assert checkpoint.load(path)["args"].lr == 0.1

@@ -142,7 +142,7 @@ def test_case_and_separators_do_not_tell_classes_apart_unless_nothing_else_does(
     assert class_order(["road"], ["road", "sky"]) is None
 
 
-def test_check_says_that_the_teacher_is_reordered(tmp_path: Path, trained: Run) -> None:
+def test_check_reports_that_the_teacher_is_reordered(tmp_path: Path, trained: Run) -> None:
     profile = profile_of(
         folder_of(tmp_path, ROAD_FIRST), distillation={"enabled": True}, teacher={"checkpoint": str(trained.best)}
     )

@@ -264,7 +264,7 @@ def test_bare_safetensors_under_any_name(tmp_path: Path, name: str) -> None:
     assert contents.state.keys() == network().keys()
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint_then_its_last(tmp_path: Path) -> None:
+def test_a_run_folder_means_its_best_checkpoint_or_else_its_last(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     torch.save({"student": network(1.0)}, tmp_path / "checkpoints" / "last.pth")
     assert open_checkpoint(tmp_path).file.name == "last.pth"

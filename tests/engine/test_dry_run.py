@@ -146,7 +146,7 @@ def test_a_network_that_takes_other_images_is_not_scored(tmp_path: Path) -> None
     assert "its output has" in (caught.value.found or "")
 
 
-def test_a_network_of_one_size_is_scored_in_that_and_told_for_others(tmp_path: Path) -> None:
+def test_a_network_of_one_size_is_evaluated_at_that_size_and_refused_at_others(tmp_path: Path) -> None:
     network = build_network(student("DPT", 5), task="hierarchical", classes=3).eval()
     with pytest.raises(CheckpointError) as caught:
         check_scorable(network, profile(Model(), 64, 2), "vit.pth")

@@ -187,7 +187,7 @@ def test_a_term_on_features_that_the_teacher_lacks_names_the_key_to_set(tmp_path
     assert answer["hint"] == 'set teacher_on of this term to "decoder"'
 
 
-def test_a_check_without_the_teacher_says_that_its_terms_are_not_checked(tmp_path: Path) -> None:
+def test_a_check_without_the_teacher_reports_that_its_terms_are_not_checked(tmp_path: Path) -> None:
     profile = tiny_profile(
         distillation__enabled=True, distillation__terms=TERMS, teacher__checkpoint=str(tmp_path / "absent.pth")
     )

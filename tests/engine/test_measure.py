@@ -123,7 +123,7 @@ def test_several_runs_share_one_series(pair: tuple[Run, Run]) -> None:
     assert answers[student.id]["teacher"]["latency"] == answers[teacher.id]["student"]["latency"]
 
 
-def test_given_up_it_writes_nothing(pair: tuple[Run, Run]) -> None:
+def test_a_cancelled_export_writes_nothing(pair: tuple[Run, Run]) -> None:
     _, student = pair
     student.measurements_path.unlink(missing_ok=True)
 
@@ -184,7 +184,7 @@ def test_ratios_are_larger_where_the_student_is_smaller() -> None:
     assert ratios(None, side(1)) is None
 
 
-def test_peak_memory_is_what_lives_at_once() -> None:
+def test_peak_memory_is_the_maximum_of_simultaneous_tensors() -> None:
     # 100 and 200 numbers live at once, then 200 and 50: never all three.
     network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.MaxPool2d(2)).eval()
     images = torch.zeros(1, 1, 10, 10)

@@ -77,7 +77,7 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("architecture", "settings"), SMALL, ids=[name for name, _ in SMALL])
-def test_every_architecture_answers_in_the_size_it_was_asked(architecture: str, settings: dict[str, Any]) -> None:
+def test_every_architecture_returns_the_size_of_its_input(architecture: str, settings: dict[str, Any]) -> None:
     model = Model(architecture=architecture, encoder="tu-test_resnet", **settings)
     network = build_network(model, task="semantic", classes=5).eval()
     side = max(stride(model), 64) * 2
@@ -114,7 +114,7 @@ def test_a_shallower_encoder_takes_the_narrow_end_of_the_default_decoder() -> No
         (Model(architecture="DPT", encoder="resnet18"), ["DPT cannot be built"]),
     ],
 )
-def test_what_cannot_be_built_says_why(model: Model, words: list[str]) -> None:
+def test_what_cannot_be_built_is_reported_with_the_reason(model: Model, words: list[str]) -> None:
     with pytest.raises(ModelError) as caught:
         build_network(model, task="semantic", classes=2)
     for word in words:

@@ -61,7 +61,7 @@ def test_without_a_teacher_the_loss_is_the_base_loss() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.7, 1.0])
-def test_alpha_divides_the_loss_as_the_formula_says(alpha: float) -> None:
+def test_alpha_weights_the_loss_as_in_the_formula(alpha: float) -> None:
     student, teacher, masks = raw_pair()
     parts = loss(student, teacher, masks, alpha=alpha).parts
     expected = alpha * parts["loss.distill"] + (1 - alpha) * parts["loss.base"]

@@ -13,14 +13,14 @@ def precision(**changes: Any) -> str:
     return choose_precision(tiny_profile(**changes), "cpu")
 
 
-def test_a_cpu_refuses_fp16_and_says_what_to_use() -> None:
+def test_fp16_on_a_cpu_is_refused_with_the_precisions_to_use() -> None:
     with pytest.raises(PrecisionError) as caught:
         precision(training__precision="fp16")
     assert "use bf16" in str(caught.value)
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
-def test_what_is_asked_for_runs(asked: str) -> None:
+def test_the_requested_precision_runs(asked: str) -> None:
     assert precision(training__precision=asked) == asked
 
 

@@ -60,7 +60,7 @@ def cached(folder: Path, encoder: str) -> float:
     return float(weights["conv1.weight"].sum())
 
 
-def test_a_hub_that_refuses_is_not_asked_again_and_weights_in_the_cache_need_none(tmp_path: Path) -> None:
+def test_a_hub_that_refuses_is_not_contacted_again_and_cached_weights_need_none(tmp_path: Path) -> None:
     encoders = ("mobilenet_v2", "tu-mobilenetv3_small_100")
     first = cached(tmp_path, "resnet18")
     hub = f"http://127.0.0.1:{closed_port()}"
@@ -75,7 +75,7 @@ def test_a_hub_that_refuses_is_not_asked_again_and_weights_in_the_cache_need_non
 
 
 @pytest.mark.slow
-def test_a_proxy_that_refuses_is_not_asked_again(tmp_path: Path) -> None:
+def test_a_proxy_that_refuses_is_not_contacted_again(tmp_path: Path) -> None:
     proxy = f"http://127.0.0.1:{closed_port()}"
     done = build("resnet18", cache=tmp_path, HF_ENDPOINT="https://hub.invalid", HTTPS_PROXY=proxy, NO_PROXY="")
     assert done.returncode == 7, done.stderr
@@ -83,7 +83,7 @@ def test_a_proxy_that_refuses_is_not_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_weights_in_the_cache_need_no_hub_that_was_not_asked_before(tmp_path: Path) -> None:
+def test_cached_weights_need_no_hub_that_was_not_contacted_before(tmp_path: Path) -> None:
     first = cached(tmp_path, "resnet18")
     done = build("resnet18", cache=tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{closed_port()}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -61,7 +61,7 @@ def test_the_catalog_is_a_real_unet(
     assert told == catalog.NetworkCost(parameters.stored, parameters.used, macs)
 
 
-def test_every_encoder_stands_in_the_file() -> None:
+def test_every_encoder_is_in_the_file() -> None:
     assert list(stored_lines()) == list(names())
 
 

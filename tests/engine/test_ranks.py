@@ -97,7 +97,7 @@ def test_two_ranks_train_evaluate_and_write_once(
     assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
 
 
-def test_one_rank_inside_somebody_elses_job_trains_and_evaluates_alone(
+def test_one_rank_inside_a_job_of_another_launcher_trains_and_evaluates_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**JOBS, "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():

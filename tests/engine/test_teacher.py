@@ -31,7 +31,7 @@ def test_our_own_checkpoint_teaches_what_it_learnt(own: Path, network: nn.Module
     assert report.sha256 == sha256_of(own)
 
 
-def test_the_tensors_alone_say_all_but_the_task(own: Path, bare: Path) -> None:
+def test_the_tensors_alone_determine_all_but_the_task(own: Path, bare: Path) -> None:
     words = {"path", "container", "candidates", "places", "class_names", "metadata", "bytes", "sha256"}
     told, inferred = (
         {key: value for key, value in report.to_json().items() if key not in words}

@@ -27,7 +27,7 @@ def test_other_classes_than_the_run_are_refused(bare: Path) -> None:
     assert "4 classes" in str(error.found) and "11 classes" in str(error.allowed)
 
 
-def test_four_channels_are_four_classes_unless_the_user_says_so(bare: Path) -> None:
+def test_four_channels_are_four_classes_unless_the_user_chooses_the_task(bare: Path) -> None:
     error = refusal(bare, task="hierarchical", classes=3)
     assert "teacher.task=hierarchical" in str(error.hint)
     _, report = load_teacher(bare, teacher=Teacher(task="hierarchical"), task="hierarchical", classes=3)
@@ -45,7 +45,7 @@ def test_hierarchical_needs_four_channels(tmp_path: Path) -> None:
         inspect(tmp_path / "a.pth", task="hierarchical")
 
 
-def test_other_input_channels_are_told_by_inspect_and_refused_as_a_teacher(tmp_path: Path) -> None:
+def test_other_input_channels_are_reported_by_inspect_and_refused_as_a_teacher(tmp_path: Path) -> None:
     original = unet(in_channels=4)
     torch.save(original.state_dict(), tmp_path / "a.pth")
     report = inspect(tmp_path / "a.pth")
@@ -106,7 +106,7 @@ def test_our_own_incomplete_file_names_what_is_missing(tmp_path: Path, network: 
         ({"encoder": "tu-no_such_model"}, ENCODER),
     ],
 )
-def test_what_the_user_says_must_fit_too(bare: Path, words: dict[str, str], named: str) -> None:
+def test_overrides_of_the_user_must_match_the_file(bare: Path, words: dict[str, str], named: str) -> None:
     with pytest.raises(TeacherError) as caught:
         inspect(bare, **words)
     assert named in str(caught.value.hint)

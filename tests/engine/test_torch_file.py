@@ -49,7 +49,7 @@ def flipped(path: Path, whole: bytes, place: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize("archive", [True, False])
-def test_one_changed_byte_is_damage_or_harmless(tmp_path: Path, archive: bool) -> None:
+def test_one_changed_byte_is_damage_or_has_no_effect(tmp_path: Path, archive: bool) -> None:
     path = tmp_path / "teacher.pth"
     torch.save(small(), path, _use_new_zipfile_serialization=archive)
     whole = path.read_bytes()

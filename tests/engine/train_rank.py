@@ -1,4 +1,4 @@
-"""One rank of a run, as the door starts it, but told its attempt and when someone asks it to stop."""
+"""One rank of a run, as the engine starts it, with its attempt and the step at which a stop is requested."""
 
 from __future__ import annotations
 

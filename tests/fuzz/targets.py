@@ -218,7 +218,7 @@ def _measurements(data: bytes, folder: Path) -> None:
 
 
 def _cached(folder: Path) -> tuple[RunStore, Run, Path, bytes]:
-    """A store with its cache, and what stands in that of the run."""
+    """A store with its cache, and the cached entry of the run."""
     store, run = _run(folder)
     for path in (*run.path.rglob("*"), run.path):
         os.utime(path, (1e9, 1e9))  # so old that nobody may still be writing it

@@ -86,7 +86,7 @@ def heeds_sigterm(who: Mapping[str, Any]) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-def gone(record: LaunchRecord) -> None:
+def wait_until_exited(record: LaunchRecord) -> None:
     eventually(lambda: not any(map(is_running, everyone(record).values())), f"{record} gone")
 
 

@@ -1,4 +1,4 @@
-"""A verb that takes its time: its steps are heard, and it can be given up."""
+"""A long engine command: its steps are reported, and it can be cancelled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_steps_are_heard_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) -> None:
+def test_steps_are_reported_in_order_and_the_rest_of_stderr_is_not(tmp_path: Path) -> None:
     steps: list[EngineStep] = []
     answer = converse("works", "x", on_step=steps.append, environment={"SAID": "yes"})
     assert steps == [EngineStep("a"), EngineStep("b", 1, 2)]
@@ -43,7 +43,7 @@ def test_an_engine_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         converse("works")
 
 
-def test_given_up(tmp_path: Path) -> None:
+def test_cancelled(tmp_path: Path) -> None:
     steps: list[EngineStep] = []
     with pytest.raises(Interrupted):
         converse("waits", str(tmp_path / "pid"), on_step=steps.append, cancelled=lambda: bool(steps))

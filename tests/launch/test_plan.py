@@ -1,4 +1,4 @@
-"""The plan: what would run, for how long, and whether it would work; asked of a door that answers as told."""
+"""The plan: what would run, for how long, and whether it would work, with a fake engine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import with_gpus
 
 
-class Door:
+class FakeEngine:
     """Answers ``check`` and remembers the profiles it was shown."""
 
     def __init__(self, **failing: str) -> None:
         self.failing = failing
-        self.asked: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
         self.flags: tuple[str, ...] = ()
         self.epochs_done = 0
         self.warnings: list[dict[str, Any]] = []
@@ -33,7 +33,7 @@ class Door:
     def __call__(self, verb: str, *arguments: str) -> dict[str, Any]:
         assert verb == "check"
         self.flags = arguments[1:]
-        self.asked.append(tomllib.loads(Path(arguments[0]).read_text()))
+        self.calls.append(tomllib.loads(Path(arguments[0]).read_text()))
         names = ("data", "student", "teacher")
         return {
             "checks": [
@@ -88,25 +88,27 @@ def finished(store: RunStore, profile: Profile, seconds: float, epochs: int) -> 
 
 
 def test_every_profile_is_checked_as_it_would_run(store: RunStore) -> None:
-    door = Door()
+    engine = FakeEngine()
     profiles = [load("baseline"), load("hierarchical-b0", ["training.epochs=3"])]
-    planned = plan(profiles, store, ask=door)
+    planned = plan(profiles, store, ask=engine)
     assert planned.ok
     assert [run.name for run in planned.runs] == ["baseline", "hierarchical-b0"]
     assert [run.epochs for run in planned.runs] == [20, 3]
-    assert [table["training"]["epochs"] for table in door.asked] == [20, 3]
+    assert [table["training"]["epochs"] for table in engine.calls] == [20, 3]
     assert planned.to_json()["ok"] is True
 
 
 def test_one_failing_check_fails_the_plan_and_keeps_the_others(store: RunStore) -> None:
-    planned = plan([load("baseline")], store, ask=Door(data="no such folder"))
+    planned = plan([load("baseline")], store, ask=FakeEngine(data="no such folder"))
     assert not planned.ok
     assert [check.name for check in planned.runs[0].checks if not check.ok] == ["data"]
     assert {check.name for check in planned.runs[0].checks} >= {"disk", "data", "student", "teacher"}
 
 
 def test_checks_that_failed_for_one_reason_are_one(store: RunStore) -> None:
-    checks = plan([load("baseline")], store, ask=Door(data="no folder", student="no folder", teacher="other")).runs[0]
+    checks = plan(
+        [load("baseline")], store, ask=FakeEngine(data="no folder", student="no folder", teacher="other")
+    ).runs[0]
     shown = merged(checks.checks)
     assert [(check.name, check.message) for check in shown if not check.ok] == [
         ("data, student", "no folder"),
@@ -128,7 +130,7 @@ def test_without_checks_no_engine_is_started(store: RunStore) -> None:
 
 def test_time_comes_from_a_finished_run_of_the_same_work(store: RunStore) -> None:
     run = finished(store, load("baseline", ["training.epochs=10", "seed=9", "training.learning_rate=0.5"]), 60.0, 10)
-    planned = plan([load("baseline")], store, ask=Door(), checks=False).runs[0]
+    planned = plan([load("baseline")], store, ask=FakeEngine(), checks=False).runs[0]
     assert planned.eta_from == run.id
     assert planned.eta_seconds == pytest.approx(6.0 * 20)
     for setting in ("data.height=64", "training.batch_size=8", "student.encoder=resnet18", "training.threads=1"):
@@ -139,14 +141,14 @@ def test_time_comes_from_a_finished_run_of_the_same_work(store: RunStore) -> Non
 
 def test_time_is_that_of_the_epochs_that_are_left(store: RunStore, tmp_path: Path) -> None:
     finished(store, load("baseline", ["training.epochs=10"]), 60.0, 10)
-    door = Door()
-    door.epochs_done = 15
+    engine = FakeEngine()
+    engine.epochs_done = 15
     state = tmp_path / "last.pth"
     for total, left in ((None, 5), (40, 25), (10, 0)):
-        planned = plan([load("baseline")], store, ask=door, resume_from=state, total_epochs=total).runs[0]
+        planned = plan([load("baseline")], store, ask=engine, resume_from=state, total_epochs=total).runs[0]
         assert (planned.epochs, planned.epochs_done) == (left, 15)
         assert planned.eta_seconds == pytest.approx(6.0 * left)
-    assert door.flags == ("--resume-from", str(state), "--total-epochs", "10")
+    assert engine.flags == ("--resume-from", str(state), "--total-epochs", "10")
 
 
 def test_compression_is_known_when_a_run_of_ours_teaches(store: RunStore) -> None:
@@ -204,7 +206,7 @@ def test_devices_that_this_machine_does_not_have_are_reported_before_anything_st
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("KDTUI_SLOTS", slots)
     profile = Profile.model_validate({"name": "p", "training": {"accelerator": accelerator, "devices": devices}})
-    planned = plan([profile], store, ask=Door())
+    planned = plan([profile], store, ask=FakeEngine())
     (check,) = [check for check in planned.runs[0].checks if check.name == "device"]
     assert check.message.splitlines()[0] == told
     assert planned.ok is check.ok is told.endswith(("CPU", "GPUs"))
@@ -217,9 +219,9 @@ def test_gpus_that_torch_cannot_use_are_reported_before_the_start(
 ) -> None:
     with_gpus(monkeypatch, tmp_path, 2)
     monkeypatch.setenv("KDTUI_SLOTS", "")
-    door = Door()
-    door.gpus = gpus
-    planned = plan([Profile.model_validate({"name": "p", "training": {"devices": 2}})], store, ask=door)
+    engine = FakeEngine()
+    engine.gpus = gpus
+    planned = plan([Profile.model_validate({"name": "p", "training": {"devices": 2}})], store, ask=engine)
     (check,) = [check for check in planned.runs[0].checks if check.name == "device"]
     assert planned.ok is check.ok is ok
     if not ok:
@@ -232,12 +234,12 @@ def test_a_plan_without_checks_does_not_count_devices(store: RunStore, monkeypat
 
 
 def test_warnings_do_not_fail_a_plan(store: RunStore) -> None:
-    door = Door()
-    door.warnings = [{"code": "a", "message": "the labels look wrong", "hint": None}]
-    planned = plan([load("baseline")], store, ask=door)
+    engine = FakeEngine()
+    engine.warnings = [{"code": "a", "message": "the labels look wrong", "hint": None}]
+    planned = plan([load("baseline")], store, ask=engine)
     assert planned.ok
     assert planned.runs[0].warnings == (Caution("a", "the labels look wrong"),)
-    assert list(planned.to_json()["runs"][0]["warnings"]) == door.warnings
+    assert list(planned.to_json()["runs"][0]["warnings"]) == engine.warnings
 
 
 def test_classes_of_a_folder_are_counted_without_waiting_for_what_is_no_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from kdtui.profile import Model, Profile, SyntheticData, Training
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.launch.processes import events, everyone, gone, kill, reaches, record_of, slot_is_held
+from tests.launch.processes import events, everyone, kill, reaches, record_of, slot_is_held, wait_until_exited
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
     run = make(store, devices=1, epochs=1)
     launcher.launch(run)
     eventually(lambda: store.summary(run).state is State.FINISHED, "first epoch")
-    gone(record_of(run))
+    wait_until_exited(record_of(run))
     before = {path.name: path.read_bytes() for path in sorted(run.checkpoints.iterdir())}
     monkeypatch.setenv("KDTUI_ENGINE", shlex.join([prlimit, "--fsize=1000000", *shlex.split(REAL)]))
     assert min(map(len, before.values())) > 1_000_000
@@ -98,7 +98,7 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
     assert failed.error == "CheckpointError"
     assert "the existing one is unchanged" in failed.message
     assert {path.name: path.read_bytes() for path in sorted(run.checkpoints.iterdir())} == before
-    gone(record_of(run))
+    wait_until_exited(record_of(run))
     monkeypatch.setenv("KDTUI_ENGINE", REAL)
     launcher.launch(run, total_epochs=3)
     eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}")

@@ -18,7 +18,6 @@ from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.launch.processes import (
     events,
-    gone,
     kill,
     kinds,
     make,
@@ -26,6 +25,7 @@ from tests.launch.processes import (
     record_of,
     slot_is_held,
     trains,
+    wait_until_exited,
     with_gpus,
 )
 from tests.waiting import eventually
@@ -126,7 +126,7 @@ class TestCapacity:
         monkeypatch.setenv("KDTUI_SLOTS", "")
         assert capacity().gpu == found
 
-    def test_without_nvidia_smi_the_driver_is_asked(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_without_nvidia_smi_the_driver_is_queried(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         driver, other = tmp_path / "gpus", tmp_path / "kfd"
         assert installed_gpus(driver, [other]) == ()
@@ -249,7 +249,7 @@ def test_six_runs_on_two_slots_start_in_order_with_one_killed_while_it_waits(
         (run.path / "go").touch()
     for n, run in enumerate(runs):
         reaches(store, run, State.LOST if n == 3 else State.FINISHED)
-        gone(record_of(run))
+        wait_until_exited(record_of(run))
     assert kinds(runs[3]) == ["queued"]
     assert not slot_is_held(store, "cpu-0")
     assert not slot_is_held(store, "cpu-1")
@@ -269,7 +269,7 @@ def test_a_stop_while_waiting_ends_the_run_without_an_engine(
         os.kill(record_of(second).pid, signal.SIGTERM)
     row = reaches(store, second, State.STOPPED)
     assert row.detail == "stopped while waiting"
-    gone(record_of(second))
+    wait_until_exited(record_of(second))
     assert kinds(second) == ["queued", "stopped", "exited"]
     assert record_of(second).ranks == ()
     assert store.summary(first).state is State.RUNNING
@@ -290,7 +290,7 @@ def test_a_run_of_many_cpu_ranks_takes_one_slot(
     assert slot_is_held(store, "cpu-1")
 
 
-def test_a_waiting_run_never_passes_an_older_one_that_wants_more(
+def test_a_queued_run_never_overtakes_an_older_one_that_needs_more_slots(
     store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from kdtui.profile import Profile, Training

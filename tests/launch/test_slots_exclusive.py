@@ -33,7 +33,7 @@ def test_a_slot_is_free_for_others_only_afterwards(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
+def test_it_waits_for_running_work_and_can_be_cancelled(tmp_path: Path) -> None:
     running = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "running")
     held = running.try_take(1)
     running.leave()
@@ -55,7 +55,7 @@ def test_it_waits_for_what_runs_and_can_be_given_up(tmp_path: Path) -> None:
     assert list((folder(tmp_path) / "waiting").iterdir()) == []
 
 
-def test_whoever_came_first_goes_first(tmp_path: Path) -> None:
+def test_the_older_of_two_requests_goes_first(tmp_path: Path) -> None:
     older = Ticket(tmp_path, "cpu", ["0", "1"], 1.0, "older")
     with pytest.raises(Interrupted), alone(tmp_path, "cpu", cancelled=lambda: True):
         pass

@@ -1,4 +1,4 @@
-"""One way to stop, resuming after it, and the one that asks nobody."""
+"""Stopping a run, resuming it, and killing it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from tests.launch.processes import (
     FOREVER,
     events,
     everyone,
-    gone,
     heeds_sigterm,
     is_locked,
     kill,
@@ -29,6 +28,7 @@ from tests.launch.processes import (
     record_of,
     slot_is_held,
     trains,
+    wait_until_exited,
 )
 from tests.waiting import eventually
 
@@ -47,7 +47,7 @@ def test_a_stop_is_handled_alike_for_every_requester(store: RunStore, launcher: 
         eventually(lambda: heeds_sigterm(who), "a handler")
         os.kill(who["pid"], signal.SIGTERM)
     row = reaches(store, run, State.STOPPED)
-    gone(record)
+    wait_until_exited(record)
     assert kinds(run)[-2:] == ["stopped", "exited"]
     assert json.loads(run.last.read_text())["step"] == row.step
 
@@ -58,7 +58,7 @@ def test_resume_continues_and_forgets_the_stop(store: RunStore, launcher: LocalL
     record = trains(store, run)
     launcher.stop(run)
     stopped = reaches(store, run, State.STOPPED)
-    gone(record)
+    wait_until_exited(record)
     assert run.stop_requested()
     (run.path / "script.json").write_text(json.dumps({"*": [{"steps": 2}]}))
     assert launcher.launch(run, total_epochs=44).attempt == 2
@@ -66,14 +66,14 @@ def test_resume_continues_and_forgets_the_stop(store: RunStore, launcher: LocalL
     assert stopped.step is not None
     assert row.step == stopped.step + 2
     assert row.epochs == 44
-    gone(record_of(run))
+    wait_until_exited(record_of(run))
     assert launcher.launch(run).total_epochs == 44  # a new horizon stays until another is given
     assert record_of(run).attempt == 3
     starts = [event for event in events(run) if isinstance(event, Started)]
     assert starts[1].resumed_step == stopped.step
 
 
-def test_what_does_not_live_cannot_be_stopped(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_run_that_is_not_running_cannot_be_stopped(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store)
     for kill_it in (False, True):
         with pytest.raises(UsageError, match="is not running"):
@@ -116,7 +116,7 @@ def test_stop_kill_ends_everything_and_is_reported(
         reaches(store, run, State.FINISHED)
 
 
-def test_killed_in_a_folder_that_cannot_be_written_it_says_so_at_once(store: RunStore, launcher: LocalLauncher) -> None:
+def test_a_kill_in_a_read_only_folder_is_reported_at_once(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, FOREVER)
     launcher.launch(run)
     record = trains(store, run)
@@ -148,7 +148,7 @@ def test_a_run_of_another_host_is_not_killed_from_here(store: RunStore, launcher
     run.write_launch_record(record)
 
 
-def test_a_run_of_another_user_is_asked_and_not_killed(
+def test_a_run_of_another_user_can_be_stopped_but_not_killed(
     store: RunStore, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make(store, FOREVER)

@@ -20,7 +20,6 @@ from kdtui.store.store import RunStore
 from tests.launch.processes import (
     FOREVER,
     events,
-    gone,
     is_locked,
     kill,
     kinds,
@@ -29,6 +28,7 @@ from tests.launch.processes import (
     record_of,
     slot_is_held,
     trains,
+    wait_until_exited,
     with_gpus,
 )
 from tests.waiting import eventually, in_time
@@ -40,7 +40,7 @@ def test_a_run_from_launch_to_its_final_event(store: RunStore, launcher: LocalLa
     record = launcher.launch(run)
     assert record.attempt == 1
     row = reaches(store, run, State.FINISHED)
-    gone(record_of(run))
+    wait_until_exited(record_of(run))
     assert row.step == 3
     said = kinds(run)
     assert said[0] == "queued"
@@ -54,9 +54,7 @@ def test_a_run_from_launch_to_its_final_event(store: RunStore, launcher: LocalLa
     assert not is_locked(run.beat_path)
 
 
-def test_the_launcher_answers_only_when_the_supervisor_stands_in_the_record(
-    store: RunStore, launcher: LocalLauncher
-) -> None:
+def test_the_launcher_returns_once_the_supervisor_is_in_the_record(store: RunStore, launcher: LocalLauncher) -> None:
     run = make(store, FOREVER)
     record = launcher.launch(run)
     assert is_running(record.identity)
@@ -125,7 +123,7 @@ def test_what_a_dead_rank_left_behind_does_not_hold_the_slot(store: RunStore, la
     record = trains(store, run)
     kill(record.ranks[0])
     reaches(store, run, State.FAILED)
-    gone(record)
+    wait_until_exited(record)
     eventually(lambda: not slot_is_held(store), "slot free")
 
 
@@ -268,7 +266,7 @@ def test_events_of_an_attempt_carry_it(store: RunStore, launcher: LocalLauncher)
     for _ in range(2):
         launcher.launch(run)
         reaches(store, run, State.FINISHED)
-        gone(record_of(run))
+        wait_until_exited(record_of(run))
     said = events(run)
     assert [event.attempt for event in said if isinstance(event, Queued | Started | Exited)] == [1, 1, 1, 2, 2, 2]
     assert [event.step for event in said if isinstance(event, Measured)] == [1, 2]

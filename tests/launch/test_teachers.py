@@ -78,7 +78,7 @@ def test_a_file_without_a_separator_is_found_where_no_run_has_its_name(store: Ru
         source("./nothing", store)
 
 
-def test_several_runs_of_a_name_are_ambiguous_whatever_lies_here(store: RunStore) -> None:
+def test_several_runs_of_a_name_are_ambiguous_even_if_a_file_has_the_name(store: RunStore) -> None:
     trained(store)
     trained(store)
     Path("city").mkdir()

@@ -18,7 +18,7 @@ from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from kdtui.tui.clipboard import copy
 from kdtui.tui.machine import MachineSource
-from tests.launch.processes import gone, make, reaches, record_of
+from tests.launch.processes import make, reaches, record_of, wait_until_exited
 
 MODULES = ["random.py", "profile.py", "timm/", "torch.py", "json.py", "sitecustomize.py", "kdtui/", "__future__.py"]
 PROGRAMS = ["git", "nvidia-smi", "tmux"]
@@ -99,7 +99,7 @@ def test_files_of_a_run_are_never_executed(
     run = make(store, devices=2)
     launcher.launch(run)
     reaches(store, run, State.FINISHED)
-    gone(record_of(run))
+    wait_until_exited(record_of(run))
     monkeypatch.setenv("TMUX", "/tmp/tmux,1,0")
     copy(lambda text: None, "text", folder.parent / "clipboard.txt")
     list(MachineSource(1.0, lambda: True).poll())

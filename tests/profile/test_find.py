@@ -32,7 +32,7 @@ def test_profiles_here_and_in_profiles_are_listed_and_found_by_name(here: Path) 
     assert load("other").seed == 3
 
 
-def test_a_nearer_file_is_taken_and_says_what_it_hides(here: Path) -> None:
+def test_a_local_file_is_used_and_the_hidden_profile_is_reported(here: Path) -> None:
     (here / "profiles").mkdir()
     for folder in (here, here / "profiles"):
         (folder / "baseline.toml").write_text('extends = "baseline"\nseed = 9\n')

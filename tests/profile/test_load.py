@@ -1,4 +1,4 @@
-"""extends, --set, lookup, and what a person is told about a file with mistakes."""
+"""extends, --set, lookup, and the messages about a file with mistakes."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_missing_key_is_named_below_its_table(here: Path) -> None:
     assert mistakes(file) == (f"data.train.annotations ({file}): missing; allowed: text in quotes, not empty",)
 
 
-def test_a_file_whose_name_is_no_name_says_so(here: Path) -> None:
+def test_a_file_name_that_is_not_a_profile_name_is_reported(here: Path) -> None:
     assert "my profile.toml" in mistakes(write(here / "my profile.toml", ""))[0]
 
 

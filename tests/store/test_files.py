@@ -1,4 +1,4 @@
-"""What stands in the place of a file of a run keeps nobody waiting, and is told."""
+"""Pipes, sockets and folders in place of a run's files: no reader blocks, and each is reported."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_pipe_next_to_them_keeps_a_run_readable_and_removable(store: RunStore,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_follows_or_writes_is_reported(run: Run, short: Path, kind: str) -> None:
+def test_followers_and_writers_report_a_file_that_cannot_be_used(run: Run, short: Path, kind: str) -> None:
     readers: list[tuple[Path, Callable[[], object]]] = [
         (run.events_path, Tail(run.events_path).read),
         (run.events_path, lambda: EventLog(run.events_path)),

@@ -1,4 +1,4 @@
-"""Filters: what they let through, and what a person is told about one that cannot be read."""
+"""Filters: which runs match, and the message about an invalid one."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_every_field_is_offered_by_its_beginning(field: str, rows: list[RunSumma
     assert offered is not None and offered.startswith(field[:-1]) and offered in FIELDS
 
 
-def test_what_is_offered_is_a_filter_that_finds_somebody(rows: list[RunSummary]) -> None:
+def test_every_offered_completion_is_a_filter_with_matches(rows: list[RunSummary]) -> None:
     for field in ("student", "architecture", "name", "id", "tag", "error", "seed", "T", "alpha", "state", "distilled"):
         offered = complete(f"{field}:", rows)
         assert offered is not None

@@ -31,7 +31,7 @@ def test_a_final_event_decides_whatever_else_is_seen(facts: Facts) -> None:
 
 
 @pytest.mark.parametrize("facts", [facts for facts in ALL if facts.launched and facts.word is None])
-def test_without_a_word_the_processes_decide(facts: Facts) -> None:
+def test_without_a_result_the_processes_decide(facts: Facts) -> None:
     state = derive(facts)
     if facts.alive is Liveness.DEAD:
         assert state is State.LOST

@@ -157,7 +157,7 @@ class TestFind:
             stocked.find(text)
         assert "\x1b" not in str(caught.value)
 
-    def test_an_empty_store_says_how_to_begin(self, store: RunStore) -> None:
+    def test_an_empty_store_hints_at_the_first_command(self, store: RunStore) -> None:
         for text in ("latest", "x"):
             with pytest.raises(RunNotFound, match="kdtui train"):
                 store.find(text)
@@ -195,7 +195,7 @@ def unprivileged() -> Iterator[Path]:
 
 
 class TestRemove:
-    def test_it_is_gone(self, store: RunStore) -> None:
+    def test_a_removed_run_no_longer_exists(self, store: RunStore) -> None:
         run = store.create(PROFILE)
         store.remove(run)
         assert store.runs() == []

@@ -155,7 +155,7 @@ def test_a_resumed_attempt_hides_the_void_points(run: Run) -> None:
     assert row.attempt == 2
 
 
-def test_who_is_asked_about(run: Run) -> None:
+def test_the_supervisor_and_the_ranks_are_probed(run: Run) -> None:
     run.write_launch_record(record(ranks=({"pid": 1, "start_ticks": 1, "boot_id": "b"},)))
     write(run, [queued(), started()])
     processes = Processes()
@@ -208,7 +208,7 @@ def test_another_host_is_judged_by_its_signs_of_life(run: Run) -> None:
     assert look(run, Liveness.UNKNOWN).state is State.RUNNING
 
 
-def test_details_say_why(run: Run) -> None:
+def test_details_give_the_reason(run: Run) -> None:
     run.write_launch_record(record())
     write(run, [queued(), started(), Failed("DataError", "bad \x1b[31mmask\nline", "mend\x07 it")])
     row = look(run)
@@ -241,7 +241,7 @@ FILES = ["profile.toml", "run.json", "events.jsonl", "launch.json", "notes.toml"
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "binary", "list", "folder", "dangling"])
-def test_a_damaged_folder_is_listed_and_says_what_is_broken(run: Run, name: str, damage: str) -> None:
+def test_a_damaged_folder_is_listed_with_its_damage(run: Run, name: str, damage: str) -> None:
     write(run, [*training(20), Finished(20, 2), Exited(1, 0)])
     run.write_launch_record(record())
     path = run.path / name

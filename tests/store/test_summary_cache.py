@@ -42,7 +42,7 @@ def test_warm_is_cold_and_cached_runs_are_not_read(store: RunStore) -> None:
     assert {row.name for row in RunStore(store.root, alive=Processes()).summaries()} == {"from the cache"}
 
 
-def test_who_lives_is_never_cached_and_the_finished_are_not_looked_for(store: RunStore) -> None:
+def test_liveness_is_never_cached_and_finished_runs_are_not_probed(store: RunStore) -> None:
     fill(store)
     states = []
     for answer in (Liveness.ALIVE, Liveness.DEAD):

@@ -1,4 +1,4 @@
-"""Files of a store that anybody may have changed: any JSON value at any place is read, or the file is damaged."""
+"""Files of a store that other users may have changed: any JSON value at any place is read, or the file is damaged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    """A store with measured runs in several states; whoever changes a file of it puts it back."""
+    """A store with measured runs in several states; a test that changes a file restores it."""
     store = RunStore(tmp_path_factory.mktemp("tampered") / "runs", alive=Processes())
     for run in fill(store):
         run.measurements_path.write_text(json.dumps(MEASURED))

@@ -37,7 +37,7 @@ def an_ordinary_user() -> Iterator[None]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that every user may enter and nobody but its owner may write: what umask 022 leaves."""
+    """A folder that every user may enter and only its owner may write, as with umask 022."""
     folder = Path(tempfile.mkdtemp(prefix="kdtui-test-"))
     folder.chmod(0o755 if os.geteuid() == 0 else 0o555)
     yield folder
@@ -115,7 +115,7 @@ def test_a_run_on_a_read_only_disk_is_not_removed_and_the_disk_is_the_reason(
     assert run.profile_path.exists()
 
 
-def test_a_stop_that_cannot_be_asked_for_names_the_other_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_cannot_be_requested_names_the_alternative(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

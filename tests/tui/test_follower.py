@@ -17,13 +17,13 @@ from tests.tui.scenes import STEPS, Scene
 from tests.waiting import eventually
 
 
-class Seen:
+class FollowerView:
     """What a cockpit would know from a follower's messages."""
 
     def __init__(self, root: Path) -> None:
         self.board = RunStates()
         self.follower = Follower(lambda run_id: Run(root / run_id), 1.0)
-        self.told: list[Message] = []
+        self.messages: list[Message] = []
 
     def poll(self) -> list[Message]:
         """One look; the messages."""
@@ -35,7 +35,7 @@ class Seen:
                     (self.board.partial.add if message.partial else self.board.partial.discard)(message.run_id)
                 case RunAdvanced():
                     self.board.histories[message.run_id].extend(message.events)
-        self.told += messages
+        self.messages += messages
         return messages
 
     def until_whole(self, run: Run) -> None:
@@ -44,10 +44,10 @@ class Seen:
 
 
 @pytest.fixture
-def seen(scene: Scene) -> Iterator[Seen]:
-    seen = Seen(scene.store.root)
-    yield seen
-    seen.follower.close()
+def view(scene: Scene) -> Iterator[FollowerView]:
+    view = FollowerView(scene.store.root)
+    yield view
+    view.follower.close()
 
 
 def facts(history: History) -> object:
@@ -72,10 +72,10 @@ def long(scene: Scene) -> Run:
     return run
 
 
-def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen) -> None:
+def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, view: FollowerView) -> None:
     run = long(scene)
-    seen.follower.want([run.id])
-    (first,) = seen.poll()
+    view.follower.want([run.id])
+    (first,) = view.poll()
     assert isinstance(first, HistoryReady) and first.partial
     last = first.history.curves["train/loss"].steps
     everything = History(Tail(run.events_path).read())
@@ -83,179 +83,179 @@ def test_a_long_file_shows_its_end_first_then_all_of_it(scene: Scene, seen: Seen
     assert 0 < len(last) < len(everything.curves["train/loss"])
     assert first.history.started == everything.started  # the horizon is known before the rest is read
     scene.write(run, Measured("train", everything.step + 1, 1, 16, {"loss": 0.1}))
-    seen.until_whole(run)
-    seen.poll()
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    view.until_whole(run)
+    view.poll()
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_events_added_during_the_first_read_are_there_once(scene: Scene, seen: Seen) -> None:
+def test_events_added_during_the_first_read_are_there_once(scene: Scene, view: FollowerView) -> None:
     run = long(scene)
-    seen.follower.want([run.id])
-    seen.poll()
-    step = seen.board.histories[run.id].step
-    while run.id in seen.board.partial:
+    view.follower.want([run.id])
+    view.poll()
+    step = view.board.histories[run.id].step
+    while run.id in view.board.partial:
         step += 1
         scene.write(run, Measured("train", step, 1, 16 * step, {"loss": 0.1}))
-        seen.poll()
-        assert seen.board.histories[run.id].step == step
+        view.poll()
+        assert view.board.histories[run.id].step == step
         time.sleep(0.01)  # an engine leaves the reader some time too
-    seen.poll()
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    view.poll()
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_a_file_replaced_while_it_is_read_leaves_no_old_events(scene: Scene, seen: Seen) -> None:
+def test_a_file_replaced_while_it_is_read_leaves_no_old_events(scene: Scene, view: FollowerView) -> None:
     run = long(scene)
-    seen.follower.want([run.id])
-    seen.poll()
+    view.follower.want([run.id])
+    view.poll()
     other = scene.finished("other", horizon=2)
     other.events_path.replace(run.events_path)
-    eventually(lambda: seen.poll() is not None and facts(seen.board.histories[run.id]) == whole(run), "the new file")
+    eventually(lambda: view.poll() is not None and facts(view.board.histories[run.id]) == whole(run), "the new file")
     for _ in range(20):  # nothing that was under way brings the former back
         time.sleep(0.01)
-        seen.poll()
-    assert facts(seen.board.histories[run.id]) == whole(run)
-    assert run.id not in seen.board.partial
+        view.poll()
+    assert facts(view.board.histories[run.id]) == whole(run)
+    assert run.id not in view.board.partial
 
 
-def test_a_short_file_is_read_completely_and_then_incrementally(scene: Scene, seen: Seen) -> None:
+def test_a_short_file_is_read_completely_and_then_incrementally(scene: Scene, view: FollowerView) -> None:
     run = scene.running("short", epochs=3)
-    seen.follower.want([run.id])
-    (first,) = seen.poll()
+    view.follower.want([run.id])
+    (first,) = view.poll()
     assert isinstance(first, HistoryReady) and not first.partial
-    assert seen.poll() == []
+    assert view.poll() == []
     scene.advance(run, 1)
-    (second,) = seen.poll()
+    (second,) = view.poll()
     assert isinstance(second, RunAdvanced)
     assert {event.kind for event in second.events} == {"measured", "saved"}
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_half_a_line_is_completed_by_the_next_read(scene: Scene, seen: Seen) -> None:
+def test_half_a_line_is_completed_by_the_next_read(scene: Scene, view: FollowerView) -> None:
     run = scene.running("half", epochs=1)
-    seen.follower.want([run.id])
-    seen.poll()
+    view.follower.want([run.id])
+    view.poll()
     line = encode(Measured("train", 11, 2, 176, {"loss": 0.5}))
     with run.events_path.open("ab") as file:
         file.write(line[:30])
         file.flush()
-        assert seen.poll() == []
+        assert view.poll() == []
         file.write(line[30:])
-    (told,) = seen.poll()
-    assert isinstance(told, RunAdvanced)
-    assert seen.board.histories[run.id].step == 11
+    (messages,) = view.poll()
+    assert isinstance(messages, RunAdvanced)
+    assert view.board.histories[run.id].step == 11
 
 
 @pytest.mark.parametrize("shorter", [False, True])
-def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, seen: Seen, shorter: bool) -> None:
+def test_a_replaced_or_shortened_file_is_read_from_its_start(scene: Scene, view: FollowerView, shorter: bool) -> None:
     run = scene.running("replaced", epochs=6)
-    seen.follower.want([run.id])
-    seen.poll()
+    view.follower.want([run.id])
+    view.poll()
     if shorter:
         lines = run.events_path.read_bytes().splitlines(keepends=True)
         run.events_path.write_bytes(b"".join(lines[:9]))
     else:
         scene.running("other", epochs=8).events_path.replace(run.events_path)
-    (told,) = seen.poll()
-    assert isinstance(told, HistoryReady)
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    (messages,) = view.poll()
+    assert isinstance(messages, HistoryReady)
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_a_resumed_attempt_drops_the_points_after_its_start(scene: Scene, seen: Seen) -> None:
+def test_a_resumed_attempt_drops_the_points_after_its_start(scene: Scene, view: FollowerView) -> None:
     run = scene.stopped("resumed", horizon=8)
-    seen.follower.want([run.id])
-    seen.poll()
-    assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 40
+    view.follower.want([run.id])
+    view.poll()
+    assert view.board.histories[run.id].curves["train/loss"].steps[-1] == 40
     scene.launch(run)
     scene.start(run, resumed=20)
-    seen.poll()
-    assert seen.board.histories[run.id].curves["train/loss"].steps[-1] == 20
+    view.poll()
+    assert view.board.histories[run.id].curves["train/loss"].steps[-1] == 20
     scene.advance(run, 1)
-    seen.poll()
-    curve = seen.board.histories[run.id].curves["train/loss"]
+    view.poll()
+    curve = view.board.histories[run.id].curves["train/loss"]
     assert curve.steps == [*range(5, 31, 5)]
-    assert seen.board.histories[run.id].word is None
+    assert view.board.histories[run.id].word is None
 
 
-def test_an_unreadable_file_is_reported_once_and_read_again_later(scene: Scene, seen: Seen) -> None:
+def test_an_unreadable_file_is_reported_once_and_read_again_later(scene: Scene, view: FollowerView) -> None:
     run = scene.running("broken", epochs=2)
-    seen.follower.want([run.id])
-    seen.poll()
+    view.follower.want([run.id])
+    view.poll()
     aside = run.events_path.rename(run.path / "aside")
     run.events_path.mkdir()
-    told = [message for _ in range(3) for message in seen.poll()]
-    assert [type(message) for message in told] == [HistoryBroken]
-    assert "it is a folder" in told[0].reason  # type: ignore[attr-defined]
+    messages = [message for _ in range(3) for message in view.poll()]
+    assert [type(message) for message in messages] == [HistoryBroken]
+    assert "it is a folder" in messages[0].reason  # type: ignore[attr-defined]
     run.events_path.rmdir()
     aside.rename(run.events_path)
-    told = [message for _ in range(3) for message in seen.poll()]
-    assert [type(message) for message in told] == [HistoryReady]
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    messages = [message for _ in range(3) for message in view.poll()]
+    assert [type(message) for message in messages] == [HistoryReady]
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_events_broken_from_the_start_are_reported(scene: Scene, seen: Seen) -> None:
+def test_events_broken_from_the_start_are_reported(scene: Scene, view: FollowerView) -> None:
     run = scene.never_launched("broken")
     run.events_path.mkdir()
-    seen.follower.want([run.id])
-    assert [type(message) for message in seen.poll()] == [HistoryBroken]
+    view.follower.want([run.id])
+    assert [type(message) for message in view.poll()] == [HistoryBroken]
     run.events_path.rmdir()
-    assert [type(message) for message in seen.poll()] == [HistoryReady]
+    assert [type(message) for message in view.poll()] == [HistoryReady]
 
 
-def test_a_run_without_events_or_without_a_folder_is_empty(scene: Scene, seen: Seen) -> None:
+def test_a_run_without_events_or_without_a_folder_is_empty(scene: Scene, view: FollowerView) -> None:
     run = scene.never_launched("fresh")
-    seen.follower.want([run.id, "20260101-000000-never-was"])
-    told = seen.poll()
-    assert [type(message) for message in told] == [HistoryReady, HistoryReady]
-    assert all(isinstance(message, HistoryReady) and not message.history.curves for message in told)
+    view.follower.want([run.id, "20260101-000000-never-was"])
+    messages = view.poll()
+    assert [type(message) for message in messages] == [HistoryReady, HistoryReady]
+    assert all(isinstance(message, HistoryReady) and not message.history.curves for message in messages)
     scene.launch(run)
     scene.start(run)
-    seen.poll()
-    assert isinstance(seen.board.histories[run.id].started, Started)
+    view.poll()
+    assert isinstance(view.board.histories[run.id].started, Started)
 
 
-def test_some_runs_stay_followed_and_returning_reads_only_new_events(scene: Scene, seen: Seen) -> None:
+def test_some_runs_stay_followed_and_returning_reads_only_new_events(scene: Scene, view: FollowerView) -> None:
     runs = [scene.running(f"run-{index}", epochs=1) for index in range(MOST_FOLLOWED + 3)]
     for run in runs:
-        seen.follower.want([run.id])
-        seen.poll()
+        view.follower.want([run.id])
+        view.poll()
     for run in runs[-MOST_FOLLOWED:]:
-        seen.follower.want([run.id])
-        assert seen.poll() == []
-    seen.follower.want([runs[0].id])  # too long ago: anew
-    dropped, ready = seen.poll()
+        view.follower.want([run.id])
+        assert view.poll() == []
+    view.follower.want([runs[0].id])  # too long ago: anew
+    dropped, ready = view.poll()
     assert isinstance(dropped, HistoryDropped) and dropped.run_id == runs[-MOST_FOLLOWED].id
     assert isinstance(ready, HistoryReady)
 
 
-def test_a_file_that_grew_a_lot_shows_its_end_first_again(scene: Scene, seen: Seen) -> None:
+def test_a_file_that_grew_a_lot_shows_its_end_first_again(scene: Scene, view: FollowerView) -> None:
     run = scene.running("paused", epochs=1)
-    seen.follower.want([run.id])
-    seen.poll()
+    view.follower.want([run.id])
+    view.poll()
     line = encode(Measured("train", 11, 2, 176, {"loss": 0.5, 8000 * "n": 1.0}))
     with run.events_path.open("ab") as file:
         file.write(line * (2 * BIG // len(line) + 10))
-    (again,) = seen.poll()
+    (again,) = view.poll()
     assert isinstance(again, HistoryReady) and again.partial
-    seen.until_whole(run)
-    seen.poll()
-    assert facts(seen.board.histories[run.id]) == whole(run)
+    view.until_whole(run)
+    view.poll()
+    assert facts(view.board.histories[run.id]) == whole(run)
 
 
-def test_more_runs_than_are_kept_can_be_followed_at_once(scene: Scene, seen: Seen) -> None:
+def test_more_runs_than_are_kept_can_be_followed_at_once(scene: Scene, view: FollowerView) -> None:
     runs = [scene.running(f"run-{index}", epochs=1) for index in range(MOST_FOLLOWED + 3)]
-    seen.follower.want([run.id for run in runs])
-    assert len(seen.poll()) == len(runs)
-    assert seen.poll() == []
+    view.follower.want([run.id for run in runs])
+    assert len(view.poll()) == len(runs)
+    assert view.poll() == []
     for run in runs:
         scene.advance(run, 1)
-    assert [type(message) for message in seen.poll()] == [RunAdvanced] * len(runs)
+    assert [type(message) for message in view.poll()] == [RunAdvanced] * len(runs)
 
 
-def test_changing_the_followed_runs_during_an_update_is_safe(scene: Scene, seen: Seen) -> None:
+def test_changing_the_followed_runs_during_an_update_is_safe(scene: Scene, view: FollowerView) -> None:
     first, second = scene.running("first", epochs=1), scene.running("second", epochs=1)
-    seen.follower.want([first.id])
-    messages = iter(seen.follower.poll())
+    view.follower.want([first.id])
+    messages = iter(view.follower.poll())
     next(messages)
-    seen.follower.want([second.id, first.id])  # as the UI's thread does
+    view.follower.want([second.id, first.id])  # as the UI's thread does
     assert list(messages) == []
-    assert [message.run_id for message in seen.follower.poll()] == [second.id]  # type: ignore[attr-defined]
+    assert [message.run_id for message in view.follower.poll()] == [second.id]  # type: ignore[attr-defined]

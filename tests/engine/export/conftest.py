@@ -23,7 +23,7 @@ from tests.engine.runs import fit, make_run
 
 @dataclass(frozen=True)
 class Made:
-    """An export as it lies on the disk."""
+    """The files of an export."""
 
     path: Path
     report: dict[str, Any]

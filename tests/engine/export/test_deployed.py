@@ -1,4 +1,4 @@
-"""What stands around the network in an exported graph."""
+"""Nodes around the network in an exported graph."""
 
 from __future__ import annotations
 

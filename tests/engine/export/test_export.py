@@ -34,7 +34,7 @@ QUICK = ExportOptions(opset=17)
 SECRETS = (b"/kdtui", b"site-packages", b'.py"', b"Traceback", b'File "', b"/tmp/", b"/home/", b"pkg.torch")
 
 
-def left_in(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -107,11 +107,11 @@ def test_precisions_of_one_command_trace_the_network_once(source: ExportNetwork,
     assert len(list(folder.glob("*.onnx"))) == 2  # another graph is no precision of this one
 
 
-def test_nothing_lies_beside_the_file_but_its_report(exported: Made) -> None:
-    assert left_in(exported.path.parent) == ["best_model.onnx", "best_model.onnx.json"]
+def test_only_the_report_is_next_to_the_file(exported: Made) -> None:
+    assert files_in(exported.path.parent) == ["best_model.onnx", "best_model.onnx.json"]
 
 
-def test_an_older_opset_is_written_by_the_older_exporter_and_the_report_says_so(
+def test_an_older_opset_is_written_by_the_older_exporter_as_the_report_states(
     source: ExportNetwork, tmp_path: Path
 ) -> None:
     report = export(source, tmp_path / "a.onnx", QUICK)
@@ -156,7 +156,7 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: ExportNetwork, t
     with pytest.raises(ExportError, match="static input") as caught:
         export(source, tmp_path / "a.onnx", replace(QUICK, dynamic="none", height=33, width=32))
     assert caught.value.allowed == "multiples of 8"
-    assert left_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_size_that_the_network_cannot_take_is_refused(source: ExportNetwork, t
         ("DPT", "tu-vit_tiny_patch16_224", 224, "for 224x224 that does not accept 240x240"),
     ],
 )
-def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
+def test_a_network_of_one_size_is_reported_at_once_with_the_options_of_its_export(
     source: ExportNetwork, tmp_path: Path, architecture: str, encoder: str, side: int, found: str
 ) -> None:
     model = Model(architecture=architecture, encoder=encoder, encoder_depth=4, decoder_channels=16)
@@ -178,7 +178,7 @@ def test_a_network_of_one_size_says_so_at_once_and_how_it_is_exported(
             export(one_size, tmp_path / "a.onnx", options)
         assert found in (caught.value.found or "")
         assert "kdtui export RUN --dynamic batch" in (caught.value.hint or "")
-    assert left_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_the_untrained_student(run: Run, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> No
         of_run(run, tmp_path / "bad.pth")
 
 
-class TestForeign:
+class TestExternalCheckpoint:
     @pytest.fixture(scope="class")
     def checkpoint(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = tmp_path_factory.mktemp("foreign") / "theirs.pth"
@@ -227,7 +227,7 @@ class TestForeign:
         found = of_checkpoint(checkpoint, teacher=Teacher())
         with pytest.raises(ExportError, match="training images"):
             export(found, tmp_path / "a.onnx", replace(QUICK, precision="int8", dynamic="none", height=64, width=64))
-        assert left_in(tmp_path) == []
+        assert files_in(tmp_path) == []
 
 
 class TestFailure:
@@ -239,9 +239,9 @@ class TestFailure:
         report_of(path).write_bytes(b"{}")
         yield path
         assert path.read_bytes() == b"former"
-        assert left_in(tmp_path) == ["best_model.onnx", "best_model.onnx.json"]
+        assert files_in(tmp_path) == ["best_model.onnx", "best_model.onnx.json"]
 
-    def test_given_up(self, source: ExportNetwork, former: Path) -> None:
+    def test_cancelled(self, source: ExportNetwork, former: Path) -> None:
         def progress(words: str, done: int, total: int) -> None:
             if words == "verifying":
                 raise Interrupted("enough")
@@ -259,7 +259,7 @@ class TestFailure:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert "MiB free" in (caught.value.found or "")
 
-    def test_a_calibration_split_that_is_gone(self, source: ExportNetwork, former: Path) -> None:
+    def test_a_calibration_split_that_no_longer_exists(self, source: ExportNetwork, former: Path) -> None:
         class WithoutTrain(ExportNetwork):
             def _split(self, name: str):  # type: ignore[no-untyped-def]
                 if name == "train":

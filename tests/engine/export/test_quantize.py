@@ -64,7 +64,7 @@ def test_calibration_images_are_spread_over_the_split_and_never_more_than_it_has
     ("keep_float", "left"),
     [("none", ["a", "b", "c"]), ("first", ["b", "c"]), ("last", ["a", "b"]), ("both", ["b"])],
 )
-def test_what_stands_before_and_behind_the_layers_stays_in_float(keep_float: str, left: list[str]) -> None:
+def test_nodes_around_the_layers_stay_in_float(keep_float: str, left: list[str]) -> None:
     names = [("scale", "Mul"), ("a", "Conv"), ("b", "Conv"), ("c", "Conv"), ("classes", "LogSoftmax")]
     nodes = [helper.make_node(kind, ["x"], [f"{name}_out"], name=name) for name, kind in names]
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])

@@ -25,7 +25,7 @@ QUICK = ExportOptions(opset=17)
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Trained on a folder that is gone since; what it held lies in ``elsewhere``."""
+    """A run whose data folder was moved to ``elsewhere`` after the training."""
     data = label_folder(tmp_path / "data", height=32, width=32).model_dump(exclude_none=True)
     run = make_run(tmp_path / "runs", data=data, training__epochs=1, training__batch_size=2)
     assert fit(run) == "finished"
@@ -42,7 +42,7 @@ def options_in(error: KdtuiError) -> set[str]:
     return set(re.findall(r"--[a-z-]+", error.hint or ""))
 
 
-def test_the_data_of_a_run_that_are_gone(run: Run, tmp_path: Path) -> None:
+def test_missing_data_of_a_run(run: Run, tmp_path: Path) -> None:
     command = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
     has = {name for parameter in command.params for name in parameter.opts}
     source = of_run(run, run.best)
@@ -61,7 +61,7 @@ def test_the_data_of_a_run_that_are_gone(run: Run, tmp_path: Path) -> None:
     assert export(again, tmp_path / "a.onnx", QUICK)["verified"]["validation"]["miou"] is not None
 
 
-def test_the_data_of_a_profile_that_are_gone(run: Run) -> None:
+def test_missing_data_of_a_profile(run: Run) -> None:
     with pytest.raises(DataError, match="does not exist") as caught:
         of_checkpoint(run.best, teacher=Teacher(), profile=run.profile())
     assert options_in(caught.value) == {"--profile"}

@@ -28,7 +28,7 @@ sys.exit(main())
 """
 
 
-def test_given_up_while_torch_traces(run: Run, tmp_path: Path) -> None:
+def test_an_export_is_cancelled_while_torch_traces(run: Run, tmp_path: Path) -> None:
     """The dynamo exporter catches exceptions and tries again; it must not catch this."""
     target = tmp_path / "best_model.onnx"
     options = json.dumps(ExportOptions().to_json())
