@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kdtui.profile.base import Float, Int, ProfileTable
 
@@ -21,6 +21,15 @@ Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=1_0
 Temperature = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)] | None
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, lt=1.0)]
 Exponent = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.0, le=10.0)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"found {value}; allowed: an odd number, 3 to 63")
+    return value
+
+
+Band = Annotated[Int, Field(ge=3, le=63), AfterValidator(_odd)]
 
 
 class Term(ProfileTable):
@@ -203,14 +212,7 @@ class BoundaryTerm(SupervisedTerm):
     implementation: ClassVar[str] = "kdtui.engine.losses.hard_pixels:BoundaryLoss"
     kind: Literal["boundary"] = "boundary"
     boundary_weight: Float = Field(2.0, ge=0.0, le=1000.0)
-    band: Int = Field(3, ge=3, le=63)
-
-    @field_validator("band")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"found {value}; allowed: an odd number, 3 to 63")
-        return value
+    band: Band = 3
 
 
 class LovaszTerm(SupervisedTerm):
@@ -263,6 +265,47 @@ class FeatureTerm(OutputTerm):
     on: OutputName = "encoder"
 
 
+class DistTerm(DistillationTerm):
+    """Correlations of the class probabilities between classes and within each class (DIST; Huang et al., 2205.10536).
+
+    Attributes:
+        on: The logits that are compared.
+        temperature: T > 0, that of the publication, not `distillation.temperature`.
+        beta: Weight of the correlation between the classes of a pixel; without effect on two classes.
+        gamma: Weight of the correlation within a class over the pixels that one device processes at once.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.dist:DistLoss"
+    scope: ClassVar[Literal["pixels", "batch"]] = "batch"
+    kind: Literal["dist"] = "dist"
+    on: Literal["logits"] = "logits"
+    temperature: Float = Field(1.0, gt=0.0, le=1000.0)
+    beta: Weight = 1.0
+    gamma: Weight = 1.0
+
+
+class EdgeBodyTerm(DistillationTerm):
+    """KL per pixel near boundaries between classes, and KL or channel-wise distillation elsewhere (BPKD, 2306.08075).
+
+    Attributes:
+        on: The logits that are compared.
+        temperature: T > 0; default: `distillation.temperature`.
+        band: Width of the band around boundaries of the labels in pixels of the network's input; an odd number.
+        body: What compares the pixels outside of the band.
+        edge_weight: Weight of the part in the band.
+        body_weight: Weight of the other part.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.edge_body:EdgeBodyLoss"
+    kind: Literal["edge_body"] = "edge_body"
+    on: Literal["logits"] = "logits"
+    temperature: Temperature = None
+    band: Band = 3
+    body: Literal["kl", "cwd"] = "kl"
+    edge_weight: Weight = 1.0
+    body_weight: Weight = 1.0
+
+
 SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     CrossEntropyTerm,
     DiceTerm,
@@ -273,4 +316,4 @@ SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     BoundaryTerm,
     LovaszTerm,
 )
-DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm)
+DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm, DistTerm, EdgeBodyTerm)

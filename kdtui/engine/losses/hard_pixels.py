@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdtui.engine.losses.band import boundary_band
 from kdtui.engine.losses.supervised import class_weights_of
 from kdtui.engine.losses.term import Labels, StepShare, SupervisedLoss, at_least_f32
 from kdtui.engine.models import Outputs
@@ -58,24 +59,6 @@ class OhemLoss(SupervisedLoss):
         each = cross_entropy_map(student, labels)[labels.valid]
         count = math.ceil(self._share * each.numel())
         return each.topk(count, sorted=False).values.sum() * (each.numel() / max(1, count)) / share.pixels
-
-
-def boundary_band(labels: Labels, width: int) -> Tensor:
-    """Pixels whose neighbourhood has two classes: the union over classes of dilation minus erosion.
-
-    Ignored pixels and the border of the image are no boundary.
-
-    Args:
-        labels: Masks i64 [B,H,W].
-        width: Side of the square neighbourhood in pixels; odd.
-
-    Returns:
-        bool [B,H,W].
-    """
-    masks = labels.masks.unsqueeze(1).float()
-    largest = F.max_pool2d(masks.masked_fill(~labels.valid.unsqueeze(1), -math.inf), width, 1, width // 2)
-    smallest = -F.max_pool2d((-masks).masked_fill(~labels.valid.unsqueeze(1), -math.inf), width, 1, width // 2)
-    return (largest > smallest).squeeze(1)
 
 
 class BoundaryLoss(SupervisedLoss):

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from kdtui.engine.data import IGNORE_INDEX
 from kdtui.engine.losses import Labels
-from kdtui.engine.losses.hard_pixels import BoundaryLoss, FocalLoss, OhemLoss, boundary_band
+from kdtui.engine.losses.band import boundary_band
+from kdtui.engine.losses.hard_pixels import BoundaryLoss, FocalLoss, OhemLoss
 from kdtui.profile.term_tables import BoundaryTerm, FocalTerm, OhemTerm
 from tests.engine.losses.blob import LABELS, MASKS, STUDENT, random_batch, value
 

@@ -19,6 +19,7 @@ from kdtui.profile.term_tables import (
     CrossEntropyTerm,
     CwdTerm,
     DistillationTerm,
+    EdgeBodyTerm,
     FeatureTerm,
     FocalTerm,
     KlTerm,
@@ -40,12 +41,13 @@ TERMS: list[Term] = [
     *(table.model_validate({}) for table in DISTILLATION_TERMS),
     KlTerm(on="bg_fg"),
     CwdTerm(on="decoder"),
+    EdgeBodyTerm(body="cwd"),
     FeatureTerm(on="encoder.3", teacher_on="encoder.5"),
 ]
 DISTILLING = [table for table in TERMS if isinstance(table, DistillationTerm)]
 
 
-NEIGHBOURS = {"boundary"}
+NEIGHBOURS = {"boundary", "edge_body"}
 """Terms whose value changes with the resolution, as they measure distances in pixels."""
 
 
