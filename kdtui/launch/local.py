@@ -56,13 +56,12 @@ class LocalLauncher:
         device, devices, names = _devices(run)
         check_program()
         machine_folder().close()  # raises here, before anything is started, if the folder cannot be used
-        try:
-            lock = _lock(run)
-        except LaunchError as error:
-            held = isinstance(error.__cause__, BlockingIOError)
-            if held and self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
+        lock = _lock(run)
+        if lock is None:
+            error = _already_running(run)
+            if self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
                 error.hint = "a process that it started is still exiting: try again in a few seconds"
-            raise
+            raise error
         try:
             if self._store.summary(run).state in (State.QUEUED, State.RUNNING):
                 raise _already_running(run)
@@ -206,8 +205,8 @@ def _kill(run: Run) -> None:
         try:
             lock = _lock(run)
         except LaunchError as error:
-            processes_of_it = (*ranks, *([record.identity] if record else ()))
-            if not isinstance(error.__cause__, BlockingIOError) and not any(map(is_running, processes_of_it)):
+            lock = None
+            if not any(map(is_running, (*ranks, *([record.identity] if record else ())))):
                 # The lock, which would show whether other processes are left, cannot be opened, nor can the event.
                 raise LaunchError(
                     "The processes of the run were killed, but its folder is not writable",
@@ -215,15 +214,15 @@ def _kill(run: Run) -> None:
                     found=error.found,
                     hint=f"`kdtui runs` shows it as lost until `kdtui resume {run.id}` continues it",
                 ) from error
-            if time.monotonic() > deadline:
-                raise LaunchError(
-                    f"Processes of the run are still running {DYING:.0f} s after SIGKILL",
-                    where=run.id,
-                    hint=f"`fuser {run.beat_path}` lists them; one that waits for a disk or driver exits after that",
-                ) from error
-            time.sleep(0.02)
-            continue
-        break
+        if lock is not None:
+            break
+        if time.monotonic() > deadline:
+            raise LaunchError(
+                f"Processes of the run are still running {DYING:.0f} s after SIGKILL",
+                where=run.id,
+                hint=f"`fuser {run.beat_path}` lists them; one that waits for a disk or driver exits after that",
+            )
+        time.sleep(0.02)
     killed = (*ranks, *([record.identity] if record else ()))
     while any(map(is_running, killed)) and time.monotonic() < deadline:
         time.sleep(0.01)  # a process releases its locks shortly before it is gone
@@ -251,11 +250,14 @@ def _sigkill(who: Mapping[str, Any]) -> None:
         raise LaunchError("A process of the run belongs to another user", found=f"pid {who['pid']}") from error
 
 
-def _lock(run: Run) -> int:
+def _lock(run: Run) -> int | None:
     """Take the run's lock, on ``beat``; supervisor and ranks inherit it, so it is free only when all have exited.
 
+    Returns:
+        Its descriptor; None if another process holds it.
+
     Raises:
-        LaunchError: Another process holds it, or the folder is not writable.
+        LaunchError: The folder is not writable, or its file system does not support locks.
     """
     try:
         descriptor = open_file(run.beat_path, os.O_RDWR | os.O_CREAT)
@@ -272,7 +274,7 @@ def _lock(run: Run) -> int:
         ) from error
     if not locked:
         os.close(descriptor)
-        raise _already_running(run)
+        return None
     return descriptor
 
 

@@ -15,6 +15,7 @@ from kdtui.events import Exited, Failed, Measured, Queued, Started
 from kdtui.launch.alive import is_running
 from kdtui.launch.engine_process import cores
 from kdtui.launch.local import LocalLauncher
+from kdtui.store.files import try_lock
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.launch.processes import (
@@ -280,3 +281,13 @@ def test_a_grace_that_is_no_number_of_seconds_is_refused_at_the_launch(
     monkeypatch.setenv("KDTUI_GRACE", seconds)
     with pytest.raises(LaunchError, match="KDTUI_GRACE is not a number of seconds"):
         LocalLauncher(store).launch(make(store, {}))
+
+
+def test_a_lock_held_by_a_process_that_is_exiting_is_reported(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store)
+    with run.beat_path.open("w") as beat:
+        assert try_lock(beat.fileno())
+        with pytest.raises(LaunchError, match="already running") as caught:
+            launcher.launch(run)
+    assert "still exiting" in str(caught.value.hint)
+    assert run.launch_record() is None
