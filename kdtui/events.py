@@ -291,22 +291,3 @@ def _no_number(constant: str) -> None:
 def _huge(value: Any) -> bool:
     """Whether it is an integer with 64 or more bits, or out of the range of floats."""
     return (isinstance(value, int) and abs(value) >= 2**63) or value in (math.inf, -math.inf)
-
-
-@dataclass(frozen=True)
-class MeasureOptions:
-    """Options of the latency measurement.
-
-    Attributes:
-        batch: Batch size that is measured besides 1.
-        repeats: Timed rounds.
-        warmup: Untimed rounds before them.
-        threads: Threads of torch and onnxruntime; one gives the most reproducible times.
-        device: ``cpu`` or ``gpu``.
-    """
-
-    batch: int = 8
-    repeats: int = 30
-    warmup: int = 5
-    threads: int = 1
-    device: str = "cpu"

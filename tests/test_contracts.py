@@ -68,10 +68,10 @@ def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(
     # Typer's own parameter conversion may bring pydantic, as 0.29 does; ours is left out.
     quick = (*HEAVY, "textual", "kdtui.profile.tables", "numpy", "rich.progress", EXTENSION)
     steps = [
+        (command("--help"), (*light, "numpy", "rich", "kdtui.events", "kdtui.catalog")),
         *((f"import {module}", light) for module in ("kdtui.store.store", "kdtui.launch.local")),
         *((f"import {module}", light) for module in ("kdtui.launch.supervise", "kdtui.launch.plan", "kdtui.cli.app")),
         (COMPLETE, (*light, "numpy")),
-        (command("--help"), (*light, "numpy", "rich")),
         (command("keys", "--json"), (*light, "numpy")),
         (command("--version"), quick),
         (command("train", "--help"), quick),

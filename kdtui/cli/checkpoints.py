@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdtui import catalog
 from kdtui.cli.console import (
     Filter,
     Json,
@@ -305,6 +304,8 @@ def encoder_rows(pattern: str, teacher_parameters: int | None) -> list[dict[str,
 
     Costs are of a Unet with its default decoder, four output channels, at 256 x 256.
     """
+    from kdtui import catalog
+
     rows = []
     for encoder in catalog.encoders(pattern or None):
         name = encoder.name

@@ -11,7 +11,7 @@ import typer
 from kdtui.cli.console import ChosenRuns, Filter, Json, RunsDir, Wide, emit, one_form, open_store, out, say, table
 from kdtui.cli.export import progress_line
 from kdtui.errors import Interrupted
-from kdtui.events import MeasureOptions
+from kdtui.measure_options import MeasureOptions
 from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio
 
 

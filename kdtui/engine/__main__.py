@@ -175,7 +175,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     progress("loading", 0, 0)
 
     from kdtui.engine.measure import measure
-    from kdtui.events import MeasureOptions
+    from kdtui.measure_options import MeasureOptions
     from kdtui.store.run import Run
 
     settings = MeasureOptions(**json.loads(options.settings))
@@ -267,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
 
     measure = verbs.add_parser("measure", help="size and latency of students and their teachers")
     measure.add_argument("runs", nargs="+", metavar="RUN")
-    measure.add_argument("--settings", default="{}", help="JSON of kdtui.events.MeasureOptions")
+    measure.add_argument("--settings", default="{}", help="JSON of kdtui.measure_options.MeasureOptions")
     measure.set_defaults(verb=_measure)
 
     predict = verbs.add_parser("predict", help="segment pictures")

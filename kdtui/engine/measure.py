@@ -30,7 +30,7 @@ from kdtui.engine.export.verify import session
 from kdtui.engine.models import count_parameters, freeze_unused
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import EngineError, KdtuiError
-from kdtui.events import MeasureOptions
+from kdtui.measure_options import MeasureOptions
 from kdtui.profile import Teacher
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.files import read_file

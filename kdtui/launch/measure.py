@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.events import MeasureOptions
 from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.slots import alone
+from kdtui.measure_options import MeasureOptions
 from kdtui.store.identity import identity_of
 from kdtui.store.run import Run
 

@@ -12,8 +12,8 @@ from textual.app import App
 from textual.worker import Worker, get_current_worker
 
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
-from kdtui.events import MeasureOptions
 from kdtui.launch.engine_process import EngineStep
+from kdtui.measure_options import MeasureOptions
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.text import one_line

@@ -17,8 +17,9 @@ from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.engine.measure import _exports, interleaved, measure, peak_memory, quartiles, ratios
 from kdtui.errors import EngineError, Interrupted
-from kdtui.events import MeasureOptions, Started
+from kdtui.events import Started
 from kdtui.export_options import ExportOptions
+from kdtui.measure_options import MeasureOptions
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.run import Run
 from tests.engine.runs import events_of, fit, make_run
