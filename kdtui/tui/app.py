@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -309,9 +310,20 @@ class KdtuiApp(Cockpit):
         self.do(write, lambda _: None, failed=failed, group="preferences")
 
     def go_to(self, screen: CockpitScreen) -> None:
-        """Display another screen; the message of the former one is cleared."""
+        """Display another screen; the message of the former one is cleared.
+
+        The screen is laid out when all of it is mounted: several times before that would take longer than the rest.
+        """
         self.say("")
-        self.push_screen(screen)
+        batch = ExitStack()
+        batch.enter_context(self.batch_update())
+        mounted = self.push_screen(screen)
+
+        async def wait() -> None:
+            with batch:
+                await mounted
+
+        self.run_worker(wait(), group="opening")
 
     def open_run(self, run_id: str) -> None:
         """Display one run."""
