@@ -36,6 +36,7 @@ from kdtui.profile.patterns import mistake
 _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
+Level = Literal["none", "light", "heavy"]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
 
 
@@ -45,6 +46,8 @@ class DataTable(ProfileTable):
     Attributes:
         height: Height of the network's input in pixels, before padding to its stride.
         width: Width of the network's input in pixels.
+        pipeline: Version of the code that makes the network's input from images and labels; 1 is that of runs that
+            have no such key.
         augmentation: Strength of the augmentation of training images.
         views: Number of different augmented views per sample; 0 draws a new one in every epoch.
         train_limit: Use only this many training samples, chosen with the seed of the data (few-label settings).
@@ -59,7 +62,8 @@ class DataTable(ProfileTable):
 
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
-    augmentation: Literal["none", "light", "heavy"] = "light"
+    pipeline: Literal[1, 2] = 2
+    augmentation: Level = "light"
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
     train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
 
@@ -110,7 +114,10 @@ class DataTable(ProfileTable):
         return json.dumps([self._validation_settings(), split, stamps], sort_keys=True)
 
     def _validation_settings(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude=set(self.training_keys))
+        settings = self.model_dump(mode="json", exclude=set(self.training_keys))
+        if self.pipeline == 1:  # equal to cached evaluations of versions without this key
+            del settings["pipeline"]
+        return settings
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -19,7 +19,16 @@ from pydantic_core import ErrorDetails
 from kdtui import plugins
 from kdtui.errors import ProfileError
 from kdtui.profile.base import with_paths
-from kdtui.profile.find import DEEPEST, SHIPPED, expanded, locate, nearest, parse_tables, read_bounded
+from kdtui.profile.find import (
+    DEEPEST,
+    SHIPPED,
+    complete_run_table,
+    expanded,
+    locate,
+    nearest,
+    parse_tables,
+    read_bounded,
+)
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
 from kdtui.profile.tables import Profile
@@ -215,6 +224,8 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
         ProfileError: A file cannot be read, a parent is missing, or the parents form a circle.
     """
     chain, layers = [file], [read_toml(file)]
+    if file.name == "profile.toml" and _is_file(file.parent / "run.json"):  # training it again repeats the run
+        complete_run_table(layers[0])
     resolved = Resolved()
     while "extends" in layers[-1]:
         parent = layers[-1].pop("extends")

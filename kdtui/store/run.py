@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import ProfileError, StoreError
-from kdtui.profile.find import parse_tables
+from kdtui.profile.find import complete_run_table, parse_tables
 from kdtui.store.files import EventLog, TooLarge, read_file, remedy, write_atomically
 from kdtui.store.values import MOST_BYTES, fits, is_time, parse_json
 from kdtui.text import one_line
@@ -320,6 +320,7 @@ class Run:
             StoreError: It is missing or damaged.
         """
         table = _read(self.profile_path, lambda data: parse_tables(data.decode()), hint=_COPY)
+        complete_run_table(table)
         _lay_over(table, self.overrides())
         return table
 

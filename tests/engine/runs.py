@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from kdtui.engine import checkpoint
 from kdtui.engine.fit import train
 from kdtui.events import Event, Measured
 from kdtui.profile import Profile
@@ -94,3 +97,9 @@ def curve(run: Run, split: str, *names: str) -> list[tuple[Any, ...]]:
         if isinstance(event, Measured) and event.split == split:
             points[event.step] = tuple(event.scalars.get(name) for name in names)
     return [(step, *values) for step, values in sorted(points.items())]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two checkpoints have equal weights."""
+    ours, theirs = checkpoint.load(one)["student"], checkpoint.load(other)["student"]
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

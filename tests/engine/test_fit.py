@@ -20,7 +20,7 @@ from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.setup import set_up
 from kdtui.errors import CheckpointError, DivergedError, ModelError, TeacherError
 from kdtui.store.run import Run
-from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record, tiny_profile
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record, same_weights, tiny_profile
 
 RESUMABLE: dict[str, Any] = {
     # Its decoder drops channels at random: generators matter.
@@ -46,11 +46,6 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = make_run(tmp_path_factory.mktemp("teacher"), name="teacher", seed=7)
     assert fit(run) == "finished"
     return run
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    ours, theirs = checkpoint.load(one)["student"], checkpoint.load(other)["student"]
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_run_leaves_what_it_promises(teacher: Run) -> None:

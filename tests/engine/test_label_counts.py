@@ -12,7 +12,7 @@ from PIL import Image
 from kdtui.engine.check import check
 from kdtui.engine.data import IGNORE_INDEX, SegmentationDataset, build_dataset
 from kdtui.engine.data.folder import LabelFolder
-from kdtui.engine.data.protocol import Pixels
+from kdtui.engine.data.source import Pixels
 from kdtui.engine.label_counts import label_counts
 from kdtui.engine.ranks import make_fabric
 from kdtui.errors import UsageError

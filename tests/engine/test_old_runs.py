@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,13 @@ from kdtui.engine import checkpoint
 from kdtui.engine.evaluate_file import assess
 from kdtui.engine.export.source import of_run
 from kdtui.engine.teacher import inspect
+from kdtui.profile import load
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.engine.runs import curve, events_of, fit
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, same_weights
 
 ARCHIVE = Path(__file__).parents[1] / "old_runs" / "runs_0_1_0.tar.xz"
 
@@ -57,6 +59,7 @@ def test_profile_checkpoint_export_and_evaluation_are_read(store: RunStore) -> N
     student, teacher = store.find("old-distilled"), store.find("old-teacher")
     profile = student.profile()
     assert profile.teacher.checkpoint == str(teacher.best)
+    assert profile.data.pipeline == load(student.profile_path).data.pipeline == 1
     assert assess(profile, str(student.best), "val")["miou"] == pytest.approx(0.2266, abs=1e-3)
     assert json.loads((student.evaluations / "test.json").read_text())["split"] == "test"
     assert inspect(str(teacher.best)).encoder == "tu-mobilenetv3_small_050"
@@ -76,3 +79,16 @@ def test_a_finished_one_resumes_with_more_epochs(store: RunStore) -> None:
     assert [step for step, _ in after] == [2, 4, 6, 8]
     started = [event for event in events_of(student) if isinstance(event, events.Started)]
     assert [event.resumed_step for event in started] == [0, 4, 6]
+
+
+def test_a_run_without_a_pipeline_resumes_on_the_first_bit_for_bit(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data__pipeline": 1, "data__augmentation": "heavy", "training__epochs": 2}
+    whole, cut = (make_run(tmp_path / name, **options) for name in ("whole", "cut"))
+    for run in (whole, cut):  # as an earlier version wrote it
+        run.profile_path.write_text(run.profile_path.read_text().replace("pipeline = 1\n", ""))
+    assert "pipeline" not in cut.profile_path.read_text()
+    assert fit(whole) == "finished"
+    assert fit(StoppedAt(cut.path, lambda seen: any(isinstance(event, events.Saved) for event in seen))) == "stopped"
+    assert fit(cut, attempt=2) == "finished"
+    assert same_weights(cut.last, whole.last)
+    assert curve(cut, "train", "loss") == curve(whole, "train", "loss")

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from kdtui import plugins
-from kdtui.engine.data.augment import OVERSIZE, Augment
 from kdtui.engine.data.loading import Batches, batch_of, eval_loader, steps_per_epoch, train_loader
-from kdtui.engine.data.protocol import (
-    IGNORE_INDEX,
-    MEAN,
-    SPLITS,
-    STD,
-    Batch,
-    Sample,
-    SegmentationDataset,
-)
+from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
+from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
 from kdtui.engine.data.survey import Survey, survey
 from kdtui.errors import DataError, UsageError
 from kdtui.profile import DataTable
@@ -29,6 +21,7 @@ __all__ = [
     "Batches",
     "Sample",
     "SegmentationDataset",
+    "Source",
     "Survey",
     "batch_of",
     "build_dataset",
@@ -54,11 +47,8 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
     """
     if split not in SPLITS:
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
-    level = data.augmentation if split == "train" else "none"
-    augmentation = None if level == "none" else Augment(level, data.task, data.height, data.width)
-    oversize = OVERSIZE[level]
     build = plugins.imported(data.implementation)
-    dataset = build(data, split, stride=stride, seed=seed, augmentation=augmentation, oversize=oversize)
+    dataset = build(data, split, stride=stride, seed=seed)
     if not isinstance(dataset, SegmentationDataset):
         raise UsageError(
             "this extension does not return a dataset",

@@ -23,18 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from kdtui.engine.data.pictures import MOST_PIXELS, as_rgb, brief, eight_bit, extent, open_picture, resized, upright
-from kdtui.engine.data.protocol import (
-    IGNORE_INDEX,
-    Augmentation,
-    Note,
-    Pixels,
-    SampleFacts,
-    SegmentationDataset,
-    limited,
-    named,
-    seed_of,
-)
+from kdtui.engine.data.pictures import MOST_PIXELS, as_rgb, brief, eight_bit, extent, open_picture, upright
+from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited, named
+from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source, seed_of
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
 from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
@@ -530,8 +521,6 @@ class PersonCrops(SegmentationDataset):
         *,
         stride: int,
         seed: int,
-        augmentation: Augmentation | None,
-        oversize: float,
     ) -> None:
         self._padding = data.padding
         self._category = data.category
@@ -569,18 +558,15 @@ class PersonCrops(SegmentationDataset):
             count=len(self._targets),
             stride=stride,
             seed=seed,
-            augmentation=augmentation,
-            oversize=oversize,
         )
 
-    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-        """Decode the image, cut the crop, and resize it."""
+    def read(self, index: int) -> Source:
+        """Decode the image and cut the crop."""
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
         image = as_rgb(self._oriented(picture), self._folder / picture.file_name, self._value_range).crop(box)
-        labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
-        return resized(image, labels, height, width)
+        return Source(np.asarray(image), crop_labels(target, self._instances.by_image[target.image_id], picture, box))
 
     def look(self, index: int) -> SampleFacts:
         """The crop before resizing."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from kdtui.engine.data.labels import LabelReader
-from kdtui.engine.data.pictures import as_rgb, brief, eight_bit, extent, open_picture, resized, upright
-from kdtui.engine.data.protocol import Augmentation, Note, Pixels, SampleFacts, SegmentationDataset, limited
+from kdtui.engine.data.pictures import as_rgb, brief, eight_bit, extent, open_picture, upright
+from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited
+from kdtui.engine.data.source import Pixels, Source
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
 from kdtui.profile.class_list import BINARY, FILE, HINT, Classes, parse_classes
@@ -47,7 +49,9 @@ def _classes_of(data: FolderData, root: Path) -> Classes:
 
 
 class LabelFolder(SegmentationDataset):
-    """Whole images with one class number per pixel, resized to the network's input."""
+    """Whole images with one class number per pixel."""
+
+    native_labels = True
 
     def __init__(
         self,
@@ -56,8 +60,6 @@ class LabelFolder(SegmentationDataset):
         *,
         stride: int,
         seed: int,
-        augmentation: Augmentation | None,
-        oversize: float,
     ) -> None:
         self._layout = data.layout()
         if not self._layout.root.is_dir():
@@ -75,8 +77,6 @@ class LabelFolder(SegmentationDataset):
             count=len(self._pairs),
             stride=stride,
             seed=seed,
-            augmentation=augmentation,
-            oversize=oversize,
         )
 
     @property
@@ -84,10 +84,10 @@ class LabelFolder(SegmentationDataset):
         """The colours of the class list."""
         return self._classes.colours
 
-    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-        """Read, check and resize one pair of files."""
+    def read(self, index: int) -> Source:
+        """Read and check one pair of files."""
         image, labels, _ = self._read(index)
-        return resized(image, labels, height, width)
+        return Source(np.asarray(image), labels)
 
     def look(self, index: int) -> SampleFacts:
         """Image and labels at the size of the files."""

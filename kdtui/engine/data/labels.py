@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kdtui.engine.data.pictures import as_labels, as_rgb, open_picture, upright
-from kdtui.engine.data.protocol import IGNORE_INDEX, Pixels, named
+from kdtui.engine.data.protocol import named
+from kdtui.engine.data.source import IGNORE_INDEX, Pixels
 from kdtui.errors import DataError
 from kdtui.palette import hexadecimal, parse
 from kdtui.profile import FolderData

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset, seed_of
+from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset
+from kdtui.engine.data.source import seed_of
 from kdtui.engine.data.workers import PREFETCH, death, out_of_shared_memory, stalled
 from kdtui.errors import DataError, EngineError, KdtuiError
 from kdtui.profile import Training

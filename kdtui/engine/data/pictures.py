@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from kdtui.engine.data.protocol import Extent, Pixels
+from kdtui.engine.data.protocol import Extent
 from kdtui.errors import DataError
 from kdtui.store.files import byte_count, reading
 
@@ -273,12 +273,3 @@ def as_labels(picture: Image.Image, path: Path) -> NDArray[np.integer]:
 
 def _constant(values: NDArray[np.uint8]) -> bool:
     return bool((values == values[:1, :1]).all())
-
-
-def resized(image: Image.Image, labels: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """Image (bilinear, antialiased) and labels (nearest) at a size."""
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        mask = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
-        return np.array(image), np.array(mask)
-    return np.array(image), labels

@@ -1,96 +1,32 @@
 """The dataset interface: samples of the network's input size, reproducible from (index, view).
 
-A kind of data only implements how to *render* sample ``index`` at a size, as uint8 pixels and labels. Caching of
-rendered samples, augmentation, normalisation and padding to the network's stride are shared.
+A kind of data only implements how to *read* sample ``index``: pixels and labels at the size of the files. Caching,
+augmentation, normalisation and padding to the network's stride are shared.
 """
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from kdtui.engine.data.first_pipeline import FirstPipeline, resized
+from kdtui.engine.data.second_pipeline import SecondPipeline
+from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Pixels, Source, seed_of
 from kdtui.profile import DataTable
+from kdtui.profile.data_tables import Level
 
-BUDGET = 2 * 1024**3
-"""Maximum size of a dataset's cache in bytes; further samples are rendered every time."""
-
-_CHANNELS = 4  # red, green, blue, label
-
-
-class SampleCache:
-    """Cache of the first samples of a dataset in shared memory.
-
-    Args:
-        count: Number of samples of the dataset.
-        height: Height of a sample.
-        width: Width of a sample.
-        budget: Maximum size in bytes.
-    """
-
-    def __init__(self, count: int, height: int, width: int, budget: int = BUDGET) -> None:
-        self._shape = (height, width)
-        self._budget = budget
-        self._count = count
-        self._allocate()
-
-    def _allocate(self) -> None:
-        slot = self._shape[0] * self._shape[1] * _CHANNELS
-        self.slots = min(self._count, self._budget // slot)
-        if self.slots:
-            pixels = self.slots * slot
-            pages = np.frombuffer(mmap.mmap(-1, pixels + self.slots), dtype=np.uint8)
-            height, width = self._shape
-            self._images = pages[: pixels // 4 * 3].reshape(self.slots, height, width, 3)
-            self._masks = pages[pixels // 4 * 3 : pixels].reshape(self.slots, height, width)
-            self._filled = pages[pixels:]
-
-    def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        """Image and labels of a sample; None if it is not cached."""
-        if index >= self.slots or not self._filled[index]:
-            return None
-        return self._images[index], self._masks[index]
-
-    def put(self, index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-        """Cache a sample, if there is space for it."""
-        if index < self.slots:
-            self._images[index] = image
-            self._masks[index] = mask
-            self._filled[index] = 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A mapping cannot be sent to another process: a copy starts empty.
-        return {"_shape": self._shape, "_budget": self._budget, "_count": self._count}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._allocate()
-
-
-IGNORE_INDEX = 255
+_CACHE_BYTES = 2 * 1024**3
 SPLITS = ("train", "val", "test")
-# Statistics of ImageNet, which smp's encoder weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-MEAN_BYTES = (124, 116, 104)
-# (pixel / 255 - MEAN) / STD as one multiplication and one addition.
-_SCALE = 1 / (255 * torch.tensor(STD).view(3, 1, 1))
-_SHIFT = -(torch.tensor(MEAN) / torch.tensor(STD)).view(3, 1, 1)
-
-Pixels = NDArray[np.uint8]
-Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 class Sample(NamedTuple):
-    """One normalised image f32 [3,H,W], its labels i64 [H,W], and further inputs of networks by name."""
+    """One normalised image f32 [C,H,W], its labels i64 [H,W], and further inputs of networks by name."""
 
     image: Tensor
     mask: Tensor
@@ -98,7 +34,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images f32 [B,3,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name."""
+    """Images f32 [B,C,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name."""
 
     images: Tensor
     masks: Tensor
@@ -155,12 +91,6 @@ def named(names: Sequence[object], total: int | None = None, *, shown: int = 5) 
     return ", ".join(texts) + (f" and {total - len(texts)} more" if total > len(texts) else "")
 
 
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed determined by the parts alone (``hash()`` differs between processes)."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def limited(count: int, limit: int | None, seed: int) -> list[int]:
     """Sorted sample indices under a ``train_limit``; a larger limit includes the samples of a smaller one."""
     if limit is None or limit >= count:
@@ -179,13 +109,14 @@ class SegmentationDataset(ABC):
         count: Number of samples.
         stride: Height and width are padded to a multiple of this.
         seed: Seed of the augmentation.
-        augmentation: The augmentation, or None.
-        oversize: Samples are rendered this much larger than the network's input, so that an augmentation that
-            zooms in finds real pixels.
+        mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts.
+        std: Standard deviation of each channel on the scale 0 to 1, by which normalisation divides.
     """
 
     surveyed = 64
     """Maximum number of samples that a survey reads."""
+    native_labels: ClassVar[bool] = False
+    """Whether samples have labels of a size of their own, at which predictions are scored."""
 
     def __init__(
         self,
@@ -196,8 +127,8 @@ class SegmentationDataset(ABC):
         count: int,
         stride: int,
         seed: int,
-        augmentation: Augmentation | None,
-        oversize: float,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
     ) -> None:
         self.task = data.task
         self.split = split
@@ -207,10 +138,21 @@ class SegmentationDataset(ABC):
         self.width = data.width
         self.stride = stride
         self.seed = seed
+        self.mean, self.std = mean, std
+        # (pixel / 255 - mean) / std as one multiplication and one addition.
+        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
+        self._shift = -(torch.tensor(mean) / torch.tensor(std)).view(-1, 1, 1)
         self._count = count
-        self._augmentation = augmentation
-        self._source = (round(data.height * oversize), round(data.width * oversize))
-        self._cache = SampleCache(count, *self._source)
+        self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
+
+    def _pipeline_of(self, data: DataTable, level: Level) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+        height, width, count = data.height, data.width, self._count
+        if data.pipeline == 1:
+            return FirstPipeline(
+                self.render,
+                count=count, height=height, width=width, level=level, task=data.task, budget=_CACHE_BYTES,
+            )  # fmt: skip
+        return SecondPipeline(self.read, count=count, height=height, width=width, level=level, budget=_CACHE_BYTES)
 
     def __len__(self) -> int:
         return self._count
@@ -221,8 +163,16 @@ class SegmentationDataset(ABC):
         return ("",) * len(self.classes)
 
     @abstractmethod
+    def read(self, index: int) -> Source:
+        """Sample ``index`` at the size of its files; of a crop, the crop at their resolution.
+
+        Raises:
+            DataError: The sample cannot be used.
+        """
+
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-        """Sample ``index`` as RGB [height, width, 3] and labels [height, width], ignored pixels IGNORE_INDEX."""
+        """Sample ``index`` as RGB [height, width, 3] and labels [height, width], for the first pipeline only."""
+        return resized(self.read(index), height, width)
 
     @abstractmethod
     def describe(self) -> str:
@@ -230,7 +180,7 @@ class SegmentationDataset(ABC):
 
     def look(self, index: int) -> SampleFacts:
         """Facts about the stored sample ``index``, for a survey; does not use the cache."""
-        image, labels = self.render(index, self.height, self.width)
+        image, labels = self.read(index)
         low, high = int(image.min()), int(image.max())
         return SampleFacts(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
 
@@ -246,7 +196,7 @@ class SegmentationDataset(ABC):
         """Further inputs of networks for a sample, by name; those of one name have one shape. By default none.
 
         Args:
-            image: f32 [3,H,W] as the network gets it: augmented, normalised, padded.
+            image: f32 [C,H,W] as the network gets it: augmented, normalised, padded.
             mask: i64 [H,W], augmented and padded in the same way.
         """
         return {}
@@ -263,30 +213,23 @@ class SegmentationDataset(ABC):
         index, view = key
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
-        image, mask = self._rendered(index)
-        if self._augmentation is not None:
-            image, mask = self._augmentation(image, mask, seed_of(self.seed, index, view))
-        return self._finish(image, mask)
+        image, labels = self._pipeline(index, seed_of(self.seed, index, view))
+        pixels = self._padded(self._normalised(image), 0.0)
+        mask = self._padded(labels.long(), IGNORE_INDEX)
+        return Sample(pixels, mask, self.extras(pixels, mask))
 
     def view_of(self, epoch: int) -> int:
         """The view of all samples in ``epoch``."""
         return epoch % self.views if self.views else epoch
 
-    def _rendered(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image uint8 [3,h,w] and labels [h,w] at source size; must not be modified."""
-        kept = self._cache.get(index)
-        if kept is None:
-            kept = self.render(index, *self._source)
-            self._cache.put(index, *kept)
-        return torch.from_numpy(kept[0]).permute(2, 0, 1), torch.from_numpy(kept[1])
+    def _normalised(self, image: Tensor) -> Tensor:
+        return (
+            image.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+            .mul_(self._scale)
+            .add_(self._shift)
+        )
 
-    def _finish(self, image: Tensor, mask: Tensor) -> Sample:
-        height, width = (-(-side // self.stride) * self.stride for side in mask.shape)
-        pixels = image.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
-        labels = mask.long()
-        if (height, width) != tuple(mask.shape):
-            pad = (0, width - mask.shape[1], 0, height - mask.shape[0])
-            # Zero is the mean colour after normalisation.
-            pixels = torch.nn.functional.pad(pixels, pad)
-            labels = torch.nn.functional.pad(labels, pad, value=IGNORE_INDEX)
-        return Sample(pixels, labels, self.extras(pixels, labels))
+    def _padded(self, values: Tensor, fill: float) -> Tensor:
+        """[...,H,W] padded at the right and the bottom to the stride; an image's mean colour is 0."""
+        down, right = (-side % self.stride for side in values.shape[-2:])
+        return torch.nn.functional.pad(values, (0, right, 0, down), value=fill) if down or right else values

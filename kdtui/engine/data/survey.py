@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdtui.engine.data.protocol import IGNORE_INDEX, Extent, SampleFacts, SegmentationDataset, seed_of
+from kdtui.engine.data.protocol import Extent, SampleFacts, SegmentationDataset
+from kdtui.engine.data.source import IGNORE_INDEX, seed_of
 from kdtui.errors import DataError
 from kdtui.store.files import reading
 

@@ -12,13 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from kdtui.engine.data.protocol import (
-    Augmentation,
-    Pixels,
-    SegmentationDataset,
-    limited,
-    seed_of,
-)
+from kdtui.engine.data.protocol import SegmentationDataset, limited
+from kdtui.engine.data.source import Pixels, Source, seed_of
 from kdtui.profile import SyntheticData
 from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 
@@ -160,8 +155,6 @@ class SyntheticPeople(SegmentationDataset):
         *,
         stride: int,
         seed: int,
-        augmentation: Augmentation | None,
-        oversize: float,
     ) -> None:
         count = {"train": data.train_samples, "val": data.val_samples, "test": data.test_samples}[split]
         self._indices = limited(count, data.train_limit if split == "train" else None, data.seed)
@@ -177,9 +170,11 @@ class SyntheticPeople(SegmentationDataset):
             count=len(self._indices),
             stride=stride,
             seed=seed,
-            augmentation=augmentation,
-            oversize=oversize,
         )
+
+    def read(self, index: int) -> Source:
+        """Draw the crop at the size of the network's input."""
+        return Source(*self.render(index, *self._size))
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         """Draw the crop, with coarse or swapped labels as configured."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader, steps_per_epoch, train_loader
+from kdtui.engine.data.first_pipeline import SampleCache
 from kdtui.engine.data.loading import epoch_order
-from kdtui.engine.data.protocol import SampleCache
 from kdtui.engine.data.synthetic import SyntheticPeople
 from kdtui.errors import DataError
 from kdtui.profile import SyntheticData, Training
@@ -112,7 +112,7 @@ class WithMeans(SyntheticPeople):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_further_inputs_of_a_sample_are_in_its_batch(workers: int) -> None:
-    dataset = WithMeans(DATA, "val", stride=32, seed=0, augmentation=None, oversize=1.0)
+    dataset = WithMeans(DATA, "val", stride=32, seed=0)
     for batch in eval_loader(dataset, 4, workers=workers):
         assert batch.extras.keys() == {"mean"}
         torch.testing.assert_close(batch.extras["mean"], batch.images.mean(dim=(1, 2, 3)))

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from kdtui.engine.data import build_dataset, survey
-from kdtui.engine.data.protocol import Pixels, SampleFacts, SegmentationDataset
+from kdtui.engine.data.protocol import SampleFacts, SegmentationDataset
+from kdtui.engine.data.source import Source
 from kdtui.engine.data.survey import overlap, sample
 from kdtui.errors import DataError
 from kdtui.profile import FolderData, SyntheticData
@@ -72,8 +73,8 @@ def test_every_unusable_sample_is_counted_and_the_first_named(tmp_path: Path) ->
 class Large(SegmentationDataset):
     """Samples that cost many pixels to read."""
 
-    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
-        return np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+    def read(self, index: int) -> Source:
+        return Source(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8))
 
     def look(self, index: int) -> SampleFacts:
         return super().look(index)._replace(pixels=20_000_000)
@@ -84,8 +85,8 @@ class Large(SegmentationDataset):
 
 def test_a_survey_of_large_samples_ends_early() -> None:
     data = SyntheticData(height=16, width=16)
-    options = {"classes": ("a", "b"), "stride": 1, "seed": 0, "augmentation": None, "oversize": 1.0}
-    assert survey(Large(data, "val", count=500, **options)).checked == 11  # type: ignore[arg-type]
+    large = Large(data, "val", classes=("a", "b"), count=500, stride=1, seed=0)
+    assert survey(large).checked == 11
 
 
 def test_a_survey_leaves_generators_and_the_cache_alone(tmp_path: Path) -> None:
@@ -94,7 +95,10 @@ def test_a_survey_leaves_generators_and_the_cache_alone(tmp_path: Path) -> None:
     survey(dataset)
     assert torch.equal(torch.random.get_rng_state(), states[0])
     assert str(np.random.get_state()) == states[1]
-    assert all(dataset._cache.get(index) is None for index in range(len(dataset)))
+    for path in (tmp_path / "images/train").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        dataset[0, 0]
 
 
 def test_crops_are_looked_at_inside_their_boxes(tmp_path: Path) -> None:

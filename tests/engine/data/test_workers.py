@@ -22,7 +22,7 @@ from kdtui.engine.__main__ import main
 from kdtui.engine.check import check
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset
 from kdtui.engine.data.loading import Waiting, _death
-from kdtui.engine.data.protocol import Pixels
+from kdtui.engine.data.source import Source
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.setup import TrainingSetup
@@ -45,14 +45,14 @@ class Hurt(SegmentationDataset):
     """A dataset whose loading process sends itself a signal at sample 3."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(DATA, "val", classes=("a", "b"), count=8, stride=32, seed=0, augmentation=None, oversize=1.0)
+        super().__init__(DATA, "val", classes=("a", "b"), count=8, stride=32, seed=0)
         self._number = number
 
-    def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
+    def read(self, index: int) -> Source:
         if index == 3 and multiprocessing.parent_process() is not None:
             faulthandler.disable()  # pytest's own, which would print a trace
             os.kill(os.getpid(), self._number)
-        return np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+        return Source(np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64), np.uint8))
 
     def describe(self) -> str:
         return "hurt"
