@@ -32,6 +32,8 @@ CHANGED = {
     "precision": "fp32",
     "name": "other",
 }
+# The settings that are named otherwise than their key.
+KEYS = {"teacher": "teacher.checkpoint", "decoder": "student.decoder_channels", "seeds": "seed", "extra": ""}
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=list(SETTINGS))
 each_value = pytest.mark.parametrize("setting", SINGLE, ids=[setting.name for setting in SINGLE])
 
@@ -53,6 +55,7 @@ def test_its_key_is_one_of_the_profile(setting: Setting) -> None:
         table = table.model_fields[name].annotation
     assert issubclass(table, BaseModel)
     assert key in table.model_fields
+    assert setting.key == KEYS[setting.name] if setting.name in KEYS else key == setting.name
 
 
 @each

@@ -292,6 +292,17 @@ class TestMischief:
         assert len(folder.names()) == 8
         folder.close()
 
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+    def test_only_a_regular_file_is_read(self, tmp_path: Path, make: Callable[[Path], None]) -> None:
+        folder = SharedFolder(tmp_path)
+        make(tmp_path / "other")
+        (tmp_path / "file").touch()
+        assert folder.open("other") is None
+        descriptor = folder.open("file")
+        assert descriptor is not None
+        os.close(descriptor)
+        folder.close()
+
     def test_the_default_folder_is_no_link(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         link = tmp_path / "link"
         link.symlink_to(tmp_path)

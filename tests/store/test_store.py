@@ -280,6 +280,15 @@ class TestRemove:
             store.remove(run)
         assert (tmp_path / "elsewhere" / "checkpoints").is_dir()
 
+    def test_a_link_in_it_is_removed_and_what_it_points_to_is_kept(self, store: RunStore, tmp_path: Path) -> None:
+        run = store.create(PROFILE)
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "kept").touch()
+        (run.path / "linked").symlink_to(tmp_path / "elsewhere")
+        store.remove(run)
+        assert store.runs() == []
+        assert (tmp_path / "elsewhere" / "kept").exists()
+
     def test_one_that_is_not_there_is_reported(self, store: RunStore) -> None:
         store.root.mkdir()
         with pytest.raises(StoreError):

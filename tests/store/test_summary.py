@@ -323,3 +323,13 @@ def test_warnings_of_the_beginning_and_of_the_end_are_in_the_row(store: RunStore
     assert [(warning["code"], warning["hint"]) for warning in row.warnings] == [("a", None), ("b", "compare")]
     assert "\x1b" not in str(row.warnings[0]["message"])
     assert RunStore(store.root).summary(run).warnings == row.warnings  # from the cache
+
+
+def test_a_line_that_is_too_long_to_be_read_is_no_event(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = validated(10, 0.5, 0.5, 0.25)
+    long = replace(best, scalars={**best.scalars, **{f"iou.{number}": 0.1 for number in range(20_000)}})
+    write(run, [queued(), started(), long, *map(trained, range(11, 700)), validated(700, 0.4, 0.5, 0.2)])
+    assert max(map(len, run.events_path.read_bytes().splitlines())) > 4 * TAIL
+    assert scan(run.events_path).best_iou["target"] == 0.25
+    monkeypatch.setattr("kdtui.store.scan.LONGEST", TAIL)
+    assert scan(run.events_path).best_iou == {}
