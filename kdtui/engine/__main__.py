@@ -106,9 +106,15 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
-    from kdtui.engine.teacher import inspect
+    from kdtui.engine.teacher_report import inspect
 
-    report = inspect(options.checkpoint, task=options.task, architecture=options.architecture, encoder=options.encoder)
+    report = inspect(
+        options.checkpoint,
+        task=options.task,
+        architecture=options.architecture,
+        encoder=options.encoder,
+        output=options.output,
+    )
     return dict(report.to_json())
 
 
@@ -231,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--task", choices=["hierarchical", "semantic"])
     inspect.add_argument("--architecture")
     inspect.add_argument("--encoder")
+    inspect.add_argument("--output", help="name of the output with the logits, for an ONNX file with several")
     inspect.set_defaults(verb=_inspect)
 
     evaluate = verbs.add_parser("evaluate", help="evaluate a checkpoint on a split")

@@ -125,7 +125,7 @@ def _no_gpu() -> str:
 
 
 def _student(profile: Profile) -> str:
-    val_set = build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed)
+    val_set = _val_set(profile)
     network = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(network, profile)
     check_inputs(network, val_set)
@@ -180,13 +180,17 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
     return f"resumes from {start.path.name}, after epoch {state['epochs_done']} (step {state['step']})"
 
 
+def _val_set(profile: Profile) -> SegmentationDataset:
+    return build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed)
+
+
 def _classes(profile: Profile) -> tuple[str, ...]:
-    return build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed).classes
+    return _val_set(profile).classes
 
 
 def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     """What the teacher is, which is added to ``loaded``."""
-    teacher = teacher_of(profile, _classes(profile))
+    teacher = teacher_of(profile, _val_set(profile))
     assert teacher is not None
     assert profile.teacher.checkpoint is not None
     loaded.append(teacher)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kdtui.engine import checkpoint, plain_data
 from kdtui.engine.class_names import named_classes
+from kdtui.engine.file_kinds import ONNX_SNIPPET
 from kdtui.engine.shards import INDEX, WEIGHTS, read_json, refuse_unread_folder, shards_of, weights_in
 from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
@@ -27,13 +28,9 @@ from kdtui.store.files import reading
 _AVERAGED = ("state_dict_ema", "model_ema")
 _ORDER = ("student", "model_state_dict", "state_dict", "model", "net", "bare")
 _AVERAGED_NAME = re.compile(r"(.*_)?(ema|swa|averaged|avg)(_.*|\d*)")
-# Everything before the first `encoder.` or `decoder.` is the prefix; an inner `encoder.model.` is from timm encoders.
-_FRONT = re.compile(r"((?:[^.]*\.)*?)(encoder|decoder)\.")
 # How deep dicts of tensors are searched.
 _MOST_LEVELS = 4
 _MOST_CONTAINERS = 20_000
-# The parts of a network of segmentation-models-pytorch.
-_PARTS = ("encoder.", "decoder.", "segmentation_head.")
 _FOLDER_WEIGHTS = "model.safetensors"
 _FOLDER_CONFIG = "config.json"
 _MOST_HEADER = 100_000_000  # bytes that safetensors itself allows
@@ -48,11 +45,52 @@ _NAME = 200  # maximum number of characters of a key
 
 
 @dataclass(frozen=True)
+class Layout:
+    """The keys of a family of networks.
+
+    Attributes:
+        family: Name of the family in reports.
+        parts: First parts of the keys, all of which a complete network has, without the dot.
+        optional: First parts of further keys of the network.
+    """
+
+    family: str
+    parts: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Starts of the network's keys."""
+        return tuple(f"{part}." for part in (*self.parts, *self.optional))
+
+    def prefixes(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """All prefixes of complete networks: averaged ones first, then a student.
+
+        Everything before the first of the parts is the prefix; a later ``encoder.model.`` is from timm encoders.
+        """
+        front = re.compile(rf"((?:[^.]*\.)*?)({'|'.join(self.parts)})\.")
+        found: dict[str, set[str]] = {}
+        for match in filter(None, map(front.match, tensors)):
+            found.setdefault(match[1], set()).add(match[2])
+        whole = [prefix for prefix, parts in found.items() if parts == set(self.parts)]
+
+        def rank(prefix: str) -> int:
+            words = prefix.split(".")
+            return 0 if any(map(_AVERAGED_NAME.fullmatch, words)) else 1 if "student" in words else 2
+
+        return sorted(whole, key=rank)
+
+
+SMP = Layout("segmentation-models-pytorch", ("encoder", "decoder"), ("segmentation_head",))
+
+
+@dataclass(frozen=True)
 class Contents:
     """The contents of a checkpoint file.
 
     Attributes:
-        state: The network's state dict, with plain smp keys.
+        family: Name of the family of the network, see :class:`Layout`.
+        state: The network's state dict, with plain keys.
         container: Its location: ``bare``, ``state_dict``, ``student``, ``save_pretrained`` …
         candidates: All places in the file with a network, in the order of preference.
         places: All places in the file with tensors, and their number.
@@ -64,6 +102,7 @@ class Contents:
         parts: All files that were read.
     """
 
+    family: str
     state: dict[str, Tensor]
     container: str
     candidates: tuple[str, ...]
@@ -76,32 +115,42 @@ class Contents:
     parts: tuple[Path, ...]
 
 
-def open_checkpoint(path: str | Path) -> Contents:
+def open_checkpoint(path: str | Path, layouts: Sequence[Layout] = (SMP,)) -> Contents:
     """Find the network in a file, a ``save_pretrained`` folder or a run folder.
 
+    Args:
+        path: The file or folder.
+        layouts: The families of networks to look for; if a dict has networks of several, the first is preferred.
+
     Raises:
-        CheckpointError: Not readable, or not a network of segmentation-models-pytorch.
+        CheckpointError: Not readable, or not a network of these families.
     """
     path = expanded(path)
     file, container, metadata = _resolve(path)
     content, parts = _read(file)
     places = _places(content)
     own = _is_of_another_kind(content) and "student" in places
-    networks = [(place, prefix) for place in _in_order(places) for prefix in _fronts(places[place])]
+    networks = [
+        (place, prefix, layout)
+        for place in _in_order(places)
+        for layout in layouts
+        for prefix in layout.prefixes(places[place])
+    ]
     if own:
-        networks = [("student", "")]
+        networks = [("student", "", Layout("kdtui", ()))]
     if not networks:
-        raise _no_network(file, content, places)
-    place, prefix = networks[0]
+        raise _no_network(file, content, places, layouts)
+    place, prefix, layout = networks[0]
     tensors = places[place]
-    inside = ("",) if own else tuple(prefix + part for part in _PARTS)
+    inside = ("",) if own else tuple(prefix + part for part in layout.inside)
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(inside)}
     checkpoint.check_dense(state, where=file)
     return Contents(
+        family=layout.family,
         state=_with_counters(state),
         container=container or place,
-        candidates=_named(networks),
-        places=_counted(places, {place for place, _ in networks}),
+        candidates=_named([(place, prefix) for place, prefix, _ in networks]),
+        places=_counted(places, {place for place, *_ in networks}),
         prefix=prefix,
         ignored=tuple(shortened(key, _NAME) for key in tensors if not key.startswith(inside)),
         metadata=metadata | _plain(content, skip=set(places), scalars="bare" not in places),
@@ -291,23 +340,9 @@ def _counted(places: Mapping[str, Mapping[str, Tensor]], networks: set[str]) -> 
     return {shortened(place, _NAME): len(places[place]) for place in shown[:_METADATA_ENTRIES]}
 
 
-def _fronts(tensors: Mapping[str, Tensor]) -> list[str]:
-    """All prefixes of complete networks: averaged ones first, then a student."""
-    found: dict[str, set[str]] = {}
-    for key in tensors:
-        match = _FRONT.match(key)
-        if match is not None:
-            found.setdefault(match[1], set()).add(match[2])
-    whole = [prefix for prefix, parts in found.items() if parts == {"encoder", "decoder"}]
-
-    def rank(prefix: str) -> int:
-        parts = prefix.split(".")
-        return 0 if any(map(_AVERAGED_NAME.fullmatch, parts)) else 1 if "student" in parts else 2
-
-    return sorted(whole, key=rank)
-
-
-def _no_network(file: Path, content: Mapping[str, Any], places: Mapping[str, Mapping[str, Tensor]]) -> CheckpointError:
+def _no_network(
+    file: Path, content: Mapping[str, Any], places: Mapping[str, Mapping[str, Tensor]], layouts: Sequence[Layout]
+) -> CheckpointError:
     listed = [
         f"{shortened(place, _NAME)}: {len(tensors)} tensors ({checkpoint.shown_keys(list(tensors))})"
         for place, tensors in list(places.items())[:_LISTED]
@@ -317,11 +352,12 @@ def _no_network(file: Path, content: Mapping[str, Any], places: Mapping[str, Map
     keys = [str(key) for key in content]
     entries = f"no tensors; {len(keys)} entries: {checkpoint.shown_keys(keys)}" if keys else "an empty dict"
     return CheckpointError(
-        "no network of segmentation-models-pytorch in this file",
+        "no network of a known family in this file",
         where=file,
         found="; ".join(listed) or entries,
-        allowed=f"keys {', '.join(part + '…' for part in _PARTS)} after any prefix, in any dict of the file",
-        hint="save a network of that library with torch.save(model.state_dict(), FILE)",
+        allowed="keys after any prefix, in any dict of the file: "
+        + "; ".join(f"{', '.join(f'{part}…' for part in layout.inside)} ({layout.family})" for layout in layouts),
+        hint=f"any other network can teach as an ONNX file: {ONNX_SNIPPET}",
     )
 
 

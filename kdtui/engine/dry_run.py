@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, one_line, only_size
+from kdtui.engine.models import UNWORKABLE, device_of, one_line, only_size, unwrapped
 from kdtui.engine.network import network_kind, stride_of
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
@@ -99,7 +99,7 @@ def _check_answer(
     error = _failure(network, 1, height, width, training=False)
     if error is None:
         return
-    other = _other_size(getattr(network, "network", network), 1, stride_of(profile), training=False)
+    other = _other_size(unwrapped(network), 1, stride_of(profile), training=False)
     raise kind(
         f"{who} does not accept images of this size",
         where=where,
@@ -125,7 +125,7 @@ def _failure(network: nn.Module, images: int, height: int, width: int, *, traini
     if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
         return None
     # An operator may be missing only on the meta device, so failures are confirmed on the real device.
-    device = next(network.parameters()).device
+    device = device_of(network)
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         return _tried(network, torch.zeros(images, 3, height, width, device=device), training=training)
 

@@ -14,14 +14,16 @@ from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.network import stride_of
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
-from kdtui.engine.teacher import Hints, load_teacher, reordered
+from kdtui.engine.teacher import Hints, load_teacher, notes_of, pixels_of, reordered
 from kdtui.errors import EngineError, StoreError
-from kdtui.profile import Profile, Teacher
+from kdtui.profile import Profile
 from kdtui.store.run import write_atomically
 
 _HINTS = Hints(
     task="if its four channels are background | person and target | other, set "
     'teacher.task = "hierarchical"; then --profile FILE',
+    classes="evaluate it on data with the same classes: --profile NAME; or map its classes: set teacher.checkpoint and "
+    "teacher.class_map in a profile",
     names="evaluate it on data with its classes: --profile NAME",
 )
 
@@ -40,8 +42,8 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
-        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or says that classes were reordered, or
-        why the result could not be written.
+        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or says how the network was adapted to
+        the data, or why the result could not be written.
 
     Raises:
         CheckpointError: It is not usable, has other classes, or does not accept images of the profile's size.
@@ -56,20 +58,16 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     dataset = build_dataset(data, split, stride=stride_of(profile), seed=profile.seed)
     configured = profile.teacher
-    # teacher.classes applies only to the teacher: any other file has its own class names, or those of the data.
+    # Classes and input of the teacher do not apply to other files, such as the run's own checkpoints.
     own = configured.checkpoint is not None and Path(configured.checkpoint).absolute() == Path(checkpoint).absolute()
-    overrides = Teacher(
-        task=configured.task,
-        architecture=configured.architecture,
-        encoder=configured.encoder,
-        classes=configured.classes if own else None,
-    )
+    settings_of_file = configured if own else configured.of_another_file()
     network, report = load_teacher(
         checkpoint,
-        teacher=overrides,
+        teacher=settings_of_file,
         task=data.task,
         classes=len(dataset.classes),
         names=dataset.classes,
+        pixels=pixels_of(dataset),
         hints=_HINTS,
     )
     network.to(fabric.device).eval()
@@ -91,6 +89,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         classes=dataset.classes,
         device=fabric.device,
     )
+    notes = [None if settings_of_file.class_map else reordered(report, dataset.classes), *notes_of(network)]
     answer: dict[str, Any] = {
         "split": split,
         "samples": len(dataset),
@@ -104,7 +103,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         "dice": scores.dice,
         "pixel_accuracy": scores.pixel_accuracy,
         "iou": scores.iou,
-        "note": reordered(report, dataset.classes),
+        "note": "\n".join(filter(None, notes)) or None,
     }
     if out is not None:
         try:

@@ -11,6 +11,10 @@ from kdtui.store.files import reading
 
 _HEAD = 512
 _SAVE = "in the program that made it: torch.save(model.state_dict(), FILE)"
+ONNX_SNIPPET = (
+    "in the program that made it: torch.onnx.export(model.eval(), (torch.rand(2, 3, 256, 256),), 'teacher.onnx')"
+)
+"""How to get an ONNX file, which can teach."""
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".th", ".tar")
 _TABLE_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table of LevelDB, which TensorFlow writes
 
@@ -33,11 +37,9 @@ _WEB_PAGE = Kind("a web page", "download the file again; a link that requires a 
 _TENSORFLOW = Kind("a TensorFlow checkpoint", "kdtui reads PyTorch weights: use a PyTorch version of this model")
 _KERAS = Kind("an HDF5 file, as written by Keras", "kdtui reads PyTorch weights: use a PyTorch version of this model")
 _ONNX = Kind("an ONNX model", "an ONNX file has no PyTorch weights to train: use the checkpoint that it was made from")
-_EXPORTED = Kind(
-    "a program of torch.export (.pt2)",
-    "in Python: program = torch.export.load(FILE); torch.save(program.state_dict, NEW)",
-)
-_SCRIPTED = Kind("a TorchScript archive", _SAVE)
+# Both formats contain code, which torch executes when it loads them: they are recognised by the names of their entries.
+_EXPORTED = Kind("a program of torch.export (.pt2), which may execute code when loaded", ONNX_SNIPPET)
+_SCRIPTED = Kind("a TorchScript archive, which may execute code when loaded", ONNX_SNIPPET)
 _NPZ = Kind(
     "an archive of numpy arrays (.npz)",
     "in Python: torch.save({key: torch.from_numpy(value) for key, value in numpy.load(FILE).items()}, NEW)",

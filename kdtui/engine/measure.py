@@ -31,7 +31,6 @@ from kdtui.engine.models import count_parameters, freeze_unused
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import EngineError, KdtuiError
 from kdtui.measure_options import MeasureOptions
-from kdtui.profile import Teacher
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.files import read_file
 from kdtui.store.run import Run, write_atomically
@@ -194,8 +193,7 @@ def teacher_of(run: Run, path: Path, size: InputSize, device: torch.device) -> M
         CheckpointError: It cannot be read.
     """
     configured = run.profile().teacher
-    overrides = Teacher(task=configured.task, architecture=configured.architecture, encoder=configured.encoder)
-    source = of_checkpoint(path, teacher=overrides)
+    source = of_checkpoint(path, teacher=configured.of_another_file())
     return _subject(path, source, _divisible(size, source.stride), device)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import socket
 import urllib.request
 import warnings
@@ -129,7 +130,7 @@ def inputs_of(network: nn.Module, extras: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         ModelError: The data do not have one of them.
     """
-    names = getattr(getattr(network, "network", network), "extra_inputs", ())
+    names = getattr(unwrapped(network), "extra_inputs", ())
     missing = [name for name in names if name not in extras]
     if missing:
         raise ModelError(
@@ -147,19 +148,19 @@ def outputs_of(
     """Convert raw output with the network's ``compose``, by default with :func:`compose`.
 
     Args:
-        network: The network; may be wrapped in :class:`AnySize`.
+        network: The network; may be wrapped.
         raw: Its output.
         task: Task of the data.
         features: Feature maps of the same forward pass.
     """
-    read = getattr(getattr(network, "network", network), "compose", compose)
+    read = getattr(network, "compose", compose)
     outputs: Outputs = read(raw, task, features)
     return outputs
 
 
 def channels_of(network: nn.Module, task: TaskName, classes: int) -> dict[str, int]:
     """Channels of a network's logits after :func:`outputs_of`, by the names of :class:`Outputs`."""
-    channels = getattr(getattr(network, "network", network), "logit_channels", logit_channels)
+    channels = getattr(network, "logit_channels", logit_channels)
     by_name: dict[str, int] = channels(task, classes)
     return by_name
 
@@ -170,15 +171,56 @@ def logit_channels(task: TaskName, classes: int) -> dict[str, int]:
     return {"logits": classes, **extra}
 
 
-class AnySize(nn.Module):
+class Wrapper(nn.Module):
+    """A network around another one, whose outputs and features it has.
+
+    Args:
+        network: The inner network; may be wrapped too.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def compose(self, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:
+        """See :func:`outputs_of`."""
+        return outputs_of(self.network, raw, task, features)
+
+    def logit_channels(self, task: TaskName, classes: int) -> dict[str, int]:
+        """See :func:`channels_of`."""
+        return channels_of(self.network, task, classes)
+
+    def inner_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the images that the inner network sees."""
+        return height, width
+
+    def cropped(self, features: Tensor, height: int, width: int) -> Tensor:
+        """The part of the inner network's features [B,C,h,w] that covers images of this size."""
+        inner = self.inner_size(height, width)
+        return self.network.cropped(features, *inner) if isinstance(self.network, Wrapper) else features
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The innermost network."""
+    while isinstance(network, Wrapper):
+        network = network.network
+    return network
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """The device of a network; the CPU for one without tensors."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+class AnySize(Wrapper):
     """A network for images of any size: pads them at the right and bottom, and crops the output.
 
     Images are padded to the student's stride, and a deeper teacher may need a larger one.
     """
 
     def __init__(self, network: nn.Module, *, stride: int) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.stride = stride
 
     def forward(self, images: Tensor, **extras: Tensor) -> Tensor:
@@ -188,13 +230,16 @@ class AnySize(nn.Module):
         answer: Tensor = self.network(padded, **extras)
         return answer[..., :height, :width]
 
-    def cropped(self, features: Tensor, images: Tensor) -> Tensor:
-        """The part of features [B,C,h,w] that covers ``images`` without the padding, resampled bilinearly."""
-        sizes = images.shape[-2:]
-        padded = [size + -size % self.stride for size in sizes]
-        if list(sizes) == padded:
+    def inner_size(self, height: int, width: int) -> tuple[int, int]:
+        """With the padding."""
+        return height + -height % self.stride, width + -width % self.stride
+
+    def cropped(self, features: Tensor, height: int, width: int) -> Tensor:
+        """The part of features [B,C,h,w] that covers images without the padding, resampled bilinearly."""
+        padded_height, padded_width = self.inner_size(height, width)
+        features = super().cropped(features, height, width)
+        if (padded_height, padded_width) == (height, width):
             return features
-        (height, padded_height), (width, padded_width) = zip(sizes, padded, strict=True)
         rows, columns = height / padded_height, width / padded_width
         grid = [-(-features.shape[-2] * height // padded_height), -(-features.shape[-1] * width // padded_width)]
         window = torch.tensor([[columns, 0.0, columns - 1], [0.0, rows, rows - 1]], device=features.device)

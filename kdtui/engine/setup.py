@@ -174,9 +174,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
     counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
-    trainable, teacher = _with_objective(
-        profile, fabric, student, val_set.classes, counts=counts, channels_last=channels_last
-    )
+    trainable, teacher = _with_objective(profile, fabric, student, val_set, counts=counts, channels_last=channels_last)
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.
     optimizer = torch.optim.AdamW(
         _groups(trainable, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
@@ -228,7 +226,7 @@ def _with_objective(
     profile: Profile,
     fabric: Fabric,
     student: nn.Module,
-    classes: Sequence[str],
+    dataset: SegmentationDataset,
     *,
     counts: Callable[[], Sequence[int]],
     channels_last: bool,
@@ -240,10 +238,10 @@ def _with_objective(
     """
     device = fabric.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        teacher = teacher_of(profile, classes)
+        teacher = teacher_of(profile, dataset)
         torch.manual_seed(_derived_seed(profile.seed, "terms"))
         network = None if teacher is None else teacher.network
-        objective = build_objective(profile, len(classes), student, network, counts)
+        objective = build_objective(profile, len(dataset.classes), student, network, counts)
     if teacher is not None:
         teacher.network.to(device)
         if channels_last:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, AnySize, inputs_of
+from kdtui.engine.models import UNWORKABLE, Wrapper, device_of, inputs_of, unwrapped
 
 Pick = Callable[[Any], Tensor]
 
@@ -42,7 +42,7 @@ class TapPoint:
 
 def tap_points(network: nn.Module) -> dict[str, TapPoint]:
     """All feature maps of a network by name: from its method ``tap_points`` if it has one, else those of smp."""
-    network = getattr(network, "network", network)  # unwrap AnySize
+    network = unwrapped(network)
     own = getattr(network, "tap_points", None)
     if own is not None:
         points: dict[str, TapPoint] = own()
@@ -63,7 +63,7 @@ def tapped(
     """Run a forward pass and capture feature maps.
 
     Args:
-        network: A network; may be wrapped in :class:`AnySize`.
+        network: A network; may be wrapped.
         images: f32 [B,3,H,W].
         names: Names from :func:`tap_points`.
         extras: Further inputs of the batch, by name.
@@ -78,8 +78,8 @@ def tapped(
             handle = points[name].module.register_forward_hook(_keep(maps, name, points[name].pick))
             hooks.callback(handle.remove)
         raw: Tensor = network(images, **inputs_of(network, extras or {}))
-    if isinstance(network, AnySize):
-        maps = {name: network.cropped(values, images) for name, values in maps.items()}
+    if isinstance(network, Wrapper):
+        maps = {name: network.cropped(values, *images.shape[-2:]) for name, values in maps.items()}
     return raw, maps
 
 
@@ -96,7 +96,7 @@ def tap_channels(network: nn.Module, height: int, width: int) -> dict[str, int]:
     try:
         return _probed(network, torch.empty(1, 3, height, width, device="meta"))
     except UNWORKABLE:  # an operator may be missing only on the meta device
-        device = next(network.parameters()).device
+        device = device_of(network)
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             return _probed(network, torch.zeros(1, 3, height, width, device=device))
 

@@ -17,7 +17,9 @@ from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.setup import TrainingSetup
-from kdtui.engine.teacher import TeacherCache, TeacherReport, unsure_pixel
+from kdtui.engine.teacher_cache import TeacherCache, unsure_pixel
+from kdtui.engine.teacher_report import TeacherReport
+from kdtui.profile import Teacher
 
 Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
 
@@ -29,7 +31,7 @@ class EvaluatedTeacher:
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
-        note: A note if its classes were reordered; otherwise None.
+        note: How it was adapted to the run; None if it was not.
     """
 
     frozen: FrozenTeacher
@@ -76,7 +78,9 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
         fingerprint=profile.data.fingerprint("val"),
         # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(profile)}, "
-        f"{report.architecture} {report.encoder}" + ("" if note is None else f", classes {report.class_names}"),
+        f"{report.architecture} {report.encoder}"
+        + ("" if note is None else f", classes {report.class_names}")
+        + _settings(profile.teacher),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
@@ -93,3 +97,9 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     images = to_device(first.images, fabric, channels_last=stage.channels_last)
     main = frozen.outputs(images, extras_to_device(first.extras, fabric)).main[0]
     return EvaluatedTeacher(frozen, report, *kept, unsure_pixel(main, stage.classes), note)
+
+
+def _settings(teacher: Teacher) -> str:
+    """The settings that change what the teacher answers, for the key of the cache; empty without any."""
+    changed = teacher.model_dump(include={"class_map", "mean", "std", "bgr", "scale", "output"}, exclude_none=True)
+    return f", {changed}" if changed else ""

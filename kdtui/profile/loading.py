@@ -45,7 +45,7 @@ _ITEM = re.compile(r"\[\d*\]")
 DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
 _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
 # Tables that are one value: of an inherited one, no key remains.
-_WHOLE = frozenset({"label_map"})
+_WHOLE = frozenset({"label_map", "class_map"})
 # Alternative notations: a file with the key on the left replaces inherited keys on the right.
 _OTHER_WAY: dict[KeyPath, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
 
@@ -445,6 +445,8 @@ def _type_words(annotation: Any) -> Iterator[str]:
     elif origin is tuple:
         item = get_args(annotation)[0]
         yield "a list of tables" if list(_models(item)) else "a list, each " + " or ".join(_type_words(item))
+    elif origin is dict:
+        yield "a table of " + " or ".join(_type_words(get_args(annotation)[1]))
     elif origin in (Union, types.UnionType):
         for argument in get_args(annotation):
             yield from _type_words(argument)

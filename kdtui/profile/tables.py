@@ -57,6 +57,14 @@ class Teacher(ProfileTable):
     Attributes:
         classes: Class names of the teacher in the order of its output; default: the names in the file, else those of
             the data.
+        class_map: Class of the data for each class of the teacher (a name, or its number from 0), if they differ;
+            probabilities of one class are added, classes that are not listed are dropped.
+        mean: Mean that the teacher's normalisation subtracts from values of 0 to 1, per channel in its channel order;
+            default: that in the file, else that of the data.
+        std: Standard deviation by which the teacher's normalisation divides; default as for ``mean``.
+        bgr: Whether the teacher expects blue, green, red instead of red, green, blue.
+        scale: Factor of the size at which the teacher sees the images; default 1.
+        output: Name of the output with the logits, for an ONNX file with several.
     """
 
     checkpoint: Annotated[str, PathTo("FILE")] | None = None
@@ -64,6 +72,16 @@ class Teacher(ProfileTable):
     architecture: str | None = None
     encoder: str | None = None
     classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=256)
+    class_map: dict[str, str] | None = Field(None, min_length=1, max_length=4096)
+    mean: tuple[Float, ...] | None = Field(None, min_length=1, max_length=64)
+    std: tuple[Annotated[Float, Field(gt=0.0)], ...] | None = Field(None, min_length=1, max_length=64)
+    bgr: Bool | None = None
+    scale: Float | None = Field(None, gt=0.0, le=16.0)
+    output: str | None = None
+
+    def of_another_file(self) -> Teacher:
+        """The settings that identify any network; the others describe the file in ``checkpoint``."""
+        return Teacher(task=self.task, architecture=self.architecture, encoder=self.encoder)
 
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from kdtui.engine.models import compose
 from kdtui.engine.network import build_student
 from kdtui.engine.objective import build_objective
 from kdtui.engine.profile_model import stored_parameters
-from kdtui.engine.teacher import inspect, load_teacher
+from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher_report import inspect
 from kdtui.errors import ModelError
 from kdtui.export_options import ExportOptions
 from kdtui.launch.plan import out_channels

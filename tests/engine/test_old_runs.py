@@ -17,7 +17,7 @@ from kdtui.compare import compare, entries_of
 from kdtui.engine import checkpoint
 from kdtui.engine.evaluate_file import assess
 from kdtui.engine.export.source import of_run
-from kdtui.engine.teacher import inspect
+from kdtui.engine.teacher_report import inspect
 from kdtui.profile import load
 from kdtui.store.export_files import export_path, report_of
 from kdtui.store.history import History

@@ -10,7 +10,8 @@ from torch import nn
 
 from kdtui.engine import checkpoint
 from kdtui.engine.models import build_network
-from kdtui.engine.teacher import inspect, load_teacher
+from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher_report import inspect
 from kdtui.errors import TeacherError
 from kdtui.profile import Teacher
 from kdtui.store.files import sha256_of
@@ -60,7 +61,7 @@ def test_the_report_is_json_with_the_promised_keys(own: Path) -> None:
     promised = {
         *("architecture", "encoder", "classes", "out_channels", "task", "in_channels", "parameters", "parameters_used"),
         *("container", "prefix", "sha256", "decoder_channels", "encoder_depth", "candidates", "class_names"),
-        *("metadata", "ignored_keys", "bytes", "path", "places"),
+        *("metadata", "ignored_keys", "bytes", "path", "places", "family", "mean", "std", "bgr"),
     }
     report = inspect(own).to_json()
     assert report.keys() == promised

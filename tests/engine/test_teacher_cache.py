@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdtui.engine.metrics import Scores
-from kdtui.engine.teacher import TeacherCache
+from kdtui.engine.teacher_cache import TeacherCache
 from kdtui.profile import CocoData, CocoSplit
 
 SCORES = Scores(miou=0.5, iou={"background": 0.5}, dice=0.6, pixel_accuracy=0.7)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint
-from kdtui.engine.teacher import inspect, load_teacher
+from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher_report import inspect
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import Teacher
 from tests.engine.networks import ENCODER, build, own_payload, unet
@@ -106,7 +107,7 @@ def test_our_own_incomplete_file_names_what_is_missing(tmp_path: Path, network: 
         ({"encoder": "tu-no_such_model"}, ENCODER),
     ],
 )
-def test_overrides_of_the_user_must_match_the_file(bare: Path, words: dict[str, str], named: str) -> None:
+def test_overrides_of_the_user_must_match_the_file(bare: Path, words: dict[str, Any], named: str) -> None:
     with pytest.raises(TeacherError) as caught:
         inspect(bare, **words)
     assert named in str(caught.value.hint)

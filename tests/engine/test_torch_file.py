@@ -310,8 +310,8 @@ def write_program(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Write, str]] = {
-    "TorchScript": (write_script, "model.state_dict()"),
-    "torch.export": (write_program, "torch.export.load"),
+    "TorchScript": (write_script, "torch.onnx.export"),
+    "torch.export": (write_program, "torch.onnx.export"),
     ".npz": (write_npz, "numpy.load"),
     "numpy array": (lambda path: path.write_bytes(b"\x93NUMPY\x01" + bytes(60)), "state_dict"),
     "zip archive that contains teacher.pth": (write_zip(["teacher.pth", "README"]), "unzip"),

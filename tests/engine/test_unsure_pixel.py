@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdtui.engine.teacher import unsure_pixel
+from kdtui.engine.teacher_cache import unsure_pixel
 
 
 def entropy(probabilities: torch.Tensor) -> torch.Tensor:

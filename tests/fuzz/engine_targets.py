@@ -15,7 +15,7 @@ from safetensors.torch import save
 from kdtui.engine.data import build_dataset
 from kdtui.engine.data.folder import read_classes
 from kdtui.engine.data.pictures import as_labels, as_rgb, extent, open_picture, upright
-from kdtui.engine.teacher import inspect
+from kdtui.engine.teacher_report import inspect
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
 from tests.engine.data.makers import CLASSES, HEIGHT, WIDTH, annotation, coco, counts, instances

@@ -18,7 +18,8 @@ from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset,
 from kdtui.engine.export.deployed import InputSize
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import build_student, network_kind
-from kdtui.engine.teacher import inspect, load_teacher
+from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher_report import inspect
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
