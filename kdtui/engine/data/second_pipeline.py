@@ -48,13 +48,18 @@ class SecondPipeline:
             index: Number of the sample.
             seed: Seed of the view.
         """
-        source = self._cache.get(index)
-        if source is None:
-            source = self._read(index)
-            self._cache.put(index, source)
+        source = self.source(index)
         shape = (*self._size[::-1], source.image.shape[2])
         image = cv2.resize(source.image, self._size, interpolation=cv2.INTER_AREA).reshape(shape)
         labels = cv2.resize(source.labels, self._size, interpolation=cv2.INTER_NEAREST_EXACT)
         if self._level != "none" and np.random.Generator(np.random.PCG64(seed)).random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
         return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(labels.copy())
+
+    def source(self, index: int) -> Source:
+        """The source of a sample, from the cache if it is there."""
+        source = self._cache.get(index)
+        if source is None:
+            source = self._read(index)
+            self._cache.put(index, source)
+        return source
