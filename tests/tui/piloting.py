@@ -37,7 +37,7 @@ class Still:
     def __init__(self, *words: str) -> None:
         self.words = words
 
-    def look(self) -> Iterable[Message]:
+    def poll(self) -> Iterable[Message]:
         yield MachineRead(self.words)
 
 
