@@ -222,7 +222,7 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tupl
             + weights_text(weights, classes)
             for name, weights in objective.class_weights.items()
         ]
-    return "\n".join(lines)
+    return "\n  ".join(lines)
 
 
 def _batch_terms(profile: Profile) -> list[str]:

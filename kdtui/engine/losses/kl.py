@@ -84,7 +84,7 @@ class KlLoss(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """See :func:`pixel_kl`."""
-        ours, theirs = student[self._on], teacher[self._on]
+        ours, theirs = at_least_f32(student[self._on]), at_least_f32(teacher[self._on])
         scale: dict[str, float] = {"temperature": self._temperature, "valid_pixels": share.pixels}
         if self._on == "logits":
             return pixel_kl(ours, theirs, labels.valid, **scale)

@@ -158,6 +158,11 @@ class Case:
         return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
+def labels_as_logits(case: Case) -> Tensor:
+    """1 for the class of each pixel, 0 for the others."""
+    return torch.nn.functional.one_hot(case.labels.masks.clamp(max=CLASSES - 1), CLASSES).movedim(-1, 1).float()
+
+
 def outputs(values: dict[str, Tensor], cut: slice = slice(None)) -> Outputs:
     cuts = {name: tensor[cut] for name, tensor in values.items()}
     extra = {name: cuts.pop(name) for name in ("bg_fg", "target_nontarget")}
@@ -208,6 +213,27 @@ def test_peaked_half_precision_maps_give_finite_values_and_gradients(table: Term
     gradients = case.gradients(slice(None))
     assert torch.isfinite(case.value())
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("table", [table for table in TERMS if isinstance(table, SupervisedTerm)], ids=label)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_certain_predictions_give_finite_values_and_gradients(table: Term, sign: int) -> None:
+    """Probabilities of exactly 1 and 0, all right or all wrong."""
+    case = Case(table)
+    case.student["logits"] = (sign * 6e4 * (2 * labels_as_logits(case) - 1)).half()
+    gradients = case.gradients(slice(None))
+    assert torch.isfinite(case.value())
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@every_term
+def test_half_precision_is_computed_in_single_precision(table: Term) -> None:
+    case = Case(table)
+    case.student = {name: values.half() for name, values in case.student.items()}
+    half = case.value()
+    case.student = {name: values.float() for name, values in case.student.items()}
+    assert half.dtype == torch.float32
+    assert torch.equal(half, case.value())
 
 
 @every_term
@@ -263,8 +289,7 @@ def test_a_better_student_costs_less(table: Term) -> None:
     case = Case(same_place(table), same_width=True)
     before = case.student
     if isinstance(table, SupervisedTerm):
-        right = torch.nn.functional.one_hot(case.labels.masks.clamp(max=CLASSES - 1), CLASSES).movedim(-1, 1)
-        better = before | {"logits": before["logits"] + 3.0 * right}
+        better = before | {"logits": before["logits"] + 3.0 * labels_as_logits(case)}
     else:
         better = case.teacher
     costs = []
