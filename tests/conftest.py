@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 # Compiled modules are kept whatever the environment says: each of some thousand processes would compile them again.
 sys.dont_write_bytecode = False
@@ -19,6 +21,28 @@ gc.disable()  # until everything is collected
 # No time decides a test: a busy machine takes as long as it takes.
 settings.register_profile("kdtui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kdtui")
+
+
+# These share an export, or processes that have the engine imported, which take as long as many of their tests.
+ONE_WORKER = (
+    "tests/engine/export/",
+    "tests/engine/data/test_loading.py",
+    "tests/engine/test_checkpoint.py",
+    "tests/engine/test_ranks",
+)
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """Each file in one process, and some files in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return ONE_WORKER[0] if nodeid.startswith(ONE_WORKER) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """The schedule of ``--dist loadfile``."""
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:
