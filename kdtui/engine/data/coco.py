@@ -566,7 +566,14 @@ class PersonCrops(SegmentationDataset):
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
         image = as_rgb(self._oriented(picture), self._folder / picture.file_name, self._value_range).crop(box)
-        return Source(np.asarray(image), crop_labels(target, self._instances.by_image[target.image_id], picture, box))
+        return Source(np.asarray(image), self.labels(index))
+
+    def labels(self, index: int) -> Pixels:
+        """The labels of the crop before resizing; no image is read."""
+        target = self._targets[index]
+        picture = self._instances.pictures[target.image_id]
+        box = crop_box(target, picture, self._padding)
+        return crop_labels(target, self._instances.by_image[target.image_id], picture, box)
 
     def look(self, index: int) -> SampleFacts:
         """The crop before resizing."""
@@ -574,8 +581,7 @@ class PersonCrops(SegmentationDataset):
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
         stored, path = self._oriented(picture), self._folder / picture.file_name
-        labels = crop_labels(target, self._instances.by_image[target.image_id], picture, box)
-        image = as_rgb(stored, path, self._value_range).crop(box)
+        image, labels = as_rgb(stored, path, self._value_range).crop(box), self.labels(index)
         return SampleFacts(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
 
     def notes(self) -> list[Note]:

@@ -96,7 +96,7 @@ class LabelFolder(SegmentationDataset):
 
     def labels(self, index: int) -> Pixels:
         """The mask at the size of its file."""
-        return self._labels(self._pairs[index][1])
+        return self._labels(self._pairs[index].mask)
 
     def notes(self) -> list[Note]:
         """Warnings about the files of this split."""
