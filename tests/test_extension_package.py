@@ -213,5 +213,17 @@ def test_its_network_trains_on_its_launcher_resumes_exports_is_evaluated_and_tea
     inputs = ("--set", "student.brightness=true", "--set", "launch.target=local", "--set", "training.epochs=1")
     ranks = ("--set", "training.devices=2", "--set", "training.micro_batch_size=1", "--set", "training.workers=1")
     called(home, packages, "train", "ours", "--teacher", "teacher", "--name", "inputs", *inputs, *ranks)
-    run_of(home, "inputs")
+    [row] = [row for row in json.loads(called(home, packages, "runs", "--json")) if row["name"] == "inputs"]
+    scored = json.loads(called(home, packages, "evaluate", "inputs", "--split", "val", "--json"))
+    assert scored["metrics"] == {"recall": pytest.approx(row["metrics"]["recall"])}  # one process; two while training
+    assert row["metrics"]["best_recall"] == row["metrics"]["recall"]
+    [exported] = json.loads(called(home, packages, "export", "inputs", "--json"))
+    assert exported["exporter"] == "dynamo"
+    assert exported["inputs"].keys() == {"images", "brightness"}
+    assert exported["inputs"]["brightness"]["shape"] == exported["inputs"]["images"]["shape"][:1] == ["batch"]
+    assert exported["verified"]["validation"]["miou"] == pytest.approx(scored["miou"], abs=1e-3)
+    assert exported["verified"]["outputs"]["logits"]["agreement"] > 0.999
+    called(
+        home, packages, "export", "inputs", "--precision", "int8", "--limit", "100", "--dynamic", "none", "--batch", "3"
+    )
     called(home, packages, "train", "ours", "--teacher", "teacher", *inputs, "--set", "data.kind=synthetic", code=4)

@@ -121,6 +121,8 @@ def _print_scores(answer: Mapping[str, Any], split: str) -> None:
     for key in ("dice", "pixel_accuracy"):
         if isinstance(answer.get(key), float):
             out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
+    for name, value in (answer.get("metrics") or {}).items():
+        out(f"  {name.replace('_', ' ')}  {number(value)}")
 
 
 def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:

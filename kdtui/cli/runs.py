@@ -190,6 +190,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "loss": run.loss,
         "miou": run.miou,
         "best": {"miou": run.best_miou, "iou": dict(run.best_iou)},
+        "metrics": dict(run.metrics),
         "retention": run.retention,
         "agreement": run.agreement,
         "student": {
@@ -287,6 +288,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("retention", None if run.best_retention is None else f"{percent(run.best_retention)} at the best mIoU"),
         ("last mIoU", None if run.miou is None else number(run.miou)),
         ("agreement", None if run.agreement is None else percent(run.agreement)),
+        *((name.replace("_", " "), number(value)) for name, value in run.metrics.items()),
         ("speed", None if run.images_per_second is None else f"{run.images_per_second:.1f} images/s"),
         ("eta", None if run.eta_seconds is None else span(run.eta_seconds)),
         ("seed", None if run.seed is None else str(run.seed)),

@@ -14,7 +14,7 @@ from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
-from kdtui.engine.network import build_student, check_inputs, network_kind, stride_of
+from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
@@ -129,8 +129,9 @@ def _student(profile: Profile) -> str:
     network = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(network, profile)
     check_inputs(network, val_set)
+    check_metrics(kind := network_kind(profile.student), network, val_set)
     counts = count_parameters(network)
-    return f"{network_kind(profile.student).title}: {counts.stored:,} parameters ({counts.used:,} used)"
+    return f"{kind.title}: {counts.stored:,} parameters ({counts.used:,} used)"
 
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:

@@ -247,8 +247,9 @@ class Progress:
     Attributes:
         step: Completed optimizer steps.
         epochs_done: Epochs that are trained *and* evaluated.
-        best_miou: Best validation mIoU so far; None before the first evaluation.
+        best_score: Best validation score so far; None before the first evaluation.
         best_epoch: Its epoch; 0 before the first evaluation.
+        best_miou: mIoU of that epoch: the score itself, unless the kind of network has another one.
         best_iou: IoU per class of that epoch.
         window: Loss parts per step since the last ``measured`` event, [P] each.
         train_point: The last ``measured`` event of the training split.
@@ -257,8 +258,9 @@ class Progress:
 
     step: int = 0
     epochs_done: int = 0
-    best_miou: float | None = None
+    best_score: float | None = None
     best_epoch: int = 0
+    best_miou: float | None = None
     best_iou: dict[str, float | None] = field(default_factory=dict)
     window: list[Tensor] = field(default_factory=list)
     train_point: dict[str, Any] = field(default_factory=dict)
@@ -339,7 +341,7 @@ def capture(
     if fabric.world_size > 1:
         states = [None] * fabric.world_size
         torch.distributed.all_gather_object(states, rng_state())
-    return {
+    state = {
         "step": progress.step,
         "epochs_done": progress.epochs_done,
         "best_miou": progress.best_miou,
@@ -353,7 +355,12 @@ def capture(
         "optimizer": optimizer.state_dict(),
         "scaler": fabric.strategy.precision.state_dict(),
         "rng": states,
-    } | ({"terms": trained} if (trained := terms.state_dict()) else {})
+    }
+    if progress.best_score != progress.best_miou:
+        state["best_score"] = progress.best_score
+    if trained := terms.state_dict():
+        state["terms"] = trained
+    return state
 
 
 def restore(
@@ -416,8 +423,9 @@ def _restored(
     progress = Progress(
         step=resume["step"],
         epochs_done=resume["epochs_done"],
-        best_miou=resume["best_miou"],
+        best_score=resume.get("best_score", resume["best_miou"]),
         best_epoch=resume["best_epoch"],
+        best_miou=resume["best_miou"],
         best_iou=dict(resume["best_iou"]),
         window=[part.to(fabric.device) for part in resume["window"]],
         train_point=dict(resume.get("train_point", {})),

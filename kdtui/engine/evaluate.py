@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +11,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from torchmetrics import Metric
 
 from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch
-from kdtui.engine.metrics import Scores, SegmentationMetrics
-from kdtui.engine.models import inputs_of, outputs_of
+from kdtui.engine.metrics import Scores, SegmentationMetrics, plain_values
+from kdtui.engine.models import Outputs, inputs_of, outputs_of
 from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Predict = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+Predict = Callable[[Tensor, Mapping[str, Tensor]], Outputs]
 
 
 class StopRequested(Exception):
@@ -28,18 +31,23 @@ class StopRequested(Exception):
 
 
 def predictor(network: nn.Module, fabric: Fabric, *, task: TaskName, channels_last: bool) -> Predict:
-    """A function from images f32 [B,3,H,W] and further inputs to classes uint8 [B,H,W] under the run's autocast.
+    """A function from images f32 [B,3,H,W] and further inputs to outputs in f32, under the run's autocast.
 
     The network is called without DDP, whose forward synchronises buffers and would wait for ranks without a batch.
     """
 
-    def predict(images: Tensor, extras: Mapping[str, Tensor]) -> Tensor:
+    def predict(images: Tensor, extras: Mapping[str, Tensor]) -> Outputs:
         images = to_device(images, fabric, channels_last=channels_last)
         with torch.inference_mode(), fabric.autocast():
             raw = network(images, **inputs_of(network, extras_to_device(extras, fabric)))
-        return outputs_of(network, raw.float(), task).main.argmax(dim=1).to(torch.uint8)
+        return outputs_of(network, tree_map(torch.Tensor.float, raw), task)
 
     return predict
+
+
+def predicted_classes(outputs: Outputs) -> Tensor:
+    """The classes uint8 [B,H,W] with the largest main logits."""
+    return outputs.main.argmax(dim=1).to(torch.uint8)
 
 
 def to_device(images: Tensor, fabric: Fabric, *, channels_last: bool) -> Tensor:
@@ -59,6 +67,7 @@ def evaluate(
     *,
     classes: Sequence[str],
     device: torch.device,
+    metrics: Sequence[Metric] = (),
     teacher_predictions: np.ndarray | None = None,
     store: np.ndarray | None = None,
     between_batches: Callable[[], None] = lambda: None,
@@ -66,28 +75,37 @@ def evaluate(
     """Scores of a network on a split, over all ranks.
 
     Args:
-        predict: Images and further inputs to classes.
+        predict: Images and further inputs to outputs.
         batches: This rank's share of the split, in order.
         classes: Class names.
         device: Device of the confusion matrix.
+        metrics: Further metrics, see :meth:`kdtui.engine.network.NetworkKind.metrics`.
         teacher_predictions: uint8 [N,H,W] of the same samples, in order, for the agreement.
         store: uint8 [N,H,W] that receives the predictions, in order.
         between_batches: Called before each batch; may raise :class:`StopRequested`.
     """
-    metrics = SegmentationMetrics(classes, ignore_index=IGNORE_INDEX, device=device)
+    confusion = SegmentationMetrics(classes, ignore_index=IGNORE_INDEX, device=device)
+    further = [metric.to(device) for metric in metrics]
     first = 0
     for batch in batches:
         between_batches()
-        predictions = predict(batch.images, batch.extras)
+        outputs = predict(batch.images, batch.extras)
+        predictions = predicted_classes(outputs)
         last = first + len(predictions)
         theirs = None
         if teacher_predictions is not None:
             theirs = torch.from_numpy(np.array(teacher_predictions[first:last])).to(device)
         if store is not None:
             store[first:last] = predictions.cpu().numpy()  # device-to-host sync
-        metrics.update(predictions, batch.masks.to(device), theirs)
+        masks = batch.masks.to(device)
+        confusion.update(predictions, masks, theirs)
+        if further:
+            extras = {name: value.to(device) for name, value in batch.extras.items()}
+            for metric in further:
+                metric.update(outputs, Batch(batch.images, masks, extras))
         first = last
-    return metrics.scores()
+    values = {name: value for metric in further for name, value in plain_values(metric.compute()).items()}
+    return dataclasses.replace(confusion.scores(), metrics=values)
 
 
 _IGNORED = np.array([30, 30, 30], np.uint8)

@@ -11,7 +11,7 @@ from kdtui.engine.data import build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_scorable
 from kdtui.engine.evaluate import evaluate, predictor
-from kdtui.engine.network import stride_of
+from kdtui.engine.network import network_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.teacher import Hints, load_teacher, notes_of, pixels_of, reordered
@@ -42,8 +42,9 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
 
     Returns:
         ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
-        "pixel_accuracy", "iou": {class: value}, "note"}``; the note is None, or says how the network was adapted to
-        the data, or why the result could not be written.
+        "pixel_accuracy", "iou": {class: value}, "metrics": {name: value}, "note"}``; the metrics are those that the
+        profile's kind of network adds; the note is None, or says how the network was adapted to the data, or why the
+        result could not be written.
 
     Raises:
         CheckpointError: It is not usable, has other classes, or does not accept images of the profile's size.
@@ -56,7 +57,8 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     precision = choose_precision(profile, fabric.device.type)
     fabric = make_fabric(accelerator=fabric.device.type, precision=fabric_precision(precision))
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
-    dataset = build_dataset(data, split, stride=stride_of(profile), seed=profile.seed)
+    kind = network_kind(profile.student)
+    dataset = build_dataset(data, split, stride=kind.stride, seed=profile.seed)
     configured = profile.teacher
     # Classes and input of the teacher do not apply to other files, such as the run's own checkpoints.
     own = configured.checkpoint is not None and Path(configured.checkpoint).absolute() == Path(checkpoint).absolute()
@@ -88,6 +90,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         loader,
         classes=dataset.classes,
         device=fabric.device,
+        metrics=kind.metrics(dataset.classes),
     )
     notes = [None if settings_of_file.class_map else reordered(report, dataset.classes), *notes_of(network)]
     answer: dict[str, Any] = {
@@ -103,6 +106,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         "dice": scores.dice,
         "pixel_accuracy": scores.pixel_accuracy,
         "iou": scores.iou,
+        "metrics": dict(scores.metrics),
         "note": "\n".join(filter(None, notes)) or None,
     }
     if out is not None:

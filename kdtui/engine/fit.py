@@ -19,12 +19,22 @@ from torch import Tensor
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, batch_of, train_loader
-from kdtui.engine.evaluate import Predict, StopRequested, evaluate, extras_to_device, predictor, to_device, write_panels
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
+from kdtui.engine.evaluate import (
+    Predict,
+    StopRequested,
+    evaluate,
+    extras_to_device,
+    predicted_classes,
+    predictor,
+    to_device,
+    write_panels,
+)
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, count_parameters, outputs_of
+from kdtui.engine.network import network_kind
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
@@ -55,7 +65,7 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
         identities = [None] * stage.fabric.world_size
         torch.distributed.all_gather_object(identities, own_identity())
     counts = count_parameters(stage.student)
-    height, width = stage.val_set[0, 0].mask.shape
+    height, width = stage.val_set[0, 0].image.shape[-2:]
     macs = count_macs(stage.student, height=height, width=width)
     report.started(
         events.Started(
@@ -127,7 +137,7 @@ def _changes(stage: TrainingSetup, resumed: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, str]]) -> None:
+def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, str]], *, score: str) -> None:
     """Save student and progress, then delete all but the last few epoch checkpoints.
 
     The state is written once and hard-linked as the epoch's and the last checkpoint. The best one is a separate file
@@ -140,6 +150,7 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
         stage: The attempt.
         report: Writer of the ``saved`` events.
         targets: Path and tag (``epoch``, ``last``, ``best``) of each file.
+        score: Name of the validation scalar that determines the best one.
     """
     progress, run = stage.progress, stage.run
     resume = capture(
@@ -153,7 +164,9 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
     if not stage.leads:
         return
     payload = student_payload(run, stage.profile, stage.student, stage.classes)
-    payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_miou, "resume": resume}
+    payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_score, "resume": resume}
+    if score != "miou":
+        payload["monitor"] = score
     first, *others = [path for path, tag in targets if tag != "best"]
     checkpoint.save(first, payload)
     if any(tag == "best" for _, tag in targets):
@@ -166,8 +179,8 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
                 step=progress.step,
                 tag=tag,
                 path=str(target.relative_to(run.path)),
-                monitor="val/miou" if tag == "best" else None,
-                value=progress.best_miou if tag == "best" else None,
+                monitor=f"val/{score}" if tag == "best" else None,
+                value=progress.best_score if tag == "best" else None,
             )
         )
     # A run that resumed from an older state has checkpoints of later epochs, which it will replace.
@@ -224,6 +237,7 @@ class Fit:
         self.stage, self.report = stage, report
         self.progress = stage.progress
         self.objective = stage.trainable.objective
+        self.kind = network_kind(stage.profile.student)
         self.predict_student = predictor(
             stage.student, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
@@ -253,7 +267,7 @@ class Fit:
         except StopRequested:
             if progress.window:
                 self._raise_if_diverged(self._window())
-            save_state(self.stage, self.report, [(self.stage.run.last, "last")])
+            save_state(self.stage, self.report, [(self.stage.run.last, "last")], score=self.kind.score)
             epoch = min(progress.step // self.stage.steps_per_epoch + 1, total_epochs)
             self.report.say(events.Stopped(step=progress.step, epoch=epoch))
             return "stopped"
@@ -355,12 +369,14 @@ class Fit:
         fabric = self.stage.fabric
         images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
         labels = self._labels(batch)
-        extras = extras_to_device(batch.extras, fabric)
+        extras = labels.extras
         teacher = None if self.teacher is None else self.teacher.frozen.outputs(images, extras)
         return _Prepared(images, extras, labels, teacher)
 
     def _labels(self, batch: Batch) -> Labels:
-        return Labels(batch.masks.to(self.stage.fabric.device, non_blocking=True), IGNORE_INDEX)
+        fabric = self.stage.fabric
+        masks = batch.masks.to(fabric.device, non_blocking=True)
+        return Labels(masks, IGNORE_INDEX, extras_to_device(batch.extras, fabric))
 
     def _masses(self, known: Sequence[tuple[Outputs | None, Labels]]) -> dict[str, Tensor]:
         """The masses of the terms over the whole optimizer step; a collective with several ranks.
@@ -375,13 +391,10 @@ class Fit:
     def _share(self, micro_batches: list[Batch]) -> StepShare:
         fabric = self.stage.fabric
         valid = sum(int((batch.masks != IGNORE_INDEX).sum()) for batch in micro_batches)
+        maps = sum(len(batch.masks) for batch in micro_batches)
         if fabric.world_size > 1:
-            valid = int(reduced(fabric, torch.tensor(valid, device=fabric.device), "sum"))
-        return StepShare(
-            valid_pixels=float(max(1, valid)),
-            images=self.stage.profile.training.batch_size,
-            world_size=fabric.world_size,
-        )
+            valid, maps = reduced(fabric, torch.tensor([valid, maps], device=fabric.device), "sum").tolist()
+        return StepShare(valid_pixels=float(max(1, valid)), images=max(1, maps), world_size=fabric.world_size)
 
     def _report_training(self, epoch: int) -> None:
         """Report the steps since the last report, with one reduction over ranks and one device-to-host sync."""
@@ -446,11 +459,15 @@ class Fit:
         theirs = None if self.teacher is None else self.teacher.predictions
         scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
         former_best = progress.best_epoch
-        improved = progress.best_miou is None or scores.miou > progress.best_miou
+        score = scores.value(self.kind.score)
+        improved = progress.best_score is None or score > progress.best_score
         if improved:
-            progress.best_miou, progress.best_epoch, progress.best_iou = scores.miou, epoch, scores.iou
+            progress.best_score, progress.best_epoch = score, epoch
+            progress.best_miou, progress.best_iou = scores.miou, scores.iou
         progress.epochs_done = epoch
         scalars = scores.scalars() | {"best_miou": progress.best_miou, "best_epoch": float(progress.best_epoch)}
+        if self.kind.score != "miou":
+            scalars[f"best_{self.kind.score}"] = progress.best_score
         if self.teacher is not None and self.teacher.scores.miou > 0:
             scalars["retention"] = scores.miou / self.teacher.scores.miou
         point = self._measured("val", epoch, scalars)
@@ -461,7 +478,7 @@ class Fit:
             targets.append((stage.run.best, "best"))
         # Saved last: a run killed before it repeats the epoch, and one killed after it needs its best weights.
         targets.append((stage.run.last, "last"))
-        save_state(self.stage, self.report, targets)
+        save_state(self.stage, self.report, targets, score=self.kind.score)
         if stage.leads:
             self._visualize_if_due(epoch, improved=improved, former_best=former_best)
 
@@ -480,6 +497,7 @@ class Fit:
             batches,
             classes=stage.classes,
             device=stage.fabric.device,
+            metrics=self.kind.metrics(stage.classes),
             teacher_predictions=teacher_predictions,
             store=store,
             between_batches=self._looks_of_every_rank(batches),
@@ -526,16 +544,18 @@ class Fit:
         # Spread over the split, as neighbours may be frames of one video.
         spread = np.linspace(0, len(stage.val_set) - 1, min(_PICTURES, len(stage.val_set)))
         samples = [stage.val_set[round(index), 0] for index in spread]
-        images, masks, extras = batch_of(samples)
+        batch = stage.val_set.collate(samples)
+        images, masks, extras = batch
         stage.student.eval()
-        student = self.predict_student(images, extras)
+        student = self.kind.picture_labels(predicted_classes(self.predict_student(images, extras)), batch)
         stage.student.train()
         teacher = None
         if self.teacher is not None:
             theirs = self.teacher.frozen.outputs(images.to(stage.fabric.device), extras_to_device(extras, stage.fabric))
-            teacher = theirs.main.argmax(dim=1).cpu().numpy()
+            teacher = self.kind.picture_labels(theirs.main.argmax(dim=1), batch).cpu().numpy()
+        truth, colours = self.kind.picture_labels(masks, batch), class_colours(stage.val_set.own_colours)
         folder = stage.run.visualization(epoch)
-        write_panels(folder, images, masks, student, teacher, colours=class_colours(stage.val_set.own_colours))
+        write_panels(folder, images, truth, student, teacher, colours=colours)
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))
 
     # -- ends -----------------------------------------------------------------------------------------------------
@@ -544,8 +564,8 @@ class Fit:
         patience, progress = self.stage.profile.training.early_stopping, self.progress
         if patience and progress.best_epoch and progress.epochs_done - progress.best_epoch >= patience:
             return (
-                f"no better mIoU in {counted(patience, 'epoch')}"
-                f" (best {progress.best_miou:.4f} in epoch {progress.best_epoch})"
+                f"no better {'mIoU' if self.kind.score == 'miou' else self.kind.score} in {counted(patience, 'epoch')}"
+                f" (best {progress.best_score:.4f} in epoch {progress.best_epoch})"
             )
         return None
 

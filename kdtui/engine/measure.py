@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdtui import catalog, export_options
-from kdtui.engine.export.deployed import InputSize, example
+from kdtui.engine.export.deployed import InputSize, examples
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
@@ -396,7 +396,7 @@ def _latencies(
             images = torch.randn(count, 3, subject.size.height, subject.size.width, device=device)
             calls[path, "torch", count] = _torch_call(subject.source.network, images)
         for precision, (file, report) in subject.exports.items():
-            for count, call in _onnx_calls(file, report, subject.size, settings).items():
+            for count, call in _onnx_calls(file, report, subject, settings).items():
                 calls[path, f"onnxruntime {precision}", count] = call
     clock = on_gpu if device.type == "cuda" else on_cpu
     names = {str(number): key for number, key in enumerate(calls)}
@@ -425,16 +425,19 @@ def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
     return call
 
 
-def _onnx_calls(file: Path, report: Mapping[str, Any], size: InputSize, settings: MeasureOptions) -> dict[int, Call]:
+def _onnx_calls(
+    file: Path, report: Mapping[str, Any], subject: MeasureTarget, settings: MeasureOptions
+) -> dict[int, Call]:
     """Calls of the exported file by batch size, for the batch sizes that it accepts."""
     options = export_options.from_json(report["options"])
-    if not options.dynamic_size:
-        size = InputSize(*report["size"])
+    size = subject.size if options.dynamic_size else InputSize(*report["size"])
+    names = [INPUT, *(entry.name for entry in subject.source.inputs)]
     asked = session(file, threads=settings.threads)
 
     def call_with(count: int) -> Call:
         made = export_options.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
-        fed = {INPUT: example(made, size).numpy()}
+        feed = [values.numpy() for values in examples(subject.source.inputs, made, size)]
+        fed = dict(zip(names, feed, strict=True))
         return lambda: asked.run(None, fed)
 
     counts = dict.fromkeys((1, settings.batch)) if options.dynamic_batch else {options.batch: None}

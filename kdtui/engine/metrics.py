@@ -1,12 +1,15 @@
 """Metrics from one confusion matrix over the whole split, summed over ranks.
 
-mIoU is never a mean of per-image IoU, and pixels with the ignore index are not counted.
+mIoU is never a mean of per-image IoU, and pixels with the ignore index are not counted. A kind of network may add
+metrics, see :meth:`kdtui.engine.network.NetworkKind.metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +26,7 @@ class Scores:
         dice: Mean Dice over the same classes.
         pixel_accuracy: Share of valid pixels that are correct.
         agreement: Share of valid pixels where student and teacher predict the same class; None without a teacher.
+        metrics: Those that the kind of network adds, by name; None for one that is not defined.
     """
 
     miou: float
@@ -30,6 +34,7 @@ class Scores:
     dice: float
     pixel_accuracy: float
     agreement: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, float | None]:
         """The scores as flat names and values, for events and TensorBoard."""
@@ -37,7 +42,11 @@ class Scores:
         flat.update({f"iou.{name}": value for name, value in self.iou.items()})
         if self.agreement is not None:
             flat["agreement"] = self.agreement
-        return flat
+        return flat | dict(self.metrics)
+
+    def value(self, name: str) -> float:
+        """The scalar ``name``; 0 if it is not defined."""
+        return self.scalars()[name] or 0.0
 
 
 class SegmentationMetrics:
@@ -90,6 +99,11 @@ class SegmentationMetrics:
             pixel_accuracy=_ratio(right.sum(), counts.sum()),
             agreement=agreement,
         )
+
+
+def plain_values(computed: Mapping[str, Any]) -> dict[str, float | None]:
+    """Results of a metric as numbers; None for a value that is not finite."""
+    return {name: number if math.isfinite(number := float(value)) else None for name, value in computed.items()}
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:

@@ -18,6 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
 
 from kdtui.engine.identify import full_size
 from kdtui.errors import ModelError
@@ -142,14 +143,12 @@ def inputs_of(network: nn.Module, extras: Mapping[str, Tensor]) -> dict[str, Ten
     return {name: extras[name] for name in names}
 
 
-def outputs_of(
-    network: nn.Module, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None
-) -> Outputs:
+def outputs_of(network: nn.Module, raw: Any, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:
     """Convert raw output with the network's ``compose``, by default with :func:`compose`.
 
     Args:
         network: The network; may be wrapped.
-        raw: Its output.
+        raw: Its output: a tensor, or tensors by name if the network has its own ``compose``.
         task: Task of the data.
         features: Feature maps of the same forward pass.
     """
@@ -223,12 +222,18 @@ class AnySize(Wrapper):
         super().__init__(network)
         self.stride = stride
 
-    def forward(self, images: Tensor, **extras: Tensor) -> Tensor:
-        """Logits [B,C,H,W] of normalised images [B,3,H,W]; the padding has the mean colour."""
+    def forward(self, images: Tensor, **extras: Tensor) -> Any:
+        """Raw output for normalised images [B,3,H,W]; the padding has the mean colour."""
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        answer: Tensor = self.network(padded, **extras)
-        return answer[..., :height, :width]
+
+        def cropped(answer: Tensor) -> Tensor:
+            # Outputs by name may have a size of their own.
+            own = answer.shape[-2:] != padded.shape[-2:]
+            return answer if own else answer[..., :height, :width]
+
+        raw = self.network(padded, **extras)
+        return raw[..., :height, :width] if isinstance(raw, Tensor) else tree_map(cropped, raw)
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """With the padding."""
@@ -311,7 +316,7 @@ def freeze_unused(network: nn.Module) -> None:
     height, width = only_size(network) or (_PROBE.get(type(network).__name__, _SMALLEST_PROBE),) * 2
     try:
         with torch.enable_grad():
-            network(torch.zeros(1, 3, height, width)).sum().backward()
+            sum(answer.sum() for answer in tree_leaves(network(torch.zeros(1, 3, height, width)))).backward()
     except UNWORKABLE as error:
         raise ModelError(
             f"{type(network).__name__} does not work with this encoder at this depth",

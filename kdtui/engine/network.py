@@ -1,7 +1,8 @@
 """The interface of a kind of student network, and the student of a profile.
 
 A network takes normalised images f32 [B,3,H,W], H and W multiples of the kind's stride, and returns raw logits: one
-channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one. It may define:
+channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one; with its own
+``compose`` also tensors of other sizes by name. It may define:
 
 - ``extra_inputs``: names of further inputs, keyword arguments of its ``forward`` with defaults; the dataset makes them
   (``SegmentationDataset.extras``).
@@ -11,17 +12,74 @@ channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from kdtui import plugins
-from kdtui.engine.data import SegmentationDataset
-from kdtui.engine.models import freeze_unused, inputs_of, one_line
+from kdtui.engine.data import Batch, SegmentationDataset
+from kdtui.engine.metrics import plain_values
+from kdtui.engine.models import freeze_unused, inputs_of, one_line, outputs_of
 from kdtui.errors import KdtuiError, ModelError
+from kdtui.events import STANDARD_SCALARS
+from kdtui.export_options import ExportOptions
 from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """An input of exported graphs beside ``images``.
+
+    Verification and calibration feed it with what the samples of the data carry under this name.
+
+    Attributes:
+        name: One of the network's ``extra_inputs``.
+        example: Makes a tensor for tracing from the number of images, with at least two entries along each axis of its
+            own: one would be traced as a constant.
+        axes: Name of each axis that varies, by index: ``batch`` for the images, or a name of its own.
+    """
+
+    name: str
+    example: Callable[[int], Tensor]
+    axes: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+
+
+@dataclass(frozen=True)
+class GraphOutput:
+    """An output of exported graphs.
+
+    Attributes:
+        name: Its name in the file.
+        source: Its name in :class:`kdtui.engine.models.Outputs`; ``logits`` is the main one.
+        axes: Name of each axis that varies, by index: ``batch``, ``height`` and ``width`` of the images, or that of an
+            input.
+        logits: Whether it has one channel per class, from which ``--output`` makes probabilities or classes; others are
+            written as they are.
+    """
+
+    name: str
+    source: str
+    axes: Mapping[int, str] = field(default_factory=lambda: {0: "batch", 2: "height", 3: "width"})
+    logits: bool = True
+
+
+# Names of the main output. Not "softmax" and "argmax": the dynamo exporter uses these names for values inside the
+# graph, and the duplicate name would not be valid ONNX.
+_MAIN = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
+_PARTS = ("bg_fg", "target_nontarget")
+
+
+def graph_outputs(task: TaskName, options: ExportOptions) -> tuple[GraphOutput, ...]:
+    """The main output and, if the options ask for them, the two decisions of a hierarchical task."""
+    parts = _PARTS if options.parts and task == "hierarchical" else ()
+    return (GraphOutput(_MAIN[options.output], "logits"), *(GraphOutput(name, name) for name in parts))
 
 
 class NetworkKind(ABC):
@@ -29,7 +87,12 @@ class NetworkKind(ABC):
 
     Args:
         table: ``[student]`` of a profile.
+
+    Attributes:
+        score: Name of the validation scalar whose largest value determines the best checkpoint.
     """
+
+    score: ClassVar[str] = "miou"
 
     def __init__(self, table: NetworkTable) -> None:
         self.table = table
@@ -69,6 +132,27 @@ class NetworkKind(ABC):
         """Architecture and encoder."""
         return f"{self.architecture} {self.encoder}".strip()
 
+    def metrics(self, classes: Sequence[str]) -> tuple[Metric, ...]:
+        """What an evaluation computes beside the scores of the confusion matrix; by default nothing.
+
+        Each is called as ``update(outputs, batch)`` (:class:`kdtui.engine.models.Outputs` and
+        :class:`kdtui.engine.data.Batch`; all on the device of the metric, except ``batch.images``), and its ``compute``
+        returns scalars by name. States with ``dist_reduce_fx="sum"`` are exact over ranks; counts need f64 or i64.
+        """
+        return ()
+
+    def picture_labels(self, labels: Tensor, batch: Batch) -> Tensor:
+        """Label maps of a batch, or classes in their form, as integer [B,H,W] of the images' size, for pictures."""
+        return labels
+
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """The inputs of exported graphs beside images, in order; a network with ``extra_inputs`` declares them here."""
+        return ()
+
+    def graph_outputs(self, task: TaskName, options: ExportOptions) -> tuple[GraphOutput, ...]:
+        """The outputs of exported graphs; the first has logits, from which the mIoU of the file is computed."""
+        return graph_outputs(task, options)
+
     def facts(self) -> dict[str, Any]:
         """Description of the network in exported files and in the results of ``kdtui measure``."""
         return {
@@ -101,7 +185,53 @@ def check_inputs(network: nn.Module, dataset: SegmentationDataset) -> None:
         ModelError: Names it.
     """
     if getattr(network, "extra_inputs", ()):
-        inputs_of(network, dataset[0, 0].extras)
+        inputs_of(network, dataset.collate([dataset[0, 0]]).extras)
+
+
+_SCALAR = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+
+
+def check_metrics(kind: NetworkKind, network: nn.Module, dataset: SegmentationDataset) -> None:
+    """Compute the metrics of a kind for one sample.
+
+    Args:
+        kind: The kind; one without metrics costs nothing.
+        network: Its network, on the CPU.
+        dataset: The validation split.
+
+    Raises:
+        ModelError: A metric fails, a name is not valid, or the score is none of the names.
+    """
+    names: set[str] = set()
+    metrics = kind.metrics(dataset.classes)
+    training = network.training
+    try:
+        if metrics:
+            batch = dataset.collate([dataset[0, 0]])
+            with torch.random.fork_rng(devices=[]), torch.inference_mode():
+                raw = network.eval()(batch.images, **inputs_of(network, batch.extras))
+                outputs = outputs_of(network, raw, dataset.task)
+                for metric in metrics:
+                    metric.update(outputs, batch)
+                    names |= plain_values(metric.compute()).keys()
+    except KdtuiError:
+        raise
+    except Exception as error:  # code of other packages may raise any exception
+        raise ModelError(
+            f"the metrics of {kind.title} cannot be computed",
+            where=kind.table.implementation,
+            found=f"{type(error).__name__}: {one_line(error)}",
+        ) from error
+    finally:
+        network.train(training)
+    wrong = sorted(name for name in names if name in STANDARD_SCALARS or not _SCALAR.fullmatch(name))
+    if wrong or kind.score not in names | {"miou", "dice", "pixel_accuracy"}:
+        raise ModelError(
+            f"the metrics of {kind.title} have an invalid name",
+            where=kind.table.implementation,
+            found=wrong[0] if wrong else f"score = {kind.score}",
+            allowed="letters, digits, _ and -, none of kdtui's own scores" if wrong else ", ".join(sorted(names)),
+        )
 
 
 def build_student(table: NetworkTable, *, task: TaskName, classes: int, download: bool = True) -> nn.Module:

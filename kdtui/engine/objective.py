@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from kdtui import plugins
 from kdtui.engine.dry_run import padded_size
@@ -58,8 +59,12 @@ class FrozenTeacher:
             raw, features = tapped(self.network, images, self._taps, extras)
         # Cloned outside of inference mode, as inference tensors cannot be saved for backward.
         with torch.no_grad():
-            features = {name: values.float().clone() for name, values in features.items()}
-            return outputs_of(self.network, raw.float().clone(), self._task, features)
+            features = {name: _copied(values) for name, values in features.items()}
+            return outputs_of(self.network, tree_map(_copied, raw), self._task, features)
+
+
+def _copied(values: Tensor) -> Tensor:
+    return values.float().clone()
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ class Trainable(nn.Module):
         self.student = student
         self.objective = objective
 
-    def forward(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> tuple[Any, dict[str, Tensor]]:
         """The student's raw output, and the features that the terms read, by name."""
         return tapped(self.student, images, self.objective.student_taps, extras)
 

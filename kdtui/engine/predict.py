@@ -296,6 +296,7 @@ def _of_torch(request: PredictRequest) -> Segmenter:
     else:
         source = of_checkpoint(path, teacher=_overrides(profile), profile=profile)
         colours = ("",) * len(source.classes)
+    _check_inputs([entry.name for entry in source.inputs], path)
     return _torch_segmenter(source, colours, accelerator=request.accelerator)
 
 
@@ -362,7 +363,9 @@ def _of_onnx(path: Path) -> Segmenter:
             found=f"no usable metadata entry {error}",
             hint="`kdtui export RUN` writes files that describe themselves",
         ) from error
-    shape = asked.get_inputs()[0].shape
+    images, *others = asked.get_inputs()
+    _check_inputs([entry.name for entry in others], path)
+    shape = images.shape
     fixed = shape[0] if isinstance(shape[0], int) else None
 
     def logits(images: Tensor) -> Tensor:
@@ -384,6 +387,18 @@ def _of_onnx(path: Path) -> Segmenter:
         device="onnxruntime cpu",
         has_scores=options.output != "argmax",
     )
+
+
+def _check_inputs(names: Sequence[str], path: Path) -> None:
+    """Refuse a network that reads more than images: a picture has nothing else."""
+    if names:
+        raise CheckpointError(
+            "this network reads an input that pictures do not have",
+            where=path,
+            found=names[0],
+            allowed="a network whose only input is images",
+            hint="`kdtui evaluate RUN` uses the inputs of its data",
+        )
 
 
 def _opened(path: Path) -> tuple[Mapping[str, str], Any]:

@@ -23,7 +23,7 @@ from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.label_counts import label_counts
 from kdtui.engine.models import lay_out_channels_last
-from kdtui.engine.network import build_student, check_inputs, stride_of
+from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -158,6 +158,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     student = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
     check_trainable(student, profile)
     check_inputs(student, val_set)
+    check_metrics(network_kind(profile.student), student, val_set)
     if channels_last:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
@@ -187,7 +188,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     if resumed is not None:
         assert best is not None
         progress, terms_warning = restore(fabric, resumed, optimizer, trainable.objective.terms, where=begin.path)
-        progress.best_miou, progress.best_epoch, progress.best_iou = best.miou, best.epoch, dict(best.iou)
+        progress.best_score, progress.best_epoch = best.score, best.epoch
+        progress.best_miou, progress.best_iou = best.miou, dict(best.iou)
         if begin.own and record.total_epochs is None:
             total_epochs = resumed["total_epochs"]
         if begin.own and record.total_epochs is not None:
@@ -277,7 +279,7 @@ def _write_best(run: Run, best: Best) -> None:
     """Write the weights of the best score of a checkpoint to ``best_model.pth``, as the run may not exceed it."""
     assert best.source is not None
     content = checkpoint.load(best.source)
-    checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.miou})
+    checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.score})
 
 
 def _groups(trainable: Trainable, weight_decay: float) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from kdtui.events import Measured, Saved, Started, Warned
 from kdtui.store.checkpoint_files import damage
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
-from kdtui.text import counted
+from kdtui.text import counted, number
 
 _RESUME_KEYS = frozenset(
     {
@@ -47,13 +47,15 @@ class Best:
     """The best score of a run so far, and the file with its weights.
 
     Attributes:
-        miou: Best mIoU; None if no weights with a score are left.
+        score: Best score; None if no weights with a score are left.
+        miou: mIoU of its epoch, which is the score of most kinds of networks.
         source: Checkpoint to restore ``best_model.pth`` from; None if it is intact, or cannot be restored.
         lost: Why the weights of the best score are lost; empty if they are not.
     """
 
-    miou: float | None
+    score: float | None
     epoch: int = 0
+    miou: float | None = None
     iou: Mapping[str, float | None] = field(default_factory=dict)
     source: Path | None = None
     lost: str = ""
@@ -196,22 +198,24 @@ def find_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Best:
         content: Contents of its checkpoint.
     """
     state = content["resume"]
-    earned: float | None = state["best_miou"]
-    claimed = Best(earned, state["best_epoch"], dict(state["best_iou"]))
+    monitor = content.get("monitor", "miou")
+    earned: float | None = state.get("best_score", state["best_miou"])
+    claimed = Best(earned, state["best_epoch"], state["best_miou"], dict(state["best_iou"]))
     kept, problem = _best_of_run(run)
-    if kept is not None and kept.miou is not None and (earned is None or kept.miou >= earned):
-        return claimed if (kept.miou, kept.epoch) == (earned, claimed.epoch) else kept
+    if kept is not None and kept.score is not None and (earned is None or kept.score >= earned):
+        return claimed if (kept.score, kept.epoch) == (earned, claimed.epoch) else kept
     if earned is None:
         return claimed
     if source := _weights_of_best(run, start, content):
         return replace(claimed, source=source)
-    lost = f"{run.best.name} is {problem}: the weights of epoch {claimed.epoch}, mIoU {earned:.4f}, are lost"
+    name = "mIoU" if monitor == "miou" else monitor
+    lost = f"{run.best.name} is {problem}: the weights of epoch {claimed.epoch}, {name} {earned:.4f}, are lost"
     if kept is not None:
         return replace(kept, lost=lost)
-    here = _score_here(state)
+    here = _score_here(state, monitor)
     if here is None:
         return Best(None, lost=lost)
-    return Best(here, state["epochs_done"], _iou_of(run, state["epochs_done"], here), start.path, lost)
+    return replace(_best_at(run, state["epochs_done"], here, monitor), source=start.path, lost=lost)
 
 
 def _best_of_run(run: Run) -> tuple[Best | None, str]:
@@ -220,17 +224,17 @@ def _best_of_run(run: Run) -> tuple[Best | None, str]:
         content = own_content(run, run.best)
     except CheckpointError as error:
         return None, error.what
-    miou, epoch = content.get("best"), content.get("epoch")
-    if not isinstance(miou, float) or not isinstance(epoch, int):
+    score, epoch = content.get("best"), content.get("epoch")
+    if not isinstance(score, float) or not isinstance(epoch, int):
         return None, "without a score"
-    return Best(miou, epoch, _iou_of(run, epoch, miou)), f"of epoch {epoch}"
+    return _best_at(run, epoch, score, content.get("monitor", "miou")), f"of epoch {epoch}"
 
 
 def _weights_of_best(run: Run, start: StartPoint, content: Mapping[str, Any]) -> Path | None:
     """An intact checkpoint with the weights of the best score in a state; None if there is none."""
     state = content["resume"]
     # Later states have the score too; its weights are those at the end of its epoch.
-    earned = state["best_epoch"] * state["steps_per_epoch"], state["best_miou"]
+    earned = state["best_epoch"] * state["steps_per_epoch"], state.get("best_score", state["best_miou"])
     if (content.get("step"), content.get("best")) == earned:
         return start.path
     assert start.path is not None
@@ -245,22 +249,24 @@ def _weights_of_best(run: Run, start: StartPoint, content: Mapping[str, Any]) ->
     return None
 
 
-def _score_here(state: Mapping[str, Any]) -> float | None:
-    """The validation mIoU of a state that was saved at the end of an epoch; otherwise None."""
+def _score_here(state: Mapping[str, Any], monitor: str) -> float | None:
+    """The validation score of a state that was saved at the end of an epoch; otherwise None."""
     for point in reversed(state["history"]):
         if point.get("split") == "val" and point.get("step") == state["step"]:
-            score = point["scalars"].get("miou")
+            score = point["scalars"].get(monitor)
             return float(score) if isinstance(score, int | float) else None
     return None
 
 
-def _iou_of(run: Run, epoch: int, miou: float) -> dict[str, float | None]:
-    """IoU of each class at an epoch with this score, from the events."""
+def _best_at(run: Run, epoch: int, score: float, monitor: str) -> Best:
+    """A score with mIoU and IoU of each class at its epoch, from the events."""
     newest: Measured | None = None
     for event in Tail(run.events_path).stream():
         if isinstance(event, Measured) and (event.split, event.epoch) == ("val", epoch):
-            newest = event if event.scalars.get("miou") == miou else newest
-    return {key[4:]: value for key, value in newest.scalars.items() if key.startswith("iou.")} if newest else {}
+            newest = event if event.scalars.get(monitor) == score else newest
+    scalars = newest.scalars if newest else {}
+    iou = {key[4:]: value for key, value in scalars.items() if key.startswith("iou.")}
+    return Best(score, epoch, score if monitor == "miou" else scalars.get("miou"), iou)
 
 
 def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any] | None) -> tuple[Warned, ...]:
@@ -282,7 +288,7 @@ def start_warnings(start: StartPoint, best: Best | None, state: Mapping[str, Any
             )
         )
     if best is not None and best.lost:
-        kept = "that of the next epoch" if best.miou is None else f"epoch {best.epoch}, mIoU {best.miou:.4f}"
+        kept = "that of the next epoch" if best.score is None else f"epoch {best.epoch}, mIoU {number(best.miou)}"
         warnings.append(Warned("best-lost", best.lost, f"best so far: {kept}"))
     return tuple(warnings)
 

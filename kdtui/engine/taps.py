@@ -59,7 +59,7 @@ def tap_points(network: nn.Module) -> dict[str, TapPoint]:
 
 def tapped(
     network: nn.Module, images: Tensor, names: Collection[str], extras: Mapping[str, Tensor] | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Any, dict[str, Tensor]]:
     """Run a forward pass and capture feature maps.
 
     Args:
@@ -77,7 +77,7 @@ def tapped(
         for name in names:
             handle = points[name].module.register_forward_hook(_keep(maps, name, points[name].pick))
             hooks.callback(handle.remove)
-        raw: Tensor = network(images, **inputs_of(network, extras or {}))
+        raw = network(images, **inputs_of(network, extras or {}))
     if isinstance(network, Wrapper):
         maps = {name: network.cropped(values, *images.shape[-2:]) for name, values in maps.items()}
     return raw, maps

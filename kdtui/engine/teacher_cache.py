@@ -54,7 +54,7 @@ class TeacherCache:
         except (OSError, EOFError, ValueError):
             return None
         names = {f.name for f in fields(Scores)}
-        usable = isinstance(body, dict) and body.keys() == names and fits(Scores, body)
+        usable = isinstance(body, dict) and body.keys() | {"metrics"} == names and fits(Scores, body)
         if not usable or predictions.dtype != np.uint8 or predictions.shape != shape:
             return None
         return Scores(**body), predictions
@@ -82,7 +82,10 @@ class TeacherCache:
         finally:
             written.unlink(missing_ok=True)
         if last:
-            write_atomically(self._scores, json.dumps(asdict(scores)).encode())
+            body = asdict(scores)
+            if not scores.metrics:  # as earlier versions read it
+                del body["metrics"]
+            write_atomically(self._scores, json.dumps(body).encode())
         return scores, predictions
 
     def _file(self, path: Path, shape: tuple[int, int, int]) -> np.ndarray:

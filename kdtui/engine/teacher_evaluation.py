@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdtui.engine.data import Batches, batch_of
+from kdtui.engine.data import Batches
 from kdtui.engine.evaluate import Predict, extras_to_device, predictor, to_device
 from kdtui.engine.metrics import Scores
-from kdtui.engine.network import stride_of
+from kdtui.engine.network import network_kind, stride_of
 from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
@@ -30,6 +30,7 @@ class EvaluatedTeacher:
 
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
+        macs: Multiply-accumulates for one image.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
         note: How it was adapted to the run; None if it was not.
     """
@@ -38,14 +39,14 @@ class EvaluatedTeacher:
     report: TeacherReport
     scores: Scores
     predictions: np.ndarray
+    macs: int
     pixel: Mapping[str, float]
     note: str | None = None
 
     def described(self) -> dict[str, Any]:
         """The ``teacher`` of the ``started`` event."""
-        height, width = self.predictions.shape[1:]
         return {
-            "macs": count_macs(self.frozen.network, height=height, width=width),
+            "macs": self.macs,
             "parameters": self.report.parameters,
             "parameters_used": self.report.parameters_used,
             "encoder": self.report.encoder,
@@ -54,6 +55,7 @@ class EvaluatedTeacher:
             "miou": self.scores.miou,
             "iou": self.scores.iou,
             "pixel": dict(self.pixel),
+            **({"metrics": dict(self.scores.metrics)} if self.scores.metrics else {}),
         }
 
 
@@ -72,6 +74,10 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     frozen = FrozenTeacher(
         network, task=stage.task, autocast=fabric.autocast, taps=stage.trainable.objective.teacher_taps
     )
+    kind = network_kind(profile.student)
+    metrics = ", ".join(
+        f"{type(metric).__module__}.{type(metric).__qualname__}" for metric in kind.metrics(stage.classes)
+    )
     cache = TeacherCache(
         stage.run.path.parent / ".cache" / "teachers",
         teacher_sha256=report.sha256,
@@ -80,23 +86,27 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(profile)}, "
         f"{report.architecture} {report.encoder}"
         + ("" if note is None else f", classes {report.class_names}")
-        + _settings(profile.teacher),
+        + _settings(profile.teacher)
+        + (metrics and f", metrics {metrics}"),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
     batches = stage.val_batches()
-    height, width = stage.val_set[0, 0].mask.shape
-    shape = (sum(map(len, batches.plan)), height, width)
+    sample = stage.val_set[0, 0]
+    height, width = sample.mask.shape[-2:]
+    shape = (sum(stage.val_set.label_maps(index) for keys in batches.plan for index, _ in keys), height, width)
     kept = cache.read(shape)
     kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
     # The evaluation is a collective: unless every rank has its share in the cache, all evaluate.
     if kept is None or kept_shares.item() < fabric.world_size:
         predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
-    first = batch_of([stage.val_set[0, 0]])
+    first = stage.val_set.collate([sample])
     images = to_device(first.images, fabric, channels_last=stage.channels_last)
     main = frozen.outputs(images, extras_to_device(first.extras, fabric)).main[0]
-    return EvaluatedTeacher(frozen, report, *kept, unsure_pixel(main, stage.classes), note)
+    height, width = sample.image.shape[-2:]
+    macs = count_macs(network, height=height, width=width)
+    return EvaluatedTeacher(frozen, report, *kept, macs, unsure_pixel(main, stage.classes), note)
 
 
 def _settings(teacher: Teacher) -> str:

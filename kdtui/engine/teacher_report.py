@@ -119,7 +119,7 @@ def open_teacher(path: str | Path, settings: Teacher) -> tuple[IdentifiedNetwork
         TeacherError: The network cannot be identified without further settings.
     """
     contents = open_checkpoint(path, [family.layout for family in FAMILIES])
-    table = _other_kind(contents.metadata, contents.file)
+    table = other_kind(contents.metadata, contents.file)
     if table is not None:
         found = _of_other_kind(contents, table)
     else:
@@ -164,7 +164,7 @@ def _report(
     )
 
 
-def _other_kind(metadata: Mapping[str, Any], path: object) -> NetworkTable | None:
+def other_kind(metadata: Mapping[str, Any], path: object) -> NetworkTable | None:
     """The table of the network in a checkpoint of a run whose student is no network of smp.
 
     Args:

@@ -133,6 +133,7 @@ class RunSummary:
         best_miou: mIoU of the best validation, by which lists are sorted; ``miou`` in filters.
         best_iou: Class to IoU at the best epoch.
         teacher_pixel: Class to probability at T = 1 of one pixel, as predicted by the teacher.
+        metrics: Those of the last validation that the kind of network adds, by name.
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None without distillation, as ``temperature``.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
@@ -155,6 +156,7 @@ class RunSummary:
     miou: float | None = None
     best_miou: float | None = None
     best_iou: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     retention: float | None = None
     agreement: float | None = None
     teacher_miou: float | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import KdtuiError, StoreError
-from kdtui.events import Failed, Stopped
+from kdtui.events import STANDARD_SCALARS, Failed, Stopped
 from kdtui.store.files import brief, read_file, reading, try_lock
 from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, record_from_json, write_atomically
 from kdtui.store.scan import Scan, scan
@@ -239,6 +239,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "miou": val.get("miou"),
         "best_miou": val.get("best_miou"),
         "best_iou": {one_line(name): value for name, value in found.best_iou.items()},
+        "metrics": further_metrics(val),
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
@@ -261,6 +262,15 @@ def _from_events(files: _Files) -> dict[str, Any]:
     if horizon is not None:
         shown["epochs"] = horizon
     return shown
+
+
+def further_metrics(scalars: Mapping[str, float | None]) -> dict[str, float]:
+    """The scalars of a validation that only some kinds of networks have."""
+    return {
+        one_line(name): value
+        for name, value in scalars.items()
+        if value is not None and name not in STANDARD_SCALARS and not name.startswith("iou.")
+    }
 
 
 def _hint(found: Scan) -> str | None:

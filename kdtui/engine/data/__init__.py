@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdtui import plugins
-from kdtui.engine.data.loading import Batches, batch_of, eval_loader, steps_per_epoch, train_loader
+from kdtui.engine.data.loading import Batches, eval_loader, steps_per_epoch, train_loader
 from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
 from kdtui.engine.data.survey import Survey, survey
@@ -23,7 +23,6 @@ __all__ = [
     "SegmentationDataset",
     "Source",
     "Survey",
-    "batch_of",
     "build_dataset",
     "eval_loader",
     "steps_per_epoch",

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
@@ -55,16 +56,7 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
             return error
 
 
-def batch_of(samples: Sequence[Sample]) -> Batch:
-    """The samples stacked."""
-    return Batch(
-        torch.stack([sample.image for sample in samples]),
-        torch.stack([sample.mask for sample in samples]),
-        {name: torch.stack([sample.extras[name] for sample in samples]) for name in samples[0].extras},
-    )
-
-
-def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
+def _collate(collate: Callable[[Sequence[Sample]], Batch], samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
     """One batch, or the first failure among its samples.
 
     A loading process moves the batch into shared memory here. In the queue's thread, a failure would only be
@@ -75,7 +67,7 @@ def _collate(samples: list[Sample | KdtuiError]) -> Batch | KdtuiError:
         if isinstance(sample, KdtuiError):
             return sample
         whole.append(sample)
-    batch = batch_of(whole)
+    batch = collate(whole)
     if torch.utils.data.get_worker_info() is not None:
         try:
             for tensor in (batch.images, batch.masks, *batch.extras.values()):
@@ -145,7 +137,7 @@ class Batches:
         self._loader: DataLoader[Any] = DataLoader(
             _Carrying(dataset),
             batch_sampler=plan,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, dataset.collate),
             num_workers=workers,
             prefetch_factor=PREFETCH if workers else None,
             timeout=POLL if workers else 0,

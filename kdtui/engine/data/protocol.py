@@ -34,7 +34,10 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images f32 [B,C,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name."""
+    """Images f32 [B,C,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name.
+
+    A dataset with its own :meth:`SegmentationDataset.collate` may have another number of label maps than of images.
+    """
 
     images: Tensor
     masks: Tensor
@@ -200,6 +203,18 @@ class SegmentationDataset(ABC):
             mask: i64 [H,W], augmented and padded in the same way.
         """
         return {}
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """A batch of these samples: everything stacked."""
+        return Batch(
+            torch.stack([sample.image for sample in samples]),
+            torch.stack([sample.mask for sample in samples]),
+            {name: torch.stack([sample.extras[name] for sample in samples]) for name in samples[0].extras},
+        )
+
+    def label_maps(self, index: int) -> int:
+        """How many label maps sample ``index`` adds to a batch of :meth:`collate`."""
+        return 1
 
     def files(self) -> list[Path]:
         """The image files of the samples, without duplicates; empty for synthetic samples."""

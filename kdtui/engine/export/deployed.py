@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +11,10 @@ from torch.nn import functional
 
 from kdtui.engine.data import MEAN, STD
 from kdtui.engine.models import outputs_of
+from kdtui.engine.network import GraphInput, GraphOutput, graph_outputs
 from kdtui.export_options import ExportOptions
 from kdtui.profile.base import TaskName
 
-# Names of the main output. Not "softmax" and "argmax": the dynamo exporter uses these names for values inside the
-# graph, and the duplicate name would not be valid ONNX.
-OUTPUTS = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
-PARTS = ("bg_fg", "target_nontarget")
 _BYTE = 255.0
 
 
@@ -39,16 +37,28 @@ class Deployed(nn.Module):
         task: Interpretation of the raw output.
         stride: Height and width of the network's input must be divisible by this.
         options: Form of input and output.
+        inputs: Inputs beside images.
+        outputs: By default those of :func:`kdtui.engine.network.graph_outputs`.
     """
 
-    def __init__(self, network: nn.Module, *, task: TaskName, stride: int, options: ExportOptions) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        task: TaskName,
+        stride: int,
+        options: ExportOptions,
+        inputs: Sequence[GraphInput] = (),
+        outputs: Sequence[GraphOutput] = (),
+    ) -> None:
         super().__init__()
         self.network = network
         self.task = task
         self.stride = stride
         self.input = options.input
         self.contents = options.output
-        self.parts = options.parts and task == "hierarchical"
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs) or graph_outputs(task, options)
         self.any_size = options.dynamic_size
         # (value - mean) / std as one multiplication and one addition, as in training.
         unit = _BYTE if options.input == "uint8" else 1.0
@@ -61,11 +71,14 @@ class Deployed(nn.Module):
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        main = OUTPUTS[self.contents]
-        return (main, *PARTS) if self.parts else (main,)
+        return tuple(output.name for output in self.outputs)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Outputs for images from :func:`fed`: [N,C,H,W] each, or classes uint8 [N,H,W] for ``argmax``."""
+    def forward(self, images: Tensor, *extras: Tensor) -> tuple[Tensor, ...]:
+        """Outputs for images from :func:`fed` and the further inputs in order.
+
+        Returns:
+            Logits or probabilities [N,C,H,W], or classes uint8 [N,H,W] for ``argmax``.
+        """
         pixels = images
         if self.input == "uint8":
             pixels = images.permute(0, 3, 1, 2).to(torch.float32)
@@ -75,14 +88,18 @@ class Deployed(nn.Module):
         if self.any_size:
             # Zero is the mean colour after normalisation; training pads in the same way.
             pixels = functional.pad(pixels, (0, -width % self.stride, 0, -height % self.stride))
-        raw = self.network(pixels)
-        if self.any_size:
+        raw = self.network(pixels, **{entry.name: extra for entry, extra in zip(self.inputs, extras, strict=True)})
+        whole = isinstance(raw, Tensor)
+        if self.any_size and whole:
             raw = raw[..., :height, :width]
-        logits = outputs_of(self.network, raw, self.task)
-        wanted = [logits.main]
-        if self.parts:
-            wanted += [logits.extra[name] for name in PARTS if name in logits.extra]
-        return tuple(self._read(answer) for answer in wanted)
+        answers = outputs_of(self.network, raw, self.task)
+        read = []
+        for output in self.outputs:
+            answer = answers[output.source]
+            if self.any_size and not whole and "height" in output.axes.values():
+                answer = answer[..., :height, :width]
+            read.append(self._read(answer) if output.logits else answer)
+        return tuple(read)
 
     def _read(self, logits: Tensor) -> Tensor:
         if self.contents == "softmax":
@@ -105,6 +122,13 @@ def fed(images: Tensor, options: ExportOptions) -> Tensor:
     return pixels / _BYTE
 
 
+def resized(images: Tensor, size: InputSize) -> Tensor:
+    """Images f32 [N,3,H,W], resized bilinearly if they have another size."""
+    if tuple(images.shape[-2:]) == (size.height, size.width):
+        return images
+    return functional.interpolate(images, (size.height, size.width), mode="bilinear", align_corners=False)
+
+
 def example(options: ExportOptions, size: InputSize) -> Tensor:
     """Images for tracing: two of them if the batch is dynamic, as a size of 1 would be traced as a constant."""
     count = 2 if options.dynamic_batch else options.batch
@@ -112,8 +136,27 @@ def example(options: ExportOptions, size: InputSize) -> Tensor:
     return fed(torch.randn(count, 3, size.height, size.width, generator=generator), options)
 
 
+def examples(inputs: Sequence[GraphInput], options: ExportOptions, size: InputSize) -> tuple[Tensor, ...]:
+    """All inputs for tracing, images first."""
+    images = example(options, size)
+    return (images, *(entry.example(len(images)) for entry in inputs))
+
+
+def dynamic(axes: Mapping[int, str], options: ExportOptions) -> dict[int, str]:
+    """Those of the named axes that are dynamic with these options: axes of an input's own always are."""
+    static = {"batch"} if not options.dynamic_batch else set()
+    static |= {"height", "width"} if not options.dynamic_size else set()
+    return {axis: name for axis, name in axes.items() if name not in static}
+
+
+def output_axes(output: GraphOutput, options: ExportOptions) -> dict[int, str]:
+    """Names of the dynamic axes of an output by index; classes have no axis of channels."""
+    gone = output.logits and options.output == "argmax"
+    return {axis - (gone and axis > 1): name for axis, name in dynamic(output.axes, options).items()}
+
+
 def axes(options: ExportOptions) -> dict[int, str]:
-    """Names of the dynamic axes by index."""
+    """Names of the dynamic axes of images by index."""
     names = {0: "batch"} if options.dynamic_batch else {}
     if options.dynamic_size:
         first = 1 if options.input == "uint8" else 2

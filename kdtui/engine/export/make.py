@@ -20,14 +20,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 import kdtui
-from kdtui.engine.data import MEAN, STD
+from kdtui.engine.data import MEAN, STD, Batch
 from kdtui.engine.dry_run import takes
-from kdtui.engine.export.deployed import Deployed, InputSize, example, fed
-from kdtui.engine.export.onnx import Exporter, to_fp16, to_int8, write_onnx
+from kdtui.engine.export.deployed import Deployed, InputSize, examples, fed, resized
+from kdtui.engine.export.onnx import INPUT, Exporter, Feed, to_fp16, to_int8, write_onnx
 from kdtui.engine.export.source import ExportNetwork
 from kdtui.engine.export.verify import TorchAnswers, Verification, session, verify
 from kdtui.errors import ExportError, KdtuiError
@@ -146,8 +145,9 @@ def export(
     _check_size(size, source)
     if options.dynamic_size:
         _check_any_size(size, source)
+    _check_batch(source, options)
     note = source.note()
-    deployed = Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
+    deployed = source.deployed(options)
     with _as_export_error(target), work_folder(target) as work:
         progress("exporting", 0, 0)
         plain = work / "fp32.onnx"
@@ -179,12 +179,12 @@ def _graph_key(source: ExportNetwork, options: ExportOptions, size: InputSize) -
 def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: InputSize, shared: Path | None) -> Exporter:
     """Write the fp32 graph to ``plain``, or copy the one that an export in another precision wrote to ``shared``."""
     if shared is None:
-        return write_onnx(deployed, example(options, size), plain, options)
+        return write_onnx(deployed, examples(deployed.inputs, options, size), plain, options)
     graph, note = shared.with_suffix(".onnx"), shared.with_suffix(".json")
     if note.is_file():
         shutil.copyfile(graph, plain)
         return Exporter(**json.loads(note.read_bytes()))
-    exporter = write_onnx(deployed, example(options, size), plain, options)
+    exporter = write_onnx(deployed, examples(deployed.inputs, options, size), plain, options)
     shutil.copyfile(plain, graph)
     note.write_text(json.dumps(dataclasses.asdict(exporter)))
     return exporter
@@ -212,6 +212,19 @@ def _check_size(size: InputSize, source: ExportNetwork) -> None:
             found=str(size),
             allowed=f"multiples of {source.stride}",
             hint="for any size, with padding and cropping: `kdtui export RUN --dynamic all`",
+        )
+
+
+def _check_batch(source: ExportNetwork, options: ExportOptions) -> None:
+    """Reject a static batch for networks with inputs whose entries cannot be assigned to images."""
+    own = [entry.name for entry in source.inputs if entry.axes.get(0) != "batch"]
+    if own and not options.dynamic_batch:
+        raise ExportError(
+            "this network can only be exported for any batch size",
+            where="--dynamic",
+            found=f"{options.dynamic}; the length of {own[0]} is not that of images",
+            allowed="all, batch",
+            hint="`kdtui export RUN --dynamic batch`",
         )
 
 
@@ -286,12 +299,13 @@ def _converted(
     return target
 
 
-def _fed_for_calibration(source: ExportNetwork, options: ExportOptions, size: InputSize) -> Iterator[NDArray[Any]]:
-    for image in source.calibration(options.calibration):
-        if tuple(image.shape[-2:]) != (size.height, size.width):
-            image = torch.nn.functional.interpolate(image, (size.height, size.width), mode="bilinear")
-        count = 1 if options.dynamic_batch else options.batch
-        yield fed(image.expand(count, -1, -1, -1), options).numpy()
+def _fed_for_calibration(source: ExportNetwork, options: ExportOptions, size: InputSize) -> Iterator[Feed]:
+    for batch in source.calibration(options.calibration, batch=1 if options.dynamic_batch else options.batch):
+        images = resized(batch.images, size)
+        yield {
+            INPUT: fed(images, options).numpy(),
+            **{entry.name: batch.extras[entry.name].numpy() for entry in source.inputs},
+        }
 
 
 def _finish(path: Path, source: ExportNetwork, options: ExportOptions, size: InputSize, *, slim: bool) -> None:
@@ -334,15 +348,18 @@ def _verified(
     batches = source.validation()
     total = batches.images if batches is not None else 0
     samples = source.samples()
-    if tuple(samples.shape[-2:]) != (size.height, size.width):
-        samples = torch.nn.functional.interpolate(samples, (size.height, size.width), mode="bilinear")
+
+    def resized_samples(count: int) -> Batch:
+        batch = samples(count)
+        return batch._replace(images=resized(batch.images, size))
+
     return verify(
         deployed,
         path,
         options,
         classes=source.classes,
         batches=batches,
-        samples=samples,
+        samples=resized_samples,
         seen=lambda images: progress("verifying", images, total),
         answers=answers,
     )

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_d
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from kdtui.engine.export.deployed import Deployed, axes
+from kdtui.engine.export.deployed import Deployed, axes, dynamic, output_axes
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 
@@ -38,8 +38,12 @@ class Exporter:
     instead: str | None = None
 
 
-def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOptions) -> Exporter:
-    """Trace ``deployed`` with ``images`` and write it to ``path``.
+Feed = Mapping[str, NDArray[Any]]
+"""The inputs of a graph by name."""
+
+
+def write_onnx(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options: ExportOptions) -> Exporter:
+    """Trace ``deployed`` with ``inputs``, images first, and write it to ``path``.
 
     Raises:
         ExportError: Both exporters failed, or the file has another opset than requested.
@@ -47,13 +51,13 @@ def write_onnx(deployed: Deployed, images: Tensor, path: Path, options: ExportOp
     if options.opset < _DYNAMO_OPSET:
         exporter = Exporter("torchscript", f"the dynamo exporter writes opset {_DYNAMO_OPSET} and newer")
         try:
-            _torchscript(deployed, images, path, options)
+            _torchscript(deployed, inputs, path, options)
         except OSError:
             raise
         except Exception as error:  # this exporter has no exception class of its own
             raise _unsupported(f"TorchScript exporter: {_reason(error)}", options) from error
     else:
-        exporter = _either(deployed, images, path, options)
+        exporter = _either(deployed, inputs, path, options)
     written = opset_of(onnx.load(path, load_external_data=False))
     if written != options.opset:
         raise ExportError(
@@ -70,9 +74,9 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
-def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptions) -> Exporter:
+def _either(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options: ExportOptions) -> Exporter:
     try:
-        _dynamo(deployed, images, path, options)
+        _dynamo(deployed, inputs, path, options)
     except OSError:
         raise  # for example a full disk, with which the other exporter would fail too
     except Exception as error:
@@ -80,7 +84,7 @@ def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptio
         # second choice, and the report contains the reason.
         reason = _reason(error)
         try:
-            _torchscript(deployed, images, path, options)
+            _torchscript(deployed, inputs, path, options)
         except OSError:
             raise
         except Exception as second:
@@ -91,39 +95,40 @@ def _either(deployed: Deployed, images: Tensor, path: Path, options: ExportOptio
     return Exporter("dynamo")
 
 
-def _dynamo(deployed: Deployed, images: Tensor, path: Path, options: ExportOptions) -> None:
-    shapes = axes(options)  # a name makes an axis dynamic and is written to the file
+def _dynamo(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options: ExportOptions) -> None:
+    # A name makes an axis dynamic and is written to the file.
+    named, further = axes(options), tuple(dynamic(entry.axes, options) for entry in deployed.inputs)
+    shapes: Any = (named, further) if further else (named,)
     with _quiet():
         program = torch.onnx.export(
             deployed,
-            (images,),
+            inputs,
             dynamo=True,
             opset_version=options.opset,
-            input_names=[INPUT],
+            input_names=[INPUT, *(entry.name for entry in deployed.inputs)],
             output_names=list(deployed.output_names),
-            dynamic_shapes=(shapes,) if shapes else None,
+            dynamic_shapes=shapes if any((named, *further)) else None,
             verbose=False,
         )
     assert program is not None
     program.save(str(path))
 
 
-def _torchscript(deployed: Deployed, images: Tensor, path: Path, options: ExportOptions) -> None:
-    named = axes(options)
-    out = {0: "batch"} if 0 in named else {}
-    if options.dynamic_size:
-        first = 1 if options.output == "argmax" else 2
-        out |= {first: "height", first + 1: "width"}
+def _torchscript(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options: ExportOptions) -> None:
     with _quiet():
         torch.onnx.export(
             deployed,
-            (images,),
+            inputs,
             str(path),
             dynamo=False,
             opset_version=options.opset,
-            input_names=[INPUT],
+            input_names=[INPUT, *(entry.name for entry in deployed.inputs)],
             output_names=list(deployed.output_names),
-            dynamic_axes={INPUT: named, **dict.fromkeys(deployed.output_names, out)},
+            dynamic_axes={
+                INPUT: axes(options),
+                **{entry.name: dynamic(entry.axes, options) for entry in deployed.inputs},
+                **{output.name: output_axes(output, options) for output in deployed.outputs},
+            },
         )
 
 
@@ -178,7 +183,7 @@ def to_fp16(source: Path, target: Path) -> None:
 def to_int8(
     source: Path,
     target: Path,
-    batches: Iterable[NDArray[Any]],
+    batches: Iterable[Feed],
     options: ExportOptions,
     *,
     progress: Calibrated = lambda seen: None,
@@ -190,7 +195,7 @@ def to_int8(
     Args:
         source: The fp32 file.
         target: The file to write.
-        batches: Calibration inputs of the graph, all of one shape.
+        batches: Calibration inputs of the graph.
         options: ``keep_float`` selects layers that stay in fp32.
         progress: Called after each batch with the number of processed images.
     """
@@ -216,7 +221,7 @@ def to_int8(
         logging.disable(level)
 
 
-def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], progress: Calibrated) -> None:
+def _calibrate(prepared: Path, ranges: Path, batches: Iterable[Feed], progress: Calibrated) -> None:
     """Write the ranges of all tensors, processing one batch at a time.
 
     The loop of onnxruntime keeps the activations of all images in memory: gigabytes for a hundred images of 256 x 256.
@@ -230,8 +235,9 @@ def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], pr
     )
     seen = 0
     for batch in batches:
-        calibrator.collect_data(_SingleBatch(batch))
-        seen += len(batch)
+        if all(array.size for array in batch.values()):  # a range of no values is not defined
+            calibrator.collect_data(_SingleBatch(batch))
+        seen += len(batch[INPUT])
         progress(seen)
     save_tensors_data(calibrator.compute_data(), ranges)
 
@@ -239,8 +245,8 @@ def _calibrate(prepared: Path, ranges: Path, batches: Iterable[NDArray[Any]], pr
 class _SingleBatch(CalibrationDataReader):  # type: ignore[misc]
     """Reader of a single batch."""
 
-    def __init__(self, batch: NDArray[Any]) -> None:
-        self._left: Iterator[dict[str, NDArray[Any]]] = iter([{INPUT: np.ascontiguousarray(batch)}])
+    def __init__(self, batch: Feed) -> None:
+        self._left = iter([{name: np.ascontiguousarray(array) for name, array in batch.items()}])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._left, None)

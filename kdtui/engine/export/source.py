@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdtui.engine import checkpoint as checkpoints
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
-from kdtui.engine.export.deployed import InputSize
+from kdtui.engine.export.deployed import Deployed, InputSize
 from kdtui.engine.models import AnySize
-from kdtui.engine.network import build_student, network_kind
+from kdtui.engine.network import GraphInput, NetworkKind, build_student, check_inputs, network_kind
 from kdtui.engine.teacher import load_teacher
-from kdtui.engine.teacher_report import inspect
+from kdtui.engine.teacher_report import inspect, other_kind
 from kdtui.errors import CheckpointError, DataError, ExportError
-from kdtui.export_options import check_classes
+from kdtui.export_options import ExportOptions, check_classes
 from kdtui.profile import Profile, SyntheticData, Teacher
 from kdtui.profile.base import TaskName
 from kdtui.store.files import sha256_of
@@ -30,7 +30,8 @@ from kdtui.text import counted
 
 _FOREIGN_STRIDE = 32
 _FOREIGN_SIZE = InputSize(256, 256)
-_SAMPLES = 4
+SAMPLES = 4
+"""Number of different images in batches of :meth:`ExportNetwork.samples`."""
 
 
 class Relabelled:
@@ -50,7 +51,7 @@ class Relabelled:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            yield batch if self._same else Batch(batch.images, self._labels[batch.masks])
+            yield batch if self._same else Batch(batch.images, self._labels[batch.masks], batch.extras)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class ExportNetwork:
         profile: Profile with its data; None for an external checkpoint without data.
         facts: Entries for ``metadata_props``.
         out_channels: Channels of its raw output.
+        kind: Its kind, which declares the inputs and outputs of the graph; None for external networks of smp.
         checkpoint: The file, if it belongs to a run; None for an external checkpoint.
     """
 
@@ -75,7 +77,20 @@ class ExportNetwork:
     profile: Profile | None
     facts: dict[str, Any]
     out_channels: int
+    kind: NetworkKind | None = None
     checkpoint: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[GraphInput, ...]:
+        """Inputs of the graph beside images."""
+        return () if self.kind is None else self.kind.graph_inputs()
+
+    def deployed(self, options: ExportOptions) -> Deployed:
+        """The module to export."""
+        outputs = () if self.kind is None else self.kind.graph_outputs(self.task, options)
+        return Deployed(
+            self.network, task=self.task, stride=self.stride, options=options, inputs=self.inputs, outputs=outputs
+        ).eval()
 
     def validation(self) -> Relabelled | None:
         """The validation split in order; None without data."""
@@ -116,8 +131,12 @@ class ExportNetwork:
             )
         return order
 
-    def calibration(self, count: int) -> Iterator[Tensor]:
-        """Normalised training images f32 [1,3,H,W], spread evenly over the split, without augmentation.
+    def calibration(self, count: int, *, batch: int = 1) -> Iterator[Batch]:
+        """Training samples, spread evenly over the split, without augmentation; each fills a batch alone.
+
+        Args:
+            count: Number of samples, at most all.
+            batch: How often a sample is repeated in its batch.
 
         Raises:
             ExportError: There is no training split.
@@ -138,16 +157,24 @@ class ExportNetwork:
             ) from error
         wanted = min(count, len(dataset))
         for place in range(wanted):
-            yield dataset[place * len(dataset) // wanted, 0].image[None]
+            yield dataset.collate([dataset[place * len(dataset) // wanted, 0]] * batch)
 
-    def samples(self) -> Tensor:
-        """A few normalised images f32 [N,3,H,W] of the network's size, from the validation split or synthetic ones."""
+    def samples(self) -> Callable[[int], Batch]:
+        """Makes batches of a few images of the network's size, from the validation split or synthetic ones."""
         if self.profile is not None:
             dataset = self._split("val")
         else:
             data = SyntheticData(height=self.size.height, width=self.size.width)
             dataset = build_dataset(data, "val", stride=self.stride)
-        return torch.stack([dataset[place, 0].image for place in range(min(_SAMPLES, len(dataset)))])
+        few = [dataset[place, 0] for place in range(min(SAMPLES, len(dataset)))]
+
+        def batch(count: int) -> Batch:
+            made = dataset.collate([few[place % len(few)] for place in range(count)])
+            if self.profile is not None:
+                return made
+            return made._replace(extras={entry.name: entry.example(count) for entry in self.inputs})
+
+        return batch
 
     def _split(self, name: str) -> SegmentationDataset:
         assert self.profile is not None
@@ -180,17 +207,10 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwor
     network = build_student(profile.student, task=profile.data.task, classes=len(classes), download=False)
     checkpoints.load_student(network, student_state, where=path)
     _check_finite(network, path)
-    extra_inputs = getattr(network, "extra_inputs", ())
-    if extra_inputs:
-        raise ExportError(
-            "a network that reads more than images cannot be exported",
-            where=path,
-            found=", ".join(extra_inputs),
-            allowed="a network whose only input is images",
-        )
     manifest = run.manifest()
     distilled = profile.distillation.enabled
     kind = network_kind(profile.student)
+    _check_inputs(kind, network)
     wanted = kind.stride
     return ExportNetwork(
         network=network.eval().requires_grad_(False),
@@ -208,6 +228,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwor
             "checkpoint_sha256": sha256_of(path),
         },
         out_channels=profile.student.out_channels(profile.data.task, len(classes)),
+        kind=kind,
         checkpoint=path,
     )
 
@@ -230,11 +251,16 @@ def of_checkpoint(
     network, report = load_teacher(path, teacher=teacher, task=report.task, classes=report.classes)
     wanted = network.stride if isinstance(network, AnySize) else _FOREIGN_STRIDE
     plain = network.network if isinstance(network, AnySize) else network
+    table = other_kind(report.metadata, report.path)
+    kind = None if table is None else network_kind(table)
+    if kind is not None:
+        _check_inputs(kind, plain)
     names = classes or tuple(report.class_names)
     if profile is not None:
         with _mendable(_OTHER_PROFILE):
             dataset = build_dataset(profile.data, "val", stride=wanted, seed=profile.seed)
         names = names or dataset.classes
+        check_inputs(plain, dataset)
         if profile.data.task != report.task or len(dataset.classes) != report.classes:
             raise _other_classes(path, f"{dataset.classes} of the profile", report.classes)
     if names and len(names) != report.classes:
@@ -255,6 +281,7 @@ def of_checkpoint(
             "checkpoint_sha256": report.sha256,
         },
         out_channels=report.out_channels,
+        kind=kind,
     )
 
 
@@ -274,6 +301,19 @@ def _mendable(hint: str) -> Iterator[None]:
         if error.hint is not None and error.hint.startswith("--set "):
             error.hint = hint + error.hint if hint.endswith(" ") else hint
         raise
+
+
+def _check_inputs(kind: NetworkKind, network: nn.Module) -> None:
+    """Refuse a network that reads an input which its kind does not declare for export."""
+    declared = [entry.name for entry in kind.graph_inputs()]
+    missing = [name for name in getattr(network, "extra_inputs", ()) if name not in declared]
+    if missing:
+        raise ExportError(
+            "this kind of network does not declare an input that it reads, so it cannot be exported",
+            where=f"{kind.table.implementation}, graph_inputs",
+            found=missing[0],
+            allowed=", ".join(["images", *declared]),
+        )
 
 
 def _padded(profile: Profile, wanted: int) -> InputSize:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
-from kdtui.engine.export.deployed import Deployed, InputSize, fed
+from kdtui.engine.export.deployed import Deployed, InputSize, fed, resized
 from kdtui.engine.export.onnx import INPUT
+from kdtui.engine.export.source import SAMPLES
 from kdtui.engine.metrics import SegmentationMetrics
+from kdtui.engine.network import GraphOutput
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 
@@ -151,6 +153,7 @@ class Verifier:
         self._options = options
         self._totals: dict[str, list[float]] = {}
         self._outputs = {name: Difference() for name in deployed.output_names}
+        self._main = deployed.outputs[0]
         try:
             onnx.checker.check_model(str(path), full_check=True)
             self._session = session(path)
@@ -161,20 +164,25 @@ class Verifier:
                 hint="try `kdtui export RUN --opset N`, or `kdtui export RUN --precision fp32`",
             ) from error
 
-    def compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Run both on normalised images f32 [N,3,H,W]; return the classes of torch and of the file, uint8 [N,H,W]."""
+    def compare(self, images: Tensor, extras: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Run both on normalised images f32 [N,3,H,W] and further inputs.
+
+        Returns:
+            The classes of torch and of the file, uint8 [N,H,W].
+        """
         taken = fed(images, self._options)
-        ours = self._answers.answer(next(self._calls), lambda: self._torch(taken))
-        theirs = self._ask(taken)
-        for name, one, other in zip(self._outputs, ours, theirs, strict=True):
+        further = {entry.name: extras[entry.name] for entry in self._deployed.inputs}
+        ours = self._answers.answer(next(self._calls), lambda: self._torch(taken, *further.values()))
+        theirs = self._ask(taken, further)
+        for output, one, other in zip(self._deployed.outputs, ours, theirs, strict=True):
             if one.shape != other.shape:
                 raise ExportError(
                     "an output of the exported file has another shape than the network's; the file was discarded",
-                    where=f"output {name}, input {list(taken.shape)}",
+                    where=f"output {output.name}, input {list(taken.shape)}",
                     found=list(other.shape),
                     allowed=list(one.shape),
                 )
-            self._count(name, one, other)
+            self._count(output, one, other)
         shape = list(taken.shape)
         for difference in self._outputs.values():
             if shape not in difference.shapes:
@@ -182,13 +190,13 @@ class Verifier:
         first, second = self._classes(ours[0]), self._classes(theirs[0])
         return torch.from_numpy(first), torch.from_numpy(second)
 
-    def sizes(self, image: Tensor) -> None:
+    def sizes(self, samples: Callable[[int], Batch]) -> None:
         """Compare at other sizes and batch sizes, if they are dynamic.
 
         Args:
-            image: Normalised images f32 [N,3,H,W] that are resized.
+            samples: Makes a batch of this many images, which are resized.
         """
-        height, width = image.shape[-2:]
+        height, width = samples(1).images.shape[-2:]
         stride = self._deployed.stride
         sizes = [InputSize(height, width)]
         if self._options.dynamic_size:
@@ -197,20 +205,21 @@ class Verifier:
         counts = [1, 3] if self._options.dynamic_batch else [self._options.batch]
         for place in range(max(len(sizes), len(counts))):
             size, count = sizes[place % len(sizes)], counts[place % len(counts)]
-            made = functional.interpolate(image, (size.height, size.width), mode="bilinear", align_corners=False)
-            self.compare(made[torch.arange(count) % len(made)])
+            batch = samples(count)
+            self.compare(resized(batch.images, size), batch.extras)
 
     def difference(self) -> dict[str, Difference]:
         """The differences so far, by output."""
         return self._outputs
 
-    def _torch(self, taken: Tensor) -> list[NDArray[Any]]:
+    def _torch(self, taken: Tensor, *extras: Tensor) -> list[NDArray[Any]]:
         with torch.inference_mode():
-            return [answer.numpy() for answer in self._deployed(taken)]
+            return [answer.numpy() for answer in self._deployed(taken, *extras)]
 
-    def _ask(self, taken: Tensor) -> list[NDArray[Any]]:
+    def _ask(self, taken: Tensor, extras: Mapping[str, Tensor]) -> list[NDArray[Any]]:
+        feed = {INPUT: taken.numpy(), **{name: value.numpy() for name, value in extras.items()}}
         try:
-            return list(self._session.run(None, {INPUT: taken.numpy()}))
+            return list(self._session.run(None, feed))
         except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise ExportError(
                 "onnxruntime cannot run the exported file; it was discarded",
@@ -223,20 +232,21 @@ class Verifier:
         chosen = answer if self._options.output == "argmax" else answer.argmax(axis=1)
         return np.ascontiguousarray(chosen.astype(np.uint8))
 
-    def _count(self, name: str, one: NDArray[Any], other: NDArray[Any]) -> None:
-        difference = self._outputs[name]
-        same, pixels, apart, values = self._totals.setdefault(name, [0.0, 0.0, 0.0, 0.0])
-        classes, others = self._classes(one), self._classes(other)
-        same, pixels = same + float((classes == others).sum()), pixels + classes.size
-        if self._options.output != "argmax":
+    def _count(self, output: GraphOutput, one: NDArray[Any], other: NDArray[Any]) -> None:
+        difference = self._outputs[output.name]
+        same, pixels, apart, values = self._totals.setdefault(output.name, [0.0, 0.0, 0.0, 0.0])
+        if output.logits:
+            classes, others = self._classes(one), self._classes(other)
+            same, pixels = same + float((classes == others).sum()), pixels + classes.size
+            difference.agreement = same / max(pixels, 1.0)
+        if self._options.output != "argmax" or not output.logits:
             # NaN counts as an infinite difference, because comparisons with NaN would pass.
             far = np.nan_to_num(np.abs(one.astype(np.float64) - other), nan=np.inf, posinf=np.inf)
             apart, values = apart + float(far.sum()), values + far.size
             difference.max = max(difference.max or 0.0, float(far.max(initial=0.0)))
-            difference.mean = apart / values
+            difference.mean = apart / max(values, 1.0)
             difference.scale = max(difference.scale or 0.0, float(np.abs(one).max(initial=0.0)))
-        difference.agreement = same / max(pixels, 1.0)
-        self._totals[name] = [same, pixels, apart, values]
+        self._totals[output.name] = [same, pixels, apart, values]
 
 
 def verify(
@@ -246,7 +256,7 @@ def verify(
     *,
     classes: Sequence[str],
     batches: Iterable[Batch] | None,
-    samples: Tensor,
+    samples: Callable[[int], Batch],
     seen: ImagesDone = lambda images: None,
     answers: TorchAnswers | None = None,
 ) -> Verification:
@@ -258,7 +268,7 @@ def verify(
         options: Options of the export.
         classes: Class names.
         batches: The validation split; None for an external checkpoint without data.
-        samples: Normalised images f32 [N,3,H,W] for other sizes, and for everything without a split.
+        samples: Makes a batch of this many images, for other sizes, and for everything without a split.
         seen: Called with the number of processed images.
         answers: Cached outputs of torch from another precision of the same graph on the same images.
 
@@ -269,13 +279,14 @@ def verify(
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
     images = 0
     for batch in batches if batches is not None else ():
-        for pictures, masks, _ in _grouped(batch, options):
-            for metrics, answer in zip(scores, verifier.compare(pictures), strict=True):
+        for pictures, masks, extras in _grouped(batch, options):
+            for metrics, answer in zip(scores, verifier.compare(pictures, extras), strict=True):
                 metrics.update(answer, masks)
             images += len(pictures)
             seen(images)
     if batches is None:
-        _without_data(verifier, samples, options)
+        made = samples(SAMPLES if options.dynamic_batch else options.batch)
+        verifier.compare(made.images, made.extras)
     verifier.sizes(samples)
     known = [metrics.scores().miou if images else None for metrics in scores]
     verdict = Verification(verifier.difference(), images, miou=known[1], torch_miou=known[0])
@@ -285,30 +296,34 @@ def verify(
 
 def _grouped(batch: Batch, options: ExportOptions) -> Iterable[Batch]:
     """Adapt a batch to the static size and batch size of the graph; the last image is repeated if necessary."""
-    pictures, masks, _ = batch
+    pictures, masks, extras = batch
     if not options.dynamic_size and options.height:
-        size = (options.height, options.width)
-        if tuple(pictures.shape[-2:]) != size:
-            pictures = functional.interpolate(pictures, size, mode="bilinear", align_corners=False)
-            masks = functional.interpolate(masks[:, None].float(), size, mode="nearest")[:, 0].long()
+        size = InputSize(options.height, options.width)
+        # Label maps that do not have the size of the images do not follow it.
+        if masks.shape[-2:] == pictures.shape[-2:] != (size.height, size.width):
+            masks = functional.interpolate(masks[:, None].float(), (size.height, size.width))[:, 0].long()
+        pictures = resized(pictures, size)
     if options.dynamic_batch:
-        yield Batch(pictures, masks)
+        yield Batch(pictures, masks, extras)
         return
     for first in range(0, len(pictures), options.batch):
-        part = Batch(pictures[first : first + options.batch], masks[first : first + options.batch])
+        own = slice(first, first + options.batch)
+        part = Batch(pictures[own], masks[own], {name: values[own] for name, values in extras.items()})
         missing = options.batch - len(part.images)
         if missing:
             # Repeated images are computed but not counted.
             ignored = torch.full_like(part.masks[:1], IGNORE_INDEX).expand(missing, -1, -1)
             part = Batch(
-                torch.cat([part.images, part.images[-1:].expand(missing, -1, -1, -1)]), torch.cat([part.masks, ignored])
+                _filled(part.images, missing),
+                torch.cat([part.masks, ignored]),
+                {name: _filled(values, missing) for name, values in part.extras.items()},
             )
         yield part
 
 
-def _without_data(verifier: Verifier, samples: Tensor, options: ExportOptions) -> None:
-    count = len(samples) if options.dynamic_batch else options.batch
-    verifier.compare(samples[torch.arange(count) % len(samples)])
+def _filled(values: Tensor, missing: int) -> Tensor:
+    """Values [N,...] with the last entry repeated."""
+    return torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
 
 
 def _judge(verdict: Verification, options: ExportOptions) -> None:

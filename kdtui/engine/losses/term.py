@@ -27,10 +27,12 @@ class Labels:
     Attributes:
         masks: i64 [B,H,W], classes.
         ignore_index: Label of the pixels that do not contribute to any term.
+        extras: What the batch carries beside images and labels, by name.
     """
 
     masks: Tensor
     ignore_index: int
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def valid(self) -> Tensor:
@@ -44,7 +46,7 @@ class StepShare:
 
     Attributes:
         valid_pixels: Valid pixels over all micro-batches and ranks, at least 1.
-        images: Images over all micro-batches and ranks.
+        images: Images over all micro-batches and ranks, at least 1; label maps, if a batch has another number of them.
         world_size: Number of ranks; DDP averages gradients over them, so each rank's sum is multiplied by it.
         masses: Results of the term's ``masses``, summed over all micro-batches and ranks.
     """
@@ -64,7 +66,7 @@ class StepShare:
 
         Cells have equal size, so the sum of the weights follows from the number of valid pixels.
         """
-        return self.pixels * student_map[0, 0].numel() / labels.masks[0].numel()
+        return self.pixels * student_map.shape[-2:].numel() / labels.masks.shape[-2:].numel()
 
     def mass(self, name: str) -> Tensor:
         """Divisor of a sum with this mass; never 0."""

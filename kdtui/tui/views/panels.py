@@ -194,7 +194,7 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
         for name, label in (("dice", "Dice"), ("pixel_accuracy", "pixel accuracy"))
         if (value := val.get(name)) is not None
     ]
-    return lines
+    return [*lines, *(_pair(name.replace("_", " ") + " ", number(value)) for name, value in row.metrics.items())]
 
 
 def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:

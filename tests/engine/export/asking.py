@@ -18,7 +18,7 @@ from kdtui.export_options import ExportOptions
 
 
 def deployed(source: ExportNetwork, options: ExportOptions) -> Deployed:
-    return Deployed(source.network, task=source.task, stride=source.stride, options=options).eval()
+    return source.deployed(options)
 
 
 def pictures(count: int = 2, height: int = 32, width: int = 32) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from kdtui.engine.export.deployed import fed
-from kdtui.engine.export.onnx import excluded, to_fp16, to_int8
+from kdtui.engine.export.onnx import INPUT, excluded, to_fp16, to_int8
 from kdtui.engine.export.source import ExportNetwork
 from tests.engine.export.asking import ask, floats, pictures
 from tests.engine.export.conftest import Made
@@ -38,8 +38,8 @@ def test_int8_quarters_the_file_and_keeps_its_miou(exported: Made, source: Expor
     fp32.write_bytes(exported.path.read_bytes())
     seen: list[int] = []
     options = replace(exported.options, precision="int8")
-    images = (fed(image, options).numpy() for image in source.calibration(12))
-    to_int8(fp32, path, images, options, progress=seen.append)
+    feeds = ({INPUT: fed(batch.images, options).numpy()} for batch in source.calibration(12))
+    to_int8(fp32, path, feeds, options, progress=seen.append)
     assert seen == list(range(1, 13))
     assert path.stat().st_size < 0.35 * exported.path.stat().st_size
     verdict = verdict_of(path, source, replace(options, limit=100.0))
@@ -57,7 +57,7 @@ def test_calibration_images_are_spread_over_the_split_and_never_more_than_it_has
     few, all_of_them = list(source.calibration(3)), list(source.calibration(1000))
     assert len(few) == 3
     assert len(all_of_them) == 24
-    assert {tuple(image.shape) for image in few} == {(1, 3, 32, 32)}
+    assert {tuple(batch.images.shape) for batch in few} == {(1, 3, 32, 32)}
 
 
 @pytest.mark.parametrize(

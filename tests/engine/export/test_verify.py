@@ -77,7 +77,7 @@ def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: ExportNetw
 
     def verdict(limit: float) -> Verification:
         options = replace(exported.options, precision="int8", limit=limit)
-        images = source.samples()
+        images = source.samples()(4).images
         network = deployed(source, replace(options, input="normalised"))
         with torch.no_grad():
             # What the network itself says is the truth here, so that whatever differs from it loses.
@@ -88,7 +88,7 @@ def test_a_lower_miou_is_refused_at_the_limit(exported: Made, source: ExportNetw
             options,
             classes=source.classes,
             batches=[Batch(images, truth)],
-            samples=images,
+            samples=source.samples(),
         )
 
     lost = verdict(100.0).drop

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import Metric
 
-from kdtui.engine.models import out_channels
-from kdtui.engine.network import NetworkKind
+from kdtui.engine.data import Batch
+from kdtui.engine.models import Outputs, out_channels
+from kdtui.engine.network import GraphInput, NetworkKind
 from kdtui.engine.taps import TapPoint
 from kdtui.profile.base import TaskName
 
@@ -33,10 +38,32 @@ class Plain(nn.Module):
         return {"body": TapPoint(self.body, lambda output: output)}
 
 
+class Recall(Metric):
+    """The share of the pixels of the last class that have it in the prediction."""
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, outputs: Outputs, batch: Batch) -> None:
+        """Count the pixels of a batch."""
+        last = outputs.main.shape[1] - 1
+        truth = batch.masks == last
+        self.counts += torch.stack([(truth & (outputs.main.argmax(dim=1) == last)).sum(), truth.sum()])
+
+    def compute(self) -> dict[str, Tensor]:
+        """One scalar."""
+        return {"recall": self.counts[0] / self.counts[1]}
+
+
 class PlainKind(NetworkKind):
     """Builds it."""
 
     table: PlainNetwork
+    score = "recall"
 
     @property
     def stride(self) -> int:
@@ -47,3 +74,11 @@ class PlainKind(NetworkKind):
         """There are no published weights."""
         extra_inputs = ("brightness",) if self.table.brightness else ()
         return Plain(self.table.width, out_channels(task, classes), extra_inputs)
+
+    def metrics(self, classes: Sequence[str]) -> tuple[Metric, ...]:
+        """One of its own."""
+        return (Recall(),)
+
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """The means, one per image."""
+        return (GraphInput("brightness", torch.zeros),) if self.table.brightness else ()
