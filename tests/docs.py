@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import io
 import os
 import re
@@ -32,6 +31,7 @@ from kdtui.profile import (
 )
 from kdtui.profile.launch_tables import LocalLaunch
 from kdtui.profile.settings import SETTINGS
+from kdtui.profile.table_fields import attributes
 from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.tui.keys import KEYS, SCOPES
 
@@ -86,7 +86,7 @@ def profile_reference() -> str:
     """Every table of a profile with its keys."""
     parts = []
     for title, table in TABLES:
-        said = _settings("" if table is Profile else f"{title}.") | _attributes(table)
+        said = _settings("" if table is Profile else f"{title}.") | attributes(table)
         rows = [
             f"| {key} | {_allowed(table, key)} | {_default(table, key)} | {said.get(key, '')} |" for key in _keys(table)
         ]
@@ -103,15 +103,6 @@ def _settings(prefix: str) -> dict[str, str]:
     """The help of settings, by their keys below a table."""
     helps = {one.key: option_help(one) for one in SETTINGS.values() if one.key and not one.words}
     return {key.removeprefix(prefix): text for key, text in helps.items() if key.startswith(prefix)}
-
-
-def _attributes(table: type[BaseModel]) -> dict[str, str]:
-    said: dict[str, str] = {}
-    for kind in reversed(table.__mro__):
-        text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2]
-        for key, words in re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", text, flags=re.M | re.S):
-            said[key] = " ".join(words.split()).replace("``", "`")
-    return said
 
 
 def _allowed(table: type[BaseModel], key: str) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-import annotated_types
 import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -31,6 +29,8 @@ from kdtui.profile.find import (
 )
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
+from kdtui.profile.settings import read_value
+from kdtui.profile.table_fields import TAGS, allowed_values, choices, models_in
 from kdtui.profile.tables import Profile
 from kdtui.text import clean, counted
 
@@ -277,16 +277,6 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str], 
     return together.table, together.origins, mistakes
 
 
-def read_value(text: str) -> Any:
-    """Parse a TOML value; other text is returned as it is: ``5`` is a number, ``b0`` and ``"5"`` are text."""
-    try:
-        table = parse_tables(f"value = {text.strip()}")
-    except ValueError:
-        return text.strip()
-    return table["value"] if set(table) == {"value"} else text.strip()
-
-
-_WORDS: Mapping[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text in quotes"}
 _OUTPUT = "the name of an output: letters, digits and . _ : / -"
 # By a key of the path; the first of these decides.
 _PATTERNS = {
@@ -305,7 +295,8 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
     for detail in error.errors(include_url=False):
         path, model, field = _follow(detail["loc"])
         if detail["type"].startswith("union_tag"):
-            path = [*path, detail["ctx"]["discriminator"].strip("'")]
+            tag = detail["ctx"]["discriminator"].strip("'")  # a function if the key has a default
+            path = [*path, tag if tag in TAGS else "kind"]
         key = _spell(path)
         if path and path[-1] in ("kind", "target"):
             unknown.append(f"{_spell(path[:-1])}.")
@@ -324,11 +315,11 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
     if kind == "extra_forbidden":
         return _unknown(str(path[-1]), model, found)
     if kind == "missing":
-        return f"missing; allowed: {_allowed(field)}"
+        return f"missing; allowed: {allowed_values(field)}"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tags = [] if field is None else [tag for table in _models(field.annotation) if (tag := _tag(table))]
+        tags = [] if field is None else [tag for table in models_in(field.annotation) if (tag := _tag(table))]
         value = found.get(path[-1]) if isinstance(found, dict) else found
         if value is None:
             return f"missing; allowed: {', '.join(tags)}"
@@ -339,10 +330,10 @@ def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], fi
     if kind == "string_pattern_mismatch":
         words = next((words for key, words in _PATTERNS.items() if key in path), detail["msg"])
         return f"found {shown(found)}; allowed: {words}"
-    spelled = _did_you_mean(found, _choices(field.annotation)) if field is not None else ""
+    spelled = _did_you_mean(found, choices(field.annotation)) if field is not None else ""
     if path and path[-1] in ("kind", "target"):
         spelled = _broken(found) or spelled
-    return f"found {shown(found)}; allowed: {_allowed(field) or detail['msg']}{spelled}"
+    return f"found {shown(found)}; allowed: {allowed_values(field) or detail['msg']}{spelled}"
 
 
 def _unknown(key: str, model: type[BaseModel], found: Any) -> str:
@@ -367,8 +358,8 @@ def _broken(name: Any) -> str:
     )
 
 
-def _did_you_mean(found: Any, choices: list[str]) -> str:
-    close = nearest(found, choices) if isinstance(found, str) else []
+def _did_you_mean(found: Any, words: list[str]) -> str:
+    close = nearest(found, words) if isinstance(found, str) else []
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -377,18 +368,9 @@ def _spell(path: Sequence[str | int]) -> str:
     return text.removeprefix(".")
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """All tables in an annotation: itself, the members of a union, or the items of a list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
-        for argument in get_args(annotation):
-            yield from _models(argument)
-
-
 def _tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, entry in model.model_fields.items():
-        for below in _models(entry.annotation):
+        for below in models_in(entry.annotation):
             yield name, below
 
 
@@ -418,62 +400,10 @@ def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel
             model = below[0]
             path.append(part)
             field = model.model_fields.get(str(part))
-            below = [] if field is None else list(_models(field.annotation))
+            below = [] if field is None else list(models_in(field.annotation))
         elif isinstance(part, int) and field is not None and get_origin(field.annotation) is tuple:
             path.append(part)  # in a plain list; in a union the error refers to the whole value
     return path, model, field
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The values of the Literals in an annotation."""
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for argument in get_args(annotation) for choice in _choices(argument)]
-
-
-def _type_words(annotation: Any) -> Iterator[str]:
-    origin = get_origin(annotation)
-    if annotation in _WORDS:
-        yield _WORDS[annotation]
-    elif origin is Literal:
-        choices = _choices(annotation)
-        yield ("one of " if len(choices) > 1 else "") + ", ".join(choices)
-    elif origin is Annotated:
-        kind, *metadata = get_args(annotation)
-        limits = [limit for item in metadata for limit in _bounds(getattr(item, "metadata", [item]))]
-        yield from (", ".join([words, *limits]) for words in _type_words(kind))
-    elif origin is tuple:
-        item = get_args(annotation)[0]
-        yield "a list of tables" if list(_models(item)) else "a list, each " + " or ".join(_type_words(item))
-    elif origin is dict:
-        yield "a table of " + " or ".join(_type_words(get_args(annotation)[1]))
-    elif origin in (Union, types.UnionType):
-        for argument in get_args(annotation):
-            yield from _type_words(argument)
-    elif list(_models(annotation)):
-        yield "a table"
-
-
-def _allowed(field: FieldInfo | None) -> str:
-    """Description of a field's types and bounds."""
-    if field is None:
-        return ""
-    words = " or ".join(dict.fromkeys(_type_words(field.annotation)))
-    return ", ".join([words, *_bounds(field.metadata)])
-
-
-def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
-    for bound in metadata:
-        for symbol, kind, name in (
-            (">", annotated_types.Gt, "gt"),
-            (">=", annotated_types.Ge, "ge"),
-            ("<", annotated_types.Lt, "lt"),
-            ("<=", annotated_types.Le, "le"),
-        ):
-            if isinstance(bound, kind):
-                yield f"{symbol} {getattr(bound, name)}"
-        if isinstance(bound, annotated_types.MinLen) and bound.min_length:
-            yield "not empty"
 
 
 def load(name_or_path: str | Path, sets: Sequence[str] = ()) -> Profile:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-SectionName = Literal["teacher", "student", "distillation", "training"]
+from kdtui.profile.find import parse_tables
+
+SectionName = Literal["data", "teacher", "student", "distillation", "loss", "training"]
 SettingKind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "tags", "assignments"]
 Value = str | int | float | list[Any]
 
@@ -31,6 +33,7 @@ class Setting:
         flags: Options, first the one in the command that the form displays; empty if only ``--set`` sets the key.
         words: All allowed values, of a text that is one of a few words.
         form_help: What its field allows and its option does not.
+        required: Whether it needs a value, as it has no default.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Setting:
     flags: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     form_help: str = ""
+    required: bool = False
 
     def assignment(self, value: Value) -> str:
         """The ``KEY=VALUE`` of ``--set``."""
@@ -193,12 +197,23 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def toml(value: Value) -> str:
+def toml(value: Value | dict[str, Any]) -> str:
     """A value in TOML, as ``--set`` takes it."""
     if isinstance(value, str):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates
     if isinstance(value, list):
         return f"[{','.join(toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}={toml(item)}' for key, item in value.items())}}}"
     text = plain(value)
     # The shortest TOML float, which never looks like an integer; TOML spells nan and inf as Python does.
     return f"{text}.0" if isinstance(value, float) and not any(mark in text for mark in ".en") else text
+
+
+def read_value(text: str) -> Any:
+    """Parse a TOML value; other text is returned as it is: ``5`` is a number, ``b0`` and ``"5"`` are text."""
+    try:
+        table = parse_tables(f"value = {text.strip()}")
+    except ValueError:
+        return text.strip()
+    return table["value"] if set(table) == {"value"} else text.strip()

@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from kdtui import plugins
 from kdtui.profile.base import Bool, Float, Int, PathTo, ProfileTable, TaskName, one_of
 from kdtui.profile.data_tables import DataTable, SyntheticData, data_kinds
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
@@ -24,14 +23,14 @@ from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.network_tables import Model, NetworkTable, network_kinds
 from kdtui.profile.term_tables import (
-    DISTILLATION_TERMS,
-    SUPERVISED_TERMS,
     CrossEntropyTerm,
     DiceTerm,
     DistillationTerm,
     KlTerm,
     SupervisedTerm,
     Term,
+    distillation_terms,
+    supervised_terms,
 )
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
@@ -89,16 +88,8 @@ if TYPE_CHECKING:
     AnySupervisedTerm = SupervisedTerm
     Launch = LaunchTable
 else:
-    AnyDistillationTerm = one_of(
-        (
-            *DISTILLATION_TERMS,
-            *plugins.tables(plugins.TERMS, DistillationTerm, "kind", built_in=DISTILLATION_TERMS),
-        ),
-        "kind",
-    )
-    AnySupervisedTerm = one_of(
-        (*SUPERVISED_TERMS, *plugins.tables(plugins.LOSSES, SupervisedTerm, "kind", built_in=SUPERVISED_TERMS)), "kind"
-    )
+    AnyDistillationTerm = one_of(distillation_terms(), "kind")
+    AnySupervisedTerm = one_of(supervised_terms(), "kind")
     Launch = one_of(launch_tables(), "target")
 
 
@@ -182,16 +173,19 @@ class Distillation(ProfileTable):
         Args:
             task: Task of the data; only a hierarchical one has ``bg_fg`` and ``target_nontarget``.
         """
-        terms = self.terms
-        if terms is None:
-            names = _KL_WEIGHTS if task == "hierarchical" else _KL_WEIGHTS[:1]
-            terms = tuple(KlTerm(on=name, weight=getattr(self, name)) for name in names)
         return tuple(
             term.model_copy(update={"temperature": self.temperature})
             if getattr(term, "temperature", self.temperature) is None
             else term
-            for term in terms
+            for term in self.listed_terms(task)
         )
+
+    def listed_terms(self, task: TaskName) -> tuple[DistillationTerm, ...]:
+        """The terms of the sum as a profile lists them: those without a temperature use the common one."""
+        if self.terms is not None:
+            return self.terms
+        names = _KL_WEIGHTS if task == "hierarchical" else _KL_WEIGHTS[:1]
+        return tuple(KlTerm(on=name, weight=getattr(self, name)) for name in names)
 
 
 class Training(ProfileTable):

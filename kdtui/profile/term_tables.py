@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from kdtui import plugins
 from kdtui.profile.base import Float, Int, ProfileTable
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
@@ -317,3 +318,13 @@ SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     LovaszTerm,
 )
 DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm, DistTerm, EdgeBodyTerm)
+
+
+def supervised_terms() -> tuple[type[SupervisedTerm], ...]:
+    """The tables of all supervised terms, built-in ones first."""
+    return (*SUPERVISED_TERMS, *plugins.tables(plugins.LOSSES, SupervisedTerm, "kind", built_in=SUPERVISED_TERMS))
+
+
+def distillation_terms() -> tuple[type[DistillationTerm], ...]:
+    """The tables of all distillation terms, built-in ones first."""
+    return (*DISTILLATION_TERMS, *plugins.tables(plugins.TERMS, DistillationTerm, "kind", built_in=DISTILLATION_TERMS))

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kdtui.errors import ProfileError
 from kdtui.profile import CocoData, FolderData, Profile, SyntheticData, absolute, amend, load, sources
-from kdtui.profile.loading import _allowed, _models
+from kdtui.profile.table_fields import allowed_values, models_in
 
 
 @pytest.fixture(autouse=True)
@@ -230,10 +230,10 @@ def test_absolute_anchors_every_path(here: Path, monkeypatch: pytest.MonkeyPatch
 def numbers(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Every number of a table and of those below it, with what is said to be allowed."""
     for name, field in model.model_fields.items():
-        said = _allowed(field)
+        said = allowed_values(field)
         if "number" in said or "integer" in said:
             yield f"{model.__name__}.{name}", said
-        for below in _models(field.annotation):
+        for below in models_in(field.annotation):
             yield from numbers(below)
 
 
