@@ -94,11 +94,11 @@ async def test_kill_requires_confirmation(scene: Scene) -> None:
     app = cockpit(scene)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        for key in ("n", "escape", "q"):
+        for key in ("n", "escape", "q", "enter"):
             await pilot.press("X")
             await shows(pilot, "Kill b0?", f"kdtui stop --kill {run.id}", "y yes")
             assert isinstance(app.screen, Confirm)
-            await pilot.press("x", "enter", "down", key)
+            await pilot.press("x", "space", "down", key)
             await until(pilot, lambda: len(app.screen_stack) == 1)
         assert scene.store.summary(run).state is State.RUNNING
         await pilot.press("X", "y")

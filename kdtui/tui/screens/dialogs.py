@@ -21,7 +21,7 @@ from kdtui.tui.widgets.choices import LineInput
 
 
 class Confirm(Dialog[bool]):
-    """A confirmation: `y` is yes, any other key no.
+    """A confirmation: `y` is yes; `n`, enter and escape are no.
 
     Args:
         question: The action to confirm.
@@ -31,7 +31,7 @@ class Confirm(Dialog[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
-        Binding("n,escape,q", "answer(False)", "No"),
+        Binding("n,enter,escape,q", "answer(False)", "No"),
     ]
 
     def __init__(self, question: str, detail: str = "", command: str = "") -> None:
@@ -46,7 +46,7 @@ class Confirm(Dialog[bool]):
                 yield Static(clean(self._detail), markup=False)
             if self._command:
                 yield Static(clean(self._command), markup=False, classes="muted")
-            yield Static("y yes   n no", markup=False, classes="title")
+            yield Static("y yes   n or enter no", markup=False, classes="title")
 
     def action_answer(self, yes: bool) -> None:
         """Close with the answer."""
