@@ -86,8 +86,10 @@ def milliseconds(value: float | None) -> str:
 
 
 def mebibytes(value: float | None) -> str:
-    """Format bytes as mebibytes; a dash for None."""
-    return "-" if value is None else f"{value / 2**20:.1f} MiB"
+    """Format bytes as mebibytes, from 1 GiB as gibibytes; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value / 2**20:.1f} MiB" if value < 2**30 else f"{value / 2**30:.2f} GiB"
 
 
 def span(seconds: float | None) -> str:

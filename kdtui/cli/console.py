@@ -316,13 +316,13 @@ RunName = Annotated[
 RunNames = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN", help="Exact ids, 'latest', exact names, or unique id prefixes.", autocompletion=complete_run
+        metavar="RUN...", help="Exact ids, 'latest', exact names, or unique id prefixes.", autocompletion=complete_run
     ),
 ]
 ChosenRuns = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="[RUN]...",
         help="Ids, 'latest', names (all runs of a name), or unique id prefixes; none with --filter.",
         autocompletion=complete_run,
     ),

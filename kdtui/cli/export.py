@@ -49,7 +49,7 @@ def export(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|CHECKPOINT]",
+            metavar="[RUN|CHECKPOINT]...",
             help="Runs (all runs of a name), or checkpoint files; none with --filter.",
             autocompletion=complete_run,
         ),

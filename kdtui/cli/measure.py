@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -84,11 +84,22 @@ def measure(
         if place:
             out()
         show(answer, wide=wide)
+    say_conditions(answers.values())
+
+
+def say_conditions(answers: Collection[Mapping[str, Any]]) -> None:
+    """Print the conditions of all measurements, those that are equal once."""
+    from kdtui.compare.measured import NOISY, conditions, noisy
+
+    for words in dict.fromkeys(conditions(answer["setup"]) for answer in answers):
+        say(f"{words}; first to third quartile in brackets")
+    if any(noisy(answer) for answer in answers):
+        say(NOISY)
 
 
 def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
-    """Print one run's measurements: teacher, student, ratio and conditions."""
-    from kdtui.compare.measured import NOISY, conditions, noisy, rows
+    """Print one run's measurements: teacher, student and ratio."""
+    from kdtui.compare.measured import rows
 
     out(answer["run"])
     lines = rows(answer)
@@ -97,9 +108,6 @@ def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
     else:
         header = ["", "teacher", "student", "ratio"]
     table(header, lines, right=frozenset(header[1:]), wrap=("teacher", "student"), wide=wide)
-    say(f"{conditions(answer['setup'])}; first to third quartile in brackets")
-    if noisy(answer):
-        say(NOISY)
 
 
 def as_markdown(answers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -45,6 +45,7 @@ def test_verbs_of_several_runs_take_a_name_or_a_filter(kdtui: Kdtui, seeds: list
     ids = {run.id for run in seeds[:3]}
     assert {row["id"] for row in kdtui("compare", *words, "--json").json["rows"]} == ids
     assert set(kdtui("measure", *words, "--json").json) == ids
+    assert kdtui("measure", *words).err.count("first to third quartile") == 1
     evaluated = kdtui("evaluate", *words, "--json").json
     assert {answer["run"] for answer in evaluated} == ids
     assert kdtui("evaluate", *words).out.count("mIoU") == 3
