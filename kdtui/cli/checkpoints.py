@@ -27,6 +27,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
+from kdtui.profile.settings import plain
 from kdtui.text import counted, mebibytes, millions, number
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def evaluate(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|CHECKPOINT]",
+            metavar="[RUN|CHECKPOINT]...",
             help="Best checkpoints of runs (all runs of a name), or files; none with --filter.",
             autocompletion=complete_run,
         ),
@@ -210,7 +211,7 @@ def _text(value: Any) -> str:
 
 def teachers(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]", help="Folders to search for checkpoints.")
+        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Folders to search for checkpoints.")
     ] = None,
     wide: Wide = False,
     as_json: Json = False,
@@ -261,9 +262,9 @@ def encoders(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """List encoders for students with their costs."""
-    parameters = None if teacher is None else _teacher_parameters(teacher, open_store(runs_dir))
-    rows = encoder_rows(pattern, parameters)
+    """List encoders for students with their costs, as students of the teacher's own run if there is one."""
+    parameters, network = (None, USUAL) if teacher is None else _as_taught_by(teacher, open_store(runs_dir))
+    rows = encoder_rows(pattern, parameters, network)
     if not rows:
         raise UsageError("no encoder matches", found=pattern, hint="kdtui encoders lists all encoders")
     if as_json:
@@ -280,10 +281,23 @@ def encoders(
     ]
     header = ["encoder", "params", "MACs", *([] if parameters is None else ["smaller"])]
     table(header, cells, right=frozenset(header[1:]), wrap=("encoder",), wide=wide)
-    say("Unet with its default decoder, four channels, 256 x 256")
+    widths = plain(network["decoder_channels"]) or "by default"
+    size = f"{network['out_channels']} channels, {network['height']}x{network['width']}"
+    say(f"{network['architecture']}, decoder {widths}, {size}")
 
 
-def _teacher_parameters(text: str, store: RunStore) -> int:
+USUAL: Mapping[str, Any] = {
+    "architecture": "Unet",
+    "decoder_channels": None,
+    "out_channels": 4,
+    "height": 256,
+    "width": 256,
+}
+"""Arguments of :func:`kdtui.catalog.cost` for encoders that are listed without a run."""
+
+
+def _as_taught_by(text: str, store: RunStore) -> tuple[int, Mapping[str, Any]]:
+    """Parameters of a teacher, and the arguments of the cost of its students: those of its own run."""
     from kdtui.launch.engine_process import ask
     from kdtui.launch.teachers import find_teacher
 
@@ -291,7 +305,22 @@ def _teacher_parameters(text: str, store: RunStore) -> int:
     if chosen.note:
         say(chosen.note)
     known = None if chosen.run is None else _of_run(chosen.run, store)
-    return known if known is not None else int(ask("inspect", str(chosen.checkpoint))["parameters"])
+    parameters = known if known is not None else int(ask("inspect", str(chosen.checkpoint))["parameters"])
+    return parameters, USUAL if chosen.run is None else _network_of(chosen.run)
+
+
+def _network_of(run: Run) -> Mapping[str, Any]:
+    from kdtui.launch.plan import out_channels
+
+    try:
+        profile = run.profile()
+    except KdtuiError:  # its files are damaged, or a package is missing
+        return USUAL
+    network, channels = profile.student.catalog_arguments(), out_channels(profile)
+    if network is None or channels is None:
+        return USUAL
+    own = {key: value for key, value in network.items() if key != "encoder"}
+    return {**own, "out_channels": channels, "height": profile.data.height, "width": profile.data.width}
 
 
 def _of_run(run: Run, store: RunStore) -> int | None:
@@ -301,17 +330,22 @@ def _of_run(run: Run, store: RunStore) -> int | None:
         return None
 
 
-def encoder_rows(pattern: str, teacher_parameters: int | None) -> list[dict[str, Any]]:
+def encoder_rows(
+    pattern: str, teacher_parameters: int | None, network: Mapping[str, Any] = USUAL
+) -> list[dict[str, Any]]:
     """Encoders whose name contains, or as a glob matches, ``pattern``; smallest first.
 
-    Costs are of a Unet with its default decoder, four output channels, at 256 x 256.
+    Args:
+        pattern: Part of a name, or a glob.
+        teacher_parameters: To compare with; None for no comparison.
+        network: Arguments of :func:`kdtui.catalog.cost`, except the encoder.
     """
     from kdtui import catalog
 
     rows = []
     for encoder in catalog.encoders(pattern or None):
         name = encoder.name
-        cost = catalog.cost(name, architecture="Unet", decoder_channels=None, out_channels=4, height=256, width=256)
+        cost = catalog.cost(name, **network)
         if cost is None:
             continue
         row: dict[str, Any] = {"encoder": name, "parameters": cost.parameters, "macs": cost.macs}

@@ -127,6 +127,9 @@ def test_encoders_against_a_teacher(kdtui: Kdtui, trained: Trained, here: Path) 
     trained("baseline")
     row = kdtui("encoders", "resnet18", "--teacher", "latest", "--json").json[0]
     assert row["compression"] == pytest.approx(1_000_000 / row["parameters"])
+    # Costs are those of a student of the teacher's run: its decoder, channels and size.
+    assert row["macs"] < kdtui("encoders", "resnet18", "--json").json[0]["macs"]
+    assert "256x256" not in kdtui("encoders", "resnet18", "--teacher", "latest").err
 
 
 def test_profiles_lists_shows_and_resolves(kdtui: Kdtui, here: Path) -> None:
