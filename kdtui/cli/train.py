@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
 def train(
     profiles: Annotated[
         list[str],
-        typer.Argument(metavar="PROFILE", help="Names or files of profiles.", autocompletion=complete_profile),
+        typer.Argument(metavar="PROFILE...", help="Names or files of profiles.", autocompletion=complete_profile),
     ],
     teacher_checkpoint: Annotated[
         str | None,
@@ -171,7 +171,12 @@ def distill(
     ],
     student: Annotated[
         str,
-        typer.Option("--student", metavar="ENCODER", help=option_help(_ENCODER), autocompletion=complete_encoder),
+        typer.Option(
+            "--student",
+            metavar="ENCODER",
+            help=f"{option_help(_ENCODER)[:-1]}, or a kind of network.",
+            autocompletion=complete_encoder,
+        ),
     ],
     profile: Annotated[
         str | None,
@@ -191,13 +196,13 @@ def distill(
     runs_dir: RunsDir = None,
 ) -> None:
     """Distil a student from a teacher."""
-    from kdtui.launch.teachers import find_teacher, prepare, recipe
+    from kdtui.launch.teachers import find_teacher, prepare, recipe, student_sets
 
     store = open_store(runs_dir)
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
-    own_sets = [_ENCODER.assignment(student), *settings, *(sets or [])]
+    own_sets = [*student_sets(student), *settings, *(sets or [])]
     if profile is not None:
         prepared = prepare(profile, own_sets, chosen)
     else:

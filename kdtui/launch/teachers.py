@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import expanded
+from kdtui.profile.settings import SETTINGS
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -256,12 +257,26 @@ def ready(profile: Profile) -> Profile:
     return profile
 
 
+def student_sets(student: str) -> list[str]:
+    """The ``--set`` texts of a student.
+
+    Args:
+        student: An encoder, or the name of a kind of network that has no encoders.
+    """
+    from kdtui.profile.network_tables import network_kinds
+
+    default, *others = (str(table.model_fields["kind"].default) for table in network_kinds())
+    if student in others:
+        return [f"student.kind={json.dumps(student)}"]
+    return [f"student.kind={json.dumps(default)}", SETTINGS["encoder"].assignment(student)]
+
+
 def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:
     """The profile of a student that is distilled with the data, task and training settings of its teacher's run.
 
     Args:
         teacher: Must belong to a run.
-        student: The encoder.
+        student: Its encoder or kind, for the name.
         sets: Further ``--set`` texts.
         named: Whether ``sets`` contains the run's name.
 

@@ -7,6 +7,7 @@ and a part of the profile reference follow from these declarations.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +53,7 @@ class Setting:
         return f"{self.key}={toml(value)}"
 
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _ACCELERATORS = ("auto", "cpu", "gpu")
 
@@ -194,7 +196,7 @@ def plain(value: Any) -> str:
         return short if float(short) == value else repr(value)
     if isinstance(value, list | tuple):
         return ",".join(plain(item) for item in value)
-    return str(value)
+    return toml(value) if isinstance(value, dict) else str(value)
 
 
 def toml(value: Value | dict[str, Any]) -> str:
@@ -204,10 +206,14 @@ def toml(value: Value | dict[str, Any]) -> str:
     if isinstance(value, list):
         return f"[{','.join(toml(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{key}={toml(item)}' for key, item in value.items())}}}"
+        return f"{{{','.join(f'{_key(key)}={toml(item)}' for key, item in value.items())}}}"
     text = plain(value)
     # The shortest TOML float, which never looks like an integer; TOML spells nan and inf as Python does.
     return f"{text}.0" if isinstance(value, float) and not any(mark in text for mark in ".en") else text
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else toml(key)
 
 
 def read_value(text: str) -> Any:

@@ -88,7 +88,11 @@ def _fields(table: type[BaseModel], section: SectionName, within: str = "", need
         if len(nested) == 1 and not any(kind is tuple for kind, _ in leaves):
             yield from _fields(nested[0], section, f"{key}.", required)
         elif not nested and name not in TAGS:
-            words = tuple(dict.fromkeys([*choices(annotation), *_truths(leaves)]))
+            single = [kind for kind, _ in leaves if kind not in (tuple, dict)]
+            words = tuple(dict.fromkeys([*choices(annotation), *_truths(leaves)])) if single else ()
+            default = "" if field.is_required() else plain(field.default)
+            if words == (default,):  # the only value
+                continue
             allowed = allowed_values(field).replace(_WORDS[str], "text")
             yield TableField(
                 *(key, key, key),
@@ -96,7 +100,7 @@ def _fields(table: type[BaseModel], section: SectionName, within: str = "", need
                 kind="text",
                 help="; ".join(filter(None, (said.get(name, "").rstrip("."), allowed))),
                 words=words,
-                default="" if field.is_required() else plain(field.default),
+                default=default,
                 required=required,
                 reads=_reading(leaves),
                 scalar=any(kind is not tuple for kind, _ in leaves),
@@ -116,7 +120,7 @@ def _leaves(annotation: Any) -> Iterator[tuple[Any, Any]]:
     elif origin is tuple:
         yield tuple, next((kind for kind, _ in _leaves(get_args(annotation)[0])), None)
     elif annotation is not types.NoneType:
-        yield annotation, None
+        yield origin or annotation, None
 
 
 def _reading(leaves: list[tuple[Any, Any]]) -> Literal["text", "texts", "numbers", "toml"]:

@@ -366,6 +366,8 @@ KEYS: tuple[Key, ...] = (
     Key("new", "ctrl+y", "^y", "copy_command", "copy", "Copy the equivalent command line."),
     Key("new", "ctrl+down,f6", "^↓", "next_part", "part", "Go to the next section of the form.", palette=False),
     Key("new", "ctrl+up,shift+f6", "^↑", "previous_part", "", "Go to the previous section.", palette=False),
+    Key("new", "", "↵ ␣", "", "", "On a title with ▸: show or hide its fields.", palette=False),
+    Key("new", "", "del", "", "", "On the title of a loss term: remove it.", palette=False),
     Key("new", "escape", "esc", "leave", "back", "Close the search, then leave the form.", palette=False),
     # compare
     Key("compare", "escape,q", "esc", "back", "back", "Go back to the previous screen.", palette=False),

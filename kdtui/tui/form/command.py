@@ -18,6 +18,7 @@ class Equivalent:
     Attributes:
         profile: Name or file; empty for ``kdtui distill``, which uses the recipe of the teacher's own run.
         teacher: As typed; empty for the profile's own teacher, or none.
+        student: Student for ``kdtui distill``: an encoder, or a kind of network.
         values: Value by field; an invalid text stays as typed.
         seeds: One per run; empty for the profile's own seed.
         sets: Other ``key=value`` settings.
@@ -26,6 +27,7 @@ class Equivalent:
 
     profile: str = ""
     teacher: str = ""
+    student: str = ""
     values: Mapping[str, Value] = field(default_factory=dict)
     seeds: Sequence[str] = ("",)
     tags: Sequence[str] = ()
@@ -45,7 +47,7 @@ class Equivalent:
                 yield from (SETTINGS["teacher"].flags[0], self.teacher)
         else:
             yield from ("distill", "--teacher", self.teacher or "CKPT|RUN")
-            yield from ("--student", plain(self.values.get("encoder", "ENCODER")))
+            yield from ("--student", self.student or "ENCODER")
         long = []
         for name, setting in SETTINGS.items():
             if name in self.values and not setting.flags:

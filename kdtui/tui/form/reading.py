@@ -7,7 +7,7 @@ what the command line accepts, and the displayed command starts the same runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import expanded
-from kdtui.profile.settings import SETTINGS, Value, plain
+from kdtui.profile.settings import SETTINGS, Setting, Value, plain
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.text import one_line
@@ -24,9 +24,11 @@ from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
 from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, seeds_of, tags_of, value_of
+from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, is_generated, part_of
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
+    from kdtui.profile.table_fields import TableKind
 
 
 _NAMES = ("profile", "clone", *SETTINGS)
@@ -36,16 +38,18 @@ class RunDraft:
     """The texts of the form, as typed: ``profile``, ``clone`` and one of each setting, all of them attributes.
 
     An empty text stands for the value of the profile. ``profile`` is a name or file; ``clone`` is the id of a run whose
-    resolved profile is used instead. Both are empty to use the recipe of the teacher's own run.
+    resolved profile is used instead. Both are empty to use the recipe of the teacher's own run. The texts of generated
+    fields have keys of the profile as names, see :mod:`kdtui.tui.form.tables`.
 
     Args:
         texts: By name; those that are missing are empty.
     """
 
     def __init__(self, **texts: str) -> None:
-        if unknown := texts.keys() - set(_NAMES):
+        if unknown := [name for name in texts if name not in _NAMES and not is_generated(name)]:
             raise TypeError(f"the form has no field {', '.join(unknown)}")
         self._texts = {name: texts.get(name, "") for name in _NAMES}
+        self._texts |= {name: text for name, text in sorted(texts.items()) if name not in _NAMES and text}
 
     def __getattr__(self, name: str) -> str:
         if name not in _NAMES:
@@ -66,17 +70,26 @@ class RunDraft:
         """Whether the recipe of the teacher's own run is used."""
         return not self.profile and not self.clone
 
+    @property
+    def generated(self) -> dict[str, str]:
+        """The texts of generated fields that are not empty."""
+        return {name: text for name, text in self._texts.items() if name not in _NAMES}
+
     def edited(self, **texts: str) -> RunDraft:
         """A copy with other texts."""
         return RunDraft(**{**self._texts, **texts})
 
+    def typed(self, name: str) -> str:
+        """Text of a field."""
+        return self._texts.get(name, "")
+
     def text(self, name: str) -> str:
         """Text of a field, without surrounding spaces."""
-        return self._texts[name].strip()
+        return self.typed(name).strip()
 
     def stripped(self) -> RunDraft:
         """A copy without spaces around the texts."""
-        return RunDraft(**{name: self.text(name) for name in _NAMES})
+        return RunDraft(**{name: self.text(name) for name in self._texts})
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,8 @@ class Checked:
         distils: Whether the runs would have a teacher.
         shape: What the cost of the student depends on, apart from its encoder; None if no profile can be read.
         cost: Cost of the student; None if it is not in the catalog.
+        tables: The tables with generated fields.
+        kinds: Registered kinds by table or list.
     """
 
     profiles: tuple[Profile, ...] = ()
@@ -106,6 +121,13 @@ class Checked:
     distils: bool = False
     shape: Shape | None = None
     cost: NetworkCost | None = None
+    tables: tuple[ShownTable, ...] = ()
+    kinds: Mapping[str, tuple[TableKind, ...]] = field(default_factory=dict)
+
+    def setting(self, name: str) -> Setting | None:
+        """The declaration of a field; None for places without one."""
+        fields = (one for table in self.tables for one in table.fields)
+        return SETTINGS.get(name) or next((one for one in fields if one.name == name), None)
 
     @property
     def ready(self) -> bool:
@@ -148,7 +170,9 @@ def in_form(text: str) -> str:
 def _called(key: str) -> str:
     """Label of a profile key: that of its field, or of the field for other keys."""
     name = field_of(key)
-    return SETTINGS[name].label if name in SETTINGS else f"{SETTINGS['extra'].label}: {key}"
+    if name in SETTINGS:
+        return SETTINGS[name].label
+    return key if is_generated(key) else f"{SETTINGS['extra'].label}: {key}"
 
 
 def _option(flag: str) -> str:
@@ -172,19 +196,28 @@ def error_text(error: KdtuiError, typed: str = "") -> str:
     return in_form("; ".join(facts))
 
 
-def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[str, str]:
+def _no_place(key: str) -> str:
+    """The place of a key without a generated field."""
+    del key
+    return GENERAL
+
+
+def placed(
+    error: KdtuiError, otherwise: str, typed: Mapping[str, str], generated: Callable[[str], str] = _no_place
+) -> dict[str, str]:
     """The mistakes of a profile by field; any other error at the field ``otherwise``.
 
     Args:
         error: Error raised while reading the profile.
         otherwise: Field for an error that is no list of mistakes.
         typed: ``key=value`` texts from the form, with the field of each.
+        generated: Function from a key to its generated field; empty if it has none.
     """
     if not isinstance(error, ProfileError) or not error.mistakes:
         return {otherwise: error_text(error)}
     found: dict[str, str] = {}
     for mistake in error.mistakes:
-        field, message = _parted(mistake, typed)
+        field, message = _parted(mistake, typed, generated)
         if field in found and field in _SHARED:
             message = f"{found[field]}; {message}"
         elif field in found:
@@ -193,18 +226,29 @@ def placed(error: KdtuiError, otherwise: str, typed: Mapping[str, str]) -> dict[
     return found
 
 
-def _parted(mistake: str, typed: Mapping[str, str]) -> tuple[str, str]:
+def _parted(mistake: str, typed: Mapping[str, str], generated: Callable[[str], str]) -> tuple[str, str]:
     """Split ``key (origin): message`` into field and message; key and origin are kept unless the field implies them."""
+    from kdtui.profile.loading import shorter
+
     key = mistake.partition(" (")[0]
     if key in _OF_TABLES:  # each value is valid, but they contradict each other
         return _OF_TABLES[key], in_form(mistake.partition("): ")[2] or mistake)
     for text, name in typed.items():
-        message = mistake.removeprefix(f"{key} (--set {text}): ")
+        message = mistake.removeprefix(f"{key} ({shorter(f'--set {shorter(text)}')}): ")
+        if message != mistake and is_generated(name):
+            place = generated(key) or name
+            implied = place == key or place == part_of(key)
+            return place, in_form(_unquoted(message if implied else f"{key.removeprefix(part_of(key))}: {message}"))
         if message != mistake:
             return name, in_form(message if SETTINGS[name].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
-    return field_of(key), in_form(mistake)
+    return field_of(key) or generated(key), in_form(mistake)
+
+
+def _unquoted(message: str) -> str:
+    """A message without the quotes of TOML, which the fields for text do not need."""
+    return message.partition("; a shell removes quotes")[0].replace("text in quotes", "text")
 
 
 def field_of(key: str) -> str:
@@ -242,6 +286,7 @@ class _Reading:
         self._seeds: list[int | float | str] = []
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
+        self._tables = DraftTables({}, None, by_recipe=False)
 
     def checked(self) -> Checked:
         """Run all steps."""
@@ -249,6 +294,8 @@ class _Reading:
         self._find_teacher()
         self._find_base()
         own = self._own_profile()
+        self._tables = DraftTables(self._draft.generated, own, by_recipe=self._draft.by_recipe)
+        self._check_tables()
         if own is not None:
             self._check_tags(own)
             self._check_teacher(own)
@@ -264,14 +311,20 @@ class _Reading:
         return Checked(
             profiles=() if self._mistakes else tuple(profiles),
             tags=tags_of(self._draft.tags),
-            mistakes={name: self._mistakes[name] for name in PLACES if name in self._mistakes},
+            mistakes={
+                name: self._mistakes[name]
+                for name in dict.fromkeys([*PLACES, *self._mistakes])
+                if name in self._mistakes
+            },
             commands=self._twin(own).commands(),
-            own={} if own is None else self._own_texts(own),
+            own={} if own is None else self._own_texts(own) | self._tables.own,
             teacher=None if checkpoint is None or not distils else expanded(checkpoint).absolute(),
             teacher_options=() if shown is None else teacher_options(shown),
             distils=distils,
             shape=shape,
             cost=cost,
+            tables=self._tables.shown,
+            kinds=self._tables.kinds,
         )
 
     def _read_texts(self) -> None:
@@ -300,8 +353,23 @@ class _Reading:
                 self._teacher = find_teacher(text, self._store)
             except KdtuiError as error:
                 self._mistakes["teacher"] = error_text(error, text)
-        if self._draft.by_recipe and not self._draft.encoder:
+
+    def _check_tables(self) -> None:
+        """Drop what does not exist with the chosen kinds, and report what is missing or typed twice."""
+        inapplicable = [name for name in SETTINGS if not self._tables.applies(SETTINGS[name].key)]
+        for name in inapplicable:
+            self._values.pop(name, None)
+            self._mistakes.pop(name, None)
+        if self._draft.by_recipe and not self._student:
             self._mistakes["encoder"] = "choose the student's encoder"
+        for key in (part.partition("=")[0].strip() for part in self._extra):
+            if self._tables.conflicts(key):
+                self._mistakes["extra"] = f"{key} is set in its own field"
+
+    @property
+    def _student(self) -> str:
+        """The student of a recipe: its encoder, or the kind of a network without one."""
+        return self._draft.encoder if self._tables.network == SMP else self._tables.network
 
     def _find_base(self) -> None:
         """Set the base for ``kdtui train``: the name or file of a profile."""
@@ -332,7 +400,7 @@ class _Reading:
 
     def _profiles(self) -> list[Profile]:
         """One profile per seed, as far as they are valid."""
-        if self._base is None and (self._teacher is None or not self._draft.encoder):
+        if self._base is None and (self._teacher is None or not self._student):
             return []
         found = []
         typed = {SETTINGS[name].assignment(value): name for name, value in self._values.items()}
@@ -340,7 +408,12 @@ class _Reading:
         seeds: list[int | float | str | None] = [*self._seeds] or [None]
         for seed in seeds:
             seeded = {} if seed is None else {SETTINGS["seeds"].assignment(seed): "seeds"}
-            texts = {**typed, **seeded, **others}  # in the order of the command line: the last value of a key counts
+            texts = {
+                **typed,
+                **seeded,
+                **self._tables.sets(),
+                **others,
+            }  # in the order of the command line: the last value of a key counts
             try:
                 found.append(self._profile([*texts]))
             except KdtuiError as error:
@@ -352,12 +425,12 @@ class _Reading:
         if self._base is not None:
             return prepare(self._base, sets, self._teacher)
         assert self._teacher is not None
-        return recipe(self._teacher, self._draft.encoder, sets, named="name" in self._values)
+        return recipe(self._teacher, self._student, sets, named="name" in self._values)
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
             return {"teacher": _TEACHERLESS}
-        return placed(error, "teacher" if self._base is None else "profile", texts)
+        return placed(error, "teacher" if self._base is None else "profile", texts, self._tables.place)
 
     def _check_teacher(self, own: Profile) -> None:
         """Report a missing teacher together with other mistakes, at which reading the profile stops."""
@@ -410,19 +483,26 @@ class _Reading:
 
     def _twin(self, own: Profile | None) -> Equivalent:
         table = {} if own is None else own.model_dump(mode="json")
-        typed = {one.name: text for one in SINGLE if (text := self._draft.text(one.name))}
+        known = [one for one in SINGLE if self._tables.applies(one.key)]
+        typed = {one.name: text for one in known if (text := self._draft.text(one.name))}
         values = {name: self._values.get(name, text) for name, text in typed.items()}
         always = () if self._base is not None else ("encoder",)  # `kdtui distill` requires it
+        implied = () if self._base is not None else ("student.kind",)  # by its student
         values = {n: v for n, v in values.items() if n in always or looked_up(table, SETTINGS[n].key) != v}
         distils = own is None or own.distillation.enabled
         named = "" if self._draft.teacher == ALONE or self._is_own_teacher(own) else self._draft.teacher
         return Equivalent(
             profile=self._base or "",
             teacher=named,
+            student=self._student,
             values=values,
             seeds=self._seeds_told(own),
             tags=tags_of(self._draft.tags),
-            sets=[*(self._alone if distils else []), *self._extra],
+            sets=[
+                *(self._alone if distils else []),
+                *(text for text, name in self._tables.sets().items() if name not in implied),
+                *self._extra,
+            ],
             runs_dir="" if self._store.root == RunStore().root else str(self._store.root),
         )
 

@@ -31,7 +31,7 @@ def hints() -> list[tuple[Path, str]]:
         ("`kdtui show RUN` shows its state", ""),
         ("`kdtui doctor` checks the engine's environment", "`kdtui doctor` checks the engine's environment"),
         ("try --set training.learning_rate=0.0001", "try learning rate 0.0001"),
-        ("--set data.train.images=FOLDER", "other keys: data.train.images FOLDER"),
+        ("--set data.train.images=FOLDER", "data.train.images FOLDER"),
         ("choose another with --name", "choose another with name"),
         (
             "--teacher-checkpoint CKPT|RUN, or --set distillation.enabled=false",

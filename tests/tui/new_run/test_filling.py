@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS
+from kdtui.tui.form.tables import LISTS
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.widgets.choices import Mistake
@@ -165,7 +166,7 @@ async def test_sections_and_fields_are_reached_by_keys_and_visible(teachers: Sce
                 await pilot.press("tab")
                 if app.focused is first:
                     break
-            assert seen == {"profile", *SETTINGS}, size
+            assert seen == {"profile", *SETTINGS, *LISTS, "data.kind"}, size
 
 
 async def test_the_command_is_copied_in_full_and_a_launch_with_mistakes_focuses_the_first(teachers: Scene) -> None:

@@ -13,6 +13,7 @@ import pytest
 from kdtui.events import Failed, Finished, Measured, Noted, Started
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
+from kdtui.tui.form.tables import registered
 from kdtui.tui.screens.run.curves import View, curves_of
 from kdtui.tui.values import TextLine
 from kdtui.tui.views import panels
@@ -260,6 +261,22 @@ def test_terms_of_any_name_are_in_the_panel_and_in_the_charts() -> None:
     assert labels == ["deep_features", "loss", "target_nontarget"]
     totals = curves_of(View("losses", views["losses"]), ROW, history, dark=True).series
     assert [series.label for series in totals] == ["total", "base", "distillation"]
+
+
+@pytest.mark.parametrize(
+    ("part", "curve", "title"),
+    [("distillation.terms", "loss.distill", "distillation terms"), ("loss.terms", "loss.base", "base terms")],
+)
+def test_every_registered_term_is_in_the_panel_and_in_the_charts(part: str, curve: str, title: str) -> None:
+    names = [kind.name for kind in registered(part)]
+    history = History([started(), trained(1, **{f"{curve}.{name}": 0.5 for name in names})])
+    shown = words(panels.losses(history))
+    assert all(shown[name][0] == "0.5000" for name in names)
+    view = View(title, dict(panels.loss_views(list(history.curves)))[title])
+    labels = [series.label for series in curves_of(view, ROW, history, dark=True).series]
+    assert set(labels) >= set(names)
+    # Lines of one chart are distinguished by their labels.
+    assert len(labels) == len(set(labels))
 
 
 def test_without_distillation_the_total_is_shown_and_not_the_base_which_is_the_same() -> None:

@@ -28,6 +28,7 @@ from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.new_run.background_check import Behind, Launched, QueueRead, QueueSource
 from kdtui.tui.screens.new_run.pickers import ProfileSection
 from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, Section, TrainingSection
+from kdtui.tui.screens.new_run.tables import DataSection, TermsSection, Title
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
 from kdtui.tui.screens.new_run.verdict import CheckResult, Standing
 from kdtui.tui.values import Part
@@ -226,7 +227,12 @@ NewRunScreen.-wide.-high #profile Table, NewRunScreen.-wide.-high #teacher Table
 NewRunScreen.-wide #student { height: 100%; }
 NewRunScreen.-wide #student Picker { height: 1fr; min-height: 8; }
 NewRunScreen.-wide #student Table { height: 1fr; }
+NewRunScreen.-wide #student.-unfolded { height: auto; }
+NewRunScreen.-wide #student.-unfolded Picker { height: auto; }
+NewRunScreen.-wide #student.-unfolded Table { height: 8; }
 NewRunScreen.-wide #verdict { max-height: 12; }
+NewRunScreen.-narrow .knobs { layout: grid; grid-size: 2; grid-rows: auto; }
+NewRunScreen TermsSection Table { height: 5; }
 """
 
 
@@ -237,6 +243,8 @@ _MOVES = ("next_part", "previous_part")
 _HELP = {
     "profile": "data, task and training; a name or a file",
     "encoder": "the student's encoder; empty: from the profile",
+    "distillation.terms": "enter adds the term under the cursor",
+    "loss.terms": "enter adds the term under the cursor",
 }
 
 
@@ -253,6 +261,7 @@ class NewRunScreen(Launching):
         *(
             Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.action in _MOVES)
             for key in keys_of("new")
+            if key.keys
         ),
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
@@ -286,6 +295,9 @@ class NewRunScreen(Launching):
             with Vertical(classes="column"):
                 yield LossSection()
                 yield TrainingSection()
+                yield TermsSection("distillation.terms", "DISTILLATION TERMS")
+                yield TermsSection("loss.terms", "SUPERVISED TERMS")
+                yield DataSection()
         yield CheckResult()
 
     @property
@@ -457,7 +469,9 @@ class NewRunScreen(Launching):
 
     def go_to_mistake(self) -> None:
         """Focus the field of the first mistake."""
-        name = next((name for part in self.sections for name in part.PLACES if name in self.checked.mistakes), None)
+        mistakes = self.checked.mistakes
+        places = (name for part in self.sections for name in [*part.PLACES, *mistakes] if part.owns(name))
+        name = next((name for name in places if name in mistakes), None)
         if name is None:
             self.cockpit.say("fix the mistakes below first", error=True)
             return
@@ -466,7 +480,7 @@ class NewRunScreen(Launching):
 
     def focus_field(self, name: str) -> None:
         """Focus a field."""
-        next(part for part in self.sections if name in part.PLACES).focus_place(name)
+        next(part for part in self.sections if part.owns(name)).focus_place(name)
 
     def action_copy_command(self) -> None:
         """Copy the command lines, one per seed."""
@@ -534,8 +548,13 @@ class NewRunScreen(Launching):
         self.standing = replace(self.standing, place=here)
         self.query_one(CheckResult).show(self.standing)
 
-    def on_verdict_resized(self, event: CheckResult.Resized) -> None:
+    def on_check_result_resized(self, event: CheckResult.Resized) -> None:
         """Keep the focused field visible."""
+        event.stop()
+        self.call_after_refresh(self._into_sight)
+
+    def on_section_unfolded(self, event: Section.Unfolded) -> None:
+        """Scroll the fields that are now displayed into view."""
         event.stop()
         self.call_after_refresh(self._into_sight)
 
@@ -548,6 +567,8 @@ class NewRunScreen(Launching):
 
     def silence(self) -> Sequence[Part]:
         """Help of the focused field."""
+        if isinstance(self.focused, Title):
+            return [Part(self.focused.help, "text-muted")]
         name = self._focused_field()
         if name is None:
             return ()
@@ -555,7 +576,9 @@ class NewRunScreen(Launching):
             return [Part(_HELP[name], "text-muted")]
         own = self.checked.own.get(name, "")
         empty = f"; empty: {own}, from the profile" if own else ""
-        setting = SETTINGS[name]
+        setting = SETTINGS.get(name) or self.checked.setting(name)
+        if setting is None:
+            return ()
         words = "; ".join(filter(None, (setting.help, setting.form_help)))
         return [Part(f"{setting.label}: {words}{empty}", "text-muted")]
 

@@ -25,20 +25,21 @@ class FieldRow(Labelled):
 
     Args:
         setting: What it edits; its words are suggested.
+        text: Its text.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, text: str = "") -> None:
         self.field = setting
-        self._entry = LineInput(suggester=SuggestFromList(setting.words) if setting.words else None)
+        self._entry = LineInput(text, suggester=SuggestFromList(setting.words) if setting.words else None)
         super().__init__(self.field.label, self._entry)
 
     def fill(self, draft: RunDraft) -> None:
         """Display the text of the draft."""
-        self._entry.put(getattr(draft, self.field.name))
+        self._entry.put(draft.typed(self.field.name))
 
     def show(self, checked: Checked) -> None:
         """Display the default as placeholder, and the error message."""
-        self._entry.placeholder = checked.own.get(self.field.name, "")
+        self._entry.placeholder = checked.own.get(self.field.name) or ("required" if self.field.required else "")
         self.fault(checked.mistakes.get(self.field.name, ""))
 
     @property
@@ -67,7 +68,7 @@ class Section(Vertical):
 
     Attributes:
         TITLE: Text above the section.
-        PLACES: Fields in the section, to find the section of a mistake.
+        PLACES: Fields in the section that are always there.
     """
 
     DEFAULT_CSS = """
@@ -82,6 +83,9 @@ class Section(Vertical):
         def __init__(self, texts: Mapping[str, str]) -> None:
             self.texts = dict(texts)
             super().__init__()
+
+    class Unfolded(Message):
+        """Posted when more or fewer fields are displayed."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -104,9 +108,18 @@ class Section(Vertical):
         """Set the chosen value and the right text of the title."""
         self._heading.entitle(self.TITLE, chosen, right)
 
+    @property
+    def rows(self) -> list[FieldRow]:
+        """The fields of one row, without hidden ones."""
+        return [row for row in self.query(FieldRow) if row.display]
+
+    def owns(self, name: str) -> bool:
+        """Whether a place is in the section."""
+        return name in self.PLACES
+
     def fill(self, draft: RunDraft) -> None:
         """Display a draft, initially and after it was changed outside of this section."""
-        for row in self.query(FieldRow):
+        for row in self.rows:
             row.fill(draft)
         self.chose(draft)
 
@@ -115,16 +128,16 @@ class Section(Vertical):
 
     def texts(self) -> dict[str, str]:
         """Current texts of the inputs, which may be newer than the posted messages."""
-        return {row.field.name: row.text for row in self.query(FieldRow)}
+        return {row.field.name: row.text for row in self.rows}
 
     def show(self, checked: Checked) -> None:
         """Display the result of the check. Inputs are not changed."""
-        for row in self.query(FieldRow):
+        for row in self.rows:
             row.show(checked)
 
     def focus_place(self, name: str) -> None:
         """Focus the field of a mistake."""
-        for row in self.query(FieldRow):
+        for row in self.rows:
             if row.field.name == name:
                 self.screen.set_focus(row.query_one(LineInput))
                 return

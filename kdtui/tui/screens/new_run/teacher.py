@@ -20,8 +20,10 @@ from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, RunDraft
 from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
+from kdtui.tui.form.tables import SMP, part_of
 from kdtui.tui.screens.new_run.pickers import PickingSection
 from kdtui.tui.screens.new_run.sections import names_of, rows_of
+from kdtui.tui.screens.new_run.tables import FoldTitle, TableFields
 from kdtui.tui.values import Cell, Column, Span
 
 _STAMP = re.compile(r"^\d{8}-\d{6}-")
@@ -307,7 +309,7 @@ _USUAL = Shape("Unet", 5, 4, 256, 256)
 
 
 class StudentSection(PickingSection):
-    """The list of encoders with their costs, and the decoder."""
+    """The list of encoders with their costs, the decoder, and the keys of the network, whose kind may be another."""
 
     TITLE = "STUDENT"
     PLACES = names_of("student")
@@ -318,27 +320,65 @@ class StudentSection(PickingSection):
         )
         self._shape = _USUAL
         self._teacher: NetworkCost | None = None
-        self._chosen = ""
+        self._draft, self._network = RunDraft(), SMP
         self._own = ""
+        self._more = FoldTitle()
+        self._table = TableFields()
 
     def fields(self) -> ComposeResult:
-        """Compose error message, list, details and decoder."""
+        """Compose error message, list, details, decoder, and the folded keys of the network."""
         yield from super().fields()
-        yield from rows_of("student", without=("encoder",))
+        self._decoder = rows_of("student", without=("encoder",))
+        yield from self._decoder
+        yield self._more
+        yield self._table
+
+    def owns(self, name: str) -> bool:
+        """Whether a place is in the section."""
+        return name in self.PLACES or part_of(name) == "student"
 
     def chose(self, draft: RunDraft) -> None:
         """Display the chosen encoder."""
-        self._chosen = draft.text("encoder")
+        self._draft = draft
         self._mark()
 
     def show(self, checked: Checked) -> None:
-        """Display the mistake, and update the profile's own encoder and shape."""
-        super().show(checked)
+        """Display the mistake, the keys of the network, and update the profile's own encoder and shape."""
         before = (self._shape, self._own)
         self._shape, self._own = checked.shape or _USUAL, checked.own.get("encoder", "")
+        self._show_network(checked)
+        super().show(checked)
         if before != (self._shape, self._own):
             self._picker.search()
             self._mark()
+
+    def _show_network(self, checked: Checked) -> None:
+        tables = [table for table in checked.tables if table.key == "student"]
+        network = tables[0].kind if tables and tables[0].known else self._network  # unknown while it is typed
+        if network != self._network or any(part_of(name) == "student" for name in checked.mistakes):
+            self._table.display = True
+        if network != self._network:
+            self._network = network
+            for widget in (self._picker, *self._decoder):
+                widget.display = network == SMP
+            self._mark()
+        self._table.put(tables, self._draft, checked)
+        self._fold()
+
+    def _wrong(self, checked: Checked) -> str:
+        return super()._wrong(checked) if self._network == SMP else ""
+
+    def _fold(self) -> None:
+        self._more.fold("more keys", self._network, "", unfolded=bool(self._table.display))
+        self.set_class(bool(self._table.display), "-unfolded")
+
+    def on_fold_title_pressed(self, event: FoldTitle.Pressed) -> None:
+        """Display or hide the keys of the network."""
+        event.stop()
+        self._table.display = not self._table.display
+        self._table.call_next(self._table.mount_fields)
+        self._fold()
+        self.post_message(self.Unfolded())
 
     def against(self, teacher: NetworkCost | None) -> None:
         """Set the teacher to compare with; its MACs are 0 if unknown."""
@@ -348,9 +388,13 @@ class StudentSection(PickingSection):
             self._tell()
 
     def _mark(self) -> None:
-        name = self._chosen or self._own
-        self._picker.choose(name or None)
-        self.entitle(name, "" if self._chosen or not self._own else "the profile's own")
+        if self._network != SMP:
+            self.entitle(self._network, "" if self._draft.text("student.kind") else "the profile's own")
+            self._about.show([])
+            return
+        chosen = self._draft.text("encoder")
+        self._picker.choose(chosen or self._own or None)
+        self.entitle(chosen or self._own, "" if chosen or not self._own else "the profile's own")
         self._tell()
 
     def _find(self, text: str) -> list[str]:
@@ -372,7 +416,7 @@ class StudentSection(PickingSection):
 
     def _tell(self) -> None:
         """Display the cost of the encoder under the cursor."""
-        key = self._picker.cursor_key
+        key = self._picker.cursor_key if self._network == SMP else None
         cost = None if key is None else listed_cost(key, self._shape)
         if key is None or cost is None:
             self._about.show([])
