@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -25,7 +25,7 @@ from pydantic import (
 from kdtui import plugins
 from kdtui.errors import DataError
 from kdtui.palette import COLOUR
-from kdtui.profile.base import FilePath, Float, FolderPath, Int, PathKey, ProfileTable, TaskName, paths_of
+from kdtui.profile.base import Bool, FilePath, Float, FolderPath, Int, PathKey, ProfileTable, TaskName, paths_of
 from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline_classes, name_mistake, parse_classes
 from kdtui.profile.find import expanded, read_bounded
 from kdtui.profile.layout import Layout
@@ -36,6 +36,7 @@ from kdtui.profile.patterns import mistake
 _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
+Scale = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.1, le=10.0)]
 Level = Literal["none", "light", "heavy"]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
 
@@ -48,6 +49,14 @@ class DataTable(ProfileTable):
         width: Width of the network's input in pixels.
         pipeline: Version of the code that makes the network's input from images and labels; 1 is that of runs that
             have no such key.
+        geometry: `resize` shows whole images at `height` x `width`; `crop` shows parts of that size at the resolution
+            of the files.
+        scale: Smallest and largest magnification of crops for training.
+        keep_aspect: `resize` keeps the aspect ratio: the mean colour and ignored pixels fill the rest.
+        sampling: Where crops for training are: `uniform` anywhere, `rare` half of them around a pixel of a class drawn
+            inversely to its frequency in the image.
+        crop_class_max: Largest share of one class in a crop for training; another crop is drawn up to 9 times.
+        cache_gib: Memory for decoded images of a split in GiB; further images are decoded every time.
         augmentation: Strength of the augmentation of training images.
         views: Number of different augmented views per sample; 0 draws a new one in every epoch.
         train_limit: Use only this many training samples, chosen with the seed of the data (few-label settings).
@@ -55,17 +64,55 @@ class DataTable(ProfileTable):
 
     implementation: ClassVar[str]
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
-    training_keys: ClassVar[frozenset[str]] = frozenset({"augmentation", "views", "train_limit"})
+    training_keys: ClassVar[frozenset[str]] = frozenset(
+        {"augmentation", "views", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib"}
+    )
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
-    unwritten: ClassVar[frozenset[str]] = frozenset()
+    unwritten: ClassVar[frozenset[str]] = frozenset(
+        {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib"}
+    )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
 
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
     pipeline: Literal[1, 2] = 2
+    geometry: Literal["resize", "crop"] = "resize"
+    scale: tuple[Scale, ...] = (0.5, 2.0)
+    keep_aspect: Bool = False
+    sampling: Literal["uniform", "rare"] = "uniform"
+    crop_class_max: Float = Field(1.0, gt=0.0, le=1.0)
+    cache_gib: Float = Field(2.0, ge=0.0, le=65_536.0)
     augmentation: Level = "light"
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
     train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
+
+    @field_validator("scale")
+    @classmethod
+    def _two_scales(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not (len(value) == 2 and value[0] <= value[1]):
+            raise ValueError(f"found {_listed(value)}; allowed: [SMALLEST, LARGEST], as in [0.5, 2.0]")
+        return value
+
+    @model_validator(mode="after")
+    def _geometry_fits(self) -> Self:
+        default = type(self).model_fields
+        cropping = ("scale", "sampling", "crop_class_max")
+        if self.pipeline == 1:
+            second = [
+                key for key in ("geometry", "keep_aspect", *cropping) if getattr(self, key) != default[key].default
+            ]
+            if second:
+                raise ValueError(f"found pipeline 1 and {', '.join(second)}; allowed: these keys with pipeline = 2")
+        if self.geometry == "crop" and self.task == "hierarchical":
+            raise ValueError(
+                'found geometry "crop"; allowed: "resize", as each sample is already a crop around its target'
+            )
+        if self.geometry == "crop" and self.keep_aspect:
+            raise ValueError('found geometry "crop" and keep_aspect; allowed: keep_aspect with geometry = "resize"')
+        unused = [key for key in cropping if getattr(self, key) != default[key].default]
+        if self.geometry == "resize" and unused:
+            raise ValueError(f'found {", ".join(unused)}; allowed: with geometry = "crop"')
+        return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -120,6 +167,10 @@ class DataTable(ProfileTable):
         return settings
 
 
+def _listed(numbers: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{number:g}' for number in numbers[:4])}{', …' * (len(numbers) > 4)}]"
+
+
 def _size_and_time(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
@@ -168,8 +219,7 @@ class ImageData(DataTable):
     @classmethod
     def _two_that_rise(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and not (len(value) == 2 and value[0] < value[1]):
-            found = ", ".join(f"{number:g}" for number in value[:4])
-            raise ValueError(f"found [{found}]; allowed: two increasing numbers, [LOWEST, HIGHEST]")
+            raise ValueError(f"found {_listed(value)}; allowed: two increasing numbers, [LOWEST, HIGHEST]")
         return value
 
     def _validation_settings(self) -> dict[str, Any]:

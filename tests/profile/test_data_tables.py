@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from kdtui.profile import CocoData, CocoSplit, DataTable, FolderData, Profile, SyntheticData, absolute
+from kdtui.errors import ProfileError
+from kdtui.profile import CocoData, CocoSplit, DataTable, FolderData, Profile, SyntheticData, absolute, load
 from kdtui.profile.base import FolderPath, ProfileTable, paths_of, with_paths
 from kdtui.profile.data_tables import BUILT_IN, training_keys
 
@@ -82,3 +85,45 @@ def test_keys_of_training_are_keys_of_the_table(data: DataTable) -> None:
     assert data.training_keys <= type(data).model_fields.keys()
     assert training_keys(type(data).model_fields["kind"].default) == data.training_keys
     assert training_keys("not installed") == DataTable.training_keys
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["data.height=5000"], r"data.height .*found 5000; allowed: an integer, >= 16, <= 4096"),
+        (["data.scale=[2.0,0.5]"], r"data.scale .*found \[2, 0.5\]; allowed: \[SMALLEST, LARGEST\], as in"),
+        (["data.scale=[1.0]"], r"data.scale .*found \[1\]; allowed: \[SMALLEST, LARGEST\], as in"),
+        (["data.scale=[0.0,1.0]"], r"data.scale\[0\] .*found 0.0; allowed: a list, each a number, >= 0.1, <= 10"),
+        (["data.crop_class_max=0.0"], r"data.crop_class_max .*found 0.0; allowed: a number, > 0.0, <= 1.0"),
+        (["data.crop_class_max=1.5"], r"data.crop_class_max .*found 1.5; allowed: a number, > 0.0, <= 1.0"),
+        (["data.geometry=crop", "data.keep_aspect=true"], r'found geometry "crop" and keep_aspect; allowed: keep_asp'),
+        (["data.geometry=resize", "data.sampling=rare"], r'found sampling; allowed: with geometry = "crop"'),
+        (["data.pipeline=1", "data.sampling=rare"], r"found pipeline 1 and geometry, sampling; allowed: these keys wi"),
+        (["data.pipeline=3"], r"data.pipeline .*found 3; allowed: one of 1, 2"),
+    ],
+)
+def test_a_geometry_that_cannot_be_is_one_message(tmp_path: Path, sets: list[str], message: str) -> None:
+    file = tmp_path / "crops.toml"
+    file.write_text('[data]\nkind = "folder"\nroot = "."\ngeometry = "crop"\nheight = 64\nwidth = 64\n')
+    with pytest.raises(ProfileError) as caught:
+        load(file, sets)
+    assert len(caught.value.mistakes) == 1
+    assert re.search(message, caught.value.mistakes[0]), caught.value.mistakes
+
+
+@pytest.mark.parametrize("kind", [SyntheticData, CocoData])
+def test_samples_that_are_crops_already_are_not_cropped_again(kind: type[DataTable], tmp_path: Path) -> None:
+    table = data_of(kind, tmp_path).model_dump() | {"geometry": "crop"}
+    with pytest.raises(ValidationError, match='allowed: "resize", as each sample is already a crop around its target'):
+        kind.model_validate(table)
+
+
+def test_keys_of_the_geometry_are_written_only_where_they_differ(data: DataTable) -> None:
+    keys = {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib"}
+    assert not keys & data.model_dump().keys() and data.model_dump()["pipeline"] == 2
+    assert data.model_copy(update={"cache_gib": 1.0}).model_dump().keys() & keys == {"cache_gib"}
+
+
+def test_settings_of_the_first_pipeline_are_those_of_versions_without_the_key(data: DataTable) -> None:
+    first = data.model_copy(update={"pipeline": 1})
+    assert "pipeline" not in first.fingerprint("val") and first.fingerprint("val") != data.fingerprint("val")

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from kdtui.engine.data.labels import LabelReader
-from kdtui.engine.data.pictures import as_rgb, brief, eight_bit, extent, open_picture, upright
+from kdtui.engine.data.pictures import as_rgb, brief, eight_bit, extent, open_picture, upright, whole_size
 from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited
-from kdtui.engine.data.source import Pixels, Source
+from kdtui.engine.data.source import Needed, Pixels, Source
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
 from kdtui.profile.class_list import BINARY, FILE, HINT, Classes, parse_classes
@@ -89,6 +89,11 @@ class LabelFolder(SegmentationDataset):
         image, labels, _ = self._read(index)
         return Source(np.asarray(image), labels)
 
+    def read_reduced(self, index: int, needed: Needed) -> Source:
+        """As :meth:`read`; large JPEG files are decoded at a smaller size."""
+        image, labels, _ = self._read(index, needed)
+        return Source(np.asarray(image), labels)
+
     def look(self, index: int) -> SampleFacts:
         """Image and labels at the size of the files."""
         image, labels, stored = self._read(index)
@@ -106,17 +111,18 @@ class LabelFolder(SegmentationDataset):
         """The image of each sample."""
         return [pair.image for pair in self._pairs]
 
-    def _read(self, index: int) -> tuple[Image.Image, Pixels, Image.Image]:
+    def _read(self, index: int, needed: Needed | None = None) -> tuple[Image.Image, Pixels, Image.Image]:
         """The image in RGB, its labels, and the image as stored."""
         image_path, mask_path = self._pairs[index]
-        stored = upright(open_picture(image_path))
+        stored = upright(open_picture(image_path, needed=needed))
         image = as_rgb(stored, image_path, self._value_range)
         labels = self._labels(mask_path)
-        if image.size != labels.shape[::-1]:
+        width, height = whole_size(stored)
+        if (height, width) != labels.shape:
             raise DataError(
                 "an image and its mask differ in size",
                 where=mask_path,
-                found=f"image {image.width}x{image.height}, mask {labels.shape[1]}x{labels.shape[0]}",
+                found=f"image {width}x{height}, mask {labels.shape[1]}x{labels.shape[0]}",
             )
         return image, labels, stored
 

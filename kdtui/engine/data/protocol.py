@@ -17,11 +17,10 @@ from torch import Tensor
 
 from kdtui.engine.data.first_pipeline import FirstPipeline, resized
 from kdtui.engine.data.second_pipeline import SecondPipeline
-from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Pixels, Source, seed_of
+from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Needed, Pixels, Source, seed_of
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
-_CACHE_BYTES = 2 * 1024**3
 SPLITS = ("train", "val", "test")
 
 
@@ -149,13 +148,13 @@ class SegmentationDataset(ABC):
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
     def _pipeline_of(self, data: DataTable, level: Level) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-        height, width, count = data.height, data.width, self._count
+        count = self._count
         if data.pipeline == 1:
-            return FirstPipeline(
-                self.render,
-                count=count, height=height, width=width, level=level, task=data.task, budget=_CACHE_BYTES,
-            )  # fmt: skip
-        return SecondPipeline(self.read, count=count, height=height, width=width, level=level, budget=_CACHE_BYTES)
+            size, budget = {"height": data.height, "width": data.width}, int(data.cache_gib * 2**30)
+            return FirstPipeline(self.render, **size, count=count, level=level, task=data.task, budget=budget)
+        return SecondPipeline(
+            data, self.read_reduced, count=count, level=level, training=self.split == "train", mean=self.mean
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -172,6 +171,15 @@ class SegmentationDataset(ABC):
         Raises:
             DataError: The sample cannot be used.
         """
+
+    def read_reduced(self, index: int, needed: Needed) -> Source:
+        """As :meth:`read`, but the image may be smaller where that is faster to decode; by default it is not.
+
+        Args:
+            index: Number of the sample.
+            needed: From the size of the image to the smallest that is needed.
+        """
+        return self.read(index)
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         """Sample ``index`` as RGB [height, width, 3] and labels [height, width], for the first pipeline only."""

@@ -1,12 +1,13 @@
 """The second pipeline of pixels, the default of new profiles: OpenCV on decoded sources of any size and channels.
 
-Every random number of a view comes from a NumPy generator seeded with the view's seed: a view is the same in any
-process and order, and neither torch's generator nor NumPy's global one is used.
+All geometry of a view is one matrix, applied in one warp to image and labels; then colours, blur, JPEG and noise. Every
+random number of a view comes from a NumPy generator seeded with the view's seed: a view is the same in any process and
+order, and neither torch's generator nor NumPy's global one is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,52 +15,91 @@ import torch
 from torch import Tensor
 
 from kdtui.engine.data.cache import SourceCache
-from kdtui.engine.data.source import Source
+from kdtui.engine.data.colour import blurred, compressed, noisy, recoloured
+from kdtui.engine.data.geometry import Geometry
+from kdtui.engine.data.source import Needed, Size, Source, Values
+from kdtui.engine.data.warp import fitted, warped_image
+from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
 # Samples are loaded by several processes: threads of OpenCV would compete for the same cores.
 cv2.setNumThreads(0)
 
-Read = Callable[[int], Source]
+_COLOURS = {"light": 0.2, "heavy": 0.3}
+_BLUR_SHARE, _BLUR = 0.2, (0.1, 1.2)  # standard deviation in pixels
+_JPEG_SHARE, _JPEG = 0.2, (40, 95)  # quality
+_NOISE_SHARE, _NOISE = 0.2, (1.0, 10.0)  # standard deviation, of 255
+
+
+class Read(Protocol):
+    """Reads the source of a sample; it may be smaller than its files, but not than ``needed``."""
+
+    def __call__(self, index: int, needed: Needed, /) -> Source:
+        """Read sample ``index``."""
 
 
 class SecondPipeline:
     """Samples of one split.
 
     Args:
+        data: The profile's data table.
         read: Reads the source of a sample.
         count: Number of samples.
-        height: Height of the network's input.
-        width: Width of the network's input.
         level: Strength of the augmentation.
-        budget: Size of the cache in bytes.
+        training: Whether crops are random.
+        mean: Mean colour on the scale 0 to 1, which fills what no picture covers.
     """
 
-    def __init__(self, read: Read, *, count: int, height: int, width: int, level: Level, budget: int) -> None:
+    def __init__(
+        self, data: DataTable, read: Read, *, count: int, level: Level, training: bool, mean: tuple[float, ...]
+    ) -> None:
         self._read = read
-        self._cache = SourceCache(count, budget)
-        self._size = (width, height)
         self._level = level
+        self._geometry = Geometry(data, level=level, training=training)
+        self._fill = tuple(float(round(255 * value)) for value in mean)
+        largest = None if data.geometry == "crop" else self._geometry.most_pixels * (4 * len(mean) + 1)
+        self._cache = SourceCache(count, int(data.cache_gib * 2**30), largest)
 
     def __call__(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Image [C,H,W] of 0 to 255 and labels uint8 [H,W] of a view.
+        """Image [C,H,W] on the scale 0 to 255, uint8 or f32, and labels i64 [H,W] of a view.
 
         Args:
             index: Number of the sample.
             seed: Seed of the view.
         """
         source = self.source(index)
-        shape = (*self._size[::-1], source.image.shape[2])
-        image = cv2.resize(source.image, self._size, interpolation=cv2.INTER_AREA).reshape(shape)
-        labels = cv2.resize(source.labels, self._size, interpolation=cv2.INTER_NEAREST_EXACT)
-        if self._level != "none" and np.random.Generator(np.random.PCG64(seed)).random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(labels.copy())
+        rng = np.random.Generator(np.random.PCG64(seed))
+        matrix, labels = self._geometry.view(source, rng)
+        image = warped_image(source.image, matrix, self._geometry.size, self._fill)
+        if self._level != "none":
+            image = self._recoloured(image, rng)
+        planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+        for channel, plane in enumerate(planes):
+            cv2.extractChannel(image, channel, plane)
+        return torch.from_numpy(planes), torch.from_numpy(labels.astype(np.int64))
 
     def source(self, index: int) -> Source:
-        """The source of a sample, from the cache if it is there."""
-        source = self._cache.get(index)
-        if source is None:
-            source = self._read(index)
-            self._cache.put(index, source)
-        return source
+        """The source of a sample at the size at which it is kept."""
+        kept = self._cache.get(index)
+        if kept is None:
+            source = self._read(index, self._geometry.kept_size)
+            kept = fitted(source, self._geometry.kept_size(Size(*source.labels.shape)))
+            self._cache.put(index, kept)
+        return kept
+
+    def _recoloured(self, image: Values, rng: np.random.Generator) -> Values:
+        heavy, span = self._level == "heavy", _COLOURS[self._level]
+        brightness, contrast, saturation = (1 + span * (2 * number - 1) for number in rng.random(3).tolist())
+        image = recoloured(image, brightness=brightness, contrast=contrast, saturation=saturation if heavy else 1.0)
+        if not heavy:
+            return image
+        blur, jpeg, noise, sigma, quality, deviation = rng.random(6).tolist()
+        if blur < _BLUR_SHARE:
+            image = blurred(image, _between(_BLUR, sigma))
+        if jpeg < _JPEG_SHARE:
+            image = compressed(image, round(_between(_JPEG, quality)))
+        return noisy(image, _between(_NOISE, deviation), rng) if noise < _NOISE_SHARE else image
+
+
+def _between(bounds: tuple[float, float], number: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * number

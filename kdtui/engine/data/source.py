@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,17 @@ class Source(NamedTuple):
 
     image: Values
     labels: Pixels
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+
+Needed = Callable[[Size], Size]
+"""From the size of a picture to the smallest one that its views need."""
 
 
 def seed_of(*parts: object) -> int:

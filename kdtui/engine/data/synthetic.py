@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from kdtui.engine.data.geometry import OVERSIZE
 from kdtui.engine.data.protocol import SegmentationDataset, limited
 from kdtui.engine.data.source import Pixels, Source, seed_of
 from kdtui.profile import SyntheticData
@@ -163,6 +164,8 @@ class SyntheticPeople(SegmentationDataset):
         self._coarseness = data.label_coarseness if split == "train" else 1
         self._noise = data.label_noise if split == "train" else 0.0
         self._size = (data.height, data.width)
+        zooms = split == "train" and data.augmentation == "heavy"
+        self._drawn = tuple(round(side * (OVERSIZE if zooms else 1.0)) for side in self._size)
         super().__init__(
             data,
             split,
@@ -173,8 +176,9 @@ class SyntheticPeople(SegmentationDataset):
         )
 
     def read(self, index: int) -> Source:
-        """Draw the crop at the size of the network's input."""
-        return Source(*self.render(index, *self._size))
+        """Draw the crop at the size of the network's input, or larger if views zoom in."""
+        height, width = self._drawn
+        return Source(*self.render(index, height, width))
 
     def render(self, index: int, height: int, width: int) -> tuple[Pixels, Pixels]:
         """Draw the crop, with coarse or swapped labels as configured."""

@@ -10,6 +10,7 @@ from PIL import Image
 
 from kdtui.engine.data import IGNORE_INDEX, build_dataset, survey
 from kdtui.engine.data.folder import read_classes
+from kdtui.engine.data.source import Size
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
 from tests.engine.data.makers import HEIGHT, WIDTH, label_folder, labels, picture
@@ -359,3 +360,26 @@ def test_what_is_no_colour_is_part_of_a_name(tmp_path: Path) -> None:
     classes = read_classes(tmp_path / "classes.txt")
     assert classes.names == ("#112233", "car #12345", "a #AABBCC")
     assert classes.colours == ("", "", "#00ff00")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_large_jpeg_is_decoded_smaller_and_shows_the_same(tmp_path: Path, orientation: int) -> None:
+    data = label_folder(tmp_path, count=1).model_copy(update={"height": 32, "width": 48, "augmentation": "none"})
+    shades = np.linspace(20, 220, 4 * 160 * 210).reshape(320, 420)
+    picture = Image.fromarray(np.dstack([shades, shades.T.reshape(320, 420), 240 - shades]).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    size = picture.size if orientation in (1, 3) else picture.size[::-1]
+    (tmp_path / "images/train/0.png").unlink()
+    picture.save(tmp_path / "images/train/0.jpg", exif=exif, quality=95)
+    Image.new("L", size, 1).save(tmp_path / "masks/train/0.png")
+    dataset = build_dataset(data, "train")
+    least = [lambda size: Size(32, 48), lambda size: size]
+    small, whole = (dataset.read_reduced(0, needed) for needed in least)
+    assert whole.image.shape[:2] == whole.labels.shape == small.labels.shape == size[::-1]
+    assert small.image.shape[0] >= 32 and small.image.shape[1] >= 48 and small.image.size < whole.image.size / 10
+    assert np.abs(small.image.mean(axis=(0, 1)) - whole.image.mean(axis=(0, 1))).max() < 1
+    assert (dataset[0, 0].mask[:32, :48] == 1).all()
+    Image.new("L", (size[0] - 1, size[1]), 1).save(tmp_path / "masks/train/0.png")
+    with pytest.raises(DataError, match=f"image {size[0]}x{size[1]}, mask {size[0] - 1}x{size[1]}"):
+        build_dataset(data, "train")[0, 0]
