@@ -169,10 +169,14 @@ def inspect(
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="If the file leaves it open.", autocompletion=complete_encoder)
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="The logits of an ONNX file with several outputs."),
+    ] = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Describe the contents of a checkpoint; no code in it is executed."""
+    """Describe the contents of a checkpoint or an ONNX file; no code in it is executed."""
     from kdtui.launch.engine_process import ask
     from kdtui.launch.teachers import find_teacher
 
@@ -185,7 +189,7 @@ def inspect(
     if found.note:
         say(found.note)
     path = found.checkpoint
-    given = {"--task": task, "--architecture": architecture, "--encoder": encoder}
+    given = {"--task": task, "--architecture": architecture, "--encoder": encoder, "--output": output}
     options = [word for flag, value in given.items() if value is not None for word in (flag, value)]
     answer = ask("inspect", str(path), *options)
     if as_json:

@@ -12,7 +12,8 @@ from kdtui.store.files import reading
 _HEAD = 512
 _SAVE = "in the program that made it: torch.save(model.state_dict(), FILE)"
 ONNX_SNIPPET = (
-    "in the program that made it: torch.onnx.export(model.eval(), (torch.rand(2, 3, 256, 256),), 'teacher.onnx')"
+    "in the program that made it: torch.onnx.export(model.eval(), (torch.rand(2, 3, 256, 256),), 'teacher.onnx', "
+    "dynamic_shapes=({0: 'n', 2: 'h', 3: 'w'},))"
 )
 """How to get an ONNX file, which can teach."""
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".th", ".tar")
@@ -93,10 +94,25 @@ def _kind(path: Path) -> Kind | None:
         return Kind("a TensorFlow Lite model", _TENSORFLOW.hint)
     if end == _TABLE_MAGIC or ".ckpt.data-" in path.name or path.name.endswith((".ckpt.index", ".ckpt.meta")):
         return _TENSORFLOW
-    # Protocol buffers have no magic number: field 1 is the version of the format, followed by the text of field 2 or 7.
-    if path.suffix == ".onnx" or (head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x3a")):
+    if _is_onnx(path, head):
         return _ONNX
     return _of_archive(path) if head[:2] == b"PK" else None
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is an ONNX model, by its suffix or its first bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with reading(path) as file:
+        return _is_onnx(path, file.read(_HEAD))
+
+
+def _is_onnx(path: Path, head: bytes) -> bool:
+    # Protocol buffers have no magic number: field 1 is the version of the format, followed by the text of field 2 or 7.
+    begun = head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x3a")
+    return begun or (path.suffix.lower() == ".onnx" and head[:2] != b"PK")
 
 
 def _of_archive(path: Path) -> Kind | None:
@@ -104,7 +120,7 @@ def _of_archive(path: Path) -> Kind | None:
     names = list(entry_names(path))
     if not names:
         return None
-    inner = {name.partition("/")[2] for name in names}
+    inner = {name.partition("/")[2] for name in names} | set(names)
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return _SCRIPTED
     if {"archive_format", "archive_version"} & {name.rpartition("/")[2] for name in names} or any(

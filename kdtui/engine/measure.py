@@ -27,6 +27,7 @@ from kdtui.engine.export.deployed import InputSize, examples
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
+from kdtui.engine.file_kinds import is_onnx
 from kdtui.engine.models import count_parameters, freeze_unused
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import EngineError, KdtuiError
@@ -384,7 +385,8 @@ def _teacher_path(run: Run) -> Path | None:
     profile = run.profile()
     if not profile.distillation.enabled or profile.teacher.checkpoint is None:
         return None
-    return Path(profile.teacher.checkpoint).absolute()
+    path = Path(profile.teacher.checkpoint).absolute()
+    return None if path.is_file() and is_onnx(path) else path  # an ONNX file has no network of torch to measure
 
 
 def _latencies(

@@ -72,14 +72,14 @@ class GraphOutput:
 
 # Names of the main output. Not "softmax" and "argmax": the dynamo exporter uses these names for values inside the
 # graph, and the duplicate name would not be valid ONNX.
-_MAIN = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
+MAIN_OUTPUTS = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
 _PARTS = ("bg_fg", "target_nontarget")
 
 
 def graph_outputs(task: TaskName, options: ExportOptions) -> tuple[GraphOutput, ...]:
     """The main output and, if the options ask for them, the two decisions of a hierarchical task."""
     parts = _PARTS if options.parts and task == "hierarchical" else ()
-    return (GraphOutput(_MAIN[options.output], "logits"), *(GraphOutput(name, name) for name in parts))
+    return (GraphOutput(MAIN_OUTPUTS[options.output], "logits"), *(GraphOutput(name, name) for name in parts))
 
 
 class NetworkKind(ABC):

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdtui.engine.models import device_of
+
 _OPERATIONS_PER_MAC = 2
 
 
@@ -15,7 +17,7 @@ def count_macs(network: nn.Module, *, height: int, width: int, channels: int = 3
     Convolutions, matrix products and attention are counted; norms, activations and resizing are not. For a network on
     the meta device nothing is computed.
     """
-    device = next(network.parameters()).device
+    device = device_of(network)
     image = torch.empty(1, channels, height, width, device=device)
     training = network.training
     network.eval()

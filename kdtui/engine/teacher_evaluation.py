@@ -30,7 +30,7 @@ class EvaluatedTeacher:
 
     Attributes:
         predictions: uint8 [N,H,W], its classes for this rank's share of the set.
-        macs: Multiply-accumulates for one image.
+        macs: Multiply-accumulates for one image; None if they are not known, as of an ONNX file.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
         note: How it was adapted to the run; None if it was not.
     """
@@ -39,7 +39,7 @@ class EvaluatedTeacher:
     report: TeacherReport
     scores: Scores
     predictions: np.ndarray
-    macs: int
+    macs: int | None
     pixel: Mapping[str, float]
     note: str | None = None
 
@@ -105,7 +105,7 @@ def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeach
     images = to_device(first.images, fabric, channels_last=stage.channels_last)
     main = frozen.outputs(images, extras_to_device(first.extras, fabric)).main[0]
     height, width = sample.image.shape[-2:]
-    macs = count_macs(network, height=height, width=width)
+    macs = count_macs(network, height=height, width=width) or None
     return EvaluatedTeacher(frozen, report, *kept, macs, unsure_pixel(main, stage.classes), note)
 
 

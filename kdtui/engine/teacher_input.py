@@ -61,7 +61,8 @@ def default_format(source: PixelFormat, channels: int) -> PixelFormat:
 class Conversion(nn.Module):
     """Convert normalised images from one format to another, as one multiplication and one addition per channel.
 
-    Rows and columns at the border in which every value is 0 are padding with the mean colour and stay 0.
+    Rows and columns at the border in which every value is 0 are padding with the mean colour and stay 0, unless the
+    target's mean is 0, which is no colour that it was trained with: the padding is then converted like the image.
 
     Args:
         source: The images' format.
@@ -70,6 +71,7 @@ class Conversion(nn.Module):
 
     def __init__(self, source: PixelFormat, target: PixelFormat) -> None:
         super().__init__()
+        self._keeps_padding = any(target.mean)
         self._grey = target.channels == 1 and source.channels == _RGB
         order = list(range(source.channels))
         if source.channels == 1:
@@ -102,7 +104,7 @@ class Conversion(nn.Module):
         ordered = images if self._order is None else images[:, self._order]
         scaled = ordered * self.scale
         converted = (scaled.sum(dim=1, keepdim=True) if self._grey else scaled) + self.shift
-        return converted * _inside(images)
+        return converted * _inside(images) if self._keeps_padding else converted
 
 
 def _inside(images: Tensor) -> Tensor:
@@ -114,9 +116,9 @@ def _inside(images: Tensor) -> Tensor:
 
 def _filled(marks: Tensor) -> Tensor:
     """1 from the first to the last 1 of each row of [B,N], otherwise 0."""
-    from_left = marks.cummax(dim=1).values
-    from_right = marks.flip(1).cummax(dim=1).values.flip(1)
-    return from_left * from_right
+    from_left = marks.cumsum(dim=1) > 0
+    from_right = marks.flip(1).cumsum(dim=1).flip(1) > 0
+    return (from_left & from_right).to(marks.dtype)
 
 
 def _grey(values: Sequence[float]) -> tuple[float, ...]:

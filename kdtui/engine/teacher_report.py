@@ -1,7 +1,7 @@
 """What a teacher's file contains: the network, built and loaded, and its description.
 
 The network is identified by its tensors; metadata only decide between encoders with identical tensors. Loading is
-strict, because a teacher with missing weights would predict noise.
+strict, because a teacher with missing weights would predict noise. The graph of an ONNX file is run as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from kdtui.engine.checkpoint import FORMAT, load_student
 from kdtui.engine.class_names import listed
 from kdtui.engine.containers import Contents, open_checkpoint
 from kdtui.engine.families import FAMILIES, IdentifiedNetwork
+from kdtui.engine.families.family import check_setting
+from kdtui.engine.file_kinds import is_onnx
 from kdtui.engine.identify import RGB
 from kdtui.engine.models import count_parameters
 from kdtui.engine.network import build_student, network_kind
@@ -25,6 +27,7 @@ from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import NetworkTable, Profile, Teacher
 from kdtui.profile.base import TaskName
+from kdtui.profile.find import expanded
 from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS, network_kinds
 from kdtui.store.files import sha256_of
 
@@ -118,15 +121,34 @@ def open_teacher(path: str | Path, settings: Teacher) -> tuple[IdentifiedNetwork
         CheckpointError: Not readable, or not a network of a known family.
         TeacherError: The network cannot be identified without further settings.
     """
+    contents, found = _open_onnx(expanded(path), settings) or _open_tensors(path, settings)
+    task, classes = _task(contents, found, settings.task)
+    return found, _report(contents, found, task, classes, settings.classes)
+
+
+def _open_onnx(path: Path, settings: Teacher) -> tuple[Contents, IdentifiedNetwork] | None:
+    """The network of an ONNX file; None for other files."""
+    try:
+        if not path.is_file() or not is_onnx(path):
+            return None
+    except OSError:  # reported by the reader of other files
+        return None
+    from kdtui.engine.onnx_teacher import open_onnx  # imports onnx and onnxruntime, which no other teacher needs
+
+    contents, found = open_onnx(path, output=settings.output)
+    for key in ("architecture", "encoder"):
+        check_setting(key, getattr(settings, key), str(found.facts[key]), where=path)
+    return contents, found
+
+
+def _open_tensors(path: str | Path, settings: Teacher) -> tuple[Contents, IdentifiedNetwork]:
+    """The network of a file or folder of tensors."""
     contents = open_checkpoint(path, [family.layout for family in FAMILIES])
     table = other_kind(contents.metadata, contents.file)
     if table is not None:
-        found = _of_other_kind(contents, table)
-    else:
-        family = next(family for family in FAMILIES if family.layout.family == contents.family)
-        found = family.identify(contents, architecture=settings.architecture, encoder=settings.encoder)
-    task, classes = _task(contents, found, settings.task)
-    return found, _report(contents, found, task, classes, settings.classes)
+        return contents, _ofother_kind(contents, table)
+    family = next(family for family in FAMILIES if family.layout.family == contents.family)
+    return contents, family.identify(contents, architecture=settings.architecture, encoder=settings.encoder)
 
 
 def _report(
@@ -189,7 +211,7 @@ def other_kind(metadata: Mapping[str, Any], path: object) -> NetworkTable | None
         ) from error
 
 
-def _of_other_kind(contents: Contents, table: NetworkTable) -> IdentifiedNetwork:
+def _ofother_kind(contents: Contents, table: NetworkTable) -> IdentifiedNetwork:
     """The network of a checkpoint of kdtui as its own kind builds it."""
     task: TaskName = "hierarchical" if contents.metadata.get("task") == "hierarchical" else "semantic"
     classes = len(contents.names[0]) if contents.names else 0

@@ -353,7 +353,7 @@ def resume_point(text: str, store: RunStore) -> ResumePoint:
     )
 
 
-ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".safetensors", ".bin"})
+ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".onnx"})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from tests.engine.networks import unet
@@ -194,11 +195,46 @@ def write_authors(folder: Path) -> Path:
     return folder / "authors.pth"
 
 
+class Pooled(nn.Module):
+    """A network of two layers with half the resolution."""
+
+    def __init__(self, classes: int = len(CLASSES)) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, classes, 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits [B,K,H/2,W/2]."""
+        logits: Tensor = self.head(self.body(pictures).relu())
+        return logits
+
+
+def export(network: nn.Module, path: Path, *inputs: Tensor, fixed: bool = False, **names: Any) -> Path:
+    """Write an ONNX file of a network, by default of one that takes images of any size."""
+    axes = None if fixed or inputs else {"images": {0: "n", 2: "h", 3: "w"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter that is quick is deprecated
+        torch.onnx.export(
+            network.eval(),
+            inputs or (torch.rand(2, 3, 64, 64),),
+            path,
+            dynamic_axes=axes,
+            dynamo=False,
+            **({"input_names": ["images"]} | names),
+        )
+    return path
+
+
+def write_onnx(folder: Path) -> Path:
+    return export(Pooled(), folder / "pooled.onnx")
+
+
 WRITERS = {
     "segmentation-models-pytorch": write_smp,
     "torchvision": write_torchvision,
     "Hugging Face": write_hugging_face,
     "mmsegmentation": write_mmseg,
     "SegFormer's authors": write_authors,
+    "ONNX": write_onnx,
 }
 """Writes a checkpoint with the five classes into a folder, by family."""

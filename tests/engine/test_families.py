@@ -73,7 +73,7 @@ def test_another_number_of_classes_is_refused_with_the_way_to_map_them(name: str
     assert "5 classes" in str(refused.value.found) and "teacher.class_map" in str(refused.value.hint)
 
 
-@pytest.mark.parametrize("name", ["Hugging Face"])
+@pytest.mark.parametrize("name", ["Hugging Face", "ONNX"])
 def test_the_check_before_a_run_describes_it(name: str, teachers: dict[str, Path], data: dict[str, Any]) -> None:
     profile = Profile.model_validate(distilling(teachers[name], data))
     (teacher,) = [answer for answer in check(profile)["checks"] if answer["name"] == "teacher"]
@@ -89,7 +89,7 @@ def test_settings_that_contradict_the_tensors_are_refused(name: str, teachers: d
         assert "leave out" in str(refused.value.hint)
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", [name for name in FOREIGN if name != "ONNX"])
 def test_a_missing_tensor_is_named(name: str, teachers: dict[str, Path], tmp_path: Path) -> None:
     state = {
         "torchvision": lambda: torch.load(teachers["torchvision"], weights_only=True)["model"],

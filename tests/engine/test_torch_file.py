@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import tarfile
 import types
 import zipfile
@@ -307,6 +308,35 @@ def write_script(path: Path) -> None:
 
 def write_program(path: Path) -> None:
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), path)
+
+
+class MakesFolder:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_program_of_torch_export_that_executes_code_when_loaded_is_refused_unread(tmp_path: Path) -> None:
+    write_program(tmp_path / "good.pt2")
+    pickled = io.BytesIO()
+    torch.save(MakesFolder(tmp_path / "executed"), pickled)
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
+        for name in good.namelist():
+            inputs = "sample_inputs" in name and name.endswith(".pt")
+            bad.writestr(name, pickled.getvalue() if inputs else good.read(name))
+    shutil.copy(tmp_path / "bad.pt2", tmp_path / "renamed.pth")
+    for name in ("bad.pt2", "renamed.pth"):
+        error = refusal(tmp_path / name)
+        assert "torch.export" in str(error.found) and "execute code" in str(error.found)
+        assert "torch.onnx.export" in str(error.hint)
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(AssertionError):
+        torch.export.load(tmp_path / "bad.pt2")
+    assert (tmp_path / "executed").exists(), "the file is as hostile as it should be"
 
 
 KINDS: dict[str, tuple[Write, str]] = {

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint as checkpoints
+from kdtui.engine import onnx_teacher
 from kdtui.engine.class_names import class_order, listed
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
+from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.export.deployed import Deployed, InputSize
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import GraphInput, NetworkKind, build_student, check_inputs, network_kind
 from kdtui.engine.teacher import load_teacher
+from kdtui.engine.teacher_input import PixelFormat
 from kdtui.engine.teacher_report import inspect, other_kind
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import ExportOptions, check_classes
@@ -248,7 +250,16 @@ def of_checkpoint(
         CheckpointError: Not readable, not a network of segmentation-models-pytorch, or with other classes than given.
     """
     report = inspect(path, task=teacher.task, architecture=teacher.architecture, encoder=teacher.encoder)
-    network, report = load_teacher(path, teacher=teacher, task=report.task, classes=report.classes)
+    if report.family == onnx_teacher.FAMILY:
+        raise CheckpointError(
+            "an ONNX file has no PyTorch weights to export or measure",
+            where=path,
+            allowed="a checkpoint",
+            hint="use the checkpoint that it was made from; `kdtui predict` and `kdtui evaluate` take ONNX files",
+        )
+    network, report = load_teacher(
+        path, teacher=teacher, task=report.task, classes=report.classes, pixels=PixelFormat(MEAN, STD)
+    )
     wanted = network.stride if isinstance(network, AnySize) else _FOREIGN_STRIDE
     plain = network.network if isinstance(network, AnySize) else network
     table = other_kind(report.metadata, report.path)

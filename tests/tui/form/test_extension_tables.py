@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from kdtui import plugins
 from tests.extensions import install, on_path
 
@@ -16,6 +18,7 @@ PACKAGE = ROOT / "tests" / "extension_package"
 THEIRS = ("data-npz", "student-plain", "distillation.terms-direction", "distillation.terms-logit_distance")
 
 
+@pytest.mark.slow
 def test_everything_that_holds_for_built_in_kinds_holds_for_those_of_a_package(tmp_path: Path) -> None:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     modules = {path.name: path.read_text() for path in (PACKAGE / "kdtui_example").glob("*.py")}
