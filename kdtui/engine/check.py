@@ -196,7 +196,8 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     assert profile.teacher.checkpoint is not None
     loaded.append(teacher)
     report = teacher.report
-    description = f"{report.architecture} {report.encoder}: {report.parameters:,} parameters, {report.classes} classes"
+    title = f"{report.architecture} {report.encoder}".strip()
+    description = f"{title}: {report.parameters:,} parameters, {report.classes} classes"
     if Path(profile.teacher.checkpoint).is_dir():
         description += f", from {Path(report.path).name}"
     if len(report.candidates) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from kdtui.engine.class_names import listed
+from kdtui.engine.class_names import class_index, listed
 from kdtui.errors import TeacherError
 
 _KEY = "teacher.class_map"
@@ -17,7 +17,8 @@ def class_groups(
     """The teacher's classes of each class of the run, by index.
 
     Args:
-        class_map: Class of the run by class of the teacher, which is a name or a number from 0.
+        class_map: Class of the run by class of the teacher, which is a name or a number from 0; case, spaces, dashes
+            and underscores of names are ignored.
         theirs: Names of the teacher's classes; empty if they are not known.
         count: Number of the teacher's classes.
         ours: Names of the run's classes.
@@ -26,22 +27,23 @@ def class_groups(
     Raises:
         TeacherError: A class does not exist, or a class of the run has none of the teacher.
     """
-    numbers = {str(number): number for number in range(count)} | {name: number for number, name in enumerate(theirs)}
-    groups: dict[str, list[int]] = {name: [] for name in ours}
+    groups: list[list[int]] = [[] for _ in ours]
     for their, our in class_map.items():
-        if their not in numbers:
+        number = class_index(their, theirs)
+        if number is None and their.isdecimal() and int(their) < count:
+            number = int(their)
+        if number is None:
             names = f"{listed(theirs)}, or " if theirs else ""
             raise _unknown(
                 "the teacher has no class of this name", their, theirs, f"{names}a number from 0 to {count - 1}"
             )
-        if our not in groups:
+        place = class_index(our, ours)
+        if place is None:
             raise _unknown("the data have no class of this name", our, ours, listed(ours))
-        if numbers[their] in groups[our]:
-            raise TeacherError(
-                "the class map lists a class by name and by number", where=_KEY, found=their, allowed="one of both"
-            )
-        groups[our].append(numbers[their])
-    empty = [name for name, group in groups.items() if not group]
+        if any(number in group for group in groups):
+            raise TeacherError("the class map lists a class of the teacher twice", where=_KEY, found=their)
+        groups[place].append(number)
+    empty = [name for name, group in zip(ours, groups, strict=True) if not group]
     if empty:
         raise TeacherError(
             "the class map leaves classes of the data without a class of the teacher",
@@ -50,7 +52,7 @@ def class_groups(
             allowed="at least one class of the teacher for each class of the data",
             hint=f"kdtui inspect {where} shows the teacher's classes",
         )
-    return list(groups.values())
+    return groups
 
 
 def described_groups(groups: Sequence[Sequence[int]], theirs: Sequence[str], ours: Sequence[str]) -> str:

@@ -64,6 +64,16 @@ def class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
     return [places[name] for name in ours]
 
 
+def class_index(name: str, names: Sequence[str]) -> int | None:
+    """The index of a class; None if no class, or more than one, has this name.
+
+    Case, spaces, dashes and underscores are ignored, unless a class has exactly this name.
+    """
+    exact = [place for place, other in enumerate(names) if other == name]
+    alike = exact or [place for place, other in enumerate(names) if _plain(other) == _plain(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
 def listed(names: Sequence[object]) -> str:
     """Format names for a message: the first few, each truncated."""
     shown = ", ".join(clean(name)[:_SHOWN_CHARACTERS] for name in names[:_SHOWN])

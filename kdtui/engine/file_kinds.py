@@ -72,7 +72,7 @@ def refuse_other_kinds(path: Path) -> None:
             "this file is not a PyTorch checkpoint",
             where=path,
             found=kind.name,
-            allowed="a file written by torch.save, .safetensors, or a save_pretrained folder",
+            allowed="a file written by torch.save, .safetensors, a save_pretrained folder; as a teacher, ONNX too",
             hint=kind.hint,
         )
 

@@ -174,8 +174,8 @@ def open_onnx(path: Path, *, output: str | None) -> tuple[Contents, IdentifiedNe
         if tensor.data_type in _floating() and tensor.dims
     )
     described = {
-        "architecture": facts.get("architecture") or FAMILY,
-        "encoder": shortened(facts.get("encoder") or model.producer_name or "unknown", 80),
+        "architecture": shortened(facts.get("architecture") or FAMILY, 80),
+        "encoder": shortened(facts.get("encoder", ""), 80),
         "encoder_depth": None,
         "decoder_channels": None,
         "out_channels": 4 if hierarchical else classes,

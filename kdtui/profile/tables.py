@@ -78,6 +78,13 @@ class Teacher(ProfileTable):
     scale: Float | None = Field(None, gt=0.0, le=16.0)
     output: str | None = None
 
+    @model_validator(mode="after")
+    def _whole_normalisation(self) -> Teacher:
+        if (self.mean is None) != (self.std is None):
+            given, missing = ("mean", "std") if self.std is None else ("std", "mean")
+            raise ValueError(f"found {given} without {missing}; allowed: both, or neither")
+        return self
+
     def of_another_file(self) -> Teacher:
         """The settings that identify any network; the others describe the file in ``checkpoint``."""
         return Teacher(task=self.task, architecture=self.architecture, encoder=self.encoder)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,7 +85,7 @@ THEIRS = ("road", "sidewalk", "car", "sky")
         ({"4": "ground"}, "the teacher has no class of this name", "0 to 3"),
         ({"road": "grund"}, "the data have no class of this name", "did you mean ground?"),
         ({"road": "ground"}, "leaves classes of the data without", "thing"),
-        ({"road": "ground", "0": "ground", "car": "thing"}, "by name and by number", "one of both"),
+        ({"road": "ground", "0": "ground", "car": "thing"}, "class of the teacher twice", "0"),
     ],
 )
 def test_an_invalid_class_map_is_one_message(class_map: dict[str, str], what: str, named: str) -> None:
@@ -97,6 +98,8 @@ def test_names_and_numbers_of_classes_are_the_same() -> None:
     by_name = class_groups(
         {"car": "thing", "road": "ground", "sidewalk": "ground"}, THEIRS, 4, ("ground", "thing"), where=""
     )
+    by_name_alike = class_groups({"Car": "THING", "Road": "ground"}, THEIRS, 4, ("ground", "thing"), where="")
+    assert by_name_alike == [[0], [2]]
     by_number = class_groups({"2": "thing", "0": "ground", "1": "ground"}, (), 4, ("ground", "thing"), where="")
     assert by_name == by_number == [[0, 1], [2]]
 
@@ -187,8 +190,8 @@ def test_a_grey_teacher_sees_the_luminance(tmp_path: Path) -> None:
     ("channels", "settings", "what"),
     [
         (4, {}, "another number of channels"),
-        (3, {"mean": [0.5, 0.5]}, r"teacher\.mean does not match the input"),
-        (1, {"std": [0.5, 0.5, 0.5]}, r"teacher\.std does not match the input"),
+        (3, {"mean": [0.5, 0.5], "std": [0.5]}, r"teacher\.mean does not match the input"),
+        (1, {"mean": [0.5], "std": [0.5, 0.5, 0.5]}, r"teacher\.std does not match the input"),
         (1, {"bgr": True}, "three input channels can take BGR"),
     ],
 )
@@ -213,3 +216,9 @@ def test_one_channel_may_be_mapped() -> None:
     images = torch.rand(1, 3, 4, 4)
     with torch.inference_mode():
         torch.testing.assert_close(adapted(images)[:, 0], network(images)[:, 0])
+
+
+def test_mean_and_std_belong_together() -> None:
+    for key in ("mean", "std"):
+        with pytest.raises(ValidationError, match="without"):
+            Teacher.model_validate({key: [0.5]})
