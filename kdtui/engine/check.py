@@ -126,7 +126,9 @@ def _no_gpu() -> str:
 
 def _student(profile: Profile) -> str:
     val_set = _val_set(profile)
-    network = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    network = build_student(
+        profile.student, task=profile.data.task, classes=len(val_set.classes), channels=profile.data.image_channels
+    )
     check_trainable(network, profile)
     check_inputs(network, val_set)
     check_metrics(kind := network_kind(profile.student), network, val_set)
@@ -137,7 +139,9 @@ def _student(profile: Profile) -> str:
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
     """Check a checkpoint to start from; its completed epochs are appended to ``done``."""
     classes = _classes(profile)
-    network = build_student(profile.student, task=profile.data.task, classes=len(classes))
+    network = build_student(
+        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
+    )
     start = checkpoint.load(path)
     load_start(network, start, path, classes)
     check_owner(path, start)
@@ -166,7 +170,9 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
         done.append(0)
         return "no checkpoint was saved yet: training restarts with epoch 1"
     classes = _classes(profile)
-    network = build_student(profile.student, task=profile.data.task, classes=len(classes))
+    network = build_student(
+        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
+    )
     content = checkpoint.load(start.path)
     load_start(network, content, start.path, classes)
     state = content.get("resume")
@@ -209,7 +215,9 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
 def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:
     """Build the loss terms for the student and for the teacher, if it was loaded."""
     classes = _classes(profile)
-    student = build_student(profile.student, task=profile.data.task, classes=len(classes))
+    student = build_student(
+        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
+    )
     # A failed look at the training data is reported by its own check.
     train = splits["train"][1] if "train" in splits else None
     counts = (1,) * len(classes) if train is None else train.pixels

@@ -267,8 +267,18 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def student_payload(run: Run, profile: Profile, student: nn.Module, classes: tuple[str, ...]) -> dict[str, Any]:
-    """A checkpoint without training state: the student and its description."""
+def student_payload(
+    run: Run, profile: Profile, student: nn.Module, classes: tuple[str, ...], pixels: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A checkpoint without training state: the student and its description.
+
+    Args:
+        run: The run.
+        profile: Its profile.
+        student: The network.
+        classes: Names of its classes.
+        pixels: Normalisation and channel order of its images, a :class:`kdtui.engine.data.PixelFormat` as a dict.
+    """
     return {
         "format": FORMAT,
         "student": student.state_dict(),
@@ -276,6 +286,7 @@ def student_payload(run: Run, profile: Profile, student: nn.Module, classes: tup
         "task": profile.data.task,
         "classes": list(classes),
         "data": {"height": profile.data.height, "width": profile.data.width},
+        "pixels": dict(pixels),
         "run": run.id,
     }
 

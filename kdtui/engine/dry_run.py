@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, device_of, one_line, only_size, unwrapped
+from kdtui.engine.models import UNWORKABLE, device_of, input_channels, one_line, only_size, unwrapped
 from kdtui.engine.network import network_kind, stride_of
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
@@ -122,12 +122,17 @@ def padded_size(profile: Profile) -> tuple[int, int]:
 
 def _failure(network: nn.Module, images: int, height: int, width: int, *, training: bool) -> Exception | None:
     """The error of a forward pass, or of an output with another size; None if it succeeds."""
-    if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
+    if (
+        _tried(network, torch.empty(images, input_channels(network), height, width, device="meta"), training=training)
+        is None
+    ):
         return None
     # An operator may be missing only on the meta device, so failures are confirmed on the real device.
     device = device_of(network)
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        return _tried(network, torch.zeros(images, 3, height, width, device=device), training=training)
+        return _tried(
+            network, torch.zeros(images, input_channels(network), height, width, device=device), training=training
+        )
 
 
 def _tried(network: nn.Module, images: Tensor, *, training: bool) -> Exception | None:
@@ -158,6 +163,11 @@ def _other_size(network: nn.Module, images: int, unit: int, *, training: bool) -
     """A size that the network accepts; None if none is found."""
     sides = [(side, side) for side in _SIDES if side % unit == 0]
     for height, width in [*filter(None, [only_size(network)]), *sides]:
-        if _tried(network, torch.empty(images, 3, height, width, device="meta"), training=training) is None:
+        if (
+            _tried(
+                network, torch.empty(images, input_channels(network), height, width, device="meta"), training=training
+            )
+            is None
+        ):
             return height, width
     return None

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
-from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch
+from kdtui.engine.data import IGNORE_INDEX, Batch, PixelFormat
+from kdtui.engine.data.images import displayed
 from kdtui.engine.metrics import Scores, SegmentationMetrics, plain_values
 from kdtui.engine.models import Outputs, inputs_of, outputs_of
 from kdtui.palette import RGB
@@ -120,32 +121,39 @@ def palette(colours: Sequence[RGB]) -> np.ndarray:
     return table
 
 
-def unnormalised(image: Tensor) -> np.ndarray:
-    """Convert a normalised image f32 [3,H,W] to uint8 [H,W,3]."""
-    pixels = image.permute(1, 2, 0).cpu().numpy() * np.array(STD) + np.array(MEAN)
-    rounded: np.ndarray = (np.clip(pixels, 0.0, 1.0) * 255).round().astype(np.uint8)
-    return rounded
+def unnormalised(image: Tensor, pixels: PixelFormat) -> np.ndarray:
+    """Convert a normalised image f32 [C,H,W] to uint8 [H,W,3]."""
+    values = 255 * pixels.in_order(pixels.restored(image.cpu()))
+    return displayed(values.permute(1, 2, 0).numpy())
 
 
 def write_panels(
-    folder: Path, images: Tensor, masks: Tensor, student: Tensor, teacher: np.ndarray | None, *, colours: Sequence[RGB]
+    folder: Path,
+    images: Tensor,
+    masks: Tensor,
+    student: Tensor,
+    teacher: np.ndarray | None,
+    *,
+    colours: Sequence[RGB],
+    pixels: PixelFormat,
 ) -> None:
     """Write one PNG per image to ``folder``.
 
     Args:
         folder: Created if missing.
-        images: f32 [B,3,H,W], normalised.
+        images: f32 [B,C,H,W], normalised.
         masks: i64 [B,H,W].
         student: Predicted classes, integer [B,H,W].
         teacher: The teacher's; None omits its panel, and the disagreement is that with the truth.
         colours: Colours of the classes.
+        pixels: Normalisation of the images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = palette(colours)
     for index in range(len(images)):
         truth = masks[index].cpu().numpy()
         ours = student[index].cpu().numpy()
-        panels = [unnormalised(images[index]), table[truth]]
+        panels = [unnormalised(images[index], pixels), table[truth]]
         other = truth if teacher is None else teacher[index]
         if teacher is not None:
             panels.append(table[other])

@@ -14,7 +14,7 @@ from kdtui.engine.evaluate import evaluate, predictor
 from kdtui.engine.network import network_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
-from kdtui.engine.teacher import Hints, load_teacher, notes_of, pixels_of, reordered
+from kdtui.engine.teacher import Hints, load_teacher, notes_of, reordered
 from kdtui.errors import EngineError, StoreError
 from kdtui.profile import Profile
 from kdtui.store.run import write_atomically
@@ -69,7 +69,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         task=data.task,
         classes=len(dataset.classes),
         names=dataset.classes,
-        pixels=pixels_of(dataset),
+        pixels=dataset.pixels,
         hints=_HINTS,
     )
     network.to(fabric.device).eval()

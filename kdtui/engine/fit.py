@@ -163,7 +163,9 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
     )
     if not stage.leads:
         return
-    payload = student_payload(run, stage.profile, stage.student, stage.classes)
+    payload = student_payload(
+        run, stage.profile, stage.student, stage.classes, dataclasses.asdict(stage.val_set.pixels)
+    )
     payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_score, "resume": resume}
     if score != "miou":
         payload["monitor"] = score
@@ -555,7 +557,7 @@ class Fit:
             teacher = self.kind.picture_labels(theirs.main.argmax(dim=1), batch).cpu().numpy()
         truth, colours = self.kind.picture_labels(masks, batch), class_colours(stage.val_set.own_colours)
         folder = stage.run.visualization(epoch)
-        write_panels(folder, images, truth, student, teacher, colours=colours)
+        write_panels(folder, images, truth, student, teacher, colours=colours, pixels=stage.val_set.pixels)
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))
 
     # -- ends -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
 from kdtui.engine.file_kinds import is_onnx
-from kdtui.engine.models import count_parameters, freeze_unused
+from kdtui.engine.models import count_parameters, freeze_unused, input_channels
 from kdtui.engine.profile_model import count_macs
 from kdtui.errors import EngineError, KdtuiError
 from kdtui.measure_options import MeasureOptions
@@ -223,7 +223,7 @@ def _subject(path: Path, source: ExportNetwork, size: InputSize, device: torch.d
     }
     network.requires_grad_(False)
     network.to(device).eval()
-    images = torch.zeros(1, 3, size.height, size.width, device=device)
+    images = torch.zeros(1, input_channels(network), size.height, size.width, device=device)
     facts["peak_memory_bytes"] = peak_memory(network, images)
     found = _exports(path)
     facts["onnx"] = {
@@ -395,7 +395,8 @@ def _latencies(
     calls: dict[tuple[Path, str, int], Call] = {}
     for path, subject in subjects.items():
         for count in dict.fromkeys((1, settings.batch)):
-            images = torch.randn(count, 3, subject.size.height, subject.size.width, device=device)
+            channels = input_channels(subject.source.network)
+            images = torch.randn(count, channels, subject.size.height, subject.size.width, device=device)
             calls[path, "torch", count] = _torch_call(subject.source.network, images)
         for precision, (file, report) in subject.exports.items():
             for count, call in _onnx_calls(file, report, subject, settings).items():
@@ -438,7 +439,7 @@ def _onnx_calls(
 
     def call_with(count: int) -> Call:
         made = export_options.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
-        feed = [values.numpy() for values in examples(subject.source.inputs, made, size)]
+        feed = [values.numpy() for values in examples(subject.source.inputs, made, size, subject.source.pixels)]
         fed = dict(zip(names, feed, strict=True))
         return lambda: asked.run(None, fed)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from kdtui.engine.identify import full_size
+from kdtui.engine.identify import RGB, full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.base import TaskName
@@ -273,7 +273,7 @@ def build_network(model: Model, *, task: TaskName, classes: int) -> nn.Module:
     return network
 
 
-def create(model: Model, *, channels: int) -> nn.Module:
+def create(model: Model, *, channels: int, in_channels: int = RGB) -> nn.Module:
     """Build an smp network with ``channels`` output channels; all parameters are trainable."""
     _check_names(model)
     weights = None if model.encoder_weights == "none" else model.encoder_weights
@@ -282,6 +282,7 @@ def create(model: Model, *, channels: int) -> nn.Module:
         "encoder_weights": weights,
         "encoder_depth": model.encoder_depth,
         "classes": channels,
+        "in_channels": in_channels,
         **_decoder_width(model),
         **full_size(model.architecture, model.encoder_depth),
     }
@@ -298,7 +299,21 @@ def create(model: Model, *, channels: int) -> nn.Module:
             network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _unbuildable(model, error) from error
+    set_input_channels(network, in_channels)
     return network
+
+
+def set_input_channels(network: nn.Module, channels: int) -> None:
+    """Record the number of channels of a network's images, see :func:`input_channels`."""
+    network.image_channels = channels  # type: ignore[assignment]
+
+
+def input_channels(network: nn.Module) -> int:
+    """Number of channels of the images that a network takes; three for networks that were not built here."""
+    channels = getattr(network, "image_channels", None)
+    if channels is None and isinstance(network, Wrapper):
+        return input_channels(network.network)
+    return RGB if channels is None else int(channels)
 
 
 def freeze_unused(network: nn.Module) -> None:
@@ -316,7 +331,9 @@ def freeze_unused(network: nn.Module) -> None:
     height, width = only_size(network) or (_PROBE.get(type(network).__name__, _SMALLEST_PROBE),) * 2
     try:
         with torch.enable_grad():
-            sum(answer.sum() for answer in tree_leaves(network(torch.zeros(1, 3, height, width)))).backward()
+            sum(
+                answer.sum() for answer in tree_leaves(network(torch.zeros(1, input_channels(network), height, width)))
+            ).backward()
     except UNWORKABLE as error:
         raise ModelError(
             f"{type(network).__name__} does not work with this encoder at this depth",

@@ -24,8 +24,9 @@ from torchmetrics import Metric
 
 from kdtui import plugins
 from kdtui.engine.data import Batch, SegmentationDataset
+from kdtui.engine.identify import RGB
 from kdtui.engine.metrics import plain_values
-from kdtui.engine.models import freeze_unused, inputs_of, one_line, outputs_of
+from kdtui.engine.models import freeze_unused, inputs_of, one_line, outputs_of, set_input_channels
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.events import STANDARD_SCALARS
 from kdtui.export_options import ExportOptions
@@ -93,6 +94,10 @@ class NetworkKind(ABC):
     """
 
     score: ClassVar[str] = "miou"
+    any_channels: ClassVar[bool] = False
+    """Whether networks take images of :attr:`channels` channels; others take three."""
+    channels: int = RGB
+    """Number of channels of the images."""
 
     def __init__(self, table: NetworkTable) -> None:
         self.table = table
@@ -234,20 +239,32 @@ def check_metrics(kind: NetworkKind, network: nn.Module, dataset: SegmentationDa
         )
 
 
-def build_student(table: NetworkTable, *, task: TaskName, classes: int, download: bool = True) -> nn.Module:
+def build_student(
+    table: NetworkTable, *, task: TaskName, classes: int, channels: int = RGB, download: bool = True
+) -> nn.Module:
     """Build a student network; parameters that the output does not depend on are frozen.
 
     Args:
         table: ``[student]`` of a profile.
         task: Task of the data.
         classes: Number of classes of the data.
+        channels: Number of channels of the images.
         download: Whether published weights may be loaded.
 
     Raises:
-        ModelError: It cannot be built.
+        ModelError: It cannot be built, or does not take images with these channels.
         UsageError: Its implementation cannot be imported.
     """
     kind = network_kind(table)
+    if channels != RGB and not kind.any_channels:
+        raise ModelError(
+            f"networks of kind '{table.label}' take images with {RGB} channels only",
+            where="data.channels",
+            found=channels,
+            allowed=RGB,
+            hint=f"--set data.channels={RGB}",
+        )
+    kind.channels = channels
     try:
         network = kind.build(task, classes, download=download)
     except KdtuiError:
@@ -258,5 +275,6 @@ def build_student(table: NetworkTable, *, task: TaskName, classes: int, download
             where=table.implementation,
             found=f"{type(error).__name__}: {one_line(error)}",
         ) from error
+    set_input_channels(network, channels)
     freeze_unused(network)
     return network

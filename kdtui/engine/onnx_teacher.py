@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from kdtui.engine.class_names import named_classes
 from kdtui.engine.containers import Contents
+from kdtui.engine.data import PixelFormat
 from kdtui.engine.families import IdentifiedNetwork
 from kdtui.engine.file_kinds import ONNX_SNIPPET
 from kdtui.engine.models import Parameters, one_line
 from kdtui.engine.network import MAIN_OUTPUTS
 from kdtui.engine.taps import TapPoint
-from kdtui.engine.teacher_input import PixelFormat
 from kdtui.engine.torch_file import shortened
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.store.values import parse_json
@@ -341,13 +341,14 @@ def _classes(session: onnxruntime.InferenceSession, signature: Signature, path: 
 def _pixels(facts: Mapping[str, str], signature: Signature) -> PixelFormat | None:
     """The images that a file of kdtui, or one with bytes as input, takes."""
     zeros, ones = (0.0,) * signature.channels, (1.0,) * signature.channels
+    bgr = _json(facts.get("bgr", "")) is True
     if signature.dtype is np.uint8:
-        return PixelFormat(zeros, tuple(one / 255 for one in ones))
+        return PixelFormat(zeros, tuple(one / 255 for one in ones), bgr)
     if facts.get("input") == "float":
-        return PixelFormat(zeros, ones)
+        return PixelFormat(zeros, ones, bgr)
     table = _json(facts.get("normalisation", ""))
     try:
-        return PixelFormat(tuple(map(float, table["mean"])), tuple(map(float, table["std"])))
+        return PixelFormat(tuple(map(float, table["mean"])), tuple(map(float, table["std"])), bgr)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kdtui.engine.data import MEAN, STD
-from kdtui.engine.data.pictures import as_rgb, open_picture, upright
+from kdtui.engine.data import PixelFormat
+from kdtui.engine.data.images import ImageFormat, displayed, read_values
+from kdtui.engine.data.source import Values
 from kdtui.engine.evaluate import palette
-from kdtui.engine.export.deployed import fed
+from kdtui.engine.export.deployed import RGB_PIXELS, fed
 from kdtui.engine.export.make import read_facts
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
@@ -76,11 +76,12 @@ class Segmenter:
     """A network ready to segment pictures.
 
     Attributes:
-        logits: Normalised images f32 [B,3,H,W] on the CPU to logits of the classes.
+        logits: Normalised images f32 [B,C,H,W] on the CPU to logits of the classes.
         own_colours: ``#rrggbb`` of each class, or empty.
         size: The network's input size in training.
         any_size: Whether it takes other sizes.
         has_scores: Whether its logits are more than a one-hot of the class.
+        pixels: Normalisation and channel order of its images.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -92,6 +93,12 @@ class Segmenter:
     value_range: tuple[float, ...] | None
     device: str
     has_scores: bool = True
+    pixels: PixelFormat = RGB_PIXELS
+
+    @property
+    def images(self) -> ImageFormat:
+        """How values of files become those of its images."""
+        return ImageFormat(self.pixels.channels, self.value_range)
 
 
 class Picture(NamedTuple):
@@ -99,11 +106,11 @@ class Picture(NamedTuple):
 
     Attributes:
         number: Its place in the request.
-        pixels: uint8 [h,w,3].
+        pixels: uint8 [h,w,C], or f32 on the scale 0 to 255.
     """
 
     number: int
-    pixels: NDArray[np.uint8]
+    pixels: Values
 
 
 def predict(request: PredictRequest, progress: Progress) -> dict[str, Any]:
@@ -195,8 +202,7 @@ def _batches(
     def read(number: int) -> Picture | tuple[int, KdtuiError]:
         path = Path(request.pictures[number][0])
         try:
-            image = as_rgb(upright(open_picture(path)), path, segmenter.value_range)
-            return Picture(number, np.array(image))
+            return Picture(number, segmenter.images.image(read_values(path), path))
         except KdtuiError as error:
             return number, error
 
@@ -230,15 +236,14 @@ def _segment(pictures: Sequence[Picture], segmenter: Segmenter, inference: Infer
             yield at_size(one[None], Size(*picture.pixels.shape[:2]))[0]
 
 
-def _input(pixels: NDArray[np.uint8], segmenter: Segmenter, inference: Inference) -> Tensor:
-    """The normalised image f32 [3,H,W] for the network: resized, or padded at its own size."""
+def _input(pixels: Values, segmenter: Segmenter, inference: Inference) -> Tensor:
+    """The normalised image f32 [C,H,W] for the network: resized, or padded at its own size."""
     window, stride = inference.window, segmenter.stride
     if inference.mode == "resize" and pixels.shape[:2] != window:
-        resized = Image.fromarray(pixels).resize((window.width, window.height), Image.Resampling.BILINEAR)
-        pixels = np.array(resized)
-    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    image = (image - mean) / std
+        bands = [Image.fromarray(pixels[..., band]) for band in range(pixels.shape[2])]
+        resized = [band.resize((window.width, window.height), Image.Resampling.BILINEAR) for band in bands]
+        pixels = np.stack([np.asarray(band) for band in resized], axis=2)
+    image = segmenter.pixels.normalised(torch.tensor(pixels).permute(2, 0, 1))
     height, width = image.shape[-2:]
     if inference.mode == "slide":
         down, right = max(0, window.height - height), max(0, window.width - width)
@@ -276,7 +281,7 @@ class _Writer:
             image.putpalette(self._table.flatten().tolist())
             self._png(image, f"{target}.png")
         if self._request.overlay:
-            mixed = (1 - _OVERLAY) * picture.pixels + _OVERLAY * self._table[classes]
+            mixed = (1 - _OVERLAY) * displayed(picture.pixels) + _OVERLAY * self._table[classes]
             self._png(Image.fromarray(mixed.round().astype(np.uint8)), f"{target}-overlay.png")
 
     def _png(self, image: Image.Image, path: str) -> None:
@@ -315,7 +320,7 @@ def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, acceler
         raw = network(images.to(fabric.device))
         return outputs_of(network, raw.float(), source.task).main
 
-    value_range = getattr(source.profile.data, "value_range", None) if source.profile is not None else None
+    value_range = source.value_range
     return Segmenter(
         logits,
         source.classes,
@@ -323,8 +328,9 @@ def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, acceler
         Size(source.size.height, source.size.width),
         source.stride,
         any_size=True,
-        value_range=value_range,
+        value_range=None if value_range is None else tuple(value_range),
         device=fabric.device.type,
+        pixels=source.pixels,
     )
 
 
@@ -356,6 +362,12 @@ def _of_onnx(path: Path) -> Segmenter:
             dynamic=facts["dynamic"],
         )
         stride = int(facts["stride"])
+        # Files of earlier versions take RGB images.
+        normalisation = json.loads(facts["normalisation"])
+        pixels = PixelFormat(
+            tuple(normalisation["mean"]), tuple(normalisation["std"]), json.loads(facts.get("bgr", "false"))
+        )
+        value_range = json.loads(facts.get("value_range", "null"))
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             "this ONNX file was not written by kdtui, so its input and classes are unknown",
@@ -370,7 +382,9 @@ def _of_onnx(path: Path) -> Segmenter:
 
     def logits(images: Tensor) -> Tensor:
         parts = [images] if fixed is None else _filled(images, fixed)
-        answers = [torch.from_numpy(asked.run(None, {"images": fed(part, options).numpy()})[0]) for part in parts]
+        answers = [
+            torch.from_numpy(asked.run(None, {"images": fed(part, options, pixels).numpy()})[0]) for part in parts
+        ]
         answer = torch.cat(answers)[: len(images)]
         if options.output == "argmax":
             return torch.nn.functional.one_hot(answer.long(), len(classes)).permute(0, 3, 1, 2).float()
@@ -383,9 +397,10 @@ def _of_onnx(path: Path) -> Segmenter:
         size,
         1 if options.dynamic_size else stride,
         any_size=options.dynamic_size,
-        value_range=None,
+        value_range=None if value_range is None else tuple(value_range),
         device="onnxruntime cpu",
         has_scores=options.output != "argmax",
+        pixels=pixels,
     )
 
 

@@ -63,9 +63,7 @@ def _values(part: Survey, data: DataTable) -> list[Warned]:
     (low, high), stored = part.seen, part.stored
     if high - low < _NARROW and len(part.flat_images) < part.checked:
         top = next((top for top in _TOPS if stored.high <= top), stored.high)
-        if stored.cut_to_a_byte:
-            hint = "only the upper byte of 16-bit colour files is read: save them with 8 bits per channel"
-        elif not scalable:
+        if not scalable:
             hint = "check these images: most of them are nearly constant"
         elif value_range is not None:
             hint = f"data.value_range does not match the files, whose values are {stored.low:g} to {stored.high:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import Progress, restore, student_payload, weights_alone
-from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch
+from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch, with_statistics
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopRequested
@@ -140,7 +140,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         record: The launch record (attempt, device, number of epochs).
         world_size: Number of ranks, each a process with its RANK in the environment.
     """
-    profile = run.profile()
+    profile = _with_statistics(run)
     settings = profile.training
     fabric = _fabric(profile, record, world_size)
     precision = choose_precision(profile, fabric.device.type)
@@ -155,7 +155,9 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
 
     # The same initial weights on every rank and in every run with this seed and student.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
-    student = build_student(profile.student, task=profile.data.task, classes=len(val_set.classes))
+    student = build_student(
+        profile.student, task=profile.data.task, classes=len(val_set.classes), channels=profile.data.image_channels
+    )
     check_trainable(student, profile)
     check_inputs(student, val_set)
     check_metrics(network_kind(profile.student), student, val_set)
@@ -173,7 +175,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         if start.get("resume") is not None:
             best = fabric.broadcast(find_best(run, begin, start) if leads else None)
     elif leads:
-        checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes))
+        checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes, asdict(val_set.pixels)))
     counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
     trainable, teacher = _with_objective(profile, fabric, student, val_set, counts=counts, channels_last=channels_last)
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.
@@ -222,6 +224,16 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         total_epochs=total_epochs,
         warnings=start_warnings(begin, best, resumed) + terms_warning,
     )
+
+
+def _with_statistics(run: Run) -> Profile:
+    """The profile of a run; statistics of its images are computed once and kept with it."""
+    profile = run.profile()
+    data = with_statistics(profile.data)
+    computed = {key: list(getattr(data, key)) for key in ("mean", "std") if getattr(profile.data, key) == "dataset"}
+    if computed:
+        run.write_overrides({"data": computed})
+    return profile.model_copy(update={"data": data})
 
 
 def _with_objective(

@@ -20,6 +20,7 @@ _DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "
 class SmpNetwork(NetworkKind):
     """A network of segmentation-models-pytorch: any architecture with any encoder."""
 
+    any_channels = True
     table: Model
 
     @property
@@ -58,7 +59,7 @@ class SmpNetwork(NetworkKind):
                 allowed="sigmoid for a semantic task with two classes",
                 hint="--set student.binary=softmax",
             )
-        return create(table, channels=channels)
+        return create(table, channels=channels, in_channels=self.channels)
 
     def facts(self) -> dict[str, Any]:
         """The description, including depth and decoder widths."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdtui.engine.models import UNWORKABLE, Wrapper, device_of, inputs_of, unwrapped
+from kdtui.engine.models import UNWORKABLE, Wrapper, device_of, input_channels, inputs_of, unwrapped
 
 Pick = Callable[[Any], Tensor]
 
@@ -94,11 +94,11 @@ def tap_channels(network: nn.Module, height: int, width: int) -> dict[str, int]:
         width: Width of the images.
     """
     try:
-        return _probed(network, torch.empty(1, 3, height, width, device="meta"))
+        return _probed(network, torch.empty(1, input_channels(network), height, width, device="meta"))
     except UNWORKABLE:  # an operator may be missing only on the meta device
         device = device_of(network)
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-            return _probed(network, torch.zeros(1, 3, height, width, device=device))
+            return _probed(network, torch.zeros(1, input_channels(network), height, width, device=device))
 
 
 def _probed(network: nn.Module, images: Tensor) -> dict[str, int]:

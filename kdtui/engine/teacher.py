@@ -12,11 +12,11 @@ from torch import nn
 from kdtui.engine.adapted import Adapted
 from kdtui.engine.class_map import class_groups, described_groups
 from kdtui.engine.class_names import class_order, listed
-from kdtui.engine.data import SegmentationDataset
+from kdtui.engine.data import PixelFormat, SegmentationDataset
 from kdtui.engine.dry_run import check_teaching
 from kdtui.engine.identify import RGB
-from kdtui.engine.models import AnySize
-from kdtui.engine.teacher_input import Conversion, PixelFormat, convertible, default_format
+from kdtui.engine.models import AnySize, set_input_channels
+from kdtui.engine.teacher_input import Conversion, convertible, default_format
 from kdtui.engine.teacher_report import TeacherReport, open_teacher
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import Profile, Teacher
@@ -98,6 +98,7 @@ def load_teacher(
             channels=channels,
             notes=notes,
         )
+    set_input_channels(network, report.in_channels if pixels is None else pixels.channels)
     return network.eval().requires_grad_(False), report
 
 
@@ -303,14 +304,9 @@ def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher 
         task=profile.data.task,
         classes=len(names),
         names=names,
-        pixels=pixels_of(dataset),
+        pixels=dataset.pixels,
     )
     check_teaching(network, profile)
     mapped = profile.teacher.class_map is not None
     notes = [None if mapped else reordered(report, names), *notes_of(network)]
     return LoadedTeacher(network, report, "\n".join(filter(None, notes)) or None)
-
-
-def pixels_of(dataset: SegmentationDataset) -> PixelFormat:
-    """The images of a dataset."""
-    return PixelFormat(dataset.mean, dataset.std)

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from kdtui.engine.data import PixelFormat
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601), as in Pillow and OpenCV."""
 _RGB = 3
 _CLOSE = 1e-6
-
-
-@dataclass(frozen=True)
-class PixelFormat:
-    """Images as a network takes them: ``(value - mean) / std`` of values from 0 to 1.
-
-    Attributes:
-        mean: Mean of each channel, in the network's channel order.
-        std: Standard deviation of each channel, in the network's channel order.
-        bgr: Whether the channels are blue, green, red.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bgr: bool = False
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.mean)
-
-    def described(self) -> str:
-        """The format in a message."""
-        order = "BGR, " if self.bgr else "grey, " if self.channels == 1 else ""
-        return f"{order}mean {_listed(self.mean)}, std {_listed(self.std)}"
 
 
 def convertible(channels: int, target_channels: int) -> bool:
@@ -123,7 +99,3 @@ def _filled(marks: Tensor) -> Tensor:
 
 def _grey(values: Sequence[float]) -> tuple[float, ...]:
     return (sum(weight * value for weight, value in zip(_LUMINANCE, values, strict=True)),)
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)

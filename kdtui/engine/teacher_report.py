@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from kdtui.engine.checkpoint import FORMAT, load_student
 from kdtui.engine.class_names import listed
 from kdtui.engine.containers import Contents, open_checkpoint
+from kdtui.engine.data.pixel_format import recorded_format
 from kdtui.engine.families import FAMILIES, IdentifiedNetwork
 from kdtui.engine.families.family import check_setting
 from kdtui.engine.file_kinds import is_onnx
@@ -154,7 +155,7 @@ def _open_tensors(path: str | Path, settings: Teacher) -> tuple[Contents, Identi
 def _report(
     contents: Contents, found: IdentifiedNetwork, task: TaskName, classes: int, names: Sequence[str] | None
 ) -> TeacherReport:
-    pixels = found.pixels
+    pixels = found.pixels or recorded_format(contents.metadata.get("pixels"))
     if names is not None and len(names) != classes:
         raise TeacherError(
             "teacher.classes does not match this network",

@@ -30,11 +30,14 @@ from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline
 from kdtui.profile.find import expanded, read_bounded
 from kdtui.profile.layout import Layout
 from kdtui.profile.patterns import mistake
+from kdtui.text import counted
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
 # end.
 _MOST_SAMPLES = 100_000_000
 _MOST_VIEWS = 1_000_000
+Mean = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1000.0, le=1000.0)]
+Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=1000.0)]
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 Scale = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.1, le=10.0)]
 Level = Literal["none", "light", "heavy"]
@@ -60,6 +63,10 @@ class DataTable(ProfileTable):
         augmentation: Strength of the augmentation of training images.
         views: Number of different augmented views per sample; 0 draws a new one in every epoch.
         train_limit: Use only this many training samples, chosen with the seed of the data (few-label settings).
+        mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts; `dataset` computes it once from
+            training images. Default: ImageNet's for 3 channels, otherwise 0.5.
+        std: Standard deviation of each channel, by which normalisation divides, likewise. Default: ImageNet's for 3
+            channels, otherwise 0.25.
     """
 
     implementation: ClassVar[str]
@@ -69,7 +76,7 @@ class DataTable(ProfileTable):
     )
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     unwritten: ClassVar[frozenset[str]] = frozenset(
-        {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib"}
+        {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib", "mean", "std"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
 
@@ -85,6 +92,19 @@ class DataTable(ProfileTable):
     augmentation: Level = "light"
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
     train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
+    mean: Annotated[tuple[Mean, ...], Field(min_length=1)] | Literal["dataset"] | None = None
+    std: Annotated[tuple[Deviation, ...], Field(min_length=1)] | Literal["dataset"] | None = None
+
+    @model_validator(mode="after")
+    def _one_value_per_channel(self) -> Self:
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            if isinstance(values, tuple) and len(values) != self.image_channels:
+                raise ValueError(
+                    f"found {len(values)} values in {key} and {counted(self.image_channels, 'channel')}; "
+                    "allowed: one value per channel"
+                )
+        return self
 
     @field_validator("scale")
     @classmethod
@@ -125,6 +145,16 @@ class DataTable(ProfileTable):
     def task(self) -> TaskName:
         """The meaning of the labels: classes of pixels, or background, target and others in a crop."""
         return "semantic"
+
+    @property
+    def image_channels(self) -> int:
+        """Number of channels of the images."""
+        return 3
+
+    @property
+    def image_bgr(self) -> bool:
+        """Whether the network gets blue, green, red instead of red, green, blue."""
+        return False
 
     @property
     def class_list(self) -> str:
@@ -208,12 +238,38 @@ class ImageData(DataTable):
     """Keys of data in image files.
 
     Attributes:
+        channels: Number of channels of the images: 1 (colours become grey), 3 (grey becomes colours), or those of the
+            files, which may be TIFFs of any number.
+        bgr: Whether the network gets blue, green, red, as one trained with OpenCV; `mean` and `std` have this order
+            too.
         value_range: The values in the image files for black and white (a list of two), such as [0, 4095] for 12 bits in
             16-bit files; an exported network expects images scaled in the same way. Default: 8-bit values unchanged,
             and the upper byte of 16-bit ones.
     """
 
+    unwritten = DataTable.unwritten | {"channels", "bgr"}
+
+    channels: Int = Field(3, ge=1, le=64)
+    bgr: Bool = False
     value_range: tuple[PixelValue, ...] | None = None
+
+    @property
+    def image_channels(self) -> int:
+        """See the key."""
+        return self.channels
+
+    @property
+    def image_bgr(self) -> bool:
+        """See the key."""
+        return self.bgr
+
+    @model_validator(mode="after")
+    def _usable_channels(self) -> Self:
+        if self.bgr and self.channels < 3:
+            raise ValueError(f"found bgr and {counted(self.channels, 'channel')}; allowed: bgr with 3 or more channels")
+        if self.pipeline == 1 and (self.channels != 3 or self.bgr):
+            raise ValueError("found pipeline = 1 with channels or bgr; allowed: pipeline = 2 with these keys")
+        return self
 
     @field_validator("value_range")
     @classmethod

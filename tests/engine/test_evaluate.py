@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdtui.engine.data import IGNORE_INDEX
+from kdtui.engine.data import IGNORE_INDEX, PixelFormat
 from kdtui.engine.evaluate import palette, write_panels
 from kdtui.palette import class_colours
 
@@ -18,7 +18,9 @@ def test_one_picture_per_image_with_disagreement_in_red(tmp_path: Path) -> None:
     student = torch.zeros(2, 4, 6, dtype=torch.uint8)
     student[1, 0, 0] = student[1, 0, 5] = 1  # the second where no label is
     teacher = np.zeros((2, 4, 6), np.uint8)
-    write_panels(tmp_path / "epoch", images, masks, student, teacher, colours=class_colours([""] * 3))
+    write_panels(
+        tmp_path / "epoch", images, masks, student, teacher, colours=class_colours([""] * 3), pixels=PixelFormat()
+    )
     names = sorted(path.name for path in (tmp_path / "epoch").iterdir())
     assert names == ["000.png", "001.png"]
     with Image.open(tmp_path / "epoch" / "001.png") as picture:
@@ -32,7 +34,9 @@ def test_one_picture_per_image_with_disagreement_in_red(tmp_path: Path) -> None:
 
 def test_without_a_teacher_its_panel_is_left_out(tmp_path: Path) -> None:
     masks = torch.zeros(1, 4, 6, dtype=torch.long)
-    write_panels(tmp_path, torch.zeros(1, 3, 4, 6), masks, masks, None, colours=class_colours([""] * 3))
+    write_panels(
+        tmp_path, torch.zeros(1, 3, 4, 6), masks, masks, None, colours=class_colours([""] * 3), pixels=PixelFormat()
+    )
     with Image.open(tmp_path / "000.png") as picture:
         assert picture.size == (4 * 6 + 3 * 2, 4)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdtui.engine import export as exports
-from kdtui.engine.data import MEAN, STD
+from kdtui.engine.data import MEAN, STD, PixelFormat
 from kdtui.engine.dry_run import takes
 from kdtui.engine.evaluate_file import assess
 from kdtui.engine.export.deployed import InputSize
@@ -23,7 +23,6 @@ from kdtui.engine.file_kinds import ONNX_SNIPPET
 from kdtui.engine.models import build_network, outputs_of
 from kdtui.engine.onnx_teacher import decisions
 from kdtui.engine.teacher import load_teacher, notes_of
-from kdtui.engine.teacher_input import PixelFormat
 from kdtui.engine.teacher_report import inspect
 from kdtui.errors import CheckpointError, ModelError, TeacherError
 from kdtui.export_options import ExportOptions

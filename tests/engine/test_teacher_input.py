@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from kdtui.engine.adapted import Adapted, grouped
 from kdtui.engine.class_map import class_groups
+from kdtui.engine.data import PixelFormat
 from kdtui.engine.models import compose, outputs_of
 from kdtui.engine.taps import tapped
 from kdtui.engine.teacher import load_teacher, notes_of
-from kdtui.engine.teacher_input import Conversion, PixelFormat
+from kdtui.engine.teacher_input import Conversion
 from kdtui.errors import TeacherError
 from kdtui.profile import Teacher
 from tests.engine.networks import unet

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from safetensors.torch import save
 
 from kdtui.engine.data import build_dataset
 from kdtui.engine.data.folder import read_classes
-from kdtui.engine.data.pictures import as_labels, as_rgb, extent, open_picture, upright
+from kdtui.engine.data.images import ImageFormat, extent, read_values
+from kdtui.engine.data.pictures import as_labels, open_picture, upright
 from kdtui.engine.teacher_report import inspect
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
@@ -51,9 +51,15 @@ def _picture(data: bytes, folder: Path) -> None:
     path = folder / "a.png"
     path.write_bytes(data)
     refused: list[DataError] = []
-    for use in (as_rgb, partial(as_rgb, value_range=(0, 4095)), extent, as_labels):
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: ImageFormat().image(read_values(path), path),
+        lambda: ImageFormat(channels=4, value_range=(0, 4095)).image(read_values(path), path),
+        lambda: extent(read_values(path)),
+        lambda: as_labels(upright(open_picture(path, mask=True)), path),
+    )
+    for use in uses:
         try:
-            use(upright(open_picture(path)), path)
+            use()
         except DataError as error:
             refused.append(error)
     if refused:

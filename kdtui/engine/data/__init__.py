@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdtui import plugins
 from kdtui.engine.data.loading import Batches, eval_loader, steps_per_epoch, train_loader
+from kdtui.engine.data.pixel_format import PixelFormat, format_of, needs_statistics, statistics_of
 from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
 from kdtui.engine.data.survey import Survey, survey
@@ -19,15 +20,18 @@ __all__ = [
     "STD",
     "Batch",
     "Batches",
+    "PixelFormat",
     "Sample",
     "SegmentationDataset",
     "Source",
     "Survey",
     "build_dataset",
     "eval_loader",
+    "pixel_format",
     "steps_per_epoch",
     "survey",
     "train_loader",
+    "with_statistics",
 ]
 
 
@@ -46,6 +50,7 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
     """
     if split not in SPLITS:
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
+    data = with_statistics(data)
     build = plugins.imported(data.implementation)
     dataset = build(data, split, stride=stride, seed=seed)
     if not isinstance(dataset, SegmentationDataset):
@@ -57,3 +62,32 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
             hint="`kdtui doctor` lists the installed extensions",
         )
     return dataset
+
+
+def with_statistics(data: DataTable) -> DataTable:
+    """The table with numbers in place of ``dataset`` as ``mean`` and ``std``, from the training images.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    if not needs_statistics(data):
+        return data
+    key = data.model_dump_json(exclude={"augmentation", "views", "height", "width"})
+    if key not in _STATISTICS:
+        plain = {key: None for key in ("mean", "std") if getattr(data, key) == "dataset"}
+        train_set = build_dataset(data.model_copy(update=plain), "train")
+        _STATISTICS[key] = statistics_of(data, len(train_set), lambda index: train_set.read(index).image)
+    return data.model_copy(update=_STATISTICS[key])
+
+
+def pixel_format(data: DataTable) -> PixelFormat:
+    """How images of a profile are given to a network.
+
+    Raises:
+        DataError: Statistics are to be computed, and an image cannot be read.
+    """
+    return format_of(with_statistics(data))
+
+
+_STATISTICS: dict[str, dict[str, tuple[float, ...]]] = {}
+"""Computed in this process, by the table of the data."""

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as coco_mask
 
-from kdtui.engine.data.pictures import MOST_PIXELS, as_rgb, brief, eight_bit, extent, open_picture, upright
+from kdtui.engine.data.images import ImageFormat, eight_bit, extent, read_values
+from kdtui.engine.data.pictures import MOST_PIXELS, brief
 from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited, named
 from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source, seed_of
 from kdtui.errors import DataError
@@ -542,7 +542,7 @@ class PersonCrops(SegmentationDataset):
             )
         self._small, self._large = len(people) - len(found), len(found)
         self._minimum_size = data.minimum_size
-        self._value_range = data.value_range
+        self._format = ImageFormat.of(data)
         outside = [i for i in found if _is_empty(crop_box(i, self._instances.pictures[i.image_id], data.padding))]
         if outside:
             raise DataError(
@@ -565,8 +565,7 @@ class PersonCrops(SegmentationDataset):
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
-        image = as_rgb(self._oriented(picture), self._folder / picture.file_name, self._value_range).crop(box)
-        return Source(np.asarray(image), self.labels(index))
+        return Source(self._cropped(picture, box)[0], self.labels(index))
 
     def labels(self, index: int) -> Pixels:
         """The labels of the crop before resizing; no image is read."""
@@ -580,9 +579,9 @@ class PersonCrops(SegmentationDataset):
         target = self._targets[index]
         picture = self._instances.pictures[target.image_id]
         box = crop_box(target, picture, self._padding)
-        stored, path = self._oriented(picture), self._folder / picture.file_name
-        image, labels = as_rgb(stored, path, self._value_range).crop(box), self.labels(index)
-        return SampleFacts(extent(stored.crop(box), path), eight_bit(image), labels, picture.width * picture.height)
+        image, stored = self._cropped(picture, box)
+        size = picture.width * picture.height
+        return SampleFacts(extent(stored), eight_bit(image), self.labels(index), size)
 
     def notes(self) -> list[Note]:
         """Warnings about the annotations, and about those that are left out."""
@@ -603,21 +602,21 @@ class PersonCrops(SegmentationDataset):
         names = {self._instances.pictures[target.image_id].file_name: None for target in self._targets}
         return [self._folder / name for name in names]
 
-    def _oriented(self, picture: CocoImage) -> Image.Image:
+    def _cropped(self, picture: CocoImage, box: Box) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The image in a box, and the values in its file."""
         path = self._folder / picture.file_name
-        stored = open_picture(path)
         size = (picture.width, picture.height)
-        seen = upright(stored)
-        if seen.size == size:
-            return seen
-        if stored.size == size:
-            return stored
-        raise DataError(
-            "an image has another size than its annotations say",
-            where=path,
-            found=f"{stored.width}x{stored.height}",
-            allowed=f"{picture.width}x{picture.height} as in {self._instances.path.name}",
-        )
+        stored = read_values(path, size)
+        if stored.shape[1::-1] != size:
+            raise DataError(
+                "an image has another size than its annotations say",
+                where=path,
+                found=f"{stored.shape[1]}x{stored.shape[0]}",
+                allowed=f"{picture.width}x{picture.height} as in {self._instances.path.name}",
+            )
+        left, top, right, bottom = box
+        image = np.ascontiguousarray(self._format.image(stored, path)[top:bottom, left:right])
+        return image, stored[top:bottom, left:right]
 
     def describe(self) -> str:
         """Number of crops and images."""

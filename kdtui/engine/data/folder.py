@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
+from kdtui.engine.data.images import ImageFormat, eight_bit, extent, read_reduced_values
 from kdtui.engine.data.labels import LabelReader
-from kdtui.engine.data.pictures import as_rgb, brief, eight_bit, extent, open_picture, upright, whole_size
+from kdtui.engine.data.pictures import brief
 from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited
 from kdtui.engine.data.source import Needed, Pixels, Source
 from kdtui.errors import DataError
@@ -68,7 +69,7 @@ class LabelFolder(SegmentationDataset):
         self._labels = LabelReader(data, self._classes)
         pairs, notes = self._layout.pairs(split)
         self._notes = [Note(*note) for note in notes]
-        self._value_range = data.value_range
+        self._format = ImageFormat.of(data)
         self._pairs = [pairs[i] for i in limited(len(pairs), data.train_limit if split == "train" else None, 0)]
         super().__init__(
             data,
@@ -86,18 +87,16 @@ class LabelFolder(SegmentationDataset):
 
     def read(self, index: int) -> Source:
         """Read and check one pair of files."""
-        image, labels, _ = self._read(index)
-        return Source(np.asarray(image), labels)
+        return self._read(index)[0]
 
     def read_reduced(self, index: int, needed: Needed) -> Source:
         """As :meth:`read`; large JPEG files are decoded at a smaller size."""
-        image, labels, _ = self._read(index, needed)
-        return Source(np.asarray(image), labels)
+        return self._read(index, needed)[0]
 
     def look(self, index: int) -> SampleFacts:
         """Image and labels at the size of the files."""
-        image, labels, stored = self._read(index)
-        return SampleFacts(extent(stored, self._pairs[index].image), eight_bit(image), labels, 2 * labels.size)
+        (image, labels), stored = self._read(index)
+        return SampleFacts(extent(stored), eight_bit(image), labels, 2 * labels.size)
 
     def labels(self, index: int) -> Pixels:
         """The mask at the size of its file."""
@@ -111,20 +110,18 @@ class LabelFolder(SegmentationDataset):
         """The image of each sample."""
         return [pair.image for pair in self._pairs]
 
-    def _read(self, index: int, needed: Needed | None = None) -> tuple[Image.Image, Pixels, Image.Image]:
-        """The image in RGB, its labels, and the image as stored."""
+    def _read(self, index: int, needed: Needed | None = None) -> tuple[Source, NDArray[Any]]:
+        """Image and labels, and the values in the file of the image."""
         image_path, mask_path = self._pairs[index]
-        stored = upright(open_picture(image_path, needed=needed))
-        image = as_rgb(stored, image_path, self._value_range)
-        labels = self._labels(mask_path)
-        width, height = whole_size(stored)
-        if (height, width) != labels.shape:
+        stored, size = read_reduced_values(image_path, needed)
+        image, labels = self._format.image(stored, image_path), self._labels(mask_path)
+        if size != labels.shape:
             raise DataError(
                 "an image and its mask differ in size",
                 where=mask_path,
-                found=f"image {width}x{height}, mask {labels.shape[1]}x{labels.shape[0]}",
+                found=f"image {size.width}x{size.height}, mask {labels.shape[1]}x{labels.shape[0]}",
             )
-        return image, labels, stored
+        return Source(image, labels), stored
 
     def describe(self) -> str:
         """Number of images and classes."""

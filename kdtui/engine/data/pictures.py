@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from kdtui.engine.data.protocol import Extent
 from kdtui.engine.data.source import Needed, Size
 from kdtui.errors import DataError
 from kdtui.store.files import byte_count, reading
@@ -89,15 +88,8 @@ def open_picture(path: Path, *, mask: bool = False, needed: Needed | None = None
 
 
 def _decoded(file: BinaryIO, path: Path, formats: tuple[str, ...], needed: Needed | None) -> Image.Image:
-    head, size = file.read(_HEAD), file.seek(0, 2)
-    file.seek(0)
-    if size > MOST_BYTES:
-        raise DataError(
-            "an image file is too large",
-            where=path,
-            found=byte_count(size),
-            allowed=f"at most {byte_count(MOST_BYTES)}",
-        )
+    head = file.read(_HEAD)
+    check_bytes(file, path)
     try:
         picture = Image.open(file, formats=formats)
     except UnidentifiedImageError:
@@ -107,28 +99,51 @@ def _decoded(file: BinaryIO, path: Path, formats: tuple[str, ...], needed: Neede
     except Image.DecompressionBombError:
         raise DataError("an image is too large", where=path, allowed=f"at most {MOST_PIXELS:,} pixels") from None
     with picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            raise DataError(
-                "an image is too large",
-                where=path,
-                found=f"{picture.width}x{picture.height} = {picture.width * picture.height:,} pixels",
-                allowed=f"at most {MOST_PIXELS:,} pixels",
-                hint="cut it into tiles or make it smaller: the network sees at most 4096x4096",
-            )
+        check_pixels(picture.width, picture.height, path)
         if _frames(picture):
-            raise DataError(
-                "an image holds several frames",
-                where=path,
-                found=f"{picture.format} with two frames or more",
-                allowed="one picture per file",
-                hint="save each frame as a file of its own",
-            )
+            raise several_frames(picture.format, path)
         sixteen = any(_sixteen_bit_colour(picture.mode, tile[3]) for tile in picture.tile)
         if needed is not None and picture.format == "JPEG":
             _decode_smaller(picture, needed)
         picture.load()
         picture.info[_CUT_TO_A_BYTE] = sixteen
     return picture
+
+
+def check_bytes(file: BinaryIO, path: Path) -> None:
+    """Refuse a file larger than :data:`MOST_BYTES`, and go to its beginning."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size > MOST_BYTES:
+        raise DataError(
+            "an image file is too large",
+            where=path,
+            found=byte_count(size),
+            allowed=f"at most {byte_count(MOST_BYTES)}",
+        )
+
+
+def check_pixels(width: int, height: int, path: Path) -> None:
+    """Refuse a picture of more than :data:`MOST_PIXELS`."""
+    if width * height > MOST_PIXELS:
+        raise DataError(
+            "an image is too large",
+            where=path,
+            found=f"{width}x{height} = {width * height:,} pixels",
+            allowed=f"at most {MOST_PIXELS:,} pixels",
+            hint="cut it into tiles or make it smaller: the network sees at most 4096x4096",
+        )
+
+
+def several_frames(kind: str | None, path: Path) -> DataError:
+    """The error for a file with several pictures of one size."""
+    return DataError(
+        "an image holds several frames",
+        where=path,
+        found=f"{kind} with two frames or more",
+        allowed="one picture per file",
+        hint="save each frame as a file of its own",
+    )
 
 
 def _sixteen_bit_colour(mode: str, arguments: object) -> bool:
@@ -165,49 +180,51 @@ def brief(error: BaseException) -> str:
 
 
 def _decode_smaller(picture: Image.Image, needed: Needed) -> None:
-    turned = _orientation(picture) in _SIDEWAYS
+    turned = orientation(picture) in _SIDEWAYS
     width, height = picture.size[::-1] if turned else picture.size
-    picture.info[_WHOLE_SIZE] = (width, height)
+    picture.info[_WHOLE_SIZE] = Size(height, width)
     least = needed(Size(height, width))
     picture.draft(None, (least.height, least.width) if turned else (least.width, least.height))
 
 
-def whole_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height of the file of an upright picture, which may be decoded at a smaller size."""
-    size: tuple[int, int] = picture.info.get(_WHOLE_SIZE, picture.size)
+def whole_size(picture: Image.Image) -> Size | None:
+    """Size of the upright picture in the file, if it was decoded at a smaller one."""
+    size: Size | None = picture.info.get(_WHOLE_SIZE)
     return size
 
 
-def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation; 1 if the EXIF cannot be read."""
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if the EXIF cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return int(picture.getexif().get(_ORIENTATION, 1))
+            turn = picture.getexif().get(_ORIENTATION, 1)
     except PICTURE_ERRORS:  # the pixels are valid, only the orientation is unknown
         return 1
+    return turn if turn in _TURNS else 1
 
 
 def upright(picture: Image.Image) -> Image.Image:
     """The picture with its EXIF orientation applied; as stored if the EXIF cannot be read."""
-    turn = _TURNS.get(_orientation(picture))
+    turn = _TURNS.get(orientation(picture))
     return picture if turn is None else picture.transpose(turn)
 
 
-def as_rgb(picture: Image.Image, path: Path, value_range: tuple[float, ...] | None = None) -> Image.Image:
-    """Any mode as 8-bit RGB, without transparency.
+def has_sixteen_bit_colours(picture: Image.Image) -> bool:
+    """Whether the file has 16 bits per channel, of which the decoded colour picture has the upper byte."""
+    return bool(picture.info.get(_CUT_TO_A_BYTE))
+
+
+def as_rgb(picture: Image.Image, path: Path) -> Image.Image:
+    """Any mode as 8-bit RGB, without transparency; of 16-bit values the upper byte.
 
     Args:
         picture: As :func:`open_picture` returns it.
         path: Its file, for messages.
-        value_range: The values in the file that become 0 and 255. Without it 8-bit values stay as they are, and 16-bit
-            ones keep their upper byte.
 
     Raises:
-        DataError: The mode has no meaning in RGB, or the values cannot be scaled.
+        DataError: The mode has no meaning in RGB.
     """
-    if value_range is not None:
-        return _scaled(picture, path, value_range[0], value_range[1])
     if picture.mode == "RGB":
         return picture
     if picture.mode in _SIXTEEN_BIT:
@@ -223,42 +240,6 @@ def as_rgb(picture: Image.Image, path: Path, value_range: tuple[float, ...] | No
         raise DataError(
             "an image cannot be turned into RGB", where=path, found=f"mode {picture.mode}: {brief(error)}"
         ) from None
-
-
-def _scaled(picture: Image.Image, path: Path, low: float, high: float) -> Image.Image:
-    if picture.info.get(_CUT_TO_A_BYTE):
-        raise DataError(
-            "16-bit colour images cannot be scaled: only their upper byte is read",
-            where=path,
-            allowed="16 or 32 bits in grey images, 8 bits in colour images",
-            hint="save them with 8 bits per channel, and leave data.value_range out",
-        )
-    grey = picture.mode in (*_SIXTEEN_BIT, "F")
-    values = np.asarray(picture if grey else as_rgb(picture, path))
-    span = high - low
-    if values.dtype.itemsize > 2:
-        scaled = np.nan_to_num((values.astype(np.float64) - low) / span).clip(0, 1)
-        return Image.fromarray(np.round(scaled * 255).astype(np.uint8)).convert("RGB")
-    steps = np.arange(256**values.dtype.itemsize)
-    table = np.round(((steps - low) / span).clip(0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(table[values]).convert("RGB")
-
-
-def extent(picture: Image.Image, path: Path) -> Extent:
-    """The range of values in a picture as stored."""
-    grey = picture.mode in (*_SIXTEEN_BIT, "F")
-    values = np.asarray(picture if grey else as_rgb(picture, path))
-    # Mode I is read as 8 bits while no value is larger, as in `as_rgb`.
-    byte = picture.mode == "F" or (values.max(initial=0) <= 255 if picture.mode == "I" else not grey)
-    finite = values[np.isfinite(values)] if picture.mode == "F" else values
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return Extent(low, high, 255.0 if byte else 65535.0, bool(picture.info.get(_CUT_TO_A_BYTE)))
-
-
-def eight_bit(image: Image.Image) -> tuple[int, int]:
-    """Lowest and highest value of an RGB image."""
-    values = np.asarray(image)
-    return int(values.min(initial=255)), int(values.max(initial=0))
 
 
 def as_labels(picture: Image.Image, path: Path) -> NDArray[np.integer]:

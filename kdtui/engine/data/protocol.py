@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from kdtui.engine.data.first_pipeline import FirstPipeline, resized
+from kdtui.engine.data.pixel_format import format_of
 from kdtui.engine.data.second_pipeline import SecondPipeline
-from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Needed, Pixels, Source, seed_of
+from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Source, seed_of
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
@@ -58,16 +59,11 @@ class Note(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Range of the stored values of an image file, and the largest value that its type can represent.
-
-    Attributes:
-        cut_to_a_byte: Whether only the upper byte of 16-bit colours was read.
-    """
+    """Range of the stored values of an image file, and the largest value that its type can represent."""
 
     low: float
     high: float
     full: float
-    cut_to_a_byte: bool
 
 
 class SampleFacts(NamedTuple):
@@ -111,8 +107,6 @@ class SegmentationDataset(ABC):
         count: Number of samples.
         stride: Height and width are padded to a multiple of this.
         seed: Seed of the augmentation.
-        mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts.
-        std: Standard deviation of each channel on the scale 0 to 1, by which normalisation divides.
     """
 
     surveyed = 64
@@ -129,8 +123,6 @@ class SegmentationDataset(ABC):
         count: int,
         stride: int,
         seed: int,
-        mean: tuple[float, ...] = MEAN,
-        std: tuple[float, ...] = STD,
     ) -> None:
         self.task = data.task
         self.split = split
@@ -140,10 +132,7 @@ class SegmentationDataset(ABC):
         self.width = data.width
         self.stride = stride
         self.seed = seed
-        self.mean, self.std = mean, std
-        # (pixel / 255 - mean) / std as one multiplication and one addition.
-        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
-        self._shift = -(torch.tensor(mean) / torch.tensor(std)).view(-1, 1, 1)
+        self.pixels = format_of(data)
         self._count = count
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
@@ -152,12 +141,23 @@ class SegmentationDataset(ABC):
         if data.pipeline == 1:
             size, budget = {"height": data.height, "width": data.width}, int(data.cache_gib * 2**30)
             return FirstPipeline(self.render, **size, count=count, level=level, task=data.task, budget=budget)
+        mean = tuple(self.mean[place] for place in self.pixels.order)
         return SecondPipeline(
-            data, self.read_reduced, count=count, level=level, training=self.split == "train", mean=self.mean
+            data, self.read_reduced, count=count, level=level, training=self.split == "train", mean=mean
         )
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel on the scale 0 to 1, which normalisation subtracts."""
+        return self.pixels.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel on the scale 0 to 1, by which normalisation divides."""
+        return self.pixels.std
 
     @property
     def own_colours(self) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ class SegmentationDataset(ABC):
         """Facts about the stored sample ``index``, for a survey; does not use the cache."""
         image, labels = self.read(index)
         low, high = int(image.min()), int(image.max())
-        return SampleFacts(Extent(low, high, 255.0, False), (low, high), labels, labels.size)
+        return SampleFacts(Extent(low, high, 255.0), (low, high), labels, labels.size)
 
     def labels(self, index: int) -> Pixels:
         """The stored labels of sample ``index``, uint8 [h,w] without augmentation; reads no image where it can."""
@@ -237,20 +237,13 @@ class SegmentationDataset(ABC):
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
         image, labels = self._pipeline(index, seed_of(self.seed, index, view))
-        pixels = self._padded(self._normalised(image), 0.0)
+        pixels = self._padded(self.pixels.normalised(image), 0.0)
         mask = self._padded(labels.long(), IGNORE_INDEX)
         return Sample(pixels, mask, self.extras(pixels, mask))
 
     def view_of(self, epoch: int) -> int:
         """The view of all samples in ``epoch``."""
         return epoch % self.views if self.views else epoch
-
-    def _normalised(self, image: Tensor) -> Tensor:
-        return (
-            image.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-            .mul_(self._scale)
-            .add_(self._shift)
-        )
 
     def _padded(self, values: Tensor, fill: float) -> Tensor:
         """[...,H,W] padded at the right and the bottom to the stride; an image's mean colour is 0."""

@@ -116,7 +116,6 @@ def survey(dataset: SegmentationDataset) -> Survey:
             min(extent.low for extent in stored),
             max(extent.high for extent in stored),
             max(extent.full for extent in stored),
-            any(extent.cut_to_a_byte for extent in stored),
         ),
         depths=frozenset(extent.full for extent in stored),
         seen=(min(look.seen[0] for _, look in looks), max(look.seen[1] for _, look in looks)),

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdtui.engine.data import MEAN, STD
+from kdtui.engine.data import PixelFormat
 from kdtui.engine.models import outputs_of
 from kdtui.engine.network import GraphInput, GraphOutput, graph_outputs
 from kdtui.export_options import ExportOptions
 from kdtui.profile.base import TaskName
 
 _BYTE = 255.0
+RGB_PIXELS = PixelFormat()
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class Deployed(nn.Module):
     """A network with pre- and postprocessing, for use without kdtui.
 
     Args:
-        network: Raw logits [N,C,H,W] of normalised images [N,3,H,W].
+        network: Raw logits [N,K,H,W] of normalised images [N,C,H,W].
         task: Interpretation of the raw output.
         stride: Height and width of the network's input must be divisible by this.
         options: Form of input and output.
         inputs: Inputs beside images.
         outputs: By default those of :func:`kdtui.engine.network.graph_outputs`.
+        pixels: Normalisation and channel order of the network's images.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Deployed(nn.Module):
         options: ExportOptions,
         inputs: Sequence[GraphInput] = (),
         outputs: Sequence[GraphOutput] = (),
+        pixels: PixelFormat = RGB_PIXELS,
     ) -> None:
         super().__init__()
+        self.pixels = pixels
         self.network = network
         self.task = task
         self.stride = stride
@@ -62,11 +66,11 @@ class Deployed(nn.Module):
         self.any_size = options.dynamic_size
         # (value - mean) / std as one multiplication and one addition, as in training.
         unit = _BYTE if options.input == "uint8" else 1.0
-        std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
+        scale, shift = pixels.scale_and_shift(unit)
         self.scale: Tensor
         self.shift: Tensor
-        self.register_buffer("scale", 1 / (unit * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        self.register_buffer("scale", scale[None], persistent=False)
+        self.register_buffer("shift", shift[None], persistent=False)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -108,37 +112,39 @@ class Deployed(nn.Module):
         return logits.argmax(dim=1).to(torch.uint8) if self.contents == "argmax" else logits
 
 
-def fed(images: Tensor, options: ExportOptions) -> Tensor:
-    """Convert normalised images f32 [N,3,H,W] to the input of the exported graph.
+def fed(images: Tensor, options: ExportOptions, pixels: PixelFormat = RGB_PIXELS) -> Tensor:
+    """Convert normalised images f32 [N,C,H,W] to the input of the exported graph, in the network's channel order.
 
-    Pixels were bytes before the normalisation, so rounding restores them.
+    Most pixels were bytes before the normalisation, so rounding restores them.
     """
     if options.input == "normalised":
         return images
-    std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
-    pixels = ((images * std + mean) * _BYTE).round().clamp(0, _BYTE)
+    values = (pixels.restored(images) * _BYTE).round().clamp(0, _BYTE)
     if options.input == "uint8":
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return pixels / _BYTE
+        return values.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return values / _BYTE
 
 
 def resized(images: Tensor, size: InputSize) -> Tensor:
-    """Images f32 [N,3,H,W], resized bilinearly if they have another size."""
+    """Images f32 [N,C,H,W], resized bilinearly if they have another size."""
     if tuple(images.shape[-2:]) == (size.height, size.width):
         return images
     return functional.interpolate(images, (size.height, size.width), mode="bilinear", align_corners=False)
 
 
-def example(options: ExportOptions, size: InputSize) -> Tensor:
+def example(options: ExportOptions, size: InputSize, pixels: PixelFormat = RGB_PIXELS) -> Tensor:
     """Images for tracing: two of them if the batch is dynamic, as a size of 1 would be traced as a constant."""
     count = 2 if options.dynamic_batch else options.batch
     generator = torch.Generator().manual_seed(0)
-    return fed(torch.randn(count, 3, size.height, size.width, generator=generator), options)
+    images = torch.randn(count, pixels.channels, size.height, size.width, generator=generator)
+    return fed(images, options, pixels)
 
 
-def examples(inputs: Sequence[GraphInput], options: ExportOptions, size: InputSize) -> tuple[Tensor, ...]:
+def examples(
+    inputs: Sequence[GraphInput], options: ExportOptions, size: InputSize, pixels: PixelFormat = RGB_PIXELS
+) -> tuple[Tensor, ...]:
     """All inputs for tracing, images first."""
-    images = example(options, size)
+    images = example(options, size, pixels)
     return (images, *(entry.example(len(images)) for entry in inputs))
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 import kdtui
-from kdtui.engine.data import MEAN, STD, Batch
+from kdtui.engine.data import Batch
 from kdtui.engine.dry_run import takes
 from kdtui.engine.export.deployed import Deployed, InputSize, examples, fed, resized
 from kdtui.engine.export.onnx import INPUT, Exporter, Feed, to_fp16, to_int8, write_onnx
@@ -179,12 +179,12 @@ def _graph_key(source: ExportNetwork, options: ExportOptions, size: InputSize) -
 def _traced(deployed: Deployed, plain: Path, options: ExportOptions, size: InputSize, shared: Path | None) -> Exporter:
     """Write the fp32 graph to ``plain``, or copy the one that an export in another precision wrote to ``shared``."""
     if shared is None:
-        return write_onnx(deployed, examples(deployed.inputs, options, size), plain, options)
+        return write_onnx(deployed, examples(deployed.inputs, options, size, deployed.pixels), plain, options)
     graph, note = shared.with_suffix(".onnx"), shared.with_suffix(".json")
     if note.is_file():
         shutil.copyfile(graph, plain)
         return Exporter(**json.loads(note.read_bytes()))
-    exporter = write_onnx(deployed, examples(deployed.inputs, options, size), plain, options)
+    exporter = write_onnx(deployed, examples(deployed.inputs, options, size, deployed.pixels), plain, options)
     shutil.copyfile(plain, graph)
     note.write_text(json.dumps(dataclasses.asdict(exporter)))
     return exporter
@@ -303,7 +303,7 @@ def _fed_for_calibration(source: ExportNetwork, options: ExportOptions, size: In
     for batch in source.calibration(options.calibration, batch=1 if options.dynamic_batch else options.batch):
         images = resized(batch.images, size)
         yield {
-            INPUT: fed(images, options).numpy(),
+            INPUT: fed(images, options, source.pixels).numpy(),
             **{entry.name: batch.extras[entry.name].numpy() for entry in source.inputs},
         }
 
@@ -328,7 +328,10 @@ def _finish(path: Path, source: ExportNetwork, options: ExportOptions, size: Inp
         "input_size": [size.height, size.width],
         "dynamic": options.dynamic,
         "stride": source.stride,
-        "normalisation": {"mean": list(MEAN), "std": list(STD), "inside": inside},
+        "normalisation": {"mean": list(source.pixels.mean), "std": list(source.pixels.std), "inside": inside},
+        "channels": source.pixels.channels,
+        "bgr": source.pixels.bgr,
+        "value_range": source.value_range,
         "output": options.output,
         "precision": options.precision,
     }

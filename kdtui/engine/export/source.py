@@ -15,12 +15,20 @@ from torch import nn
 from kdtui.engine import checkpoint as checkpoints
 from kdtui.engine import onnx_teacher
 from kdtui.engine.class_names import class_order, listed
-from kdtui.engine.data import IGNORE_INDEX, MEAN, STD, Batch, Batches, SegmentationDataset, build_dataset, eval_loader
-from kdtui.engine.export.deployed import Deployed, InputSize
+from kdtui.engine.data import (
+    IGNORE_INDEX,
+    Batch,
+    Batches,
+    PixelFormat,
+    SegmentationDataset,
+    build_dataset,
+    eval_loader,
+    pixel_format,
+)
+from kdtui.engine.export.deployed import RGB_PIXELS, Deployed, InputSize
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import GraphInput, NetworkKind, build_student, check_inputs, network_kind
 from kdtui.engine.teacher import load_teacher
-from kdtui.engine.teacher_input import PixelFormat
 from kdtui.engine.teacher_report import inspect, other_kind
 from kdtui.errors import CheckpointError, DataError, ExportError
 from kdtui.export_options import ExportOptions, check_classes
@@ -68,6 +76,7 @@ class ExportNetwork:
         facts: Entries for ``metadata_props``.
         out_channels: Channels of its raw output.
         kind: Its kind, which declares the inputs and outputs of the graph; None for external networks of smp.
+        pixels: Normalisation and channel order of its images.
         checkpoint: The file, if it belongs to a run; None for an external checkpoint.
     """
 
@@ -81,6 +90,13 @@ class ExportNetwork:
     out_channels: int
     kind: NetworkKind | None = None
     checkpoint: Path | None = None
+    pixels: PixelFormat = RGB_PIXELS
+
+    @property
+    def value_range(self) -> list[float] | None:
+        """The values in image files that become black and white; None for 8-bit values."""
+        values = getattr(self.profile.data, "value_range", None) if self.profile is not None else None
+        return None if values is None else list(values)
 
     @property
     def inputs(self) -> tuple[GraphInput, ...]:
@@ -91,7 +107,13 @@ class ExportNetwork:
         """The module to export."""
         outputs = () if self.kind is None else self.kind.graph_outputs(self.task, options)
         return Deployed(
-            self.network, task=self.task, stride=self.stride, options=options, inputs=self.inputs, outputs=outputs
+            self.network,
+            task=self.task,
+            stride=self.stride,
+            options=options,
+            inputs=self.inputs,
+            outputs=outputs,
+            pixels=self.pixels,
         ).eval()
 
     def validation(self) -> Relabelled | None:
@@ -206,7 +228,13 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwor
             "this checkpoint has no student or no class names", where=path, hint=f"kdtui inspect {path}"
         )
     classes = tuple(str(name) for name in names)
-    network = build_student(profile.student, task=profile.data.task, classes=len(classes), download=False)
+    network = build_student(
+        profile.student,
+        task=profile.data.task,
+        classes=len(classes),
+        channels=profile.data.image_channels,
+        download=False,
+    )
     checkpoints.load_student(network, student_state, where=path)
     _check_finite(network, path)
     manifest = run.manifest()
@@ -232,6 +260,7 @@ def of_run(run: Run, path: Path, profile: Profile | None = None) -> ExportNetwor
         out_channels=profile.student.out_channels(profile.data.task, len(classes)),
         kind=kind,
         checkpoint=path,
+        pixels=pixel_format(profile.data),
     )
 
 
@@ -257,9 +286,8 @@ def of_checkpoint(
             allowed="a checkpoint",
             hint="use the checkpoint that it was made from; `kdtui predict` and `kdtui evaluate` take ONNX files",
         )
-    network, report = load_teacher(
-        path, teacher=teacher, task=report.task, classes=report.classes, pixels=PixelFormat(MEAN, STD)
-    )
+    pixels = RGB_PIXELS if profile is None else pixel_format(profile.data)
+    network, report = load_teacher(path, teacher=teacher, task=report.task, classes=report.classes, pixels=pixels)
     wanted = network.stride if isinstance(network, AnySize) else _FOREIGN_STRIDE
     plain = network.network if isinstance(network, AnySize) else network
     table = other_kind(report.metadata, report.path)
@@ -293,6 +321,7 @@ def of_checkpoint(
         },
         out_channels=report.out_channels,
         kind=kind,
+        pixels=pixels,
     )
 
 

@@ -170,7 +170,7 @@ class Verifier:
         Returns:
             The classes of torch and of the file, uint8 [N,H,W].
         """
-        taken = fed(images, self._options)
+        taken = fed(images, self._options, self._deployed.pixels)
         further = {entry.name: extras[entry.name] for entry in self._deployed.inputs}
         ours = self._answers.answer(next(self._calls), lambda: self._torch(taken, *further.values()))
         theirs = self._ask(taken, further)

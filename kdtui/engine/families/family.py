@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from kdtui.engine.checkpoint import differences
 from kdtui.engine.containers import Contents, Layout, as_tensors
+from kdtui.engine.data import PixelFormat
 from kdtui.engine.file_kinds import ONNX_SNIPPET
 from kdtui.engine.models import Parameters
-from kdtui.engine.teacher_input import PixelFormat
 from kdtui.errors import TeacherError
 from kdtui.profile.base import TaskName
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdtui.engine.containers import Contents, Layout
+from kdtui.engine.data import PixelFormat
 from kdtui.engine.families.family import (
     IMAGENET,
     Family,
@@ -29,7 +30,6 @@ from kdtui.engine.families.family import (
 )
 from kdtui.engine.models import count_parameters
 from kdtui.engine.shards import read_json
-from kdtui.engine.teacher_input import PixelFormat
 
 _STAGES = range(1, 5)
 _STRIDES = (4, 2, 2, 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,40 @@ def labels() -> np.ndarray[Any, np.dtype[np.uint8]]:
     values = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     values[10:20], values[20:30], values[30:] = 1, 2, 11
     return values
+
+
+def tiff_file(
+    values: np.ndarray[Any, np.dtype[Any]], *, planar: bool = False, deflated: bool = False, rows: int = 5
+) -> bytes:
+    """A TIFF file of values [h,w,C] of any type, in strips of a few rows; with deflate also with predictor 2."""
+    height, width, channels = values.shape
+    predicted = deflated and values.dtype.kind == "u"
+    planes = [values[..., [channel]] for channel in range(channels)] if planar else [values]
+    strips = []
+    for plane in planes:
+        if predicted:
+            plane = np.diff(plane, axis=1, prepend=plane.dtype.type(0))
+        for top in range(0, height, rows):
+            data = np.ascontiguousarray(plane[top : top + rows]).tobytes()
+            strips.append(zlib.compress(data) if deflated else data)
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    bits = values.dtype.itemsize * 8
+    sizes = [len(strip) for strip in strips]
+    tags: dict[int, tuple[str, list[int]]] = {
+        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [bits] * channels), 259: ("H", [8 if deflated else 1]),
+        262: ("H", [2 if channels in (3, 4) else 1]), 273: ("I", [0] * len(strips)), 277: ("H", [channels]),
+        278: ("I", [rows]), 279: ("I", sizes), 284: ("H", [2 if planar else 1]), 317: ("H", [2 if predicted else 1]),
+        339: ("H", [kind] * channels),
+    }  # fmt: skip
+    place = 8 + 2 + 12 * len(tags) + 4
+    place += sum(len(numbers) * struct.calcsize(code) for code, numbers in tags.values())
+    tags[273] = ("I", list(itertools.accumulate([place + 4 * len(tags), *sizes[:-1]])))
+    entries, extra = b"", b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    for number, (code, numbers) in sorted(tags.items()):
+        packed = struct.pack(f"<{len(numbers)}{code}", *numbers)
+        field = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", start + len(extra))
+        extra += packed if len(packed) > 4 else b""
+        entries += struct.pack("<HHI", number, 3 if code == "H" else 4, len(numbers)) + field
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + extra
+    return head.ljust(tags[273][1][0], b"\0") + b"".join(strips)

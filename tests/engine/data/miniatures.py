@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kdtui.engine.data import IGNORE_INDEX
+from tests.engine.data.makers import tiff_file
 
 HEIGHT, WIDTH = 32, 48
 Labels = NDArray[np.uint8]
@@ -135,6 +136,36 @@ def list_of_pairs(root: Path) -> Miniature:
     return Miniature("", keys, 2, stripes(0, 1, 0))
 
 
+def microscopy(root: Path) -> Miniature:
+    """Grey images of 12 bits in 16-bit TIFFs, in folders of plates; a binary mask."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for plate in ("p1", "p2"):
+            for number in range(2):
+                saved(
+                    rng.integers(0, 4096, (HEIGHT, WIDTH), dtype=np.uint16), root / f"raw/{split}/{plate}/w{number}.tif"
+                )
+                saved(stripes(0, 255), root / f"cells/{split}/{plate}/w{number}.png")
+    keys: dict[str, Any] = {"images": "raw/{split}/**/{name}", "masks": "cells/{split}/**/{name}", "labels": "binary"}
+    keys |= {"channels": 1, "value_range": [0, 4095], "mean": "dataset", "std": "dataset"}
+    return Miniature("", keys, 2, stripes(0, 1))
+
+
+def bands(root: Path) -> Miniature:
+    """Images of six bands of floating-point numbers in TIFFs."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number in range(3):
+            path = root / f"images/{split}/{number}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(
+                tiff_file(rng.random((HEIGHT, WIDTH, 6), dtype=np.float32), planar=number == 1, deflated=True)
+            )
+            saved(stripes(0, 1, 2), root / f"masks/{split}/{number}.png")
+    keys = {"channels": 6, "value_range": [0.0, 1.0], "classes": ["a", "b", "c"]}
+    return Miniature("", keys, 3, stripes(0, 1, 2))
+
+
 MINIATURES: dict[str, Callable[[Path], Miniature]] = {
-    make.__name__: make for make in (cityscapes, voc, ade20k, carvana, colours, list_of_pairs)
+    make.__name__: make for make in (cityscapes, voc, ade20k, carvana, colours, list_of_pairs, microscopy, bands)
 }

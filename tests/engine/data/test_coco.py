@@ -468,5 +468,5 @@ def test_most_boxes_left_out_is_noted(tmp_path: Path) -> None:
 
 def test_a_value_range_scales_the_crops(tmp_path: Path) -> None:
     dark = Image.fromarray((np.asarray(picture()) // 16).astype(np.uint8))
-    seen, _ = built(tmp_path, LEFT, image=dark, value_range=[0, 15]).render(0, 30, 20)
+    seen, _ = built(tmp_path, LEFT, image=dark, value_range=[0, 15]).read(0)
     assert np.abs(seen.astype(int) - np.asarray(picture())[5:35, 10:30]).max() <= 17

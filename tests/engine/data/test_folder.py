@@ -337,9 +337,11 @@ def test_a_value_range_scales_the_images(tmp_path: Path) -> None:
     (tmp_path / "images/val/0.png").unlink()
     twelve = np.linspace(0, 4095, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
     Image.fromarray(twelve).save(tmp_path / "images/val/0.tiff")
-    seen, _ = build_dataset(data, "val").render(0, HEIGHT, WIDTH)
-    assert seen.min() == 0 and seen.max() == 255
-    dark, _ = build_dataset(label_folder_data(tmp_path), "val").render(0, HEIGHT, WIDTH)
+    seen = build_dataset(data, "val").read(0).image
+    assert seen.dtype == np.float32 and seen.min() == 0 and seen.max() == 255
+    bytes_of_it, _ = build_dataset(data.model_copy(update={"pipeline": 1}), "val").render(0, HEIGHT, WIDTH)
+    assert bytes_of_it.dtype == np.uint8 and np.array_equal(bytes_of_it, seen.round())
+    dark = build_dataset(label_folder_data(tmp_path), "val").read(0).image
     assert dark.max() == 15
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from functools import partial
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,9 +17,10 @@ from PIL import Image
 
 from kdtui.engine.data import build_dataset
 from kdtui.engine.data.folder import read_classes
-from kdtui.engine.data.pictures import as_labels, as_rgb, extent, open_picture, upright
+from kdtui.engine.data.images import ImageFormat, extent, read_values
+from kdtui.engine.data.pictures import as_labels, open_picture, upright
 from kdtui.errors import DataError
-from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances
+from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, tiff_file
 
 fuzz = settings(
     max_examples=settings().max_examples // 3,
@@ -114,6 +116,8 @@ def pictures() -> list[bytes]:
         written = BytesIO()
         image.convert(mode).save(written, kind, **options)
         files.append(written.getvalue())
+    values = np.random.default_rng(0).integers(0, 4096, (16, 24, 5), dtype=np.uint16)
+    files += [tiff_file(values), tiff_file(values, planar=True, deflated=True)]
     return files
 
 
@@ -132,9 +136,15 @@ def test_any_damage_to_a_picture(
         damaged[place : place + old] = new
     path = tmp_path / "a.png"
     path.write_bytes(damaged[:cut])
-    for use in (as_rgb, partial(as_rgb, value_range=(0, 4095)), extent, as_labels):
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: ImageFormat().image(read_values(path), path),
+        lambda: ImageFormat(channels=4, value_range=(0, 4095)).image(read_values(path), path),
+        lambda: extent(read_values(path)),
+        lambda: as_labels(upright(open_picture(path, mask=True)), path),
+    )
+    for use in uses:
         try:
-            use(upright(open_picture(path)), path)
+            use()
         except DataError as error:
             assert "a.png" in error.message and len(error.message) < 1000
 

@@ -35,7 +35,7 @@ def test_every_sample_of_a_layout_is_read(tmp_path: Path, name: str) -> None:
         assert survey(dataset).checked == len(dataset) and not dataset.notes()
         for index in range(len(dataset)):
             image, mask, _ = dataset[index, 0]
-            assert image.shape[-2:] == mask.shape == (32, 32)
+            assert image.shape == (data.channels, 32, 32) and mask.shape == (32, 32)
             assert np.array_equal(dataset.look(index).labels, miniature.labels)
     assert not {*splits["train"].files()} & {*splits["val"].files()}
     assert {*splits["val"].files()} <= {*data.files("val")}

@@ -131,33 +131,6 @@ def test_a_mode_without_meaning_in_rgb_is_refused_by_name(tmp_path: Path) -> Non
         as_rgb(Image.new("La", (8, 8)), tmp_path / "a.png")
 
 
-TWELVE = np.array([[0, 1000], [2000, 4095]], dtype=np.uint16)
-
-
-@pytest.mark.parametrize("stored", [TWELVE, TWELVE.astype(np.int32), TWELVE.astype(np.float32)])
-def test_a_value_range_scales_what_the_file_holds(tmp_path: Path, stored: np.ndarray) -> None:
-    path = tmp_path / "a.tif"
-    Image.fromarray(stored).save(path)
-    seen = np.asarray(as_rgb(open_picture(path), path, (0, 4095)))
-    assert seen[..., 0].tolist() == [[0, 62], [125, 255]] and (seen == seen[..., :1]).all()
-    cut = np.asarray(as_rgb(open_picture(path), path, (1000, 2000)))
-    assert cut[..., 0].tolist() == [[0, 0], [255, 255]]
-
-
-def test_a_value_range_scales_eight_bits_too(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    Image.fromarray(np.array([[[0, 1, 0], [1, 1, 1]]], dtype=np.uint8)).save(path)
-    assert np.asarray(as_rgb(open_picture(path), path, (0, 1))).tolist() == [[[0, 255, 0], [255, 255, 255]]]
-
-
-def test_a_value_range_does_not_scale_colours_that_were_cut_to_a_byte(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(png(2, 1, 16, 2, b"\0" + struct.pack(">6H", *range(0, 4095, 700))))
-    assert as_rgb(open_picture(path), path).mode == "RGB"
-    with pytest.raises(DataError, match=r"16-bit colour[\s\S]*a\.png"):
-        as_rgb(open_picture(path), path, (0, 4095))
-
-
 def shape(fill: int) -> np.ndarray:
     values = np.zeros((6, 8), np.uint8)
     values[2:4, 2:5] = fill

@@ -31,7 +31,8 @@ class Pictures(SegmentationDataset):
     ) -> None:
         self._channels, self._dtype = channels, dtype
         self.reads = 0
-        data = FolderData(root="nowhere", **{"height": 32, "width": 48, **options})
+        normalisation = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
+        data = FolderData(root="nowhere", channels=channels, **normalisation, **{"height": 32, "width": 48, **options})
         super().__init__(
             data,
             split,
@@ -39,8 +40,6 @@ class Pictures(SegmentationDataset):
             count=len(SHAPES),
             stride=32,
             seed=seed,
-            mean=(0.5,) * channels,
-            std=(0.25,) * channels,
         )
 
     def read(self, index: int) -> Source:
