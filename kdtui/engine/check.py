@@ -240,7 +240,7 @@ def _batch_terms(profile: Profile) -> list[str]:
     distillation, settings = profile.distillation, profile.training
     distill = distillation.active_terms(profile.data.task) if distillation.enabled else ()
     terms = (("base", (profile.loss or Loss()).active_terms()), ("distill", distill))
-    names = [f"{part}.{table.label}" for part, tables in terms for table in tables if table.scope == "batch"]
+    names = [f"{part}.{table.label}" for part, tables in terms for table in tables if table.per_batch]
     images = settings.micro_batch_size or settings.batch_size // settings.devices
     where = "the image" if images == 1 else f"the {images} images"
     return [f"{', '.join(names)}: computed on {where} that one device processes at once"] if names else []

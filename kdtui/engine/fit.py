@@ -396,7 +396,13 @@ class Fit:
         maps = sum(len(batch.masks) for batch in micro_batches)
         if fabric.world_size > 1:
             valid, maps = reduced(fabric, torch.tensor([valid, maps], device=fabric.device), "sum").tolist()
-        return StepShare(valid_pixels=float(max(1, valid)), images=max(1, maps), world_size=fabric.world_size)
+        return StepShare(
+            valid_pixels=float(max(1, valid)),
+            images=max(1, maps),
+            world_size=fabric.world_size,
+            step=self.progress.step,
+            epoch=self.progress.epochs_done + 1,
+        )
 
     def _report_training(self, epoch: int) -> None:
         """Report the steps since the last report, with one reduction over ranks and one device-to-host sync."""

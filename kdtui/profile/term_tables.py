@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kdtui import plugins
-from kdtui.profile.base import Float, Int, ProfileTable
+from kdtui.profile.base import Bool, Float, Int, ProfileTable
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
 TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -53,6 +53,11 @@ class Term(ProfileTable):
     def label(self) -> str:
         """The last part of the name of its curve."""
         return self.name or self.kind
+
+    @property
+    def per_batch(self) -> bool:
+        """Whether its value depends on how a step is split; a table may decide it by its keys instead of ``scope``."""
+        return self.scope == "batch"
 
 
 class SupervisedTerm(Term):
@@ -231,12 +236,28 @@ class KlTerm(DistillationTerm):
         on: The logits that are compared; `bg_fg` and `target_nontarget` are the two decisions of a hierarchical task.
         temperature: T > 0; default: `distillation.temperature`.
         name: Name of its curve; default: the value of `on`.
+        standardise: Whether the logits of a pixel are standardised first, so that only their pattern is compared (Sun
+            et al., 2403.01427); published with temperature 2 and weight 9; for three or more classes. Default: false.
+        weight_by: Weight of a pixel: `correct`, 1 where the teacher's class is the label and else 0; `confidence`, the
+            teacher's probability of the label; default: none, all are 1.
     """
 
-    implementation: ClassVar[str] = "kdtui.engine.losses.kl:KlLoss"
+    implementation: ClassVar[str] = "kdtui.engine.losses.kl:kl_loss"
     kind: Literal["kl"] = "kl"
     on: Literal["logits", "bg_fg", "target_nontarget"] = "logits"
     temperature: Temperature = None
+    # None, which is not written, so that profiles of earlier and later runs are equal.
+    standardise: Bool | None = None
+    weight_by: Literal["none", "correct", "confidence"] | None = None
+
+    @model_validator(mode="after")
+    def _three_classes(self) -> KlTerm:
+        if self.standardise and self.on != "logits":
+            raise ValueError(
+                f'found standardise with on = "{self.on}"; allowed: only with on = "logits", '
+                "as two standardised logits differ by nothing but their order"
+            )
+        return self
 
     @property
     def label(self) -> str:
@@ -259,11 +280,25 @@ class CwdTerm(OutputTerm):
 
 
 class FeatureTerm(OutputTerm):
-    """Mean squared difference of features; the student's are projected if widths differ (Romero et al., 1412.6550)."""
+    """Mean squared difference of features; the student's are projected if widths differ (Romero et al., 1412.6550).
+
+    Attributes:
+        form: How features are compared: `mse`, `smooth_l1`, or `cosine`, 1 - cos over the channels; default: mse.
+        standardise: Whether the teacher's channels are standardised over the images that one device processes at once,
+            for teachers whose channels have very different sizes. Default: false.
+    """
 
     implementation: ClassVar[str] = "kdtui.engine.losses.feature:FeatureLoss"
     kind: Literal["feature"] = "feature"
     on: OutputName = "encoder"
+    # None, which is not written, so that profiles of earlier and later runs are equal.
+    form: Literal["mse", "smooth_l1", "cosine"] | None = None
+    standardise: Bool | None = None
+
+    @property
+    def per_batch(self) -> bool:
+        """Only the statistics of a standardised teacher depend on it."""
+        return bool(self.standardise)
 
 
 class DistTerm(DistillationTerm):

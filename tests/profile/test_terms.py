@@ -69,6 +69,14 @@ def test_keys_that_older_runs_lack_are_written_only_if_set() -> None:
         "terms"
     ]
     assert term == {"kind": "ce", "weight": 1.0, "class_weights": [1.0, 2.0]}
+    table = tomllib.loads(dump(load("baseline", ['distillation.terms=[{kind="kl"}, {kind="feature"}]'])).decode())
+    assert [sorted(term) for term in table["distillation"]["terms"]] == [["kind", "on", "weight"]] * 2
+
+
+def test_two_logits_are_not_standardised() -> None:
+    (mistake,) = mistakes("baseline", 'distillation.terms=[{kind="kl", on="bg_fg", standardise=true}]')
+    assert mistake.startswith("distillation.terms[0] (--set distillation.terms=[")
+    assert 'found standardise with on = "bg_fg"; allowed: only with on = "logits"' in mistake
 
 
 def test_a_list_is_written_and_read_back(listed: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from kdtui.engine.losses.term import (
     at_least_f32,
     same_grid,
     valid_cells,
+    z_scores,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "pixel_kl",
     "same_grid",
     "valid_cells",
+    "z_scores",
 ]

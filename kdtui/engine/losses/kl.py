@@ -9,6 +9,7 @@ clamped values is zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,11 @@ from torch.nn import functional as F
 
 from kdtui.engine.losses.term import DistillationLoss, Labels, StepShare, at_least_f32, same_grid
 from kdtui.engine.models import Outputs
+from kdtui.errors import ModelError
 from kdtui.profile.term_tables import KlTerm
+
+_SMALLEST = 1e-7
+"""Added to the standard deviation of a pixel's logits, as published."""
 
 
 def pixel_kl(
@@ -26,6 +31,7 @@ def pixel_kl(
     *,
     temperature: float,
     valid_pixels: Tensor | float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """KL of the softened class distributions per pixel.
 
@@ -35,6 +41,7 @@ def pixel_kl(
         valid: bool [B,H,W]; other pixels contribute neither value nor gradient.
         temperature: T > 0.
         valid_pixels: Divisor of the sum over pixels.
+        weights: Weights of the pixels, [B,H,W]; None if all are 1.
 
     Returns:
         Scalar f32, >= 0 up to rounding.
@@ -43,7 +50,7 @@ def pixel_kl(
     student_log = F.log_softmax(at_least_f32(student_logits) / temperature, dim=1)
     teacher_log = F.log_softmax(at_least_f32(teacher_logits) / temperature, dim=1)
     divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(dim=1)
-    return temperature**2 * divergence.masked_fill(~valid, 0.0).sum() / valid_pixels
+    return temperature**2 * _weighted(divergence.masked_fill(~valid, 0.0), weights).sum() / valid_pixels
 
 
 def binary_pixel_kl(
@@ -53,6 +60,7 @@ def binary_pixel_kl(
     *,
     temperature: float,
     valid_pixels: Tensor | float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """KL of a two-way decision ``[σ(z/T), 1 - σ(z/T)]``; equals :func:`pixel_kl` on ``[0, z]``.
 
@@ -62,6 +70,7 @@ def binary_pixel_kl(
         valid: bool [B,H,W].
         temperature: T > 0.
         valid_pixels: Divisor of the sum over pixels.
+        weights: Weights of the pixels, [B,H,W]; None if all are 1.
 
     Returns:
         Scalar f32.
@@ -71,7 +80,19 @@ def binary_pixel_kl(
     probability = torch.sigmoid(teacher_z)
     yes = probability * (F.logsigmoid(teacher_z) - F.logsigmoid(student_z))
     no = (1 - probability) * (F.logsigmoid(-teacher_z) - F.logsigmoid(-student_z))
-    return temperature**2 * (yes + no).masked_fill(~valid, 0.0).sum() / valid_pixels
+    return temperature**2 * _weighted((yes + no).masked_fill(~valid, 0.0), weights).sum() / valid_pixels
+
+
+def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values if weights is None else values * weights
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Logits [B,C,H,W] with mean 0 and standard deviation 1 (unbiased) over the classes of a pixel."""
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    # The gradient of a root at 0 is infinite; that of the clamp, for equal logits, is 0.
+    deviation = logits.var(dim=1, keepdim=True).clamp(min=torch.finfo(logits.dtype).tiny).sqrt()
+    return centred / (deviation + _SMALLEST)
 
 
 class KlLoss(DistillationLoss):
@@ -80,13 +101,62 @@ class KlLoss(DistillationLoss):
     def __init__(self, table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> None:
         super().__init__(table, student_channels, teacher_channels)
         assert table.temperature is not None
-        self._on, self._temperature = table.on, table.temperature
+        self._on, self._temperature, self._standardise = table.on, table.temperature, bool(table.standardise)
+        if self._standardise and student_channels[self._on] < 3:
+            raise ModelError(
+                "standardised logits of two classes differ by nothing but their order",
+                where=f"distillation.terms, the term '{table.label}'",
+                found="standardise = true with two classes",
+                allowed="three or more classes",
+                hint="omit standardise of this term",
+            )
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """See :func:`pixel_kl`."""
+        return self._kl(student, teacher, labels, share.pixels)
+
+    def _kl(
+        self, student: Outputs, teacher: Outputs, labels: Labels, mass: Tensor | float, weights: Tensor | None = None
+    ) -> Tensor:
         ours, theirs = at_least_f32(student[self._on]), at_least_f32(teacher[self._on])
-        scale: dict[str, float] = {"temperature": self._temperature, "valid_pixels": share.pixels}
+        scale: dict[str, Any] = {"temperature": self._temperature, "valid_pixels": mass, "weights": weights}
+        if self._standardise:
+            ours, theirs = standardised(ours), standardised(same_grid(theirs, ours))
         if self._on == "logits":
             return pixel_kl(ours, theirs, labels.valid, **scale)
         # A softmax over two channels is a sigmoid of their difference.
         return binary_pixel_kl(ours[:, 1] - ours[:, 0], theirs[:, 1] - theirs[:, 0], labels.valid, **scale)
+
+
+class ReliableKlLoss(KlLoss):
+    """``Σ w · KL / Σ w`` over the valid pixels of the step, where ``w`` is how well the teacher knows the label.
+
+    The weight is that of the teacher's classes, also if one of the two decisions of a hierarchical task is compared.
+    """
+
+    def __init__(self, table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> None:
+        super().__init__(table, student_channels, teacher_channels)
+        self._weight_by = table.weight_by
+
+    def _weights(self, teacher: Outputs, labels: Labels) -> Tensor:
+        """Weights of the pixels, [B,H,W]; 0 at ignored ones."""
+        logits = same_grid(at_least_f32(teacher.main), labels.masks)
+        true = labels.masks.masked_fill(~labels.valid, 0)
+        if self._weight_by == "correct":
+            return ((logits.argmax(dim=1) == true) & labels.valid).to(logits.dtype)
+        probability = F.softmax(logits, dim=1).gather(1, true.unsqueeze(1)).squeeze(1)
+        return probability.masked_fill(~labels.valid, 0.0)
+
+    def masses(self, teacher: Outputs, labels: Labels) -> dict[str, Tensor]:
+        """The sum of the weights."""
+        return {"weights": self._weights(teacher, labels).sum()}
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
+        """See the class."""
+        return self._kl(student, teacher, labels, share.mass("weights"), self._weights(teacher, labels))
+
+
+def kl_loss(table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> KlLoss:
+    """The module of the term ``kl``; one without weights needs no mass of the step before the first backward pass."""
+    kind = KlLoss if table.weight_by in (None, "none") else ReliableKlLoss
+    return kind(table, student_channels, teacher_channels)

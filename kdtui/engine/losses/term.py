@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +50,16 @@ class StepShare:
         images: Images over all micro-batches and ranks, at least 1; label maps, if a batch has another number of them.
         world_size: Number of ranks; DDP averages gradients over them, so each rank's sum is multiplied by it.
         masses: Results of the term's ``masses``, summed over all micro-batches and ranks.
+        step: Number of optimizer steps before this one.
+        epoch: Number of the epoch, from 1.
     """
 
     valid_pixels: float
     images: int
     world_size: int = 1
     masses: Mapping[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    epoch: int = 1
 
     @property
     def pixels(self) -> float:
@@ -140,7 +145,12 @@ class OutputLoss(DistillationLoss):
 
     If their widths differ, ``projection`` maps the student's channels to the teacher's: a 1x1 convolution without batch
     norm, whose statistics would depend on the micro-batch.
+
+    Attributes:
+        projects: Whether channels are compared one by one; otherwise there is no projection.
     """
+
+    projects: ClassVar[bool] = True
 
     def __init__(
         self, table: OutputTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
@@ -148,7 +158,9 @@ class OutputLoss(DistillationLoss):
         super().__init__(table, student_channels, teacher_channels)
         self._on, self._teacher_on = table.on, table.teacher_on or table.on
         channels, wanted = student_channels[self._on], teacher_channels[self._teacher_on]
-        self.projection: nn.Module = nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1)
+        self.projection: nn.Module = (
+            nn.Conv2d(channels, wanted, 1) if self.projects and channels != wanted else nn.Identity()
+        )
 
     def maps(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
         """The projected map of the student and that of the teacher, [B,C,h,w] on the student's grid, at least f32."""
@@ -181,3 +193,21 @@ def valid_cells(valid: Tensor, student_map: Tensor) -> Tensor:
     height, width = student_map.shape[-2:]
     shares = F.adaptive_avg_pool2d(valid.unsqueeze(1).to(student_map.dtype), (height, width))
     return shares.squeeze(1)
+
+
+def z_scores(values: Tensor, cells: Tensor, *, smallest: float = 0.0, added: float = 0.0) -> Tensor:
+    """Standardise each channel over the cells of all images.
+
+    Args:
+        values: [B,C,h,w], at least f32.
+        cells: Weights of the cells, [B,h,w], such as the result of :func:`valid_cells`.
+        smallest: Lower bound of the standard deviation, which is unbiased.
+        added: Added to the standard deviation.
+    """
+    weights, over = cells.unsqueeze(1), (0, 2, 3)
+    tiny = torch.finfo(values.dtype).tiny
+    count = weights.sum()
+    centred = values - (values * weights).sum(over, keepdim=True) / count.clamp(min=tiny)
+    variance = (centred.square() * weights).sum(over, keepdim=True) / (count - 1).clamp(min=1)
+    # The gradient of a root at 0 is infinite; that of the clamp is 0.
+    return centred / (variance.clamp(min=max(smallest**2, tiny)).sqrt() + added)
