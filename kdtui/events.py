@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 VERSION = 1
-STANDARD_SCALARS = frozenset({"miou", "dice", "pixel_accuracy", "agreement", "retention", "best_miou", "best_epoch"})
+STANDARD_SCALARS = frozenset(
+    {"miou", "miou_at_input", "dice", "pixel_accuracy", "agreement", "retention", "best_miou", "best_epoch"}
+)
 """Names of ``val`` scalars of every run, beside ``iou.CLASS``; others are metrics of its kind of network."""
 TIMES = (0.0, 253_402_300_800.0)
 """Range of Unix times of events: up to the end of the year 9999, the last one of dates."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from kdtui.engine.data import build_dataset, eval_loader
+import numpy as np
+
+from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_scorable
-from kdtui.engine.evaluate import evaluate, predictor
+from kdtui.engine.evaluate import Evaluation, evaluate, predictor
 from kdtui.engine.network import network_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -38,13 +42,14 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         profile: Its data, task and precision are used.
         checkpoint: File, ``save_pretrained`` folder or run folder.
         split: ``train``, ``val`` or ``test``; always without augmentation.
-        out: File to which the result is also written as JSON.
+        out: File to which the result is also written as JSON, and next to it an ``.npz`` file with the counts of each
+            image.
 
     Returns:
-        ``{"split", "samples", "checkpoint", "sha256", "encoder", "architecture", "parameters", "miou", "dice",
-        "pixel_accuracy", "iou": {class: value}, "metrics": {name: value}, "note"}``; the metrics are those that the
-        profile's kind of network adds; the note is None, or says how the network was adapted to the data, or why the
-        result could not be written.
+        ``{"split", "samples", "evaluation", "scored_at", "checkpoint", "sha256", "encoder", "architecture",
+        "parameters", "miou", "dice", "pixel_accuracy", "iou": {class: value}, "metrics": {name: value}, "note"}``; the
+        metrics are those that the profile's kind of network adds; the note is None, or says how the network was
+        adapted to the data, or why the result could not be written.
 
     Raises:
         CheckpointError: It is not usable, has other classes, or does not accept images of the profile's size.
@@ -85,17 +90,22 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
             print(error.message, file=sys.stderr, flush=True)
             workers = 0
     loader = eval_loader(dataset, max(8, settings.batch_size), workers=workers)
+    counts: list[np.ndarray] = []
     scores = evaluate(
         predictor(network, fabric, task=data.task, channels_last=channels_last),
         loader,
+        Evaluation(dataset),
         classes=dataset.classes,
         device=fabric.device,
         metrics=kind.metrics(dataset.classes),
+        counts=counts,
     )
     notes = [None if settings_of_file.class_map else reordered(report, dataset.classes), *notes_of(network)]
     answer: dict[str, Any] = {
         "split": split,
         "samples": len(dataset),
+        "evaluation": dataset.evaluation,
+        "scored_at": "label size" if dataset.scores_own_size else f"{dataset.width}x{dataset.height}",
         "checkpoint": str(checkpoint),
         "sha256": report.sha256,
         "encoder": report.encoder,
@@ -113,8 +123,27 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+            write_atomically(out.with_suffix(".npz"), _counts_file(dataset, counts))
         except (OSError, StoreError) as error:  # the scores are printed nevertheless
             reason = error.found if isinstance(error, StoreError) else error.strerror
             lost = f"could not write the scores to the run: {reason} ({out})"
             answer["note"] = lost if answer["note"] is None else f"{answer['note']}\n{lost}"
     return answer
+
+
+def _counts_file(dataset: SegmentationDataset, counts: Sequence[np.ndarray]) -> bytes:
+    """The counts of each label map, from which scores of any selection of images follow.
+
+    ``counts`` is i64 [N,3,K]: pixels of each class that are correct, predicted and true; ``samples`` [N] are the names
+    of their samples, and ``classes`` [K] those of the classes.
+    """
+    names = [dataset.name(index) for index in range(len(dataset)) for _ in range(dataset.label_maps(index))]
+    buffer = BytesIO()
+    np.savez_compressed(
+        buffer,
+        version=np.array(1),
+        samples=np.array(names, np.str_),
+        classes=np.array(dataset.classes, np.str_),
+        counts=np.stack(counts) if counts else np.zeros((0, 3, len(dataset.classes)), np.int64),
+    )
+    return buffer.getvalue()

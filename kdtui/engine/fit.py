@@ -19,13 +19,13 @@ from torch import Tensor
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, train_loader
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_samples, train_loader
 from kdtui.engine.evaluate import (
+    Evaluation,
     Predict,
     StopRequested,
     evaluate,
     extras_to_device,
-    predicted_classes,
     predictor,
     to_device,
     write_panels,
@@ -40,7 +40,6 @@ from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
 from kdtui.engine.setup import TrainingSetup, set_up
-from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
 from kdtui.errors import DivergedError
 from kdtui.palette import class_colours, hexadecimal
@@ -297,10 +296,7 @@ class Fit:
             return
         warnings = [*stage.warnings, *([] if self.teacher is None else teacher_warnings(self.teacher.scores))]
         if stage.resumed is None:
-            doubts = [] if stage.teacher is None else teacher_doubts(stage.teacher, stage.val_set, stage.profile)
-            # Chance is compared with the score on the whole split.
-            doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
-            warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]
+            warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings]
         self.report.warn(warnings)
 
     # -- an epoch -------------------------------------------------------------------------------------------------
@@ -507,6 +503,7 @@ class Fit:
         scores = evaluate(
             predict,
             batches,
+            Evaluation(stage.val_set),
             classes=stage.classes,
             device=stage.fabric.device,
             metrics=self.kind.metrics(stage.classes),
@@ -522,7 +519,8 @@ class Fit:
 
         With several ranks the check is a collective: a rank with one more batch would wait in it without end.
         """
-        fewest = len(self.stage.val_set) // self.stage.fabric.world_size
+        evaluated = evaluated_samples(self.stage.val_set, self.stage.profile.data.val_limit)
+        fewest = evaluated // self.stage.fabric.world_size
         batch_size = max(map(len, batches.plan), default=1)
         remaining = iter(range(-(-fewest // batch_size)))
 
@@ -553,22 +551,31 @@ class Fit:
 
     def _visualize(self, epoch: int) -> None:
         stage = self.stage
+        evaluation, device = Evaluation(stage.val_set), stage.fabric.device
+        images, truths, students, teachers = [], [], [], []
         # Spread over the split, as neighbours may be frames of one video.
         spread = np.linspace(0, len(stage.val_set) - 1, min(_PICTURES, len(stage.val_set)))
-        samples = [stage.val_set[round(index), 0] for index in spread]
-        batch = stage.val_set.collate(samples)
-        images, masks, extras = batch
         stage.student.eval()
-        student = self.kind.picture_labels(predicted_classes(self.predict_student(images, extras)), batch)
+        for index in spread:
+            batch = stage.val_set.evaluation_batch(round(index))
+            picture, truth, labels = evaluation.picture(self.predict_student, batch, device)
+            images += list(picture)
+            truths += list(self.kind.picture_labels(truth, batch))
+            students += list(self.kind.picture_labels(labels, batch))
+            if self.teacher is not None:
+                theirs = evaluation.picture(self._predict_teacher, batch, device).labels
+                teachers += [one.cpu().numpy() for one in self.kind.picture_labels(theirs, batch)]
         stage.student.train()
-        teacher = None
-        if self.teacher is not None:
-            theirs = self.teacher.frozen.outputs(images.to(stage.fabric.device), extras_to_device(extras, stage.fabric))
-            teacher = self.kind.picture_labels(theirs.main.argmax(dim=1), batch).cpu().numpy()
-        truth, colours = self.kind.picture_labels(masks, batch), class_colours(stage.val_set.own_colours)
+        colours = class_colours(stage.val_set.own_colours)
         folder = stage.run.visualization(epoch)
-        write_panels(folder, images, truth, student, teacher, colours=colours, pixels=stage.val_set.pixels)
+        pixels = stage.val_set.pixels
+        write_panels(folder, images, truths, students, teachers or None, colours=colours, pixels=pixels)
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))
+
+    def _predict_teacher(self, images: Tensor, extras: Mapping[str, Tensor]) -> Outputs:
+        assert self.teacher is not None
+        device = self.stage.fabric.device
+        return self.teacher.frozen.outputs(images.to(device), extras_to_device(extras, self.stage.fabric))
 
     # -- ends -----------------------------------------------------------------------------------------------------
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdtui.engine.data.protocol import Content
+from kdtui.engine.data.source import Size
+
 Mode = Literal["resize", "whole", "slide"]
 Logits = Callable[[Tensor], Tensor]
 """Normalised images f32 [B,C,H,W] to logits of the classes f32 [B,K,H,W]."""
-
-
-class Size(NamedTuple):
-    """Height and width in pixels."""
-
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -90,3 +86,26 @@ def at_size(logits: Tensor, size: Size) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+
+def resampled(logits: Tensor, content: Content, *, of: Size, to: Size) -> Tensor:
+    """A part of logits [B,K,h,w], resampled bilinearly.
+
+    Args:
+        logits: For an image; they may have another size than the image.
+        content: The part, in pixels of the image.
+        of: Size of the image.
+        to: Size of the result.
+    """
+    down, across = logits.shape[-2] / of.height, logits.shape[-1] / of.width
+    top, left = content.top * down, content.left * across
+    height, width = content.height * down, content.width * across
+    if all(value == round(value) for value in (top, left, height, width)):
+        rows, columns = slice(int(top), int(top + height)), slice(int(left), int(left + width))
+        return at_size(logits[..., rows, columns], to)
+    # Edges of the part in the coordinates of `grid_sample`, where the image spans -1 to 1.
+    scales = width / logits.shape[-1], height / logits.shape[-2]
+    shifts = 2 * left / logits.shape[-1] + scales[0] - 1, 2 * top / logits.shape[-2] + scales[1] - 1
+    theta = logits.new_tensor([[scales[0], 0.0, shifts[0]], [0.0, scales[1], shifts[1]]])
+    grid = functional.affine_grid(theta.expand(len(logits), 2, 3), [len(logits), 1, *to], align_corners=False)
+    return functional.grid_sample(logits, grid, padding_mode="border", align_corners=False)

@@ -77,9 +77,13 @@ class SegmentationMetrics:
         """
         self._truth.update(predictions, masks)
         if teacher_predictions is not None:
-            self._has_teacher = True
-            valid = masks != self.ignore_index
-            self._teacher.update(predictions, teacher_predictions.long().masked_fill(~valid, self.ignore_index))
+            self.compare(predictions, masks, teacher_predictions)
+
+    def compare(self, predictions: Tensor, masks: Tensor, teacher_predictions: Tensor) -> None:
+        """Count one batch for the agreement with the teacher alone; arguments as for :meth:`update`."""
+        self._has_teacher = True
+        valid = masks != self.ignore_index
+        self._teacher.update(predictions, teacher_predictions.long().masked_fill(~valid, self.ignore_index))
 
     def scores(self) -> Scores:
         """Scores of all batches so far, over all ranks. One device-to-host sync."""

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from kdtui.engine.data import PixelFormat
 from kdtui.engine.data.images import ImageFormat, displayed, read_values
-from kdtui.engine.data.source import Values
+from kdtui.engine.data.source import Size, Values
 from kdtui.engine.evaluate import palette
 from kdtui.engine.export.deployed import RGB_PIXELS, fed
 from kdtui.engine.export.make import read_facts
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
-from kdtui.engine.inference import Inference, Mode, Size, at_size
+from kdtui.engine.inference import Inference, Mode, at_size
 from kdtui.engine.models import outputs_of
 from kdtui.engine.ranks import make_fabric
 from kdtui.errors import CheckpointError, ExportError, KdtuiError, UsageError

@@ -106,6 +106,7 @@ class TrainingSetup:
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             workers=settings.workers,
+            limit=self.profile.data.val_limit,
             waiting=self.while_waiting,
         )
 

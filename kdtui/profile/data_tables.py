@@ -41,6 +41,8 @@ Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, le=
 PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9)]
 Scale = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.1, le=10.0)]
 Level = Literal["none", "light", "heavy"]
+Evaluation = Literal["resize", "whole", "slide"]
+Side = Annotated[int, Field(strict=True, ge=16, le=4096)]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
 
 
@@ -67,6 +69,12 @@ class DataTable(ProfileTable):
             training images. Default: ImageNet's for 3 channels, otherwise 0.5.
         std: Standard deviation of each channel, by which normalisation divides, likewise. Default: ImageNet's for 3
             channels, otherwise 0.25.
+        evaluation: How evaluated samples are given to the network: `resize` to its input, `whole` at their own size, or
+            `slide`: in windows at their own size whose logits are averaged; default: as `geometry`, `whole` for `crop`.
+            Images in folders are scored at the size of their masks.
+        window: Height and width of the windows of `slide`; default: the network's input.
+        overlap: Share of a window that it has at least in common with its neighbour.
+        val_limit: Evaluate each epoch on this many validation samples only, evenly spread; `kdtui evaluate` uses all.
     """
 
     implementation: ClassVar[str]
@@ -77,6 +85,7 @@ class DataTable(ProfileTable):
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     unwritten: ClassVar[frozenset[str]] = frozenset(
         {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib", "mean", "std"}
+        | {"evaluation", "window", "overlap", "val_limit"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
 
@@ -94,6 +103,10 @@ class DataTable(ProfileTable):
     train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
     mean: Annotated[tuple[Mean, ...], Field(min_length=1)] | Literal["dataset"] | None = None
     std: Annotated[tuple[Deviation, ...], Field(min_length=1)] | Literal["dataset"] | None = None
+    evaluation: Evaluation | None = None
+    window: tuple[Side, ...] | None = Field(None, min_length=2, max_length=2)
+    overlap: Float = Field(0.25, ge=0.0, le=0.9)
+    val_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
 
     @model_validator(mode="after")
     def _one_value_per_channel(self) -> Self:
@@ -104,6 +117,17 @@ class DataTable(ProfileTable):
                     f"found {len(values)} values in {key} and {counted(self.image_channels, 'channel')}; "
                     "allowed: one value per channel"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Self:
+        if self.evaluation not in (None, "resize") and self.pipeline == 1:
+            raise ValueError(f'found evaluation "{self.evaluation}" and pipeline 1; allowed: "resize"')
+        if self.evaluation == "resize" and self.geometry == "crop":
+            raise ValueError('found evaluation "resize" and geometry "crop"; allowed: "whole", "slide"')
+        unused = [key for key in ("window", "overlap") if getattr(self, key) != type(self).model_fields[key].default]
+        if unused and self.evaluation != "slide":
+            raise ValueError(f'found {", ".join(unused)}; allowed: with evaluation = "slide"')
         return self
 
     @field_validator("scale")
@@ -133,6 +157,11 @@ class DataTable(ProfileTable):
         if self.geometry == "resize" and unused:
             raise ValueError(f'found {", ".join(unused)}; allowed: with geometry = "crop"')
         return self
+
+    @property
+    def evaluation_mode(self) -> Evaluation:
+        """``evaluation``, or its default."""
+        return self.evaluation or ("whole" if self.geometry == "crop" else "resize")
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from kdtui.profile.base import Bool, Float, Int, PathTo, ProfileTable, TaskName, one_of
-from kdtui.profile.data_tables import DataTable, SyntheticData, data_kinds
+from kdtui.profile.data_tables import DataTable, Deviation, Mean, SyntheticData, data_kinds
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
@@ -72,8 +72,8 @@ class Teacher(ProfileTable):
     encoder: str | None = None
     classes: tuple[str, ...] | None = Field(None, min_length=2, max_length=256)
     class_map: dict[str, str] | None = Field(None, min_length=1, max_length=4096)
-    mean: tuple[Float, ...] | None = Field(None, min_length=1, max_length=64)
-    std: tuple[Annotated[Float, Field(gt=0.0)], ...] | None = Field(None, min_length=1, max_length=64)
+    mean: tuple[Mean, ...] | None = Field(None, min_length=1, max_length=64)
+    std: tuple[Deviation, ...] | None = Field(None, min_length=1, max_length=64)
     bgr: Bool | None = None
     scale: Float | None = Field(None, gt=0.0, le=16.0)
     output: str | None = None

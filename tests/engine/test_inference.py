@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdtui.engine.inference import Inference, Mode, Size, at_size
+from kdtui.engine.data.protocol import Content
+from kdtui.engine.data.source import Size
+from kdtui.engine.inference import Inference, Mode, at_size, resampled
 
 
 def colours_as_logits(images: Tensor) -> Tensor:
@@ -56,3 +58,12 @@ def test_logits_of_another_size_are_interpolated() -> None:
     logits = torch.rand(1, 2, 3, 5)
     assert at_size(logits, Size(3, 5)) is logits
     assert at_size(logits, Size(6, 10)).shape == (1, 2, 6, 10)
+
+
+def test_a_part_between_pixels_is_resampled_as_one_on_pixels() -> None:
+    ramp = torch.arange(8.0).expand(1, 1, 6, 8)
+    on_pixels = resampled(ramp, Content(0.0, 2.0, 6.0, 4.0), of=Size(6, 8), to=Size(6, 8))
+    between = resampled(ramp, Content(0.0, 2.0, 6.0, 4.0 + 1e-6), of=Size(6, 8), to=Size(6, 8))
+    # Equal but for the border, where the part on pixels does not see its neighbours.
+    torch.testing.assert_close(on_pixels[..., 1:-1], between[..., 1:-1], atol=1e-4, rtol=0)
+    assert resampled(ramp[..., ::2], Content(0.0, 2.0, 6.0, 4.0), of=Size(6, 8), to=Size(3, 2)).shape == (1, 1, 3, 2)

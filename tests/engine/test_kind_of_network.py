@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.data import build_dataset, eval_loader
-from kdtui.engine.evaluate import evaluate, predictor
+from kdtui.engine.evaluate import Evaluation, evaluate, predictor
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.engine.export.verify import session
@@ -100,6 +100,7 @@ def test_metrics_do_not_depend_on_batches() -> None:
         evaluate(
             predict,
             eval_loader(dataset, size),
+            Evaluation(dataset),
             classes=dataset.classes,
             device=torch.device("cpu"),
             metrics=(TargetIoU(),),

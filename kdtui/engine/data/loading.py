@@ -46,12 +46,13 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
     DataLoader recreates a worker's exception from its text only, which would lose its class, facts and hint.
     """
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: SegmentationDataset, *, evaluation: bool) -> None:
         self._dataset = dataset
+        self._evaluation = evaluation
 
     def __getitem__(self, key: SampleKey) -> Sample | KdtuiError:
         try:
-            return self._dataset[key]
+            return self._dataset.for_evaluation(key[0]) if self._evaluation else self._dataset[key]
         except KdtuiError as error:
             return error
 
@@ -68,9 +69,12 @@ def _collate(collate: Callable[[Sequence[Sample]], Batch], samples: list[Sample 
             return sample
         whole.append(sample)
     batch = collate(whole)
+    truths = tuple(sample.truth for sample in whole if sample.truth is not None)
+    if truths:
+        batch = batch._replace(truths=truths)
     if torch.utils.data.get_worker_info() is not None:
         try:
-            for tensor in (batch.images, batch.masks, *batch.extras.values()):
+            for tensor in (batch.images, batch.masks, *batch.extras.values(), *truths):
                 tensor.share_memory_()
         except RuntimeError as error:
             known = out_of_shared_memory(error)
@@ -118,6 +122,7 @@ class Batches:
         dataset: Source of the samples.
         plan: The keys of every batch.
         workers: Number of loading processes; 0 loads in this process.
+        evaluation: Whether samples are those of :meth:`SegmentationDataset.for_evaluation`.
         waiting: Called every second while waiting for a batch, with the seconds so far; may raise.
         patience: Seconds without a batch after which loading fails.
     """
@@ -128,6 +133,7 @@ class Batches:
         plan: list[list[SampleKey]],
         *,
         workers: int,
+        evaluation: bool = False,
         waiting: Waiting = lambda seconds: None,
         patience: float = PATIENCE,
     ) -> None:
@@ -135,7 +141,7 @@ class Batches:
         self._waiting, self._patience = waiting, patience
         workers = min(workers, len(plan))
         self._loader: DataLoader[Any] = DataLoader(
-            _Carrying(dataset),
+            _Carrying(dataset, evaluation=evaluation),
             batch_sampler=plan,
             collate_fn=partial(_collate, dataset.collate),
             num_workers=workers,
@@ -304,13 +310,30 @@ def eval_loader(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 0,
+    limit: int | None = None,
     waiting: Waiting = lambda seconds: None,
 ) -> Batches:
     """This rank's part of the split, in order; every sample is on exactly one rank, once.
 
     A rank may have no samples if there are fewer samples than ranks.
+
+    Args:
+        dataset: The split.
+        batch_size: Samples in a batch; 1 is used where they have different sizes.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        workers: Number of loading processes.
+        limit: Number of samples, evenly spread over the split; by default all.
+        waiting: See :class:`Batches`.
     """
-    first, last = (len(dataset) * r // world_size for r in (rank, rank + 1))
-    keys = [(index, 0) for index in range(first, last)]
-    plan = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
-    return Batches(dataset, plan, workers=workers, waiting=waiting)
+    count = evaluated_samples(dataset, limit)
+    first, last = (count * r // world_size for r in (rank, rank + 1))
+    keys = [(place * len(dataset) // count, 0) for place in range(first, last)]
+    size = batch_size if dataset.evaluation == "resize" else 1
+    plan = [keys[at : at + size] for at in range(0, len(keys), size)]
+    return Batches(dataset, plan, workers=workers, evaluation=True, waiting=waiting)
+
+
+def evaluated_samples(dataset: SegmentationDataset, limit: int | None) -> int:
+    """How many samples of a split are evaluated."""
+    return len(dataset) if limit is None else min(limit, len(dataset))

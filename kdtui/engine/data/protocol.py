@@ -14,11 +14,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kdtui.engine.data.first_pipeline import FirstPipeline, resized
 from kdtui.engine.data.pixel_format import format_of
 from kdtui.engine.data.second_pipeline import SecondPipeline
-from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Source, seed_of
+from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Size, Source, seed_of
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
@@ -26,22 +27,40 @@ SPLITS = ("train", "val", "test")
 
 
 class Sample(NamedTuple):
-    """One normalised image f32 [C,H,W], its labels i64 [H,W], and further inputs of networks by name."""
+    """One normalised image f32 [C,H,W], its labels i64 [H,W], and further inputs of networks by name.
+
+    Attributes:
+        truth: For an evaluation: labels uint8 [h,w] of the size at which predictions are scored, if it is another one.
+    """
 
     image: Tensor
     mask: Tensor
     extras: Mapping[str, Tensor] = {}
+    truth: Tensor | None = None
 
 
 class Batch(NamedTuple):
     """Images f32 [B,C,H,W], labels i64 [B,H,W], and further inputs [B,...] of networks by name.
 
     A dataset with its own :meth:`SegmentationDataset.collate` may have another number of label maps than of images.
+
+    Attributes:
+        truths: Of each sample, see :class:`Sample`; None if predictions are scored with ``masks``.
     """
 
     images: Tensor
     masks: Tensor
     extras: Mapping[str, Tensor] = {}
+    truths: tuple[Tensor, ...] | None = None
+
+
+class Content(NamedTuple):
+    """A part of an image, in pixels from its upper left corner."""
+
+    top: float
+    left: float
+    height: float
+    width: float
 
 
 class Note(NamedTuple):
@@ -107,6 +126,12 @@ class SegmentationDataset(ABC):
         count: Number of samples.
         stride: Height and width are padded to a multiple of this.
         seed: Seed of the augmentation.
+
+    Attributes:
+        evaluation: ``data.evaluation_mode``.
+        window: Height and width of the windows of ``slide``, multiples of the stride.
+        overlap: ``data.overlap``.
+        scores_own_size: Whether predictions are scored at the size of the stored labels.
     """
 
     surveyed = 64
@@ -133,6 +158,11 @@ class SegmentationDataset(ABC):
         self.stride = stride
         self.seed = seed
         self.pixels = format_of(data)
+        self.evaluation = data.evaluation_mode
+        self._keeps_aspect = data.keep_aspect
+        self.window = tuple(-(-side // stride) * stride for side in data.window or (data.height, data.width))
+        self.overlap = data.overlap
+        self.scores_own_size = data.pipeline > 1 and (self.native_labels or self.evaluation != "resize")
         self._count = count
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
@@ -241,6 +271,41 @@ class SegmentationDataset(ABC):
         mask = self._padded(labels.long(), IGNORE_INDEX)
         return Sample(pixels, mask, self.extras(pixels, mask))
 
+    def for_evaluation(self, index: int) -> Sample:
+        """Sample ``index`` as a network sees it in an evaluation, with the labels at which predictions are scored."""
+        if self.evaluation == "resize":
+            sample = self[index, 0]
+            if not self.scores_own_size:
+                return sample
+            return sample._replace(truth=torch.from_numpy(self.labels(index).copy()))
+        source = self.read(index)
+        height, width = source.labels.shape
+        if self.evaluation == "slide":
+            bottom, right = (max(0, side - own) for side, own in zip(self.window, (height, width), strict=True))
+        else:
+            bottom, right = -height % self.stride, -width % self.stride
+        image = self.pixels.normalised(torch.from_numpy(source.image.copy()).permute(2, 0, 1))
+        pixels = functional.pad(image, (0, right, 0, bottom))
+        labels = torch.from_numpy(source.labels.copy())
+        mask = functional.pad(labels.long(), (0, right, 0, bottom), value=IGNORE_INDEX)
+        return Sample(pixels, mask, self.extras(pixels, mask), labels)
+
+    def evaluation_batch(self, index: int) -> Batch:
+        """A batch of :meth:`for_evaluation` of one sample."""
+        sample = self.for_evaluation(index)
+        batch = self.collate([sample])
+        return batch if sample.truth is None else batch._replace(truths=(sample.truth,))
+
+    def content(self, size: Size) -> Content:
+        """The part of an evaluated image that shows a picture of this size; the rest is padding."""
+        if self.evaluation != "resize":
+            return Content(0.0, 0.0, *size)
+        if not self._keeps_aspect:
+            return Content(0.0, 0.0, self.height, self.width)
+        scale = min(self.height / size.height, self.width / size.width)
+        height, width = scale * size.height, scale * size.width
+        return Content((self.height - height) / 2, (self.width - width) / 2, height, width)
+
     def view_of(self, epoch: int) -> int:
         """The view of all samples in ``epoch``."""
         return epoch % self.views if self.views else epoch
@@ -248,4 +313,4 @@ class SegmentationDataset(ABC):
     def _padded(self, values: Tensor, fill: float) -> Tensor:
         """[...,H,W] padded at the right and the bottom to the stride; an image's mean colour is 0."""
         down, right = (-side % self.stride for side in values.shape[-2:])
-        return torch.nn.functional.pad(values, (0, right, 0, down), value=fill) if down or right else values
+        return functional.pad(values, (0, right, 0, down), value=fill) if down or right else values

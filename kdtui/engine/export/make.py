@@ -362,6 +362,7 @@ def _verified(
         options,
         classes=source.classes,
         batches=batches,
+        evaluation=None if batches is None else batches.evaluation,
         samples=resized_samples,
         seen=lambda images: progress("verifying", images, total),
         answers=answers,

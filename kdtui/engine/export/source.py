@@ -25,6 +25,7 @@ from kdtui.engine.data import (
     eval_loader,
     pixel_format,
 )
+from kdtui.engine.evaluate import Evaluation
 from kdtui.engine.export.deployed import RGB_PIXELS, Deployed, InputSize
 from kdtui.engine.models import AnySize
 from kdtui.engine.network import GraphInput, NetworkKind, build_student, check_inputs, network_kind
@@ -49,10 +50,12 @@ class Relabelled:
 
     Args:
         batches: Batches of the data.
+        evaluation: How they are given to the network.
         order: The network's class for each class of the data.
     """
 
-    def __init__(self, batches: Batches, order: list[int]) -> None:
+    def __init__(self, batches: Batches, evaluation: Evaluation, order: list[int]) -> None:
+        self.evaluation = evaluation
         self.images = sum(map(len, batches.plan))
         self._batches = batches
         self._same = order == list(range(len(order)))
@@ -61,7 +64,13 @@ class Relabelled:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            yield batch if self._same else Batch(batch.images, self._labels[batch.masks], batch.extras)
+            yield batch if self._same else self._relabelled(batch)
+
+    def _relabelled(self, batch: Batch) -> Batch:
+        truths = batch.truths
+        if truths is not None:
+            truths = tuple(self._labels[truth.long()].to(torch.uint8) for truth in truths)
+        return batch._replace(masks=self._labels[batch.masks], truths=truths)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ class ExportNetwork:
             return None
         dataset = self._split("val")
         batches = eval_loader(dataset, max(8, self.profile.training.batch_size), workers=0)
-        return Relabelled(batches, self._order(dataset.classes))
+        return Relabelled(batches, Evaluation(dataset), self._order(dataset.classes))
 
     def note(self) -> str | None:
         """A note if the data have the classes in another order than the network; otherwise None.

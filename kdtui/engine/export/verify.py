@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
+from kdtui.engine.evaluate import Evaluation
 from kdtui.engine.export.deployed import Deployed, InputSize, fed, resized
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import SAMPLES
@@ -138,6 +139,7 @@ class Verifier:
         deployed: The exported network.
         path: The file.
         options: Options of the export.
+        classes: Number of classes.
         answers: Cached outputs of torch for the same calls; none by default.
 
     Raises:
@@ -145,8 +147,15 @@ class Verifier:
     """
 
     def __init__(
-        self, deployed: Deployed, path: Path, options: ExportOptions, answers: TorchAnswers | None = None
+        self,
+        deployed: Deployed,
+        path: Path,
+        options: ExportOptions,
+        *,
+        classes: int,
+        answers: TorchAnswers | None = None,
     ) -> None:
+        self._class_count = classes
         self._deployed = deployed.eval()
         self._answers = answers or TorchAnswers(most=0)
         self._calls = itertools.count()
@@ -164,12 +173,24 @@ class Verifier:
                 hint="try `kdtui export RUN --opset N`, or `kdtui export RUN --precision fp32`",
             ) from error
 
-    def compare(self, images: Tensor, extras: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def compare(self, images: Tensor, extras: Mapping[str, Tensor]) -> Tensor:
         """Run both on normalised images f32 [N,3,H,W] and further inputs.
 
+        A graph with a static batch is run several times, the last time with repeated images if necessary.
+
         Returns:
-            The classes of torch and of the file, uint8 [N,H,W].
+            The main output of torch and that of the file, f32 [N,2K,H,W]: K channels each, 1 and 0 for classes.
         """
+        if self._options.dynamic_batch:
+            return self._compared(images, extras)
+        size, answers = self._options.batch, []
+        for first in range(0, len(images), size):
+            own = slice(first, first + size)
+            part = {name: _filled(values[own], size) for name, values in extras.items()}
+            answers.append(self._compared(_filled(images[own], size), part))
+        return torch.cat(answers)[: len(images)]
+
+    def _compared(self, images: Tensor, extras: Mapping[str, Tensor]) -> Tensor:
         taken = fed(images, self._options, self._deployed.pixels)
         further = {entry.name: extras[entry.name] for entry in self._deployed.inputs}
         ours = self._answers.answer(next(self._calls), lambda: self._torch(taken, *further.values()))
@@ -187,8 +208,14 @@ class Verifier:
         for difference in self._outputs.values():
             if shape not in difference.shapes:
                 difference.shapes.append(shape)
-        first, second = self._classes(ours[0]), self._classes(theirs[0])
-        return torch.from_numpy(first), torch.from_numpy(second)
+        return torch.cat([self._channels(ours[0]), self._channels(theirs[0])], dim=1)
+
+    def _channels(self, answer: NDArray[Any]) -> Tensor:
+        """A main output as f32 [N,K,H,W]; 1 and 0 for classes."""
+        values = torch.from_numpy(answer)
+        if self._options.output != "argmax":
+            return values.float()
+        return functional.one_hot(values.long(), self._class_count).movedim(-1, 1).float()
 
     def sizes(self, samples: Callable[[int], Batch]) -> None:
         """Compare at other sizes and batch sizes, if they are dynamic.
@@ -256,6 +283,7 @@ def verify(
     *,
     classes: Sequence[str],
     batches: Iterable[Batch] | None,
+    evaluation: Evaluation | None = None,
     samples: Callable[[int], Batch],
     seen: ImagesDone = lambda images: None,
     answers: TorchAnswers | None = None,
@@ -268,6 +296,7 @@ def verify(
         options: Options of the export.
         classes: Class names.
         batches: The validation split; None for an external checkpoint without data.
+        evaluation: How it is given to the network, where labels have a size of their own.
         samples: Makes a batch of this many images, for other sizes, and for everything without a split.
         seen: Called with the number of processed images.
         answers: Cached outputs of torch from another precision of the same graph on the same images.
@@ -275,15 +304,15 @@ def verify(
     Raises:
         ExportError: The file differs too much from the network; the message has the numbers.
     """
-    verifier = Verifier(deployed, path, options, answers)
+    verifier = Verifier(deployed, path, options, classes=len(classes), answers=answers)
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
     images = 0
     for batch in batches if batches is not None else ():
-        for pictures, masks, extras in _grouped(batch, options):
-            for metrics, answer in zip(scores, verifier.compare(pictures, extras), strict=True):
-                metrics.update(answer, masks)
-            images += len(pictures)
-            seen(images)
+        for answer, labels in _answers(verifier, batch, evaluation, options):
+            for metrics, one in zip(scores, answer.chunk(2, dim=1), strict=True):
+                metrics.update(one.argmax(dim=1), labels)
+        images += len(batch.images)
+        seen(images)
     if batches is None:
         made = samples(SAMPLES if options.dynamic_batch else options.batch)
         verifier.compare(made.images, made.extras)
@@ -294,36 +323,39 @@ def verify(
     return verdict
 
 
-def _grouped(batch: Batch, options: ExportOptions) -> Iterable[Batch]:
-    """Adapt a batch to the static size and batch size of the graph; the last image is repeated if necessary."""
-    pictures, masks, extras = batch
-    if not options.dynamic_size and options.height:
-        size = InputSize(options.height, options.width)
-        # Label maps that do not have the size of the images do not follow it.
-        if masks.shape[-2:] == pictures.shape[-2:] != (size.height, size.width):
-            masks = functional.interpolate(masks[:, None].float(), (size.height, size.width))[:, 0].long()
-        pictures = resized(pictures, size)
-    if options.dynamic_batch:
-        yield Batch(pictures, masks, extras)
+def _answers(
+    verifier: Verifier, batch: Batch, evaluation: Evaluation | None, options: ExportOptions
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs of torch and of the file, f32 [N,2K,h,w], with labels i64 [N,h,w] of their size."""
+    images, masks = batch.images, batch.masks
+    static = None if options.dynamic_size else _static_size(options, evaluation)
+    windows = evaluation is not None and batch.truths is not None and evaluation.mode == "slide"
+    if evaluation is not None and windows and static in (None, InputSize(*evaluation.window)):
+        answer = evaluation.slide(lambda windows: verifier.compare(windows, {}), batch)
+    else:
+        if static is not None:
+            # Label maps that do not have the size of the images do not follow it.
+            if masks.shape[-2:] == images.shape[-2:] != (static.height, static.width):
+                masks = functional.interpolate(masks[:, None].float(), (static.height, static.width))[:, 0].long()
+            images = resized(images, static)
+        answer = verifier.compare(images, batch.extras)
+    if evaluation is None or batch.truths is None:
+        yield answer, masks
         return
-    for first in range(0, len(pictures), options.batch):
-        own = slice(first, first + options.batch)
-        part = Batch(pictures[own], masks[own], {name: values[own] for name, values in extras.items()})
-        missing = options.batch - len(part.images)
-        if missing:
-            # Repeated images are computed but not counted.
-            ignored = torch.full_like(part.masks[:1], IGNORE_INDEX).expand(missing, -1, -1)
-            part = Batch(
-                _filled(part.images, missing),
-                torch.cat([part.masks, ignored]),
-                {name: _filled(values, missing) for name, values in part.extras.items()},
-            )
-        yield part
+    for logits, truth in zip(evaluation.at_own_size(answer, batch), batch.truths, strict=True):
+        yield logits, truth[None].long()
 
 
-def _filled(values: Tensor, missing: int) -> Tensor:
-    """Values [N,...] with the last entry repeated."""
-    return torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+def _static_size(options: ExportOptions, evaluation: Evaluation | None) -> InputSize | None:
+    """Input size of a static graph; None for that of the images."""
+    if options.height:
+        return InputSize(options.height, options.width)
+    return None if evaluation is None else InputSize(*evaluation.grid)
+
+
+def _filled(values: Tensor, count: int) -> Tensor:
+    """Values [N,...] with the last entry repeated up to ``count``."""
+    return torch.cat([values, values[-1:].expand(count - len(values), *values.shape[1:])])
 
 
 def _judge(verdict: Verification, options: ExportOptions) -> None:

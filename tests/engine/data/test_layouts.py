@@ -34,8 +34,8 @@ def test_every_sample_of_a_layout_is_read(tmp_path: Path, name: str) -> None:
         assert dataset.classes == data.class_names() and len(dataset.classes) == miniature.classes
         assert survey(dataset).checked == len(dataset) and not dataset.notes()
         for index in range(len(dataset)):
-            image, mask, _ = dataset[index, 0]
-            assert image.shape == (data.channels, 32, 32) and mask.shape == (32, 32)
+            sample = dataset[index, 0]
+            assert sample.image.shape == (data.channels, 32, 32) and sample.mask.shape == (32, 32)
             assert np.array_equal(dataset.look(index).labels, miniature.labels)
     assert not {*splits["train"].files()} & {*splits["val"].files()}
     assert {*splits["val"].files()} <= {*data.files("val")}
