@@ -289,6 +289,45 @@ def predict(request: str) -> dict[str, Any]:
     }
 
 
+def data(request: str) -> dict[str, Any]:
+    """A report on data of a folder; a file named ``broken.png`` below it cannot be used."""
+    asked = json.loads(Path(request).read_text())
+    table = tomllib.loads(Path(asked["profile"]).read_text())["data"]
+    broken = "root" in table and sorted(Path(table["root"]).rglob("broken.png"))
+    step("reading train", 1, 2)
+    labels = [{"class": name, "pixels": 50, "share": 0.5, "images": 2} for name in ("sky", "road")]
+    facts = {
+        "samples": 2,
+        "usable": 2,
+        "error": None,
+        "sizes": {"min": [64, 48], "median": [64, 48], "max": [96, 48], "different": 2},
+        "channels": {"3": 2},
+        "bits": {"8": 2},
+        "values": [0.0, 255.0],
+        "labels": labels,
+        "ignored": {"pixels": 0, "share": 0.0},
+        "absent": [],
+        "near_duplicates": 0,
+    }
+    problem = {
+        "level": "error", "code": "unusable-samples", "split": "train", "hint": "save it again", "count": 1,
+        "message": "an image cannot be read (1 of 2 train samples): broken.png\n  found: nothing",
+        "names": ["broken.png"],
+    }  # fmt: skip
+    return {
+        "ok": not broken,
+        "samples": 2 * len(asked["splits"] or (1, 2)),
+        "read": 1,
+        "kept": True,
+        "classes": ["sky", "road"],
+        "splits": dict.fromkeys(asked["splits"] or ("train", "val"), facts),
+        "duplicates": {"exact": {"count": 0, "groups": []}, "near": {"count": 0, "pairs": []}},
+        "findings": [problem] if broken else [],
+        "class_weights": {"balanced": [1.0, 1.0], "effective": [1.0, 1.0]},
+        "sheet": asked["sheet"] or f"{asked['root']}/.cache/data/x.png",
+    }
+
+
 def inspect(checkpoint: str, *rest: str) -> dict[str, Any]:
     if Path(checkpoint).stat().st_size == 0:
         raise CheckpointError("the file is empty", where=checkpoint, hint="make it again")
@@ -439,6 +478,7 @@ def main(verb: str, *arguments: str) -> int:
         "check": check,
         "evaluate": evaluate,
         "predict": predict,
+        "data": data,
         "inspect": inspect,
         "export": export,
         "measure": measure,

@@ -197,6 +197,15 @@ def _predict(options: argparse.Namespace) -> dict[str, Any]:
     return predict(PredictRequest(**json.loads(options.request.read_bytes())), progress)
 
 
+def _data(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.data_check import DataRequest, check_data
+
+    return check_data(DataRequest(**json.loads(options.request.read_bytes())), progress)
+
+
 def _cancellable() -> Callable[..., None]:
     """Let SIGTERM and SIGINT cancel the verb; return a callback that reports progress as JSON lines on stderr."""
 
@@ -280,6 +289,10 @@ def _parser() -> argparse.ArgumentParser:
     predict = verbs.add_parser("predict", help="segment pictures")
     predict.add_argument("request", type=Path, help="JSON of kdtui.engine.predict.PredictRequest")
     predict.set_defaults(verb=_predict)
+
+    data = verbs.add_parser("data", help="read every sample of the splits and report what is wrong")
+    data.add_argument("request", type=Path, help="JSON of kdtui.engine.data_check.DataRequest")
+    data.set_defaults(verb=_data)
 
     doctor = verbs.add_parser("doctor", help="check torch, its devices, and a few training steps")
     doctor.set_defaults(verb=_doctor)

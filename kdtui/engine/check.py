@@ -41,7 +41,8 @@ def check(
     Returns:
         ``checks``, each ``{"name", "ok", "message", "hint"}``, that of the checkpoint also with ``epochs_done``, a
         failed one with the class of its ``error``; ``warnings``, each ``{"code", "message", "hint"}``: likely mistakes
-        although the checks passed; and ``gpus``, the number of GPUs that torch can use.
+        although the checks passed; ``surveyed``, the samples of each split that were read and all of them; and
+        ``gpus``, the number of GPUs that torch can use.
     """
     import torch
 
@@ -80,6 +81,7 @@ def check(
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],
+        "surveyed": {name: [part.checked, part.total] for name, (_, part) in splits.items()},
         "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
 

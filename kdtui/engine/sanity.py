@@ -47,13 +47,18 @@ def data_warnings(
     train, val = surveys or (survey(train_set), survey(val_set))
     warnings = [Warned(*note) for note in dict.fromkeys([*train_set.notes(), *val_set.notes()])]
     for part in (train, val):
-        warnings += [*_values(part, profile.data), *_labels(part, profile.data)]
+        warnings += split_warnings(part, profile.data)
     return [
         *warnings,
-        *_classes(train, val, profile.data),
+        *class_warnings(train, val, profile.data),
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
     ]
+
+
+def split_warnings(part: Survey, data: DataTable) -> list[Warned]:
+    """Warnings about the values of images and masks of one split."""
+    return [*_values(part, data), *_labels(part, data)]
 
 
 def _values(part: Survey, data: DataTable) -> list[Warned]:
@@ -142,7 +147,7 @@ def _labels(part: Survey, data: DataTable) -> list[Warned]:
     return warnings
 
 
-def _classes(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
+def class_warnings(train: Survey, val: Survey, data: DataTable) -> list[Warned]:
     """Warnings about classes that are missing or rare in a split."""
     warnings = []
     missing = [name for label, name in enumerate(train.classes) if not train.pixels[label]]

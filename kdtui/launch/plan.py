@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch import engine_process
+from kdtui.launch.data_check import kept_check
 from kdtui.launch.launcher import Check
 from kdtui.launch.targets import launcher_for
 from kdtui.store.files import check_writable
@@ -176,6 +177,8 @@ def _planned(
     if ask is not None:
         checked = engine_checks(profile, ask, start)
         results += [store_check(store.root), *launch_checks(profile, store, torch_gpus=checked.gpus), *checked.checks]
+        if (read := kept_check(profile, store.root, checked.surveyed)) is not None:
+            results.append(read)
         warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
@@ -306,12 +309,14 @@ class EngineChecks:
         warnings: Likely mistakes that do not prevent a start.
         epochs_done: Epochs that the checkpoint it starts from has completed.
         gpus: Number of GPUs that torch can use; None if the engine did not run.
+        surveyed: Samples that were read, and all samples, of each split that could be read.
     """
 
     checks: tuple[Check, ...]
     warnings: tuple[Caution, ...] = ()
     epochs_done: int = 0
     gpus: int | None = None
+    surveyed: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
@@ -336,4 +341,5 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
         ),
         sum(int(check.get("epochs_done", 0)) for check in checks),
         answer.get("gpus"),
+        answer.get("surveyed", {}),
     )

@@ -251,6 +251,7 @@ def _folders(root: Path) -> Iterator[Path]:
     yield root / ".cache"
     yield root / ".cache" / "teachers"
     yield root / ".cache" / "labels"
+    yield root / ".cache" / "data"
     for path in _entries(root):
         if not path.name.startswith("."):
             yield path

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kdtui.engine.data.images import ImageFormat, eight_bit, extent, read_reduced_values
 from kdtui.engine.data.labels import LabelReader
 from kdtui.engine.data.pictures import brief
-from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited
+from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, StoredSample, limited
 from kdtui.engine.data.source import Needed, Pixels, Source
 from kdtui.errors import DataError
 from kdtui.profile import FolderData
@@ -97,6 +97,16 @@ class LabelFolder(SegmentationDataset):
         """Image and labels at the size of the files."""
         (image, labels), stored = self._read(index)
         return SampleFacts(extent(stored), eight_bit(image), labels, 2 * labels.size)
+
+    def stored(self, index: int) -> StoredSample:
+        """Image and labels, read once."""
+        source, stored = self._read(index)
+        channels = 1 if stored.ndim == 2 else stored.shape[2]
+        return StoredSample(source, extent(stored), eight_bit(source.image), channels)
+
+    def sample_files(self, index: int) -> tuple[Path, ...]:
+        """Image and mask."""
+        return tuple(self._pairs[index])
 
     def labels(self, index: int) -> Pixels:
         """The mask at the size of its file."""

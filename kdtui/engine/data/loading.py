@@ -91,7 +91,7 @@ def _end_when_asked_by(parent: int) -> None:
     os._exit(0)
 
 
-class _Worker:
+class Worker:
     """Initialise a loading process so that only the rank that forked it ends it, and it ends with that rank.
 
     A forked worker has copies of the rank's descriptors, including its device slot: one that outlived a killed rank
@@ -103,6 +103,7 @@ class _Worker:
         self._parent = os.getpid()
 
     def __call__(self, worker: int) -> None:
+        """Initialise the process that this runs in."""
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if sys.platform != "linux":
@@ -148,7 +149,7 @@ class Batches:
             prefetch_factor=PREFETCH if workers else None,
             timeout=POLL if workers else 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_Worker() if workers else None,
+            worker_init_fn=Worker() if workers else None,
             # Forked workers share the cache of rendered samples.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             # Separate: DataLoader draws a base seed per pass, which would change the random numbers of training.

@@ -101,6 +101,22 @@ class SampleFacts(NamedTuple):
     pixels: int
 
 
+class StoredSample(NamedTuple):
+    """A sample as ``kdtui data`` examines it.
+
+    Attributes:
+        source: Image and labels at the size of the files.
+        extent: Range of the image's values before the conversion to 8 bits.
+        seen: Minimum and maximum of the 8-bit image.
+        channels: Number of channels in the image file.
+    """
+
+    source: Source
+    extent: Extent
+    seen: tuple[int, int]
+    channels: int
+
+
 def named(names: Sequence[object], total: int | None = None, *, shown: int = 5) -> str:
     """The first names, each shortened to 60 characters, and the number of the others."""
     total = len(names) if total is None else total
@@ -225,6 +241,11 @@ class SegmentationDataset(ABC):
         low, high = int(image.min()), int(image.max())
         return SampleFacts(Extent(low, high, 255.0), (low, high), labels, labels.size)
 
+    def stored(self, index: int) -> StoredSample:
+        """Sample ``index`` with its facts; does not use the cache."""
+        source, facts = self.read(index), self.look(index)
+        return StoredSample(source, facts.stored, facts.seen, source.image.shape[2])
+
     def labels(self, index: int) -> Pixels:
         """The stored labels of sample ``index``, uint8 [h,w] without augmentation; reads no image where it can."""
         return self.look(index).labels
@@ -257,6 +278,10 @@ class SegmentationDataset(ABC):
     def files(self) -> list[Path]:
         """The image files of the samples, without duplicates; empty for synthetic samples."""
         return []
+
+    def sample_files(self, index: int) -> tuple[Path, ...]:
+        """The files of sample ``index``, whose change makes it another one; empty if it shares files with others."""
+        return ()
 
     def name(self, index: int) -> str:
         """A name by which a user can find sample ``index``."""

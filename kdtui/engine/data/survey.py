@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdtui.engine.data.protocol import Extent, SampleFacts, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, seed_of
@@ -20,7 +21,9 @@ from kdtui.errors import DataError
 from kdtui.store.files import reading
 
 MOST_PIXELS = 200_000_000
-"""Maximum number of decoded pixels of images and masks, which takes a few seconds; at least eight samples are read."""
+"""Maximum number of decoded pixels of images and masks, which takes a few seconds; at least eight samples are read.
+
+A split with few enough samples is read completely, whatever their size: its training reads them in every epoch."""
 
 _LEAST = 8
 _MOST_FILES = 50_000
@@ -81,60 +84,85 @@ def sample(total: int, most: int) -> list[int]:
 
 
 def survey(dataset: SegmentationDataset) -> Survey:
-    """Check samples spread over a split.
+    """Check samples spread over a split; all of them where these are few enough for the limit of the dataset.
 
     Raises:
         DataError: Samples cannot be used; the error describes the first one and contains their number.
     """
-    looks, errors = [], []
+    tally, errors = Tally(), []
     for index, look in _looks(dataset):
         if isinstance(look, DataError):
             errors.append(look)
         else:
-            looks.append((dataset.name(index), look))
+            tally.add(dataset.name(index), look.stored, look.seen, np.bincount(look.labels.ravel(), minlength=256))
     if errors:
-        raise _counted(errors, len(errors) + len(looks), len(dataset))
-    counts = np.zeros(256, dtype=np.int64)
-    flat: list[str] = []
-    void: list[str] = []
-    single: list[str] = []
-    for name, look in looks:
-        own = np.bincount(look.labels.ravel(), minlength=256)
-        counts += own
-        present = np.count_nonzero(own[:IGNORE_INDEX])
+        raise _counted(errors, len(errors) + tally.checked, len(dataset))
+    return tally.survey(dataset.split, len(dataset), dataset.classes)
+
+
+class Tally:
+    """What samples have in common, counted one by one, so that none of them is kept in memory."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+        self._stored: set[Extent] = set()
+        self._seen: set[tuple[int, int]] = set()
+        self._counts = np.zeros(256, dtype=np.int64)
+        self._flat: list[str] = []
+        self._void: list[str] = []
+        self._single: list[str] = []
+
+    def add(self, name: str, stored: Extent, seen: tuple[int, int], counts: NDArray[np.int64]) -> None:
+        """Count a sample.
+
+        Args:
+            name: Its name.
+            stored: Range of the values in its image file.
+            seen: Minimum and maximum of the image in 8 bits.
+            counts: i64 [256], pixels of each label.
+        """
+        self.checked += 1
+        self._stored.add(stored)
+        self._seen.add(seen)
+        self._counts += counts
+        present = np.count_nonzero(counts[:IGNORE_INDEX])
         if present < 2:
-            (single if present else void).append(name)
-        if look.stored.low == look.stored.high:
-            flat.append(name)
-    stored = [look.stored for _, look in looks]
-    return Survey(
-        split=dataset.split,
-        total=len(dataset),
-        checked=len(looks),
-        classes=dataset.classes,
-        stored=Extent(
-            min(extent.low for extent in stored),
-            max(extent.high for extent in stored),
-            max(extent.full for extent in stored),
-        ),
-        depths=frozenset(extent.full for extent in stored),
-        seen=(min(look.seen[0] for _, look in looks), max(look.seen[1] for _, look in looks)),
-        pixels=tuple(counts[: len(dataset.classes)].tolist()),
-        ignored=int(counts[IGNORE_INDEX]),
-        flat_images=tuple(flat),
-        void_masks=tuple(void),
-        one_class_masks=tuple(single),
-    )
+            (self._single if present else self._void).append(name)
+        if stored.low == stored.high:
+            self._flat.append(name)
+
+    def survey(self, split: str, total: int, classes: tuple[str, ...]) -> Survey:
+        """The result for a split of ``total`` samples, of which at least one was counted."""
+        stored = self._stored
+        return Survey(
+            split=split,
+            total=total,
+            checked=self.checked,
+            classes=classes,
+            stored=Extent(
+                min(extent.low for extent in stored),
+                max(extent.high for extent in stored),
+                max(extent.full for extent in stored),
+            ),
+            depths=frozenset(extent.full for extent in stored),
+            seen=(min(low for low, _ in self._seen), max(high for _, high in self._seen)),
+            pixels=tuple(self._counts[: len(classes)].tolist()),
+            ignored=int(self._counts[IGNORE_INDEX]),
+            flat_images=tuple(self._flat),
+            void_masks=tuple(self._void),
+            one_class_masks=tuple(self._single),
+        )
 
 
 def _looks(dataset: SegmentationDataset) -> Iterator[tuple[int, SampleFacts | DataError]]:
     chosen = sample(len(dataset), dataset.surveyed)
-    if len(chosen) > _LEAST:  # so that the read samples are spread over the split if the limit of pixels is reached
+    bounded = len(chosen) < len(dataset)
+    if bounded and len(chosen) > _LEAST:  # so that they are spread over the split if the limit of pixels is reached
         order = np.random.default_rng(seed_of("survey", "order", len(dataset))).permutation(len(chosen))
         chosen = [chosen[position] for position in order]
     pixels = 0
     for done, index in enumerate(chosen):
-        if done >= _LEAST and pixels > MOST_PIXELS:
+        if bounded and done >= _LEAST and pixels > MOST_PIXELS:
             return
         try:
             look = dataset.look(index)

@@ -9,7 +9,8 @@ from typing import Any
 from kdtui.errors import UsageError
 from kdtui.profile.term_tables import ClassWeightedTerm, FocalTerm, Term
 
-_BETA = 0.999999
+BETA = 0.999999
+"""β of the effective number of samples, where a profile has none."""
 
 
 def need_label_counts(tables: Iterable[Term]) -> bool:
@@ -61,7 +62,7 @@ def with_class_weights(table: Any, classes: int, where: str, counts: Sequence[in
         return table
     if isinstance(table.class_weights, str):
         assert counts is not None
-        weights = balanced(counts) if table.class_weights == "balanced" else effective(counts, table.beta or _BETA)
+        weights = balanced(counts) if table.class_weights == "balanced" else effective(counts, table.beta or BETA)
         return table.model_copy(update={"class_weights": weights})
     if len(table.class_weights) != classes:
         raise UsageError(

@@ -9,6 +9,7 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 
 from kdtui.errors import KdtuiError
+from kdtui.launch.data_check import ALL_DATA
 from kdtui.launch.launcher import Check
 from kdtui.launch.plan import Caution, Plan, merged
 from kdtui.profile.settings import SETTINGS
@@ -162,8 +163,10 @@ def _checks(standing: Standing) -> TextLines:
         return [line for check in merged(failed) for line in _failed(check)]
     checks = plan.runs[0].checks
     warnings = dict.fromkeys(warning for run in plan.runs for warning in run.warnings)
+    data = next((check.message for check in checks if check.name == ALL_DATA), None)
     return [
         [("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")],
+        *([[("  data: ", "muted"), (_facts(data), "")]] if data is not None else []),
         *(line for warning in warnings for line in _warned(warning)),
     ]
 
