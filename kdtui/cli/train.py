@@ -28,7 +28,7 @@ from kdtui.cli.console import (
 )
 from kdtui.cli.export import export_best
 from kdtui.cli.setting_options import option_help, setting_options
-from kdtui.errors import KdtuiError, UsageError
+from kdtui.errors import EngineError, KdtuiError, UsageError
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.settings import SETTINGS
 from kdtui.text import counted, giga, span
@@ -52,6 +52,7 @@ KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="Train the remaining profiles even if a run fails or is stopped.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Start nothing if the plan has warnings.")]
 TotalEpochs = Annotated[
     int | None,
     typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="New total number of epochs.", show_default=False),
@@ -91,6 +92,7 @@ def train(
     ] = None,
     total_epochs: TotalEpochs = None,
     dry_run: DryRun = False,
+    strict: Strict = False,
     skip_training: Annotated[
         bool, typer.Option("--skip-training", help="Evaluate the newest run of each profile and compare them.")
     ] = False,
@@ -125,6 +127,7 @@ def train(
         from kdtui.profile import load
 
         unused = {
+            "--strict": strict,
             "--resume": resume_from,
             "--total-epochs": total_epochs,
             "--dry-run": dry_run,
@@ -152,6 +155,7 @@ def train(
         resume_from=None if start is None else start.checkpoint,
         total_epochs=total_epochs,
         dry_run=dry_run,
+        strict=strict,
         detach=detach,
         keep_going=keep_going,
         as_json=as_json,
@@ -191,6 +195,7 @@ def distill(
     tag: Tags = None,
     sets: Sets = None,
     dry_run: DryRun = False,
+    strict: Strict = False,
     detach: Detach = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -207,7 +212,7 @@ def distill(
         prepared = prepare(profile, own_sets, chosen)
     else:
         prepared = recipe(chosen, student, own_sets, named=any(text.startswith("name=") for text in settings))
-    _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, detach=detach, as_json=as_json)
+    _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, strict=strict, detach=detach, as_json=as_json)
 
 
 def resume(
@@ -252,6 +257,7 @@ def _carry_out(
     resume_from: Path | None = None,
     total_epochs: int | None = None,
     dry_run: bool,
+    strict: bool = False,
     detach: bool,
     keep_going: bool = False,
     as_json: bool,
@@ -271,6 +277,13 @@ def _carry_out(
         show_plan(planned, to_stdout=dry_run)
     if not planned.ok:
         raise typer.Exit(Exit.ENGINE)
+    doubtful = sum(len(run.warnings) for run in planned.runs)
+    if strict and doubtful:
+        raise EngineError(
+            "the plan has warnings, so --strict starts nothing",
+            found=counted(doubtful, "warning"),
+            hint="change what they name, or omit --strict",
+        )
     if dry_run:
         return
     code = Exit.OK

@@ -380,6 +380,11 @@ def test_warnings_are_in_the_plan_the_progress_and_the_run(kdtui: Kdtui, store: 
     assert planned.code == 0
     assert "WARN the labels look wrong" in planned.out
     assert "next: look at them" in planned.out
+    for options in ([], ["--dry-run"]):
+        refused = kdtui("train", "doubtful.toml", "--strict", *options)
+        assert refused.code == 4
+        assert "--strict starts nothing" in refused.err and "1 warning" in refused.err
+    assert kdtui("runs", "--json").json == []
     done = kdtui("train", "doubtful.toml", "--epochs", "1")
     assert done.code == 0
     assert "warning: the labels look wrong" in done.err
