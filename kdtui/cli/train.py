@@ -143,7 +143,7 @@ def train(
         if export_onnx:
             export_best(store, newest, quiet=as_json)
         return
-    prepared = [prepare(profile, own_sets, teacher) for profile in profiles]
+    prepared = [prepare(profile, own_sets, teacher, store) for profile in profiles]
     start = resume_point(resume_from, store) if resume_from else None
     for chosen in (teacher, start):
         if chosen is not None and chosen.note:
@@ -209,9 +209,9 @@ def distill(
         say(chosen.note)
     own_sets = [*student_sets(student), *settings, *(sets or [])]
     if profile is not None:
-        prepared = prepare(profile, own_sets, chosen)
+        prepared = prepare(profile, own_sets, chosen, store)
     else:
-        prepared = recipe(chosen, student, own_sets, named=any(text.startswith("name=") for text in settings))
+        prepared = recipe(chosen, student, own_sets, store, named=any(text.startswith("name=") for text in settings))
     _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, strict=strict, detach=detach, as_json=as_json)
 
 

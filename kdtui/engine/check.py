@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from kdtui import plugins
 from kdtui.engine import checkpoint
@@ -19,6 +21,7 @@ from kdtui.engine.objective import build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
+from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
@@ -51,7 +54,7 @@ def check(
     checks: list[tuple[str, Callable[[], str]]] = [
         ("training data", lambda: _data(profile, "train", splits)),
         ("validation data", lambda: _data(profile, "val", splits)),
-        ("student", lambda: _student(profile)),
+        ("student", lambda: _student(profile, resume_from, run)),
         ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
@@ -126,24 +129,39 @@ def _no_gpu() -> str:
     )
 
 
-def _student(profile: Profile) -> str:
-    val_set = _val_set(profile)
-    network = build_student(
-        profile.student, task=profile.data.task, classes=len(val_set.classes), channels=profile.data.image_channels
-    )
+def _student(profile: Profile, resume_from: Path | None, run: Run | None) -> str:
+    """What the student is; initial weights are loaded unless it starts from a checkpoint."""
+    val_set, kind = _val_set(profile), network_kind(profile.student)
+    fresh = resume_from is None and (run is None or find_start(run).path is None)
+    network = _network(profile, val_set.classes, download=fresh)
+    weights = ""
+    if fresh:
+        if run is not None:
+            check_unchanged(run)
+        weights = kind.load_weights(network, val_set.classes)
     check_trainable(network, profile)
     check_inputs(network, val_set)
-    check_metrics(kind := network_kind(profile.student), network, val_set)
+    check_metrics(kind, network, val_set)
     counts = count_parameters(network)
-    return f"{kind.title}: {counts.stored:,} parameters ({counts.used:,} used)"
+    size = f"{kind.title}: {counts.stored:,} parameters ({counts.used:,} used)"
+    return f"{size}\n  initial weights: {weights}" if weights else size
+
+
+def _network(profile: Profile, classes: Sequence[str], *, download: bool = False) -> nn.Module:
+    """The student of a profile."""
+    return build_student(
+        profile.student,
+        task=profile.data.task,
+        classes=len(classes),
+        channels=profile.data.image_channels,
+        download=download,
+    )
 
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:
     """Check a checkpoint to start from; its completed epochs are appended to ``done``."""
     classes = _classes(profile)
-    network = build_student(
-        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
-    )
+    network = _network(profile, classes)
     start = checkpoint.load(path)
     load_start(network, start, path, classes)
     check_owner(path, start)
@@ -172,9 +190,7 @@ def _go_on(profile: Profile, run: Run, total_epochs: int | None, done: list[int]
         done.append(0)
         return "no checkpoint was saved yet: training restarts with epoch 1"
     classes = _classes(profile)
-    network = build_student(
-        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
-    )
+    network = _network(profile, classes)
     content = checkpoint.load(start.path)
     load_start(network, content, start.path, classes)
     state = content.get("resume")
@@ -217,9 +233,7 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
 def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:
     """Build the loss terms for the student and for the teacher, if it was loaded."""
     classes = _classes(profile)
-    student = build_student(
-        profile.student, task=profile.data.task, classes=len(classes), channels=profile.data.image_channels
-    )
+    student = _network(profile, classes)
     # A failed look at the training data is reported by its own check.
     train = splits["train"][1] if "train" in splits else None
     counts = (1,) * len(classes) if train is None else train.pixels

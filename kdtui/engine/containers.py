@@ -125,8 +125,7 @@ def open_checkpoint(path: str | Path, layouts: Sequence[Layout] = (SMP,)) -> Con
     Raises:
         CheckpointError: Not readable, or not a network of these families.
     """
-    path = expanded(path)
-    file, container, metadata = _resolve(path)
+    file, container, metadata = _resolve(expanded(path))
     content, parts = _read(file)
     places = _places(content)
     own = _is_of_another_kind(content) and "student" in places
@@ -147,7 +146,7 @@ def open_checkpoint(path: str | Path, layouts: Sequence[Layout] = (SMP,)) -> Con
     checkpoint.check_dense(state, where=file)
     return Contents(
         family=layout.family,
-        state=_with_counters(state),
+        state=with_counters(state),
         container=container or place,
         candidates=_named([(place, prefix) for place, prefix, _ in networks]),
         places=_counted(places, {place for place, *_ in networks}),
@@ -157,6 +156,42 @@ def open_checkpoint(path: str | Path, layouts: Sequence[Layout] = (SMP,)) -> Con
         names=tuple(named_classes(metadata | dict(content))),
         file=file,
         parts=parts,
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """All dicts of tensors in a checkpoint.
+
+    Attributes:
+        file: The file that was read.
+        tensors: The dicts by their place, in the order of preference.
+        names: All lists of class names, the most likely one first.
+    """
+
+    file: Path
+    tensors: dict[str, dict[str, Tensor]]
+    names: tuple[tuple[str, ...], ...]
+
+
+def open_places(path: str | Path) -> Places:
+    """Read the tensors of any network in a file, a ``save_pretrained`` folder or a run folder.
+
+    Raises:
+        CheckpointError: Not readable, or without tensors.
+    """
+    file, _, metadata = _resolve(expanded(path))
+    content, _ = _read(file)
+    places = _places(content)
+    if not places:
+        raise CheckpointError(
+            "this checkpoint has no tensors",
+            where=file,
+            found=f"entries {checkpoint.shown_keys([str(key) for key in content])}" if content else "an empty dict",
+            allowed="a dict of tensors, or one that contains it",
+        )
+    return Places(
+        file, {place: places[place] for place in _in_order(places)}, tuple(named_classes(metadata | dict(content)))
     )
 
 
@@ -194,7 +229,7 @@ def _read_tensors(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add the counters of batch norms, which torch before 0.4.1 did not have and inference does not use."""
     counter = "num_batches_tracked"
     if any(key.endswith(counter) for key in state):

@@ -89,6 +89,8 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
         )
     )
     _say_overrides(stage, report)
+    if stage.initial:
+        note_once(stage, report, f"initial weights: {stage.initial}")
     if stage.resumed is None:
         return
     # All of them in a new run; lost ones in an old one.

@@ -395,7 +395,7 @@ def _incomplete(architecture: str, contents: Contents, error: LookupError) -> Te
 
 def _encoders(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Match]]:
     """The matching encoders, and the state with the keys of the current smp."""
-    for renamed in _renamings(state):
+    for renamed in renamings(state):
         matches = find_encoders(_encoder_shapes(renamed))
         if matches:
             return renamed, matches
@@ -406,7 +406,7 @@ def _encoder_shapes(state: Mapping[str, Tensor]) -> Shapes:
     return {key.removeprefix(_ENCODER): tuple(value.shape) for key, value in state.items() if key.startswith(_ENCODER)}
 
 
-def _renamings(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def renamings(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The state as it is, then with keys renamed from smp before 0.5, whose timm encoders lack ``model.``."""
     yield state
     front = f"{_ENCODER}model."

@@ -117,6 +117,21 @@ class NetworkKind(ABC):
             download: Whether published weights may be loaded; False if weights of a checkpoint will be loaded.
         """
 
+    def load_weights(self, network: nn.Module, classes: Sequence[str]) -> str:
+        """Load the weights of a checkpoint that the table names; :meth:`build` has loaded published ones.
+
+        Args:
+            network: The result of :meth:`build`.
+            classes: Class names of the data.
+
+        Returns:
+            What the initial weights are; empty if they are random.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read, or its weights do not match.
+        """
+        return ""
+
     @property
     def depthwise(self) -> bool:
         """Whether it mainly consists of depthwise convolutions, which a CPU computes slowly in bf16 on small maps."""

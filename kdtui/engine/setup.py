@@ -29,6 +29,7 @@ from kdtui.engine.precision import choose_channels_last, choose_precision, fabri
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
+from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.errors import EngineError
 from kdtui.profile import Profile
@@ -53,6 +54,7 @@ class TrainingSetup:
         resumed: The ``resume`` part of the loaded checkpoint, or None.
         total_epochs: Total number of epochs of this attempt.
         warnings: Warnings about the checkpoints to resume from.
+        initial: What the initial weights are; empty if they are random or those of a checkpoint to resume from.
     """
 
     run: Run
@@ -74,6 +76,7 @@ class TrainingSetup:
     resumed: dict[str, Any] | None
     total_epochs: int
     warnings: tuple[events.Warned, ...] = ()
+    initial: str = ""
 
     @property
     def task(self) -> TaskName:
@@ -154,11 +157,23 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     if settings.workers:
         check_workers((train_set, val_set), settings)
 
+    leads = fabric.global_rank == 0
+    # Rank 0 chooses the checkpoint for all ranks.
+    begin = fabric.broadcast(find_start(run) if leads else StartPoint(None))
     # The same initial weights on every rank and in every run with this seed and student.
     torch.manual_seed(_derived_seed(profile.seed, "weights"))
+    download = begin.path is None
     student = build_student(
-        profile.student, task=profile.data.task, classes=len(val_set.classes), channels=profile.data.image_channels
+        profile.student,
+        task=profile.data.task,
+        classes=len(val_set.classes),
+        channels=profile.data.image_channels,
+        download=download,
     )
+    initial = ""
+    if download:
+        check_unchanged(run)
+        initial = network_kind(profile.student).load_weights(student, val_set.classes)
     check_trainable(student, profile)
     check_inputs(student, val_set)
     check_metrics(network_kind(profile.student), student, val_set)
@@ -166,9 +181,6 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
 
-    leads = fabric.global_rank == 0
-    # Rank 0 chooses the checkpoint for all ranks.
-    begin = fabric.broadcast(find_start(run) if leads else StartPoint(None))
     start = None if begin.path is None else checkpoint.load(begin.path)
     best: Best | None = None
     if start is not None:
@@ -224,6 +236,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         resumed=resumed,
         total_epochs=total_epochs,
         warnings=start_warnings(begin, best, resumed) + terms_warning,
+        initial=initial,
     )
 
 

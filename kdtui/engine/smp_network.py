@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from kdtui.engine.models import create, stride
 from kdtui.engine.network import NetworkKind
+from kdtui.engine.student_weights import encoder_tensors, load_weights
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.base import TaskName
+from kdtui.text import counted
 
 _DEPTHWISE = ("efficientnet", "mobilenet", "mobileone", "ghostnet", "mnasnet", "xception", "fbnet", "edgenext", "lcnet")
 """Parts of the names of encoders with depthwise convolutions."""
@@ -60,6 +63,14 @@ class SmpNetwork(NetworkKind):
                 hint="--set student.binary=softmax",
             )
         return create(table, channels=channels, in_channels=self.channels)
+
+    def load_weights(self, network: nn.Module, classes: Sequence[str]) -> str:
+        """See the base class."""
+        if self.table.weights is not None:
+            return load_weights(network, self.table, classes)
+        if self.table.encoder_weights == "none":
+            return ""
+        return f"{self.table.encoder_weights} weights of {self.encoder}: {counted(encoder_tensors(network), 'tensor')}"
 
     def facts(self) -> dict[str, Any]:
         """The description, including depth and decoder widths."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import DataError, UsageError
+from kdtui.store.checkpoint_files import file_of
 from kdtui.store.files import sha256_of
 from kdtui.store.run import flat
 
@@ -63,7 +64,10 @@ def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
         _check_key(run, profile, key)
     changed = absolute(amend(profile, sets, what=run.id))
     if "teacher.checkpoint" in keys:
-        _check_teacher(run, changed)
+        _check_copy(run, "teacher", "teacher.checkpoint", changed.teacher.checkpoint, run.manifest().teacher)
+    if "student.weights" in keys:
+        path = getattr(changed.student, "weights", None)
+        _check_copy(run, "checkpoint of weights", "student.weights", path, run.manifest().weights)
     tables = changed.model_dump(mode="json")
     changes: dict[str, Any] = {}
     for key in keys:
@@ -138,19 +142,18 @@ def _check_key(run: Run, profile: Profile, key: str) -> None:
         )
 
 
-def _check_teacher(run: Run, profile: Profile) -> None:
-    known = (run.manifest().teacher or {}).get("sha256")
-    path = Path(profile.teacher.checkpoint or "")
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if known is None or not path.is_file():
+def _check_copy(run: Run, noun: str, key: str, path: str | None, recorded: Mapping[str, Any] | None) -> None:
+    """Check that a checkpoint in its new location is the one that the run was created with."""
+    known = (recorded or {}).get("sha256")
+    file = file_of(path or "")
+    if known is None or not file.is_file():
         return
-    found = sha256_of(path)
+    found = sha256_of(file)
     if found != known:
         raise UsageError(
-            "this is not the teacher that the run was created with",
-            where=f"--set teacher.checkpoint={path}",
+            f"this is not the {noun} that the run was created with",
+            where=f"--set {key}={path}",
             found=f"sha256 {found[:12]}…",
-            allowed=f"a copy of the same teacher, sha256 {str(known)[:12]}…",
-            hint=f"kdtui train {run.profile_path} --teacher {path} trains a new run",
+            allowed=f"a copy of the same {noun}, sha256 {str(known)[:12]}…",
+            hint=f"kdtui train {run.profile_path} --set {key}={path} trains a new run",
         )

@@ -13,6 +13,7 @@ from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
 from kdtui.launch.targets import launcher_for, launcher_of
 from kdtui.launch.teachers import owner
+from kdtui.store.checkpoint_files import file_of
 from kdtui.store.files import sha256_of
 from kdtui.store.state import LIVE
 
@@ -49,6 +50,7 @@ def start(
         tags=tags,
         resume_from=None if resume_from is None else str(resume_from),
         teacher=teacher_record(profile),
+        weights=weights_record(profile),
         origin=origin,
     )
     launcher_for(profile, store).launch(run, total_epochs=total_epochs)
@@ -153,10 +155,17 @@ def teacher_record(profile: Profile) -> dict[str, Any] | None:
     checkpoint = profile.teacher.checkpoint
     if checkpoint is None or not profile.distillation.enabled:
         return None
-    path = Path(checkpoint)
-    if path.is_dir():
-        named = [path / name for name in ("model.safetensors", "pytorch_model.bin")]
-        path = next((file for file in named if file.is_file()), path)
+    return _record(checkpoint)
+
+
+def weights_record(profile: Profile) -> dict[str, Any] | None:
+    """The manifest's entry for the student's initial weights, as for the teacher; None if they are of no file."""
+    checkpoint = getattr(profile.student, "weights", None)
+    return None if checkpoint is None else _record(checkpoint)
+
+
+def _record(checkpoint: str) -> dict[str, Any]:
+    path = file_of(checkpoint)
     run = owner(Path(checkpoint))
     return {
         "checkpoint": checkpoint,

@@ -230,23 +230,32 @@ def best_of(run: Run) -> Path:
     return run.best
 
 
-def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Profile:
+def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None, store: RunStore) -> Profile:
     """The complete profile to run: teacher, options and ``--set`` applied in this order, paths absolute.
 
-    Raises:
-        UsageError: Distillation is enabled without a teacher.
-    """
-    from kdtui.profile import absolute, load
-
-    return ready(absolute(load(name, [*(teacher.sets() if teacher else []), *sets])))
-
-
-def ready(profile: Profile) -> Profile:
-    """Return the profile after checking that distillation has a teacher.
+    Args:
+        name: Name or file of the profile.
+        sets: ``--set`` texts.
+        teacher: The teacher, if one was chosen.
+        store: The store of the runs whose weights a profile can name.
 
     Raises:
-        UsageError: Distillation is enabled without a teacher.
+        UsageError: Distillation is enabled without a teacher, or there is no run with the student's weights.
     """
+    from kdtui.profile import load
+
+    return ready(load(name, [*(teacher.sets() if teacher else []), *sets]), store)
+
+
+def ready(profile: Profile, store: RunStore) -> Profile:
+    """The profile with absolute paths, also to weights of runs, after checking that distillation has a teacher.
+
+    Raises:
+        UsageError: Distillation is enabled without a teacher, or there is no run with the student's weights.
+    """
+    from kdtui.profile import absolute
+
+    profile = absolute(_with_weights(profile, store))
     if profile.distillation.enabled and profile.teacher.checkpoint is None:
         raise UsageError(
             f"profile '{profile.name}' enables distillation but has no teacher",
@@ -255,6 +264,23 @@ def ready(profile: Profile) -> Profile:
             hint="--teacher CKPT|RUN, or --set distillation.enabled=false to train the student alone",
         )
     return profile
+
+
+def _with_weights(profile: Profile, store: RunStore) -> Profile:
+    """The profile with the path to the best checkpoint for ``student.weights = "run:NAME"``."""
+    from kdtui.profile.network_tables import OF_RUN
+
+    weights = getattr(profile.student, "weights", None)
+    if weights is None or not weights.startswith(OF_RUN):
+        return profile
+    try:
+        run = store.find(weights.removeprefix(OF_RUN))
+    except (RunNotFound, AmbiguousRun) as error:
+        raise type(error)(
+            error.what, where="student.weights", found=weights, allowed=error.allowed, hint=error.hint
+        ) from error
+    path = best_of(run).absolute()
+    return profile.model_copy(update={"student": profile.student.model_copy(update={"weights": str(path)})})
 
 
 def student_sets(student: str) -> list[str]:
@@ -271,19 +297,20 @@ def student_sets(student: str) -> list[str]:
     return [f"student.kind={json.dumps(default)}", SETTINGS["encoder"].assignment(student)]
 
 
-def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:
+def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: RunStore, *, named: bool) -> Profile:
     """The profile of a student that is distilled with the data, task and training settings of its teacher's run.
 
     Args:
         teacher: Must belong to a run.
         student: Its encoder or kind, for the name.
         sets: Further ``--set`` texts.
+        store: As for :func:`prepare`.
         named: Whether ``sets`` contains the run's name.
 
     Raises:
         UsageError: The teacher belongs to no run, so its data are unknown.
     """
-    from kdtui.profile import absolute, amend
+    from kdtui.profile import amend
 
     if teacher.run is None:
         raise UsageError(
@@ -292,10 +319,12 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: 
             hint="choose the data with --profile NAME; kdtui profiles lists the profiles",
         )
     own = teacher.run.profile()
+    if getattr(own.student, "weights", None) is not None:  # they were those of the teacher
+        own = own.model_copy(update={"student": own.student.model_copy(update={"weights": None, "weights_part": None})})
     name = f"{student}-from-{own.name}"[:80]  # the longest allowed name
     defaults = [] if named else [f'name="{name}"']
     defaults += [f'description="{student} distilled from {own.name}"', "tags=[]"]
-    return ready(absolute(amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id)))
+    return ready(amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id), store)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,15 @@ class PathTo:
 
     Attributes:
         placeholder: Placeholder in hints: ``FILE`` or ``FOLDER``.
+        except_prefix: Values with this prefix are not paths; empty if there are none.
     """
 
     placeholder: str
+    except_prefix: str = ""
+
+    def marks(self, value: Any) -> bool:
+        """Whether a value of the key is a path."""
+        return isinstance(value, str) and not (self.except_prefix and value.startswith(self.except_prefix))
 
 
 FilePath = Annotated[str, Field(min_length=1), PathTo("FILE")]
@@ -64,7 +70,7 @@ def paths_of(table: ProfileTable, within: str = "") -> Iterator[PathKey]:
             for at, item in enumerate(value):
                 if isinstance(item, ProfileTable):
                     yield from paths_of(item, f"{key}[{at}]")
-        elif marker is not None and isinstance(value, str):
+        elif marker is not None and marker.marks(value):
             yield PathKey(key, value, marker.placeholder)
 
 
@@ -72,14 +78,14 @@ def with_paths(table: AnyTable, change: Callable[[str], str]) -> AnyTable:
     """A copy of a table in which all paths, including those of nested tables, are changed."""
     changes: dict[str, Any] = {}
     for name, field in type(table).model_fields.items():
-        value = getattr(table, name)
+        value, marker = getattr(table, name), _path_marker(field)
         if isinstance(value, ProfileTable):
             changes[name] = with_paths(value, change)
         elif isinstance(value, tuple) and any(isinstance(item, ProfileTable) for item in value):
             changes[name] = tuple(
                 with_paths(item, change) if isinstance(item, ProfileTable) else item for item in value
             )
-        elif isinstance(value, str) and _path_marker(field) is not None:
+        elif marker is not None and marker.marks(value):
             changes[name] = change(value)
     changes = {name: value for name, value in changes.items() if value != getattr(table, name)}
     return table.model_copy(update=changes) if changes else table

@@ -47,7 +47,11 @@ _TAGS = {"launch": "target"}  # tables whose discriminator is not `kind`
 # Tables that are one value: of an inherited one, no key remains.
 _WHOLE = frozenset({"label_map", "class_map"})
 # Alternative notations: a file with the key on the left replaces inherited keys on the right.
-_OTHER_WAY: dict[KeyPath, tuple[str, ...]] = {("distillation", "terms"): ("logits", "bg_fg", "target_nontarget")}
+_OTHER_WAY: dict[KeyPath, tuple[str, ...]] = {
+    ("distillation", "terms"): ("logits", "bg_fg", "target_nontarget"),
+    ("student", "weights"): ("encoder_weights",),
+    ("student", "encoder_weights"): ("weights", "weights_part"),
+}
 
 
 @dataclass

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdtui import plugins
-from kdtui.profile.base import Int, ProfileTable, TaskName
+from kdtui.profile.base import Int, PathTo, ProfileTable, TaskName
 
 HIERARCHICAL_CHANNELS = 4
 """Output channels of a network for a hierarchical task: two 2-way decisions."""
+OF_RUN = "run:"
+"""Prefix of ``student.weights`` for the best checkpoint of a run."""
+PUBLISHED = ("none", "imagenet")
+"""The values of ``student.weights`` that are written as ``encoder_weights``."""
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 
 
@@ -52,7 +56,10 @@ class Model(NetworkTable):
             a number.
         binary: Output for two classes: ``sigmoid`` has one channel, the logit of the second class; ``softmax``, the
             default, has one per class.
-        encoder_weights: ``imagenet`` downloads pretrained weights; ``none`` trains from scratch.
+        encoder_weights: As ``weights`` for ``none`` and ``imagenet``, as which these two are written.
+        weights: Initial weights: ``none`` (the default), ``imagenet`` (published ones of the encoder, downloaded unless
+            they are in the cache), a checkpoint file, or ``run:NAME`` for the best checkpoint of a run.
+        weights_part: What is loaded from a checkpoint: ``all`` (the default; every tensor has to match) or ``encoder``.
     """
 
     implementation = "kdtui.engine.smp_network:SmpNetwork"
@@ -62,9 +69,32 @@ class Model(NetworkTable):
     architecture: str = "Unet"
     encoder: str = "timm-efficientnet-b0"
     encoder_weights: Literal["none", "imagenet"] = "none"
+    weights: Annotated[str, Field(min_length=1), PathTo("FILE", OF_RUN)] | None = None
+    weights_part: Literal["all", "encoder"] | None = None
     encoder_depth: Int = Field(5, ge=3, le=5)
     decoder_channels: Width | tuple[Width, ...] | None = None
     binary: Literal["sigmoid", "softmax"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_weights(cls, table: Any) -> Any:
+        """Write published weights as ``encoder_weights``, so that profiles of earlier and later runs are equal."""
+        if not isinstance(table, dict) or table.get("weights") not in PUBLISHED:
+            return table
+        return {
+            **{key: value for key, value in table.items() if key not in ("weights", "weights_part")},
+            "encoder_weights": table["weights"],
+        }
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> Model:
+        if self.weights is not None and self.encoder_weights != "none":
+            raise ValueError(
+                f"found weights = '{self.weights}' and encoder_weights = '{self.encoder_weights}'; allowed: one of them"
+            )
+        if self.weights_part is not None and self.weights is None:
+            raise ValueError("found weights_part without a checkpoint; allowed: weights = a file or run:NAME")
+        return self
 
     @property
     def label(self) -> str:

@@ -15,6 +15,15 @@ _ZIP = b"PK"
 _PIECE = 1 << 20
 
 
+def file_of(checkpoint: str) -> Path:
+    """The file whose hash identifies a checkpoint; of a folder, that with its weights."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        named = [path / name for name in ("model.safetensors", "pytorch_model.bin")]
+        path = next((file for file in named if file.is_file()), path)
+    return path
+
+
 def damage(path: Path) -> str | None:
     """Describe the damage of a checkpoint file; None if it is intact or if only torch could detect the damage.
 

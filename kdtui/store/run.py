@@ -33,6 +33,7 @@ class Manifest:
         teacher: ``{"checkpoint", "sha256", "run"}``, or None.
         resume_from: Checkpoint that the run starts from, or None.
         origin: What created it, for display: the command or the demo.
+        weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Manifest:
     teacher: Mapping[str, Any] | None = None
     resume_from: str | None = None
     origin: str | None = None
+    weights: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

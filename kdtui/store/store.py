@@ -72,6 +72,7 @@ class RunStore:
         tags: Iterable[str] = (),
         resume_from: str | None = None,
         teacher: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
         origin: str | None = None,
     ) -> Run:
         """Create a run folder; it becomes visible only when it is complete.
@@ -101,6 +102,7 @@ class RunStore:
                 "teacher": None if teacher is None else dict(teacher),
                 "resume_from": resume_from,
                 "origin": origin,
+                **({} if weights is None else {"weights": dict(weights)}),
             }
             owner = draft.path / f"{OWNER}{mark()}"
             owner.touch()

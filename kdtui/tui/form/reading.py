@@ -393,7 +393,7 @@ class _Reading:
         if self._teacher is None or not self._draft.by_recipe:
             return None
         try:
-            return recipe(self._teacher, self._draft.encoder or "student", [], named=False)
+            return recipe(self._teacher, self._draft.encoder or "student", [], self._store, named=False)
         except KdtuiError as error:
             self._mistakes |= placed(error, "teacher", {})
             return None
@@ -423,9 +423,9 @@ class _Reading:
 
     def _profile(self, sets: list[str]) -> Profile:
         if self._base is not None:
-            return prepare(self._base, sets, self._teacher)
+            return prepare(self._base, sets, self._teacher, self._store)
         assert self._teacher is not None
-        return recipe(self._teacher, self._student, sets, named="name" in self._values)
+        return recipe(self._teacher, self._student, sets, self._store, named="name" in self._values)
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
