@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
-import socket
-import urllib.request
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
-import huggingface_hub
 import segmentation_models_pytorch as smp
 import timm
 import torch
@@ -20,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
+from kdtui.engine.hub_cache import PublishedFile, hub, published_files
 from kdtui.engine.identify import RGB, full_size
 from kdtui.errors import ModelError
 from kdtui.profile import Model
@@ -55,7 +53,6 @@ _WIDTH = {
 # Side in pixels of the image for finding unused parameters; PAN pools four more times after its encoder.
 _PROBE = {"PAN": 128}
 _SMALLEST_PROBE = 64
-_HUB_SECONDS = 2.0
 # Exceptions of torch, timm and smp in a forward pass with unsupported sizes.
 UNWORKABLE = (RuntimeError, ValueError, AssertionError, LookupError, TypeError)
 
@@ -286,10 +283,9 @@ def create(model: Model, *, channels: int, in_channels: int = RGB) -> nn.Module:
         **_decoder_width(model),
         **full_size(model.architecture, model.encoder_depth),
     }
-    if weights is not None:
-        _do_without_an_unreachable_hub()
+    files = () if weights is None else published_files(model.encoder)
     try:
-        with warnings.catch_warnings():
+        with contextlib.nullcontext() if weights is None else hub(files), warnings.catch_warnings():
             # Many teachers use these encoders; the corresponding tu- encoders have other keys.
             warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated")
             # smp warns that timm selects the weights itself.
@@ -298,7 +294,7 @@ def create(model: Model, *, channels: int, in_channels: int = RGB) -> nn.Module:
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
-        raise _unbuildable(model, error) from error
+        raise _unbuildable(model, files, error) from error
     set_input_channels(network, in_channels)
     return network
 
@@ -434,16 +430,24 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _unbuildable(model: Model, error: Exception) -> ModelError:
+def _unbuildable(model: Model, files: Sequence[PublishedFile], error: Exception) -> ModelError:
     text = one_line(error)
+    missing = next((file for file in files if not file.is_cached), None)
+    if missing is not None:
+        return ModelError(
+            f"could not download the {model.encoder_weights} weights of {model.encoder}, which are not in the cache",
+            where=missing.path,
+            found=f"{type(error).__name__}: {text}",
+            allowed=missing.source,
+            hint=f"{missing.how_to_copy}; or train from scratch with --set student.weights=none",
+        )
     if model.encoder_weights != "none":
         return ModelError(
-            f"could not download the {model.encoder_weights} weights of {model.encoder}",
-            where="student.encoder_weights",
+            f"could not load the {model.encoder_weights} weights of {model.encoder}",
+            where="student.weights",
             found=f"{type(error).__name__}: {text}",
-            allowed="none, or imagenet if the encoder has such weights and they can be downloaded",
-            hint="train from scratch with --set student.encoder_weights=none, or put the weights in the cache "
-            f"({huggingface_hub.constants.HF_HUB_CACHE})",
+            allowed="none, imagenet if the encoder has such weights, or a checkpoint",
+            hint="--set student.weights=none trains from scratch",
         )
     return ModelError(
         f"{model.architecture} cannot be built with {model.encoder} at depth {model.encoder_depth}",
@@ -451,21 +455,3 @@ def _unbuildable(model: Model, error: Exception) -> ModelError:
         found=f"{type(error).__name__}: {text}",
         allowed="another encoder, student.encoder_depth from 3 to 5, or decoder width",
     )
-
-
-def _do_without_an_unreachable_hub() -> None:
-    """Use only the local cache if the hub, or the proxy, is unreachable: the hub's client would retry for minutes."""
-    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(hub.scheme, proxies.get("all"))
-    door = urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(hub.hostname or "") else hub
-    if door.hostname is None:
-        return  # an unknown notation of a proxy, which the hub's client may support
-    try:
-        socket.create_connection((door.hostname, _port(door)), timeout=_HUB_SECONDS).close()
-    except OSError:
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
-
-
-def _port(url: SplitResult) -> int:
-    return url.port or {"http": 80, "socks5": 1080, "socks5h": 1080}.get(url.scheme, 443)

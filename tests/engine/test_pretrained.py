@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 from safetensors.torch import save_file
+
+from kdtui.engine.hub_cache import published_files
 
 BUILD = """
 import sys
 from kdtui.engine.models import build_network
 from kdtui.errors import ModelError
 from kdtui.profile import Model
-failed = False
+failed, connections = False, []
+sys.addaudithook(lambda event, of: connections.append(of[1]) if event == "socket.connect" else None)
 for encoder in sys.argv[1:]:
     try:
         network = build_network(Model(encoder=encoder, encoder_weights="imagenet"), task="semantic", classes=2)
@@ -25,7 +29,7 @@ for encoder in sys.argv[1:]:
         print(error)
         failed = True
     else:
-        print(float(next(network.encoder.parameters()).detach().sum()))
+        print(float(next(network.encoder.parameters()).detach().sum()), len(connections))
 sys.exit(7 if failed else 0)
 """
 
@@ -49,29 +53,68 @@ def build(*encoders: str, cache: Path, **settings: str) -> subprocess.CompletedP
 
 
 def cached(folder: Path, encoder: str) -> float:
-    """Put weights of an encoder where the hub's cache has them; the sum of those of its first layer."""
-    settings = smp.encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
-    snapshot = folder / "hub" / f"models--{settings['repo_id'].replace('/', '--')}" / "snapshots" / settings["revision"]
+    """Put weights of an encoder where the hub's cache has them, as files without links; the sum of those of its first
+    layer.
+    """
+    files = published_files(encoder)
+    repository = folder / "hub" / f"models--{files[0].repo.replace('/', '--')}"
+    revision = files[0].revision
+    if revision == "main":
+        revision = "0" * 40
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(revision)
+    snapshot = repository / "snapshots" / revision
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}", encoding="utf-8")
-    network = smp.encoders.get_encoder(encoder, weights=None)
+    network = (
+        timm.create_model(encoder.removeprefix("tu-"), pretrained=False)
+        if encoder.startswith("tu-")
+        else smp.encoders.get_encoder(encoder, weights=None)
+    )
     weights = {key: value.contiguous() for key, value in network.state_dict().items()}
     save_file(weights, snapshot / "model.safetensors")
-    return float(weights["conv1.weight"].sum())
+    return float(next(network.parameters()).detach().sum())
 
 
-def test_a_hub_that_refuses_is_not_contacted_again_and_cached_weights_need_none(tmp_path: Path) -> None:
-    encoders = ("mobilenet_v2", "tu-mobilenetv3_small_100")
-    first = cached(tmp_path, "resnet18")
+def test_cached_weights_need_no_connection_and_others_are_named_after_one_attempt(tmp_path: Path) -> None:
+    there, missing = ("resnet18", "tu-test_resnet"), ("mobilenet_v2", "tu-mobilenetv3_small_100")
+    sums = [cached(tmp_path, encoder) for encoder in there]
     hub = f"http://127.0.0.1:{closed_port()}"
-    done = build(*encoders, "resnet18", cache=tmp_path, HF_ENDPOINT=hub)
+    done = build(*there, *missing, cache=tmp_path, HF_ENDPOINT=hub)
     assert done.returncode == 7, done.stderr
-    assert float(done.stdout.splitlines()[-1]) == pytest.approx(first, rel=1e-3, abs=1e-3)
-    assert all(f"could not download the imagenet weights of {encoder}" in done.stdout for encoder in encoders)
-    assert done.stdout.count("student.encoder_weights=none") == len(encoders)
-    assert str(tmp_path) in done.stdout  # where weights could be put
+    for line, first in zip(done.stdout.splitlines(), sums, strict=False):
+        total, connections = line.split()
+        assert float(total) == pytest.approx(first, rel=1e-3, abs=1e-3)
+        assert connections == "0"
+    assert done.stdout.count("--set student.weights=none") == len(missing)
+    for encoder in missing:
+        assert f"could not download the imagenet weights of {encoder}, which are not in the cache" in done.stdout
+        file = published_files(encoder)[0]
+        assert f"where: {tmp_path}/hub/{file.folder.name}/snapshots/{file.revision}/model.safetensors" in done.stdout
+        assert f"run `hf download {file.repo}" in done.stdout
+        assert f"copy {file.folder.name} from" in done.stdout
     assert "Retrying" not in done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_weights_that_are_not_on_the_hub_are_in_the_cache_of_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    [file] = published_files("tu-legacy_seresnet18")
+    assert file.path.parent == tmp_path / "hub" / "checkpoints"
+    assert not file.is_cached
+    assert str(file.path) in file.how_to_copy
+    file.path.parent.mkdir(parents=True)
+    file.path.touch()
+    assert file.is_cached
+
+
+def test_every_encoder_with_published_weights_has_files() -> None:
+    names = smp.encoders.get_encoder_names()
+    without = [name for name in names if not published_files(name)]
+    assert 5 * len(without) < len(names)
+    assert all("imagenet" not in smp.encoders.encoders[name]["pretrained_settings"] for name in without)
 
 
 @pytest.mark.slow
@@ -80,11 +123,3 @@ def test_a_proxy_that_refuses_is_not_contacted_again(tmp_path: Path) -> None:
     done = build("resnet18", cache=tmp_path, HF_ENDPOINT="https://hub.invalid", HTTPS_PROXY=proxy, NO_PROXY="")
     assert done.returncode == 7, done.stderr
     assert "Retrying" not in done.stderr
-
-
-@pytest.mark.slow
-def test_cached_weights_need_no_hub_that_was_not_contacted_before(tmp_path: Path) -> None:
-    first = cached(tmp_path, "resnet18")
-    done = build("resnet18", cache=tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{closed_port()}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert float(done.stdout) == pytest.approx(first, rel=1e-3, abs=1e-3)

@@ -59,7 +59,12 @@ def equal(left: State, right: State) -> bool:
 
 
 def of_kdtui(path: Path, state: State) -> None:
-    content = {"format": checkpoint.FORMAT, "student": state, "classes": list(CLASSES), "resume": {"rng": torch.zeros(4)}}
+    content = {
+        "format": checkpoint.FORMAT,
+        "student": state,
+        "classes": list(CLASSES),
+        "resume": {"rng": torch.zeros(4)},
+    }
     torch.save(content, path)
 
 
@@ -108,7 +113,9 @@ def test_the_encoder_comes_from_any_container_and_the_rest_is_random(
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])  # the second has other names for feature extraction
 def test_a_checkpoint_of_timm_is_an_encoder(tmp_path: Path, name: str) -> None:
     source = timm.create_model(name, pretrained=False)
-    torch.save({"state_dict": {f"module.{key}": value for key, value in source.state_dict().items()}}, tmp_path / "file")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in source.state_dict().items()}}, tmp_path / "file"
+    )
     network, words = loaded(student(tmp_path / "file", "encoder", encoder=f"tu-{name}"))
     weights = {key.replace(".", "_"): value for key, value in source.state_dict().items()}
     assert isinstance(network.encoder, nn.Module)
@@ -150,7 +157,9 @@ def test_what_does_not_match_is_named_with_the_way_to_load_the_encoder(tmp_path:
     error = refused(student(tmp_path / "encoder", encoder="tu-lcnet_050"))
     assert error.hint == "`kdtui inspect FILE` describes the file"
     for part in (None, "encoder"):
-        torch.save(state | {"encoder.model.conv1.0.weight": state["encoder.model.conv1.0.weight"] / 0}, tmp_path / "nan")
+        torch.save(
+            state | {"encoder.model.conv1.0.weight": state["encoder.model.conv1.0.weight"] / 0}, tmp_path / "nan"
+        )
         assert "not finite" in refused(student(tmp_path / "nan", part)).what
         torch.save({"epoch": 3}, tmp_path / "empty")
         assert "no tensors" in refused(student(tmp_path / "empty", part)).what
