@@ -1,6 +1,6 @@
 """The interface of a kind of student network, and the student of a profile.
 
-A network takes normalised images f32 [B,3,H,W], H and W multiples of the kind's stride, and returns raw logits: one
+A network takes normalised images f32 [B,C,H,W], H and W multiples of the kind's stride, and returns raw logits: one
 channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for a hierarchical one; with its own
 ``compose`` also tensors of other sizes by name. It may define:
 

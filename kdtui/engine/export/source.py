@@ -205,6 +205,9 @@ class ExportNetwork:
             made = dataset.collate([few[place % len(few)] for place in range(count)])
             if self.profile is not None:
                 return made
+            # Synthetic images have three channels.
+            planes = [channel % made.images.shape[1] for channel in range(self.pixels.channels)]
+            made = made._replace(images=made.images[:, planes])
             return made._replace(extras={entry.name: entry.example(count) for entry in self.inputs})
 
         return batch
