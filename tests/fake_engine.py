@@ -282,7 +282,7 @@ def predict(request: str) -> dict[str, Any]:
         "pictures": len(asked["pictures"]),
         "skipped": skipped,
         "classes": ["background", "target"],
-        "mode": asked["mode"],
+        "mode": asked["mode"] or "resize",
         "input_size": [48, 64],
         "device": asked["accelerator"],
         "images_per_second": 12.0,

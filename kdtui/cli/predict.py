@@ -34,6 +34,14 @@ class PredictFormat(StrEnum):
     probabilities = "probabilities"
 
 
+class PredictMode(StrEnum):
+    """How the network gets a picture."""
+
+    resize = "resize"
+    whole = "whole"
+    slide = "slide"
+
+
 class PredictDevice(StrEnum):
     """Device of the network."""
 
@@ -64,13 +72,19 @@ def predict(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with the classes over them.")
     ] = False,
-    slide: Annotated[
-        bool, typer.Option("--slide", help="In overlapping windows at the picture's own size; default: resized.")
-    ] = False,
-    whole: Annotated[bool, typer.Option("--whole", help="In one piece at the picture's own size.")] = False,
+    evaluation: Annotated[
+        PredictMode | None,
+        typer.Option(
+            "--evaluation",
+            help="How the network gets a picture: resized, whole or in windows; default: as in evaluations of the run.",
+            show_default=False,
+        ),
+    ] = None,
+    slide: Annotated[bool, typer.Option("--slide", help="Same as --evaluation slide.")] = False,
     overlap: Annotated[
-        float, typer.Option("--overlap", min=0.0, max=0.9, help="Share that windows of --slide have in common.")
-    ] = 0.25,
+        float | None,
+        typer.Option("--overlap", min=0.0, max=0.9, help="Share that windows have in common.", show_default=False),
+    ] = None,
     form: Annotated[
         PredictFormat,
         typer.Option(
@@ -92,15 +106,16 @@ def predict(
     from kdtui.launch.predict import PredictOptions, network_of, pictures_of
     from kdtui.launch.predict import predict as segment
 
-    if slide and whole:
-        raise UsageError("--slide and --whole exclude each other", hint="keep one of them")
+    if slide and evaluation not in (None, PredictMode.slide):
+        raise UsageError(f"--slide and --evaluation {evaluation} exclude each other", hint="keep one of them")
+    mode = PredictMode.slide if slide else evaluation
+    if overlap is not None and mode in (PredictMode.resize, PredictMode.whole):
+        raise UsageError("--overlap is for windows", found=f"--evaluation {mode}", hint="--slide, or omit --overlap")
     network = network_of(source, open_store(runs_dir))
     if network.note:
         say(network.note)
     chosen = pictures_of(pictures, sys.stdin if "-" in pictures else ())
-    options = PredictOptions(
-        mode="slide" if slide else "whole" if whole else "resize", overlap=overlap, format=form.value, overlay=overlay
-    )
+    options = PredictOptions(mode=mode.value if mode else "", overlap=overlap, format=form.value, overlay=overlay)
     show_step = progress_line()
     skipped: list[dict[str, Any]] = []
 

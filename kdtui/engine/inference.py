@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdtui.engine.data.protocol import Content
+from kdtui.engine.data.geometry import Content
 from kdtui.engine.data.source import Size
 
 Mode = Literal["resize", "whole", "slide"]

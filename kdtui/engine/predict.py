@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdtui.engine.data import PixelFormat
+from kdtui.engine.data.geometry import content_of, shown_whole
 from kdtui.engine.data.images import ImageFormat, displayed, read_values
 from kdtui.engine.data.source import Size, Values
 from kdtui.engine.evaluate import palette
@@ -25,13 +26,13 @@ from kdtui.engine.export.deployed import RGB_PIXELS, fed
 from kdtui.engine.export.make import read_facts
 from kdtui.engine.export.source import ExportNetwork, of_checkpoint, of_run
 from kdtui.engine.export.verify import session
-from kdtui.engine.inference import Inference, Mode, at_size
+from kdtui.engine.inference import Inference, Mode, resampled
 from kdtui.engine.models import outputs_of
 from kdtui.engine.ranks import make_fabric
 from kdtui.errors import CheckpointError, ExportError, KdtuiError, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.palette import COLOUR, class_colours
-from kdtui.profile import Profile, Teacher
+from kdtui.profile import DataTable, Profile, SyntheticData, Teacher
 from kdtui.store.run import Run, write_atomically
 
 _READERS = 2
@@ -52,8 +53,7 @@ class PredictRequest:
         run: Folder of the run that the checkpoint belongs to.
         profile: Profile of the run with its overrides, or of the data of an external checkpoint.
         mode: See :class:`Inference`; empty for that of the run.
-        height: Height of the network's input or window; 0 for that of the training.
-        width: Its width.
+        overlap: Share of a window that neighbours have in common; None for that of the run.
         format: ``index`` (palette PNG), ``colour`` (RGB PNG) or ``probabilities`` (f16 [K,h,w] in a ``.npy`` file).
         overlay: Whether to write the picture with the classes in colours over it as well.
     """
@@ -63,9 +63,7 @@ class PredictRequest:
     run: str | None = None
     profile: str | None = None
     mode: str = ""
-    overlap: float = 0.25
-    height: int = 0
-    width: int = 0
+    overlap: float | None = None
     format: str = "index"
     overlay: bool = False
     accelerator: str = "auto"
@@ -78,7 +76,8 @@ class Segmenter:
     Attributes:
         logits: Normalised images f32 [B,C,H,W] on the CPU to logits of the classes.
         own_colours: ``#rrggbb`` of each class, or empty.
-        size: The network's input size in training.
+        size: Size of the network's input in training, a multiple of the stride.
+        data: How evaluations show pictures.
         any_size: Whether it takes other sizes.
         has_scores: Whether its logits are more than a one-hot of the class.
         pixels: Normalisation and channel order of its images.
@@ -88,6 +87,7 @@ class Segmenter:
     classes: tuple[str, ...]
     own_colours: tuple[str, ...]
     size: Size
+    data: DataTable
     stride: int
     any_size: bool
     value_range: tuple[float, ...] | None
@@ -175,8 +175,11 @@ def _described(error: KdtuiError) -> dict[str, str | None]:
 
 
 def _inference(request: PredictRequest, segmenter: Segmenter) -> Inference:
-    mode = cast(Mode, request.mode or "resize")
-    window = Size(request.height or segmenter.size.height, request.width or segmenter.size.width)
+    data = segmenter.data
+    mode: Mode = cast(Mode, request.mode) if request.mode else data.evaluation_mode
+    window = segmenter.size
+    if mode == "slide" and not request.mode and data.window is not None:
+        window = Size(*(-(-side // segmenter.stride) * segmenter.stride for side in data.window))
     if not segmenter.any_size and (mode == "whole" or window != segmenter.size):
         raise UsageError(
             "this file has a fixed input size",
@@ -185,13 +188,8 @@ def _inference(request: PredictRequest, segmenter: Segmenter) -> Inference:
             allowed=f"{segmenter.size.width}x{segmenter.size.height}: pictures are resized to it, or --slide",
             hint="`kdtui export RUN --dynamic all` writes a file for any size",
         )
-    if window.height % segmenter.stride or window.width % segmenter.stride:
-        raise UsageError(
-            "the input size is not divisible by the stride of the network",
-            found=f"{window.width}x{window.height}",
-            allowed=f"multiples of {segmenter.stride}",
-        )
-    return Inference(mode, window, request.overlap, _BATCH)
+    overlap = data.overlap if request.overlap is None else request.overlap
+    return Inference(mode, window, overlap, _BATCH)
 
 
 def _batches(
@@ -226,23 +224,23 @@ def _segment(pictures: Sequence[Picture], segmenter: Segmenter, inference: Infer
     """Logits f32 [K,h,w] of each picture, at its size."""
     if not pictures:
         return
-    inputs = [_input(picture.pixels, segmenter, inference) for picture in pictures]
-    height, width = inputs[0].shape[-2:]
-    content = inference.window if inference.mode == "resize" else Size(*pictures[0].pixels.shape[:2])
-    assert all(tuple(one.shape[-2:]) == (height, width) for one in inputs)
+    images = torch.stack([_input(picture.pixels, segmenter, inference) for picture in pictures])
     with torch.inference_mode():
-        logits = inference(segmenter.logits, torch.stack(inputs), content)
-        for picture, one in zip(pictures, logits, strict=True):
-            yield at_size(one[None], Size(*picture.pixels.shape[:2]))[0]
+        if inference.mode != "resize":
+            yield inference(segmenter.logits, images, Size(*pictures[0].pixels.shape[:2]))[0]
+            return
+        of = Size(*images.shape[-2:])
+        for picture, one in zip(pictures, segmenter.logits(images), strict=True):
+            size = Size(*picture.pixels.shape[:2])
+            yield resampled(one[None], content_of(segmenter.data, size), of=of, to=size)[0]
 
 
 def _input(pixels: Values, segmenter: Segmenter, inference: Inference) -> Tensor:
     """The normalised image f32 [C,H,W] for the network: resized, or padded at its own size."""
     window, stride = inference.window, segmenter.stride
-    if inference.mode == "resize" and pixels.shape[:2] != window:
-        bands = [Image.fromarray(pixels[..., band]) for band in range(pixels.shape[2])]
-        resized = [band.resize((window.width, window.height), Image.Resampling.BILINEAR) for band in bands]
-        pixels = np.stack([np.asarray(band) for band in resized], axis=2)
+    if inference.mode == "resize":
+        fill = tuple(255 * value for value in segmenter.pixels.mean)
+        pixels = shown_whole(segmenter.data, pixels, fill)
     image = segmenter.pixels.normalised(torch.tensor(pixels).permute(2, 0, 1))
     height, width = image.shape[-2:]
     if inference.mode == "slide":
@@ -326,6 +324,9 @@ def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, acceler
         source.classes,
         colours,
         Size(source.size.height, source.size.width),
+        SyntheticData(height=source.size.height, width=source.size.width)
+        if source.profile is None
+        else source.profile.data,
         source.stride,
         any_size=True,
         value_range=None if value_range is None else tuple(value_range),
@@ -368,6 +369,9 @@ def _of_onnx(path: Path) -> Segmenter:
             tuple(normalisation["mean"]), tuple(normalisation["std"]), json.loads(facts.get("bgr", "false"))
         )
         value_range = json.loads(facts.get("value_range", "null"))
+        data = SyntheticData(
+            **json.loads(facts.get("evaluation", "{}")) or {"height": size.height, "width": size.width}
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             "this ONNX file was not written by kdtui, so its input and classes are unknown",
@@ -395,6 +399,7 @@ def _of_onnx(path: Path) -> Segmenter:
         classes,
         ("",) * len(classes),
         size,
+        data,
         1 if options.dynamic_size else stride,
         any_size=options.dynamic_size,
         value_range=None if value_range is None else tuple(value_range),

@@ -29,14 +29,14 @@ class PredictOptions:
     """How pictures are segmented, and what is written.
 
     Attributes:
-        mode: ``resize``, ``whole`` or ``slide``.
-        overlap: For ``slide``: share of a window that neighbours have in common.
+        mode: ``resize``, ``whole`` or ``slide``; empty for that of the network's evaluations.
+        overlap: For ``slide``: share of a window that neighbours have in common; None for that of the evaluations.
         format: One of :data:`FORMATS`.
         overlay: Whether to write pictures with the classes in colours over them as well.
     """
 
-    mode: str = "resize"
-    overlap: float = 0.25
+    mode: str = ""
+    overlap: float | None = None
     format: str = "index"
     overlay: bool = False
 

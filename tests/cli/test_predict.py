@@ -44,6 +44,8 @@ def test_skipped_pictures_are_named_and_end_in_an_error(kdtui: Kdtui, trained: T
 
 def test_modes_that_exclude_each_other(kdtui: Kdtui, trained: Trained, pictures: Path) -> None:
     trained("city")
-    done = kdtui("predict", "city", "pictures", "-o", "out", "--slide", "--whole")
+    done = kdtui("predict", "city", "pictures", "-o", "out", "--slide", "--evaluation", "whole")
     assert done.code == 2
-    assert "--slide and --whole exclude each other" in done.err
+    assert "--slide and --evaluation whole exclude each other" in done.err
+    done = kdtui("predict", "city", "pictures", "-o", "out", "--evaluation", "whole", "--overlap", "0.5")
+    assert "--overlap is for windows" in done.err

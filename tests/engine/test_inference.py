@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdtui.engine.data.protocol import Content
+from kdtui.engine.data.geometry import Content
 from kdtui.engine.data.source import Size
 from kdtui.engine.inference import Inference, Mode, at_size, resampled
 

@@ -13,6 +13,7 @@ from kdtui.engine.export.source import of_run
 from kdtui.engine.predict import PredictRequest, predict
 from kdtui.errors import CheckpointError, UsageError
 from kdtui.export_options import ExportOptions
+from kdtui.profile import dump
 from kdtui.store.run import Run
 from tests.engine.runs import fit, make_run
 
@@ -82,6 +83,22 @@ def test_the_formats_agree(trained: Run, pictures: list[tuple[str, str]]) -> Non
         assert np.abs(probabilities.astype(np.float32).sum(axis=0) - 1).max() < 0.01
         chosen = np.take_along_axis(probabilities, labels[None].astype(int), axis=0)[0]
         assert (chosen >= probabilities.max(axis=0) - 1e-3).all()
+
+
+def test_by_default_pictures_are_shown_as_in_the_evaluations_of_the_run(
+    trained: Run, pictures: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    profile = trained.profile()
+    answers = []
+    for keys in ({}, {"keep_aspect": True}, {"evaluation": "slide", "window": (32, 32), "overlap": 0.5}):
+        data = profile.data.model_copy(update=keys)
+        file = tmp_path / "profile.toml"
+        file.write_bytes(dump(profile.model_copy(update={"data": data})))
+        request = PredictRequest(pictures, str(trained.best), str(trained.path), str(file), format="probabilities")
+        answer, _ = asked(request)
+        answers.append((answer["mode"], [np.load(f"{target}.npy").tolist() for _, target in pictures]))
+    assert [mode for mode, _ in answers] == ["resize", "resize", "slide"]
+    assert answers[0][1] != answers[1][1] != answers[2][1]
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_skipped(trained: Run, pictures: list[tuple[str, str]]) -> None:

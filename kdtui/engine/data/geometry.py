@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Size, Source
-from kdtui.engine.data.warp import Matrix, Window, flipped, turned, warped_labels, window_to_source
+from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Size, Source, Values
+from kdtui.engine.data.warp import (
+    Matrix,
+    Window,
+    fitted,
+    flipped,
+    turned,
+    warped_image,
+    warped_labels,
+    window_to_source,
+)
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
@@ -128,6 +138,39 @@ class Geometry:
                 shift=(_SHIFT * self.size.width * (2 * right - 1), _SHIFT * self.size.height * (2 * down - 1)),
             )
         return flipped(matrix, self.size) if flip < 0.5 else matrix
+
+
+class Content(NamedTuple):
+    """A part of an image, in pixels from its upper left corner."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
+def shown_whole(data: DataTable, image: Values, fill: tuple[float, ...]) -> Values:
+    """A picture [h,w,C] as evaluations with ``resize`` show it, [height,width,C].
+
+    Args:
+        data: Size and aspect.
+        image: The picture.
+        fill: Value of each channel where there is no picture.
+    """
+    geometry = Geometry(data, level="none", training=False)
+    size = Size(*image.shape[:2])
+    source = fitted(Source(image, np.zeros(size, np.uint8)), geometry.kept_size(size))
+    matrix, _ = geometry.view(source, np.random.default_rng(0))
+    return warped_image(source.image, matrix, geometry.size, fill)
+
+
+def content_of(data: DataTable, size: Size) -> Content:
+    """The part of :func:`shown_whole` that shows a picture of this size; the rest is ``fill``."""
+    if not data.keep_aspect:
+        return Content(0.0, 0.0, data.height, data.width)
+    scale = min(data.height / size.height, data.width / size.width)
+    height, width = scale * size.height, scale * size.width
+    return Content((data.height - height) / 2, (data.width - width) / 2, height, width)
 
 
 def _class_counts(labels: Pixels) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdtui.engine.data.first_pipeline import FirstPipeline, resized
+from kdtui.engine.data.geometry import Content, content_of
 from kdtui.engine.data.pixel_format import format_of
 from kdtui.engine.data.second_pipeline import SecondPipeline
 from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Size, Source, seed_of
@@ -52,15 +53,6 @@ class Batch(NamedTuple):
     masks: Tensor
     extras: Mapping[str, Tensor] = {}
     truths: tuple[Tensor, ...] | None = None
-
-
-class Content(NamedTuple):
-    """A part of an image, in pixels from its upper left corner."""
-
-    top: float
-    left: float
-    height: float
-    width: float
 
 
 class Note(NamedTuple):
@@ -175,7 +167,7 @@ class SegmentationDataset(ABC):
         self.seed = seed
         self.pixels = format_of(data)
         self.evaluation = data.evaluation_mode
-        self._keeps_aspect = data.keep_aspect
+        self._data = data
         self.window = tuple(-(-side // stride) * stride for side in data.window or (data.height, data.width))
         self.overlap = data.overlap
         self.scores_own_size = data.pipeline > 1 and (self.native_labels or self.evaluation != "resize")
@@ -323,13 +315,7 @@ class SegmentationDataset(ABC):
 
     def content(self, size: Size) -> Content:
         """The part of an evaluated image that shows a picture of this size; the rest is padding."""
-        if self.evaluation != "resize":
-            return Content(0.0, 0.0, *size)
-        if not self._keeps_aspect:
-            return Content(0.0, 0.0, self.height, self.width)
-        scale = min(self.height / size.height, self.width / size.width)
-        height, width = scale * size.height, scale * size.width
-        return Content((self.height - height) / 2, (self.width - width) / 2, height, width)
+        return content_of(self._data, size) if self.evaluation == "resize" else Content(0.0, 0.0, *size)
 
     def view_of(self, epoch: int) -> int:
         """The view of all samples in ``epoch``."""

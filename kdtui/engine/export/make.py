@@ -332,6 +332,7 @@ def _finish(path: Path, source: ExportNetwork, options: ExportOptions, size: Inp
         "channels": source.pixels.channels,
         "bgr": source.pixels.bgr,
         "value_range": source.value_range,
+        "evaluation": source.evaluation_keys,
         "output": options.output,
         "precision": options.precision,
     }

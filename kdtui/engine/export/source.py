@@ -102,6 +102,16 @@ class ExportNetwork:
     pixels: PixelFormat = RGB_PIXELS
 
     @property
+    def evaluation_keys(self) -> dict[str, Any] | None:
+        """Keys of ``[data]`` by which evaluations show pictures to the network; None without data."""
+        if self.profile is None:
+            return None
+        keys = {"height", "width", "keep_aspect", "evaluation", "window", "overlap"}
+        data = self.profile.data
+        written = data.model_dump(mode="json", include=keys, exclude_none=True)
+        return written if data.evaluation_mode == "resize" else written | {"evaluation": data.evaluation_mode}
+
+    @property
     def value_range(self) -> list[float] | None:
         """The values in image files that become black and white; None for 8-bit values."""
         values = getattr(self.profile.data, "value_range", None) if self.profile is not None else None
