@@ -17,7 +17,7 @@ from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
-from kdtui.engine.objective import build_objective
+from kdtui.engine.objective import Objective, build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
@@ -27,7 +27,7 @@ from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Loss, Profile
 from kdtui.store.run import Run
-from kdtui.text import counted
+from kdtui.text import counted, mebibytes
 
 
 def check(
@@ -239,9 +239,8 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tupl
     counts = (1,) * len(classes) if train is None else train.pixels
     network = loaded[0].network if loaded else None
     objective = build_objective(profile, len(classes), student, network, lambda: counts)
-    trained = sum(parameter.numel() for parameter in objective.parameters())
     unchecked = "; those of the distillation need the teacher" if profile.distillation.enabled and not loaded else ""
-    lines = [f"{', '.join(objective.names)}; {trained:,} parameters in projections{unchecked}", *_batch_terms(profile)]
+    lines = [f"{', '.join(objective.names)}{unchecked}", *_costs(objective), *_batch_terms(profile)]
     if train is not None:
         lines += [
             f"class weights of {name}, from {train.checked} of {counted(train.total, 'training sample')}: "
@@ -249,6 +248,20 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tupl
             for name, weights in objective.class_weights.items()
         ]
     return "\n  ".join(lines)
+
+
+def _costs(objective: Objective) -> list[str]:
+    """A line on each term that trains parameters or needs memory for relations between cells."""
+    parameters = {
+        name: f"trains {count:,} parameters of its own, which are not exported"
+        for name, count in objective.parameters_of_terms.items()
+    }
+    memory = {name: f"about {mebibytes(count)} for relations" for name, count in objective.relation_bytes.items()}
+    return [
+        f"{name}: {', '.join(filter(None, (parameters.get(name), memory.get(name))))}"
+        for name in objective.names
+        if name in parameters or name in memory
+    ]
 
 
 def _batch_terms(profile: Profile) -> list[str]:

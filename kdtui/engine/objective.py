@@ -23,11 +23,12 @@ from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
 from kdtui.engine.losses.class_weights import need_label_counts, with_class_weights
 from kdtui.engine.models import Outputs, channels_of, one_line, outputs_of
-from kdtui.engine.taps import tap_channels, tapped
+from kdtui.engine.taps import tap_shapes, tapped
+from kdtui.engine.term_memory import check_fits, device_memory
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import Loss, Profile
 from kdtui.profile.base import TaskName
-from kdtui.profile.term_tables import Term
+from kdtui.profile.term_tables import DistillationTerm, Term
 
 
 class FrozenTeacher:
@@ -93,6 +94,7 @@ class Objective(nn.Module):
 
     Attributes:
         class_weights: Weights of classes that were computed from the training labels, by the name of the term.
+        relation_bytes: Memory of the relations between cells, by the name of the term that computes them.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Objective(nn.Module):
         self._alpha = alpha
         self.student_taps, self.teacher_taps = student_taps, teacher_taps
         self.class_weights: dict[str, tuple[float, ...]] = {}
+        self.relation_bytes: dict[str, int] = {}
         self.base_weights = {name: weight for name, (weight, _) in base.items()}
         self.distill_weights = {name: weight for name, (weight, _) in distill.items()}
         # The prefix avoids names of attributes of ModuleDict, which it rejects.
@@ -146,6 +149,15 @@ class Objective(nn.Module):
     def names(self) -> list[str]:
         """Names of the terms, as in the names of their curves: ``base.ce``, ``distill.logits``, …."""
         return [*(f"base.{name}" for name in self.base_weights), *(f"distill.{name}" for name in self.distill_weights)]
+
+    @property
+    def parameters_of_terms(self) -> dict[str, int]:
+        """Trained parameters of each term that has any, by the names of :attr:`names`."""
+        counts = {
+            name: sum(parameter.numel() for parameter in term.parameters())
+            for name, term in zip(self.names, self.terms.values(), strict=True)
+        }
+        return {name: count for name, count in counts.items() if count}
 
     @property
     def has_masses(self) -> bool:
@@ -219,7 +231,7 @@ def build_objective(
 
     Raises:
         UsageError: The module of a term cannot be imported, or its weights do not match the classes.
-        ModelError: A term reads an output that the student or the teacher does not have.
+        ModelError: A term reads an output that the student or the teacher does not have, or needs too much memory.
     """
     distillation = profile.distillation
     tables = (profile.loss or Loss()).active_terms()
@@ -227,6 +239,7 @@ def build_objective(
     base = [with_class_weights(table, classes, f"loss.terms[{at}]", counts) for at, table in enumerate(tables)]
     distill = distillation.active_terms(profile.data.task) if distillation.enabled and teacher is not None else ()
     channels: dict[str, Mapping[str, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     taps: dict[str, list[str]] = {}
     for role, network, needs in (
         ("student", student, [table.student_needs for table in distill]),
@@ -235,12 +248,16 @@ def build_objective(
         logits = {} if network is None else channels_of(network, profile.data.task, classes)
         channels[role] = logits
         if network is not None and not logits.keys() >= set().union(*needs):
-            channels[role] = logits | tap_channels(network, *padded_size(profile))
+            shapes = tap_shapes(network, *padded_size(profile))
+            channels[role] = logits | {name: shape[0] for name, shape in shapes.items()}
+            if role == "student":
+                sizes = {name: shape[1:] for name, shape in shapes.items()}
         taps[role] = sorted(set().union(*needs) - logits.keys())
         for index, names in enumerate(needs):
             _check_outputs(
                 role, names, channels[role], f"distillation.terms[{index}]", type(distill[index]).model_fields
             )
+    relation_bytes = _relation_bytes(profile, distill, sizes)
     objective = Objective(
         {table.label: (table.weight, _built(table)) for table in base},
         {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
@@ -248,12 +265,27 @@ def build_objective(
         student_taps=taps["student"],
         teacher_taps=taps["teacher"],
     )
+    objective.relation_bytes = relation_bytes
     objective.class_weights = {
         f"base.{table.label}": complete.class_weights
         for table, complete in zip(tables, base, strict=True)
         if need_label_counts([table]) and isinstance(complete.class_weights, tuple)
     }
     return objective
+
+
+def _relation_bytes(
+    profile: Profile, distill: Sequence[DistillationTerm], sizes: Mapping[str, tuple[int, int]]
+) -> dict[str, int]:
+    """Memory for relations between cells of each term that computes them, checked; ``sizes`` are those of features."""
+    logits, memory = padded_size(profile), device_memory(profile)
+    all_bytes = {
+        f"distill.{table.label}": check_fits(
+            table, sizes.get(table.on, logits), profile, f"distillation.terms[{index}]", memory
+        )
+        for index, table in enumerate(distill)
+    }
+    return {name: count for name, count in all_bytes.items() if count}
 
 
 def _built(table: Term, *channels: Mapping[str, int]) -> Any:

@@ -84,7 +84,12 @@ def tapped(
 
 
 def tap_channels(network: nn.Module, height: int, width: int) -> dict[str, int]:
-    """Channels of all feature maps of a network, in the order of :func:`tap_points`.
+    """Channels of all feature maps of a network; see :func:`tap_shapes`."""
+    return {name: shape[0] for name, shape in tap_shapes(network, height, width).items()}
+
+
+def tap_shapes(network: nn.Module, height: int, width: int) -> dict[str, tuple[int, int, int]]:
+    """Channels, height and width of all feature maps of a network, in the order of :func:`tap_points`.
 
     A map that the network modifies in place later in its forward pass is left out, as a loss would see the new values.
 
@@ -101,7 +106,7 @@ def tap_channels(network: nn.Module, height: int, width: int) -> dict[str, int]:
             return _probed(network, torch.zeros(1, input_channels(network), height, width, device=device))
 
 
-def _probed(network: nn.Module, images: Tensor) -> dict[str, int]:
+def _probed(network: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int]]:
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     copies = {name: tensor.detach().to(images.device, copy=True) for name, tensor in tensors.items()}
     points = tap_points(network)
@@ -113,7 +118,8 @@ def _probed(network: nn.Module, images: Tensor) -> dict[str, int]:
             hooks.callback(point.module.register_forward_hook(_keep(maps, name, point.pick, versions)).remove)
         hooks.callback(network.train, training)
         functional_call(network.eval(), copies, (images,))
-    return {name: maps[name].shape[1] for name in points if maps[name]._version == versions[name]}
+    kept = {name: maps[name] for name in points if maps[name]._version == versions[name]}
+    return {name: (values.shape[-3], values.shape[-2], values.shape[-1]) for name, values in kept.items()}
 
 
 def _keep(

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kdtui import plugins
 from kdtui.profile.base import Bool, Float, Int, ProfileTable
+from kdtui.profile.limits import MOST_EPOCHS
 
 # A part of a curve's name, as in ``loss.distill.NAME``.
 TermName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -84,6 +85,16 @@ class DistillationTerm(Term):
     def teacher_needs(self) -> frozenset[str]:
         """Outputs of the teacher that it reads."""
         return self.student_needs
+
+    def relations(self, height: int, width: int, images: int) -> int:
+        """Number of relations between cells that are in memory at once; 0 for a term that compares cell by cell.
+
+        Args:
+            height: Height of the student's map ``on`` in cells.
+            width: Its width.
+            images: Images that one device processes at once.
+        """
+        return 0
 
 
 class OutputTerm(DistillationTerm):
@@ -342,6 +353,172 @@ class EdgeBodyTerm(DistillationTerm):
     body_weight: Weight = 1.0
 
 
+class DkdTerm(DistillationTerm):
+    """KL of the label's probability and, apart, of the other classes (DKD, 2203.08679); for three or more classes.
+
+    Attributes:
+        on: The logits that are compared.
+        temperature: T > 0; default: `distillation.temperature`.
+        alpha: Weight of the part on the label's probability.
+        beta: Weight of the part on the other classes.
+        warmup: Epochs in which the weight of the term rises linearly; 0 for none.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.dkd:DkdLoss"
+    kind: Literal["dkd"] = "dkd"
+    on: Literal["logits"] = "logits"
+    temperature: Temperature = None
+    alpha: Weight = 1.0
+    beta: Weight = 8.0
+    warmup: Int = Field(20, ge=0, le=MOST_EPOCHS)
+
+
+class PkdTerm(OutputTerm):
+    """Features whose channels are standardised over the batch, so that their correlation counts (PKD, 2207.02039).
+
+    Attributes:
+        weight: Weight of the term in the sum; published: 6 for each of four maps.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.pkd:PkdLoss"
+    scope: ClassVar[Literal["pixels", "batch"]] = "batch"
+    kind: Literal["pkd"] = "pkd"
+    weight: Weight = 6.0
+    on: OutputName = "encoder"
+
+
+class AttentionTerm(OutputTerm):
+    """Where features are large: their mean square over channels, without a projection (attention transfer, 1612.03928).
+
+    Attributes:
+        weight: Weight of the term in the sum; published: 10000.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.attention:AttentionLoss"
+    kind: Literal["attention"] = "attention"
+    weight: Weight = 10_000.0
+    on: OutputName = "encoder"
+
+
+class IfvdTerm(OutputTerm):
+    """How features of a class vary around their mean in an image, without a projection (IFVD, Wang et al., 2020).
+
+    Attributes:
+        weight: Weight of the term in the sum; published: 200.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.ifvd:IfvdLoss"
+    kind: Literal["ifvd"] = "ifvd"
+    weight: Weight = 200.0
+    on: OutputName = "encoder"
+
+
+class MgdTerm(OutputTerm):
+    """The teacher's features, generated from a part of the student's (masked generative distillation, 2205.01529).
+
+    Attributes:
+        weight: Weight of the term in the sum; published: 0.00002, as the term is a sum over cells and channels.
+        masked: Share of the student's cells that are hidden at random.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.mgd:MgdLoss"
+    kind: Literal["mgd"] = "mgd"
+    weight: Weight = 2e-5
+    on: OutputName = "encoder"
+    masked: Float = Field(0.75, ge=0.0, lt=1.0)
+
+
+class PairTerm(OutputTerm):
+    """Base of the terms that compare relations between cells, whose number grows with the square of the map's size.
+
+    Attributes:
+        pool: Side of the squares of cells that are pooled to one cell first; more need less memory.
+    """
+
+    on: OutputName = "encoder"
+    pool: Int = Field(1, ge=1, le=256)
+
+    def pooled(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in cells after pooling."""
+        return -(-height // self.pool), -(-width // self.pool)
+
+    def relations(self, height: int, width: int, images: int) -> int:
+        """Each cell with each of its image."""
+        rows, columns = self.pooled(height, width)
+        return images * (rows * columns) ** 2
+
+
+class RelationTerm(PairTerm):
+    """How similar each cell of an image is to all others, for networks of any two widths.
+
+    Attributes:
+        temperature: Of the softmax over the similarities, which are cosines.
+        pool: Side of the squares of cells whose mean is one cell; more need less memory.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.relation:RelationLoss"
+    kind: Literal["relation"] = "relation"
+    temperature: Float = Field(0.07, gt=0.0, le=1000.0)
+
+
+class CirkdTerm(PairTerm):
+    """How similar each cell is to those of all images of a batch (mini-batch term of CIRKD, 2204.06986).
+
+    Attributes:
+        temperature: Of the softmax over the similarities, which are cosines.
+        pool: Side of the squares of cells whose mean is one cell; more need less memory.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.cirkd:CirkdLoss"
+    scope: ClassVar[Literal["pixels", "batch"]] = "batch"
+    kind: Literal["cirkd_minibatch"] = "cirkd_minibatch"
+    temperature: Float = Field(0.1, gt=0.0, le=1000.0)
+
+    def relations(self, height: int, width: int, images: int) -> int:
+        """Each cell with each of every image."""
+        return images * super().relations(height, width, images)
+
+
+class SkdPairwiseTerm(PairTerm):
+    """Squared differences of the similarities of cells (pairwise term of SKD, 1903.04197).
+
+    Attributes:
+        pool: Side of the squares of cells whose largest features are one cell; more need less memory.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.skd_pairwise:SkdPairwiseLoss"
+    kind: Literal["skd_pairwise"] = "skd_pairwise"
+    pool: Int = Field(2, ge=1, le=256)
+
+
+MOST_GROUPS = 16
+"""Groups of channels of the term `af_dcd`, as published, if the teacher's channels can be divided by it."""
+
+
+class AfDcdTerm(PairTerm):
+    """Contrast of groups of channels within patches of cells (Af-DCD, Fan et al., 2023).
+
+    Attributes:
+        weight: Weight of the term in the sum; published: 0.01.
+        temperature: Divisor of the distances.
+        groups: Number of groups, a divisor of the teacher's channels; default: the largest one up to 16.
+        patch: Side of a patch in cells.
+        pool: Side of the squares of cells whose largest features are one cell; published: 4 on maps of stride 8.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.af_dcd:AfDcdLoss"
+    kind: Literal["af_dcd"] = "af_dcd"
+    weight: Weight = 0.01
+    temperature: Float = Field(0.07, gt=0.0, le=1000.0)
+    groups: Int | None = Field(None, ge=2, le=64)
+    patch: Int = Field(4, ge=1, le=16)
+
+    def relations(self, height: int, width: int, images: int) -> int:
+        """Each group of a cell with each of the cells in its patch."""
+        rows, columns = (-(-cells // self.patch) for cells in self.pooled(height, width))
+        return images * rows * columns * (self.patch**2 * (self.groups or MOST_GROUPS)) ** 2
+
+
 SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     CrossEntropyTerm,
     DiceTerm,
@@ -352,7 +529,22 @@ SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     BoundaryTerm,
     LovaszTerm,
 )
-DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (KlTerm, CwdTerm, FeatureTerm, DistTerm, EdgeBodyTerm)
+DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (
+    KlTerm,
+    CwdTerm,
+    FeatureTerm,
+    DistTerm,
+    EdgeBodyTerm,
+    RelationTerm,
+    MgdTerm,
+    AttentionTerm,
+    PkdTerm,
+    SkdPairwiseTerm,
+    IfvdTerm,
+    CirkdTerm,
+    DkdTerm,
+    AfDcdTerm,
+)
 
 
 def supervised_terms() -> tuple[type[SupervisedTerm], ...]:

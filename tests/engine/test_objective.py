@@ -11,8 +11,9 @@ from kdtui.engine.data import IGNORE_INDEX as IGNORE
 from kdtui.engine.losses import Labels, StepShare, cross_entropy, dice_per_image, pixel_kl
 from kdtui.engine.models import Outputs, compose
 from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, build_objective
+from kdtui.engine.term_memory import check_fits
 from kdtui.errors import ModelError
-from kdtui.profile import Distillation, FolderData, Loss, Profile
+from kdtui.profile import Distillation, FolderData, Loss, Profile, SyntheticData
 from kdtui.profile.term_tables import CrossEntropyTerm, CwdTerm, KlTerm
 
 
@@ -183,3 +184,39 @@ def test_every_term_is_logged_by_its_name_with_its_weight() -> None:
     torch.testing.assert_close(parts["loss.distill"], parts["loss.distill.twice"])
     torch.testing.assert_close(parts["loss.base"], 0.5 * plain["loss.base.ce"])
     torch.testing.assert_close(parts["loss"], 0.7 * parts["loss.distill"] + 0.3 * parts["loss.base"])
+
+
+def relational(**keys: object) -> Profile:
+    """A student of 64 x 64 pixels with a term on the relations of 64 x 64 cells, 16 images at once."""
+    term = {"kind": "relation", "on": "logits"} | keys
+    return Profile.model_validate(
+        {
+            "name": "any",
+            "data": {"kind": "synthetic", "height": 64, "width": 64},
+            "distillation": {"enabled": True, "terms": [term]},
+            "training": {"accelerator": "cpu"},
+        }
+    )
+
+
+def test_relations_that_do_not_fit_into_memory_are_refused_with_a_pool_that_fits() -> None:
+    profile = relational()
+    (table,) = profile.distillation.active_terms("semantic")
+    with pytest.raises(ModelError) as caught:
+        check_fits(table, (64, 64), profile, "distillation.terms[0]", 2**30)
+    assert caught.value.where == "distillation.terms[0].on"
+    assert caught.value.found == "logits: 64x64 cells, 16 images: 6.00 GiB"
+    assert caught.value.allowed == "at most 1.00 GiB, the memory of the device"
+    assert caught.value.hint == "set pool of this term to 2"
+    with pytest.raises(ModelError, match="smaller map"):
+        check_fits(table, (64, 64), profile, "distillation.terms[0]", 100)
+    assert check_fits(relational(pool=2).distillation.active_terms("semantic")[0], (64, 64), profile, "", 2**30) > 0
+
+
+def test_a_term_that_does_not_fit_is_refused_when_the_loss_is_built() -> None:
+    huge = SyntheticData.model_construct(height=4096, width=4096)
+    profile = relational(kind="cirkd_minibatch").model_copy(update={"data": huge})
+    with pytest.raises(ModelError, match="do not fit into memory"):
+        build_objective(profile, 3, nn.Identity(), nn.Identity())
+    objective = objective_of(relational(pool=4))
+    assert objective.relation_bytes == {"distill.relation": 24 * 16 * (16 * 16) ** 2}

@@ -10,7 +10,20 @@ from kdtui.engine.data import IGNORE_INDEX
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare
 from kdtui.engine.models import Outputs
 from kdtui.errors import ModelError
-from kdtui.profile.term_tables import DistillationTerm, FeatureTerm, KlTerm
+from kdtui.profile.term_tables import (
+    AfDcdTerm,
+    AttentionTerm,
+    CirkdTerm,
+    DistillationTerm,
+    DkdTerm,
+    FeatureTerm,
+    IfvdTerm,
+    KlTerm,
+    MgdTerm,
+    PkdTerm,
+    RelationTerm,
+    SkdPairwiseTerm,
+)
 
 _I, _J = torch.arange(120, dtype=torch.float64), torch.arange(128, dtype=torch.float64)
 STUDENT = Outputs(
@@ -31,6 +44,15 @@ GOLDEN: list[tuple[DistillationTerm, float]] = [
     (FeatureTerm(standardise=True), 1.3813866078),
     (FeatureTerm(form="smooth_l1"), 0.6256656813),
     (FeatureTerm(form="cosine"), 0.9364787389),
+    (RelationTerm(), 1.0918656272),
+    (CirkdTerm(), 7.9333653108),
+    (SkdPairwiseTerm(), 0.0368897192),
+    (AttentionTerm(), 0.0108168365),
+    (PkdTerm(), 0.9073370725),
+    (IfvdTerm(), 0.3782074793),
+    (AfDcdTerm(groups=2, patch=2), 14.5682512828),
+    (DkdTerm(temperature=4.0, warmup=0), 11.7045438904),
+    (DkdTerm(temperature=4.0, warmup=0, beta=0.0), 0.9859707225),
 ]
 
 
@@ -42,7 +64,7 @@ def built(table: DistillationTerm) -> DistillationLoss:
 def value(term: DistillationLoss, *, epoch: int = 1) -> float:
     """The loss of a step over both images."""
     share = StepShare(40, 2, masses=term.masses(TEACHER, LABELS), epoch=epoch)
-    return float(term(STUDENT, TEACHER, LABELS, share))
+    return float(term(STUDENT, TEACHER, LABELS, share).detach())
 
 
 @pytest.mark.parametrize(("table", "expected"), GOLDEN)
@@ -54,3 +76,17 @@ def test_standardised_logits_of_two_classes_are_refused() -> None:
     table = KlTerm(temperature=2.0, standardise=True)
     with pytest.raises(ModelError, match="two classes"):
         plugins.imported(table.implementation)(table, {"logits": 2}, {"logits": 2})
+
+
+def test_masked_generation_equals_its_golden_value_with_an_identity_as_generator() -> None:
+    table = MgdTerm(masked=0.0)
+    term = built(table).double()
+    for name, parameter in term.named_parameters():
+        torch.nn.init.dirac_(parameter) if name.endswith("weight") else torch.nn.init.zeros_(parameter)
+    assert table.weight * value(term) == pytest.approx(0.0017109982, abs=1e-9)
+
+
+def test_decoupled_distillation_warms_up() -> None:
+    term = built(DkdTerm(temperature=4.0, warmup=20))
+    whole = value(term, epoch=20)
+    assert [value(term, epoch=epoch) / whole for epoch in (1, 5, 19, 300)] == pytest.approx([0.05, 0.25, 0.95, 1.0])
