@@ -285,7 +285,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("loss", None if run.loss is None else number(run.loss)),
         ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
         *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),
-        ("retention", None if run.best_retention is None else f"{percent(run.best_retention)} at the best mIoU"),
+        ("retention", _retention(run)),
         ("last mIoU", None if run.miou is None else number(run.miou)),
         ("agreement", None if run.agreement is None else percent(run.agreement)),
         *((name.replace("_", " "), number(value)) for name, value in run.metrics.items()),
@@ -298,6 +298,14 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("folder", str(run.path)),
     ]
     return [(label, text) for label, text in lines if text is not None]
+
+
+def _retention(run: RunSummary) -> str | None:
+    """The best mIoU as a share of the teacher's; above 100 % it says nothing good about the teacher."""
+    if run.best_retention is None:
+        return None
+    weak = " (the teacher is weaker than its student on these data)" if run.best_retention > 1 else ""
+    return f"{percent(run.best_retention)} at the best mIoU{weak}"
 
 
 def stop(

@@ -48,6 +48,8 @@ class Inspected:
 
     Attributes:
         classes: Number of classes, not channels.
+        family: Library or format of the network.
+        input: The images that it takes, in words.
         container: Format around the weights; ``run`` for a checkpoint of a run, which was not opened.
         miou: Best validation mIoU of the run to which it belongs.
         mistake: Why it cannot be used as a teacher; empty if it can.
@@ -64,6 +66,8 @@ class Inspected:
     class_names: Sequence[str] = ()
     parameters: int | None = None
     parameters_used: int | None = None
+    family: str = ""
+    input: str = ""
     container: str = ""
     ignored_keys: Sequence[str] = ()
     bytes: int | None = None
@@ -224,10 +228,23 @@ def _read(checkpoint: Path, answer: Mapping[str, Any]) -> Inspected:
         class_names=_texts(answer, "class_names"),
         parameters=_count(answer, "parameters"),
         parameters_used=_count(answer, "parameters_used"),
+        family=_text(answer, "family"),
+        input=_text(answer, "input") or _input(answer),
         container=_text(answer, "container"),
         ignored_keys=_texts(answer, "ignored_keys"),
         bytes=_count(answer, "bytes"),
     )
+
+
+def _input(answer: Mapping[str, Any]) -> str:
+    """The images that a network takes, if they are not RGB images in the normalisation of the data."""
+    channels, statistics = _count(answer, "in_channels"), [answer.get("mean"), answer.get("std")]
+    words = [] if channels in (None, 3) else [f"{channels} channels" if channels != 1 else "1 channel"]
+    words += ["BGR"] if answer.get("bgr") is True else []
+    for name, values in zip(("mean", "std"), statistics, strict=True):
+        if isinstance(values, list) and all(isinstance(value, int | float) for value in values):
+            words.append(f"{name} {' '.join(f'{value:.4g}' for value in values)}")
+    return ", ".join(words)
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str:

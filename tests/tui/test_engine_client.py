@@ -14,6 +14,7 @@ from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.engine_client import EngineClient
+from kdtui.tui.screens.new_run.teacher import lines_of
 from tests.fake_engine import Engine
 
 ANSWER = {
@@ -157,6 +158,16 @@ def test_an_engine_failure_is_not_cached_as_a_result(store: RunStore, file: Path
 
     assert asking.inspect(file).hint == "kdtui doctor"
     assert asking.cached(file) is None
+
+
+def test_family_and_input_are_displayed_and_cached(store: RunStore, file: Path) -> None:
+    answer = {"family": "Hugging Face", "in_channels": 1, "mean": [0.5], "std": [0.25], "bgr": False, "encoder": ""}
+    found = door(store, engine_with(answer)).inspect(file)
+
+    assert (found.family, found.input) == ("Hugging Face", "1 channel, mean 0.5, std 0.25")
+    assert door(store, engine_with()).cached(file) == found
+    text = "\n".join("".join(words for words, _ in line) for line in lines_of(file, found))
+    assert "Hugging Face" in text and "input: 1 channel" in text
 
 
 def test_results_of_another_engine_version_are_read_partially(store: RunStore, file: Path) -> None:

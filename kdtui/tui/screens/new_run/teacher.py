@@ -52,10 +52,12 @@ def _facts(path: Path, found: Inspected) -> list[list[Span]]:
     where = "a run's checkpoint" if found.container == "run" else found.container
     return [
         [(found.run or path.name, "strong")],
-        [(f"{found.architecture} {found.encoder}", "")],
+        [(f"{found.architecture} {found.encoder}".strip(), "")],
+        [(found.family, "muted")] if found.family else [],
         [(f"{millions(found.parameters)} parameters{used}", "")],
         [(f"decoder {plain(found.decoder_channels)}", "muted")] if found.decoder_channels else [],
         [(" ".join(word for word in (found.task, classes) if word), ""), (f": {names}" if names else "", "muted")],
+        [(f"input: {found.input}", "muted")] if found.input else [],
         [(best, "good")] if best else [],
         [(f"{mebibytes(found.bytes)}, {where}", "muted")],
         [(f"{len(found.ignored_keys)} ignored keys", "warn")] if found.ignored_keys else [],
