@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from kdtui.errors import DataError
@@ -145,7 +145,7 @@ class Layout:
         if not pictures.matches:
             raise self._nothing(images, "images", split, pictures)
         labels = masks.listing(self.root)
-        if not labels.matches and not masks.deepest(self.root)[0].joinpath(masks.deepest(self.root)[1]).is_dir():
+        if not labels.matches:
             raise self._nothing(masks, "masks", split, labels)
         _separate(pictures, labels)
         return self._paired(pictures, labels, split, images, masks)
@@ -181,30 +181,32 @@ class Layout:
     def _nothing(self, pattern: Pattern, key: str, split: str, listing: Listing) -> DataError:
         """The error for a pattern that matches no file."""
         folder, missing = pattern.deepest(self.root)
+        parts = PurePosixPath(getattr(self, key)).parts
+        of_split = "{split}" in parts[len(folder.relative_to(self.root).parts)]
         entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not p.name.startswith("."))
         if missing and "*" not in missing and "{name}" not in missing:
             return DataError(
                 f"the folder of the {split} {key} is missing",
                 where=folder / missing,
                 found=f"in {folder.name}: {names([entry.rstrip('/') for entry in entries]) or 'nothing'}",
-                hint=self._hint_for_folder(split, key, [entry[:-1] for entry in entries if entry.endswith("/")]),
+                hint=self._hint_for_folder(split, [entry[:-1] for entry in entries if entry.endswith("/")])
+                if of_split
+                else f'--set data.{key}=PATTERN, such as "{key}/{{split}}/{{name}}"',
             )
         return DataError(
-            f"the {split} split is empty: no file matches data.{key}",
+            f"the {split} split {'is empty' if key == 'images' else 'has no masks'}: no file matches data.{key}",
             where=folder,
             found=f"no image among {listing.skipped_kinds()}" if listing.skipped else names(entries) or "nothing",
             allowed=f"{pattern.text}, with one of {', '.join(PICTURE_ENDINGS)}",
         )
 
-    def _hint_for_folder(self, split: str, key: str, folders: list[str]) -> str:
+    def _hint_for_folder(self, split: str, folders: list[str]) -> str | None:
         start = split[:3]
         similar = [name for name in folders if name.lower().startswith(start) and name != self._folder(split)]
         hints = [f"--set data.splits.{split}={similar[0]}"] if similar and self._has_splits else []
         if split == "val" and self.holdout is None:
             hints.append("--set data.holdout=0.15, which holds out training images")
-        return (
-            "; or ".join(hints) or f'--set data.{key}=PATTERN: the files below data.root, as "{key}/{{split}}/{{name}}"'
-        )
+        return "; or ".join(hints) or None
 
     def _lonely(
         self, lonely: list[Match], spare: list[Match], total: int, labels: Listing, masks: Pattern

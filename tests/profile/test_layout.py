@@ -202,6 +202,8 @@ def test_a_folder_that_is_missing_is_named_with_what_exists_instead(tmp_path: Pa
     assert error.hint is not None and "--set data.splits.val=validation" in error.hint and "data.holdout" in error.hint
     elsewhere = refused(tmp_path, images="pictures/{split}/{name}")
     assert elsewhere.where == str(tmp_path / "pictures") and "images, masks" in str(elsewhere.found)
+    assert str(elsewhere.hint).startswith("--set data.images=PATTERN")
+    assert "data.images" in str(refused(tmp_path, "val", images="pictures/{split}/{name}").hint)
     nothing = refused(tmp_path, images="images/{split}/{name}_rgb.png")
     assert nothing.where == str(tmp_path / "images/train") and nothing.found == "a.png"
     assert "images/train/{name}_rgb.png" in str(nothing.allowed)
