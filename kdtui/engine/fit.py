@@ -466,23 +466,12 @@ class Fit:
             # Copy rank 0's running statistics to all ranks: DDP does so only in the next training forward.
             for buffer in stage.trainable.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        theirs = None if self.teacher is None else self.teacher.predictions
-        scores = self._scores = self._evaluate(self.predict_student, stage.val_batches(), teacher_predictions=theirs)
-        former_best = progress.best_epoch
-        score = scores.value(self.kind.score)
-        improved = progress.best_score is None or score > progress.best_score
-        if improved:
-            progress.best_score, progress.best_epoch = score, epoch
-            progress.best_miou, progress.best_iou = scores.miou, scores.iou
-        progress.epochs_done = epoch
-        scalars = scores.scalars() | {"best_miou": progress.best_miou, "best_epoch": float(progress.best_epoch)}
-        if self.kind.score != "miou":
-            scalars[f"best_{self.kind.score}"] = progress.best_score
-        if self.teacher is not None and self.teacher.scores.miou > 0:
-            scalars["retention"] = scores.miou / self.teacher.scores.miou
-        point = self._measured("val", epoch, scalars)
-        progress.history += [kept for kept in (progress.train_point, vars(point).copy()) if kept]
-        self.report.measured(point)
+        former_best, improved = progress.best_epoch, False
+        if epoch % (stage.profile.training.evaluate_every or 1) == 0 or epoch == stage.total_epochs:
+            improved = self._evaluate_student(epoch)
+        elif progress.train_point:
+            progress.history.append(progress.train_point)
+        progress.epochs_done = epoch  # not before, since a stop may be requested during the evaluation
         targets = [(stage.run.epoch_checkpoint(epoch), "epoch")]
         if improved:
             targets.append((stage.run.best, "best"))
@@ -491,6 +480,27 @@ class Fit:
         save_state(self.stage, self.report, targets, score=self.kind.score)
         if stage.leads:
             self._visualize_if_due(epoch, improved=improved, former_best=former_best)
+
+    def _evaluate_student(self, epoch: int) -> bool:
+        """Evaluate and report an epoch; return whether it is the best so far."""
+        progress = self.progress
+        theirs = None if self.teacher is None else self.teacher.predictions
+        batches = self.stage.val_batches()
+        scores = self._scores = self._evaluate(self.predict_student, batches, teacher_predictions=theirs)
+        score = scores.value(self.kind.score)
+        improved = progress.best_score is None or score > progress.best_score
+        if improved:
+            progress.best_score, progress.best_epoch = score, epoch
+            progress.best_miou, progress.best_iou = scores.miou, scores.iou
+        scalars = scores.scalars() | {"best_miou": progress.best_miou, "best_epoch": float(progress.best_epoch)}
+        if self.kind.score != "miou":
+            scalars[f"best_{self.kind.score}"] = progress.best_score
+        if self.teacher is not None and self.teacher.scores.miou > 0:
+            scalars["retention"] = scores.miou / self.teacher.scores.miou
+        point = self._measured("val", epoch, scalars)
+        progress.history += [kept for kept in (progress.train_point, vars(point).copy()) if kept]
+        self.report.measured(point)
+        return improved
 
     def _evaluate(
         self,

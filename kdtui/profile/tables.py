@@ -207,6 +207,7 @@ class Training(ProfileTable):
         workers: Data loading processes per rank.
         threads: Torch threads per rank; 0 leaves it to torch. A CPU run is reproducible only with the same number.
         early_stopping: Number of epochs without a better validation mIoU after which training ends; 0 disables it.
+        evaluate_every: Epochs between evaluations; the last epoch is always evaluated. Default: after every epoch.
         keep_checkpoints: Number of ``checkpoint_epoch_*`` files that are kept.
         visualize_every: Epochs between pictures of predictions, in addition to the best and the last epoch; 0 for only
             these two, -1 for none.
@@ -227,6 +228,7 @@ class Training(ProfileTable):
     workers: Int = Field(0, ge=0, le=64)
     threads: Int = Field(0, ge=0, le=256)
     early_stopping: Int = Field(0, ge=0, le=_RARELY)
+    evaluate_every: Int | None = Field(None, ge=1, le=_RARELY)
     keep_checkpoints: Int = Field(2, ge=1, le=_RARELY)
     visualize_every: Int = Field(0, ge=-1, le=_RARELY)
     log_every: Int = Field(10, ge=1, le=_RARELY)

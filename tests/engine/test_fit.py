@@ -63,6 +63,23 @@ def test_a_run_leaves_what_it_promises(teacher: Run) -> None:
     assert started.precision == "bf16" or started.precision == "fp32"
 
 
+def test_epochs_may_pass_without_an_evaluation(tmp_path: Path) -> None:
+    whole, parts = (
+        make_run(tmp_path, name=name, training__epochs=3, training__evaluate_every=every)
+        for name, every in (("whole", None), ("parts", 2))
+    )
+    fit(whole)
+    stopped = StoppedAt(parts.path, lambda seen: any(isinstance(event, events.Saved) for event in seen))
+    assert fit(stopped) == "stopped"  # before the first evaluation
+    assert fit(Run(parts.path), attempt=2) == "finished"
+    assert [step for step, _ in curve(parts, "val", "miou")] == [6, 9]
+    assert curve(parts, "val", "miou") == curve(whole, "val", "miou")[1:]
+    assert curve(parts, "train", "loss") == curve(whole, "train", "loss")
+    assert same_weights(parts.last, whole.last)
+    best = max(curve(parts, "val", "miou"), key=lambda point: point[1])
+    assert checkpoint.load(parts.best)["step"] == best[0]
+
+
 def test_training_changes_the_student_and_seeds_repeat_bit_for_bit(tmp_path: Path, teacher: Run) -> None:
     again = make_run(tmp_path, name="again", seed=7)
     other = make_run(tmp_path, name="other", seed=8, training__epochs=1)
