@@ -334,6 +334,16 @@ def inspect(checkpoint: str, *rest: str) -> dict[str, Any]:
     return {"architecture": "Unet", "encoder": "resnet18", "parameters": 3_000_000, "asked": list(rest)}
 
 
+def describe(*checkpoints: str) -> dict[str, Any]:
+    def one(path: str) -> dict[str, Any]:
+        try:
+            return inspect(path) | {"family": "torchvision", "classes": 19}
+        except KdtuiError as error:
+            return {"error": described(error)}
+
+    return {"files": [one(path) for path in checkpoints]}
+
+
 def step(words: str, done: int = 0, total: int = 0, **more: Any) -> None:
     line = {"progress": {"words": words, "done": done, "total": total} | more}
     print(json.dumps(line), file=sys.stderr, flush=True)
@@ -480,6 +490,7 @@ def main(verb: str, *arguments: str) -> int:
         "predict": predict,
         "data": data,
         "inspect": inspect,
+        "describe": describe,
         "export": export,
         "measure": measure,
         "doctor": doctor,

@@ -217,37 +217,45 @@ def teachers(
     folders: Annotated[
         list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Folders to search for checkpoints.")
     ] = None,
+    inspecting: Annotated[
+        bool, typer.Option("--inspect", help="Also read each file of the folders: its network, classes and errors.")
+    ] = False,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """List possible teachers: the best checkpoints of runs, and checkpoint files in folders."""
-    from kdtui.launch.teachers import teacher_rows
+    from kdtui.launch.engine_process import ask
+    from kdtui.launch.teachers import inspected, teacher_rows
 
     store = open_store(runs_dir)
     rows = teacher_rows(store, folders or [])
+    if inspecting:
+        rows = inspected(rows, ask)
     if as_json:
         emit([asdict(row) for row in rows])
     elif rows:
-        cells = [
-            [
-                row.run or row.checkpoint,
-                row.architecture or "-",
-                row.encoder or "-",
-                millions(row.parameters),
-                number(row.miou),
-                mebibytes(row.bytes),
-            ]
-            for row in rows
-        ]
+        columns = {
+            "teacher": [row.run or row.checkpoint for row in rows],
+            **({"family": [row.family or "-" for row in rows]} if inspecting else {}),
+            "architecture": [row.architecture or "-" for row in rows],
+            "encoder": [row.encoder or "-" for row in rows],
+            "params": [millions(row.parameters) for row in rows],
+            **({"classes": [str(row.classes or "-") for row in rows]} if inspecting else {}),
+            "mIoU": [number(row.miou) for row in rows],
+            "size": [mebibytes(row.bytes) for row in rows],
+        }
         table(
-            ["teacher", "architecture", "encoder", "params", "mIoU", "size"],
-            cells,
-            right=frozenset({"params", "mIoU", "size"}),
+            list(columns),
+            [list(cells) for cells in zip(*columns.values(), strict=True)],
+            right=frozenset({"params", "classes", "mIoU", "size"}),
             wrap=("teacher",),
-            drop=("size", "architecture", "params"),
+            drop=("size", "architecture", "family", "params"),
             wide=wide,
         )
+        for row in rows:
+            if row.mistake:
+                say(f"{row.checkpoint} cannot teach: {row.mistake.splitlines()[0]}")
         if any(row.run is None for row in rows):
             say("kdtui inspect CHECKPOINT describes a file")
     else:

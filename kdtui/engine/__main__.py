@@ -118,6 +118,18 @@ def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     return dict(report.to_json())
 
 
+def _describe(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.teacher_report import inspect
+
+    def one(path: str) -> dict[str, Any]:
+        try:
+            return dict(inspect(path).to_json())
+        except KdtuiError as error:
+            return {"error": _described(error)}
+
+    return {"files": [one(path) for path in options.checkpoints]}
+
+
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.evaluate_file import assess
 
@@ -248,6 +260,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--encoder")
     inspect.add_argument("--output", help="name of the output with the logits, for an ONNX file with several")
     inspect.set_defaults(verb=_inspect)
+
+    describe = verbs.add_parser("describe", help="describe the contents of several checkpoints")
+    describe.add_argument("checkpoints", nargs="+")
+    describe.set_defaults(verb=_describe)
 
     evaluate = verbs.add_parser("evaluate", help="evaluate a checkpoint on a split")
     evaluate.add_argument("profile")

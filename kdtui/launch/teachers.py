@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import expanded
@@ -394,6 +394,9 @@ class TeacherRow:
         run: Id of the run it belongs to.
         miou: Best validation mIoU of that run.
         bytes: Size of the file.
+        family: Library or format of the network; None unless the file was inspected.
+        classes: Number of its classes; None unless the file was inspected.
+        mistake: Why an inspected file cannot teach; empty if it can.
     """
 
     checkpoint: str
@@ -403,6 +406,30 @@ class TeacherRow:
     parameters: int | None
     miou: float | None
     bytes: int
+    family: str | None = None
+    classes: int | None = None
+    mistake: str = ""
+
+
+def inspected(rows: Sequence[TeacherRow], ask: Callable[..., dict[str, Any]]) -> list[TeacherRow]:
+    """The rows with what the files outside of runs contain; one process reads all of them.
+
+    Args:
+        rows: From :func:`teacher_rows`.
+        ask: Runs an engine command.
+    """
+    files = [row.checkpoint for row in rows if row.run is None]
+    answers = dict(zip(files, ask("describe", *files)["files"], strict=True)) if files else {}
+    return [_described(row, answers.get(row.checkpoint)) for row in rows]
+
+
+def _described(row: TeacherRow, answer: dict[str, Any] | None) -> TeacherRow:
+    if answer is None:
+        return row
+    if "error" in answer:
+        return replace(row, mistake=str(answer["error"]["message"]))
+    keys = ("encoder", "architecture", "parameters", "family", "classes")
+    return replace(row, **{key: answer[key] for key in keys})
 
 
 def teacher_rows(

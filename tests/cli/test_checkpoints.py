@@ -87,6 +87,22 @@ def test_inspect_passes_on_what_the_engine_says(kdtui: Kdtui, here: Path) -> Non
     assert kdtui("inspect", "none.pth").code == 2
 
 
+def test_teachers_may_be_inspected_all_at_once(kdtui: Kdtui, trained: Trained, here: Path) -> None:
+    run = trained("taught")
+    (here / "found").mkdir()
+    (here / "found" / "a.onnx").write_text("x")
+    (here / "found" / "empty.pth").write_text("")
+    plain = kdtui("teachers", "found", "--json").json
+    assert [row["family"] for row in plain] == [None, None, None]
+    own, good, bad = kdtui("teachers", "found", "--inspect", "--json").json
+    assert (own["run"], own["family"]) == (run.id, None)
+    assert (good["family"], good["classes"], good["encoder"]) == ("torchvision", 19, "resnet18")
+    assert bad["mistake"].startswith("the file is empty")
+    done = kdtui("teachers", "found", "--inspect", "--wide")
+    assert "torchvision" in done.out and "empty.pth cannot teach: the file is empty" in done.err
+    assert kdtui("teachers", "--inspect").code == 0
+
+
 def test_an_engine_that_gives_no_answer(kdtui: Kdtui, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "a.pth").write_text("x")
     monkeypatch.setenv("KDTUI_ENGINE", "false")
