@@ -296,6 +296,13 @@ def complete_profile(incomplete: str) -> list[str]:
     return [name for name in names() if name.startswith(incomplete)]
 
 
+def complete_method(incomplete: str) -> list[str]:
+    """Complete methods of distillation."""
+    from kdtui.profile.methods import method_names
+
+    return [name for name in method_names() if name.startswith(incomplete)]
+
+
 def complete_encoder(incomplete: str) -> list[str]:
     """Complete encoders of the catalog."""
     from kdtui.catalog import encoders

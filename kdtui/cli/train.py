@@ -17,6 +17,7 @@ from kdtui.cli.console import (
     RunsDir,
     Sets,
     complete_encoder,
+    complete_method,
     complete_profile,
     complete_run,
     emit,
@@ -43,6 +44,16 @@ if TYPE_CHECKING:
 _TEACHER, _ENCODER, _TAGS = SETTINGS["teacher"], SETTINGS["encoder"], SETTINGS["tags"]
 Tags = Annotated[
     list[str] | None, typer.Option(*_TAGS.flags, metavar="TAG", help=f"{option_help(_TAGS)[:-1]}; repeatable.")
+]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="Distil with the terms of this method; `kdtui methods` lists them.",
+        autocompletion=complete_method,
+        show_default=False,
+    ),
 ]
 Detach = Annotated[
     bool,
@@ -81,6 +92,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    method: MethodName = None,
     settings: Sequence[str] = (),
     tag: Tags = None,
     sets: Sets = None,
@@ -121,7 +133,7 @@ def train(
             hint="kdtui export RUN exports a run after its training",
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
-    own_sets = [*settings, *(sets or [])]
+    own_sets = [*_method_sets(method), *settings, *(sets or [])]
     if skip_training:
         from kdtui.cli.compare import evaluate_newest
         from kdtui.profile import load
@@ -191,6 +203,7 @@ def distill(
             show_default=False,
         ),
     ] = None,
+    method: MethodName = None,
     settings: Sequence[str] = (),
     tag: Tags = None,
     sets: Sets = None,
@@ -207,7 +220,7 @@ def distill(
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
-    own_sets = [*student_sets(student), *settings, *(sets or [])]
+    own_sets = [*student_sets(student), *_method_sets(method), *settings, *(sets or [])]
     if profile is not None:
         prepared = prepare(profile, own_sets, chosen, store)
     else:
@@ -247,6 +260,13 @@ def resume(
         out(found.id)
         return
     finish(attend(store, [found]))
+
+
+def _method_sets(name: str | None) -> list[str]:
+    """The ``--set`` texts of a method; options and ``--set`` follow, so that they can change it."""
+    from kdtui.profile.methods import find_method
+
+    return [] if name is None else find_method(name).sets()
 
 
 def _carry_out(

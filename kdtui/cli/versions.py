@@ -1,9 +1,10 @@
-"""``profiles`` and ``doctor``: available profiles, and checks of this machine."""
+"""``profiles``, ``methods`` and ``doctor``: what runs can be made of, and checks of this machine."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from kdtui.cli.console import (
     RunsDir,
     Sets,
     Wide,
+    complete_method,
     complete_profile,
     emit,
     next_step,
@@ -33,6 +35,7 @@ _NAMED = 5  # maximum number of files that a check lists; the others are only co
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(profiles)
+    app.command()(methods)
     app.command()(doctor)
 
 
@@ -86,6 +89,28 @@ def profiles(
     text = read_text(path)
     say(str(path))
     out(text.rstrip("\n"))
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Print this method.", autocompletion=complete_method)
+    ] = None,
+    wide: Wide = False,
+    as_json: Json = False,
+) -> None:
+    """List the methods of distillation with their terms and when they help, or print one as written."""
+    from kdtui.profile import methods as catalog
+    from kdtui.profile.loading import read_text
+
+    found = catalog.methods() if name is None else [catalog.find_method(name)]
+    if as_json:
+        emit([asdict(method) | {"path": str(method.path)} for method in found])
+    elif name is None:
+        rows = [[one.name, " + ".join(one.kinds), one.description] for one in found]
+        table(["method", "terms", ""], rows, wrap=("",), drop=("terms",), wide=wide)
+    else:
+        say(str(found[0].path))
+        out(read_text(found[0].path).rstrip("\n"))
 
 
 def _from(path: Path) -> str:

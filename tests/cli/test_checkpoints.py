@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.cli.console import complete_profile
+from kdtui.cli.console import complete_method, complete_profile
 from kdtui.profile import load
 from kdtui.store.files import mark
 from kdtui.store.store import RunStore
@@ -146,6 +146,18 @@ def test_encoders_against_a_teacher(kdtui: Kdtui, trained: Trained, here: Path) 
     # Costs are those of a student of the teacher's run: its decoder, channels and size.
     assert row["macs"] < kdtui("encoders", "resnet18", "--json").json[0]["macs"]
     assert "256x256" not in kdtui("encoders", "resnet18", "--teacher", "latest").err
+
+
+def test_methods_are_listed_shown_and_completed(kdtui: Kdtui) -> None:
+    listed = {row["name"]: row for row in kdtui("methods", "--json").json}
+    assert listed["cwd"]["terms"] == [{"kind": "cwd", "weight": 3.0}]
+    lines = kdtui("methods").out.splitlines()
+    assert any(line.split()[:2] == ["cwd", "cwd"] and listed["cwd"]["description"] in line for line in lines)
+    assert 'kind = "cwd"' in kdtui("methods", "cwd").out
+    assert kdtui("methods", "cwd", "--json").json == [listed["cwd"]]
+    assert complete_method("cw") == ["cwd", "cwd+feature"]
+    done = kdtui("methods", "cdw")
+    assert (done.code, "did you mean cwd?" in done.err) == (2, True)
 
 
 def test_profiles_lists_shows_and_resolves(kdtui: Kdtui, here: Path) -> None:

@@ -273,6 +273,22 @@ def test_distill_takes_data_and_task_from_the_teachers_run(kdtui: Kdtui, store: 
     assert profile.tags == ()
 
 
+def test_a_method_lays_its_terms_over_the_profile(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    trained("big")
+    for words in (("train", "baseline"), ("distill", "--student", "resnet18")):
+        done = kdtui(*words, "--teacher", "big", "--method", "cwd+feature", "--alpha", "0.4", "--epochs", "1")
+        assert done.code == 0
+        distillation = store.find(done.out.strip()).profile().distillation
+        assert [(term.kind, term.weight) for term in distillation.terms or ()] == [("cwd", 3.0), ("feature", 10.0)]
+        assert (distillation.enabled, distillation.alpha) == (True, 0.4)
+    done = kdtui("train", "baseline", "--method", "cwd")
+    assert done.code == 2
+    assert "has no teacher" in done.err
+    done = kdtui("train", "baseline", "--method", "cdw")
+    assert done.code == 2
+    assert "did you mean cwd?" in done.err
+
+
 def test_distill_from_a_foreign_file_needs_a_profile(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     (here / "foreign.pth").write_text("weights")
     done = kdtui("distill", "--teacher", "foreign.pth", "--student", "resnet18")
