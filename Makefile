@@ -61,11 +61,12 @@ check: install ## Run ruff, mypy and the import contracts.
 	$(BIN)/lint-imports
 
 # Ratios and bytes, each taken in one run; no test depends on them.
-bench: install ## Measure the cockpit, its chart and table, and what a teacher costs.
+bench: install ## Measure the cockpit, its chart and table, and what a teacher and a training sample cost.
 	$(BIN)/python -m benchmarks.cockpit
 	$(BIN)/python -m benchmarks.chart
 	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.teacher_cost
+	$(BIN)/python -m benchmarks.data
 
 docs: install ## Make the generated parts of docs/ and the pictures.
 	$(BIN)/python -m tests.docs

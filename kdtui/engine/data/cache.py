@@ -40,16 +40,26 @@ class SourceCache:
                 hint="--set data.cache_gib=0 reads every image each time",
             ) from None
         # Bytes in use; for each source: end in the heap (0: not kept), height, width, channels, bytes per value.
-        self._used, self._kept = table[:1], table[1:].reshape(count, 5)
+        self._used, self._entries = table[:1], table[1:].reshape(count, 5)
         # Only Linux forks loading processes. A record lock excludes forked processes, and the kernel releases that of
         # a process that is killed.
         self._lock = os.memfd_create("cache") if hasattr(os, "memfd_create") else None
         if self._lock is not None:
             weakref.finalize(self, os.close, self._lock)
 
+    @property
+    def used(self) -> int:
+        """Bytes of the kept sources."""
+        return int(self._used[0])
+
+    @property
+    def kept(self) -> int:
+        """Number of kept sources."""
+        return int(np.count_nonzero(self._entries[:, 0]))
+
     def get(self, index: int) -> Source | None:
         """The source of a sample, not writeable; None if it is not cached."""
-        end, height, width, channels, depth = self._kept[index].tolist()
+        end, height, width, channels, depth = self._entries[index].tolist()
         if not end:
             return None
         pixels = height * width
@@ -71,8 +81,8 @@ class SourceCache:
         image_end, labels_end = start + source.image.nbytes, start + source.image.nbytes + source.labels.nbytes
         self._heap[start:image_end] = np.ascontiguousarray(source.image).view(np.uint8).ravel()
         self._heap[image_end:labels_end] = source.labels.ravel()
-        self._kept[index, 1:] = height, width, channels, source.image.itemsize
-        self._kept[index, 0] = start + size  # last: readers take no lock
+        self._entries[index, 1:] = height, width, channels, source.image.itemsize
+        self._entries[index, 0] = start + size  # last: readers take no lock
 
     def _reserved(self, index: int, size: int) -> int | None:
         """Start of new space in the heap; None if there is too little, or if the source is kept already."""
@@ -80,7 +90,7 @@ class SourceCache:
             fcntl.lockf(self._lock, fcntl.LOCK_EX)
         try:
             start = int(self._used[0])
-            if self._kept[index, 0] or start + size > self._size:
+            if self._entries[index, 0] or start + size > self._size:
                 return None
             self._used[0] = start + size
             return start

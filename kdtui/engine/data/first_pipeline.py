@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kdtui.engine.data.pixel_format import PixelFormat
 from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source
 from kdtui.engine.torchvision_compat import ensure_torchvision
 from kdtui.profile.base import TaskName
@@ -147,18 +148,29 @@ class FirstPipeline:
         level: Strength of the augmentation.
         task: Meaning of the labels.
         budget: Size of the cache in bytes.
+        pixels: How the network takes images.
     """
 
     def __init__(
-        self, render: Render, *, count: int, height: int, width: int, level: Level, task: TaskName, budget: int
+        self,
+        render: Render,
+        *,
+        count: int,
+        height: int,
+        width: int,
+        level: Level,
+        task: TaskName,
+        budget: int,
+        pixels: PixelFormat,
     ) -> None:
         self._render = render
         self._augment = None if level == "none" else Augment(level, task, height, width)
         self._size = (round(height * _OVERSIZE[level]), round(width * _OVERSIZE[level]))
         self._cache = SampleCache(count, *self._size, budget)
+        self._pixels = pixels
 
     def __call__(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Image uint8 [3,H,W] and labels uint8 [H,W] of a view; must not be modified.
+        """Normalised image f32 [3,H,W] and labels i64 [H,W] of a view.
 
         Args:
             index: Number of the sample.
@@ -169,4 +181,6 @@ class FirstPipeline:
             kept = self._render(index, *self._size)
             self._cache.put(index, *kept)
         image, mask = torch.from_numpy(kept[0]).permute(2, 0, 1), torch.from_numpy(kept[1])
-        return (image, mask) if self._augment is None else self._augment(image, mask, seed)
+        if self._augment is not None:
+            image, mask = self._augment(image, mask, seed)
+        return self._pixels.normalised(image), mask.long()

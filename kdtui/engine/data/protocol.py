@@ -175,13 +175,18 @@ class SegmentationDataset(ABC):
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
     def _pipeline_of(self, data: DataTable, level: Level) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-        count = self._count
         if data.pipeline == 1:
             size, budget = {"height": data.height, "width": data.width}, int(data.cache_gib * 2**30)
-            return FirstPipeline(self.render, **size, count=count, level=level, task=data.task, budget=budget)
-        mean = tuple(self.mean[place] for place in self.pixels.order)
+            return FirstPipeline(
+                self.render, **size, count=self._count, level=level, task=data.task, budget=budget, pixels=self.pixels
+            )
         return SecondPipeline(
-            data, self.read_reduced, count=count, level=level, training=self.split == "train", mean=mean
+            data,
+            self.read_reduced,
+            count=self._count,
+            level=level,
+            training=self.split == "train",
+            pixels=self.pixels,
         )
 
     def __len__(self) -> int:
@@ -284,8 +289,7 @@ class SegmentationDataset(ABC):
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
         image, labels = self._pipeline(index, seed_of(self.seed, index, view))
-        pixels = self._padded(self.pixels.normalised(image), 0.0)
-        mask = self._padded(labels.long(), IGNORE_INDEX)
+        pixels, mask = self._padded(image, 0.0), self._padded(labels, IGNORE_INDEX)
         return Sample(pixels, mask, self.extras(pixels, mask))
 
     def for_evaluation(self, index: int) -> Sample:

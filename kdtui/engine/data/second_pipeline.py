@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from kdtui.engine.data.cache import SourceCache
-from kdtui.engine.data.colour import blurred, compressed, noisy, recoloured
+from kdtui.engine.data.colour import SAME, Line, blurred, compressed, line_of, noisy, normalised, saturated
 from kdtui.engine.data.geometry import Geometry
+from kdtui.engine.data.pixel_format import PixelFormat
 from kdtui.engine.data.source import Needed, Size, Source, Values
 from kdtui.engine.data.warp import fitted, warped_image
 from kdtui.profile import DataTable
@@ -47,21 +48,29 @@ class SecondPipeline:
         count: Number of samples.
         level: Strength of the augmentation.
         training: Whether crops are random.
-        mean: Mean colour on the scale 0 to 1, which fills what no picture covers.
+        pixels: How the network takes images; the mean colour fills what no picture covers.
     """
 
     def __init__(
-        self, data: DataTable, read: Read, *, count: int, level: Level, training: bool, mean: tuple[float, ...]
+        self,
+        data: DataTable,
+        read: Read,
+        *,
+        count: int,
+        level: Level,
+        training: bool,
+        pixels: PixelFormat,
     ) -> None:
+        self._pixels = pixels
         self._read = read
         self._level = level
         self._geometry = Geometry(data, level=level, training=training)
-        self._fill = tuple(float(round(255 * value)) for value in mean)
-        largest = None if data.geometry == "crop" else self._geometry.most_pixels * (4 * len(mean) + 1)
-        self._cache = SourceCache(count, int(data.cache_gib * 2**30), largest)
+        self._fill = tuple(float(round(255 * pixels.mean[place])) for place in pixels.order)
+        largest = None if data.geometry == "crop" else self._geometry.most_pixels * (4 * pixels.channels + 1)
+        self.cache = SourceCache(count, int(data.cache_gib * 2**30), largest)
 
     def __call__(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Image [C,H,W] on the scale 0 to 255, uint8 or f32, and labels i64 [H,W] of a view.
+        """Normalised image f32 [C,H,W] and labels i64 [H,W] of a view.
 
         Args:
             index: Number of the sample.
@@ -71,34 +80,37 @@ class SecondPipeline:
         rng = np.random.Generator(np.random.PCG64(seed))
         matrix, labels = self._geometry.view(source, rng)
         image = warped_image(source.image, matrix, self._geometry.size, self._fill)
+        line = SAME
         if self._level != "none":
-            image = self._recoloured(image, rng)
-        planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
-        for channel, plane in enumerate(planes):
-            cv2.extractChannel(image, channel, plane)
+            image, line = self._recoloured(image, rng)
+        planes = normalised(image, self._pixels, line)
         return torch.from_numpy(planes), torch.from_numpy(labels.astype(np.int64))
 
     def source(self, index: int) -> Source:
         """The source of a sample at the size at which it is kept."""
-        kept = self._cache.get(index)
+        kept = self.cache.get(index)
         if kept is None:
             source = self._read(index, self._geometry.kept_size)
             kept = fitted(source, self._geometry.kept_size(Size(*source.labels.shape)))
-            self._cache.put(index, kept)
+            self.cache.put(index, kept)
         return kept
 
-    def _recoloured(self, image: Values, rng: np.random.Generator) -> Values:
-        heavy, span = self._level == "heavy", _COLOURS[self._level]
+    def _recoloured(self, image: Values, rng: np.random.Generator) -> tuple[Values, Line]:
+        """The image in other colours, and what is left to be applied to its values."""
+        span = _COLOURS[self._level]
         brightness, contrast, saturation = (1 + span * (2 * number - 1) for number in rng.random(3).tolist())
-        image = recoloured(image, brightness=brightness, contrast=contrast, saturation=saturation if heavy else 1.0)
-        if not heavy:
-            return image
+        line = line_of(image, brightness=brightness, contrast=contrast)
+        if self._level == "light":
+            return image, line
+        image = saturated(image, line, saturation)
         blur, jpeg, noise, sigma, quality, deviation = rng.random(6).tolist()
         if blur < _BLUR_SHARE:
             image = blurred(image, _between(_BLUR, sigma))
         if jpeg < _JPEG_SHARE:
             image = compressed(image, round(_between(_JPEG, quality)))
-        return noisy(image, _between(_NOISE, deviation), rng) if noise < _NOISE_SHARE else image
+        if noise < _NOISE_SHARE:
+            image = noisy(image, _between(_NOISE, deviation), rng)
+        return image, SAME
 
 
 def _between(bounds: tuple[float, float], number: float) -> float:

@@ -66,12 +66,16 @@ def turned(
 
 def composed(outer: Matrix, inner: Matrix) -> Matrix:
     """``outer`` after ``inner``."""
-    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+    both = outer[:, :2] @ inner
+    both[:, 2] += outer[:, 2]
+    return both
 
 
 def to_centres(matrix: Matrix) -> Matrix:
     """From coordinates of edges to indices of pixels, whose centres are half a pixel from their edges."""
-    return np.column_stack([matrix[:, :2], matrix[:, :2].sum(axis=1) / 2 + matrix[:, 2] - 0.5])
+    pixels = matrix.copy()
+    pixels[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    return pixels
 
 
 def warped_labels(labels: Pixels, matrix: Matrix, size: Size) -> Pixels:
@@ -174,7 +178,13 @@ def _exact(values: Array, pixels: Matrix, size: Size) -> Array | None:
     if first < 0 or above < 0 or first + size.width > values.shape[1] or above + size.height > values.shape[0]:
         return None
     part = values[above : above + size.height, first : first + size.width]
-    return part[:, ::-1] if across < 0 else part
+    return _mirrored(part) if across < 0 else part
+
+
+def _mirrored(values: Array) -> Array:
+    if values.ndim == 2:
+        return cv2.flip(values, 1)
+    return by_channels(values, lambda channels, _: cv2.flip(channels, 1))
 
 
 def _part(values: Array, pixels: Matrix, size: Size) -> tuple[Array, Matrix, bool]:

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from kdtui.engine.data import IGNORE_INDEX, Sample, SegmentationDataset, Source, eval_loader
-from kdtui.engine.data.colour import blurred, compressed, noisy, recoloured
+from kdtui.engine.data.colour import SAME, Line, blurred, compressed, grey_of, line_of, noisy, normalised, saturated
 from kdtui.engine.data.geometry import Geometry
+from kdtui.engine.data.pixel_format import PixelFormat
 from kdtui.profile import DataTable, FolderData, SyntheticData
 from kdtui.profile.data_tables import Level
 
@@ -100,10 +101,11 @@ def test_the_generators_of_the_training_are_left_alone(level: str, geometry: dic
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize("level", ["light", "heavy"])
 def test_image_and_labels_move_together_in_any_number_of_channels(
-    channels: int, dtype: type, geometry: dict[str, Any]
+    level: str, channels: int, dtype: type, geometry: dict[str, Any]
 ) -> None:
-    dataset = Pictures(channels=channels, dtype=dtype, augmentation="heavy", **geometry)
+    dataset = Pictures(channels=channels, dtype=dtype, augmentation=level, **geometry)
     for sample in views(dataset):
         assert sample.image.shape == (channels, 32, 64) and sample.mask.shape == (32, 64)
         assert sample.image.dtype == torch.float32 and sample.mask.dtype == torch.int64
@@ -210,27 +212,37 @@ def test_sources_are_read_once_and_kept_within_the_budget(level: str) -> None:
     assert equal(first, views(tight)) and tight.reads > len(SHAPES)
 
 
-COLOURS: dict[str, dict[str, float]] = {
-    "brightness": {"brightness": 1.2, "contrast": 1.0, "saturation": 1.0},
-    "contrast": {"brightness": 1.0, "contrast": 0.7, "saturation": 1.0},
-    "saturation": {"brightness": 1.0, "contrast": 1.0, "saturation": 0.0},
-}
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_colours_of_bytes_are_those_of_floats(channels: int) -> None:
+    image = np.random.default_rng(0).integers(40, 180, (20, 30, channels)).astype(np.uint8)
+    floats = image.astype(np.float32)
+    pixels = PixelFormat((0.4,) * channels, (0.2,) * channels)
+    for line in (SAME, Line(1.2, 0.0), Line(0.7, 31.5), Line(3.0, -200.0)):
+        expected = ((floats * line.factor + line.offset).clip(0, 255) / 255 - 0.4) / 0.2
+        for values in (image, floats):
+            planes = normalised(values, pixels, line)
+            assert planes.dtype == np.float32 and np.allclose(planes, expected.transpose(2, 0, 1), atol=1e-5)
+        same, other = saturated(image, line, 1.0), saturated(floats, line, 1.0)
+        assert same.dtype == np.uint8 and other.dtype == np.float32 and np.abs(same - other).max() <= 1
+        assert np.allclose(other, (floats * line.factor + line.offset).clip(0, 255), atol=1e-3)
+    assert bool(np.ptp(saturated(floats, SAME, 0.0), axis=2).max() < 1e-3) == (channels in (1, 3))
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_normalisation_is_that_of_the_format(bgr: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, 4)).astype(np.uint8)
+    pixels = PixelFormat((0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8), bgr)
+    expected = pixels.normalised(torch.from_numpy(image).permute(2, 0, 1))
+    for values in (image, image.astype(np.float32)):
+        assert torch.allclose(torch.from_numpy(normalised(values, pixels)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("factors", COLOURS.values(), ids=COLOURS)
-def test_colours_of_bytes_are_those_of_floats(channels: int, factors: dict[str, float]) -> None:
-    image = np.random.default_rng(0).integers(40, 180, (20, 30, channels)).astype(np.uint8)
-    as_bytes = recoloured(image, **factors)
-    as_floats = recoloured(image.astype(np.float32), **factors)
-    assert as_bytes.dtype == np.uint8 and as_floats.dtype == np.float32
-    assert np.abs(as_bytes - as_floats).max() <= 1
-    if factors["brightness"] != 1:
-        assert np.allclose(as_floats, image * 1.2, atol=1e-3)
-    if factors["contrast"] != 1:
-        assert as_floats.std() == pytest.approx(0.7 * image.std(), rel=0.01)
-    if factors["saturation"] == 0:
-        assert bool(np.ptp(as_floats, axis=2).max() < 1e-3) == (channels in (1, 3))
+def test_brightness_is_a_factor_and_contrast_keeps_the_mean_grey(channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, channels)).astype(np.uint8)
+    assert line_of(image, brightness=1.2, contrast=1.0) == (1.2, 0.0)
+    factor, offset = line_of(image, brightness=1.0, contrast=0.7)
+    assert factor == 0.7 and grey_of(image) * factor + offset == pytest.approx(grey_of(image))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
