@@ -25,7 +25,7 @@ class ExportOptions:
 
     Attributes:
         checkpoint: ``best``, ``last``, ``untrained`` or the number of an epoch.
-        batch: Batch size, if it is static.
+        batch: Batch size; used if it is static.
         height: Rows of the input, if the size is static, and of the images for verification; 0 for that of the data.
         width: Columns, likewise.
         calibration: Number of training images from which the ranges of int8 are computed.
@@ -189,7 +189,7 @@ OPTIONS: tuple[Option, ...] = (
         "Dynamic axes: batch and size (all), one of the two, or none.",
         choices=("all", "batch", "size", "none"),
     ),
-    Option("batch", "Batch size, if it is static.", least=1, most=1024),
+    Option("batch", "Batch size; used if it is static.", least=1, most=1024),
     Option("height", "Rows of a static input; 0 for the size of the training data.", least=0, most=8192),
     Option("width", "Columns of a static input; 0 for the size of the training data.", least=0, most=8192),
     Option(

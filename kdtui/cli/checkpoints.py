@@ -55,9 +55,14 @@ def evaluate(
     expression: Filter = "",
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="Data to evaluate on; default: the run's.", autocompletion=complete_profile),
+        typer.Option(
+            "--profile",
+            metavar="PROFILE",
+            help="Profile; with the data to evaluate on. Default: the run's.",
+            autocompletion=complete_profile,
+        ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split; train, val or test.")] = "test",
     sets: MovedSets = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -161,7 +166,8 @@ def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]
 def inspect(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a save_pretrained folder or a run.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="hierarchical or semantic, for four channels.", show_default=False)
+        str | None,
+        typer.Option("--task", help="Task; hierarchical or semantic, for four channels.", show_default=False),
     ] = None,
     architecture: Annotated[
         str | None, typer.Option("--architecture", help="If the file leaves it open.", show_default=False)
@@ -169,9 +175,9 @@ def inspect(
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="If the file leaves it open.", autocompletion=complete_encoder)
     ] = None,
-    output: Annotated[
+    logits: Annotated[
         str | None,
-        typer.Option("--output", metavar="NAME", help="The logits of an ONNX file with several outputs."),
+        typer.Option("--logits", metavar="NAME", help="The logits of an ONNX file with several outputs."),
     ] = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -189,7 +195,7 @@ def inspect(
     if found.note:
         say(found.note)
     path = found.checkpoint
-    given = {"--task": task, "--architecture": architecture, "--encoder": encoder, "--output": output}
+    given = {"--task": task, "--architecture": architecture, "--encoder": encoder, "--output": logits}
     options = [word for flag, value in given.items() if value is not None for word in (flag, value)]
     answer = ask("inspect", str(path), *options)
     if as_json:
@@ -267,7 +273,10 @@ def encoders(
     teacher: Annotated[
         str | None,
         typer.Option(
-            "--teacher", metavar="CKPT|RUN", help="Show the compression relative to it.", autocompletion=complete_run
+            "--teacher",
+            metavar="CKPT|RUN",
+            help="Teacher, a checkpoint or a run; the compression is relative to it.",
+            autocompletion=complete_run,
         ),
     ] = None,
     wide: Wide = False,

@@ -82,7 +82,8 @@ def compare_runs(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--to", "-o", "--output", help="Write to this file.", show_default=False)
+        Path | None,
+        typer.Option("--to", "-o", metavar="PATH", help="Output path; a file.", show_default=False),
     ] = None,
     wide: Wide = False,
     as_json: Json = False,

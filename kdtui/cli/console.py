@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -181,8 +181,17 @@ _GIVEN_TWICE = {
 }
 
 
+FORMER_NAMES: Mapping[str, Mapping[str, str]] = {
+    "train": {"--teacher-checkpoint": "--teacher", "--student-encoder": "--student"},
+    "distill": {"--teacher-checkpoint": "--teacher"},
+    "compare": {"--output": "--to"},
+    "inspect": {"--output": "--logits"},
+}
+"""Former names of options by command, which work in this version only, and their present names."""
+
+
 class Command(TyperCommand):
-    """A command that rejects repeated options; click would silently keep only the last value."""
+    """A command that rejects repeated options, of which click would keep the last value, and takes former names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line.
@@ -190,6 +199,7 @@ class Command(TyperCommand):
         Raises:
             UsageError: An option with one value is repeated.
         """
+        args = with_present_names(args, FORMER_NAMES.get(str(self.name), {}), quiet=ctx.resilient_parsing)
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
             counts = Counter(param for param in order if _takes_one_value(param))
@@ -202,6 +212,26 @@ class Command(TyperCommand):
                         hint=_GIVEN_TWICE.get(name, f"give {name} once"),
                     )
         return super().parse_args(ctx, args)
+
+
+def with_present_names(args: Sequence[str], names: Mapping[str, str], *, quiet: bool = False) -> list[str]:
+    """Replace former names of options; a message on stderr gives the present name.
+
+    Args:
+        args: The words of the command line.
+        names: Former names and their present ones.
+        quiet: Print no message.
+    """
+    end = list(args).index("--") if "--" in args else len(args)
+    present, former = [], {}
+    for arg in args[:end]:
+        flag, equals, value = arg.partition("=")
+        if flag in names:
+            former[flag] = names[flag]
+        present.append(f"{names.get(flag, flag)}{equals}{value}")
+    for flag, name in () if quiet else former.items():
+        say(f"{flag} is called {name} now; the next version will not accept {flag}")
+    return [*present, *args[end:]]
 
 
 def _takes_one_value(param: Any) -> bool:
@@ -227,7 +257,7 @@ def _each_key_once(sets: list[str] | None) -> list[str] | None:
 Sets = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any profile key, as in training.epochs=5.", callback=_each_key_once
+        "--set", metavar="KEY=VALUE", help="Profile key; any, as in training.epochs=5.", callback=_each_key_once
     ),
 ]
 
@@ -237,7 +267,7 @@ MovedSets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="New location of the run's files, as in data.root=FOLDER; kept in the run.",
+        help="Profile key; new location of the run's files, as in data.root=FOLDER; kept in the run.",
         callback=_each_key_once,
     ),
 ]
@@ -308,6 +338,14 @@ def complete_encoder(incomplete: str) -> list[str]:
     from kdtui.catalog import encoders
 
     return [encoder.name for encoder in encoders() if encoder.name.startswith(incomplete)]
+
+
+class Device(StrEnum):
+    """Device of a network."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
 
 
 Filter = Annotated[

@@ -40,7 +40,9 @@ def data(
     ],
     splits: Annotated[
         list[str] | None,
-        typer.Option("--split", help="train, val or test; repeatable. Default: all that exist.", show_default=False),
+        typer.Option(
+            "--split", help="Split; train, val or test. Repeatable; default: all that exist.", show_default=False
+        ),
     ] = None,
     sheet: Annotated[
         Path | None,

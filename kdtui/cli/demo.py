@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all three trainings.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the same for all three.")] = 0,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:

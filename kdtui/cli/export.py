@@ -79,7 +79,7 @@ def export(
     limit: Annotated[float, typer.Option("--limit", help=_option_help("limit"))] = 1.0,
     folder: Annotated[
         Path | None,
-        typer.Option("--to", "-o", metavar="FOLDER", help="Output folder; default: that of the checkpoint."),
+        typer.Option("--to", "-o", metavar="PATH", help="Output path; a folder. Default: that of the checkpoint."),
     ] = None,
     sets: MovedSets = None,
     classes: Annotated[
@@ -89,11 +89,15 @@ def export(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", help="External checkpoint: data to verify and calibrate with.", autocompletion=complete_profile
+            "--profile",
+            metavar="PROFILE",
+            help="Profile; with data to verify and calibrate an external checkpoint.",
+            autocompletion=complete_profile,
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="External checkpoint: hierarchical or semantic.", show_default=False)
+        str | None,
+        typer.Option("--task", help="Task; hierarchical or semantic, of an external checkpoint.", show_default=False),
     ] = None,
     architecture: Annotated[
         str | None, typer.Option("--architecture", help="If the file leaves it open.", show_default=False)

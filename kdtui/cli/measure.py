@@ -8,18 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from kdtui.cli.console import ChosenRuns, Filter, Json, RunsDir, Wide, emit, one_form, open_store, out, say, table
+from kdtui.cli.console import (
+    ChosenRuns,
+    Device,
+    Filter,
+    Json,
+    RunsDir,
+    Wide,
+    emit,
+    one_form,
+    open_store,
+    out,
+    say,
+    table,
+)
 from kdtui.cli.export import progress_line
 from kdtui.errors import Interrupted
 from kdtui.measure_options import MeasureOptions
 from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio
-
-
-class Device(StrEnum):
-    """Device on which latency is measured."""
-
-    cpu = "cpu"
-    gpu = "gpu"
 
 
 class MeasureFormat(StrEnum):
@@ -41,13 +47,13 @@ def register(app: typer.Typer) -> None:
 def measure(
     runs: ChosenRuns = None,
     expression: Filter = "",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size measured besides 1.")] = _USUAL.batch,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size; measured besides 1.")] = _USUAL.batch,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = _USUAL.repeats,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Untimed rounds before them.")] = _USUAL.warmup,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")
     ] = _USUAL.threads,
-    device: Annotated[Device, typer.Option("--device", help="Device for the latency.")] = Device.cpu,
+    device: Annotated[Device, typer.Option("--device", help="Device; that of the latency.")] = Device.cpu,
     form: Annotated[
         MeasureFormat | None,
         typer.Option(
@@ -61,6 +67,7 @@ def measure(
 ) -> None:
     """Measure size and latency of students and their teachers, with exclusive use of the device."""
     from kdtui.launch.measure import measure
+    from kdtui.launch.slots import place
     from kdtui.launch.teachers import expand
 
     written = one_form(form, MeasureFormat.markdown if markdown else None, MeasureFormat.table)
@@ -69,7 +76,8 @@ def measure(
     )
     store = open_store(runs_dir)
     found = store.find_all(expand(runs or [], store, expression))
-    how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=device.value)
+    chosen = place("auto", 1).device if device is Device.auto else device.value
+    how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=chosen)
     try:
         answers = measure(store.root, found, how, on_step=progress_line())
     except KeyboardInterrupt as error:
@@ -80,8 +88,8 @@ def measure(
     if written is MeasureFormat.markdown:
         print(clean(as_markdown(answers)))
         return
-    for place, answer in enumerate(answers.values()):
-        if place:
+    for index, answer in enumerate(answers.values()):
+        if index:
             out()
         show(answer, wide=wide)
     say_conditions(answers.values())

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kdtui.cli.console import (
+    Device,
     Exit,
     Json,
     RunsDir,
@@ -42,14 +43,6 @@ class PredictMode(StrEnum):
     slide = "slide"
 
 
-class PredictDevice(StrEnum):
-    """Device of the network."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(predict)
@@ -68,7 +61,7 @@ def predict(
         list[str],
         typer.Argument(metavar="PICTURES", help="Files, folders, patterns, or - for a list of paths on stdin."),
     ],
-    folder: Annotated[Path, typer.Option("--to", "-o", metavar="FOLDER", help="Output folder.")],
+    folder: Annotated[Path, typer.Option("--to", "-o", metavar="PATH", help="Output path; a folder.")],
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the pictures with the classes over them.")
     ] = False,
@@ -88,16 +81,20 @@ def predict(
     form: Annotated[
         PredictFormat,
         typer.Option(
-            "--format", help="index: palette PNG of class numbers; colour: RGB PNG; probabilities: f16 .npy [K,h,w]."
+            "--format",
+            help="Output format; index: palette PNG of classes; colour: RGB PNG; probabilities: f16 .npy [K,h,w].",
         ),
     ] = PredictFormat.palette,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="Data of an external checkpoint.", autocompletion=complete_profile),
+        typer.Option(
+            "--profile",
+            metavar="PROFILE",
+            help="Profile; with the data of an external checkpoint.",
+            autocompletion=complete_profile,
+        ),
     ] = None,
-    device: Annotated[PredictDevice, typer.Option("--device", help="Device; ONNX files use the CPU.")] = (
-        PredictDevice.auto
-    ),
+    device: Annotated[Device, typer.Option("--device", help="Device; ONNX files use the CPU.")] = (Device.auto),
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:

@@ -49,15 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_runs(
-    expression: Annotated[
-        str,
-        typer.Option(
-            "--filter",
-            metavar="EXPR",
-            help="Select runs, as in 'student:b0 T>=4 miou>.65 state:failed'.",
-            show_default=False,
-        ),
-    ] = "",
+    expression: Filter = "",
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,

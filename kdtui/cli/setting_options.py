@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -55,5 +55,5 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         setting.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         default=typer.Option(None, *setting.flags, **words),
-        annotation=_TYPES[setting.kind] | None,
+        annotation=(Literal[setting.words] if setting.words else _TYPES[setting.kind]) | None,
     )

@@ -55,6 +55,16 @@ MethodName = Annotated[
         show_default=False,
     ),
 ]
+Student = Annotated[
+    str | None,
+    typer.Option(
+        *_ENCODER.flags,
+        metavar="ENCODER",
+        help=option_help(_ENCODER),
+        autocompletion=complete_encoder,
+        show_default=False,
+    ),
+]
 Detach = Annotated[
     bool,
     typer.Option("--detach", help="Print the id of each run and return at once; the run continues in the background."),
@@ -72,7 +82,7 @@ TotalEpochs = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(setting_options()(train))
+    app.command()(setting_options(without=[_ENCODER.name])(train))
     app.command()(setting_options(without=[_ENCODER.name])(distill))
     app.command()(resume)
 
@@ -92,6 +102,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    encoder: Student = None,
     method: MethodName = None,
     settings: Sequence[str] = (),
     tag: Tags = None,
@@ -118,7 +129,7 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train one or more profiles in sequence; ends at the first run that fails or is stopped."""
-    from kdtui.launch.teachers import find_teacher, prepare, resume_point
+    from kdtui.launch.teachers import find_teacher, prepare, resume_point, student_sets
 
     store = open_store(runs_dir)
     named = any(text.startswith("name=") for text in settings)
@@ -133,7 +144,7 @@ def train(
             hint="kdtui export RUN exports a run after its training",
         )
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
-    own_sets = [*_method_sets(method), *settings, *(sets or [])]
+    own_sets = [*(student_sets(encoder) if encoder else []), *_method_sets(method), *settings, *(sets or [])]
     if skip_training:
         from kdtui.cli.compare import evaluate_newest
         from kdtui.profile import load
@@ -187,18 +198,14 @@ def distill(
     ],
     student: Annotated[
         str,
-        typer.Option(
-            "--student",
-            metavar="ENCODER",
-            help=f"{option_help(_ENCODER)[:-1]}, or a kind of network.",
-            autocompletion=complete_encoder,
-        ),
+        typer.Option(*_ENCODER.flags, metavar="ENCODER", help=option_help(_ENCODER), autocompletion=complete_encoder),
     ],
     profile: Annotated[
         str | None,
         typer.Option(
             "--profile",
-            help="Profile to use; default: that of the teacher's run.",
+            metavar="PROFILE",
+            help="Profile; default: that of the teacher's run.",
             autocompletion=complete_profile,
             show_default=False,
         ),

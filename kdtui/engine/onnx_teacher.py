@@ -295,7 +295,7 @@ def _output(
             where="teacher.output" if output else path,
             found=output or listed,
             allowed=", ".join(shortened(name, 80) for name in maps),
-            hint="choose one: teacher.output in a profile, or `kdtui inspect FILE --output NAME`",
+            hint="choose one: teacher.output in a profile, or `kdtui inspect FILE --logits NAME`",
         )
     else:
         (chosen,) = maps

@@ -319,7 +319,7 @@ def load_start(student: nn.Module, start: dict[str, Any], path: Path | None, cla
         raise CheckpointError(
             "not a checkpoint of kdtui, so training cannot resume from it",
             where=path,
-            hint="to use it as a teacher: `kdtui train PROFILE --teacher-checkpoint FILE`",
+            hint="to use it as a teacher: `kdtui train PROFILE --teacher FILE`",
         )
     names = start.get("classes", list(classes))
     # Not reordered like a teacher's: the optimizer's state and the scores refer to this order too.

@@ -262,7 +262,7 @@ def no_teacher() -> TeacherError:
         "distillation is enabled, but there is no teacher",
         where="teacher.checkpoint",
         allowed="a checkpoint, or distillation.enabled = false",
-        hint="`kdtui train PROFILE --teacher-checkpoint FILE|RUN`; `kdtui teachers` lists checkpoints",
+        hint="`kdtui train PROFILE --teacher FILE|RUN`; `kdtui teachers` lists checkpoints",
     )
 
 

@@ -62,7 +62,7 @@ def test_version_and_help(kdtui: Kdtui, process: Kdtui) -> None:
         ["train", "baseline", "--seed", "-1"],
         ["train", "basline"],
         ["train", "missing.toml"],
-        ["train", "baseline", "--teacher-checkpoint", "missing.pth"],
+        ["train", "baseline", "--teacher", "missing.pth"],
         ["train", "baseline", "--resume", "missing"],
         ["train", "baseline", "demo-baseline", "--name", "one"],
         ["resume", "baseline", "--total-epochs", "0"],

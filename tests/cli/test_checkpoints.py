@@ -36,7 +36,7 @@ def test_a_folder_with_a_runs_name_does_not_hide_the_run(kdtui: Kdtui, trained: 
         ["export", "city"],
         ["encoders", "resnet18", "--teacher", "city"],
         ["train", "demo-baseline", "--resume", "city", "--dry-run"],
-        ["train", "demo-baseline", "--teacher-checkpoint", "city", "--dry-run"],
+        ["train", "demo-baseline", "--teacher", "city", "--dry-run"],
         ["distill", "--teacher", "city", "--student", "resnet18", "--dry-run"],
     ]
     for done in [evaluated, *(kdtui(*words) for words in others)]:

@@ -81,7 +81,7 @@ def test_the_text_is_the_same_after_json(kdtui: Kdtui, runs: list[Run]) -> None:
         ["train", "baseline", "--" + OBEYED],
         ["--" + OBEYED],
         ["train", "baseline", "--epochs", OBEYED],
-        ["train", "baseline", "--teacher-checkpoint", OBEYED],
+        ["train", "baseline", "--teacher", OBEYED],
         ["evaluate", OBEYED],
         ["inspect", OBEYED],
         ["encoders", OBEYED],
@@ -96,7 +96,7 @@ def test_text_is_cleaned(kdtui: Kdtui, runs: list[Run], words: list[str]) -> Non
 
 def test_files_of_a_comparison_are_clean_and_whole(kdtui: Kdtui, runs: list[Run], here: Path) -> None:
     for form in ("json", "csv", "markdown"):
-        assert kdtui("compare", "one", "other", "--format", form, "--output", f"out.{form}").code == 0
+        assert kdtui("compare", "one", "other", "--format", form, "--to", f"out.{form}").code == 0
         assert SIGNS.isdisjoint((here / f"out.{form}").read_text())
     rows = list(csv.DictReader(io.StringIO((here / "out.csv").read_text())))
     assert {row["id"] for row in rows} == {run.id for run in runs}
@@ -118,7 +118,7 @@ BYTES = [
     [b"train", b"baseline", b"--name", b"\xff"],
     [b"train", b"baseline", b"--set", b"description=\xff"],
     [b"train", b"baseline", b"--set", b"data={kind='folder',root='\xff'}"],
-    [b"train", b"baseline", b"--teacher-checkpoint", b"\xff.pth"],
+    [b"train", b"baseline", b"--teacher", b"\xff.pth"],
     [b"show", b"\xff"],
 ]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kdtui.cli.console import FORMER_NAMES, with_present_names
 from kdtui.errors import AmbiguousRun, UsageError
 from kdtui.launch.teachers import expand
 from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from tests.cli.conftest import Kdtui, Trained
+from tests.cli.conftest import COMMANDS, Kdtui, Trained
 
 
 @pytest.fixture
@@ -79,7 +82,41 @@ def test_stop_takes_the_running_ones_of_a_name(kdtui: Kdtui, store: RunStore, tr
     assert store.summary(run).state is State.STOPPED
 
 
-def test_each_option_has_one_name_and_keeps_its_old_one(kdtui: Kdtui, seeds: list[Run], here: Path) -> None:
+OPTIONS = [
+    (command, option)
+    for command, made in COMMANDS.commands.items()
+    for option in made.params
+    if option.param_type_name == "option" and not option.hidden
+]
+NAMES = sorted({flag for _, option in OPTIONS for flag in (*option.opts, *option.secondary_opts)})
+
+
+def meaning(option: Any) -> tuple[Any, ...]:
+    """What has to be equal: all names, how a value is read and displayed, and the help up to its first mark."""
+    kind = option.type.name.split()[0]  # without a range
+    return {*option.opts}, option.metavar, kind, option.is_flag, re.split(r"[;.:]", option.help)[0]
+
+
+@pytest.mark.parametrize("flag", NAMES)
+def test_an_option_means_the_same_in_every_command(flag: str) -> None:
+    options = [option for _, option in OPTIONS if flag in (*option.opts, *option.secondary_opts)]
+    assert all(meaning(option) == meaning(options[0]) for option in options), [meaning(one) for one in options]
+
+
+FORMER = [(command, old, new) for command, names in FORMER_NAMES.items() for old, new in names.items()]
+
+
+@pytest.mark.parametrize(("command", "old", "new"), FORMER)
+def test_a_former_name_works_with_a_note(command: str, old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    params = {flag: param for param in COMMANDS.commands[command].params for flag in param.opts}
+    assert old not in params
+    words = [old, "x", f"{old}=y", "--", old]
+    assert with_present_names(words, FORMER_NAMES[command]) == [new, "x", f"{new}=y", "--", old]
+    assert capsys.readouterr().err.count(f"{old} is called {new} now") == 1
+    assert params[new].type is not None
+
+
+def test_former_names_do_what_the_present_ones_do(kdtui: Kdtui, seeds: list[Run], here: Path) -> None:
     for flag in ("--teacher", "--teacher-checkpoint"):
         planned = kdtui("train", "demo-baseline", flag, "other", "--lr", "0.5", "--dry-run", "--json").json["runs"][0]
         assert planned["teacher"] == str(seeds[3].best)

@@ -315,10 +315,10 @@ def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, trained: Traine
     assert "+0.0200" in kdtui("compare", *names).out
     assert kdtui("compare", *names, "--format", "csv").out == (here / "runs/experiment_comparison.csv").read_text()
     assert kdtui("compare", *names, "--format", "markdown").out.startswith("| run |")
-    done = kdtui("compare", *names, "--format", "json", "--output", "out.json")
+    done = kdtui("compare", *names, "--format", "json", "--to", "out.json")
     assert done.code == 0
     assert json.loads((here / "out.json").read_text()) == body
-    assert kdtui("compare", *names, "--output", "missing/out.md").code == 2
+    assert kdtui("compare", *names, "--to", "missing/out.md").code == 2
     chosen = kdtui("compare", "demo-baseline", "demo-distilled", "--baseline", "demo-teacher", "--json").json
     assert chosen["baseline"].endswith("demo-teacher")
     assert len(chosen["rows"]) == 3

@@ -57,7 +57,7 @@ def test_closed_streams_change_no_answer(store: RunStore, closed: str, command: 
     "arguments",
     [
         ["train", "~nobody-here/x.toml"],
-        ["train", "baseline", "--teacher-checkpoint", "~nobody-here/x.pth"],
+        ["train", "baseline", "--teacher", "~nobody-here/x.pth"],
         ["train", "baseline", "--resume", "~nobody-here/x.pth"],
         ["inspect", "~nobody-here/x.pth"],
         ["evaluate", "~nobody-here/x.pth"],
@@ -70,7 +70,7 @@ def test_a_home_that_is_not_known_is_a_place_without_files(kdtui: Kdtui, argumen
 
 
 def test_a_path_that_is_not_there_is_no_badly_named_run(kdtui: Kdtui) -> None:
-    for flag in ("--resume", "--teacher-checkpoint"):
+    for flag in ("--resume", "--teacher"):
         done = kdtui("train", "baseline", flag, "nowhere/x.pth")
         assert done.code == 2
         assert "neither a file nor a run" in done.err
@@ -99,7 +99,7 @@ def test_a_store_that_cannot_be_written_is_still_compared(kdtui: Kdtui, store: R
 
 def test_output_names_a_file(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     run = store.create(load("baseline"))
-    done = kdtui("compare", run.id, "--output", str(here))
+    done = kdtui("compare", run.id, "--to", str(here))
     assert done.code == 2
     assert "--to is a folder" in done.err
 

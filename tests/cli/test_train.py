@@ -95,8 +95,8 @@ def test_skip_training_refuses_what_needs_a_training(kdtui: Kdtui) -> None:
 def test_the_shorthands_reach_the_profile_and_set_wins(kdtui: Kdtui, store: RunStore, here: Path) -> None:
     teacher = here / "teacher.pth"
     teacher.write_text("weights")
-    flags = ["-T", "2.5", "-a", "0.25", "--student-encoder", "resnet18", "--batch-size", "4", "--name", "mine"]
-    done = kdtui("train", "baseline", "--teacher-checkpoint", "teacher.pth", "--epochs", "9", *flags, "--set",
+    flags = ["-T", "2.5", "-a", "0.25", "--student", "resnet18", "--batch-size", "4", "--name", "mine"]
+    done = kdtui("train", "baseline", "--teacher", "teacher.pth", "--epochs", "9", *flags, "--set",
                  "training.epochs=1")  # fmt: skip
     assert done.code == 0, done.err
     profile = store.find("mine").profile()
@@ -115,13 +115,13 @@ def test_a_run_can_be_the_teacher_and_distillation_can_be_turned_off(
     kdtui: Kdtui, store: RunStore, trained: Trained
 ) -> None:
     teacher = trained("big", profile="hierarchical-b3")
-    done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "small")
+    done = kdtui("train", "distill-b0-from-b3", "--teacher", "big", "--epochs", "1", "--name", "small")
     assert done.code == 0, done.err
     record = store.find("small").manifest().teacher
     assert record is not None
     assert record["run"] == teacher.id
     assert record["checkpoint"] == str(teacher.best)
-    done = kdtui("train", "distill-b0-from-b3", "--teacher-checkpoint", "big", "--epochs", "1", "--name", "alone",
+    done = kdtui("train", "distill-b0-from-b3", "--teacher", "big", "--epochs", "1", "--name", "alone",
                  "--set", "distillation.enabled=false")  # fmt: skip
     assert done.code == 0
     assert not store.summary(store.find("alone")).distilled
@@ -385,7 +385,7 @@ def test_a_finished_run_is_not_launched_for_nothing(kdtui: Kdtui, store: RunStor
 
 
 def test_a_teacher_that_cannot_be_inspected_is_reported(kdtui: Kdtui) -> None:
-    refused = kdtui("train", "baseline", "--teacher-checkpoint", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
+    refused = kdtui("train", "baseline", "--teacher", "/tmp/" + "t" * 300 + ".pth", "--dry-run")
     assert refused.code == 2
     assert "cannot access this path" in refused.err
 

@@ -61,7 +61,7 @@ def set_up(terminal: Terminal, profile: str, epochs: str, teacher: str = "") -> 
     terminal.press("ctrl+down")
     if teacher:
         terminal.press(*teacher, "enter")
-        terminal.wait_for("--teacher-checkpoint")
+        terminal.wait_for("--teacher")
     terminal.press("ctrl+down", "ctrl+down")
     terminal.wait_for("T: softens both distributions")
     if teacher:

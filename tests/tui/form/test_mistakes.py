@@ -34,7 +34,7 @@ def hints() -> list[tuple[Path, str]]:
         ("--set data.train.images=FOLDER", "data.train.images FOLDER"),
         ("choose another with --name", "choose another with name"),
         (
-            "--teacher-checkpoint CKPT|RUN, or --set distillation.enabled=false",
+            "--teacher CKPT|RUN, or --set distillation.enabled=false",
             "teacher, or other keys: distillation.enabled false",
         ),
         ("a smaller --batch-size", "a smaller batch size"),

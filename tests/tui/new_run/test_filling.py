@@ -42,7 +42,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         assert draft.teacher == teachers.store.runs()[0].id
         await until(pilot, lambda: "2 runs of 5 epochs" in verdict(app))
         command = form(app).checked.commands[1]
-        assert "--student-encoder tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seed 2" in command
+        assert "--student tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seed 2" in command
         assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
 
 

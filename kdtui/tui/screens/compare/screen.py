@@ -416,7 +416,7 @@ class CompareScreen(ChartKeys, RunActions):
             if text is None:
                 return
             path, form = target(text)
-            command = f"{command_line} --format {form} --output {shlex.quote(str(path))}"
+            command = f"{command_line} --format {form} --to {shlex.quote(str(path))}"
             write = partial(self._write, comparison, path, form, command)
             if path.exists():
                 question = Confirm(f"Replace {path}?", "Its content is overwritten.", command)
@@ -429,7 +429,7 @@ class CompareScreen(ChartKeys, RunActions):
             str(Path.cwd() / DEFAULT),
             detail="The suffix selects the format: .md, .csv or .json.",
             check=target,
-            command=f"{command_line} --format FORMAT --output FILE",
+            command=f"{command_line} --format FORMAT --to FILE",
         )
         self.app.push_screen(prompt, answered)
 
