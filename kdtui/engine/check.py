@@ -105,10 +105,12 @@ def _data(profile: Profile, split: str, splits: dict[str, tuple[SegmentationData
     """Describe a split and add it to ``splits``."""
     dataset = build_dataset(profile.data, split)
     looked_at = survey(dataset)
+    splits[split] = dataset, looked_at
+    answer = f"{dataset.describe()}; {looked_at.described()}"
     if split == "train":
         steps_per_epoch(dataset, profile.training)
-    splits[split] = dataset, looked_at
-    return f"{dataset.describe()}; {looked_at.described()}"
+        answer += f"; {dataset.memory()}"
+    return answer
 
 
 def _check(name: str, answer: Callable[[], str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdtui.engine.data.pixel_format import PixelFormat
-from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source
+from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Size, Source
 from kdtui.engine.torchvision_compat import ensure_torchvision
 from kdtui.profile.base import TaskName
 from kdtui.profile.data_tables import Level
@@ -168,6 +168,11 @@ class FirstPipeline:
         self._size = (round(height * _OVERSIZE[level]), round(width * _OVERSIZE[level]))
         self._cache = SampleCache(count, *self._size, budget)
         self._pixels = pixels
+
+    def kept_bytes(self, size: Size) -> int:
+        """Size in the cache of a sample whose files have ``size``."""
+        del size
+        return self._size[0] * self._size[1] * _CHANNELS
 
     def __call__(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
         """Normalised image f32 [3,H,W] and labels i64 [H,W] of a view.

@@ -7,7 +7,7 @@ augmentation, normalisation and padding to the network's stride are shared.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -23,6 +23,7 @@ from kdtui.engine.data.second_pipeline import SecondPipeline
 from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Size, Source, seed_of
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
+from kdtui.text import mebibytes
 
 SPLITS = ("train", "val", "test")
 
@@ -174,7 +175,7 @@ class SegmentationDataset(ABC):
         self._count = count
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
-    def _pipeline_of(self, data: DataTable, level: Level) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    def _pipeline_of(self, data: DataTable, level: Level) -> FirstPipeline | SecondPipeline:
         if data.pipeline == 1:
             size, budget = {"height": data.height, "width": data.width}, int(data.cache_gib * 2**30)
             return FirstPipeline(
@@ -246,6 +247,14 @@ class SegmentationDataset(ABC):
     def labels(self, index: int) -> Pixels:
         """The stored labels of sample ``index``, uint8 [h,w] without augmentation; reads no image where it can."""
         return self.look(index).labels
+
+    def memory(self) -> str:
+        """How much memory decoded samples take, estimated from the size of the first, and how much of it is used."""
+        needed = self._count * self._pipeline.kept_bytes(Size(*self.labels(0).shape))
+        budget = self._data.cache_gib * 2**30
+        if needed <= budget:
+            return f"about {mebibytes(needed)} of decoded images in memory"
+        return f"about {mebibytes(needed)} of decoded images, {mebibytes(budget)} of them in memory (data.cache_gib)"
 
     def notes(self) -> list[Note]:
         """Warnings about the files of this split."""

@@ -69,6 +69,11 @@ class SecondPipeline:
         largest = None if data.geometry == "crop" else self._geometry.most_pixels * (4 * pixels.channels + 1)
         self.cache = SourceCache(count, int(data.cache_gib * 2**30), largest)
 
+    def kept_bytes(self, size: Size) -> int:
+        """Size in the cache of a sample of 8 bits whose files have ``size``."""
+        height, width = self._geometry.kept_size(size)
+        return height * width * (self._pixels.channels + 1)
+
     def __call__(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
         """Normalised image f32 [C,H,W] and labels i64 [H,W] of a view.
 
