@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +135,8 @@ class OnnxNetwork(nn.Module):
             return self._sessions["cpu"]
         if str(device) not in self._sessions:
             providers: list[Any] = [(_CUDA, {"device_id": device.index or 0}), "CPUExecutionProvider"]
-            self._sessions[str(device)] = onnxruntime.InferenceSession(self._path, _options(), providers=providers)
+            with contextlib.redirect_stdout(sys.stderr):
+                self._sessions[str(device)] = onnxruntime.InferenceSession(self._path, _options(), providers=providers)
         return self._sessions[str(device)]
 
 
@@ -231,7 +234,13 @@ def _options() -> onnxruntime.SessionOptions:
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+        # onnxruntime prints errors to stdout, which is the answer of the engine.
+        with contextlib.redirect_stdout(sys.stderr):
+            session = onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+        # Names are decoded when they are read.
+        for one in (*session.get_inputs(), *session.get_outputs()):
+            _ = one.name, one.shape, one.type
+        return session
     except Exception as error:  # onnxruntime's exceptions derive from Exception alone
         raise CheckpointError(
             "onnxruntime cannot load this file",

@@ -203,6 +203,11 @@ def unknown_operator(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def not_utf8(path: Path) -> None:
+    name = onnx.load(path).graph.output[0].name.encode()
+    path.write_bytes(path.read_bytes().replace(name, b"\x98" * len(name)))
+
+
 def external(path: Path) -> None:
     model = onnx.load(path)
     tensor = model.graph.initializer[0]
@@ -212,13 +217,16 @@ def external(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("change", [damaged, cut, unknown_operator, external])
-def test_a_file_that_cannot_be_run_is_one_message(tmp_path: Path, change: Any) -> None:
+@pytest.mark.parametrize("change", [damaged, cut, unknown_operator, not_utf8, external])
+def test_a_file_that_cannot_be_run_is_one_message(
+    tmp_path: Path, change: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = export(Pooled(), tmp_path / "a.onnx")
     change(path)
     with pytest.raises(CheckpointError) as refused:
         inspect(path)
     assert refused.value.where == str(path) and "\n" not in str(refused.value.found)
+    assert not capfd.readouterr().out  # the answer of the engine
 
 
 def test_names_in_the_metadata_are_the_classes(tmp_path: Path) -> None:

@@ -258,7 +258,8 @@ class HuggingFaceFamily(SegformerFamily):
         settings = read_json(path, "cannot read the preprocessing of this model") if path.is_file() else {}
         mean, std = settings.get("image_mean"), settings.get("image_std")
         numbers = _numbers(mean), _numbers(std)
-        return PixelFormat(*numbers) if numbers[0] and len(numbers[0]) == len(numbers[1]) else IMAGENET
+        valid = len(numbers[0]) == len(numbers[1]) and all(numbers[1]) and numbers[1]
+        return PixelFormat(*numbers) if valid else IMAGENET
 
 
 class MmsegFamily(SegformerFamily):
@@ -270,7 +271,7 @@ class MmsegFamily(SegformerFamily):
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    """A list of positive numbers in a config; empty for anything else."""
+    """A list of numbers from 0 in a config; empty for anything else."""
     numbers = value if isinstance(value, list) else []
     return tuple(map(float, numbers)) if all(type(item) in (int, float) and 0 <= item < 1e3 for item in numbers) else ()
 
