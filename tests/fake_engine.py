@@ -265,6 +265,18 @@ def evaluate(profile: str, checkpoint: str, split: str, *rest: str) -> dict[str,
     return answer
 
 
+def evaluations(request: str) -> dict[str, Any]:
+    jobs = json.loads(Path(request).read_text())
+    step("evaluating", 0, len(jobs))
+    answers: list[dict[str, Any]] = []
+    for job in jobs:
+        try:
+            answers.append(evaluate(job["profile"], job["checkpoint"], job["split"], "--out", job["out"]))
+        except KdtuiError as error:
+            answers.append({"error": described(error)})
+    return {"evaluations": answers}
+
+
 def predict(request: str) -> dict[str, Any]:
     """Write an empty file for each picture that is not empty."""
     asked = json.loads(Path(request).read_text())
@@ -487,6 +499,7 @@ def main(verb: str, *arguments: str) -> int:
         "train": train,
         "check": check,
         "evaluate": evaluate,
+        "evaluations": evaluations,
         "predict": predict,
         "data": data,
         "inspect": inspect,

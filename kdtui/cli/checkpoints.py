@@ -47,8 +47,8 @@ def evaluate(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|CHECKPOINT]...",
-            help="Best checkpoints of runs (all runs of a name), or files; none with --filter.",
+            metavar="[RUN|CHECKPOINT|ONNX]...",
+            help="Best checkpoints of runs (all runs of a name), or files, also of `kdtui export`; none with --filter.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -67,7 +67,7 @@ def evaluate(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Evaluate checkpoints on a split of the data."""
+    """Evaluate checkpoints and exported files on a split of the data."""
     from kdtui.launch.teachers import expand
 
     if split not in ("train", "val", "test"):
@@ -95,7 +95,7 @@ def evaluate(
 
 
 def _subject(text: str, store: RunStore, has_data: bool) -> tuple[Run | None, Path]:
-    """Resolve a RUN|CHECKPOINT argument to the run, if any, and the checkpoint."""
+    """Resolve a RUN|CHECKPOINT|ONNX argument to the run, if any, and the checkpoint."""
     from kdtui.launch.teachers import best_of, source
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -27,13 +28,16 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.cli.layout import blocks
-from kdtui.errors import StoreError, UsageError
+from kdtui.errors import Interrupted, StoreError, UsageError
 from kdtui.text import clean, jsonable
 
 if TYPE_CHECKING:
     from kdtui.compare import Comparison
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
+
+
+SPLITS = ("train", "val", "test")
 
 
 class CompareFormat(StrEnum):
@@ -81,6 +85,14 @@ def compare_runs(
             show_default=False,
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="Split; test, val or train: compare the best checkpoints on it, evaluating those that were not yet.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--to", "-o", metavar="PATH", help="Output path; a file.", show_default=False),
@@ -98,11 +110,38 @@ def compare_runs(
     base = None if baseline is None else store.find(baseline)
     if base is not None and base not in found:
         found.append(base)
+    if split is not None:
+        if pareto is not None:
+            raise UsageError("--split and --pareto exclude each other", hint="omit one of them")
+        write_comparison(_on_split(store, found, split, None if base is None else base.id), form, output, wide=wide)
+        return
     if pareto is not None:
         _pareto(store, found, pareto, form, output, wide=wide)
         return
     comparison = comparison_of(store, found, None if base is None else base.id)
     write_comparison(comparison, form, output, wide=wide)
+
+
+def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | None) -> Comparison:
+    """Compare runs by the scores of their best checkpoints on a split; the files in the store are not written."""
+    from kdtui.cli.export import progress_line
+    from kdtui.compare import compare, entries_of
+    from kdtui.compare.comparison import on_split
+    from kdtui.launch.engine_process import EngineStep
+    from kdtui.launch.evaluations import evaluations
+
+    if split not in SPLITS:
+        raise UsageError("no such split", where="--split", found=split, allowed=", ".join(SPLITS))
+    show = progress_line()
+    try:
+        answers = evaluations(runs, split, on_step=show)
+    except KeyboardInterrupt as error:
+        raise Interrupted("cancelled; finished evaluations are kept") from error
+    show(EngineStep("finished"))
+    entries = [on_split(entry, answer) for entry, answer in zip(entries_of(store, runs), answers, strict=True)]
+    comparison = compare(entries, baseline)
+    note = f"mIoU and IoU are those of the {split} split, of the best checkpoint on val"
+    return dataclasses.replace(comparison, notes=(note, *comparison.notes))
 
 
 def _pareto(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,24 @@ def entries_of(store: RunStore, runs: Sequence[Run]) -> list[ComparedRun]:
         ComparedRun(summary, run.profile_table(), *usable_measurements(run))
         for run, summary in zip(runs, summaries, strict=True)
     ]
+
+
+def on_split(entry: ComparedRun, answer: Mapping[str, Any]) -> ComparedRun:
+    """A run with the scores of its best checkpoint on another split than that of its validation.
+
+    Args:
+        entry: The run.
+        answer: Result of its evaluation. The teacher's mIoU on that split is not known.
+    """
+    summary = dataclasses.replace(
+        entry.summary,
+        best_miou=answer.get("miou"),
+        best_iou=answer.get("iou") or {},
+        teacher_miou=None,
+        retention=None,
+        agreement=None,
+    )
+    return dataclasses.replace(entry, summary=summary)
 
 
 @dataclass(frozen=True)

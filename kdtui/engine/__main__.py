@@ -136,6 +136,25 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return assess(_profile(options.profile), options.checkpoint, options.split, out=options.out)
 
 
+def _evaluations(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.evaluate_file import assess
+
+    jobs = json.loads(options.request.read_bytes())
+    answers: list[dict[str, Any]] = []
+    for number, job in enumerate(jobs):
+        progress("evaluating", number, len(jobs))
+        try:
+            answers.append(assess(_profile(job["profile"]), job["checkpoint"], job["split"], out=Path(job["out"])))
+        except Interrupted:
+            raise
+        except KdtuiError as error:  # continue with the other runs
+            answers.append({"error": _described(error)})
+    return {"evaluations": answers}
+
+
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.check import check
     from kdtui.store.run import Run
@@ -271,6 +290,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("split")
     evaluate.add_argument("--out", type=Path)
     evaluate.set_defaults(verb=_evaluate)
+
+    evaluations = verbs.add_parser("evaluations", help="evaluate several checkpoints")
+    evaluations.add_argument("request", type=Path, help="JSON list of tables with profile, checkpoint, split and out")
+    evaluations.set_defaults(verb=_evaluations)
 
     check = verbs.add_parser("check", help="check whether a profile can be trained: data, student, teacher")
     check.add_argument("profile")

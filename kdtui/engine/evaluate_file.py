@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_scorable
-from kdtui.engine.evaluate import Evaluation, evaluate, predictor
+from kdtui.engine.evaluate import Evaluation, Predict, evaluate, predictor
+from kdtui.engine.evaluate_exported import exported, is_export
 from kdtui.engine.network import network_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -40,7 +42,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
 
     Args:
         profile: Its data, task and precision are used.
-        checkpoint: File, ``save_pretrained`` folder or run folder.
+        checkpoint: File, ``save_pretrained`` folder, run folder, or ONNX file.
         split: ``train``, ``val`` or ``test``; always without augmentation.
         out: File to which the result is also written as JSON, and next to it an ``.npz`` file with the counts of each
             image.
@@ -64,22 +66,12 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     data = profile.data.model_copy(update={"augmentation": "none", "train_limit": None})
     kind = network_kind(profile.student)
     dataset = build_dataset(data, split, stride=kind.stride, seed=profile.seed)
-    configured = profile.teacher
-    # Classes and input of the teacher do not apply to other files, such as the run's own checkpoints.
-    own = configured.checkpoint is not None and Path(configured.checkpoint).absolute() == Path(checkpoint).absolute()
-    settings_of_file = configured if own else configured.of_another_file()
-    network, report = load_teacher(
-        checkpoint,
-        teacher=settings_of_file,
-        task=data.task,
-        classes=len(dataset.classes),
-        names=dataset.classes,
-        pixels=dataset.pixels,
-        hints=_HINTS,
-    )
-    network.to(fabric.device).eval()
-    check_scorable(network, profile, checkpoint)
-    channels_last = choose_channels_last(profile)
+    file = Path(checkpoint)
+    if is_export(file):
+        predict, facts, notes = exported(file, dataset)
+    else:
+        predict, facts, notes = _of_checkpoint(profile, checkpoint, dataset, fabric)
+        facts["precision"] = precision
     # Evaluation uses one device. With too little shared memory it runs without workers, only slower.
     settings = profile.training.model_copy(update={"devices": 1, "micro_batch_size": None})
     workers = settings.workers
@@ -92,7 +84,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
     loader = eval_loader(dataset, max(8, settings.batch_size), workers=workers)
     counts: list[np.ndarray] = []
     scores = evaluate(
-        predictor(network, fabric, task=data.task, channels_last=channels_last),
+        predict,
         loader,
         Evaluation(dataset),
         classes=dataset.classes,
@@ -100,24 +92,19 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         metrics=kind.metrics(dataset.classes),
         counts=counts,
     )
-    notes = [None if settings_of_file.class_map else reordered(report, dataset.classes), *notes_of(network)]
     answer: dict[str, Any] = {
         "split": split,
         "samples": len(dataset),
         "evaluation": dataset.evaluation,
         "scored_at": "label size" if dataset.scores_own_size else f"{dataset.width}x{dataset.height}",
         "checkpoint": str(checkpoint),
-        "sha256": report.sha256,
-        "encoder": report.encoder,
-        "architecture": report.architecture,
-        "parameters": report.parameters,
-        "precision": precision,
+        **facts,
         "miou": scores.miou,
         "dice": scores.dice,
         "pixel_accuracy": scores.pixel_accuracy,
         "iou": scores.iou,
         "metrics": dict(scores.metrics),
-        "note": "\n".join(filter(None, notes)) or None,
+        "note": "\n".join(notes) or None,
     }
     if out is not None:
         try:
@@ -129,6 +116,36 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
             lost = f"could not write the scores to the run: {reason} ({out})"
             answer["note"] = lost if answer["note"] is None else f"{answer['note']}\n{lost}"
     return answer
+
+
+def _of_checkpoint(
+    profile: Profile, checkpoint: str, dataset: SegmentationDataset, fabric: Fabric
+) -> tuple[Predict, dict[str, Any], list[str]]:
+    """The network of a checkpoint for the images of a split, its facts for the report, and notes."""
+    configured = profile.teacher
+    # Classes and input of the teacher do not apply to other files, such as the run's own checkpoints.
+    own = configured.checkpoint is not None and Path(configured.checkpoint).absolute() == Path(checkpoint).absolute()
+    settings_of_file = configured if own else configured.of_another_file()
+    network, report = load_teacher(
+        checkpoint,
+        teacher=settings_of_file,
+        task=dataset.task,
+        classes=len(dataset.classes),
+        names=dataset.classes,
+        pixels=dataset.pixels,
+        hints=_HINTS,
+    )
+    network.to(fabric.device).eval()
+    check_scorable(network, profile, checkpoint)
+    notes = [None if settings_of_file.class_map else reordered(report, dataset.classes), *notes_of(network)]
+    facts = {
+        "sha256": report.sha256,
+        "encoder": report.encoder,
+        "architecture": report.architecture,
+        "parameters": report.parameters,
+    }
+    predict = predictor(network, fabric, task=dataset.task, channels_last=choose_channels_last(profile))
+    return predict, facts, [note for note in notes if note]
 
 
 def _counts_file(dataset: SegmentationDataset, counts: Sequence[np.ndarray]) -> bytes:

@@ -128,7 +128,7 @@ def predict(request: PredictRequest, progress: Progress) -> dict[str, Any]:
         UsageError: The network cannot be used in this way.
         OSError: An output cannot be written.
     """
-    segmenter = _of_onnx(Path(request.network)) if request.network.endswith(".onnx") else _of_torch(request)
+    segmenter = of_onnx(Path(request.network)) if request.network.endswith(".onnx") else _of_torch(request)
     inference = _inference(request, segmenter)
     if request.format == "probabilities" and not segmenter.has_scores:
         raise UsageError(
@@ -352,7 +352,13 @@ def _is_colour(value: object) -> bool:
     return isinstance(value, str) and COLOUR.fullmatch(value) is not None
 
 
-def _of_onnx(path: Path) -> Segmenter:
+def of_onnx(path: Path) -> Segmenter:
+    """The network of an ONNX file that kdtui wrote, on the CPU.
+
+    Raises:
+        CheckpointError: Another program wrote it, or it reads more than images.
+        ExportError: It cannot be read.
+    """
     facts, asked = _opened(path)
     try:
         classes = tuple(map(str, json.loads(facts["classes"])))

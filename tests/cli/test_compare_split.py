@@ -1,0 +1,41 @@
+"""``compare --split``: missing evaluations are made in one process, kept ones are used."""
+
+from __future__ import annotations
+
+import json
+
+from kdtui.store.files import sha256_of
+from tests.cli.conftest import Kdtui, Trained
+
+
+def test_runs_are_compared_on_another_split(kdtui: Kdtui, trained: Trained) -> None:
+    kept, missing = trained("kept"), trained("missing")
+    for run, text in ((kept, "one"), (missing, "other")):
+        run.best.write_text(text)
+    answer = {"split": "test", "sha256": sha256_of(kept.best), "miou": 0.75, "iou": {"target": 0.7}}
+    kept.evaluation("test").write_text(json.dumps(answer))
+    done = kdtui("compare", "kept", "missing", "--split", "test", "--json")
+    assert done.code == 0, done.err
+    assert {row["id"]: row["miou"] for row in done.json["rows"]} == {kept.id: 0.75, missing.id: 0.5}
+    assert {row["retention"] for row in done.json["rows"]} == {None}
+    assert any("those of the test split" in note for note in done.json["notes"])
+    assert json.loads(kept.evaluation("test").read_text()) == answer
+    assert json.loads(missing.evaluation("test").read_text())["miou"] == 0.5
+    assert done.err.count("evaluating") == 1
+    kept.best.write_text("trained further")  # its evaluation is that of another checkpoint
+    assert {row["miou"] for row in kdtui("compare", "kept", "missing", "--split", "test", "--json").json["rows"]} == {
+        0.5
+    }
+
+
+def test_what_cannot_be_compared_on_a_split_is_refused(kdtui: Kdtui, trained: Trained) -> None:
+    run = trained("run")
+    run.best.unlink(missing_ok=True)
+    for words, message in (
+        (["--split", "tests"], "no such split"),
+        (["--split", "test", "--pareto", "parameters"], "exclude each other"),
+        (["--split", "test"], "no best checkpoint"),
+    ):
+        done = kdtui("compare", "run", *words)
+        assert done.code == 2, done.err
+        assert message in done.err
