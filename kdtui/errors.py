@@ -12,6 +12,7 @@
     ├── LaunchError              exit 3   a process that could not be started or reached
     ├── EngineError              exit 4   the work itself failed
     │   ├── DataError                     images, masks or annotations
+    │   │   └── NoSplit                   a split that the data do not have
     │   ├── ModelError                    architecture, encoder, weights
     │   ├── CheckpointError               a file that is no usable checkpoint
     │   │   └── TeacherError              a teacher that does not fit the run
@@ -147,6 +148,10 @@ class EngineError(KdtuiError):
 
 class DataError(EngineError):
     """Images, masks, annotations or class lists that cannot be used."""
+
+
+class NoSplit(DataError):
+    """The data do not have this split."""
 
 
 class ModelError(EngineError):

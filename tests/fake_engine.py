@@ -340,6 +340,30 @@ def data(request: str) -> dict[str, Any]:
     }
 
 
+def look(folder: str) -> dict[str, Any]:
+    """Two layouts, if the folder has a file ``two``; classes are named if it has ``classes.txt``."""
+    if not any(Path(folder).iterdir()):
+        raise DataError("no images with masks are recognised in this folder", where=folder, hint="write a profile")
+    named = (Path(folder) / "classes.txt").exists()
+    guess: dict[str, Any] = {
+        "keys": {
+            "images": "images/{split}/{name}",
+            "masks": "masks/{split}/{name}",
+            "classes": ["class 0", "class 5 #804020"],
+            "label_map": {"0": "class 0", "5": "class 5"},
+        },
+        "counts": {"train": 6, "val": 2},
+        "ground": {"layout": "images and masks", "labels": "numbers 0, 5"},
+        "known": "",
+        "names": ["class 0", "class 5"],
+        "named": named,
+        "size": [480, 360],
+        "channels": 3,
+    }
+    other = guess | {"keys": guess["keys"] | {"masks": "other/{split}/{name}"}}
+    return {"root": folder, "guesses": [guess, other] if (Path(folder) / "two").exists() else [guess]}
+
+
 def inspect(checkpoint: str, *rest: str) -> dict[str, Any]:
     if Path(checkpoint).stat().st_size == 0:
         raise CheckpointError("the file is empty", where=checkpoint, hint="make it again")
@@ -502,6 +526,7 @@ def main(verb: str, *arguments: str) -> int:
         "evaluations": evaluations,
         "predict": predict,
         "data": data,
+        "look": look,
         "inspect": inspect,
         "describe": describe,
         "export": export,

@@ -107,7 +107,7 @@ def test_every_command_line_can_be_parsed(page: str, line: str) -> None:
     parameters = parsed(words)
     assert all(setting.split("=")[0] in KEYS for setting in parameters.get("sets") or ()), line
     if words[0] == "train":
-        own = set(re.findall(r"\b(\w+)\.toml", text_of(ROOT / page)))
+        own = set(re.findall(r"\b([\w-]+)\.toml", text_of(ROOT / page)))
         shipped = {file.stem for file in SHIPPED.glob("*.toml")}
         assert all(name in shipped | own or name.isupper() for name in parameters["profiles"]), line
 
@@ -150,7 +150,8 @@ def test_files_and_targets_that_are_named_exist(page: Path) -> None:
     for name in re.findall(r"`((?:kdtui|tests|docs|benchmarks|\.ci|\.github)/[\w./-]*)`", quoted):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"`([\w-]+\.(?:md|toml|txt))`", quoted):
-        local = {"classes.txt", "mycity.toml", "profile.toml", "overrides.toml", "notes.toml"}
+        local = {"classes.txt", "labels.txt", "profile.toml", "overrides.toml", "notes.toml"}
+        local |= {f"mycity-{role}.toml" for role in ("teacher", "baseline", "distilled")}
         assert name in local or (ROOT / name).exists(), name
     for target in re.findall(r"(?:^|`)make ([\w-]+)", quoted, flags=re.MULTILINE):
         assert target in targets, target

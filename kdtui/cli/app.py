@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo
 
 import kdtui
-from kdtui.cli import checkpoints, cockpit, compare, data, demo, export, measure, predict, runs, train, versions
+from kdtui.cli import checkpoints, cockpit, compare, data, demo, export, init, measure, predict, runs, train, versions
 from kdtui.cli.console import Command, Exit, open_streams, report, running
 from kdtui.errors import KdtuiError, LaunchError
 from kdtui.text import clean
@@ -100,7 +100,7 @@ def options(
     """Knowledge distillation of segmentation models: train teachers and students, compare and export them."""
 
 
-for group in (cockpit, demo, data, train, runs, compare, checkpoints, predict, export, measure, versions):
+for group in (cockpit, demo, init, data, train, runs, compare, checkpoints, predict, export, measure, versions):
     group.register(app)
 for command in app.registered_commands:
     command.cls = Command

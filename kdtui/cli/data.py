@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from kdtui.cli.export import progress_line
 from kdtui.errors import DataError, Interrupted
 from kdtui.text import counted
 
+if TYPE_CHECKING:
+    from kdtui.profile import Profile
+
 _WEIGHTS_PER_LINE = 10
 
 
@@ -36,7 +39,11 @@ def register(app: typer.Typer) -> None:
 def data(
     source: Annotated[
         str,
-        typer.Argument(metavar="PROFILE", help="Name or file of a profile.", autocompletion=complete_profile),
+        typer.Argument(
+            metavar="PROFILE|FOLDER",
+            help="Name or file of a profile, or a folder whose layout is guessed as by `kdtui init`.",
+            autocompletion=complete_profile,
+        ),
     ],
     splits: Annotated[
         list[str] | None,
@@ -56,9 +63,7 @@ def data(
 
     What was read is kept in the run store: a repeated check reads only new and changed files, also after Ctrl-C.
     """
-    from kdtui.profile import load
-
-    report = checked(load(source, sets or []), open_store(runs_dir).root, splits=splits or (), sheet=sheet)
+    report = checked(_profile_of(source, sets or []), open_store(runs_dir).root, splits=splits or (), sheet=sheet)
     if as_json:
         emit(report)
     else:
@@ -67,7 +72,19 @@ def data(
         raise typer.Exit(Exit(DataError.exit_code))
 
 
-def checked(profile: Any, root: Path, *, splits: Sequence[str] = (), sheet: Path | None = None) -> dict[str, Any]:
+def _profile_of(source: str, sets: Sequence[str]) -> Profile:
+    """The profile of that name or file, or one for a folder."""
+    from kdtui.profile import amend, load
+    from kdtui.profile.find import names
+
+    if not Path(source).is_dir() or source in names():
+        return load(source, sets)
+    from kdtui.launch.new_profiles import profile_of_folder
+
+    return amend(profile_of_folder(Path(source)), sets)
+
+
+def checked(profile: Profile, root: Path, *, splits: Sequence[str] = (), sheet: Path | None = None) -> dict[str, Any]:
     """The report on a profile's data, with progress on stderr.
 
     Raises:

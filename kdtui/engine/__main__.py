@@ -237,6 +237,12 @@ def _data(options: argparse.Namespace) -> dict[str, Any]:
     return check_data(DataRequest(**json.loads(options.request.read_bytes())), progress)
 
 
+def _look(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.look import look
+
+    return look(options.folder.absolute())
+
+
 def _cancellable() -> Callable[..., None]:
     """Let SIGTERM and SIGINT cancel the verb; return a callback that reports progress as JSON lines on stderr."""
 
@@ -332,6 +338,10 @@ def _parser() -> argparse.ArgumentParser:
     data = verbs.add_parser("data", help="read every sample of the splits and report what is wrong")
     data.add_argument("request", type=Path, help="JSON of kdtui.engine.data_check.DataRequest")
     data.set_defaults(verb=_data)
+
+    look = verbs.add_parser("look", help="guess the layout and the labels of a folder")
+    look.add_argument("folder", type=Path)
+    look.set_defaults(verb=_look)
 
     doctor = verbs.add_parser("doctor", help="check torch, its devices, and a few training steps")
     doctor.set_defaults(verb=_doctor)

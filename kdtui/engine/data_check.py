@@ -22,7 +22,7 @@ from kdtui.engine.data.loading import Worker
 from kdtui.engine.data_report import Alike, Finding, SplitRecords, facts_of, findings_of, to_json
 from kdtui.engine.kept_records import KeptRecords
 from kdtui.engine.losses.class_weights import BETA, balanced, effective
-from kdtui.errors import EngineError, KdtuiError, StoreError
+from kdtui.errors import EngineError, KdtuiError, NoSplit, StoreError
 from kdtui.profile import DataTable, load
 from kdtui.store import data_checks
 from kdtui.store.data_checks import NEEDED, SPLITS, SplitCheck
@@ -75,7 +75,7 @@ def check_data(request: DataRequest, progress: Progress) -> dict[str, Any]:
     progress("listing", 0, 0)
     splits = [_listed(data, split) for split in request.splits or SPLITS]
     if not request.splits:
-        splits = [split for split in splits if split.dataset is not None or split.error or split.name in NEEDED]
+        splits = [split for split in splits if split.name in NEEDED or not isinstance(split.error, NoSplit)]
     try:
         read = _read_missing(splits, records, request.processes, progress)
     finally:

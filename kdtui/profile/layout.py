@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from kdtui.errors import DataError
+from kdtui.errors import DataError, NoSplit
 from kdtui.profile.patterns import MASK_ENDINGS, PICTURE_ENDINGS, Listing, Match, Pattern, normalised
 from kdtui.text import clean
 
@@ -128,7 +128,7 @@ class Layout:
     def _check_split(self, split: str) -> None:
         if self._has_splits or split == "train" or (split == "val" and self.holdout is not None):
             return
-        raise DataError(
+        raise NoSplit(
             f"the data have no {split} split",
             where="data.list" if self.list_file else "data.images",
             found=f"{self.list_file or self.images}, without {{split}}: all images are training images",
@@ -185,7 +185,7 @@ class Layout:
         of_split = "{split}" in parts[len(folder.relative_to(self.root).parts)]
         entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not p.name.startswith("."))
         if missing and "*" not in missing and "{name}" not in missing:
-            return DataError(
+            return NoSplit(
                 f"the folder of the {split} {key} is missing",
                 where=folder / missing,
                 found=f"in {folder.name}: {names([entry.rstrip('/') for entry in entries]) or 'nothing'}",
@@ -426,7 +426,7 @@ class _Listed:
         hints = ["--set data.list=PATTERN"]
         if self._split == "val" and self._layout.holdout is None:
             hints.append("--set data.holdout=0.15, which holds out training images")
-        return DataError(
+        return NoSplit(
             f"the list of the {self._split} split is missing",
             where=self._path,
             found=f"in {folder}: {names(entries) or 'nothing'}",

@@ -26,7 +26,7 @@ from kdtui.engine.data.images import ImageFormat, eight_bit, extent, read_values
 from kdtui.engine.data.pictures import MOST_PIXELS, brief
 from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited, named
 from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source, seed_of
-from kdtui.errors import DataError
+from kdtui.errors import DataError, NoSplit
 from kdtui.profile import CocoData
 from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 from kdtui.profile.find import expanded
@@ -638,7 +638,7 @@ def _is_empty(box: Box) -> bool:
 def _split(data: CocoData, split: str) -> tuple[Path, Instances]:
     part = {"train": data.train, "val": data.val or data.train, "test": data.test}[split]
     if part is None:
-        raise DataError(
+        raise NoSplit(
             "the profile names no test split",
             where="data.test",
             allowed="data.test.images and data.test.annotations",

@@ -1,0 +1,117 @@
+"""init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.errors import UsageError
+from kdtui.launch.new_profiles import FolderGuess, input_size, profile_name
+from kdtui.profile import load
+from tests.cli.conftest import Kdtui, Trained
+from tests.docs import ROOT
+
+GUESS = FolderGuess({"classes": ["a", "b #112233"], "label_map": {"1": "a", "2": "b"}}, {"train": 2}, names=("a", "b"))
+
+
+@pytest.fixture
+def folder(here: Path) -> Path:
+    (here / "City 2").mkdir()
+    (here / "City 2/1.png").touch()
+    return here / "City 2"
+
+
+def test_profiles_are_written_checked_and_the_commands_named(kdtui: Kdtui, folder: Path) -> None:
+    done = kdtui("init", "City 2", "--yes")
+    assert done.code == 0, done.err
+    assert done.out.rstrip().endswith(
+        "next:\n  kdtui train city-2-teacher\n  kdtui train city-2-baseline\n"
+        "  kdtui train city-2-distilled --teacher city-2-teacher"
+    )
+    baseline, distilled = load("city-2-baseline"), load("city-2-distilled")
+    assert (baseline.data.height, baseline.data.width) == (192, 256)
+    assert baseline.data == distilled.data and distilled.distillation.enabled and not baseline.distillation.enabled
+    assert baseline.training.batch_size == 6 and distilled.student == baseline.student
+    assert "# labels: numbers 0, 5" in Path("profiles/city-2-baseline.toml").read_text()
+    assert kdtui("data", "city-2-baseline").code == 0
+
+
+def test_profiles_are_never_replaced_without_asking(kdtui: Kdtui, folder: Path) -> None:
+    assert kdtui("init", "City 2", "--yes").code == 0
+    before = Path("profiles/city-2-teacher.toml").read_bytes()
+    done = kdtui("init", "City 2", "--yes")
+    assert done.code == 2 and "these profiles exist" in done.err and "--name NAME" in done.err
+    assert Path("profiles/city-2-teacher.toml").read_bytes() == before
+    assert kdtui("init", "City 2", "--yes", "--name", "other").code == 0
+
+
+def test_without_a_terminal_nothing_is_asked(kdtui: Kdtui, folder: Path) -> None:
+    done = kdtui("init", "City 2")
+    assert done.code == 2 and "stdin is not a terminal" in done.err and "--yes" in done.err
+    assert not Path("profiles").exists()
+
+
+def test_an_existing_teacher(kdtui: Kdtui, folder: Path, trained: Trained) -> None:
+    run = trained("big")
+    done = kdtui("init", "City 2", "--teacher", "big", "--yes")
+    assert done.code == 0, done.err
+    assert "city-2-teacher" not in done.out and not Path("profiles/city-2-teacher.toml").exists()
+    assert load("city-2-distilled").teacher.checkpoint == str(run.best)
+    assert done.out.rstrip().endswith("  kdtui train city-2-baseline\n  kdtui train city-2-distilled")
+
+
+def test_data_with_a_mistake_end_in_an_error_after_the_profiles(kdtui: Kdtui, folder: Path) -> None:
+    (folder / "broken.png").touch()
+    done = kdtui("init", "City 2", "--yes")
+    assert done.code == 4 and "correct the data, then:" in done.out and Path("profiles/city-2-teacher.toml").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_that_cannot_be_used(kdtui: Kdtui, here: Path, name: str) -> None:
+    (here / "empty").mkdir()
+    done = kdtui("init", name, "--yes")
+    assert done.code in (2, 4) and len(done.err.split("error: ")) == 2 and not (here / "profiles").exists()
+
+
+def test_a_folder_instead_of_a_profile(kdtui: Kdtui, folder: Path) -> None:
+    assert kdtui("data", "City 2").code == 0
+
+
+def test_other_names_of_classes() -> None:
+    named = GUESS.with_names(["sky", "road"])
+    assert named.keys == {"classes": ["sky", "road #112233"], "label_map": {"1": "sky", "2": "road"}} and named.named
+    with pytest.raises(UsageError, match="the number of class names"):
+        GUESS.with_names(["sky"])
+
+
+@pytest.mark.parametrize(
+    ("size", "on", "expected"),
+    [
+        ((2048, 1024), "the CPU", (320, 160)),
+        ((2048, 1024), "the GPU", (736, 352)),
+        ((48, 32), "the CPU", (64, 32)),
+        ((0, 0), "the CPU", (32, 32)),
+    ],
+)
+def test_the_size_of_the_input(size: tuple[int, int], on: str, expected: tuple[int, int]) -> None:
+    assert input_size(size, on) == expected
+
+
+def test_names_of_profiles() -> None:
+    assert [profile_name(Path(name)) for name in ("/a/My City", "/a/ümläut", "/a/…")] == ["my-city", "ml-ut", "data"]
+
+
+def test_the_commands_of_the_readme(kdtui: Kdtui, here: Path, trained: Trained) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your own data in ten minutes")[1]
+    lines = [line.split("#")[0].split()[1:] for line in section.split("```")[1].strip().splitlines()]
+    (here / "data/mycity").mkdir(parents=True)
+    (here / "data/mycity/1.png").touch()
+    first, *trainings, compared, exported = lines
+    assert kdtui(*first, "--yes").code == 0
+    for words in trainings:
+        done = kdtui(*words, "--dry-run")
+        assert done.code == 0 and not done.err, done.err
+        trained(words[1], profile=words[1], teacher=words[3] if "--teacher" in words else None)
+    assert kdtui(*compared).code == 0
+    assert exported[0] == "export" and load(exported[1]).distillation.enabled
