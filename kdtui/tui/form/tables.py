@@ -124,7 +124,10 @@ class DraftTables:
                 text = self._texts.get(field.name, "")
                 is_kind = field.name == f"{table.key}.kind"
                 value = self._chosen(table.key) if is_kind else field.value(text) if text else None
-                unchanged = same and (is_kind or looked_up(self._values, field.key) == value)
+                own = looked_up(self._values, field.key)
+                # A key that is not in the profile has its default.
+                equal = own == value or (own is None and value is not None and plain(value) == field.default)
+                unchanged = same and (is_kind or equal)
                 if value is not None and not unchanged and (text or not same):
                     found[f"{field.key}={toml(value)}"] = field.name
         for key in LISTS:

@@ -18,7 +18,7 @@ KINDS = [(part, kind.name) for part in (*TABLES, *LISTS) for kind in registered(
 every_kind = pytest.mark.parametrize(("part", "kind"), KINDS)
 # A value of each type; the first that a field accepts is its value.
 CANDIDATES = (
-    *("0.5", "32", "3", "5", "a", "a,b", "0,1", "-1"),
+    *("0.5", "32", "3", "5", "a", "a,b", "0,1", "1,2", "32,64", "-1"),
     *("a/{split}/{name}", "a/{split}.txt", '{train = "a"}', '{"7" = "a"}', '{"#ff0000" = "a"}'),
 )
 
