@@ -21,6 +21,7 @@ from kdtui.engine.teacher_input import Conversion
 from kdtui.errors import TeacherError
 from kdtui.profile import Teacher
 from tests.engine.networks import unet
+from tests.engine.runs import fit, make_run
 
 IMAGENET = PixelFormat((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = PixelFormat((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
@@ -223,3 +224,12 @@ def test_mean_and_std_belong_together() -> None:
     for key in ("mean", "std"):
         with pytest.raises(ValidationError, match="without"):
             Teacher.model_validate({key: [0.5]})
+
+
+def test_another_input_of_the_same_teacher_is_evaluated_anew(tmp_path: Path) -> None:
+    torch.save(unet().state_dict(), tmp_path / "a.pth")
+    for number, settings in enumerate(({}, {"scale": 2.0}, {"scale": 2.0})):
+        teacher = {"checkpoint": str(tmp_path / "a.pth"), "task": "hierarchical"} | settings
+        changes = {"teacher": teacher, "distillation": {"enabled": True}, "training__epochs": 1}
+        assert fit(make_run(tmp_path / "runs", name=f"run{number}", **changes)) == "finished"
+    assert len(list((tmp_path / "runs" / ".cache" / "teachers").glob("*.json"))) == 2
