@@ -230,6 +230,6 @@ def test_another_input_of_the_same_teacher_is_evaluated_anew(tmp_path: Path) -> 
     torch.save(unet().state_dict(), tmp_path / "a.pth")
     for number, settings in enumerate(({}, {"scale": 2.0}, {"scale": 2.0})):
         teacher = {"checkpoint": str(tmp_path / "a.pth"), "task": "hierarchical"} | settings
-        changes = {"teacher": teacher, "distillation": {"enabled": True}, "training__epochs": 1}
+        changes: dict[str, Any] = {"teacher": teacher, "distillation": {"enabled": True}, "training__epochs": 1}
         assert fit(make_run(tmp_path / "runs", name=f"run{number}", **changes)) == "finished"
     assert len(list((tmp_path / "runs" / ".cache" / "teachers").glob("*.json"))) == 2

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from safetensors.torch import save
 
@@ -109,6 +110,29 @@ def _checkpoint(data: bytes, folder: Path) -> None:
 def _safetensors(data: bytes, folder: Path) -> None:
     (folder / "a.safetensors").write_bytes(data)
     inspect(folder / "a.safetensors")
+
+
+def _graph() -> bytes:
+    """A network of one layer."""
+    kind = onnx.TensorProto.FLOAT
+    inputs = [onnx.helper.make_tensor_value_info("images", kind, ["n", 3, "h", "w"])]
+    outputs = [onnx.helper.make_tensor_value_info("logits", kind, ["n", 2, "h", "w"])]
+    weight = onnx.helper.make_tensor("weight", kind, [2, 3, 1, 1], [0.1] * 6)
+    node = onnx.helper.make_node("Conv", ["images", "weight"], ["logits"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "graph", inputs, outputs, [weight]),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    model.metadata_props.add(key="classes", value='["sky", "road"]')
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@target("onnx", _graph())
+def _onnx(data: bytes, folder: Path) -> None:
+    (folder / "a.onnx").write_bytes(data)
+    inspect(folder / "a.onnx")
 
 
 def _folder_of_weights(folder: Path, name: str, data: bytes) -> Path:
