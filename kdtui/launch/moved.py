@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from kdtui.profile.base import PathKey
     from kdtui.store.run import Run
 
-_COMPUTING = tuple(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator"))
-"""Keys for the devices of a run; like its paths, none of them changes what is trained."""
+_COMPUTING = (*(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator")), "data.cache_gib")
+"""Keys for the devices and the memory of a run; like its paths, none of them changes what is trained."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,9 @@ def _places(profile: Profile, splits: Sequence[str], *, teacher: bool) -> Iterat
 def _check_key(run: Run, profile: Profile, key: str) -> None:
     from kdtui.profile.base import paths_of
 
-    settable = {*(place.key for place in paths_of(profile)), *_COMPUTING}
-    own = [name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True)) if name in settable]
+    settable = [*(place.key for place in paths_of(profile)), *_COMPUTING]
+    written = {name for name, _ in flat(profile.model_dump(mode="json", exclude_none=True))}
+    own = [name for name in settable if name in {*written, *_COMPUTING}]
     if key not in own:
         raise UsageError(
             f"{key} cannot be changed for an existing run: it would change what is trained",

@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 _ID = re.compile(r"\d{8}-\d{6}-.+")
 _SETTLED = 2_000_000_000
 """Nanoseconds after a change within which further changes may leave the modification time of a folder unchanged."""
-_PACKAGES = ("kdtui", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy")
+_PACKAGES = (
+    "kdtui", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy",
+    "opencv-python-headless",
+)  # fmt: skip
 
 
 class RunStore:

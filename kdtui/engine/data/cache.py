@@ -12,6 +12,7 @@ import numpy as np
 
 from kdtui.engine.data.source import Source, Values
 from kdtui.errors import DataError
+from kdtui.text import mebibytes
 
 _ALIGNMENT = 64
 
@@ -36,7 +37,7 @@ class SourceCache:
             raise DataError(
                 "memory for the cache of decoded images cannot be reserved",
                 where="data.cache_gib",
-                found=f"{self._size / 2**30:.3g} GiB",
+                found=mebibytes(self._size),
                 hint="--set data.cache_gib=0 reads every image each time",
             ) from None
         # Bytes in use; for each source: end in the heap (0: not kept), height, width, channels, bytes per value.
