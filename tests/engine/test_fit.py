@@ -199,6 +199,16 @@ def test_a_term_on_features_that_the_teacher_lacks_names_the_key_to_set(tmp_path
     assert answer["hint"] == 'set teacher_on of this term to "decoder"'
 
 
+def test_the_check_states_what_each_term_trains_and_the_memory_of_relations(tmp_path: Path, teacher: Run) -> None:
+    terms = [{"kind": "mgd", "on": "decoder"}, {"kind": "relation", "on": "decoder"}, {"kind": "attention"}]
+    checks = check(distilled(tmp_path, teacher, distillation__terms=terms).profile())["checks"]
+    (message,) = [answer["message"] for answer in checks if answer["name"] == "loss terms"]
+    assert message.split("\n  ")[1:] == [
+        "distill.mgd: trains 1,304 parameters of its own, which are not exported",
+        "distill.relation: about 192.0 MiB for relations",
+    ]
+
+
 def test_a_check_without_the_teacher_reports_that_its_terms_are_not_checked(tmp_path: Path) -> None:
     profile = tiny_profile(
         distillation__enabled=True, distillation__terms=TERMS, teacher__checkpoint=str(tmp_path / "absent.pth")
