@@ -45,6 +45,26 @@ class Adapted(Wrapper):
         self._groups = groups
         self._channels = None if channels is None else list(channels)
 
+    @classmethod
+    def with_input(cls, network: nn.Module, convert: nn.Module, task: TaskName) -> Adapted:
+        """The same network, which converts images in another way.
+
+        Args:
+            network: The network; if it is adapted, its other changes remain.
+            convert: Converts images.
+            task: How its raw output is read, if it is not adapted.
+        """
+        if not isinstance(network, Adapted):
+            return cls(network, task=task, convert=convert)
+        return cls(
+            network.network,
+            task=network._task,
+            convert=convert,
+            scale=network._scale,
+            groups=network._groups,
+            channels=network._channels,
+        )
+
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """The scaled size."""
         return max(1, round(height * self._scale)), max(1, round(width * self._scale))

@@ -23,6 +23,7 @@ from kdtui.engine.sanity import data_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
+from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Loss, Profile
@@ -81,6 +82,7 @@ def check(
         if profile.training.workers:
             answers.append(_check("workers", lambda: check_workers((train_set, val_set), profile.training)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
+        warnings += [doubt for teacher in loaded for doubt in teacher_doubts(teacher, val_set, profile)]
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],

@@ -40,6 +40,7 @@ from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
 from kdtui.engine.setup import TrainingSetup, set_up
+from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
 from kdtui.errors import DivergedError
 from kdtui.palette import class_colours, hexadecimal
@@ -298,7 +299,10 @@ class Fit:
             return
         warnings = [*stage.warnings, *([] if self.teacher is None else teacher_warnings(self.teacher.scores))]
         if stage.resumed is None:
-            warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings]
+            doubts = [] if stage.teacher is None else teacher_doubts(stage.teacher, stage.val_set, stage.profile)
+            # Chance is compared with the score on the whole split.
+            doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
+            warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]
         self.report.warn(warnings)
 
     # -- an epoch -------------------------------------------------------------------------------------------------

@@ -168,23 +168,28 @@ def _conversion(
         )
     if pixels is None:
         return None, []
-    known = default_format(pixels, channels)
+    target = _input(report, teacher, pixels)
+    conversion = Conversion(pixels, target)
+    return (None, []) if conversion.is_identity else (conversion, [f"the teacher sees images as {target.described()}"])
+
+
+def _input(report: TeacherReport, teacher: Teacher, pixels: PixelFormat) -> PixelFormat:
+    """The images that the network takes: as set, as in the file, or as those of the run."""
+    known = default_format(pixels, report.in_channels)
     if report.mean is not None and report.std is not None:
         known = PixelFormat(tuple(report.mean), tuple(report.std), bool(report.bgr))
-    target = PixelFormat(
+    if teacher.bgr and report.in_channels != RGB:
+        raise TeacherError(
+            "only networks with three input channels can take BGR images",
+            where="teacher.bgr",
+            found=f"{report.in_channels} input channels",
+            hint="leave out teacher.bgr",
+        )
+    return PixelFormat(
         _per_channel(teacher.mean, "mean", known.mean, report),
         _per_channel(teacher.std, "std", known.std, report),
         known.bgr if teacher.bgr is None else teacher.bgr,
     )
-    if target.bgr and channels != RGB:
-        raise TeacherError(
-            "only networks with three input channels can take BGR images",
-            where="teacher.bgr",
-            found=f"{channels} input channels",
-            hint="leave out teacher.bgr",
-        )
-    conversion = Conversion(pixels, target)
-    return (None, []) if conversion.is_identity else (conversion, [f"the teacher sees images as {target.described()}"])
 
 
 def _per_channel(
@@ -273,11 +278,13 @@ class LoadedTeacher:
     Attributes:
         network: In eval mode and frozen.
         report: Contents of the checkpoint.
+        pixels: The images that it takes.
         note: How it was adapted to the run; None if it was not.
     """
 
     network: nn.Module
     report: TeacherReport
+    pixels: PixelFormat
     note: str | None
 
 
@@ -297,16 +304,17 @@ def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher 
     path = profile.teacher.checkpoint
     if path is None:
         raise no_teacher()
-    names = dataset.classes
+    names, pixels = dataset.classes, dataset.pixels
     network, report = load_teacher(
         path,
         teacher=profile.teacher,
         task=profile.data.task,
         classes=len(names),
         names=names,
-        pixels=dataset.pixels,
+        pixels=pixels,
     )
     check_teaching(network, profile)
     mapped = profile.teacher.class_map is not None
     notes = [None if mapped else reordered(report, names), *notes_of(network)]
-    return LoadedTeacher(network, report, "\n".join(filter(None, notes)) or None)
+    taken = _input(report, profile.teacher, pixels)
+    return LoadedTeacher(network, report, taken, "\n".join(filter(None, notes)) or None)
