@@ -200,12 +200,12 @@ def test_a_term_on_features_that_the_teacher_lacks_names_the_key_to_set(tmp_path
 
 
 def test_the_check_states_what_each_term_trains_and_the_memory_of_relations(tmp_path: Path, teacher: Run) -> None:
-    terms = [{"kind": "mgd", "on": "decoder"}, {"kind": "relation", "on": "decoder"}, {"kind": "attention"}]
+    terms = [{"kind": "mgd", "on": "decoder"}, {"kind": "relation", "on": "logits"}, {"kind": "attention"}]
     checks = check(distilled(tmp_path, teacher, distillation__terms=terms).profile())["checks"]
     (message,) = [answer["message"] for answer in checks if answer["name"] == "loss terms"]
     assert message.split("\n  ")[1:] == [
         "distill.mgd: trains 1,304 parameters of its own, which are not exported",
-        "distill.relation: about 192.0 MiB for relations",
+        "distill.relation: about 96.0 MiB for relations",
     ]
 
 
