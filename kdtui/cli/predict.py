@@ -107,7 +107,7 @@ def predict(
         raise UsageError(f"--slide and --evaluation {evaluation} exclude each other", hint="keep one of them")
     mode = PredictMode.slide if slide else evaluation
     if overlap is not None and mode in (PredictMode.resize, PredictMode.whole):
-        raise UsageError("--overlap is for windows", found=f"--evaluation {mode}", hint="--slide, or omit --overlap")
+        raise UsageError("--overlap is for windows", found=f"--evaluation {mode}", hint="keep one of them")
     network = network_of(source, open_store(runs_dir))
     if network.note:
         say(network.note)

@@ -20,7 +20,7 @@ from kdtui.engine.teacher_input import Conversion, convertible
 from kdtui.errors import CheckpointError, UsageError
 from kdtui.store.files import sha256_of
 
-_OTHER_DATA = "evaluate it on the data of its run, or on others like them: --profile NAME"
+_OTHER_DATA = "evaluate it on the data of its run, or on others like them: `kdtui evaluate FILE --profile NAME`"
 
 
 def is_export(path: Path) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
 from kdtui.profile import Profile, Training
+from kdtui.profile.term_tables import DISTILLATION_TERMS, SUPERVISED_TERMS
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
@@ -320,9 +321,13 @@ def test_damaged_files_are_errors_that_name_them(store: RunStore) -> None:
         (
             '[[distillation.terms]]\nkind = "kl"\n[[distillation.terms]]\nkind = "absent"\nfolds = 3',
             "distillation.terms[1].kind",
-            "kl, cwd, feature",
+            ", ".join(term.model_fields["kind"].default for term in DISTILLATION_TERMS),
         ),
-        ('[[loss.terms]]\nkind = "absent"\nfolds = 3', "loss.terms[0].kind", "ce, dice"),
+        (
+            '[[loss.terms]]\nkind = "absent"\nfolds = 3',
+            "loss.terms[0].kind",
+            ", ".join(term.model_fields["kind"].default for term in SUPERVISED_TERMS),
+        ),
     ],
 )
 def test_a_kind_of_a_package_that_was_uninstalled_is_one_message(

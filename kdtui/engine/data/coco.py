@@ -293,7 +293,11 @@ def _load(path: Path) -> dict[str, Any]:
         raw = read_file(path, most=MOST_BYTES)
         content = json.loads(raw)
     except FileNotFoundError:
-        raise DataError("the annotations do not exist", where=path, hint="--set data.SPLIT.annotations=FILE") from None
+        raise DataError(
+            "the annotations do not exist",
+            where=path,
+            hint="--set data.train.annotations=FILE, or likewise for val and test",
+        ) from None
     except OSError as error:
         raise DataError("the annotations cannot be read", where=path, found=brief(error)) from None
     except RecursionError:
