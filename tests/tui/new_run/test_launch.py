@@ -151,6 +151,10 @@ async def test_checks_launch_nothing_and_their_results_are_displayed_once(store:
         assert verdict.text.count("the labels look wrong") == 1
         assert "next: look at them" in verdict.text
 
+        engine.answers["check"] = {**FINE["check"], "surveyed": {"train": [64, 367], "val": [9, 9]}}
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "data: only 64 of 367 train samples read" in verdict.text)
+
         await show(pilot, screen, distilled("student"))
         engine.answers["check"] = EngineError("no answer", hint="kdtui doctor")
         await pilot.press("ctrl+r")
