@@ -32,7 +32,7 @@ def init(
         typer.Option(
             "--teacher",
             metavar="CKPT|RUN",
-            help="An existing teacher.",
+            help="Teacher, a checkpoint or a run; no profile of one is written then.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -40,11 +40,14 @@ def init(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="First part of the profiles' names; default: that of the folder.", show_default=False
+            "--prefix", help="First part of the profiles' names; default: that of the folder.", show_default=False
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Ask nothing: the best guess and names such as 'class 1'.")
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask for confirmation; uses the best guess, and names such as 'class 1'."
+        ),
     ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -96,7 +99,7 @@ def _files(name: str, *, yes: bool, teacher: bool) -> dict[str, Path]:
     existing = [str(file) for file in files.values() if file.exists()]
     if existing and (yes or not typer.confirm(f"Replace {', '.join(existing)}?", default=False, err=True)):
         raise UsageError(
-            "these profiles exist", found=", ".join(existing), hint="`kdtui init FOLDER --name NAME` makes others"
+            "these profiles exist", found=", ".join(existing), hint="`kdtui init FOLDER --prefix NAME` makes others"
         )
     return files
 

@@ -41,9 +41,9 @@ def test_profiles_are_never_replaced_without_asking(kdtui: Kdtui, folder: Path) 
     assert kdtui("init", "City 2", "--yes").code == 0
     before = Path("profiles/city-2-teacher.toml").read_bytes()
     done = kdtui("init", "City 2", "--yes")
-    assert done.code == 2 and "these profiles exist" in done.err and "--name NAME" in done.err
+    assert done.code == 2 and "these profiles exist" in done.err and "--prefix NAME" in done.err
     assert Path("profiles/city-2-teacher.toml").read_bytes() == before
-    assert kdtui("init", "City 2", "--yes", "--name", "other").code == 0
+    assert kdtui("init", "City 2", "--yes", "--prefix", "other").code == 0
 
 
 def test_without_a_terminal_nothing_is_asked(kdtui: Kdtui, folder: Path) -> None:

@@ -31,10 +31,10 @@ async def test_stop_requires_confirmation_and_stops_the_chosen_live_runs(crowd: 
         await shows(pilot, "nothing to stop")
         runs = {run.id: run for run in crowd.store.runs()}
         await go_to(pilot, next(key for key in runs if key.endswith("-b0-t4")))
-        for answer in ("n", "escape", "q"):
+        for answer in ("n", "escape", "q", "enter"):
             await pilot.press("x")
             await shows(pilot, "Stop b0-t4?", "kdtui stop 20260821-163000-b0-t4", "y yes")
-            await pilot.press("x", "enter", answer)
+            await pilot.press("x", answer)
             await until(pilot, lambda: len(app.screen_stack) == 1)
         assert not any(run.stop_requested() for run in runs.values())
         await pilot.press("x", "y")
