@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kdtui.errors import DataError
 from kdtui.palette import COLOUR, hexadecimal
-from kdtui.profile.class_list import FILE, name_mistake, parse_classes
+from kdtui.profile.class_list import FILE, Classes, name_mistake, parse_classes
 from kdtui.store.files import read_file
 
 _NAMES = re.compile(
@@ -36,6 +36,8 @@ class ClassFile(NamedTuple):
     classes: tuple[NamedClass, ...]
     own_format: bool
     """Whether it is a ``classes.txt`` of kdtui directly in the folder."""
+    ignored: int | None = None
+    """The value of pixels that do not count, as far as the list says it."""
 
 
 def class_file(root: Path) -> ClassFile | None:
@@ -50,19 +52,26 @@ def class_file(root: Path) -> ClassFile | None:
             text = read_file(file, most=_MOST_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError):
             continue
-        own = _own(text, file) if file.name == FILE and file.parent == root else None
-        classes = own or _of_json(text) or _of_lines(text)
+        is_own = file.name == FILE and file.parent == root
+        # The same format under another name is known by its ignored value, which is no class.
+        listed = _listed(text, file) if is_own or "ignore_index" in text else None
+        classes = (listed and _own(listed)) or _of_json(text) or _of_lines(text)
         usable = 2 <= len(classes) <= _MOST and not any(name_mistake(entry.name) for entry in classes)
         if usable and len({entry.name for entry in classes}) == len(classes):
-            return ClassFile(file, tuple(classes), own is not None)
+            return ClassFile(
+                file, tuple(classes), is_own and listed is not None, None if listed is None else listed.ignored
+            )
     return None
 
 
-def _own(text: str, file: Path) -> list[NamedClass] | None:
+def _listed(text: str, file: Path) -> Classes | None:
     try:
-        listed = parse_classes(text, file)
+        return parse_classes(text, file)
     except DataError:
         return None
+
+
+def _own(listed: Classes) -> list[NamedClass]:
     return [NamedClass(*entry) for entry in zip(listed.names, listed.values, listed.colours, strict=True)]
 
 

@@ -211,6 +211,8 @@ def _of_numbers(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
     if listed is not None and listed.own_format:
         return LabelGuess({}, tuple(entry.name for entry in listed.classes), True, f"{ground}; {listed.path.name}")
     ignored = [value for value in present if value == _IGNORED and value - 1 not in present] if len(present) > 2 else []
+    if listed is not None and listed.ignored in present:
+        ignored = [listed.ignored]
     used = [value for value in present if value not in ignored]
     by_value = {} if listed is None else _by_value(listed.classes)
     if used[0] < 0:
@@ -224,7 +226,7 @@ def _of_numbers(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
         keys["label_map"] = {str(value): by_value.get(value, f"class {value}") for value in numbers}
     if ignored:
         keys["ignore"] = ignored
-        ground += f"; {_IGNORED} is ignored"
+        ground += f"; {ignored[0]} is ignored"
     names = tuple(by_value.get(value, f"class {value}") for value in numbers)
     return LabelGuess(keys, names, named, ground + (f"; names from {listed.path.name}" if named and listed else ""))
 

@@ -15,6 +15,7 @@ from kdtui.engine.data import IGNORE_INDEX, build_dataset, survey
 from kdtui.engine.data_check import DataRequest, check_data
 from kdtui.engine.look import look
 from kdtui.engine.look.class_files import class_file
+from kdtui.engine.look.masks import MaskValues, guess_labels
 from kdtui.errors import DataError
 from kdtui.launch.new_profiles import FolderGuess, profile_texts
 from kdtui.profile import Profile, load
@@ -245,6 +246,15 @@ def test_lists_of_classes(tmp_path: Path, name: str) -> None:
     assert [entry.name for entry in listed.classes] == names
     if "255" in text:
         assert [entry.colour for entry in listed.classes] == ["#010203", "#ff0000"]
+
+
+def test_the_ignored_value_of_a_list_is_no_class(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("0 sky\nignore_index 1 void\n2 road\n3 car\n")
+    listed = class_file(tmp_path)
+    assert listed is not None and (listed.ignored, len(listed.classes)) == (1, 3)
+    values = MaskValues()
+    values.grey.update([0, 1, 2, 3])
+    assert guess_labels(values, listed).keys["ignore"] == [1]
 
 
 @pytest.mark.parametrize("text", ["", "one\n", "a\na\n", "\x07\nb\n", "{", "[1, 2]"])
