@@ -153,7 +153,8 @@ async def test_checks_launch_nothing_and_their_results_are_displayed_once(store:
 
         engine.answers["check"] = {**FINE["check"], "surveyed": {"train": [64, 367], "val": [9, 9]}}
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: "data: only 64 of 367 train samples read" in verdict.text)
+        known = "data: only 64 of 367 train samples read; `kdtui data PROFILE` reads"
+        await until(pilot, lambda: known in verdict.text)
 
         await show(pilot, screen, distilled("student"))
         engine.answers["check"] = EngineError("no answer", hint="kdtui doctor")

@@ -166,7 +166,8 @@ def _checks(standing: Standing) -> TextLines:
     data = next((check.message for check in checks if check.name == ALL_DATA), None)
     return [
         [("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")],
-        *([[("  data: ", "muted"), (_facts(data), "")]] if data is not None else []),
+        # Not phrased for the form, which has no equivalent of the command that it names.
+        *([[("  data: ", "muted"), (one_line(data), "")]] if data is not None else []),
         *(line for warning in warnings for line in _warned(warning)),
     ]
 
