@@ -60,9 +60,7 @@ def init(
     if not folder.is_dir():
         raise UsageError("there is no such folder", where="FOLDER", found=folder)
     if not yes and not sys.stdin.isatty():
-        raise UsageError(
-            "stdin is not a terminal, so nothing can be asked", hint="`kdtui init FOLDER --yes` takes the best guess"
-        )
+        raise UsageError("cannot ask: stdin is not a terminal", hint="`kdtui init FOLDER --yes` takes the best guess")
     store = open_store(runs_dir)
     chosen = check_name(name or new_profiles.profile_name(folder))
     checkpoint = None if teacher is None else find_teacher(teacher, store).checkpoint

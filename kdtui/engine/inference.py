@@ -54,17 +54,19 @@ class Inference:
             (top, left) for top in self._starts(height, window.height) for left in self._starts(width, window.width)
         ]
         total: Tensor | None = None
-        counts = images.new_zeros(1, 1, height, width)
         per_pass = max(1, self.batch_size // len(images))
         for chunk in _chunks(places, per_pass):
             crops = [images[..., top : top + window.height, left : left + window.width] for top, left in chunk]
             logits = network(torch.cat(crops))
             if total is None:
+                # On the device of the network, to which it moves the images itself.
                 total = logits.new_zeros(len(images), logits.shape[1], height, width)
             for (top, left), part in zip(chunk, logits.split(len(images)), strict=True):
                 total[..., top : top + window.height, left : left + window.width] += part
-                counts[..., top : top + window.height, left : left + window.width] += 1
         assert total is not None
+        counts = total.new_zeros(1, 1, height, width)
+        for top, left in places:
+            counts[..., top : top + window.height, left : left + window.width] += 1
         return total.div_(counts)
 
     def _starts(self, length: int, window: int) -> list[int]:

@@ -49,6 +49,13 @@ def test_overlapping_windows_are_averaged() -> None:
     assert logits[0, 0, 0].tolist() == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5]
 
 
+@pytest.mark.gpu
+def test_windows_are_averaged_on_the_device_of_the_network() -> None:
+    inference = Inference("slide", Size(4, 4), 0.5)
+    logits = inference(lambda images: images.cuda(), torch.ones(1, 1, 4, 6), Size(4, 6))
+    assert logits.is_cuda and bool((logits == 1).all())
+
+
 def test_padding_is_cut_off() -> None:
     images = functional.pad(torch.ones(1, 2, 5, 7), (0, 1, 0, 3), value=-1.0)
     assert (Inference("whole", Size(4, 4))(lambda given: given, images, Size(5, 7)) == 1).all()
