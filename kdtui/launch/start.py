@@ -45,16 +45,30 @@ def start(
         total_epochs: Number of epochs instead of the profile's.
         origin: What created the run, for its manifest.
     """
-    run = store.create(
+    run = create(store, profile, tags=tags, resume_from=resume_from, origin=origin)
+    launcher_for(profile, store).launch(run, total_epochs=total_epochs)
+    return run
+
+
+def create(
+    store: RunStore,
+    profile: Profile,
+    *,
+    tags: Sequence[str] = (),
+    resume_from: Path | None = None,
+    origin: str,
+    group: str | None = None,
+) -> Run:
+    """Create a run with the records of its files; ``group`` is the id of its group, see :func:`start`."""
+    return store.create(
         profile,
         tags=tags,
         resume_from=None if resume_from is None else str(resume_from),
         teacher=teacher_record(profile),
         weights=weights_record(profile),
         origin=origin,
+        group=group,
     )
-    launcher_for(profile, store).launch(run, total_epochs=total_epochs)
-    return run
 
 
 def resume(

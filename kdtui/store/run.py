@@ -34,6 +34,7 @@ class Manifest:
         resume_from: Checkpoint that the run starts from, or None.
         origin: What created it, for display: the command or the demo.
         weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None.
+        group: Id that runs share which were made together; None for a single run.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Manifest:
     resume_from: str | None = None
     origin: str | None = None
     weights: Mapping[str, Any] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

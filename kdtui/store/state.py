@@ -172,6 +172,7 @@ class RunSummary:
     alpha: float | None = None
     distilled: bool = False
     seed: int | None = None
+    group: str | None = None
     tags: tuple[str, ...] = ()
     notes: str = ""
     created: float | None = None

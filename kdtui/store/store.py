@@ -77,6 +77,7 @@ class RunStore:
         teacher: Mapping[str, Any] | None = None,
         weights: Mapping[str, Any] | None = None,
         origin: str | None = None,
+        group: str | None = None,
     ) -> Run:
         """Create a run folder; it becomes visible only when it is complete.
 
@@ -106,6 +107,7 @@ class RunStore:
                 "resume_from": resume_from,
                 "origin": origin,
                 **({} if weights is None else {"weights": dict(weights)}),
+                **({} if group is None else {"group": group}),
             }
             owner = draft.path / f"{OWNER}{mark()}"
             owner.touch()
