@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
+from kdtui.engine.counts import class_counts
 from kdtui.engine.data import IGNORE_INDEX, Batch, PixelFormat, SegmentationDataset
 from kdtui.engine.data.images import displayed
 from kdtui.engine.data.source import Size
@@ -225,22 +226,6 @@ def evaluate(
     if evaluation.has_own_size:
         values["miou_at_input"] = at_input.scores().miou
     return dataclasses.replace(confusion.scores(), metrics=values)
-
-
-def class_counts(predictions: Tensor, labels: Tensor, classes: int) -> np.ndarray:
-    """Pixels of each class that are correct, predicted and true, i64 [3,K]; ignored pixels are not counted.
-
-    Args:
-        predictions: integer [H,W].
-        labels: integer [H,W] with the ignore index.
-        classes: Number of classes K.
-    """
-    valid = labels != IGNORE_INDEX
-    predictions, labels = predictions[valid].long(), labels[valid].long()
-    correct = labels[predictions == labels]
-    rows = [torch.bincount(values, minlength=classes) for values in (correct, predictions, labels)]
-    table: np.ndarray = torch.stack(rows).cpu().numpy()
-    return table
 
 
 _IGNORED = np.array([30, 30, 30], np.uint8)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
 
+from kdtui.engine.counts import counts_file
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_scorable
@@ -110,7 +109,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
-            write_atomically(out.with_suffix(".npz"), _counts_file(dataset, counts))
+            write_atomically(out.with_suffix(".npz"), counts_file(dataset, counts))
         except (OSError, StoreError) as error:  # the scores are printed nevertheless
             reason = error.found if isinstance(error, StoreError) else error.strerror
             lost = f"could not write the scores to the run: {reason} ({out})"
@@ -146,21 +145,3 @@ def _of_checkpoint(
     }
     predict = predictor(network, fabric, task=dataset.task, channels_last=choose_channels_last(profile))
     return predict, facts, [note for note in notes if note]
-
-
-def _counts_file(dataset: SegmentationDataset, counts: Sequence[np.ndarray]) -> bytes:
-    """The counts of each label map, from which scores of any selection of images follow.
-
-    ``counts`` is i64 [N,3,K]: pixels of each class that are correct, predicted and true; ``samples`` [N] are the names
-    of their samples, and ``classes`` [K] those of the classes.
-    """
-    names = [dataset.name(index) for index in range(len(dataset)) for _ in range(dataset.label_maps(index))]
-    buffer = BytesIO()
-    np.savez_compressed(
-        buffer,
-        version=np.array(1),
-        samples=np.array(names, np.str_),
-        classes=np.array(dataset.classes, np.str_),
-        counts=np.stack(counts) if counts else np.zeros((0, 3, len(dataset.classes)), np.int64),
-    )
-    return buffer.getvalue()

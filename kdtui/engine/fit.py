@@ -19,7 +19,8 @@ from torch import Tensor
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_samples, train_loader
+from kdtui.engine.counts import counts_file
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_indices, train_loader
 from kdtui.engine.evaluate import (
     Evaluation,
     Predict,
@@ -42,12 +43,12 @@ from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
 from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
-from kdtui.errors import DivergedError
+from kdtui.errors import DivergedError, StoreError
 from kdtui.palette import class_colours, hexadecimal
 from kdtui.profile import Profile
 from kdtui.store.files import Tail
 from kdtui.store.identity import own_identity
-from kdtui.store.run import LaunchRecord, Run, flat
+from kdtui.store.run import LaunchRecord, Run, flat, write_atomically
 from kdtui.text import counted
 
 
@@ -490,12 +491,14 @@ class Fit:
         progress = self.progress
         theirs = None if self.teacher is None else self.teacher.predictions
         batches = self.stage.val_batches()
-        scores = self._scores = self._evaluate(self.predict_student, batches, teacher_predictions=theirs)
+        counts: list[np.ndarray] = []
+        scores = self._scores = self._evaluate(self.predict_student, batches, teacher_predictions=theirs, counts=counts)
         score = scores.value(self.kind.score)
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, epoch
             progress.best_miou, progress.best_iou = scores.miou, scores.iou
+            self._keep_counts(counts)
         scalars = scores.scalars() | {"best_miou": progress.best_miou, "best_epoch": float(progress.best_epoch)}
         if self.kind.score != "miou":
             scalars[f"best_{self.kind.score}"] = progress.best_score
@@ -506,6 +509,21 @@ class Fit:
         self.report.measured(point)
         return improved
 
+    def _keep_counts(self, counts: list[np.ndarray]) -> None:
+        """Write the counts of each image at the best epoch, for intervals; a collective with several ranks."""
+        stage = self.stage
+        parts = [counts]
+        if stage.fabric.world_size > 1:
+            parts = [[] for _ in range(stage.fabric.world_size)]
+            torch.distributed.all_gather_object(parts, counts)
+        if not stage.leads:
+            return
+        content = counts_file(stage.val_set, [one for part in parts for one in part], stage.profile.data.val_limit)
+        try:
+            write_atomically(stage.run.counts("val"), content)
+        except StoreError as error:  # the training continues without them
+            note_once(stage, self.report, f"could not write the counts per image: {error.found}")
+
     def _evaluate(
         self,
         predict: Predict,
@@ -513,6 +531,7 @@ class Fit:
         *,
         teacher_predictions: np.ndarray | None = None,
         store: np.ndarray | None = None,
+        counts: list[np.ndarray] | None = None,
     ) -> Scores:
         stage = self.stage
         stage.student.eval()
@@ -525,6 +544,7 @@ class Fit:
             metrics=self.kind.metrics(stage.classes),
             teacher_predictions=teacher_predictions,
             store=store,
+            counts=counts,
             between_batches=self._looks_of_every_rank(batches),
         )
         stage.student.train()
@@ -535,7 +555,7 @@ class Fit:
 
         With several ranks the check is a collective: a rank with one more batch would wait in it without end.
         """
-        evaluated = evaluated_samples(self.stage.val_set, self.stage.profile.data.val_limit)
+        evaluated = len(evaluated_indices(self.stage.val_set, self.stage.profile.data.val_limit))
         fewest = evaluated // self.stage.fabric.world_size
         batch_size = max(map(len, batches.plan), default=1)
         remaining = iter(range(-(-fewest // batch_size)))

@@ -392,8 +392,8 @@ class FolderData(ImageData):
             mask separated by a comma, a tab or a space.
         splits: Folder names of the splits, `{train = …, val = …, test = …}`, where they have other names.
         holdout: Share of the training images that is the validation split; default: it has files of its own.
-        group: Regular expression on the path of an image; images with the same first group, or the same match, are held
-            out together.
+        group: Regular expression on the path of an image; images with the same first group, or the same match, are one
+            clip: they are held out together, and drawn together for the intervals of `kdtui compare`.
         classes: Class names, each with an optional colour, `"road #804080"`; default: those of `classes.txt`.
         labels: What masks contain: class numbers, the colours of the classes, or foreground where the grey value is
             above `threshold`.
@@ -461,8 +461,6 @@ class FolderData(ImageData):
                 raise ValueError(f'found {len(self.classes)} classes and labels = "binary"; allowed: two classes')
         elif "threshold" in self.model_fields_set and self.threshold != 127:
             raise ValueError(f'found threshold and labels = "{self.labels}"; allowed: threshold with labels = "binary"')
-        if self.group is not None and self.holdout is None:
-            raise ValueError("found group without holdout; allowed: group with holdout, the share of held-out images")
         if self.images == self.masks:
             raise ValueError(f"found the same pattern for images and masks, '{self.images}'; allowed: two patterns")
         self._check_values()

@@ -114,6 +114,14 @@ class Layout:
         base = self.root / Pattern(self.images, "*" if "{split}" in self.images else "").folder()
         return path.relative_to(base).as_posix() if nested and path.is_relative_to(base) else path.name
 
+    def group_of(self, image: Path) -> str | None:
+        """The group of an image; None without ``data.group``, or if it does not match."""
+        fitting = re.search(self.group, self._below_root(image)) if self.group is not None else None
+        return None if fitting is None else fitting[1 if fitting.re.groups else 0] or ""
+
+    def _below_root(self, image: Path) -> str:
+        return normalised(image.relative_to(self.root).as_posix() if image.is_relative_to(self.root) else image.name)
+
     @property
     def _has_splits(self) -> bool:
         return "{split}" in (self.list_file or self.images)
@@ -257,13 +265,10 @@ class Layout:
         groups: dict[str, list[Path]] = defaultdict(list)
         unmatched = []
         for image, _ in pairs:
-            path = normalised(
-                image.relative_to(self.root).as_posix() if image.is_relative_to(self.root) else image.name
-            )
-            fitting = re.search(self.group, path) if self.group is not None else None
-            if self.group is not None and fitting is None:
-                unmatched.append(path)
-            groups[path if fitting is None else fitting[1 if fitting.re.groups else 0] or ""].append(image)
+            group = self.group_of(image)
+            if self.group is not None and group is None:
+                unmatched.append(self._below_root(image))
+            groups[self._below_root(image) if group is None else group].append(image)
         if unmatched:
             raise DataError(
                 f"{len(unmatched)} of {len(pairs)} images do not match data.group",

@@ -218,6 +218,10 @@ class Run:
         """File of the evaluation on one split."""
         return self.evaluations / f"{split}.json"
 
+    def counts(self, split: str) -> Path:
+        """File of the pixel counts per image and class of the best checkpoint on one split."""
+        return self.evaluations / f"{split}.npz"
+
     def manifest(self) -> Manifest:
         """The manifest.
 

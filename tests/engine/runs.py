@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from kdtui.compare.bootstrap import read_counts
 from kdtui.engine import checkpoint
 from kdtui.engine.fit import train
 from kdtui.events import Event, Measured
@@ -103,3 +105,11 @@ def same_weights(one: Path, other: Path) -> bool:
     """Whether two checkpoints have equal weights."""
     ours, theirs = checkpoint.load(one)["student"], checkpoint.load(other)["student"]
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def same_counts(one: Run, other: Run) -> bool:
+    """Whether two runs have the same pixel counts of the same images of the validation split."""
+    ours, theirs = (read_counts(run) for run in (one, other))
+    return len(ours.samples) > 0 and all(
+        np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("samples", "units", "pixels")
+    )

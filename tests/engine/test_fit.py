@@ -10,6 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from kdtui import events
+from kdtui.compare.bootstrap import read_counts
 from kdtui.engine import checkpoint
 from kdtui.engine.check import check
 from kdtui.engine.fit import Fit
@@ -20,7 +21,17 @@ from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.setup import set_up
 from kdtui.errors import CheckpointError, DivergedError, ModelError, TeacherError
 from kdtui.store.run import Run
-from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, record, same_weights, tiny_profile
+from tests.engine.runs import (
+    StoppedAt,
+    curve,
+    events_of,
+    fit,
+    make_run,
+    record,
+    same_counts,
+    same_weights,
+    tiny_profile,
+)
 
 RESUMABLE: dict[str, Any] = {
     # Its decoder drops channels at random: generators matter.
@@ -78,6 +89,7 @@ def test_epochs_may_pass_without_an_evaluation(tmp_path: Path) -> None:
     assert same_weights(parts.last, whole.last)
     best = max(curve(parts, "val", "miou"), key=lambda point: point[1])
     assert checkpoint.load(parts.best)["step"] == best[0]
+    assert read_counts(parts).miou == pytest.approx(best[1], abs=1e-9)
 
 
 def test_training_changes_the_student_and_seeds_repeat_bit_for_bit(tmp_path: Path, teacher: Run) -> None:
@@ -147,6 +159,7 @@ def test_resuming_equals_never_having_stopped(
         assert curve(run, split, *names) == curve(undisturbed, split, *names)
     assert same_weights(run.last, undisturbed.last)
     assert same_weights(run.best, undisturbed.best)
+    assert same_counts(run, undisturbed)
     ours, theirs = (checkpoint.load(r.last)["resume"] for r in (run, undisturbed))
     moments, expected = ours["optimizer"]["state"], theirs["optimizer"]["state"]
     assert all(torch.equal(moments[k]["exp_avg_sq"], expected[k]["exp_avg_sq"]) for k in expected)
@@ -428,6 +441,14 @@ def test_pictures_that_cannot_be_written_end_no_training(tmp_path: Path) -> None
     assert fit(run) == "finished"
     (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
     assert noted.message == "could not write the pictures of epoch 1: Not a directory"
+
+
+def test_counts_that_cannot_be_written_end_no_training(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__epochs=1)
+    run.evaluations.rmdir()
+    assert fit(run) == "finished"
+    (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
+    assert noted.message == "could not write the counts per image: No such file or directory"
 
 
 def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path, teacher: Run) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from kdtui import events
+from kdtui.compare.bootstrap import read_counts
 from kdtui.engine.__main__ import main
 from kdtui.engine.check import learn
 from kdtui.errors import EngineError
 from kdtui.profile import Profile, dump
 from kdtui.store.run import Run
-from tests.engine.runs import curve, events_of, fit, make_run, record, tiny_profile
+from tests.engine.runs import curve, events_of, fit, make_run, record, same_counts, tiny_profile
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,8 @@ def test_evaluating_the_best_checkpoint_repeats_what_training_measured(
     best = max(miou for _, miou in curve(trained, "val", "miou"))
     assert answer["miou"] == pytest.approx(best, abs=1e-6)
     assert json.loads(out.read_text()) == answer
+    assert same_counts(trained, Run(tmp_path))
+    assert read_counts(trained).miou == pytest.approx(best, abs=1e-9)
     assert set(answer["iou"]) == {"background", "target", "other"}
     _, test = ask(capfd, "evaluate", trained.profile_path, trained.best, "test")
     assert (test["split"], test["samples"]) == ("test", 6)

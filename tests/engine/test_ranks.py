@@ -15,7 +15,7 @@ from kdtui.events import Started
 from kdtui.store.run import Run
 from tests.engine.first_gradients import keep_first_gradients
 from tests.engine.rank_processes import JOBS, all_end_well, ranks, start_fresh, two_ranks
-from tests.engine.runs import curve, events_of, fit, make_run, record
+from tests.engine.runs import curve, events_of, fit, make_run, record, same_counts
 
 # The engine's door in a process whose interpreter never ends: what destroying a process group can come to.
 ENDLESS_DOOR = """
@@ -94,6 +94,8 @@ def test_two_ranks_train_evaluate_and_write_once(
     from kdtui.engine.evaluate_file import assess
 
     alone = assess(run.profile(), str(run.last), "val")
+    assess(run.profile(), str(run.best), "val", out=tmp_path / "evaluations" / "val.json")
+    assert same_counts(run, Run(tmp_path))
     assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
 
 

@@ -250,7 +250,6 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
         ({"list": "{name}.txt"}, "without {name}"),
         ({"images": "a/{name}", "masks": "a/{name}"}, "two patterns"),
         ({"group": "(", "holdout": 0.1}, "regular expression"),
-        ({"group": "a"}, "group with holdout"),
         ({"classes": ["a", "a"]}, "distinct"),
         ({"classes": ["a", "b\x1b"]}, "printable"),
         ({"classes": ["a"]}, "at least 2"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdtui import plugins
-from kdtui.engine.data.loading import Batches, eval_loader, evaluated_samples, steps_per_epoch, train_loader
+from kdtui.engine.data.loading import Batches, eval_loader, evaluated_indices, steps_per_epoch, train_loader
 from kdtui.engine.data.pixel_format import PixelFormat, format_of, needs_statistics, statistics_of
 from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
@@ -27,7 +27,7 @@ __all__ = [
     "Survey",
     "build_dataset",
     "eval_loader",
-    "evaluated_samples",
+    "evaluated_indices",
     "pixel_format",
     "steps_per_epoch",
     "survey",

@@ -631,7 +631,11 @@ class PersonCrops(SegmentationDataset):
     def name(self, index: int) -> str:
         """Image file and annotation id."""
         target = self._targets[index]
-        return f"{self._instances.pictures[target.image_id].file_name} annotation {target.id}"
+        return f"{self.unit(index)} annotation {target.id}"
+
+    def unit(self, index: int) -> str:
+        """Image file: its crops are drawn together."""
+        return self._instances.pictures[self._targets[index].image_id].file_name
 
 
 def _is_empty(box: Box) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -140,3 +140,13 @@ class LabelFolder(SegmentationDataset):
     def name(self, index: int) -> str:
         """The image's file name, with its folders if they distinguish images."""
         return self._layout.shown(self._pairs[index].image)
+
+    @property
+    def resampled(self) -> Literal["images", "clips"]:
+        """Clips if ``data.group`` is set."""
+        return "images" if self._layout.group is None else "clips"
+
+    def unit(self, index: int) -> str:
+        """The group of ``data.group``."""
+        image = self._pairs[index].image
+        return self._layout.group_of(image) or self._layout.shown(image)

@@ -327,14 +327,15 @@ def eval_loader(
         limit: Number of samples, evenly spread over the split; by default all.
         waiting: See :class:`Batches`.
     """
-    count = evaluated_samples(dataset, limit)
-    first, last = (count * r // world_size for r in (rank, rank + 1))
-    keys = [(place * len(dataset) // count, 0) for place in range(first, last)]
+    indices = evaluated_indices(dataset, limit)
+    first, last = (len(indices) * r // world_size for r in (rank, rank + 1))
+    keys = [(index, 0) for index in indices[first:last]]
     size = batch_size if dataset.evaluation == "resize" else 1
     plan = [keys[at : at + size] for at in range(0, len(keys), size)]
     return Batches(dataset, plan, workers=workers, evaluation=True, waiting=waiting)
 
 
-def evaluated_samples(dataset: SegmentationDataset, limit: int | None) -> int:
-    """How many samples of a split are evaluated."""
-    return len(dataset) if limit is None else min(limit, len(dataset))
+def evaluated_indices(dataset: SegmentationDataset, limit: int | None) -> list[int]:
+    """The samples of a split that are evaluated, evenly spread over it."""
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    return [place * len(dataset) // count for place in range(count)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -292,6 +292,15 @@ class SegmentationDataset(ABC):
     def name(self, index: int) -> str:
         """A name by which a user can find sample ``index``."""
         return f"{self.split} {index}"
+
+    @property
+    def resampled(self) -> Literal["images", "clips"]:
+        """What :meth:`unit` names."""
+        return "images"
+
+    def unit(self, index: int) -> str:
+        """What sample ``index`` is drawn with in a bootstrap, because such samples are alike: its clip, or image."""
+        return self.name(index)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, view = key

@@ -57,6 +57,7 @@ def test_a_crowd_makes_no_crop_nor_does_a_small_box_or_another_category(tmp_path
     assert len(built(tmp_path, LEFT, CROWD, small, bicycle)) == 2
     kept = built(tmp_path, LEFT, CROWD, small, bicycle, minimum_size=5)
     assert [kept.name(i) for i in range(len(kept))] == ["seven.png annotation 1"]
+    assert (kept.unit(0), kept.resampled) == ("seven.png", "images")
     assert len(built(tmp_path, LEFT, bicycle, category="bicycle")) == 1
 
 

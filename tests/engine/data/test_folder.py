@@ -25,6 +25,13 @@ def test_labels_names_and_the_ignored_value_are_read(tmp_path: Path) -> None:
     assert np.array_equal(image, np.asarray(picture()))
 
 
+def test_frames_of_a_group_are_one_clip(tmp_path: Path) -> None:
+    clips = build_dataset(label_folder(tmp_path, count=3, group=r"val/([01])"), "val")
+    assert [clips.unit(index) for index in range(3)] == ["0", "1", "2.png"] and clips.resampled == "clips"
+    alone = build_dataset(label_folder(tmp_path, count=3), "val")
+    assert [alone.unit(index) for index in range(3)] == ["0.png", "1.png", "2.png"] and alone.resampled == "images"
+
+
 def test_numbers_with_gaps_become_classes_in_their_order(tmp_path: Path) -> None:
     data = label_folder(tmp_path, classes="2 two\n0 nought\n1 one\nignore_index 11\n7 seven\n")
     dataset = build_dataset(data, "val")
