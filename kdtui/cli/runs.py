@@ -29,6 +29,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
+from kdtui.profile.schedules import alpha_text, temperature_text
 from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
 
 if TYPE_CHECKING:
@@ -239,11 +240,19 @@ def warning_text(warning: Mapping[str, str | None]) -> str:
     return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
 
 
-def distillation_terms(run: Run) -> str | None:
-    """The distillation terms that a run's profile lists, with their weights; None if it lists none."""
+def distillation_table(run: Run) -> Mapping[str, Any]:
+    """The table ``distillation`` of a run's profile, which may have been edited; empty if there is none."""
     try:
-        terms = run.profile_table()["distillation"]["terms"]
-    except (StoreError, KeyError, TypeError):
+        table = run.profile_table().get("distillation")
+    except StoreError:
+        return {}
+    return table if isinstance(table, Mapping) else {}
+
+
+def distillation_terms(table: Mapping[str, Any]) -> str | None:
+    """The distillation terms that a profile lists, with their weights; None if it lists none."""
+    terms = table.get("terms")
+    if terms is None:
         return None
     listed = [term for term in terms if isinstance(term, dict)] if isinstance(terms, list) else []
     return one_line(" + ".join(f"{term.get('weight')} {term.get('kind')} on {term.get('on')}" for term in listed))
@@ -254,6 +263,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
     from kdtui.store.run import Run
 
+    table = distillation_table(Run(run.path))
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
     size = "" if run.parameters is None else f", {run.parameters:,} parameters"
     used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
@@ -273,8 +283,8 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("epoch", epoch),
         ("student", student),
         ("teacher", teacher),
-        ("distillation", f"T {run.temperature}, α {run.alpha}" if run.distilled else None),
-        ("terms", distillation_terms(Run(run.path)) if run.distilled else None),
+        ("distillation", one_line(f"{temperature_text(table)}, {alpha_text(table)}") if run.distilled else None),
+        ("terms", distillation_terms(table) if run.distilled else None),
         ("loss", None if run.loss is None else number(run.loss)),
         ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
         *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),

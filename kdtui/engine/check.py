@@ -27,6 +27,7 @@ from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Loss, Profile
+from kdtui.profile.schedules import alpha_text, temperature_text
 from kdtui.store.run import Run
 from kdtui.text import counted, mebibytes
 
@@ -65,6 +66,8 @@ def check(
         checks.append(("teacher", lambda: _teacher(profile, loaded)))
     if profile.loss is not None or (profile.distillation.enabled and profile.distillation.terms is not None):
         checks.append(("loss terms", lambda: _terms(profile, loaded, splits)))
+    if lines := _schedules(profile):
+        checks.append(("schedules", lambda: lines))
     done: list[int] = []
     warnings: list[Warned] = []
     if resume_from is not None:
@@ -232,6 +235,15 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
         used, *others = report.candidates
         description += f"; the file has several networks: {used} is used, not {', '.join(others)}"
     return description if teacher.note is None else f"{description}\n{teacher.note}"
+
+
+def _schedules(profile: Profile) -> str:
+    """What changes during the training, in one line; empty if only the learning rate does."""
+    table = profile.distillation.model_dump()
+    texts = []
+    if profile.distillation.enabled and table.keys() & {"temperature_schedule", "alpha_schedule"}:
+        texts += [temperature_text(table), alpha_text(table)]
+    return ", ".join(texts)
 
 
 def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:

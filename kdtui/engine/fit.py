@@ -40,6 +40,7 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
+from kdtui.engine.schedules import alpha_at, temperature_at
 from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
@@ -322,6 +323,7 @@ class Fit:
             waiting=stage.while_waiting,
         )
         stage.module.train()
+        self._schedule(epoch)
         micro_batches = iter(batches)
         self._clock, self._images_since = time.perf_counter(), 0
         for _ in range(done, stage.steps_per_epoch):
@@ -330,6 +332,15 @@ class Fit:
             at_end = progress.step % stage.steps_per_epoch == 0
             if at_end or progress.step % stage.profile.training.log_every == 0:
                 self._report_training(epoch)
+
+    def _schedule(self, epoch: int) -> None:
+        """Set what the schedules say for an epoch."""
+        table, epochs = self.stage.profile.distillation, self.stage.total_epochs
+        retentions = (point["scalars"].get("retention") for point in self.progress.history)
+        self.objective.schedule(
+            temperature=temperature_at(table, epoch, epochs),
+            alpha=alpha_at(table, epoch, epochs, (share for share in retentions if share is not None)),
+        )
 
     def _step(self, micro_batches: list[Batch]) -> None:
         """One optimizer step over ``micro_batches`` of this rank."""
@@ -419,8 +430,7 @@ class Fit:
         scalars: dict[str, float | None] = dict(zip(self._part_names, window.mean(dim=0).tolist(), strict=True))
         scalars["lr"] = self.stage.optimizer.param_groups[0]["lr"]
         if self.teacher is not None:
-            scalars["temperature"] = self.stage.profile.distillation.temperature
-            scalars["alpha"] = self.stage.profile.distillation.alpha
+            scalars |= {"temperature": self.objective.temperature, "alpha": self.objective.alpha}
         scalars["images_per_second"] = round(self._images_since / (time.perf_counter() - self._clock), 3)
         self._clock, self._images_since = time.perf_counter(), 0
         point = self._measured("train", epoch, scalars)

@@ -89,6 +89,8 @@ class Objective(nn.Module):
         base: Supervised terms with their weights, by name.
         distill: Distillation terms with their weights, by name; empty without distillation.
         alpha: Weight of the distillation terms, in [0, 1].
+        temperature: T of the terms without one of their own.
+        follow_temperature: Names of these terms, whose T a schedule changes.
         student_taps: Names of the student's feature maps that the terms read.
         teacher_taps: Names of the teacher's feature maps that the terms read.
 
@@ -103,11 +105,13 @@ class Objective(nn.Module):
         distill: Mapping[str, tuple[float, DistillationLoss]],
         *,
         alpha: float,
+        temperature: float = 1.0,
+        follow_temperature: Collection[str] = (),
         student_taps: Collection[str] = (),
         teacher_taps: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self._alpha = alpha
+        self.alpha, self.temperature, self._follow_temperature = alpha, temperature, follow_temperature
         self.student_taps, self.teacher_taps = student_taps, teacher_taps
         self.class_weights: dict[str, tuple[float, ...]] = {}
         self.relation_bytes: dict[str, int] = {}
@@ -118,6 +122,14 @@ class Objective(nn.Module):
             {f"base_{name}": term for name, (_, term) in base.items()}
             | {f"distill_{name}": term for name, (_, term) in distill.items()}
         )
+
+    def schedule(self, *, temperature: float, alpha: float) -> None:
+        """Set T of the terms without one of their own, and α."""
+        self.temperature, self.alpha = temperature, alpha
+        for name in self._follow_temperature:
+            term = self.terms[f"distill_{name}"]
+            assert isinstance(term, DistillationLoss)
+            term.temperature = temperature
 
     def forward(self, student: Outputs, teacher: Outputs | None, labels: Labels, share: StepShare) -> LossTerms:
         """The loss of one micro-batch.
@@ -140,7 +152,7 @@ class Objective(nn.Module):
                 for name, weight in self.distill_weights.items()
             }
             distill_total = torch.stack(list(distill.values())).sum()
-            total = self._alpha * distill_total + (1 - self._alpha) * base_total
+            total = self.alpha * distill_total + (1 - self.alpha) * base_total
             parts["loss.distill"] = distill_total
             parts.update({f"loss.distill.{name}": value for name, value in distill.items()})
         return LossTerms(total, {name: value.detach() for name, value in {"loss": total, **parts}.items()})
@@ -262,6 +274,12 @@ def build_objective(
         {table.label: (table.weight, _built(table)) for table in base},
         {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
         alpha=distillation.alpha,
+        temperature=distillation.temperature,
+        follow_temperature=[
+            table.label
+            for table in distillation.listed_terms(profile.data.task)
+            if distill and getattr(table, "temperature", 0.0) is None
+        ],
         student_taps=taps["student"],
         teacher_taps=taps["teacher"],
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 from pydantic.fields import FieldInfo
 
 # Strict: TOML distinguishes booleans, integers and strings, so true is not a number and "3" is not an integer.
@@ -38,9 +38,21 @@ FolderPath = Annotated[str, Field(min_length=1), PathTo("FOLDER")]
 
 
 class ProfileTable(BaseModel):
-    """Base class of all tables: frozen; unknown keys are errors."""
+    """Base class of all tables: frozen; unknown keys are errors.
+
+    Attributes:
+        unwritten: Keys that are not written while they have their default: those that were added later, so that
+            profiles of earlier and later runs are equal.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    unwritten: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        table: dict[str, Any] = serialize(self)
+        defaults = {key: type(self).model_fields[key].default for key in self.unwritten}
+        return {key: value for key, value in table.items() if key not in defaults or value != defaults[key]}
 
 
 AnyTable = TypeVar("AnyTable", bound=ProfileTable)

@@ -6,7 +6,7 @@ Profiles are edited by hand, so all errors of a file are reported at once, each 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -22,6 +22,7 @@ from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.network_tables import Model, NetworkTable, network_kinds
+from kdtui.profile.schedules import DEFAULTS, AlphaCourse, Course
 from kdtui.profile.term_tables import (
     CrossEntropyTerm,
     DiceTerm,
@@ -138,13 +139,24 @@ class Distillation(ProfileTable):
 
     Attributes:
         temperature: T > 0; softens both distributions, and the term is scaled by T squared.
+        temperature_schedule: How T gets from `temperature` in the first epoch to `temperature_end` in the last one, for
+            all terms without a temperature of their own.
+        temperature_end: T of the last epoch.
         alpha: Weight of the distillation loss, in [0, 1].
+        alpha_schedule: How the weight gets from `alpha` in the first epoch to `alpha_end` in the last one; `warmup`
+            rises linearly to `alpha` over `alpha_warmup` epochs; `adaptive` is `alpha_end` while the student is nearly
+            as good as its teacher.
+        alpha_end: Weight in the last epoch, or the lower one of `adaptive`.
+        alpha_warmup: Epochs until `warmup` reaches `alpha`.
+        alpha_upper: Share of the teacher's validation mIoU from which `adaptive` is `alpha_end`.
+        alpha_lower: Share below which `adaptive` is `alpha` again.
         logits: Weight of the KL on the main logits.
         bg_fg: Weight of the KL on background | person (hierarchical only).
         target_nontarget: Weight of the KL on target | other (hierarchical only).
         terms: Tables `[[distillation.terms]]`, instead of the three weights; default: a `kl` on each of the logits.
     """
 
+    unwritten: ClassVar[frozenset[str]] = frozenset(DEFAULTS)
     enabled: Bool = False
     temperature: Float = Field(4.0, gt=0.0, le=1000.0)
     alpha: Float = Field(0.7, ge=0.0, le=1.0)
@@ -152,6 +164,13 @@ class Distillation(ProfileTable):
     bg_fg: Float = Field(0.3, ge=0.0, le=1000.0)
     target_nontarget: Float = Field(0.3, ge=0.0, le=1000.0)
     terms: tuple[AnyDistillationTerm, ...] | None = None
+    temperature_schedule: Course = DEFAULTS["temperature_schedule"]
+    temperature_end: Float = Field(DEFAULTS["temperature_end"], gt=0.0, le=1000.0)
+    alpha_schedule: AlphaCourse = DEFAULTS["alpha_schedule"]
+    alpha_end: Float = Field(DEFAULTS["alpha_end"], ge=0.0, le=1.0)
+    alpha_warmup: Int = Field(DEFAULTS["alpha_warmup"], ge=1, le=MOST_EPOCHS)
+    alpha_upper: Float = Field(DEFAULTS["alpha_upper"], gt=0.0, le=10.0)
+    alpha_lower: Float = Field(DEFAULTS["alpha_lower"], ge=0.0, le=10.0)
 
     @field_validator("terms")
     @classmethod
@@ -169,9 +188,23 @@ class Distillation(ProfileTable):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sound_schedules(self) -> Distillation:
+        if self.alpha_schedule == "exponential" and 0.0 in (self.alpha, self.alpha_end):
+            raise ValueError(
+                f'found alpha_schedule = "exponential" with {"alpha" if self.alpha == 0.0 else "alpha_end"} = 0; '
+                "allowed: both > 0, or another schedule, such as linear"
+            )
+        if self.alpha_lower > self.alpha_upper:
+            raise ValueError(
+                f"found alpha_lower = {self.alpha_lower:g} with alpha_upper = {self.alpha_upper:g}; "
+                "allowed: at most alpha_upper"
+            )
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_the_other_way(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        table: dict[str, Any] = serialize(self)
+    def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        table = super()._written(serialize)
         return table if self.terms is None else {key: table[key] for key in table if key not in _KL_WEIGHTS}
 
     def active_terms(self, task: TaskName) -> tuple[DistillationTerm, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from kdtui.engine.objective import FrozenTeacher, LossTerms, Objective, build_ob
 from kdtui.engine.term_memory import check_fits
 from kdtui.errors import ModelError
 from kdtui.profile import Distillation, FolderData, Loss, Profile, SyntheticData
-from kdtui.profile.term_tables import CrossEntropyTerm, CwdTerm, KlTerm
+from kdtui.profile.term_tables import CrossEntropyTerm, CwdTerm, KlTerm, distillation_terms
 
 
 def raw_pair(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,6 +86,33 @@ def test_temperature_reaches_every_distillation_term(temperature: float) -> None
     )
     total = sum(value for name, value in parts.items() if name.startswith("loss.distill."))
     torch.testing.assert_close(parts["loss.distill"], total)
+
+
+SOFTENED = [
+    table.model_fields["kind"].default
+    for table in distillation_terms()
+    if "temperature" in table.model_fields and table.model_fields["temperature"].default is None
+]
+
+
+@pytest.mark.parametrize("own", [None, 2.0])
+@pytest.mark.parametrize("kind", SOFTENED)
+def test_a_scheduled_temperature_applies_to_terms_without_their_own(kind: str, own: float | None) -> None:
+    student, teacher, masks = raw_pair()
+    ours, theirs, labels = compose(student, "hierarchical"), compose(teacher, "hierarchical"), labels_of(masks)
+
+    def value(temperature: float, scheduled: float) -> Tensor:
+        keys = {"enabled": True, "temperature": temperature, "terms": [{"kind": kind, "temperature": own}]}
+        objective = objective_of(Profile(name="any", distillation=Distillation.model_validate(keys)))
+        objective.schedule(temperature=scheduled, alpha=0.25)
+        totals = dataclasses.replace(share(masks), masses=objective.masses(theirs, labels))
+        terms: LossTerms = objective(ours, theirs, labels, totals)
+        parts = terms.parts
+        assert torch.equal(terms.total, 0.25 * parts["loss.distill"] + 0.75 * parts["loss.base"])
+        return parts["loss.distill"]
+
+    assert torch.equal(value(4.0, 3.0), value(3.0, 3.0))
+    assert torch.equal(value(4.0, 4.0), value(4.0, 3.0)) == (own is not None)
 
 
 def test_a_teacher_distilled_into_itself_has_no_distillation_loss() -> None:

@@ -57,6 +57,18 @@ def test_the_predecessors_recipe() -> None:
     assert load("hierarchical-b3").student.label == "timm-efficientnet-b3"
 
 
+def test_its_staged_recipes_differ_from_it_in_their_schedule_only() -> None:
+    whole = load("distill-b0-from-b3").model_dump()
+    ignored = ("name", "tags", "description", "distillation")
+    for name in ("temperature", "adaptive"):
+        assert settings(load(f"distill-b0-from-b3-{name}").model_dump(), without=ignored) == settings(
+            whole, without=ignored
+        )
+    temperature = load("distill-b0-from-b3-temperature").distillation
+    assert (temperature.temperature, temperature.temperature_end, temperature.temperature_schedule) == (4, 1, "cosine")
+    assert load("distill-b0-from-b3-adaptive").distillation.alpha_schedule == "adaptive"
+
+
 def test_no_shipped_profile_names_this_machine() -> None:
     for name in NAMES:
         text = (SHIPPED / f"{name}.toml").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ class AfDcdLoss(OutputLoss):
         self, table: AfDcdTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
     ) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        self._temperature, self._patch, self._pool = table.temperature, table.patch, table.pool
+        self._patch, self._pool = table.patch, table.pool
         self._groups = _groups(table, teacher_channels[self._teacher_on])
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
@@ -49,7 +49,7 @@ class AfDcdLoss(OutputLoss):
         """Cross entropy of the cells [B,patches,P] from features [B,patches,P,groups,C] and weights [B,patches,P]."""
         images, patches, size, groups, _ = ours.shape
         distances = torch.cdist(ours.flatten(2, 3).flatten(0, 1), theirs.flatten(2, 3).flatten(0, 1), p=1)
-        scores = -distances.view(images, patches, size * groups, size * groups) / self._temperature
+        scores = -distances.view(images, patches, size * groups, size * groups) / self.temperature
         group = torch.arange(groups, device=ours.device).repeat(size)
         same_group = group.unsqueeze(1) == group
         own = torch.eye(size * groups, dtype=torch.bool, device=ours.device)

@@ -21,7 +21,7 @@ class CirkdLoss(RelationLoss):
         """Compute the loss; see the module's docstring."""
         ours, theirs, cells = self._directions(student, teacher, labels)
         ours_rows, theirs_rows = (
-            torch.einsum("xcn,ycm->xynm", values, values) / self._temperature for values in (ours, theirs)
+            torch.einsum("xcn,ycm->xynm", values, values) / self.temperature for values in (ours, theirs)
         )
         rows = row_kl(ours_rows, theirs_rows, cells[None, :, None])
         pairs = weighted_mean(rows, cells.unsqueeze(1))

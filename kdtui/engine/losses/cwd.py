@@ -7,14 +7,11 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdtui.engine.losses.term import Labels, OutputLoss, StepShare, valid_cells
 from kdtui.engine.models import Outputs
-from kdtui.profile.term_tables import CwdTerm
 
 
 def channel_kl(student_map: Tensor, teacher_map: Tensor, cells: Tensor, *, temperature: float) -> Tensor:
@@ -43,15 +40,8 @@ def channel_kl(student_map: Tensor, teacher_map: Tensor, cells: Tensor, *, tempe
 class CwdLoss(OutputLoss):
     """The mean over images and channels; features of the student are projected if the widths differ."""
 
-    def __init__(
-        self, table: CwdTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
-    ) -> None:
-        super().__init__(table, student_channels, teacher_channels)
-        assert table.temperature is not None
-        self._temperature = table.temperature
-
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
         student_map, teacher_map = self.maps(student, teacher)
         cells = valid_cells(labels.valid, student_map) > 0
-        return share.mean_of_images(channel_kl(student_map, teacher_map, cells, temperature=self._temperature))
+        return share.mean_of_images(channel_kl(student_map, teacher_map, cells, temperature=self.temperature))

@@ -32,16 +32,16 @@ class DistLoss(DistillationLoss):
         self, table: DistTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
     ) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        self._temperature, self._gamma = table.temperature, table.gamma
+        self._gamma = table.gamma
         self._beta = table.beta if student_channels[table.on] > 2 else 0.0
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
         teacher_logits = same_grid(teacher.main, student.main)
         ours, theirs = (
-            F.softmax(at_least_f32(logits).movedim(1, -1)[labels.valid] / self._temperature, dim=1)
+            F.softmax(at_least_f32(logits).movedim(1, -1)[labels.valid] / self.temperature, dim=1)
             for logits in (student.main, teacher_logits)
         )
         between = (1 - pearson(ours, theirs, 1)).sum()
         within = (1 - pearson(ours, theirs, 0)).mean() * len(ours)
-        return self._temperature**2 * (self._beta * between + self._gamma * within) / share.pixels
+        return self.temperature**2 * (self._beta * between + self._gamma * within) / share.pixels

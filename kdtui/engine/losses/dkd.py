@@ -26,9 +26,7 @@ class DkdLoss(DistillationLoss):
         self, table: DkdTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
     ) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        assert table.temperature is not None
-        self._temperature, self._warmup = table.temperature, table.warmup
-        self._alpha, self._beta = table.alpha, table.beta
+        self._alpha, self._beta, self._warmup = table.alpha, table.beta, table.warmup
         if student_channels[table.on] < 3:
             raise ModelError(
                 "with two classes there is only one other class, which dkd cannot compare",
@@ -42,14 +40,14 @@ class DkdLoss(DistillationLoss):
         """Compute the loss; see the module's docstring."""
         true = labels.masks[labels.valid].unsqueeze(1)
         ours, theirs = (
-            at_least_f32(logits).movedim(1, -1)[labels.valid] / self._temperature
+            at_least_f32(logits).movedim(1, -1)[labels.valid] / self.temperature
             for logits in (student.main, same_grid(teacher.main, student.main))
         )
         is_label = torch.zeros_like(ours, dtype=torch.bool).scatter(1, true, True)
         target = _kl(_target_and_rest(ours, true, is_label), _target_and_rest(theirs, true, is_label))
         others = _kl(*(F.log_softmax(logits.masked_fill(is_label, -torch.inf), dim=1) for logits in (ours, theirs)))
         both = self._alpha * target.sum() + self._beta * others.masked_fill(is_label, 0.0).sum()
-        return self._temperature**2 * min(1.0, share.epoch / max(1, self._warmup)) * both / share.pixels
+        return self.temperature**2 * min(1.0, share.epoch / max(1, self._warmup)) * both / share.pixels
 
 
 def _target_and_rest(logits: Tensor, true: Tensor, is_label: Tensor) -> Tensor:

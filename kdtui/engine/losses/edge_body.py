@@ -25,8 +25,7 @@ class EdgeBodyLoss(DistillationLoss):
         self, table: EdgeBodyTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
     ) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        assert table.temperature is not None
-        self._temperature, self._band, self._body = table.temperature, table.band, table.body
+        self._band, self._body = table.band, table.body
         self._edge_weight, self._body_weight = table.edge_weight, table.body_weight
 
     def _areas(self, labels: Labels) -> dict[str, Tensor]:
@@ -39,7 +38,7 @@ class EdgeBodyLoss(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
-        areas, temperature = self._areas(labels), self._temperature
+        areas, temperature = self._areas(labels), self.temperature
 
         def kl(name: str) -> Tensor:
             mass = share.mass(name)

@@ -100,8 +100,7 @@ class KlLoss(DistillationLoss):
 
     def __init__(self, table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        assert table.temperature is not None
-        self._on, self._temperature, self._standardise = table.on, table.temperature, bool(table.standardise)
+        self._on, self._standardise = table.on, bool(table.standardise)
         if self._standardise and student_channels[self._on] < 3:
             raise ModelError(
                 "standardised logits of two classes differ by nothing but their order",
@@ -119,7 +118,7 @@ class KlLoss(DistillationLoss):
         self, student: Outputs, teacher: Outputs, labels: Labels, mass: Tensor | float, weights: Tensor | None = None
     ) -> Tensor:
         ours, theirs = at_least_f32(student[self._on]), at_least_f32(teacher[self._on])
-        scale: dict[str, Any] = {"temperature": self._temperature, "valid_pixels": mass, "weights": weights}
+        scale: dict[str, Any] = {"temperature": self.temperature, "valid_pixels": mass, "weights": weights}
         if self._standardise:
             ours, theirs = standardised(ours), standardised(same_grid(theirs, ours))
         if self._on == "logits":

@@ -63,12 +63,12 @@ class RelationLoss(OutputLoss):
         teacher_channels: Mapping[str, int],
     ) -> None:
         super().__init__(table, student_channels, teacher_channels)
-        self._temperature, self._pool = table.temperature, table.pool
+        self._pool = table.pool
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
         ours, theirs, cells = self._directions(student, teacher, labels)
-        rows = row_kl(ours.mT @ ours / self._temperature, theirs.mT @ theirs / self._temperature, cells.unsqueeze(1))
+        rows = row_kl(ours.mT @ ours / self.temperature, theirs.mT @ theirs / self.temperature, cells.unsqueeze(1))
         return share.mean_of_images(weighted_mean(rows, cells))
 
     def _directions(self, student: Outputs, teacher: Outputs, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:

@@ -110,12 +110,16 @@ class DistillationLoss(nn.Module, ABC):
         table: Its keys, with the temperature it is computed at.
         student_channels: Channels of the outputs in ``table.student_needs``.
         teacher_channels: Channels of the outputs in ``table.teacher_needs``.
+
+    Attributes:
+        temperature: T of this epoch, which a schedule changes unless the table has its own; 1 for a term without T.
     """
 
     def __init__(
         self, table: DistillationTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
     ) -> None:
         super().__init__()
+        self.temperature: float = getattr(table, "temperature", None) or 1.0
 
     def masses(self, teacher: Outputs, labels: Labels) -> dict[str, Tensor]:
         """Scalars to sum over the step before the first backward pass; by default none.
