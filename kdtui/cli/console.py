@@ -176,7 +176,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON with stable keys.
 
 _ID = re.compile(r"\d{8}-\d{6}-(?P<name>.+?)(-\d+)?")
 _GIVEN_TWICE = {
-    "--seed": "a run has one seed: repeat the command with each --seed",
+    "--seed": "a run has one seed; `kdtui train PROFILE --seeds 0,1,2` trains with several",
     "--filter": "give all terms to one --filter, as in 'T>=4 miou>.65'",
 }
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from kdtui.cli.console import next_step, say
+from kdtui.compare.named import called
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
 from kdtui.store.files import Tail
 from kdtui.store.history import History
@@ -36,11 +37,12 @@ class Followed:
     tail: Tail
     history: History = field(default_factory=History)
     summary: RunSummary | None = None
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the run for display."""
-        return clean(self.summary.name if self.summary else self.run.id)
+        """Name of the run for display, distinct among the runs that are followed."""
+        return clean(self.title or (self.summary.name if self.summary else self.run.id))
 
 
 def teacher_miou(started: Started | None) -> float | None:
@@ -96,6 +98,7 @@ def ending(summary: RunSummary) -> str:
 
 
 _POLL = 0.2
+_MOST_BARS = 4
 _LAST = 1 << 20
 """Maximum number of bytes of a run's events that are read first, from the end, and in each poll."""
 
@@ -111,27 +114,42 @@ class Display(Protocol):
 
 
 def follow(
-    store: RunStore, runs: Sequence[Run], *, on_interrupt: Callable[[int], None] | None = None
+    store: RunStore,
+    runs: Sequence[Run],
+    *,
+    others: Sequence[Run] = (),
+    on_interrupt: Callable[[int], None] | None = None,
+    on_end: Callable[[RunSummary], None] = lambda summary: None,
+    pressed: list[int] | None = None,
 ) -> list[RunSummary]:
     """Follow runs until all of them have ended.
 
     Args:
         store: The store of the runs.
         runs: Launched runs.
+        others: Further runs, which are followed until they end or Ctrl-C is pressed.
         on_interrupt: Called with the count 1, 2, … at each Ctrl-C; None lets Ctrl-C raise KeyboardInterrupt.
+        on_end: Called with the summary of each run that ends while others have not.
+        pressed: List of an enclosing :func:`interrupts`; an entry for each Ctrl-C.
 
     Returns:
-        The last summaries of the runs, in order.
+        The last summaries of ``runs``, in order.
     """
-    followed = [_followed(run) for run in runs]
-    with _interrupts(on_interrupt is not None) as interrupts, _display() as display:
+    followed = [_followed(run) for run in (*runs, *others)]
+    collected = nullcontext(pressed) if pressed is not None else interrupts(on_interrupt is not None)
+    with collected as count, _display(many=len(followed) > _MOST_BARS) as display:
         handled = 0
-        while _poll(store, followed, display):
+        ended: set[str] = set()
+        while any(row.state in LIVE for row in _poll(store, followed, display)[: len(runs) if handled else None]):
+            for summary in (one.summary for one in followed if one.summary is not None):
+                if summary.state not in LIVE and summary.id not in ended:
+                    ended.add(summary.id)
+                    on_end(summary)
             time.sleep(_POLL)
-            while on_interrupt is not None and handled < len(interrupts):
+            while on_interrupt is not None and handled < len(count):
                 handled += 1
                 on_interrupt(handled)
-    return [one.summary for one in followed if one.summary is not None]
+    return [one.summary for one in followed[: len(runs)] if one.summary is not None]
 
 
 def _followed(run: Run) -> Followed:
@@ -147,7 +165,7 @@ def _followed(run: Run) -> Followed:
 
 
 @contextmanager
-def _interrupts(collect: bool) -> Iterator[list[int]]:
+def interrupts(collect: bool = True) -> Iterator[list[int]]:
     """Collect Ctrl-C in a list instead of raising an exception, which could interrupt the stopping of a run."""
     pressed: list[int] = []
     if not collect:
@@ -160,24 +178,25 @@ def _interrupts(collect: bool) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, former)
 
 
-def _poll(store: RunStore, followed: Sequence[Followed], display: Display) -> bool:
-    """Read and show new events; return whether any run is queued or running."""
+def _poll(store: RunStore, followed: Sequence[Followed], display: Display) -> list[RunSummary]:
+    """Read and show new events; return the summaries."""
     summaries = store.summaries([one.run for one in followed])
+    names = called(summaries)
     for one, summary in zip(followed, summaries, strict=True):
-        one.summary = summary
+        one.summary, one.title = summary, names[summary.id]
         # After the summary, so that all events of a run whose state is final are read.
         events = one.tail.read(_LAST) if summary.state in LIVE else one.tail.stream()
         for event in events:
             one.history.extend([event])
             display.event(one, event)
         display.state(one)
-    return any(summary.state in LIVE for summary in summaries)
+    return summaries
 
 
 @contextmanager
-def _display() -> Iterator[Display]:
+def _display(*, many: bool) -> Iterator[Display]:
     if sys.stderr.isatty():
-        with ProgressBars() as bars:
+        with ProgressBars(many=many) as bars:
             yield bars
     else:
         yield ProgressLines()
@@ -216,9 +235,15 @@ class ProgressLines:
 
 
 class ProgressBars:
-    """Two progress bars per run: epochs with mIoU and ETA, and steps within the epoch with losses."""
+    """Two progress bars per run: epochs with mIoU and ETA, and steps within the epoch with losses.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        console: Default: stderr.
+        many: Whether only running runs have bars, so that those of many runs fit the terminal.
+    """
+
+    def __init__(self, console: Console | None = None, *, many: bool = False) -> None:
+        self._many = many
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24, finished_style="green"),
@@ -251,7 +276,7 @@ class ProgressBars:
     def state(self, followed: Followed) -> None:
         """Update the bars."""
         summary = followed.summary
-        if summary is None:
+        if summary is None or (self._many and (summary.state is State.QUEUED or summary.id in self._over)):
             return
         if followed.run.id not in self._bars:
             self._bars[followed.run.id] = self._add(followed)
@@ -269,6 +294,8 @@ class ProgressBars:
         if summary.state not in LIVE and summary.id not in self._over:
             self._over.add(summary.id)
             self._print(followed, ending(summary))
+            for bar in (epochs, steps) if self._many else ():
+                self._progress.remove_task(bar)
 
     def _add(self, followed: Followed) -> tuple[TaskID, TaskID]:
         name = escape(followed.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
     from kdtui.profile import Profile
     from kdtui.store.run import Run
+    from kdtui.store.state import RunSummary
     from kdtui.store.store import RunStore
 
 
@@ -70,7 +72,23 @@ Detach = Annotated[
     typer.Option("--detach", help="Print the id of each run and return at once; the run continues in the background."),
 ]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Train the remaining profiles even if a run fails or is stopped.")
+    bool, typer.Option("--keep-going", help="Train the remaining runs even if one fails or is stopped.")
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="LIST",
+        help="Seeds, as in 0,1,2 or 0-4: a run for each, all queued at once and compared at the end.",
+        show_default=False,
+    ),
+]
+WithBaseline = Annotated[
+    bool,
+    typer.Option(
+        "--with-baseline",
+        help="Also train the matched baseline of each run, without teacher and distillation; existing ones are reused.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Start nothing if the plan has warnings.")]
@@ -114,6 +132,8 @@ def train(
         ),
     ] = None,
     total_epochs: TotalEpochs = None,
+    seed_list: Seeds = None,
+    with_baseline: WithBaseline = False,
     dry_run: DryRun = False,
     strict: Strict = False,
     skip_training: Annotated[
@@ -143,6 +163,12 @@ def train(
             f"--export-onnx and {'--detach' if detach else '--dry-run'} exclude each other",
             hint="kdtui export RUN exports a run after its training",
         )
+    grouped = seed_list is not None or with_baseline
+    if grouped:
+        from kdtui.cli.groups import check_options, train_group
+
+        others = {"--resume": resume_from, "--total-epochs": total_epochs, "--skip-training": skip_training}
+        check_options(seed_list, [*settings, *(sets or [])], others)
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
     own_sets = [*(student_sets(encoder) if encoder else []), *_method_sets(method), *settings, *(sets or [])]
     if skip_training:
@@ -171,19 +197,13 @@ def train(
     for chosen in (teacher, start):
         if chosen is not None and chosen.note:
             say(chosen.note)
-    _carry_out(
-        store,
-        prepared,
-        tags=tag or [],
-        resume_from=None if start is None else start.checkpoint,
-        total_epochs=total_epochs,
-        dry_run=dry_run,
-        strict=strict,
-        detach=detach,
-        keep_going=keep_going,
-        as_json=as_json,
-        then=(lambda runs: export_best(store, runs, quiet=as_json)) if export_onnx else None,
-    )
+    then = partial(export_best, store, quiet=as_json) if export_onnx else None
+    options = TrainOptions(tag or (), dry_run, strict, detach, keep_going, as_json, then)
+    if grouped:
+        train_group(store, prepared, options, seeds=seed_list, with_baseline=with_baseline)
+    else:
+        checkpoint = None if start is None else start.checkpoint
+        _carry_out(store, prepared, options, resume_from=checkpoint, total_epochs=total_epochs)
 
 
 def distill(
@@ -214,9 +234,12 @@ def distill(
     settings: Sequence[str] = (),
     tag: Tags = None,
     sets: Sets = None,
+    seed_list: Seeds = None,
+    with_baseline: WithBaseline = False,
     dry_run: DryRun = False,
     strict: Strict = False,
     detach: Detach = False,
+    keep_going: KeepGoing = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -224,6 +247,10 @@ def distill(
     from kdtui.launch.teachers import find_teacher, prepare, recipe, student_sets
 
     store = open_store(runs_dir)
+    if seed_list is not None or with_baseline:
+        from kdtui.cli.groups import check_options, train_group
+
+        check_options(seed_list, [*settings, *(sets or [])], {})
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
@@ -232,7 +259,11 @@ def distill(
         prepared = prepare(profile, own_sets, chosen, store)
     else:
         prepared = recipe(chosen, student, own_sets, store, named=any(text.startswith("name=") for text in settings))
-    _carry_out(store, [prepared], tags=tag or [], dry_run=dry_run, strict=strict, detach=detach, as_json=as_json)
+    options = TrainOptions(tag or (), dry_run, strict, detach, keep_going, as_json)
+    if seed_list is not None or with_baseline:
+        train_group(store, [prepared], options, seeds=seed_list, with_baseline=with_baseline)
+    else:
+        _carry_out(store, [prepared], options)
 
 
 def resume(
@@ -276,32 +307,87 @@ def _method_sets(name: str | None) -> list[str]:
     return [] if name is None else find_method(name).sets()
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What ``train`` and ``distill`` do with prepared profiles; see their options.
+
+    Attributes:
+        then: Called with the runs that finished.
+    """
+
+    tags: Sequence[str] = ()
+    dry_run: bool = False
+    strict: bool = False
+    detach: bool = False
+    keep_going: bool = False
+    as_json: bool = False
+    then: Callable[[Sequence[Run]], None] | None = None
+
+
 def _carry_out(
     store: RunStore,
     profiles: Sequence[Profile],
+    options: TrainOptions,
     *,
-    tags: Sequence[str],
     resume_from: Path | None = None,
     total_epochs: int | None = None,
-    dry_run: bool,
-    strict: bool = False,
-    detach: bool,
-    keep_going: bool = False,
-    as_json: bool,
-    then: Callable[[Sequence[Run]], None] | None = None,
 ) -> None:
-    """Check all profiles, train them in sequence, and call ``then`` with the runs that finished."""
+    """Check all profiles and train them in sequence."""
     from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.start import start
     from kdtui.launch.teachers import check_tags
 
-    check_tags(tags)
+    check_tags(options.tags)
     planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
-    if dry_run and as_json:
+    if options.dry_run and options.as_json:
         emit(planned.to_json())
     else:
-        show_plan(planned, to_stdout=dry_run)
+        show_plan(planned, to_stdout=options.dry_run)
+    check_plan(planned, strict=options.strict)
+    if options.dry_run:
+        return
+    code = Exit.OK
+    runs: list[Run] = []
+    finished: list[Run] = []
+    for place, profile in enumerate(profiles):
+        ended, interrupted = Exit.OK, False
+        try:
+            run = start(
+                store,
+                profile,
+                tags=options.tags,
+                resume_from=resume_from,
+                total_epochs=total_epochs,
+                origin="kdtui train",
+            )
+        except KdtuiError as error:  # runs before it are reported below
+            report(error)
+            ended = Exit(error.exit_code)
+        else:
+            runs.append(run)
+            if not options.as_json:
+                out(run.id)
+            if not options.detach:  # detached runs wait in the device queue, which keeps their order
+                ended, interrupted = follow_runs(store, [run])
+                finished += [run] if ended is Exit.OK else []
+        code = max(code, ended)
+        if interrupted or (ended is not Exit.OK and not options.keep_going):
+            _report_not_started(profiles[place + 1 :])
+            break
+    if options.as_json:
+        emit([run_json(summary) for summary in store.summaries(runs)])
+    if options.then is not None:
+        options.then(finished)
+    finish(code)
+
+
+def check_plan(planned: Plan, *, strict: bool) -> None:
+    """Exit if a check failed.
+
+    Raises:
+        EngineError: The plan has warnings and ``strict`` is set.
+    """
     if not planned.ok:
         raise typer.Exit(Exit.ENGINE)
     doubtful = sum(len(run.warnings) for run in planned.runs)
@@ -311,36 +397,6 @@ def _carry_out(
             found=counted(doubtful, "warning"),
             hint="change what they name, or omit --strict",
         )
-    if dry_run:
-        return
-    code = Exit.OK
-    runs: list[Run] = []
-    finished: list[Run] = []
-    for place, profile in enumerate(profiles):
-        ended, interrupted = Exit.OK, False
-        try:
-            run = start(
-                store, profile, tags=tags, resume_from=resume_from, total_epochs=total_epochs, origin="kdtui train"
-            )
-        except KdtuiError as error:  # runs before it are reported below
-            report(error)
-            ended = Exit(error.exit_code)
-        else:
-            runs.append(run)
-            if not as_json:
-                out(run.id)
-            if not detach:  # detached runs wait in the device queue, which keeps their order
-                ended, interrupted = _attend(store, [run])
-                finished += [run] if ended is Exit.OK else []
-        code = max(code, ended)
-        if interrupted or (ended is not Exit.OK and not keep_going):
-            _report_not_started(profiles[place + 1 :])
-            break
-    if as_json:
-        emit([run_json(summary) for summary in store.summaries(runs)])
-    if then is not None:
-        then(finished)
-    finish(code)
 
 
 def _report_not_started(profiles: Sequence[Profile]) -> None:
@@ -355,11 +411,26 @@ def attend(store: RunStore, runs: Sequence[Run]) -> Exit:
     Returns:
         ``OK`` if every run finished, ``ENGINE`` if one failed or is lost, ``INTERRUPTED`` if one was stopped.
     """
-    return _attend(store, runs)[0]
+    return follow_runs(store, runs)[0]
 
 
-def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
-    """The exit code of :func:`attend`, and whether Ctrl-C was pressed."""
+def follow_runs(
+    store: RunStore,
+    runs: Sequence[Run],
+    *,
+    others: Sequence[Run] = (),
+    on_end: Callable[[RunSummary], None] = lambda summary: None,
+    pressed: list[int] | None = None,
+) -> tuple[Exit, bool]:
+    """The exit code of :func:`attend`, and whether Ctrl-C was pressed.
+
+    Args:
+        store: The store of the runs.
+        runs: Launched runs.
+        others: Runs that are followed too, but neither stopped by Ctrl-C nor part of the exit code.
+        on_end: See :func:`kdtui.cli.follow.follow`.
+        pressed: See there.
+    """
     from kdtui.cli.follow import follow
     from kdtui.launch.targets import launcher_of
     from kdtui.store.state import LIVE, State
@@ -374,7 +445,7 @@ def _attend(store: RunStore, runs: Sequence[Run]) -> tuple[Exit, bool]:
             if store.summary(run).state in LIVE:
                 launcher_of(run, store).stop(run, kill=count > 1)
 
-    summaries = follow(store, runs, on_interrupt=interrupt)
+    summaries = follow(store, runs, others=others, on_interrupt=interrupt, on_end=on_end, pressed=pressed)
     if asked:
         for summary in summaries:
             say(f"kdtui resume {summary.id} continues it")

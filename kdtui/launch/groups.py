@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import KdtuiError, StoreError, UsageError
+from kdtui.errors import StoreError, UsageError
+from kdtui.launch.plan import Ask, Plan, plan
 from kdtui.launch.start import create
 from kdtui.launch.targets import launcher_for
 from kdtui.profile.find import parse_tables
@@ -83,7 +84,7 @@ def plan_group(
                 raise UsageError(
                     f"profile '{profile.name}' has no distillation, so it has no baseline",
                     where="--with-baseline",
-                    hint="add --teacher CKPT|RUN, or omit --with-baseline",
+                    hint="`kdtui train PROFILE --teacher RUN --with-baseline` distils it",
                 )
             baseline = baseline_of(profile)
             if made.setdefault(_match_key(_table(baseline)), baseline) is baseline:
@@ -94,6 +95,17 @@ def plan_group(
             replace(run, reused=existing.get(_match_key(_table(run.profile)))) if run.baseline else run for run in runs
         )
     )
+
+
+def check_group(store: RunStore, group: Group, *, ask: Ask | None = None) -> Plan:
+    """The plan of the new runs; the engine checks one run of each profile, whose baseline reads nothing else."""
+    checked: set[str] = set()
+    unchecked = []
+    for place, run in enumerate(group.new):
+        if run.baseline or run.group in checked:
+            unchecked.append(place)
+        checked.add(run.group)
+    return plan([run.profile for run in group.new], store, ask=ask, unchecked=unchecked)
 
 
 def group_id(profile: Profile) -> str:
@@ -109,8 +121,9 @@ def start_group(
     tags: Sequence[str] = (),
     origin: str,
     on_start: Callable[[Run], None] = lambda run: None,
+    cancelled: Callable[[], object] = lambda: False,
 ) -> list[Run]:
-    """Create the folders of all new runs, then launch them in order.
+    """Create the folders of all new runs, then launch them in order; those that are not launched are removed.
 
     Args:
         store: Where the runs are created.
@@ -118,9 +131,13 @@ def start_group(
         tags: Tags of the new runs.
         origin: What created the runs, for their manifests.
         on_start: Called with each run after its launch.
+        cancelled: Called before each launch; after a true result, no further run is launched.
+
+    Returns:
+        The launched runs.
 
     Raises:
-        KdtuiError: A run could not be created or launched. Runs that were not launched are removed.
+        KdtuiError: A run could not be created or launched.
     """
     waiting: list[tuple[Run, Profile]] = []
     started: list[Run] = []
@@ -128,16 +145,15 @@ def start_group(
         for member in group.new:
             run = create(store, member.profile, tags=tags, origin=origin, group=member.group)
             waiting.append((run, member.profile))
-        while waiting:
+        while waiting and not cancelled():
             run, profile = waiting[0]
             launcher_for(profile, store).launch(run)
             waiting.pop(0)
             started.append(run)
             on_start(run)
-    except KdtuiError:
+    finally:
         for run, _ in waiting:
             store.remove(run)
-        raise
     return started
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +147,7 @@ def plan(
     checks: bool = True,
     resume_from: Path | None = None,
     total_epochs: int | None = None,
+    unchecked: Collection[int] = (),
 ) -> Plan:
     """Plan the runs of ``profiles``, one after the other.
 
@@ -158,20 +159,25 @@ def plan(
             the epochs that a checkpoint has completed.
         resume_from: The checkpoint that the runs would start from.
         total_epochs: Number of epochs instead of the profiles' own.
+        unchecked: Indices of profiles for which the checks of the others hold too.
     """
     earlier, asked = store.summaries(), (ask or engine_process.ask) if checks else None
     start = Start(resume_from, total_epochs)
-    return Plan(tuple(_planned(profile, store, earlier, asked, start) for profile in profiles))
+    planned = [
+        _planned(profile, store, earlier, None if place in unchecked else asked, start, runs=1 + len(unchecked))
+        for place, profile in enumerate(profiles)
+    ]
+    return Plan(tuple(replace(run, checks=()) if place in unchecked else run for place, run in enumerate(planned)))
 
 
 def _planned(
-    profile: Profile, store: RunStore, earlier: Sequence[RunSummary], ask: Ask | None, start: Start
+    profile: Profile, store: RunStore, earlier: Sequence[RunSummary], ask: Ask | None, start: Start, *, runs: int
 ) -> PlannedRun:
     parameters, macs = _cost(profile)
     taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
     teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
     source = _alike(profile, earlier)
-    results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints)]
+    results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints, runs)]
     warnings: tuple[Caution, ...] = ()
     done = 0
     if ask is not None:
@@ -263,14 +269,14 @@ def _work(table: dict[str, Any]) -> dict[str, Any]:
     return {"data": table.get("data"), "student": table.get("student"), "training": training, "distilled": distilled}
 
 
-def disk_check(root: Path, parameters: int | None, keep: int) -> Check:
-    """Whether the checkpoints of a run fit on the disk of the store."""
+def disk_check(root: Path, parameters: int | None, keep: int, runs: int = 1) -> Check:
+    """Whether the checkpoints of a number of runs fit on the disk of the store."""
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     # A checkpoint for each kept epoch, one of a stop within an epoch and one that is being written; the weights of the
     # best epoch, their replacement while it is written, and the untrained weights.
     per_parameter = _STATE_BYTES * (keep + 2) + _WEIGHT_BYTES * 3
-    needed = _SPARE_BYTES + (parameters or 30_000_000) * per_parameter
+    needed = _SPARE_BYTES + (parameters or 30_000_000) * per_parameter * runs
     text = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
     if free >= needed:
         return Check("disk", True, text)

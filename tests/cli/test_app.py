@@ -107,7 +107,7 @@ def test_an_option_of_one_value_is_refused_when_given_twice(
 def test_two_seeds_are_refused_with_the_command_that_trains_both(kdtui: Kdtui) -> None:
     done = kdtui("train", "baseline", "--seed", "0", "--seed", "1")
     assert done.code == 2
-    assert "repeat the command with each --seed" in done.err
+    assert "--seeds 0,1,2" in done.err
     assert kdtui("runs", "--filter", "a", "--filter", "b").code == 2
     assert kdtui("train", "baseline", "-T", "1", "--temperature", "2").code == 2
     assert kdtui("runs", "--json", "--json").code == 0
