@@ -19,6 +19,7 @@ class Equivalent:
         profile: Name or file; empty for ``kdtui distill``, which uses the recipe of the teacher's own run.
         teacher: As typed; empty for the profile's own teacher, or none.
         student: Student for ``kdtui distill``: an encoder, or a kind of network.
+        method: Method of distillation; empty for the profile's own terms.
         values: Value by field; an invalid text stays as typed.
         seeds: One per run; empty for the profile's own seed.
         sets: Other ``key=value`` settings.
@@ -28,6 +29,7 @@ class Equivalent:
     profile: str = ""
     teacher: str = ""
     student: str = ""
+    method: str = ""
     values: Mapping[str, Value] = field(default_factory=dict)
     seeds: Sequence[str] = ("",)
     tags: Sequence[str] = ()
@@ -48,6 +50,8 @@ class Equivalent:
         else:
             yield from ("distill", "--teacher", self.teacher or "CKPT|RUN")
             yield from ("--student", self.student or "ENCODER")
+        if self.method:
+            yield from ("--method", self.method)
         long = []
         for name, setting in SETTINGS.items():
             if name in self.values and not setting.flags:

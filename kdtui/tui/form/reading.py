@@ -7,7 +7,7 @@ what the command line accepts, and the displayed command starts the same runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +28,20 @@ from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, is_generated, pa
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
+    from kdtui.profile.methods import Method
     from kdtui.profile.table_fields import TableKind
 
 
-_NAMES = ("profile", "clone", *SETTINGS)
+_NAMES = ("profile", "clone", "method", *SETTINGS)
 
 
 class RunDraft:
-    """The texts of the form, as typed: ``profile``, ``clone`` and one of each setting, all of them attributes.
+    """The texts of the form, as typed: ``profile``, ``clone``, ``method`` and one of each setting, all attributes.
 
     An empty text stands for the value of the profile. ``profile`` is a name or file; ``clone`` is the id of a run whose
-    resolved profile is used instead. Both are empty to use the recipe of the teacher's own run. The texts of generated
-    fields have keys of the profile as names, see :mod:`kdtui.tui.form.tables`.
+    resolved profile is used instead. Both are empty to use the recipe of the teacher's own run. ``method`` replaces the
+    profile's distillation terms. The texts of generated fields have keys of the profile as names, see
+    :mod:`kdtui.tui.form.tables`.
 
     Args:
         texts: By name; those that are missing are empty.
@@ -109,6 +111,8 @@ class Checked:
         cost: Cost of the student; None if it is not in the catalog.
         tables: The tables with generated fields.
         kinds: Registered kinds by table or list.
+        methods: Methods of distillation that can be chosen.
+        method: Name of the one with these terms; empty if none has.
     """
 
     profiles: tuple[Profile, ...] = ()
@@ -123,6 +127,8 @@ class Checked:
     cost: NetworkCost | None = None
     tables: tuple[ShownTable, ...] = ()
     kinds: Mapping[str, tuple[TableKind, ...]] = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
+    method: str = ""
 
     def setting(self, name: str) -> Setting | None:
         """The declaration of a field; None for places without one."""
@@ -240,7 +246,7 @@ def _parted(mistake: str, typed: Mapping[str, str], generated: Callable[[str], s
             implied = place == key or place == part_of(key)
             return place, in_form(_unquoted(message if implied else f"{key.removeprefix(part_of(key))}: {message}"))
         if message != mistake:
-            return name, in_form(message if SETTINGS[name].key else f"{key}: {message}")
+            return name, in_form(message if name in SETTINGS and SETTINGS[name].key else f"{key}: {message}")
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
     return field_of(key) or generated(key), in_form(mistake)
@@ -259,7 +265,7 @@ def field_of(key: str) -> str:
 
 ALONE = "-"
 """Typed as the teacher: no distillation."""
-PLACES = (GENERAL, "profile", *SETTINGS)
+PLACES = (GENERAL, "profile", "method", *SETTINGS)
 """All places of messages, in the order of the form."""
 _TEACHERLESS = f"choose a teacher, or type {ALONE} to train without one"
 
@@ -286,6 +292,8 @@ class _Reading:
         self._seeds: list[int | float | str] = []
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
+        self._methods: tuple[Method, ...] = ()
+        self._method: tuple[str, ...] = ()
         self._tables = DraftTables({}, None, by_recipe=False)
 
     def checked(self) -> Checked:
@@ -293,6 +301,7 @@ class _Reading:
         self._read_texts()
         self._find_teacher()
         self._find_base()
+        self._find_method()
         own = self._own_profile()
         self._tables = DraftTables(self._draft.generated, own, by_recipe=self._draft.by_recipe)
         self._check_tables()
@@ -325,6 +334,8 @@ class _Reading:
             cost=cost,
             tables=self._tables.shown,
             kinds=self._tables.kinds,
+            methods=self._methods,
+            method=next((one.name for one in self._methods if one.terms and self._tables.is_method(one.terms)), ""),
         )
 
     def _read_texts(self) -> None:
@@ -381,22 +392,36 @@ class _Reading:
         except KdtuiError as error:
             self._mistakes["profile"] = error_text(error, self._draft.clone)
 
+    def _find_method(self) -> None:
+        """Set the settings of the chosen method."""
+        from kdtui.profile.methods import find_method, methods
+
+        self._methods = tuple(methods())
+        if self._draft.method:
+            try:
+                self._method = tuple(find_method(self._draft.method).sets())
+            except UsageError as error:
+                self._mistakes["method"] = error_text(error, self._draft.method)
+
     def _own_profile(self) -> Profile | None:
         """The profile without typed values: the defaults of the empty fields."""
+        for sets in dict.fromkeys([self._method, ()]):  # without the method if it is not valid
+            try:
+                return self._own(sets)
+            except KdtuiError as error:
+                failure = error
+        if self._base is None:  # otherwise reported by the next reading, which includes the typed values
+            self._mistakes |= placed(failure, "teacher", {})
+        return None
+
+    def _own(self, sets: Sequence[str]) -> Profile | None:
         from kdtui.profile import load
 
         if self._base is not None:
-            try:
-                return load(self._base)
-            except KdtuiError:  # reported by the next reading, which includes the typed values
-                return None
+            return load(self._base, sets)
         if self._teacher is None or not self._draft.by_recipe:
             return None
-        try:
-            return recipe(self._teacher, self._draft.encoder or "student", [], self._store, named=False)
-        except KdtuiError as error:
-            self._mistakes |= placed(error, "teacher", {})
-            return None
+        return recipe(self._teacher, self._draft.encoder or "student", sets, self._store, named=False)
 
     def _profiles(self) -> list[Profile]:
         """One profile per seed, as far as they are valid."""
@@ -409,6 +434,7 @@ class _Reading:
         for seed in seeds:
             seeded = {} if seed is None else {SETTINGS["seeds"].assignment(seed): "seeds"}
             texts = {
+                **dict.fromkeys(self._method, "method"),
                 **typed,
                 **seeded,
                 **self._tables.sets(),
@@ -495,6 +521,7 @@ class _Reading:
             profile=self._base or "",
             teacher=named,
             student=self._student,
+            method=self._draft.method,
             values=values,
             seeds=self._seeds_told(own),
             tags=tags_of(self._draft.tags),

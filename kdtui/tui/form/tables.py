@@ -9,7 +9,7 @@ commas; while it is empty, the terms are those of the profile.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 TABLES = ("data", "student")
 """Keys of the tables that have a kind."""
-LISTS = ("distillation.terms", "loss.terms")
+TERMS = "distillation.terms"
+"""Key of the list that a method sets."""
+LISTS = (TERMS, "loss.terms")
 """Keys of the lists of tables that have a kind."""
 SMP = "smp"
 """The kind of network with encoders of the catalog, for which the form has controls of its own."""
@@ -97,7 +99,7 @@ class DraftTables:
         self.own: dict[str, str] = {}
         self._values = {} if own is None else own.model_dump(mode="json")
         self._own_kinds = {"data": _kind_of(own.data), "student": _kind_of(own.student)} if own is not None else {}
-        self._own_terms = {key: [] if own is None else _terms(own, key) for key in LISTS}
+        self._own_terms = {key: [] if own is None else _own_terms(own, key) for key in LISTS}
         self.shown = (*(self._table(key) for key in TABLES), *(one for key in LISTS for one in self._list(key)))
 
     @property
@@ -131,8 +133,8 @@ class DraftTables:
                 if value is not None and not unchanged and (text or not same):
                     found[f"{field.key}={toml(value)}"] = field.name
         for key in LISTS:
-            terms = self._typed_terms(key)
-            if terms is not None:
+            terms = self._terms(key)
+            if self._shortest(key, terms) != self._shortest(key, self._own_terms[key]):
                 found[f"{key}={toml(terms)}"] = key
         return found
 
@@ -196,8 +198,12 @@ class DraftTables:
                 self.own[field.name] = field.default if value is None else plain(value)
             yield table
 
-    def _typed_terms(self, key: str) -> list[dict[str, Any]] | None:
-        """The terms of a list with the typed texts; None if they are those of the profile."""
+    def is_method(self, terms: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether the distillation terms are these, apart from keys that have their default."""
+        return self._shortest(TERMS, terms) == self._shortest(TERMS, self._terms(TERMS))
+
+    def _terms(self, key: str) -> list[dict[str, Any]]:
+        """The terms of a list with the typed texts."""
         typed = kinds_in(self._texts.get(key, ""))
         terms = [{"kind": name} for name in typed] or [dict(term) for term in self._own_terms[key]]
         tables = [table for table in self.shown if part_of(table.key) == key]
@@ -206,14 +212,16 @@ class DraftTables:
                 text = self._texts.get(field.name, "")
                 if text:
                     _put(term, field.label, field.value(text))
-        before = [self._shortest(key, term) for term in self._own_terms[key]]
-        return None if [self._shortest(key, term) for term in terms] == before else terms
+        return terms
 
-    def _shortest(self, key: str, term: Mapping[str, Any]) -> dict[str, Any]:
-        """A term without keys that have their default."""
-        kind = self._find(key, term["kind"])
-        defaults = {} if kind is None else {field.key: field.default for field in kind.fields}
-        return {name: value for name, value in term.items() if plain(value) != defaults.get(name)}
+    def _shortest(self, key: str, terms: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The terms without keys that have their default."""
+        found = []
+        for term in terms:
+            kind = self._find(key, str(term.get("kind")))
+            defaults = {} if kind is None else {field.key: field.default for field in kind.fields}
+            found.append({name: value for name, value in term.items() if plain(value) != defaults.get(name)})
+        return found
 
 
 def listed(key: str, text: str, kinds: Mapping[str, tuple[TableKind, ...]]) -> tuple[ShownTable, ...]:
@@ -272,15 +280,15 @@ def _kind_of(table: Any) -> str:
     return str(type(table).model_fields["kind"].default)
 
 
-def _terms(profile: Profile, key: str) -> list[dict[str, Any]]:
-    """The terms that a profile lists, or its default ones, without keys that have no value."""
+def _own_terms(profile: Profile, key: str) -> list[dict[str, Any]]:
+    """The terms that a profile lists, or its default ones, without keys that have their default."""
     from kdtui.profile import Loss
 
     if key == "distillation.terms":
         terms: Collection[Any] = profile.distillation.listed_terms(profile.data.task)
     else:
         terms = (profile.loss or Loss()).active_terms()
-    return [{"kind": _kind_of(term), **term.model_dump(mode="json", exclude_none=True)} for term in terms]
+    return [{"kind": _kind_of(term), **term.model_dump(mode="json", exclude_defaults=True)} for term in terms]
 
 
 def _put(table: dict[str, Any], key: str, value: Value) -> None:

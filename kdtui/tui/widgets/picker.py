@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -13,6 +13,14 @@ from textual.widgets import Input
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.table import Table
+
+
+def matching(text: str, about: Mapping[str, str]) -> list[str]:
+    """Keys that begin with a text; without one, those with all of its words in the key or in what it is about."""
+    words = text.lower().split()
+    begin = [key for key in about if key.startswith(text.strip().lower())]
+    return begin or [key for key in about if all(word in f"{key} {about[key]}".lower() for word in words)]
+
 
 CHOSEN = "●"
 """Marks the row that was picked."""

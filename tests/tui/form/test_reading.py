@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from kdtui.cli.app import app
 from kdtui.profile import dump, load
+from kdtui.profile.methods import methods
 from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, RunDraft, check
 from kdtui.tui.form.reading import GENERAL
@@ -70,6 +71,7 @@ drafts = st.builds(
     profile=st.sampled_from(["", "own", "demo-distilled", "demo-baseline", "profiles/own.toml"]),
     teacher=st.sampled_from(["demo-teacher", "latest", "other.pth", "./other.pth"]),
     encoder=st.sampled_from(["resnet18", "tu-mobilenetv3_small_100"]),
+    method=st.sampled_from(["", "cwd", "cwd+feature"]),
     decoder=st.sampled_from(["", "64,32,32,16,16", "[32, 16, 16, 8, 8]"]),
     temperature=numbers,
     alpha=st.sampled_from(["", "0", "1", "0.9", ".25", "1e-3", " 0.5 "]),
@@ -100,6 +102,50 @@ def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: Run
     assert [dump(profile) for profile in checked.profiles] == [
         profile for command in checked.commands for profile in planned(command)
     ]
+
+
+def test_a_method_sets_the_terms_and_is_recognised_by_them(store: RunStore) -> None:
+    for method in methods():
+        checked = check(RunDraft(profile="own", method=method.name), store)
+        assert checked.commands == (f"kdtui train own --method {method.name} --detach",)
+        assert [term.kind for term in checked.profiles[0].distillation.terms or ()] == method.kinds
+        assert checked.method == method.name
+        assert checked.profiles == check(RunDraft(profile="own", extra=shlex.join(method.sets())), store).profiles
+
+    knobs = {"distillation.terms[0].weight": "5"}
+    for draft in (
+        RunDraft(profile="own", method="cwd", **knobs),
+        RunDraft(profile="demo-baseline", teacher="latest", method="cwd+feature", **knobs),
+        RunDraft(teacher="latest", encoder="resnet18", method="kl", **knobs),
+    ):
+        changed = check(draft, store)
+        assert changed.method == ""
+        assert [dump(profile) for profile in changed.profiles] == planned(changed.commands[0])
+        assert (changed.profiles[0].distillation.terms or ())[0].weight == 5
+        assert f"--method {draft.method} " in changed.commands[0]
+    assert check(RunDraft(profile="demo-baseline", method="cwd"), store).mistakes.keys() == {"teacher"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[[distillation.terms", "cannot be read"),
+        ("[training]\nepochs = 3\n", "not a method"),
+        ('[[distillation.terms]]\nkind = "kl"\nweight = -1\n', "distillation.terms[0].weight: found -1"),
+        ('[[distillation.terms]]\nkind = "lk"\n', "distillation.terms[0].kind: found 'lk'"),
+        ("[[distillation.terms]]\nweight = 1\n", "distillation.terms[0]"),
+    ],
+)
+def test_a_broken_method_is_reported_at_its_field(store: RunStore, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "mine.toml").write_text(content, encoding="utf-8")
+    checked = check(RunDraft(profile="own", method="mine"), store)
+
+    assert message in checked.mistakes["method"]
+    assert checked.mistakes.keys() == {"method"}
+    assert "mine" in {method.name for method in checked.methods}
+    assert checked.own["epochs"]  # what the form displays otherwise stays
+    assert "--method mine" in checked.commands[0]
 
 
 def test_runs_without_teacher_and_clones_have_commands(store: RunStore) -> None:
@@ -143,6 +189,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
     checked = check(
         RunDraft(
             profile="demo-distilled",
+            method="nothing",
             teacher="nobody",
             encoder="resnet19",
             decoder="64,x",

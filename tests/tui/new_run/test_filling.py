@@ -12,9 +12,10 @@ from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS
 from kdtui.tui.form.tables import LISTS
+from kdtui.tui.screens.new_run.pickers import MethodSection
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.widgets.choices import Mistake
+from kdtui.tui.widgets.choices import Heading, Mistake
 from kdtui.tui.widgets.slider import Track
 from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed, verdict
 from tests.tui.scenes import Engine, Scene, cockpit, recorded, shows, text, until
@@ -27,7 +28,12 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
         await read(pilot)
         await shows(pilot, "13.16 M")
-        await pilot.press("ctrl+down", *"small 100", "enter", "ctrl+down", "right", "shift+right", "tab", "tab", "left")
+        await pilot.press("ctrl+down", *"small 100", "enter", "ctrl+down", *"cwd", "enter")
+        await read(pilot)
+        await pilot.press("ctrl+down", "enter", "down", "down", "5")  # the weight of its first term
+        await shows(pilot, "▾ DISTILLATION TERMS  5 cwd")
+        assert "METHOD  cwd, changed" in form(app).query_one(MethodSection).query_one(Heading).text
+        await pilot.press("ctrl+down", "right", "shift+right", "tab", "tab", "left")
         await pilot.press("ctrl+down", "5", "down", "down", "down", *"1,2")
         await read(pilot)
 
@@ -39,10 +45,12 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
             "1,2",
         )
         assert (draft.temperature, draft.alpha) == ("3.1", "0.89")
+        assert (draft.method, draft.text("distillation.terms[0].weight")) == ("cwd", "5")
         assert draft.teacher == teachers.store.runs()[0].id
         await until(pilot, lambda: "2 runs of 5 epochs" in verdict(app))
         command = form(app).checked.commands[1]
-        assert "--student tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seed 2" in command
+        assert "--method cwd --student tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seed 2" in command
+        assert """--set 'distillation.terms=[{kind="cwd",weight=5}]'""" in command
         assert " ".join(form(app).checked.commands[0].split()) in " ".join(verdict(app).split())
 
 
@@ -166,7 +174,7 @@ async def test_sections_and_fields_are_reached_by_keys_and_visible(teachers: Sce
                 await pilot.press("tab")
                 if app.focused is first:
                     break
-            assert seen == {"profile", *SETTINGS, *LISTS, "data.kind"}, size
+            assert seen == {"profile", "method", *SETTINGS, *LISTS, "data.kind"}, size
 
 
 async def test_the_command_is_copied_in_full_and_a_launch_with_mistakes_focuses_the_first(teachers: Scene) -> None:

@@ -96,7 +96,7 @@ async def test_temperature_and_alpha_update_their_visualisations_at_once(teacher
         screen = await opened(pilot)
         await pilot.press(*"demo-di", "enter")
         await read(pilot)
-        await pilot.press("ctrl+down", "ctrl+down", "ctrl+down")
+        await pilot.press(*("ctrl+down",) * 5)
         assert isinstance(app.focused, Track)
         await shows(pilot, "an example pixel", "0.6910", "0.9·distill")
         await pilot.press("home", "tab", "tab", "end")

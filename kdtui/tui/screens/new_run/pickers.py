@@ -1,4 +1,4 @@
-"""Sections with a list to pick from; the profile section."""
+"""Sections with a list to pick from; the sections of profile and method."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from textual.app import ComposeResult
 
 from kdtui.profile.find import ProfileFile
+from kdtui.profile.methods import Method
 from kdtui.tui.form import Checked, RunDraft
+from kdtui.tui.form.tables import TERMS, part_of
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import Mistake
 from kdtui.tui.widgets.panel import Panel
-from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.picker import Picker, matching
 
 
 class PickingSection(Section):
@@ -172,3 +174,70 @@ class ProfileSection(PickingSection):
     def entered(self, text: str) -> None:
         """Choose a profile file."""
         self._choose(profile=text, clone="")
+
+
+_PROFILES_OWN = "(profile)"
+_METHOD_COLUMNS = (Column("name", "method", 14, 22), Column("about", "", 0, grow=True, drop=1))
+
+
+class MethodSection(PickingSection):
+    """The list of methods of distillation; the first row stands for the profile's own terms."""
+
+    TITLE = "METHOD"
+    PLACES = ("method",)
+
+    def __init__(self) -> None:
+        super().__init__(_METHOD_COLUMNS, placeholder="search methods", empty="no such method", id="method")
+        self._methods: dict[str, Method] = {}
+        self._draft, self._checked = RunDraft(), Checked()
+
+    def chose(self, draft: RunDraft) -> None:
+        """Display the chosen method."""
+        self._draft = draft
+        self._picker.choose(draft.method or _PROFILES_OWN)
+        self._entitle()
+
+    def show(self, checked: Checked) -> None:
+        """Display the methods, and which of them has the terms."""
+        changed, self._checked = checked.methods != self._checked.methods, checked
+        self._methods = {method.name: method for method in checked.methods}
+        if changed:
+            self._picker.search()
+            self._picker.choose(self._draft.method or _PROFILES_OWN)
+        super().show(checked)
+        self._entitle()
+        self._tell()
+
+    def _entitle(self) -> None:
+        chosen, checked = self._draft.method, self._checked
+        own = (checked.method or "own terms") if checked.distils else "none"
+        edited = bool(chosen) and checked.method != chosen
+        self.entitle(f"{chosen}, changed" if edited else chosen or own, "" if chosen else "the profile's own")
+
+    def _find(self, text: str) -> Sequence[str]:
+        return matching(text, {key: self._words(key) for key in (_PROFILES_OWN, *self._methods)})
+
+    def _cells(self, key: str) -> Sequence[Cell]:
+        broken = key in self._methods and not self._methods[key].terms
+        name = "the profile's" if key == _PROFILES_OWN else key
+        return [Cell(name), Cell(self._words(key), "error" if broken else "text-muted")]
+
+    def _words(self, key: str) -> str:
+        return self._methods[key].description if key in self._methods else "Its own terms, or no distillation."
+
+    def _tell(self) -> None:
+        key = self._picker.cursor_key
+        if key is None:
+            self._about.show([])
+            return
+        method = self._methods.get(key)
+        more = "" if method is None else f"  {' + '.join(method.kinds)}  {'shipped' if method.shipped else method.path}"
+        self._about.show([[(self._words(key), ""), (more, "muted")]])
+
+    def picked(self, key: str) -> None:
+        """Choose the method; typed terms and their knobs are cleared."""
+        typed = dict.fromkeys((name for name in self._draft.generated if part_of(name) == TERMS), "")
+        self._choose(method="" if key == _PROFILES_OWN else key, **typed)
+
+    def entered(self, text: str) -> None:
+        """Ignore a text that is no method."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
@@ -17,187 +16,24 @@ from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import ProfileFile
-from kdtui.profile.settings import SETTINGS, plain
+from kdtui.profile.settings import SETTINGS
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.form.costs import Shape, listed_cost
 from kdtui.tui.form.queue import DeviceUse, place
+from kdtui.tui.form.tables import TERMS
 from kdtui.tui.keys import keys_of
-from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
-from kdtui.tui.screens.new_run.background_check import Behind, Launched, QueueRead, QueueSource
-from kdtui.tui.screens.new_run.pickers import ProfileSection
+from kdtui.tui.screens.new_run.background_check import Behind, QueueRead, QueueSource
+from kdtui.tui.screens.new_run.launching import REST, Launching
+from kdtui.tui.screens.new_run.pickers import MethodSection, ProfileSection
 from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, Section, TrainingSection
 from kdtui.tui.screens.new_run.tables import DataSection, TermsSection, Title
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
-from kdtui.tui.screens.new_run.verdict import CheckResult, Standing
+from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.values import Part
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Slider
-
-if TYPE_CHECKING:
-    from kdtui.launch.plan import Plan
-
-
-REST = 0.15
-"""Seconds without a key after which the draft is checked."""
-CHECK, LAUNCH = "check", "launch"
-
-
-class Launching(CockpitScreen):
-    """Base of the form with the steps towards a launch: the draft is checked, planned, pre-flight checked, launched.
-
-    Attributes:
-        draft: The texts of the form.
-        read_draft: The draft checked last; its mistakes and profiles are in ``standing``.
-        first_draft: The draft that can be left without confirmation.
-        standing: State of the form.
-    """
-
-    behind: Behind
-
-    def __init__(self, draft: RunDraft) -> None:
-        super().__init__()
-        self.draft = self.first_draft = draft
-        self.read_draft: RunDraft | None = None
-        self.standing = Standing()
-        self._wanted = ""
-
-    @property
-    def checked(self) -> Checked:
-        """Result of the last check of the draft."""
-        return self.standing.checked or Checked()
-
-    @abstractmethod
-    def edit(self, draft: RunDraft) -> None:
-        """Replace the draft."""
-
-    @abstractmethod
-    def read(self) -> None:
-        """Check the draft."""
-
-    @abstractmethod
-    def refill(self) -> None:
-        """Display the draft in all fields."""
-
-    @abstractmethod
-    def texts(self) -> dict[str, str]:
-        """Current texts of all fields."""
-
-    @abstractmethod
-    def show_standing(self) -> None:
-        """Display the state of the form."""
-
-    @abstractmethod
-    def go_to_mistake(self) -> None:
-        """Focus the field of the first mistake."""
-
-    def forget_plan(self, draft: RunDraft) -> None:
-        """Replace the draft and discard the plan of the old one."""
-        self.draft = draft
-        if self._wanted == LAUNCH:
-            self.cockpit.say("the form changed while checking; nothing was launched")
-        self._wanted = ""
-        doing = "launching" if self.standing.doing == "launching" else ""
-        self.standing = replace(self.standing, plan=None, tested=False, doing=doing, failure=None)
-
-    # Checking and launching.
-
-    def action_check(self) -> None:
-        """Run the pre-flight checks, also if they have run before."""
-        self.set_timer(REST, partial(self._want, CHECK))
-
-    def action_launch(self) -> None:
-        """Check and launch, after a short delay, so that keys typed before are in the fields."""
-        self.set_timer(REST, partial(self._want, LAUNCH))
-
-    def _want(self, what: str) -> None:
-        if self.standing.doing == "launching":
-            return
-        self.edit(self.draft.edited(**self.texts()))
-        self._wanted = what
-        again = what == CHECK and self.standing.doing != "checking"
-        self.standing = replace(self.standing, failure=None, tested=self.standing.tested and not again)
-        if self.read_draft == self.draft:
-            self.advance()
-        else:
-            self.read()
-
-    def advance(self) -> None:
-        """Take the next step towards a check or launch, after a step has finished."""
-        checked = self.checked
-        if self.read_draft != self.draft or not (checked.profiles or checked.mistakes):
-            return
-        if checked.mistakes:
-            if self._wanted:
-                self._wanted = ""
-                self.go_to_mistake()
-        elif not self._wanted:
-            if self.standing.plan is None:
-                self._plan(tested=False)
-        elif not self.standing.tested:
-            if self.standing.doing != "checking":
-                self.standing = replace(self.standing, doing="checking")
-                self._plan(tested=True)
-        elif self._wanted == LAUNCH:
-            self._launch()
-        else:
-            self._wanted = ""
-        self.show_standing()
-
-    def _plan(self, *, tested: bool) -> None:
-        draft = self.draft
-
-        def then(plan: Plan) -> None:
-            if draft != self.draft or (self.standing.tested and not tested):
-                return
-            # The duration is known before the checks: continue to wait for these.
-            doing = "" if tested else self.standing.doing
-            self.standing = replace(self.standing, plan=plan, tested=tested, doing=doing)
-            self.advance()
-
-        def failed(error: KdtuiError) -> None:
-            if draft == self.draft:
-                self.failed(error)
-
-        self.behind.plan(self.checked, then, failed, tested=tested)
-
-    def failed(self, error: KdtuiError) -> None:
-        """Display an error; the typed texts are kept."""
-        self._wanted = ""
-        self.standing = replace(self.standing, failure=error, doing="")
-        self.show_standing()
-
-    def _launch(self) -> None:
-        standing = self.standing
-        self._wanted = ""
-        if standing.plan is None or not standing.plan.ok or (standing.place is not None and standing.place.trouble):
-            self.cockpit.say("not launched: see the errors above", error=True)
-            return
-        words = "" if standing.place is None else standing.place.words(len(self.checked.profiles))
-        self.standing = replace(standing, doing="launching", failure=None)
-        self.behind.launch(self.checked, partial(self._launched, words, self.checked), self.failed)
-
-    def _launched(self, words: str, checked: Checked, launched: Launched) -> None:
-        cockpit, ids = self.cockpit, launched.ids
-        cockpit.watcher.nudge()
-        self.standing = replace(self.standing, doing="")
-        if launched.error is not None:
-            if ids:  # do not launch again what is running
-                left = [plain(profile.seed) for profile in checked.profiles[len(ids) :]]
-                cockpit.say(f"{len(ids)} launched, then one failed; the remaining seeds are in the form", error=True)
-                self.edit(self.draft.edited(seeds=",".join(left)))
-                self.refill()
-            self.failed(launched.error)
-            return
-        self.first_draft = self.draft
-        if self.app.screen is self:
-            self.leave()
-            if len(ids) == 1:
-                cockpit.open_run(ids[0])
-        named = ids[0] if len(ids) == 1 else f"{len(ids)} runs"
-        cockpit.say(f"{named} launched: {words}" if words else f"{named} launched", checked.commands[0])
-
 
 WIDTHS = [(0, "-narrow"), (112, "-wide")]
 HEIGHTS = [(0, "-low"), (44, "-high")]
@@ -217,6 +53,7 @@ NewRunScreen.-narrow #teacher Table { height: 8; }
 NewRunScreen.-narrow #teacher Picker { width: 3fr; }
 NewRunScreen.-narrow #teacher .about { width: 2fr; }
 NewRunScreen.-narrow #student Table { height: 8; }
+NewRunScreen.-narrow #method Table { height: 7; }
 
 NewRunScreen.-wide #form { layout: horizontal; overflow: hidden; }
 NewRunScreen.-wide .column { height: 100%; overflow-y: auto; scrollbar-size-vertical: 1; }
@@ -224,7 +61,9 @@ NewRunScreen.-wide #middle { margin: 0 1; width: 52; }
 NewRunScreen.-wide .pair { layout: vertical; }
 NewRunScreen.-wide #profile Table, NewRunScreen.-wide #teacher Table { height: 6; }
 NewRunScreen.-wide.-high #profile Table, NewRunScreen.-wide.-high #teacher Table { height: 10; }
-NewRunScreen.-wide #student { height: 100%; }
+NewRunScreen.-wide #student { height: 1fr; min-height: 16; }
+NewRunScreen.-wide #method Table { height: 5; }
+NewRunScreen.-wide.-high #method Table { height: 10; }
 NewRunScreen.-wide #student Picker { height: 1fr; min-height: 8; }
 NewRunScreen.-wide #student Table { height: 1fr; }
 NewRunScreen.-wide #student.-unfolded { height: auto; }
@@ -243,7 +82,8 @@ _MOVES = ("next_part", "previous_part")
 _HELP = {
     "profile": "data, task and training; a name or a file",
     "encoder": "the student's encoder; empty: from the profile",
-    "distillation.terms": "enter adds the term under the cursor",
+    "method": "terms and weights of the distillation; T and α are set below",
+    TERMS: "enter adds the term under the cursor",
     "loss.terms": "enter adds the term under the cursor",
 }
 
@@ -292,10 +132,11 @@ class NewRunScreen(Launching):
                 yield self._teacher
             with Vertical(classes="column", id="middle"):
                 yield self._student
+                yield MethodSection()
+                yield TermsSection(TERMS, "DISTILLATION TERMS")
             with Vertical(classes="column"):
                 yield LossSection()
                 yield TrainingSection()
-                yield TermsSection("distillation.terms", "DISTILLATION TERMS")
                 yield TermsSection("loss.terms", "SUPERVISED TERMS")
                 yield DataSection()
         yield CheckResult()
@@ -390,6 +231,8 @@ class NewRunScreen(Launching):
         """Update the draft."""
         event.stop()
         self.edit(self.draft.edited(**event.texts))
+        if "method" in event.texts:  # which replaces the terms
+            self.refill()
 
     def edit(self, draft: RunDraft) -> None:
         """Replace the draft; it is checked once no key was pressed for a moment."""

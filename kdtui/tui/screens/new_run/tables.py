@@ -19,7 +19,7 @@ from kdtui.tui.form.tables import LISTS, ShownTable, edited_list, kinds_in, list
 from kdtui.tui.screens.new_run.sections import FieldRow, Section
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.widgets.choices import Heading, LineInput, Mistake
-from kdtui.tui.widgets.picker import Picker
+from kdtui.tui.widgets.picker import Picker, matching
 
 
 class Title(Heading, can_focus=True):
@@ -312,13 +312,7 @@ class TermsSection(FoldedSection):
         return [Cell(key), Cell(about, "text-muted")]
 
     def _find(self, text: str) -> Sequence[str]:
-        """Kinds whose name begins with the text; without one, those with all words in name or description."""
-        words = text.lower().split()
-        kinds = self._checked.kinds.get(self._key, ())
-        begin = [kind.name for kind in kinds if kind.name.startswith(text.strip().lower())]
-        return begin or [
-            kind.name for kind in kinds if all(word in f"{kind.name} {kind.about}".lower() for word in words)
-        ]
+        return matching(text, {kind.name: kind.about for kind in self._checked.kinds.get(self._key, ())})
 
     async def on_picker_picked(self, event: Picker.Picked) -> None:
         """Add a term, and focus its first field."""
