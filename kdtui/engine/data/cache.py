@@ -31,7 +31,8 @@ class SourceCache:
         slot = budget if largest is None else _aligned(largest)
         self._size = min(budget, count * slot)
         try:
-            self._heap = np.frombuffer(mmap.mmap(-1, max(1, self._size)), dtype=np.uint8)
+            memory = mmap.mmap(-1, max(1, self._size))
+            self._heap, self._read_only = np.frombuffer(memory, dtype=np.uint8), memoryview(memory).toreadonly()
             table = np.frombuffer(mmap.mmap(-1, (1 + 5 * count) * 8), dtype=np.int64)
         except (OSError, ValueError, OverflowError):
             raise DataError(
@@ -63,14 +64,11 @@ class SourceCache:
         end, height, width, channels, depth = self._entries[index].tolist()
         if not end:
             return None
-        pixels = height * width
-        start = end - _aligned(pixels * (channels * depth + 1))
-        image = self._heap[start : start + pixels * channels * depth]
-        labels = self._heap[start + image.size : start + image.size + pixels]
-        values = image if depth == 1 else image.view(np.float32)
-        kept = Source(cast(Values, values.reshape(height, width, channels)), labels.reshape(height, width))
-        kept.image.flags.writeable = kept.labels.flags.writeable = False
-        return kept
+        start = end - _aligned(height * width * (channels * depth + 1))
+        kind = np.uint8 if depth == 1 else np.float32
+        image = np.ndarray((height, width, channels), kind, self._read_only, start)
+        labels = np.ndarray((height, width), np.uint8, self._read_only, start + image.nbytes)
+        return Source(cast(Values, image), labels)
 
     def put(self, index: int, source: Source) -> None:
         """Cache a source whose image and labels have one size, if there is space for it."""

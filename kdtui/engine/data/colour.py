@@ -72,17 +72,17 @@ def normalised(image: Values, pixels: PixelFormat, line: Line = SAME) -> NDArray
         pixels: Channel order and normalisation.
         line: Brightness and contrast.
     """
-    scale, shift = 1 / (255 * np.array(pixels.std)), -np.array(pixels.mean) / np.array(pixels.std)
+    scale, shift = pixels.line
     planes = np.empty((image.shape[2], *image.shape[:2]), np.float32)
     if image.dtype == np.uint8:
-        steps = (_STEPS * line.factor + line.offset).clip(0, 255)
-        tables = (np.multiply.outer(scale, steps) + shift[:, None]).astype(np.float32)
+        steps = np.minimum(np.maximum(_STEPS * line.factor + line.offset, 0), 255)
+        tables = (scale * steps + shift).astype(np.float32)
         channels = cv2.split(image)
         for plane, table, place in zip(planes, tables, pixels.order, strict=True):
             cv2.LUT(channels[place], table, plane)
     else:
         values = (image * np.float32(line.factor) + np.float32(line.offset)).clip(0, 255)
-        planes[:] = (values[..., pixels.order] * scale + shift).transpose(2, 0, 1)
+        planes[:] = values[..., pixels.order].transpose(2, 0, 1) * scale[..., None] + shift[..., None]
     return planes
 
 

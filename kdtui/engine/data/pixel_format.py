@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdtui.engine.data.source import MEAN, STD, Values
@@ -50,6 +51,12 @@ class PixelFormat:
         """The channel of a file for each channel of the network; the same list converts back."""
         channels = list(range(self.channels))
         return [2, 1, 0, *channels[3:]] if self.bgr else channels
+
+    @functools.cached_property
+    def line(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factor and offset, [C,1] each, of values from 0 to 255, in the network's channel order."""
+        mean, std = np.array([self.mean]).T, np.array([self.std]).T
+        return 1 / (255 * std), -mean / std
 
     @functools.cache  # noqa: B019 - there are few formats
     def scale_and_shift(self, white: float) -> tuple[Tensor, Tensor]:

@@ -345,5 +345,6 @@ class SegmentationDataset(ABC):
 
     def _padded(self, values: Tensor, fill: float) -> Tensor:
         """[...,H,W] padded at the right and the bottom to the stride; an image's mean colour is 0."""
-        down, right = (-side % self.stride for side in values.shape[-2:])
+        height, width = values.shape[-2:]
+        down, right = -height % self.stride, -width % self.stride
         return functional.pad(values, (0, right, 0, down), value=fill) if down or right else values

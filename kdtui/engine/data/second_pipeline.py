@@ -103,7 +103,7 @@ class SecondPipeline:
     def _recoloured(self, image: Values, rng: np.random.Generator) -> tuple[Values, Line]:
         """The image in other colours, and what is left to be applied to its values."""
         span = _COLOURS[self._level]
-        brightness, contrast, saturation = (1 + span * (2 * number - 1) for number in rng.random(3).tolist())
+        brightness, contrast, saturation = [1 + span * (2 * number - 1) for number in rng.random(3).tolist()]
         line = line_of(image, brightness=brightness, contrast=contrast)
         if self._level == "light":
             return image, line
