@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -72,10 +73,12 @@ def kinds_of(tables: Iterable[type[BaseModel]], section: SectionName) -> tuple[T
         tables: Each with the discriminator ``kind``.
         section: Section of the form.
     """
-    return tuple(
-        TableKind(str(table.model_fields["kind"].default), summary(table), tuple(_fields(table, section)))
-        for table in tables
-    )
+    return tuple(_kind_of(table, section) for table in tables)
+
+
+@cache  # a form reads the fields of every table at every key
+def _kind_of(table: type[BaseModel], section: SectionName) -> TableKind:
+    return TableKind(str(table.model_fields["kind"].default), summary(table), tuple(_fields(table, section)))
 
 
 def _fields(table: type[BaseModel], section: SectionName, within: str = "", need: bool = True) -> Iterator[TableField]:
