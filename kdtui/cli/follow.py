@@ -227,7 +227,7 @@ class ProgressLines:
         summary = followed.summary
         if summary is None:
             return
-        queued = summary.state is State.QUEUED and summary.waiting_since is not None
+        queued = summary.state is State.QUEUED and summary.detail != "starting"
         now = (summary.state, summary.detail if queued else "")
         if self._states.get(summary.id) != now and (queued or summary.state not in LIVE):
             say(f"{followed.name}: {summary.detail if queued else ending(summary)}")

@@ -332,13 +332,18 @@ def _carry_out(
     resume_from: Path | None = None,
     total_epochs: int | None = None,
 ) -> None:
-    """Check all profiles and train them in sequence."""
+    """Check all profiles and train them in sequence.
+
+    If one of them trains the teacher of another one, all are launched at once: the supervisors wait for each other.
+    """
     from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
+    from kdtui.launch.references import after_runs, linked, waits_among
     from kdtui.launch.start import start
     from kdtui.launch.teachers import check_tags
 
     check_tags(options.tags)
+    profiles = linked(profiles, store)
     planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
     if options.dry_run and options.as_json:
         emit(planned.to_json())
@@ -347,15 +352,16 @@ def _carry_out(
     check_plan(planned, strict=options.strict)
     if options.dry_run:
         return
+    at_once = options.detach or any(waits_among(profile, profiles) for profile in profiles)
     code = Exit.OK
-    runs: list[Run] = []
+    runs: dict[int, Run] = {}
     finished: list[Run] = []
     for place, profile in enumerate(profiles):
         ended, interrupted = Exit.OK, False
         try:
             run = start(
                 store,
-                profile,
+                after_runs(profile, profiles, runs),
                 tags=options.tags,
                 resume_from=resume_from,
                 total_epochs=total_epochs,
@@ -365,18 +371,20 @@ def _carry_out(
             report(error)
             ended = Exit(error.exit_code)
         else:
-            runs.append(run)
+            runs[place] = run
             if not options.as_json:
                 out(run.id)
-            if not options.detach:  # detached runs wait in the device queue, which keeps their order
+            if not at_once:  # the others wait in the device queue, which keeps their order
                 ended, interrupted = follow_runs(store, [run])
                 finished += [run] if ended is Exit.OK else []
         code = max(code, ended)
         if interrupted or (ended is not Exit.OK and not options.keep_going):
             _report_not_started(profiles[place + 1 :])
             break
+    if at_once and not options.detach:
+        code = max(code, _attend_in_turn(store, list(runs.values()), finished, keep_going=options.keep_going))
     if options.as_json:
-        emit([run_json(summary) for summary in store.summaries(runs)])
+        emit([run_json(summary) for summary in store.summaries(runs.values())])
     if options.then is not None:
         options.then(finished)
     finish(code)
@@ -397,6 +405,42 @@ def check_plan(planned: Plan, *, strict: bool) -> None:
             found=counted(doubtful, "warning"),
             hint="change what they name, or omit --strict",
         )
+
+
+def _attend_in_turn(store: RunStore, runs: Sequence[Run], finished: list[Run], *, keep_going: bool) -> Exit:
+    """Follow launched runs one after the other; stop the others if one ends badly, unless ``keep_going``.
+
+    Args:
+        store: Their store.
+        runs: Students after their teachers.
+        finished: Runs that finished are appended.
+        keep_going: Whether a run that fails or is stopped ends only the runs that wait for it.
+    """
+    code = Exit.OK
+    for place, run in enumerate(runs):
+        ended, interrupted = follow_runs(store, [run])
+        code = max(code, ended)
+        if ended is Exit.OK:
+            finished.append(run)
+        elif interrupted or not keep_going:
+            rest = runs[place + 1 :]
+            _stop_others(store, run, rest)
+            return max(code, attend(store, rest)) if rest else code
+    return code
+
+
+def _stop_others(store: RunStore, ended: Run, runs: Sequence[Run]) -> None:
+    """Stop the runs that do not wait for the one that ended, directly or not: these fail and report why."""
+    from kdtui.launch.targets import launcher_of
+    from kdtui.store.state import LIVE
+
+    failing = {ended.id}
+    for run in runs:
+        if failing & {*run.manifest().awaited}:
+            failing.add(run.id)
+        elif store.summary(run).state in LIVE:
+            say(f"stopping {run.id}; --keep-going continues after a failed or stopped run")
+            launcher_of(run, store).stop(run)
 
 
 def _report_not_started(profiles: Sequence[Profile]) -> None:

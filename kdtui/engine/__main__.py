@@ -156,11 +156,20 @@ def _evaluations(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
+    from kdtui.engine.awaited_teachers import stand_ins
     from kdtui.engine.check import check
     from kdtui.store.run import Run
 
     run = None if options.run is None else Run(options.run)
-    return check(_profile(options.profile), resume_from=options.resume_from, run=run, total_epochs=options.total_epochs)
+    awaited = {checkpoint: _profile(file) for checkpoint, file in options.awaited}
+    with stand_ins(_profile(options.profile), awaited) as profile:
+        return check(
+            profile,
+            resume_from=options.resume_from,
+            run=run,
+            total_epochs=options.total_epochs,
+            trained_teacher=not awaited,
+        )
 
 
 def _doctor(options: argparse.Namespace) -> dict[str, Any]:
@@ -306,6 +315,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--resume-from", type=Path, help="the checkpoint that a new run would start from")
     check.add_argument("--run", type=Path, help="the run that would be resumed")
     check.add_argument("--total-epochs", type=int, help="number of epochs instead of the profile's")
+    check.add_argument(
+        "--awaited",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("CHECKPOINT", "PROFILE"),
+        help="a checkpoint of a teacher that is not trained yet, and its profile",
+    )
     check.set_defaults(verb=_check)
 
     export = verbs.add_parser("export", help="export a checkpoint to verified ONNX files")

@@ -33,7 +33,12 @@ from kdtui.text import counted, mebibytes
 
 
 def check(
-    profile: Profile, *, resume_from: Path | None = None, run: Run | None = None, total_epochs: int | None = None
+    profile: Profile,
+    *,
+    resume_from: Path | None = None,
+    run: Run | None = None,
+    total_epochs: int | None = None,
+    trained_teacher: bool = True,
 ) -> dict[str, Any]:
     """Check data, student, precision, teacher and the checkpoint to start from; nothing is trained.
 
@@ -42,6 +47,7 @@ def check(
         resume_from: The checkpoint that a new run would start from.
         run: The run that would be resumed.
         total_epochs: Number of epochs instead of the profile's.
+        trained_teacher: Whether the teacher is trained, so that what it predicts can be examined.
 
     Returns:
         ``checks``, each ``{"name", "ok", "message", "hint"}``, that of the checkpoint also with ``epochs_done``, a
@@ -85,7 +91,8 @@ def check(
         if profile.training.workers:
             answers.append(_check("workers", lambda: check_workers((train_set, val_set), profile.training)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
-        warnings += [doubt for teacher in loaded for doubt in teacher_doubts(teacher, val_set, profile)]
+        known = loaded if trained_teacher else []
+        warnings += [doubt for teacher in known for doubt in teacher_doubts(teacher, val_set, profile)]
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import StoreError, UsageError
 from kdtui.launch.plan import Ask, Plan, plan
+from kdtui.launch.references import after_runs, linked
 from kdtui.launch.start import create
 from kdtui.launch.targets import launcher_for
 from kdtui.profile.find import parse_tables
@@ -72,12 +73,12 @@ def plan_group(
         with_baseline: Whether each distilled run gets its matched baseline; profiles with the same one share it.
 
     Raises:
-        UsageError: ``with_baseline``, and a profile has no distillation.
+        UsageError: ``with_baseline``, and a profile has no distillation; or a teacher's run cannot be found.
     """
     seeded = [profile.model_copy(update={"seed": seed}) for seed in seeds for profile in profiles]
     runs: list[GroupRun] = []
     made: dict[str, Profile] = {}
-    for profile in seeded or sorted(profiles, key=lambda profile: profile.seed):
+    for profile in linked(seeded or sorted(profiles, key=lambda profile: profile.seed), store):
         runs.append(GroupRun(profile, group_id(profile)))
         if with_baseline:
             if not profile.distillation.enabled:
@@ -142,8 +143,11 @@ def start_group(
     waiting: list[tuple[Run, Profile]] = []
     started: list[Run] = []
     try:
+        profiles = [member.profile for member in group.new]
         for member in group.new:
-            run = create(store, member.profile, tags=tags, origin=origin, group=member.group)
+            made = {place: run for place, (run, _) in enumerate(waiting)}
+            profile = after_runs(member.profile, profiles, made)
+            run = create(store, profile, tags=tags, origin=origin, group=member.group)
             waiting.append((run, member.profile))
         while waiting and not cancelled():
             run, profile = waiting[0]

@@ -13,6 +13,7 @@ from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch import engine_process
 from kdtui.launch.data_check import kept_check
 from kdtui.launch.launcher import Check
+from kdtui.launch.references import awaited_flags, awaited_profiles
 from kdtui.launch.targets import launcher_for
 from kdtui.store.files import check_writable
 from kdtui.store.run import Run
@@ -66,7 +67,7 @@ class PlannedRun:
         epochs: Number of epochs that would be trained.
         epochs_done: Epochs that the checkpoint it starts from has completed.
         distilled: Whether distillation is enabled.
-        teacher: Path of the teacher's checkpoint.
+        teacher: Path of the teacher's checkpoint, or ``run:NAME`` of a run that has to finish first.
         parameters: Of the student, from the catalog; None for an encoder that is not in it.
         macs: Multiply-accumulates of one forward pass of the student.
         teacher_parameters: From earlier runs with the same teacher; None if unknown.
@@ -106,15 +107,22 @@ class Start:
     Attributes:
         resume_from: A checkpoint of kdtui to start from.
         total_epochs: Number of epochs instead of the profile's.
+        awaited: Profile of each run that has to finish first, by the checkpoint that names it.
     """
 
     resume_from: Path | None = None
     total_epochs: int | None = None
+    awaited: Mapping[str, Profile] = field(default_factory=dict)
 
-    def flags(self) -> list[str]:
-        """The same as options of the engine's ``check`` command."""
+    def flags(self, folder: Path) -> list[str]:
+        """The same as options of the engine's ``check`` command.
+
+        Args:
+            folder: Where the files for it are written.
+        """
         given = {"--resume-from": self.resume_from, "--total-epochs": self.total_epochs}
-        return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+        words = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+        return words + awaited_flags(self.awaited, folder)
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,11 @@ def plan(
         unchecked: Indices of profiles for which the checks of the others hold too.
     """
     earlier, asked = store.summaries(), (ask or engine_process.ask) if checks else None
-    start = Start(resume_from, total_epochs)
-    planned = [
-        _planned(profile, store, earlier, None if place in unchecked else asked, start, runs=1 + len(unchecked))
-        for place, profile in enumerate(profiles)
-    ]
+    planned = []
+    for place, profile in enumerate(profiles):
+        start = Start(resume_from, total_epochs, awaited_profiles(profile, profiles, store))
+        own = None if place in unchecked else asked
+        planned.append(_planned(profile, store, earlier, own, start, runs=1 + len(unchecked)))
     return Plan(tuple(replace(run, checks=()) if place in unchecked else run for place, run in enumerate(planned)))
 
 
@@ -175,7 +183,7 @@ def _planned(
 ) -> PlannedRun:
     parameters, macs = _cost(profile)
     taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
-    teacher_parameters = _teacher_parameters(profile, earlier) if taught else None
+    teacher_parameters = _teacher_parameters(profile, start.awaited, earlier) if taught else None
     source = _alike(profile, earlier)
     results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints, runs)]
     warnings: tuple[Caution, ...] = ()
@@ -223,8 +231,11 @@ def out_channels(profile: Profile) -> int | None:
     return None if names is None else profile.student.out_channels(task, len(names))
 
 
-def _teacher_parameters(profile: Profile, earlier: Iterable[RunSummary]) -> int | None:
-    checkpoint = Path(profile.teacher.checkpoint or "")
+def _teacher_parameters(profile: Profile, awaited: Mapping[str, Profile], earlier: Iterable[RunSummary]) -> int | None:
+    name = profile.teacher.checkpoint or ""
+    if name in awaited:
+        return _cost(awaited[name])[0]
+    checkpoint = Path(name)
     for run in earlier:
         own = checkpoint.is_relative_to(run.path) and run.parameters is not None
         if own:
@@ -333,7 +344,7 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
         file = Path(folder) / "profile.toml"
         file.write_bytes(dump(profile))
         try:
-            answer = ask("check", str(file), *start.flags())
+            answer = ask("check", str(file), *start.flags(file.parent))
         except KdtuiError as error:
             return EngineChecks((Check("engine", False, error.message, error.hint),))
     checks = answer.get("checks", [])

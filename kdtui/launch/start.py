@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import LaunchError, UsageError
+from kdtui.launch.awaited import has_finished
 from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
+from kdtui.launch.references import awaited_flags, named_run, with_references
 from kdtui.launch.targets import launcher_for, launcher_of
 from kdtui.launch.teachers import owner
+from kdtui.profile.find import OF_RUN
 from kdtui.store.checkpoint_files import file_of
 from kdtui.store.files import sha256_of
+from kdtui.store.run import Run
 from kdtui.store.state import LIVE
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
-    from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
 ENDING = 10.0
@@ -35,7 +39,7 @@ def start(
     total_epochs: int | None = None,
     origin: str,
 ) -> Run:
-    """Create a run and launch it.
+    """Create a run and launch it; it waits for the runs that its profile names as teachers, ``run:ID``.
 
     Args:
         store: Where the run is created.
@@ -61,10 +65,10 @@ def create(
 ) -> Run:
     """Create a run with the records of its files; ``group`` is the id of its group, see :func:`start`."""
     return store.create(
-        profile,
+        with_references(profile, lambda reference: str(named_run(reference, store).best.absolute())),
         tags=tags,
         resume_from=None if resume_from is None else str(resume_from),
-        teacher=teacher_record(profile),
+        teacher=teacher_record(profile, store),
         weights=weights_record(profile),
         origin=origin,
         group=group,
@@ -103,8 +107,9 @@ def resume(
 
         check_program()
         check_run_writable(run.path)
-        check_places(run, now.profile, "resume", ("train", "val"), teacher=True)
-        going = _checked(run, now, total_epochs)
+        awaited = _awaited(store, run)
+        check_places(run, now.profile, "resume", ("train", "val"), teacher=not awaited)
+        going = _checked(run, now, total_epochs, awaited)
     elif dry_run or sets:
         raise UsageError("this run is running", where=run.id, hint=f"kdtui stop {run.id} first")
     if not dry_run:
@@ -126,15 +131,26 @@ class ResumedRun:
     warnings: tuple[str, ...] = ()
 
 
-def _checked(run: Run, now: Moved, total_epochs: int | None) -> ResumedRun:
+def _awaited(store: RunStore, run: Run) -> dict[str, Profile]:
+    """The profile of each teacher that is still being trained, by its checkpoint.
+
+    Raises:
+        LaunchError: The run of a teacher did not finish.
+    """
+    teachers = [Run(store.root / run_id) for run_id in run.manifest().awaited]
+    return {str(teacher.best): teacher.profile() for teacher in teachers if not has_finished(teacher, run, store)}
+
+
+def _checked(run: Run, now: Moved, total_epochs: int | None, awaited: Mapping[str, Profile]) -> ResumedRun:
     """Let the engine check the next attempt.
 
     Raises:
         KdtuiError: The first check that failed.
     """
     horizon = [] if total_epochs is None else ["--total-epochs", str(total_epochs)]
-    with profile_file(run, now) as file:
-        answer = ask("check", str(file), "--run", str(run.path), *horizon)
+    with profile_file(run, now) as file, tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        flags = awaited_flags(awaited, Path(folder))
+        answer = ask("check", str(file), "--run", str(run.path), *horizon, *flags)
     checks = answer.get("checks", [])
     for check in checks:
         if not check["ok"]:
@@ -164,12 +180,20 @@ def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
         time.sleep(0.1)
 
 
-def teacher_record(profile: Profile) -> dict[str, Any] | None:
-    """The teacher's entry in the manifest: path, SHA-256 and the run it belongs to; None without distillation."""
-    checkpoint = profile.teacher.checkpoint
-    if checkpoint is None or not profile.distillation.enabled:
+def teacher_record(profile: Profile, store: RunStore) -> dict[str, Any] | None:
+    """The teachers' entry in the manifest, see :class:`kdtui.store.run.Manifest`; None without distillation."""
+    first, *others = profile.teacher.members
+    if first.checkpoint is None or not profile.distillation.enabled:
         return None
-    return _record(checkpoint)
+
+    def record(checkpoint: str) -> dict[str, Any]:
+        if not checkpoint.startswith(OF_RUN):
+            return _record(checkpoint)
+        run = named_run(checkpoint, store)
+        return {"checkpoint": str(run.best.absolute()), "sha256": None, "run": run.id, "awaited": True}
+
+    further = [record(one.checkpoint) for one in others if one.checkpoint is not None]
+    return record(first.checkpoint) | ({"ensemble": further} if further else {})
 
 
 def weights_record(profile: Profile) -> dict[str, Any] | None:

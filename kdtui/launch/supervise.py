@@ -1,4 +1,4 @@
-"""The supervisor of one attempt: waits for a slot, starts the ranks, writes the final event.
+"""The supervisor of one attempt: waits for teachers and a slot, starts the ranks, writes the final event.
 
 ``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, from which it inherits the run's lock and the
 write end of a pipe. It forks into the background, writes the launch record and the event ``queued``, and does not
@@ -25,8 +25,11 @@ from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
+from kdtui.launch.awaited import has_finished
 from kdtui.launch.engine_process import engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket
+from kdtui.launch.targets import open_store
+from kdtui.store.files import sha256_of
 from kdtui.store.identity import hostname, identity_of, own_identity
 from kdtui.store.run import EventLog, LaunchRecord, Run
 
@@ -72,16 +75,25 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a handled signal wakes the descriptor
         # Created before the record, so that an unusable queue fails the launch instead of a run that seems started.
-        self._ticket = Ticket(
-            self.run.path.parent, self.record.device, self.slot_names, self.record.created, self.run.id
-        )
-        self.run.write_launch_record(self.record)
+        # While it waits for its teacher, a run has no ticket, which would hold up the runs behind it.
+        awaited = self.run.manifest().awaited
+        self._ticket = None if awaited else self._new_ticket()
+        self._record_waiting(next(iter(awaited), None))
         self._beat()
         self._say(Queued(self.attempt, self.record.device))
 
+    def _new_ticket(self) -> Ticket:
+        root, record = self.run.path.parent, self.record
+        return Ticket(root, record.device, self.slot_names, record.created, self.run.id)
+
+    def _record_waiting(self, run_id: str | None) -> None:
+        self.record = dataclasses.replace(self.record, waits_for=run_id)
+        self.run.write_launch_record(self.record)
+
     def work(self) -> None:
-        """Wait for slots, start the ranks, wait for them and write the final events."""
+        """Wait for teachers and slots, start the ranks, wait for them and write the final events."""
         try:
+            self._wait_for_teachers()
             slots = self._wait_for_slots()
             if slots is None:
                 self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
@@ -99,18 +111,44 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop_signalled = True  # the stop file is written later: a handler that raises would end the supervisor
 
+    @property
+    def _stopped(self) -> bool:
+        return self._stop_signalled or self.run.stop_requested()
+
+    def _wait_for_teachers(self) -> None:
+        """Return once all runs that train teachers of this one have finished, or if the run is stopped.
+
+        Raises:
+            LaunchError: One of them ended without finishing, or does not exist any more.
+        """
+        hashes = {}
+        store = open_store(self.run.path.parent)
+        for run_id in self.run.manifest().awaited:
+            if self.record.waits_for != run_id:
+                self._record_waiting(run_id)
+            teacher = Run(store.root / run_id)
+            while not (finished := has_finished(teacher, self.run, store)) and not self._stopped:
+                self._sleep(POLL)
+            if not finished:
+                return
+            hashes[run_id] = sha256_of(teacher.best)
+        if hashes:
+            self.run.record_awaited(hashes)
+            self._record_waiting(None)
+
     def _wait_for_slots(self) -> Slots | None:
         """The slots, or None if the run was stopped while waiting."""
         count = self.record.devices if self.record.device == "gpu" else 1
+        ticket = self._ticket or self._new_ticket()
         try:
-            while not (self._stop_signalled or self.run.stop_requested()):
-                slots = self._ticket.try_take(count)
+            while not self._stopped:
+                slots = ticket.try_take(count)
                 if slots is not None:
                     return slots
                 self._sleep(POLL)
             return None
         finally:
-            self._ticket.leave()
+            ticket.leave()
 
     def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]]:
         """Start every rank and record each at once; if one cannot be started, kill the others."""

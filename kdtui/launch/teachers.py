@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
-from kdtui.profile.find import expanded
+from kdtui.profile.find import OF_RUN, expanded
 from kdtui.profile.settings import SETTINGS
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
@@ -268,8 +268,6 @@ def ready(profile: Profile, store: RunStore) -> Profile:
 
 def _with_weights(profile: Profile, store: RunStore) -> Profile:
     """The profile with the path to the best checkpoint for ``student.weights = "run:NAME"``."""
-    from kdtui.profile.network_tables import OF_RUN
-
     weights = getattr(profile.student, "weights", None)
     if weights is None or not weights.startswith(OF_RUN):
         return profile

@@ -15,6 +15,8 @@ from kdtui.errors import ProfileError
 SHIPPED = Path(kdtui.__file__).parent / "profiles"
 
 
+OF_RUN = "run:"
+"""Prefix of a checkpoint that is named by its run, instead of a path."""
 LARGEST = 1 << 20
 """Maximum size of a profile in bytes."""
 DEEPEST = 32

@@ -12,11 +12,10 @@ from pydantic import Field, model_validator
 
 from kdtui import plugins
 from kdtui.profile.base import Int, PathTo, ProfileTable, TaskName
+from kdtui.profile.find import OF_RUN
 
 HIERARCHICAL_CHANNELS = 4
 """Output channels of a network for a hierarchical task: two 2-way decisions."""
-OF_RUN = "run:"
-"""Prefix of ``student.weights`` for the best checkpoint of a run."""
 PUBLISHED = ("none", "imagenet")
 """The values of ``student.weights`` that are written as ``encoder_weights``."""
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]

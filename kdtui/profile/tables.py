@@ -6,7 +6,7 @@ Profiles are edited by hand, so all errors of a file are reported at once, each 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -18,6 +18,7 @@ from pydantic import (
 
 from kdtui.profile.base import Bool, Float, Int, PathTo, ProfileTable, TaskName, one_of
 from kdtui.profile.data_tables import DataTable, Deviation, Mean, SyntheticData, data_kinds
+from kdtui.profile.find import OF_RUN
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
@@ -51,10 +52,12 @@ else:
     Network = one_of(network_kinds(), "kind", default="smp")
 
 
-class Teacher(ProfileTable):
-    """The teacher. All keys except ``checkpoint`` are inferred from the file if not set.
+class SingleTeacher(ProfileTable):
+    """One teacher. All keys except ``checkpoint`` are inferred from the file if not set.
 
     Attributes:
+        checkpoint: A file, or `run:NAME` for the best checkpoint of a run: the newest finished one of this name, or the
+            one with this id. A run that is queued or running has to finish first.
         classes: Class names of the teacher in the order of its output; default: the names in the file, else those of
             the data.
         class_map: Class of the data for each class of the teacher (a name, or its number from 0), if they differ;
@@ -65,9 +68,10 @@ class Teacher(ProfileTable):
         bgr: Whether the teacher expects blue, green, red instead of red, green, blue.
         scale: Factor of the size at which the teacher sees the images; default 1.
         output: Name of the output with the logits, for an ONNX file with several.
+        weight: Weight of its probabilities in the mean of several teachers; default 1.
     """
 
-    checkpoint: Annotated[str, PathTo("FILE")] | None = None
+    checkpoint: Annotated[str, PathTo("FILE", OF_RUN)] | None = None
     task: TaskName | None = None
     architecture: str | None = None
     encoder: str | None = None
@@ -78,13 +82,41 @@ class Teacher(ProfileTable):
     bgr: Bool | None = None
     scale: Float | None = Field(None, gt=0.0, le=16.0)
     output: str | None = None
+    weight: Float | None = Field(None, gt=0.0, le=1000.0)
 
     @model_validator(mode="after")
-    def _whole_normalisation(self) -> Teacher:
+    def _whole_normalisation(self) -> Self:
         if (self.mean is None) != (self.std is None):
             given, missing = ("mean", "std") if self.std is None else ("std", "mean")
             raise ValueError(f"found {given} without {missing}; allowed: both, or neither")
         return self
+
+
+class EnsembleTeacher(SingleTeacher):
+    """A further teacher."""
+
+    checkpoint: Annotated[str, PathTo("FILE", OF_RUN)]
+
+
+class Teacher(SingleTeacher):
+    """The teacher.
+
+    Attributes:
+        ensemble: Tables `[[teacher.ensemble]]` with the same keys, one for each further teacher: the student learns
+            from the weighted mean of all softened probabilities. Terms on features read the first teacher.
+    """
+
+    ensemble: tuple[EnsembleTeacher, ...] | None = Field(None, max_length=16)
+
+    @field_validator("ensemble")
+    @classmethod
+    def _none_if_empty(cls, value: tuple[EnsembleTeacher, ...] | None) -> tuple[EnsembleTeacher, ...] | None:
+        return value or None
+
+    @property
+    def members(self) -> tuple[SingleTeacher, ...]:
+        """The teachers, the first one of the table itself."""
+        return (self, *(self.ensemble or ()))
 
     def of_another_file(self) -> Teacher:
         """The settings that identify any network; the others describe the file in ``checkpoint``."""

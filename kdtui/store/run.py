@@ -24,13 +24,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Origin of a run; written once.
+    """Origin of a run; written once, but for the hashes of teachers whose runs finish later.
 
     Attributes:
         created_ns: Unix time in nanoseconds.
         git_commit: Commit of the folder in which the run was created, if it is a repository.
         versions: Package name to version.
-        teacher: ``{"checkpoint", "sha256", "run"}``, or None.
+        teacher: ``{"checkpoint", "sha256", "run"}``, or None. ``"awaited": true`` if that run had not finished yet, and
+            ``"ensemble"`` with such entries for further teachers.
         resume_from: Checkpoint that the run starts from, or None.
         origin: What created it, for display: the command or the demo.
         weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None.
@@ -48,6 +49,19 @@ class Manifest:
     weights: Mapping[str, Any] | None = None
     group: str | None = None
 
+    @property
+    def teachers(self) -> tuple[Mapping[str, Any], ...]:
+        """The entries of all teachers; what is no entry is left out."""
+        further = (self.teacher or {}).get("ensemble")
+        entries = (self.teacher, *(further if isinstance(further, list) else ()))
+        return tuple(entry for entry in entries if isinstance(entry, Mapping))
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Ids of the teachers' runs that have to finish before this one can start."""
+        waits = (entry for entry in self.teachers if entry.get("awaited") is True and entry.get("sha256") is None)
+        return tuple(str(entry.get("run")) for entry in waits)
+
 
 @dataclass(frozen=True)
 class LaunchRecord:
@@ -63,6 +77,7 @@ class LaunchRecord:
         created: Unix time of the launch; the order of the queue.
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of each rank, as soon as it is started.
         target: The launch target; None for the default one, this machine.
+        waits_for: Id of the teacher's run that it waits for, or None.
     """
 
     attempt: int
@@ -78,13 +93,12 @@ class LaunchRecord:
     created: float
     ranks: tuple[Mapping[str, Any], ...] = ()
     target: str | None = None
+    waits_for: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object in ``launch.json``; the default target is left out, as before there were others."""
+        """The object in ``launch.json``; fields of later versions are left out where they have their default."""
         body = dataclasses.asdict(self)
-        if self.target is None:
-            del body["target"]
-        return body
+        return {key: body[key] for key in body if key not in ("target", "waits_for") or body[key] is not None}
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -229,6 +243,14 @@ class Run:
             StoreError: ``run.json`` is missing or damaged.
         """
         return _read(self.manifest_path, lambda data: manifest_from_json(parse_json(data)), hint=_COPY)
+
+    def record_awaited(self, hashes: Mapping[str, str]) -> None:
+        """Add the hashes of the checkpoints of awaited teachers to the manifest, by the ids of their runs."""
+        body = parse_json(read_file(self.manifest_path, most=MOST_BYTES))
+        for entry in (body["teacher"], *body["teacher"].get("ensemble", ())):
+            if entry.get("awaited") and entry["run"] in hashes:
+                entry["sha256"] = hashes[entry["run"]]
+        write_atomically(self.manifest_path, json.dumps(body, indent=1).encode() + b"\n")
 
     def launch_record(self) -> LaunchRecord | None:
         """The record of the current attempt, or None for a run that was never launched.

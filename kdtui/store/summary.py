@@ -352,7 +352,7 @@ def summarize(run: Run, digest: Digest, alive: Alive, now: float) -> RunSummary:
 
 def _waiting_since(state: State, record: LaunchRecord | None, liveness: Liveness) -> float | None:
     """Launch time of a run that waits in the device queue of its machine; None for any other run."""
-    if state is not State.QUEUED or record is None or record.target is not None:
+    if state is not State.QUEUED or record is None or record.target is not None or record.waits_for is not None:
         return None
     return None if record.ranks or liveness is Liveness.SUSPENDED else record.created
 
@@ -398,6 +398,8 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     suspended = liveness is Liveness.SUSPENDED
     if state is State.QUEUED and record.target is not None:
         return _queued_elsewhere(record, suspended)
+    if state is State.QUEUED and record.waits_for is not None:
+        return f"waits for teacher {one_line(_name_of(record.waits_for))}"
     if state is State.QUEUED and suspended:
         return "suspended" if record.ranks else "suspended, skipped"
     if state is State.QUEUED:

@@ -1,0 +1,50 @@
+"""Checkpoints of untrained networks, which take the place of teachers that are not trained yet in a check."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from kdtui.engine import checkpoint
+from kdtui.engine.data import build_dataset
+from kdtui.engine.network import build_student, stride_of
+from kdtui.profile import Profile
+from kdtui.store.run import Run
+
+
+@contextlib.contextmanager
+def stand_ins(profile: Profile, awaited: Mapping[str, Profile]) -> Iterator[Profile]:
+    """The profile with an untrained network in place of each checkpoint that does not exist yet.
+
+    Args:
+        profile: Its teachers may be in ``awaited``.
+        awaited: The profile that trains a teacher, by its checkpoint.
+
+    Raises:
+        KdtuiError: The data of a teacher cannot be read, or its network cannot be built.
+    """
+    with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
+        files = {
+            name: _untrained(teacher, Path(folder) / f"{number}-{teacher.name}.pth")
+            for number, (name, teacher) in enumerate(awaited.items())
+        }
+        first, *others = (
+            one.model_copy(update={"checkpoint": files.get(one.checkpoint or "", one.checkpoint)})
+            for one in profile.teacher.members
+        )
+        teachers = first.model_copy(update={"ensemble": tuple(others) or None})
+        yield profile.model_copy(update={"teacher": teachers})
+
+
+def _untrained(profile: Profile, file: Path) -> str:
+    """Write a checkpoint of a profile's student with random weights."""
+    data = build_dataset(profile.data, "val", stride=stride_of(profile), seed=profile.seed)
+    task, channels = profile.data.task, profile.data.image_channels
+    network = build_student(profile.student, task=task, classes=len(data.classes), channels=channels, download=False)
+    checkpoint.save(
+        file, checkpoint.student_payload(Run(file.parent), profile, network, data.classes, asdict(data.pixels))
+    )
+    return str(file)
