@@ -31,6 +31,7 @@ from kdtui.cli.console import (
 from kdtui.cli.export import export_best
 from kdtui.cli.setting_options import option_help, setting_options
 from kdtui.errors import EngineError, KdtuiError, UsageError
+from kdtui.profile.find import OF_RUN
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.settings import SETTINGS
 from kdtui.text import counted, giga, span
@@ -526,7 +527,8 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
         time = f", about {span(run.eta_seconds)} (estimated from {run.eta_from})" if run.eta_seconds is not None else ""
         write(f"{run.name}: {run.encoder}{size}{work}{smaller}, seed {run.seed}, {count}{time}")
         if run.teacher:
-            write(f"  teacher {run.teacher}")
+            first = ", which has to finish first" if run.teacher.startswith(OF_RUN) else ""
+            write(f"  teacher {run.teacher}{first}")
         for check in merged(run.checks):
             if to_stdout or not check.ok:
                 write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")

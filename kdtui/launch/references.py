@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdtui.errors import AmbiguousRun, LaunchError, RunNotFound, UsageError
-from kdtui.launch.teachers import best_of
+from kdtui.errors import LaunchError, UsageError
+from kdtui.launch.teachers import named_run, run_checkpoint
 from kdtui.profile.find import OF_RUN
 from kdtui.store.run import Run
-from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def linked(profiles: Sequence[Profile], store: RunStore) -> list[Profile]:
     def resolved(profile: Profile) -> Profile:
         return with_references(
             profile,
-            lambda text: text if teacher_among(text, profile, profiles) is not None else _of_store(text, store),
+            lambda text: text if teacher_among(text, profile, profiles) is not None else run_checkpoint(text, store),
         )
 
     return [resolved(profiles[index]) for index in order]
@@ -97,39 +96,6 @@ def _circle(names: Sequence[str]) -> UsageError:
         allowed=f"an earlier run by its id, {OF_RUN}ID" if itself else None,
         hint="kdtui runs lists the runs" if itself else "name a finished run by its id in one of them",
     )
-
-
-def _of_store(reference: str, store: RunStore) -> str:
-    """The path of the best checkpoint of a run, or ``run:ID`` for a run that is queued or running."""
-    run = named_run(reference, store)
-    return f"{OF_RUN}{run.id}" if store.summary(run).state in LIVE else str(best_of(run).absolute())
-
-
-def named_run(reference: str, store: RunStore) -> Run:
-    """The run that ``run:NAME`` names: of several of that name the newest finished one, else the newest live one.
-
-    Raises:
-        UsageError: There is none.
-    """
-    name = reference.removeprefix(OF_RUN)
-    try:
-        return store.find(name)
-    except AmbiguousRun as error:
-        rows = [row for row in store.summaries() if row.name == name]
-        chosen = next((row for row in reversed(rows) if row.state is State.FINISHED), None) or next(
-            (row for row in reversed(rows) if row.state in LIVE), None
-        )
-        if chosen is not None:
-            return Run(chosen.path)
-        raise AmbiguousRun(error.what, where=_WHERE, found=reference, hint=error.hint) from error
-    except RunNotFound as error:
-        raise RunNotFound(
-            "the teacher's run does not exist",
-            where=_WHERE,
-            found=reference,
-            allowed=error.allowed,
-            hint=f"kdtui train {name} PROFILE trains a profile of this name first; `kdtui runs` lists the runs",
-        ) from error
 
 
 def after_runs(profile: Profile, profiles: Sequence[Profile], runs: Mapping[int, Run]) -> Profile:

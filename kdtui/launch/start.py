@@ -13,9 +13,9 @@ from kdtui.errors import LaunchError, UsageError
 from kdtui.launch.awaited import has_finished
 from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
-from kdtui.launch.references import awaited_flags, named_run, with_references
+from kdtui.launch.references import awaited_flags, with_references
 from kdtui.launch.targets import launcher_for, launcher_of
-from kdtui.launch.teachers import owner
+from kdtui.launch.teachers import named_run, owner
 from kdtui.profile.find import OF_RUN
 from kdtui.store.checkpoint_files import file_of
 from kdtui.store.files import sha256_of

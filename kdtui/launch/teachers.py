@@ -14,7 +14,7 @@ from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import OF_RUN, expanded
 from kdtui.profile.settings import SETTINGS
 from kdtui.store.run import Run
-from kdtui.store.state import RunSummary
+from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.text import clean, is_utf8
 
@@ -185,11 +185,13 @@ def owner(checkpoint: Path) -> Run | None:
 
 
 def find_teacher(text: str, store: RunStore) -> TeacherChoice:
-    """Resolve a file, a folder, or a run's id, name or prefix to a teacher.
+    """Resolve a file, a folder, or a run's id, name or prefix to a teacher; ``run:NAME`` as in a profile.
 
     Raises:
         UsageError: It is neither, or a run without a best checkpoint.
     """
+    if text.startswith(OF_RUN):
+        return TeacherChoice(Path(run_checkpoint(text, store)), named_run(text, store))
     try:
         found = source(text, store)
     except RunNotFound as error:
@@ -207,6 +209,39 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
         return TeacherChoice(found.path.absolute(), found.run)
     assert found.run is not None
     return TeacherChoice(best_of(found.run), found.run, found.note)
+
+
+def run_checkpoint(reference: str, store: RunStore) -> str:
+    """The path of the best checkpoint of a run, or ``run:ID`` for a run that is queued or running."""
+    run = named_run(reference, store)
+    return f"{OF_RUN}{run.id}" if store.summary(run).state in LIVE else str(best_of(run).absolute())
+
+
+def named_run(reference: str, store: RunStore) -> Run:
+    """The run that ``run:NAME`` names: of several of that name the newest finished one, else the newest live one.
+
+    Raises:
+        UsageError: There is none.
+    """
+    name = reference.removeprefix(OF_RUN)
+    try:
+        return store.find(name)
+    except AmbiguousRun as error:
+        rows = [row for row in store.summaries() if row.name == name]
+        chosen = next((row for row in reversed(rows) if row.state is State.FINISHED), None) or next(
+            (row for row in reversed(rows) if row.state in LIVE), None
+        )
+        if chosen is not None:
+            return Run(chosen.path)
+        raise AmbiguousRun(error.what, where="teacher.checkpoint", found=reference, hint=error.hint) from error
+    except RunNotFound as error:
+        raise RunNotFound(
+            "the teacher's run does not exist",
+            where="teacher.checkpoint",
+            found=reference,
+            allowed=error.allowed,
+            hint=f"kdtui train {name} PROFILE trains a profile of this name first; `kdtui runs` lists the runs",
+        ) from error
 
 
 def _offered(error: RunNotFound) -> str | None:

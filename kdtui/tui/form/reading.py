@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
+from kdtui.launch.references import linked
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
-from kdtui.profile.find import expanded
+from kdtui.profile.find import OF_RUN, expanded
 from kdtui.profile.settings import SETTINGS, Setting, Value, plain
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
@@ -104,7 +105,7 @@ class Checked:
         mistakes: Messages by field; those that belong to no field have an empty name.
         commands: The equivalent command lines, one per run; if there are mistakes, for the texts as typed.
         own: The profile's own values as texts, by field: what an empty text stands for.
-        teacher: Checkpoint of the teacher, typed or from the profile.
+        teacher: Checkpoint of the teacher, typed or from the profile; None if its run has to finish first.
         teacher_options: Settings of the teacher in the profile, as options of ``kdtui inspect``.
         distils: Whether the runs would have a teacher.
         shape: What the cost of the student depends on, apart from its encoder; None if no profile can be read.
@@ -316,6 +317,7 @@ class _Reading:
             self._check_name(profiles[0].name)
         own_teacher = shown.teacher.checkpoint if shown is not None and shown.distillation.enabled else None
         checkpoint = own_teacher if self._teacher is None else str(self._teacher.checkpoint)
+        trained = checkpoint is not None and not checkpoint.startswith(OF_RUN)
         distils = not self._alone and (self._teacher is not None or (shown is not None and shown.distillation.enabled))
         return Checked(
             profiles=() if self._mistakes else tuple(profiles),
@@ -327,7 +329,7 @@ class _Reading:
             },
             commands=self._twin(own).commands(),
             own={} if own is None else self._own_texts(own) | self._tables.own,
-            teacher=None if checkpoint is None or not distils else expanded(checkpoint).absolute(),
+            teacher=expanded(checkpoint).absolute() if checkpoint is not None and trained and distils else None,
             teacher_options=() if shown is None else teacher_options(shown),
             distils=distils,
             shape=shape,
@@ -449,13 +451,15 @@ class _Reading:
 
     def _profile(self, sets: list[str]) -> Profile:
         if self._base is not None:
-            return prepare(self._base, sets, self._teacher, self._store)
-        assert self._teacher is not None
-        return recipe(self._teacher, self._student, sets, self._store, named="name" in self._values)
+            profile = prepare(self._base, sets, self._teacher, self._store)
+        else:
+            assert self._teacher is not None
+            profile = recipe(self._teacher, self._student, sets, self._store, named="name" in self._values)
+        return linked([profile], self._store)[0]
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
-            return {"teacher": _TEACHERLESS}
+            return {"teacher": _TEACHERLESS if error.found is None else error_text(error)}
         return placed(error, "teacher" if self._base is None else "profile", texts, self._tables.place)
 
     def _check_teacher(self, own: Profile) -> None:
