@@ -7,6 +7,7 @@ import json
 import pytest
 
 from kdtui.errors import AmbiguousRun, KdtuiError, LaunchError, UsageError
+from kdtui.events import Queued
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.references import linked, references
 from kdtui.launch.start import resume, start
@@ -156,7 +157,7 @@ def test_a_student_whose_waiting_supervisor_was_killed_waits_again_when_it_is_re
     assert reaches(store, run, State.QUEUED).detail == "waits for teacher r"
     (teacher.path / "go").touch()
     reaches(store, run, State.FINISHED)
-    assert [event.attempt for event in events(run) if event.kind == "queued"] == [1, 2]
+    assert [event.attempt for event in events(run) if isinstance(event, Queued)] == [1, 2]
 
 
 def test_a_student_fails_if_its_teacher_is_removed_while_it_waits(store: RunStore, launcher: LocalLauncher) -> None:
