@@ -29,6 +29,7 @@ from kdtui.profile import (
     Teacher,
     Training,
 )
+from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.launch_tables import LocalLaunch
 from kdtui.profile.settings import SETTINGS
 from kdtui.profile.table_fields import attributes
@@ -45,6 +46,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ('data, kind = "coco"', CocoData),
     ("data.train, data.val, data.test of coco", CocoSplit),
     ('data, kind = "folder"', FolderData),
+    ("data.unlabelled", Unlabelled),
     ("student", Model),
     ("teacher", Teacher),
     ("distillation", Distillation),

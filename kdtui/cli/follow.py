@@ -60,9 +60,7 @@ def describe(followed: Followed, measured: Measured) -> str:
     scalars = measured.scalars
     if measured.split != "val":
         parts = [f"step {measured.step}", f"loss {number(scalars.get('loss'))}"]
-        parts += [
-            f"{name} {number(scalars[f'loss.{name}'])}" for name in ("base", "distill") if f"loss.{name}" in scalars
-        ]
+        parts += [f"{name} {number(scalars[f'loss.{name}'])}" for name in _PARTS if f"loss.{name}" in scalars]
     else:
         loss = history.curves.get("train/loss")
         parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
@@ -330,4 +328,5 @@ class ProgressBars:
         self._progress.console.print(escape(f"{followed.name}: {clean(text)}"), highlight=False)
 
 
-_LOSSES = (("loss", "train/loss"), ("base", "train/loss.base"), ("distill", "train/loss.distill"))
+_PARTS = ("base", "distill", "unlabelled")
+_LOSSES = (("loss", "train/loss"), *((name, f"train/loss.{name}") for name in _PARTS))

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.compare.measured import measured_apart, measured_columns, usable_measurements
 from kdtui.errors import UsageError
+from kdtui.profile.matched import IDENTITY, untreated
 from kdtui.store.state import RunSummary, State
 from kdtui.text import jsonable
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
-
-# A matched baseline may differ only in these.
-_IDENTITY = frozenset({"name", "tags", "description"})
-_TREATMENT = frozenset({"teacher", "distillation"})
 
 
 @dataclass(frozen=True)
@@ -178,18 +175,17 @@ def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
 
 
 def matched(entry: ComparedRun, others: Iterable[ComparedRun]) -> list[ComparedRun]:
-    """Runs without distillation that differ from ``entry`` only in name, tags, description, teacher and distillation.
+    """Runs without distillation that differ from ``entry`` only in what describes it and in its treatment.
 
     Runs with a score come first, then newer ones.
     """
-    ignored = _IDENTITY | _TREATMENT
-    wanted = _key(entry.profile, ignored)
+    wanted = _key(untreated(entry.profile), IDENTITY)
     found = [
         other
         for other in others
         if other.summary.id != entry.summary.id
         and not other.summary.distilled
-        and _key(other.profile, ignored) == wanted
+        and _key(untreated(other.profile), IDENTITY) == wanted
     ]
     return sorted(found, key=_scored_and_new, reverse=True)
 
@@ -366,7 +362,7 @@ def _row(
 
 
 def _differing(entries: Sequence[ComparedRun]) -> dict[str, tuple[Any, ...]]:
-    flat = [settings(entry.profile, without=_IDENTITY) for entry in entries]
+    flat = [settings(entry.profile, without=IDENTITY) for entry in entries]
     keys = list(dict.fromkeys(key for table in flat for key in table))
     columns = {key: tuple(table.get(key) for table in flat) for key in keys}
     return {key: values for key, values in columns.items() if len({_same(value) for value in values}) > 1}
@@ -377,7 +373,7 @@ def _aggregates(entries: Sequence[ComparedRun], rows: Mapping[str, Row]) -> tupl
     groups: dict[str, list[ComparedRun]] = {}
     for entry in entries:
         if entry.summary.best_miou is not None:
-            groups.setdefault(_key(entry.profile, _IDENTITY | {"seed", "teacher"}), []).append(entry)
+            groups.setdefault(_key(entry.profile, IDENTITY | {"seed", "teacher"}), []).append(entry)
     found = []
     for group in groups.values():
         newest: dict[int | None, ComparedRun] = {}

@@ -11,7 +11,7 @@ from torch import nn
 
 from kdtui import plugins
 from kdtui.engine import checkpoint
-from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, steps_per_epoch, survey
+from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.losses.class_weights import weights_text
@@ -19,7 +19,7 @@ from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Objective, build_objective
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
-from kdtui.engine.sanity import data_warnings
+from kdtui.engine.sanity import data_warnings, unlabelled_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
@@ -59,6 +59,7 @@ def check(
 
     use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
     splits: dict[str, tuple[SegmentationDataset, Survey]] = {}
+    warnings: list[Warned] = []
     checks: list[tuple[str, Callable[[], str]]] = [
         ("training data", lambda: _data(profile, "train", splits)),
         ("validation data", lambda: _data(profile, "val", splits)),
@@ -67,6 +68,8 @@ def check(
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
         checks.append(("torch", _no_gpu))
+    if profile.data.unlabelled is not None:
+        checks.append(("unlabelled images", lambda: _unlabelled(profile, splits, warnings)))
     loaded: list[LoadedTeacher] = []
     if profile.distillation.enabled:
         checks.append(("teacher", lambda: _teacher(profile, loaded)))
@@ -75,7 +78,6 @@ def check(
     if lines := _schedules(profile):
         checks.append(("schedules", lambda: lines))
     done: list[int] = []
-    warnings: list[Warned] = []
     if resume_from is not None:
         checks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
     elif run is not None:
@@ -99,6 +101,21 @@ def check(
         "surveyed": {name: [part.checked, part.total] for name, (_, part) in splits.items()},
         "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
+
+
+def _unlabelled(profile: Profile, splits: dict[str, tuple[SegmentationDataset, Survey]], warnings: list[Warned]) -> str:
+    """What the images without labels are; those that cannot be read are added to ``warnings``."""
+    train_set, val_set = (
+        splits[split][0] if split in splits else build_dataset(profile.data, split) for split in ("train", "val")
+    )
+    unlabelled = build_unlabelled(profile.data, train_set)
+    assert unlabelled is not None
+    warnings += unlabelled_warnings(unlabelled, profile.data, val_set)
+    distillation, settings = profile.distillation, profile.training
+    tables = () if unlabelled.settings.target == "hard" else distillation.active_terms(profile.data.task)
+    need = [f"distill.{table.label}" for table in tables if table.needs_labels]
+    skip = f"; {', '.join(need)}: not on them, as labels are needed" if need else ""
+    return unlabelled.described(settings.batch_size, settings.devices) + skip
 
 
 def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -224,12 +224,13 @@ def train(run: Run, record: LaunchRecord, *, rank: int, world_size: int) -> str:
 
 
 class _Prepared(NamedTuple):
-    """A micro-batch on the device, with the teacher's outputs."""
+    """A micro-batch on the device, with the teacher's outputs, and the totals of the optimizer step."""
 
     images: Tensor
-    extras: Mapping[str, Tensor]
     labels: Labels
     teacher: Outputs | None
+    share: StepShare
+    unlabelled: bool
 
 
 class Fit:
@@ -320,15 +321,16 @@ class Fit:
             start_step=done,
             rank=stage.fabric.global_rank,
             world_size=stage.fabric.world_size,
+            unlabelled=stage.unlabelled,
             waiting=stage.while_waiting,
         )
         stage.module.train()
         self._schedule(epoch)
-        micro_batches = iter(batches)
+        micro_batches, per_step = iter(batches), len(batches) // (stage.steps_per_epoch - done or 1)
         self._clock, self._images_since = time.perf_counter(), 0
         for _ in range(done, stage.steps_per_epoch):
             self._raise_if_asked_to_stop()
-            self._step(list(islice(micro_batches, stage.accumulate)))
+            self._step(list(islice(micro_batches, per_step)))
             at_end = progress.step % stage.steps_per_epoch == 0
             if at_end or progress.step % stage.profile.training.log_every == 0:
                 self._report_training(epoch)
@@ -346,6 +348,9 @@ class Fit:
         """One optimizer step over ``micro_batches`` of this rank."""
         stage, fabric = self.stage, self.stage.fabric
         parts = self.backward(micro_batches)
+        if stage.leads:
+            for message in {text for batch in micro_batches for text in batch.skipped}:
+                note_once(stage, self.report, f"skipped: {message}")
         clip = stage.profile.training.gradient_clip
         if clip:
             norm = fabric.clip_gradients(stage.module, stage.optimizer, max_norm=clip, error_if_nonfinite=False)
@@ -363,48 +368,62 @@ class Fit:
     def backward(self, micro_batches: list[Batch]) -> dict[str, Tensor]:
         """Compute the gradients of one optimizer step; return the loss parts, summed over the micro-batches."""
         stage, fabric = self.stage, self.stage.fabric
-        prepared: Iterable[_Prepared] = map(self._prepare, micro_batches)
-        share = self._share(micro_batches)
-        if self.objective.has_masses:
-            if self.objective.has_teacher_masses:
-                prepared = list(prepared)
-                known = [(one.teacher, one.labels) for one in prepared]
-            else:
-                known = [(None, self._labels(batch)) for batch in micro_batches]
-            share = dataclasses.replace(share, masses=self._masses(known))
         parts: dict[str, Tensor] = {}
-        for index, (images, extras, labels, teacher_outputs) in enumerate(prepared):
+        for index, one in enumerate(self._prepared(micro_batches)):
             # DDP reduces gradients once per step, with the last micro-batch.
             with fabric.no_backward_sync(stage.module, enabled=index < len(micro_batches) - 1):
-                raw, features = stage.module(images, extras)
+                raw, features = stage.module(one.images, one.labels.extras)
                 outputs = outputs_of(stage.student, raw, stage.task, features)
-                terms = self.objective(outputs, teacher_outputs, labels, share)
+                if one.unlabelled:
+                    assert one.teacher is not None
+                    terms = self.objective.unlabelled(outputs, one.teacher, one.labels, one.share)
+                else:
+                    terms = self.objective(outputs, one.teacher, one.labels, one.share)
                 fabric.backward(terms.total)
             for name, value in terms.parts.items():
                 parts[name] = parts[name] + value if name in parts else value
         return parts
 
-    def _prepare(self, batch: Batch) -> _Prepared:
-        """Move a micro-batch to the device and compute the teacher's outputs."""
-        fabric = self.stage.fabric
-        images = to_device(batch.images, fabric, channels_last=self.stage.channels_last)
-        labels = self._labels(batch)
-        extras = labels.extras
-        teacher = None if self.teacher is None else self.teacher.frozen.outputs(images, extras)
-        return _Prepared(images, extras, labels, teacher)
+    def _prepared(self, micro_batches: list[Batch]) -> Iterator[_Prepared]:
+        """The micro-batches of a step, those without labels and the others each with their own totals."""
+        by_kind = [[batch for batch in micro_batches if (batch.weak is None) == labelled] for labelled in (False, True)]
+        # Totals are collectives: those of a step come before its first forward pass.
+        ready = [self._shared(batches) for batches in by_kind if batches]
+        return chain.from_iterable(ready)
+
+    def _shared(self, micro_batches: list[Batch]) -> Iterable[_Prepared]:
+        share, unlabelled = self._share(micro_batches), micro_batches[0].weak is not None
+        outputs: Iterable[Outputs | None] = map(self._teacher_outputs, micro_batches)
+        if self.objective.has_masses(unlabelled=unlabelled):
+            known: Iterable[Outputs | None] = [None] * len(micro_batches)
+            if self.objective.has_teacher_masses(unlabelled=unlabelled):
+                outputs = known = list(outputs)
+            each = [
+                self.objective.masses(teacher, self._labels(batch), unlabelled=unlabelled)
+                for teacher, batch in zip(known, micro_batches, strict=True)
+            ]
+            share = dataclasses.replace(share, masses=self._summed(each))
+        return (
+            _Prepared(self._on_device(batch.images), self._labels(batch), teacher, share, unlabelled)
+            for teacher, batch in zip(outputs, micro_batches, strict=True)
+        )
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        return to_device(images, self.stage.fabric, channels_last=self.stage.channels_last)
+
+    def _teacher_outputs(self, batch: Batch) -> Outputs | None:
+        if self.teacher is None:
+            return None
+        images = self._on_device(batch.images if batch.weak is None else batch.weak)
+        return self.teacher.frozen.outputs(images, extras_to_device(batch.extras, self.stage.fabric))
 
     def _labels(self, batch: Batch) -> Labels:
         fabric = self.stage.fabric
         masks = batch.masks.to(fabric.device, non_blocking=True)
         return Labels(masks, IGNORE_INDEX, extras_to_device(batch.extras, fabric))
 
-    def _masses(self, known: Sequence[tuple[Outputs | None, Labels]]) -> dict[str, Tensor]:
-        """The masses of the terms over the whole optimizer step; a collective with several ranks.
-
-        Args:
-            known: The teacher's outputs, None if no mass depends on them, and the labels of each micro-batch.
-        """
-        each = [self.objective.masses(teacher, labels) for teacher, labels in known]
+    def _summed(self, each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The masses of the micro-batches, summed over the whole optimizer step; a collective with several ranks."""
         masses = torch.stack([torch.stack([mass[name] for mass in each]).sum() for name in each[0]])
         return dict(zip(each[0], reduced(self.stage.fabric, masses, "sum"), strict=True))
 

@@ -22,12 +22,14 @@ from kdtui import plugins
 from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
 from kdtui.engine.losses.class_weights import need_label_counts, with_class_weights
+from kdtui.engine.losses.pseudo_labels import HardLabelLoss, SoftLabelLoss, confident_pixels
 from kdtui.engine.models import Outputs, channels_of, one_line, outputs_of
 from kdtui.engine.taps import tap_shapes, tapped
 from kdtui.engine.term_memory import check_fits, device_memory
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import Loss, Profile
 from kdtui.profile.base import TaskName
+from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.term_tables import DistillationTerm, Term
 
 
@@ -91,6 +93,8 @@ class Objective(nn.Module):
         alpha: Weight of the distillation terms, in [0, 1].
         temperature: T of the terms without one of their own.
         follow_temperature: Names of these terms, whose T a schedule changes.
+        unlabelled: Terms on images without labels with their weights, by name; a module may be one of ``distill``.
+        threshold: Probability of the teacher's class from which a pixel without label is confident.
         student_taps: Names of the student's feature maps that the terms read.
         teacher_taps: Names of the teacher's feature maps that the terms read.
 
@@ -107,6 +111,8 @@ class Objective(nn.Module):
         alpha: float,
         temperature: float = 1.0,
         follow_temperature: Collection[str] = (),
+        unlabelled: Mapping[str, tuple[float, DistillationLoss]] | None = None,
+        threshold: float = 1.0,
         student_taps: Collection[str] = (),
         teacher_taps: Collection[str] = (),
     ) -> None:
@@ -117,10 +123,16 @@ class Objective(nn.Module):
         self.relation_bytes: dict[str, int] = {}
         self.base_weights = {name: weight for name, (weight, _) in base.items()}
         self.distill_weights = {name: weight for name, (weight, _) in distill.items()}
+        unlabelled = unlabelled or {}
+        self.unlabelled_weights = {name: weight for name, (weight, _) in unlabelled.items()}
+        own = {name: term for name, (_, term) in unlabelled.items() if term is not distill.get(name, (0.0, None))[1]}
+        self._unlabelled_keys = {name: f"{'unlabelled' if name in own else 'distill'}_{name}" for name in unlabelled}
+        self._threshold = threshold
         # The prefix avoids names of attributes of ModuleDict, which it rejects.
         self.terms = nn.ModuleDict(
             {f"base_{name}": term for name, (_, term) in base.items()}
             | {f"distill_{name}": term for name, (_, term) in distill.items()}
+            | {f"unlabelled_{name}": term for name, term in own.items()}
         )
 
     def schedule(self, *, temperature: float, alpha: float) -> None:
@@ -157,10 +169,29 @@ class Objective(nn.Module):
             parts.update({f"loss.distill.{name}": value for name, value in distill.items()})
         return LossTerms(total, {name: value.detach() for name, value in {"loss": total, **parts}.items()})
 
+    def unlabelled(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> LossTerms:
+        """The loss of one micro-batch without labels, to be added to that of the others.
+
+        Args:
+            student: The student's outputs for its views, with graph.
+            teacher: The teacher's outputs for its own views.
+            labels: Which pixels count; their classes have no meaning.
+            share: Totals of the images without labels in the optimizer step.
+        """
+        parts = {}
+        for name, weight in self.unlabelled_weights.items():
+            key = self._unlabelled_keys[name]
+            term: nn.Module = self.terms[key]
+            parts[f"loss.unlabelled.{name}"] = weight * term(student, teacher, labels, _own(share, f"{key}."))
+        parts["loss.unlabelled"] = torch.stack(list(parts.values())).sum()
+        total = self.alpha * parts["loss.unlabelled"]
+        parts |= {"loss": total, "confident": confident_pixels(teacher, labels, self._threshold).sum() / share.pixels}
+        return LossTerms(total, {name: value.detach() for name, value in parts.items()})
+
     @property
     def names(self) -> list[str]:
         """Names of the terms, as in the names of their curves: ``base.ce``, ``distill.logits``, …."""
-        return [*(f"base.{name}" for name in self.base_weights), *(f"distill.{name}" for name in self.distill_weights)]
+        return [key.replace("_", ".", 1) for key in self.terms]
 
     @property
     def parameters_of_terms(self) -> dict[str, int]:
@@ -171,24 +202,28 @@ class Objective(nn.Module):
         }
         return {name: count for name, count in counts.items() if count}
 
-    @property
-    def has_masses(self) -> bool:
+    def has_masses(self, *, unlabelled: bool = False) -> bool:
         """Whether a term defines masses, which must be summed before the first backward pass of a step."""
-        return self._defines_masses(SupervisedLoss) or self.has_teacher_masses
+        return self._defines_masses(SupervisedLoss, unlabelled) or self.has_teacher_masses(unlabelled=unlabelled)
 
-    @property
-    def has_teacher_masses(self) -> bool:
+    def has_teacher_masses(self, *, unlabelled: bool = False) -> bool:
         """Whether a mass depends on the teacher, whose outputs are then kept for all micro-batches of a step."""
-        return self._defines_masses(DistillationLoss)
+        return self._defines_masses(DistillationLoss, unlabelled)
 
-    def _defines_masses(self, base: type[SupervisedLoss] | type[DistillationLoss]) -> bool:
-        terms = self.terms.values()
+    def _defines_masses(self, base: type[SupervisedLoss] | type[DistillationLoss], unlabelled: bool) -> bool:
+        terms = self._terms_on(unlabelled).values()
         return any(isinstance(term, base) and type(term).masses is not base.masses for term in terms)
 
-    def masses(self, teacher: Outputs | None, labels: Labels) -> dict[str, Tensor]:
+    def _terms_on(self, unlabelled: bool) -> dict[str, nn.Module]:
+        """The terms on images with or without labels, by their keys."""
+        if unlabelled:
+            return {key: self.terms[key] for key in self._unlabelled_keys.values()}
+        return {key: term for key, term in self.terms.items() if not key.startswith("unlabelled_")}
+
+    def masses(self, teacher: Outputs | None, labels: Labels, *, unlabelled: bool = False) -> dict[str, Tensor]:
         """The masses of the terms in one micro-batch, for :class:`StepShare`."""
         masses: dict[str, Tensor] = {}
-        for key, term in self.terms.items():
+        for key, term in self._terms_on(unlabelled).items():
             if isinstance(term, SupervisedLoss):
                 own = term.masses(labels)
             elif isinstance(term, DistillationLoss) and teacher is not None:
@@ -270,9 +305,11 @@ def build_objective(
                 role, names, channels[role], f"distillation.terms[{index}]", type(distill[index]).model_fields
             )
     relation_bytes = _relation_bytes(profile, distill, sizes)
+    terms = {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill}
+    images = profile.data.unlabelled
     objective = Objective(
         {table.label: (table.weight, _built(table)) for table in base},
-        {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill},
+        terms,
         alpha=distillation.alpha,
         temperature=distillation.temperature,
         follow_temperature=[
@@ -280,6 +317,8 @@ def build_objective(
             for table in distillation.listed_terms(profile.data.task)
             if distill and getattr(table, "temperature", 0.0) is None
         ],
+        unlabelled=None if images is None or not distill else _without_labels(images, distill, terms),
+        threshold=1.0 if images is None else images.threshold,
         student_taps=taps["student"],
         teacher_taps=taps["teacher"],
     )
@@ -290,6 +329,18 @@ def build_objective(
         if need_label_counts([table]) and isinstance(complete.class_weights, tuple)
     }
     return objective
+
+
+def _without_labels(
+    images: Unlabelled, distill: Sequence[DistillationTerm], terms: Mapping[str, tuple[float, DistillationLoss]]
+) -> dict[str, tuple[float, DistillationLoss]]:
+    """The terms on images without labels, with their weights."""
+    if images.target == "hard":
+        return {"hard": (images.weight, HardLabelLoss(images.threshold))}
+    names = [table.label for table in distill if not table.needs_labels]
+    if not names:
+        return {"soft": (images.weight, SoftLabelLoss())}
+    return {name: (images.weight * terms[name][0], terms[name][1]) for name in names}
 
 
 def _relation_bytes(

@@ -5,12 +5,14 @@ Each is reported once, before the first step if possible, and never per epoch.
 
 from __future__ import annotations
 
+import contextlib
 import math
 
-from kdtui.engine.data import SegmentationDataset, Survey, survey
+from kdtui.engine.data import SegmentationDataset, Survey, UnlabelledImages, build_dataset, survey
 from kdtui.engine.data.protocol import named
 from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
+from kdtui.errors import DataError
 from kdtui.events import Warned
 from kdtui.profile import DataTable, Profile
 
@@ -54,6 +56,23 @@ def data_warnings(
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
     ]
+
+
+def unlabelled_warnings(
+    unlabelled: UnlabelledImages, data: DataTable, val_set: SegmentationDataset
+) -> tuple[Warned, ...]:
+    """A warning on each image without labels that cannot be read, from a bounded sample.
+
+    Raises:
+        DataError: Many cannot be read, or one of them is an image of the validation or test split.
+    """
+    evaluated = [val_set]
+    with contextlib.suppress(DataError):  # there may be no test split
+        evaluated.append(build_dataset(data, "test"))
+    return tuple(
+        Warned("unreadable-image", f"an image without labels is skipped: {message}", "remove or replace the file")
+        for message in unlabelled.checked(evaluated)
+    )
 
 
 def split_warnings(part: Survey, data: DataTable) -> list[Warned]:

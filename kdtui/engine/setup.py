@@ -17,7 +17,16 @@ from torch import nn
 from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.checkpoint import Progress, restore, student_payload, weights_alone
-from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, eval_loader, steps_per_epoch, with_statistics
+from kdtui.engine.data import (
+    Batches,
+    SegmentationDataset,
+    UnlabelledImages,
+    build_dataset,
+    build_unlabelled,
+    eval_loader,
+    steps_per_epoch,
+    with_statistics,
+)
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopRequested
@@ -27,6 +36,7 @@ from kdtui.engine.network import build_student, check_inputs, check_metrics, net
 from kdtui.engine.objective import Trainable, build_objective
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
+from kdtui.engine.sanity import unlabelled_warnings
 from kdtui.engine.schedules import warmup_cosine
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
@@ -53,7 +63,8 @@ class TrainingSetup:
         progress: The progress to continue from.
         resumed: The ``resume`` part of the loaded checkpoint, or None.
         total_epochs: Total number of epochs of this attempt.
-        warnings: Warnings about the checkpoints to resume from.
+        unlabelled: Images without labels; None if there are none.
+        warnings: Warnings about images without labels and the checkpoints to resume from.
         initial: What the initial weights are; empty if they are random or those of a checkpoint to resume from.
     """
 
@@ -75,6 +86,7 @@ class TrainingSetup:
     progress: Progress
     resumed: dict[str, Any] | None
     total_epochs: int
+    unlabelled: UnlabelledImages | None = None
     warnings: tuple[events.Warned, ...] = ()
     initial: str = ""
 
@@ -153,6 +165,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     network_stride = stride_of(profile)
     train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
     val_set = build_dataset(profile.data, "val", stride=network_stride, seed=profile.seed)
+    unlabelled = build_unlabelled(profile.data, train_set)
+    notes = () if unlabelled is None else unlabelled_warnings(unlabelled, profile.data, val_set)
     steps = steps_per_epoch(train_set, settings)
     if settings.workers:
         check_workers((train_set, val_set), settings)
@@ -235,7 +249,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         progress=progress,
         resumed=resumed,
         total_epochs=total_epochs,
-        warnings=start_warnings(begin, best, resumed) + terms_warning,
+        unlabelled=unlabelled,
+        warnings=notes + start_warnings(begin, best, resumed) + terms_warning,
         initial=initial,
     )
 

@@ -25,7 +25,7 @@ from pydantic import (
 from kdtui import plugins
 from kdtui.errors import DataError
 from kdtui.palette import COLOUR
-from kdtui.profile.base import Bool, FilePath, Float, FolderPath, Int, PathKey, ProfileTable, TaskName, paths_of
+from kdtui.profile.base import Bool, FilePath, Float, FolderPath, Int, PathKey, PathTo, ProfileTable, TaskName, paths_of
 from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline_classes, name_mistake, parse_classes
 from kdtui.profile.find import expanded, read_bounded
 from kdtui.profile.layout import Layout
@@ -42,8 +42,38 @@ PixelValue = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, l
 Scale = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0.1, le=10.0)]
 Level = Literal["none", "light", "heavy"]
 Evaluation = Literal["resize", "whole", "slide"]
+Count = Annotated[int, Field(strict=True, ge=1, le=_MOST_SAMPLES)]
+Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, lt=1.0)]
 Side = Annotated[int, Field(strict=True, ge=16, le=4096)]
 HIERARCHICAL_CLASSES = ("background", "target", "other")
+
+
+class Unlabelled(ProfileTable):
+    """Images without labels, of which every step adds some to the distillation alone.
+
+    The teacher sees an image as its geometry leaves it, the student the same crop in other colours.
+
+    Attributes:
+        images: A folder, all images below it; a pattern such as `more/*/{name}.jpg`; or a list, a `.txt` file with one
+            path per line. Default: the training samples that `train_limit` leaves out, without their labels.
+        target: What the student learns: `soft`, the terms of the distillation that need no labels (cross entropy with
+            the teacher's probabilities if all need them); `hard`, the teacher's class where the teacher is confident.
+        threshold: Probability of the teacher's class from which a pixel is confident; `soft` learns from all pixels.
+        share: Share of the images of a step that have no labels; 0.5 adds as many as `training.batch_size`.
+        weight: Weight of these images in the distillation loss.
+        colours: How much the colours of the student's view differ; `none` shows both networks the same view.
+    """
+
+    images: Annotated[str, Field(min_length=1), PathTo("FOLDER")] | None = None
+    target: Literal["soft", "hard"] = "soft"
+    threshold: Float = Field(0.9, gt=0.0, le=1.0)
+    share: Float = Field(0.5, gt=0.0, lt=1.0)
+    weight: Float = Field(1.0, gt=0.0, le=1_000_000.0)
+    colours: Level = "heavy"
+
+    def per_step(self, batch_size: int, devices: int) -> int:
+        """Number of images in an optimizer step, at least one for each device."""
+        return max(devices, round(batch_size * self.share / (1 - self.share)))
 
 
 class DataTable(ProfileTable):
@@ -64,7 +94,8 @@ class DataTable(ProfileTable):
         cache_gib: Memory for decoded images of a split in GiB; further images are decoded every time.
         augmentation: Strength of the augmentation of training images.
         views: Number of different augmented views per sample; 0 draws a new one in every epoch.
-        train_limit: Use only this many training samples, chosen with the seed of the data (few-label settings).
+        train_limit: Use only this many training samples, or this share of them, chosen with the seed of the data
+            (few-label settings).
         mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts; `dataset` computes it once from
             training images. Default: ImageNet's for 3 channels, otherwise 0.5.
         std: Standard deviation of each channel, by which normalisation divides, likewise. Default: ImageNet's for 3
@@ -75,17 +106,18 @@ class DataTable(ProfileTable):
         window: Height and width of the windows of `slide`; default: the network's input.
         overlap: Share of a window that it has at least in common with its neighbour.
         val_limit: Evaluate each epoch on this many validation samples only, evenly spread; `kdtui evaluate` uses all.
+        unlabelled: Images without labels for the distillation.
     """
 
     implementation: ClassVar[str]
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
     training_keys: ClassVar[frozenset[str]] = frozenset(
-        {"augmentation", "views", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib"}
+        {"augmentation", "views", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib", "unlabelled"}
     )
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     unwritten: ClassVar[frozenset[str]] = frozenset(
         {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib", "mean", "std"}
-        | {"evaluation", "window", "overlap", "val_limit"}
+        | {"evaluation", "window", "overlap", "val_limit", "unlabelled"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
 
@@ -100,13 +132,14 @@ class DataTable(ProfileTable):
     cache_gib: Float = Field(2.0, ge=0.0, le=65_536.0)
     augmentation: Level = "light"
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
-    train_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
+    train_limit: Count | Share | None = None
     mean: Annotated[tuple[Mean, ...], Field(min_length=1)] | Literal["dataset"] | None = None
     std: Annotated[tuple[Deviation, ...], Field(min_length=1)] | Literal["dataset"] | None = None
     evaluation: Evaluation | None = None
     window: tuple[Side, ...] | None = Field(None, min_length=2, max_length=2)
     overlap: Float = Field(0.25, ge=0.0, le=0.9)
     val_limit: Int | None = Field(None, ge=1, le=_MOST_SAMPLES)
+    unlabelled: Unlabelled | None = None
 
     @model_validator(mode="after")
     def _one_value_per_channel(self) -> Self:
@@ -158,6 +191,29 @@ class DataTable(ProfileTable):
             raise ValueError(f'found {", ".join(unused)}; allowed: with geometry = "crop"')
         return self
 
+    @model_validator(mode="after")
+    def _unlabelled_fits(self) -> Self:
+        if self.unlabelled is None:
+            return self
+        if self.pipeline == 1:
+            raise ValueError("found unlabelled and pipeline 1; allowed: unlabelled with pipeline = 2")
+        if self.unlabelled.images is None and self.train_limit is None:
+            raise ValueError(
+                "found unlabelled without images and without train_limit; allowed: one of both: "
+                "train_limit leaves training samples without labels"
+            )
+        if self.unlabelled.images is not None and self.task == "hierarchical":
+            raise ValueError(
+                "found unlabelled.images and a hierarchical task, whose samples are crops around a target; "
+                "allowed: train_limit, which leaves crops without labels"
+            )
+        return self
+
+    @property
+    def limit_seed(self) -> int:
+        """Seed of the choice of ``train_limit``."""
+        return 0
+
     @property
     def evaluation_mode(self) -> Evaluation:
         """``evaluation``, or its default."""
@@ -202,7 +258,7 @@ class DataTable(ProfileTable):
     def places(self, splits: Collection[str]) -> Iterator[PathKey]:
         """The paths from which these splits are read, with their keys in the profile; by default all of the table."""
         del splits
-        yield from paths_of(self, "data")
+        yield from (place for place in paths_of(self, "data") if not place.key.startswith("data.unlabelled."))
 
     def files(self, split: str) -> Iterator[Path]:
         """The files whose change invalidates cached evaluations of a split; by default all files of its paths."""
@@ -261,6 +317,11 @@ class SyntheticData(DataTable):
     seed: Int = Field(0, ge=0, lt=2**32)
     label_coarseness: Int = Field(1, ge=1, le=64)
     label_noise: Float = Field(0.0, ge=0.0, le=1.0)
+
+    @property
+    def limit_seed(self) -> int:
+        """Seed of the scenes."""
+        return self.seed
 
     @property
     def task(self) -> TaskName:

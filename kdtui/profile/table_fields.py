@@ -90,7 +90,7 @@ def _fields(table: type[BaseModel], section: SectionName, within: str = "", need
         required = need and field.is_required()
         if len(nested) == 1 and not any(kind is tuple for kind, _ in leaves):
             yield from _fields(nested[0], section, f"{key}.", required)
-        elif not nested and name not in TAGS:
+        elif not nested and key not in TAGS:
             single = [kind for kind, _ in leaves if kind not in (tuple, dict)]
             words = tuple(dict.fromkeys([*choices(annotation), *_truths(leaves)])) if single else ()
             default = "" if field.is_required() else plain(field.default)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -320,7 +321,17 @@ class Profile(ProfileTable):
     data: Data = SyntheticData()
     student: Network = Model()
     teacher: Teacher = Teacher()
-    distillation: Distillation = Distillation()
+    distillation: Distillation = Field(Distillation(), validate_default=True)
     loss: Loss | None = None
     training: Training = Training()
     launch: Launch = DEFAULT_LAUNCH()
+
+    @field_validator("distillation")
+    @classmethod
+    def _distils_the_unlabelled(cls, value: Distillation, info: ValidationInfo) -> Distillation:
+        if not value.enabled and getattr(info.data.get("data"), "unlabelled", None) is not None:
+            raise ValueError(
+                "found enabled = false and data.unlabelled, images that only the distillation uses; "
+                "allowed: enabled = true, or no data.unlabelled"
+            )
+        return value

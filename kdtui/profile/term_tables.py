@@ -86,6 +86,11 @@ class DistillationTerm(Term):
         """Outputs of the teacher that it reads."""
         return self.student_needs
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it reads classes of labels and not only which pixels count: then it skips images without labels."""
+        return True
+
     def relations(self, height: int, width: int, images: int) -> int:
         """Number of relations between cells that are in memory at once; 0 for a term that compares cell by cell.
 
@@ -112,6 +117,11 @@ class OutputTerm(DistillationTerm):
     def teacher_needs(self) -> frozenset[str]:
         """One output, which may differ from the student's."""
         return frozenset({self.teacher_on or self.on})
+
+    @property
+    def needs_labels(self) -> bool:
+        """Outputs are compared with each other."""
+        return False
 
 
 class ClassWeightedTerm(SupervisedTerm):
@@ -275,6 +285,11 @@ class KlTerm(DistillationTerm):
         """Its name; default the compared logits."""
         return self.name or self.on
 
+    @property
+    def needs_labels(self) -> bool:
+        """Only weights of pixels do."""
+        return self.weight_by not in (None, "none")
+
 
 class CwdTerm(OutputTerm):
     """Channel-wise distillation: KL of each channel's softened distribution over positions (Shu et al., 2011.13256).
@@ -329,6 +344,11 @@ class DistTerm(DistillationTerm):
     temperature: Float = Field(1.0, gt=0.0, le=1000.0)
     beta: Weight = 1.0
     gamma: Weight = 1.0
+
+    @property
+    def needs_labels(self) -> bool:
+        """Probabilities are compared with each other."""
+        return False
 
 
 class EdgeBodyTerm(DistillationTerm):
@@ -412,6 +432,11 @@ class IfvdTerm(OutputTerm):
     weight: Weight = 200.0
     on: OutputName = "encoder"
 
+    @property
+    def needs_labels(self) -> bool:
+        """Their classes have the means."""
+        return True
+
 
 class MgdTerm(OutputTerm):
     """The teacher's features, generated from a part of the student's (masked generative distillation, 2205.01529).
@@ -426,6 +451,11 @@ class MgdTerm(OutputTerm):
     weight: Weight = 2e-5
     on: OutputName = "encoder"
     masked: Float = Field(0.75, ge=0.0, lt=1.0)
+
+    @property
+    def needs_labels(self) -> bool:
+        """They determine which cells are hidden."""
+        return True
 
 
 class PairTerm(OutputTerm):

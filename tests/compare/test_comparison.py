@@ -112,6 +112,12 @@ def test_any_other_difference_is_no_match(key: str) -> None:
     assert not matched(taught, [taught, entry("alone", miou=0.5, distilled=False, teacher=None, **{key: 9})])
 
 
+def test_images_without_labels_are_part_of_the_treatment() -> None:
+    taught = entry("taught", distilled=True, data__unlabelled={"target": "hard", "share": 0.5})
+    assert matched(taught, [entry("alone")])
+    assert not matched(taught, [entry("alone", data__train_limit=9)])
+
+
 def test_zero_and_false_are_different_settings() -> None:
     taught = entry("taught", distilled=True, training__channels_last=False)
     assert not matched(taught, [entry("alone", training__channels_last=0)])

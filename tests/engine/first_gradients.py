@@ -34,9 +34,9 @@ def keep_first_gradients(run: Run, *, rank: int = 0, world_size: int = 1) -> Non
         fit.load_teacher()
         fit.objective = with_confident_pixels(fit.objective)
         stage.module.eval()
-        order = train_loader(stage.train_set, stage.profile.training, seed=0, epoch=1, rank=rank, world_size=world_size)
-        batches = [ignoring(batch) for batch in islice(order, stage.accumulate)]
-        fit.backward(batches)
+        place: Any = {"seed": 0, "epoch": 1, "rank": rank, "world_size": world_size}
+        order = train_loader(stage.train_set, stage.profile.training, unlabelled=stage.unlabelled, **place)
+        fit.backward([ignoring(batch) for batch in islice(order, len(order) // stage.steps_per_epoch)])
     if rank == 0:
         kept = {name: p.grad for name, p in stage.trainable.named_parameters() if p.grad is not None}
         torch.save(kept, run.path / "gradients.pth")
@@ -65,7 +65,9 @@ def with_confident_pixels(objective: Objective) -> Objective:
     terms: Any = objective.terms
     base = {name: (weight, terms[f"base_{name}"]) for name, weight in objective.base_weights.items()}
     distill = {name: (weight, terms[f"distill_{name}"]) for name, weight in objective.distill_weights.items()}
-    return Objective(base, distill | {"confident": (1.0, ConfidentPixels())}, alpha=0.7)
+    distill["confident"] = (1.0, ConfidentPixels())
+    unlabelled = {name: (weight, terms[f"unlabelled_{name}"]) for name, weight in objective.unlabelled_weights.items()}
+    return Objective(base, distill, alpha=0.7, unlabelled=unlabelled, threshold=0.4)
 
 
 def ignoring(batch: Batch) -> Batch:
@@ -74,7 +76,7 @@ def ignoring(batch: Batch) -> Batch:
     for index, image in enumerate(batch.images):
         rows = int(image.abs().sum() * 1000) % (masks.shape[1] - 1)
         masks[index, :rows] = IGNORE_INDEX
-    return Batch(batch.images, masks)
+    return batch._replace(masks=masks)
 
 
 if __name__ == "__main__":

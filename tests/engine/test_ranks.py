@@ -51,6 +51,8 @@ def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **change
         teacher__checkpoint=str(teacher.best),
         distillation={"enabled": True, "terms": TERMS},
         loss={"terms": BASE},
+        data__train_limit=16,
+        data__unlabelled={"target": "hard", "threshold": 0.4, "share": 0.6},
         student={"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 4]},
         **changes,
     )

@@ -8,6 +8,7 @@ from kdtui.engine.data.pixel_format import PixelFormat, format_of, needs_statist
 from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
 from kdtui.engine.data.survey import Survey, survey
+from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.errors import DataError, UsageError
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
@@ -25,7 +26,9 @@ __all__ = [
     "SegmentationDataset",
     "Source",
     "Survey",
+    "UnlabelledImages",
     "build_dataset",
+    "build_unlabelled",
     "eval_loader",
     "evaluated_indices",
     "pixel_format",
@@ -65,6 +68,24 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
     return dataset
 
 
+def build_unlabelled(data: DataTable, train_set: SegmentationDataset) -> UnlabelledImages | None:
+    """The images without labels of ``[data.unlabelled]``; None without that table.
+
+    Args:
+        data: The table ``[data]`` of the profile.
+        train_set: The training split.
+
+    Raises:
+        DataError: There are none.
+    """
+    if data.unlabelled is None:
+        return None
+    data = with_statistics(data)
+    return UnlabelledImages(
+        data, train_set, lambda other: build_dataset(other, "train", stride=train_set.stride, seed=train_set.seed)
+    )
+
+
 def with_statistics(data: DataTable) -> DataTable:
     """The table with numbers in place of ``dataset`` as ``mean`` and ``std``, from the training images.
 
@@ -73,7 +94,7 @@ def with_statistics(data: DataTable) -> DataTable:
     """
     if not needs_statistics(data):
         return data
-    key = data.model_dump_json(exclude={"augmentation", "views", "height", "width"})
+    key = data.model_dump_json(exclude={"augmentation", "views", "height", "width", "unlabelled"})
     if key not in _STATISTICS:
         plain = {key: None for key in ("mean", "std") if getattr(data, key) == "dataset"}
         train_set = build_dataset(data.model_copy(update=plain), "train")

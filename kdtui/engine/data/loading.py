@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset
 from kdtui.engine.data.source import seed_of
+from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.engine.data.workers import PREFETCH, death, out_of_shared_memory, stalled
 from kdtui.errors import DataError, EngineError, KdtuiError
 from kdtui.profile import Training
@@ -46,13 +47,17 @@ class _Carrying(Dataset["Sample | KdtuiError"]):
     DataLoader recreates a worker's exception from its text only, which would lose its class, facts and hint.
     """
 
-    def __init__(self, dataset: SegmentationDataset, *, evaluation: bool) -> None:
+    def __init__(self, dataset: SegmentationDataset, unlabelled: UnlabelledImages | None, *, evaluation: bool) -> None:
         self._dataset = dataset
+        self._unlabelled = unlabelled
         self._evaluation = evaluation
 
     def __getitem__(self, key: SampleKey) -> Sample | KdtuiError:
+        index, view = key
         try:
-            return self._dataset.for_evaluation(key[0]) if self._evaluation else self._dataset[key]
+            if self._unlabelled is not None and index >= len(self._dataset):
+                return self._unlabelled[index - len(self._dataset), view]
+            return self._dataset.for_evaluation(index) if self._evaluation else self._dataset[key]
         except KdtuiError as error:
             return error
 
@@ -72,9 +77,14 @@ def _collate(collate: Callable[[Sequence[Sample]], Batch], samples: list[Sample 
     truths = tuple(sample.truth for sample in whole if sample.truth is not None)
     if truths:
         batch = batch._replace(truths=truths)
+    weak = [sample.weak for sample in whole if sample.weak is not None]
+    if weak:
+        skipped = tuple(name for sample in whole for name in sample.skipped)
+        weak = [torch.stack(weak)]
+        batch = batch._replace(weak=weak[0], skipped=skipped)
     if torch.utils.data.get_worker_info() is not None:
         try:
-            for tensor in (batch.images, batch.masks, *batch.extras.values(), *truths):
+            for tensor in (batch.images, batch.masks, *batch.extras.values(), *truths, *weak):
                 tensor.share_memory_()
         except RuntimeError as error:
             known = out_of_shared_memory(error)
@@ -123,6 +133,7 @@ class Batches:
         dataset: Source of the samples.
         plan: The keys of every batch.
         workers: Number of loading processes; 0 loads in this process.
+        unlabelled: Source of the samples whose number is not one of the dataset.
         evaluation: Whether samples are those of :meth:`SegmentationDataset.for_evaluation`.
         waiting: Called every second while waiting for a batch, with the seconds so far; may raise.
         patience: Seconds without a batch after which loading fails.
@@ -134,6 +145,7 @@ class Batches:
         plan: list[list[SampleKey]],
         *,
         workers: int,
+        unlabelled: UnlabelledImages | None = None,
         evaluation: bool = False,
         waiting: Waiting = lambda seconds: None,
         patience: float = PATIENCE,
@@ -142,7 +154,7 @@ class Batches:
         self._waiting, self._patience = waiting, patience
         workers = min(workers, len(plan))
         self._loader: DataLoader[Any] = DataLoader(
-            _Carrying(dataset, evaluation=evaluation),
+            _Carrying(dataset, unlabelled, evaluation=evaluation),
             batch_sampler=plan,
             collate_fn=partial(_collate, dataset.collate),
             num_workers=workers,
@@ -277,9 +289,13 @@ def train_loader(
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    unlabelled: UnlabelledImages | None = None,
     waiting: Waiting = lambda seconds: None,
 ) -> Batches:
     """This rank's micro-batches of ``epoch``, in the order of the optimizer steps.
+
+    Those of images without labels come first in each step: the last backward pass, in which ranks exchange gradients,
+    must reach the parameters of all terms.
 
     Args:
         dataset: The training split.
@@ -289,6 +305,7 @@ def train_loader(
         start_step: Completed steps of this epoch.
         rank: Rank of this process.
         world_size: Number of processes; ``training.batch_size`` is over all of them.
+        unlabelled: Images without labels, of which each step has some.
         waiting: See :class:`Batches`.
     """
     steps = steps_per_epoch(dataset, training)
@@ -300,8 +317,14 @@ def train_loader(
     for step in range(start_step, steps):
         first = step * training.batch_size + rank * size
         own = [(index, view) for index in order[first : first + size]]
-        plan += [own[at : at + micro] for at in range(0, size, micro)]
-    return Batches(dataset, plan, workers=training.workers, waiting=waiting)
+        further = []
+        if unlabelled is not None:
+            count = unlabelled.settings.per_step(training.batch_size, training.devices)
+            keys = unlabelled.keys((epoch - 1) * steps + step, count)
+            share = keys[count * rank // world_size : count * (rank + 1) // world_size]
+            further = [(len(dataset) + index, its_view) for index, its_view in share]
+        plan += [part[at : at + micro] for part in (further, own) for at in range(0, len(part), micro)]
+    return Batches(dataset, plan, workers=training.workers, unlabelled=unlabelled, waiting=waiting)
 
 
 def eval_loader(

@@ -33,12 +33,16 @@ class Sample(NamedTuple):
 
     Attributes:
         truth: For an evaluation: labels uint8 [h,w] of the size at which predictions are scored, if it is another one.
+        weak: Of a sample without labels: the image as its teacher sees it; pixels of ``mask`` are 0 or ignored.
+        skipped: Of a sample without labels: unreadable files in whose place it is, each with its reason.
     """
 
     image: Tensor
     mask: Tensor
     extras: Mapping[str, Tensor] = {}
     truth: Tensor | None = None
+    weak: Tensor | None = None
+    skipped: tuple[str, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -48,12 +52,16 @@ class Batch(NamedTuple):
 
     Attributes:
         truths: Of each sample, see :class:`Sample`; None if predictions are scored with ``masks``.
+        weak: Of samples without labels, as ``images``; otherwise None.
+        skipped: Of all samples.
     """
 
     images: Tensor
     masks: Tensor
     extras: Mapping[str, Tensor] = {}
     truths: tuple[Tensor, ...] | None = None
+    weak: Tensor | None = None
+    skipped: tuple[str, ...] = ()
 
 
 class Note(NamedTuple):
@@ -117,12 +125,20 @@ def named(names: Sequence[object], total: int | None = None, *, shown: int = 5) 
     return ", ".join(texts) + (f" and {total - len(texts)} more" if total > len(texts) else "")
 
 
-def limited(count: int, limit: int | None, seed: int) -> list[int]:
-    """Sorted sample indices under a ``train_limit``; a larger limit includes the samples of a smaller one."""
+def limited(count: int, limit: float | None, seed: int) -> list[int]:
+    """Sorted sample indices under a ``train_limit``; a larger limit includes the samples of a smaller one.
+
+    Args:
+        count: Number of samples.
+        limit: Number or share of them; None for all.
+        seed: ``limit_seed`` of the data.
+    """
+    if isinstance(limit, float):
+        limit = max(1, round(limit * count))
     if limit is None or limit >= count:
         return list(range(count))
     order = np.random.default_rng(seed_of(seed, "train_limit")).permutation(count)
-    return sorted(int(i) for i in order[:limit])
+    return sorted(int(i) for i in order[: int(limit)])
 
 
 class SegmentationDataset(ABC):
@@ -307,7 +323,7 @@ class SegmentationDataset(ABC):
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
         image, labels = self._pipeline(index, seed_of(self.seed, index, view))
-        pixels, mask = self._padded(image, 0.0), self._padded(labels, IGNORE_INDEX)
+        pixels, mask = self.padded(image, 0.0), self.padded(labels, IGNORE_INDEX)
         return Sample(pixels, mask, self.extras(pixels, mask))
 
     def for_evaluation(self, index: int) -> Sample:
@@ -343,7 +359,7 @@ class SegmentationDataset(ABC):
         """The view of all samples in ``epoch``."""
         return epoch % self.views if self.views else epoch
 
-    def _padded(self, values: Tensor, fill: float) -> Tensor:
+    def padded(self, values: Tensor, fill: float) -> Tensor:
         """[...,H,W] padded at the right and the bottom to the stride; an image's mean colour is 0."""
         height, width = values.shape[-2:]
         down, right = -height % self.stride, -width % self.stride

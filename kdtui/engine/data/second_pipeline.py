@@ -81,15 +81,33 @@ class SecondPipeline:
             index: Number of the sample.
             seed: Seed of the view.
         """
+        image, labels, rng = self._shown(index, seed)
+        return self._planes(image, rng, self._level), labels
+
+    def two_views(self, index: int, seed: int, colours: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """A view in its own colours and in others, both f32 [C,H,W], and its labels.
+
+        Args:
+            index: Number of the sample.
+            seed: Seed of the view.
+            colours: How much the colours of the second differ.
+        """
+        image, labels, rng = self._shown(index, seed)
+        return self._planes(image, rng, "none"), self._planes(image, rng, colours), labels
+
+    def _shown(self, index: int, seed: int) -> tuple[Values, Tensor, np.random.Generator]:
+        """Image and labels of a view before its colours, and the generator that drew it."""
         source = self.source(index)
         rng = np.random.Generator(np.random.PCG64(seed))
         matrix, labels = self._geometry.view(source, rng)
         image = warped_image(source.image, matrix, self._geometry.size, self._fill)
+        return image, torch.from_numpy(labels.astype(np.int64)), rng
+
+    def _planes(self, image: Values, rng: np.random.Generator, level: Level) -> Tensor:
         line = SAME
-        if self._level != "none":
-            image, line = self._recoloured(image, rng)
-        planes = normalised(image, self._pixels, line)
-        return torch.from_numpy(planes), torch.from_numpy(labels.astype(np.int64))
+        if level != "none":
+            image, line = self._recoloured(image, rng, level)
+        return torch.from_numpy(normalised(image, self._pixels, line))
 
     def source(self, index: int) -> Source:
         """The source of a sample at the size at which it is kept."""
@@ -100,12 +118,12 @@ class SecondPipeline:
             self.cache.put(index, kept)
         return kept
 
-    def _recoloured(self, image: Values, rng: np.random.Generator) -> tuple[Values, Line]:
+    def _recoloured(self, image: Values, rng: np.random.Generator, level: Level) -> tuple[Values, Line]:
         """The image in other colours, and what is left to be applied to its values."""
-        span = _COLOURS[self._level]
+        span = _COLOURS[level]
         brightness, contrast, saturation = [1 + span * (2 * number - 1) for number in rng.random(3).tolist()]
         line = line_of(image, brightness=brightness, contrast=contrast)
-        if self._level == "light":
+        if level == "light":
             return image, line
         image = saturated(image, line, saturation)
         blur, jpeg, noise, sigma, quality, deviation = rng.random(6).tolist()

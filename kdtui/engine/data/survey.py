@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ A split with few enough samples is read completely, whatever their size: its tra
 
 _LEAST = 8
 _MOST_FILES = 50_000
-_MOST_COMPARED = 16
-_PIECE = 1 << 20
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -208,23 +208,18 @@ def overlap(train_set: SegmentationDataset, val_set: SegmentationDataset) -> Ove
     chosen = [val[index] for index in sample(len(val), val_set.surveyed)]
     if not (train and chosen):
         return Overlap((), len(chosen))
-    by_size: dict[int, list[Path]] = {}
-    for path in train:
-        by_size.setdefault(_size(path), []).append(path)
-    digests: dict[Path, bytes] = {}
+    return Overlap(tuple(path.name for path in copies(train, chosen)), len(chosen))
 
-    def digest(path: Path) -> bytes:
-        if path not in digests:
-            digests[path] = _digest(path)
-        return digests[path]
 
-    names = []
-    for path in chosen:
-        # Uncompressed images have equal sizes: compare a limited number, those with the same name first.
-        alike = sorted(by_size.get(_size(path), []), key=lambda other: other.name != path.name)[:_MOST_COMPARED]
-        if any(digest(other) == digest(path) for other in alike):
-            names.append(path.name)
-    return Overlap(tuple(names), len(chosen))
+def copies(files: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """Those of ``others`` whose content is that of one of ``files``."""
+    sizes = {_size(path) for path in others}
+    by_head: dict[tuple[int, bytes], list[Path]] = {}
+    for path in files:
+        if (size := _size(path)) in sizes:
+            by_head.setdefault((size, _digest(path, pieces=1)), []).append(path)
+    alike = ((path, by_head.get((_size(path), _digest(path, pieces=1)), ())) for path in others)
+    return [path for path, candidates in alike if any(_digest(one) == _digest(path) for one in candidates)]
 
 
 def _size(path: Path) -> int:
@@ -234,12 +229,17 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _digest(path: Path) -> bytes:
-    """Digest of a file's contents; of its path if it cannot be read, which differs from that of any other file."""
+def _digest(path: Path, *, pieces: int | None = None) -> bytes:
+    """Digest of a file's contents; of its path if it cannot be read, which differs from that of any other file.
+
+    Args:
+        path: The file.
+        pieces: How many pieces from its beginning are read; None for all.
+    """
     digest = hashlib.blake2b()
     try:
         with reading(path) as file:
-            while piece := file.read(_PIECE):
+            for piece in itertools.islice(iter(partial(file.read, _PIECE), b""), pieces):
                 digest.update(piece)
     except OSError:
         return str(path).encode()

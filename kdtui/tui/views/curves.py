@@ -11,7 +11,7 @@ from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.panels import EXPECTED
 
-FIRST_METRICS = ("train/loss", "val/miou", "train/loss.base", "train/loss.distill")
+FIRST_METRICS = ("train/loss", "val/miou", "train/loss.base", "train/loss.distill", "train/loss.unlabelled")
 """First in the list; all other curves follow by name."""
 
 
@@ -43,7 +43,13 @@ def neighbour(metric: str, names: Sequence[str], by: int) -> str:
 def metric_title(metric: str) -> str:
     """Title of a metric, such as `loss: base` for `train/loss.base`."""
     split, _, name = metric.partition("/")
-    words = {"loss": "loss", "miou": "mIoU", "best_miou": "best mIoU", "lr": "learning rate"}.get(name, name)
+    words = {
+        "loss": "loss",
+        "miou": "mIoU",
+        "best_miou": "best mIoU",
+        "lr": "learning rate",
+        "confident": "confident pixels",
+    }.get(name, name)
     if words.startswith(("loss.", "iou.")):
         words = words.replace("iou.", "IoU ").replace("loss.", "loss: ")
     return words if split == "train" else f"val {words}"

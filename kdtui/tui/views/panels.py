@@ -25,8 +25,18 @@ _WARNINGS = 3
 """Most warnings above the pages of a run: more would leave no room for its curves at 80x24."""
 _LABEL = 15
 _WIDE_LABEL = 18
-LOSS_NAMES = {"loss": "total", "loss.base": "base", "loss.distill": "distillation"}
-_TERMS = ("loss.base.", "loss.distill.")
+LOSS_NAMES = {
+    "loss": "total",
+    "loss.base": "base",
+    "loss.distill": "distillation",
+    "loss.unlabelled": "unlabelled",
+}
+_TERMS = {
+    "loss.distill.": "distillation terms",
+    "loss.unlabelled.": "terms without labels",
+    "loss.base.": "base terms",
+}
+_OTHER_NAMES = {"gradient_norm": "gradient norm", "confident": "confident pixels"}
 
 
 def failure(row: RunSummary | None, history: History | None, unreadable: str) -> list[TextLine]:
@@ -92,13 +102,13 @@ def losses(history: History | None) -> list[TextLine]:
     """Every loss and its parts: the newest value, and the one an epoch earlier."""
     if history is None or history.last_train is None:
         return []
-    names = [name for name in history.last_train.scalars if name.startswith("loss") or name == "gradient_norm"]
+    names = [name for name in history.last_train.scalars if name.startswith("loss") or name in _OTHER_NAMES]
     lines: list[TextLine] = [((f"{'':{_WIDE_LABEL}}{'now':>8}{'epoch ago':>11}", "muted"),)]
     for name in names:
         curve = history.curves.get(f"train/{name}")
         if curve is None:
             continue
-        label = LOSS_NAMES.get(name, name.replace("gradient_norm", "gradient norm"))
+        label = (LOSS_NAMES | _OTHER_NAMES).get(name, name)
         for term in _TERMS:
             if name.startswith(term):
                 label = f"  {name.removeprefix(term)}"
@@ -294,11 +304,11 @@ def loss_views(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
         names: Names of the curves of the history, such as ``train/loss``.
     """
     train = [name for name in names if name.startswith("train/")]
-    parts = [name for name in ("train/loss", "train/loss.base", "train/loss.distill") if name in train]
+    parts = [name for name in (f"train/{name}" for name in LOSS_NAMES) if name in train]
     distils = "train/loss.distill" in parts
     terms = []
-    for title, stem in (("distillation terms", "train/loss.distill."), ("base terms", "train/loss.base.")):
-        found = tuple(sorted(name for name in train if name.startswith(stem)))
+    for stem, title in _TERMS.items():
+        found = tuple(sorted(name for name in train if name.startswith(f"train/{stem}")))
         if len(found) > 1:
             terms.append((title, found))
     # Without distillation the base loss is the total.

@@ -359,3 +359,12 @@ def test_repeating_images_or_pixels_changes_nothing(table: Term, repeat: Callabl
     )
     case.labels = Labels(repeat(case.labels.masks), IGNORE_INDEX)
     torch.testing.assert_close(case.value(), before)
+
+
+@pytest.mark.parametrize("table", [table for table in DISTILLING if not table.needs_labels], ids=label)
+def test_a_term_that_needs_no_labels_does_not_depend_on_them(table: DistillationTerm) -> None:
+    case, losses = Case(table), []
+    for labels in (case.labels, Labels(case.labels.masks.where(~case.labels.valid, 0), IGNORE_INDEX)):
+        case.labels = labels
+        losses.append(case.value())
+    assert torch.equal(*losses)

@@ -244,6 +244,18 @@ def test_the_upper_chart_starts_with_the_losses_and_cycles_through_every_trainin
     assert sorted(alone) == sorted(name for name in history.curves if name.startswith("train/"))
 
 
+def test_losses_without_labels_are_parts_of_their_own() -> None:
+    unlabelled = {"loss.unlabelled": 0.4, "loss.unlabelled.hard": 0.3, "loss.unlabelled.kl": 0.1, "confident": 0.75}
+    history = History([started(), trained(1, **unlabelled)])
+    shown = words(panels.losses(history))
+    assert [shown[name][0] for name in ("unlabelled", "hard", "kl", "confident pixels")] == [
+        "0.4000", "0.3000", "0.1000", "0.7500"
+    ]  # fmt: skip
+    views = dict(panels.loss_views(list(history.curves)))
+    assert views["losses"] == ("train/loss", "train/loss.base", "train/loss.distill", "train/loss.unlabelled")
+    assert views["terms without labels"] == ("train/loss.unlabelled.hard", "train/loss.unlabelled.kl")
+
+
 def test_terms_of_any_name_are_in_the_panel_and_in_the_charts() -> None:
     terms = {"loss.base.focal": 0.1, "loss.base.ce": 0.3, "loss.distill.loss": 0.2, "loss.distill.deep_features": 0.4}
     history = History([started(), trained(1, **terms)])
