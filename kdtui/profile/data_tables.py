@@ -94,6 +94,8 @@ class DataTable(ProfileTable):
         cache_gib: Memory for decoded images of a split in GiB; further images are decoded every time.
         augmentation: Strength of the augmentation of training images.
         views: Number of different augmented views per sample; 0 draws a new one in every epoch.
+        view_seed: Seed of the augmented views; runs of several seeds with the same one see the same views, in different
+            orders. Default: the run's seed.
         train_limit: Use only this many training samples, or this share of them, chosen with the seed of the data
             (few-label settings).
         mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts; `dataset` computes it once from
@@ -112,7 +114,8 @@ class DataTable(ProfileTable):
     implementation: ClassVar[str]
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
     training_keys: ClassVar[frozenset[str]] = frozenset(
-        {"augmentation", "views", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib", "unlabelled"}
+        {"augmentation", "views", "view_seed", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib"}
+        | {"unlabelled"}
     )
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     unwritten: ClassVar[frozenset[str]] = frozenset(
@@ -132,6 +135,7 @@ class DataTable(ProfileTable):
     cache_gib: Float = Field(2.0, ge=0.0, le=65_536.0)
     augmentation: Level = "light"
     views: Int = Field(0, ge=0, le=_MOST_VIEWS)
+    view_seed: Int | None = Field(None, ge=0, lt=2**32)
     train_limit: Count | Share | None = None
     mean: Annotated[tuple[Mean, ...], Field(min_length=1)] | Literal["dataset"] | None = None
     std: Annotated[tuple[Deviation, ...], Field(min_length=1)] | Literal["dataset"] | None = None

@@ -46,7 +46,7 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
         data: The table ``[data]`` of the profile.
         split: ``train``, ``val`` or ``test``; only ``train`` is augmented.
         stride: Height and width are padded to a multiple of this.
-        seed: Seed of the augmentation.
+        seed: Seed of the augmentation, unless ``data.view_seed`` is set.
 
     Raises:
         DataError: The data cannot be used.
@@ -56,7 +56,7 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
     data = with_statistics(data)
     build = plugins.imported(data.implementation)
-    dataset = build(data, split, stride=stride, seed=seed)
+    dataset = build(data, split, stride=stride, seed=seed if data.view_seed is None else data.view_seed)
     if not isinstance(dataset, SegmentationDataset):
         raise UsageError(
             "this extension does not return a dataset",
@@ -94,7 +94,7 @@ def with_statistics(data: DataTable) -> DataTable:
     """
     if not needs_statistics(data):
         return data
-    key = data.model_dump_json(exclude={"augmentation", "views", "height", "width", "unlabelled"})
+    key = data.model_dump_json(exclude={"augmentation", "views", "view_seed", "height", "width", "unlabelled"})
     if key not in _STATISTICS:
         plain = {key: None for key in ("mean", "std") if getattr(data, key) == "dataset"}
         train_set = build_dataset(data.model_copy(update=plain), "train")

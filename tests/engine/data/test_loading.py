@@ -16,7 +16,7 @@ from kdtui.engine.data.first_pipeline import SampleCache
 from kdtui.engine.data.loading import epoch_order
 from kdtui.engine.data.synthetic import SyntheticPeople
 from kdtui.errors import DataError
-from kdtui.profile import SyntheticData, Training
+from kdtui.profile import Profile, SyntheticData, Training, dump
 from tests.engine.data.makers import label_folder
 from tests.engine.preloaded import CONTEXT, Process
 from tests.waiting import eventually, finished
@@ -74,6 +74,24 @@ def test_views_come_round() -> None:
 
     assert views(people(views=3)) == [1, 2, 0, 1, 2, 0, 1]
     assert views(people()) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_runs_with_one_view_seed_see_the_same_views_in_different_orders() -> None:
+    data, training = DATA.model_copy(update={"views": 2, "view_seed": 9}), Training(batch_size=8)
+    loaders = [train_loader(build_dataset(data, "train", seed=s), training, seed=s, epoch=2) for s in (0, 1)]
+    views = [
+        {key: batch.images[at] for keys, batch in zip(loader.plan, loader, strict=True) for at, key in enumerate(keys)}
+        for loader in loaders
+    ]
+    assert loaders[0].plan != loaders[1].plan
+    common = views[0].keys() & views[1].keys()
+    assert len(common) > 20
+    assert all(torch.equal(views[0][key], views[1][key]) for key in common)
+    later = train_loader(build_dataset(data, "train", seed=0), training, seed=0, epoch=2, start_step=3)
+    assert torch.equal(next(iter(later)).images, list(loaders[0])[3].images)
+    own = [build_dataset(DATA, "train", seed=seed)[0, 1].image for seed in (0, 1)]
+    assert not torch.equal(*own)
+    assert "view_seed" not in dump(Profile(name="a", data=DATA)).decode()
 
 
 def test_fewer_samples_than_a_batch_is_an_error() -> None:
