@@ -29,7 +29,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
-from kdtui.profile.schedules import alpha_text, temperature_text
+from kdtui.profile.schedules import distillation_text, training_text
 from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
 
 if TYPE_CHECKING:
@@ -240,10 +240,10 @@ def warning_text(warning: Mapping[str, str | None]) -> str:
     return f"{warning['message']}" + (f"; {next_step(warning['hint'])}" if warning["hint"] else "")
 
 
-def distillation_table(run: Run) -> Mapping[str, Any]:
-    """The table ``distillation`` of a run's profile, which may have been edited; empty if there is none."""
+def _table(run: Run, key: str) -> Mapping[str, Any]:
+    """A table of a run's profile, which may have been edited; empty if there is none."""
     try:
-        table = run.profile_table().get("distillation")
+        table = run.profile_table().get(key)
     except StoreError:
         return {}
     return table if isinstance(table, Mapping) else {}
@@ -263,7 +263,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
     from kdtui.store.run import Run
 
-    table = distillation_table(Run(run.path))
+    table, training = (_table(Run(run.path), key) for key in ("distillation", "training"))
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
     size = "" if run.parameters is None else f", {run.parameters:,} parameters"
     used = "" if run.parameters_used in (None, run.parameters) else f" ({run.parameters_used:,} used)"
@@ -283,8 +283,9 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("epoch", epoch),
         ("student", student),
         ("teacher", teacher),
-        ("distillation", one_line(f"{temperature_text(table)}, {alpha_text(table)}") if run.distilled else None),
+        ("distillation", one_line(distillation_text(table)) if run.distilled else None),
         ("terms", distillation_terms(table) if run.distilled else None),
+        ("training", one_line(training_text(training)) or None),
         ("loss", None if run.loss is None else number(run.loss)),
         ("best mIoU", None if run.best_miou is None else number(run.best_miou)),
         *((f"  IoU {name}", number(value)) for name, value in run.best_iou.items()),

@@ -18,6 +18,7 @@ from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Objective, build_objective
+from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.sanity import data_warnings, unlabelled_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
@@ -27,7 +28,7 @@ from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Loss, Profile
-from kdtui.profile.schedules import alpha_text, temperature_text
+from kdtui.profile.schedules import schedules_text
 from kdtui.store.run import Run
 from kdtui.text import counted, mebibytes
 
@@ -75,8 +76,8 @@ def check(
         checks.append(("teacher", lambda: _teacher(profile, loaded)))
     if profile.loss is not None or (profile.distillation.enabled and profile.distillation.terms is not None):
         checks.append(("loss terms", lambda: _terms(profile, loaded, splits)))
-    if lines := _schedules(profile):
-        checks.append(("schedules", lambda: lines))
+    if text := schedules_text(profile.model_dump()):
+        checks.append(("optimizer and schedules", lambda: _schedules(profile, text)))
     done: list[int] = []
     if resume_from is not None:
         checks.append(("resume", lambda: _resume(profile, resume_from, total_epochs, done)))
@@ -261,13 +262,10 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     return description if teacher.note is None else f"{description}\n{teacher.note}"
 
 
-def _schedules(profile: Profile) -> str:
-    """What changes during the training, in one line; empty if only the learning rate does."""
-    table = profile.distillation.model_dump()
-    texts = []
-    if profile.distillation.enabled and table.keys() & {"temperature_schedule", "alpha_schedule"}:
-        texts += [temperature_text(table), alpha_text(table)]
-    return ", ".join(texts)
+def _schedules(profile: Profile, text: str) -> str:
+    """The text, if the optimizer exists."""
+    check_optimizer(profile.training.optimizer)
+    return text
 
 
 def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tuple[SegmentationDataset, Survey]]) -> str:

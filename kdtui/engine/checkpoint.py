@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 FORMAT = "kdtui.student/1"
+ADAMW = "adamw"
+"""The optimizer of checkpoints that do not name one."""
 # Errors of file systems that do not support hard links, or not that many of one file.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_STUDENT_GROUPS = 2  # of the optimizer's parameters: kernels, and all others
 _NAMED = 4  # maximum number of keys in a message
 _KEY = 120  # maximum number of characters of a key
 
@@ -341,18 +342,19 @@ def capture(
     *,
     total_epochs: int,
     steps_per_epoch: int,
+    kind: str = ADAMW,
 ) -> dict[str, Any]:
     """The ``resume`` part of a checkpoint. Every rank must call it: generators are gathered, the window averaged.
 
     Parameters of loss terms, such as projections, are in ``terms``, which is absent if there are none. The
     learning-rate schedule is a function of ``step`` and ``total_epochs``, and the sampler's position one of ``step``
-    and ``steps_per_epoch``: these numbers are their complete state.
+    and ``steps_per_epoch``: these numbers are their complete state. ``kind`` names optimizer and parameter groups.
     """
     states: list[Any] = [rng_state()]
     if fabric.world_size > 1:
         states = [None] * fabric.world_size
         torch.distributed.all_gather_object(states, rng_state())
-    state = {
+    state: dict[str, Any] = {
         "step": progress.step,
         "epochs_done": progress.epochs_done,
         "best_miou": progress.best_miou,
@@ -371,6 +373,8 @@ def capture(
         state["best_score"] = progress.best_score
     if trained := terms.state_dict():
         state["terms"] = trained
+    if kind != ADAMW:  # as in all checkpoints without it
+        state["optimizer_kind"] = kind
     return state
 
 
@@ -380,25 +384,28 @@ def restore(
     optimizer: torch.optim.Optimizer,
     terms: nn.Module,
     *,
+    kind: str = ADAMW,
     where: Path | None = None,
 ) -> tuple[Progress, tuple[Warned, ...]]:
     """Restore optimizer, terms, scaler and generators; return the progress, and warnings about missing parts.
 
     If the number of ranks is larger than that of the checkpoint, the generators of additional ranks keep their seeds. A
-    run that starts from a checkpoint of another run may have other terms: they are initialised anew, with a warning.
+    run that starts from a checkpoint of another run may have other terms or another optimizer: they start anew, with a
+    warning.
 
     Args:
         fabric: Of this rank.
         resume: As :func:`capture` returned it.
         optimizer: Of the student and the terms.
         terms: Modules of the loss terms.
+        kind: Name of the optimizer and its parameter groups, as in :func:`capture`.
         where: The checkpoint, for the message.
 
     Raises:
         CheckpointError: A part of ``resume`` is damaged.
     """
     try:
-        return _restored(fabric, resume, optimizer, terms)
+        return _restored(fabric, resume, optimizer, terms, kind)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             "the training state of this checkpoint is damaged",
@@ -409,24 +416,23 @@ def restore(
 
 
 def _restored(
-    fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module
+    fabric: Fabric, resume: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module, kind: str
 ) -> tuple[Progress, tuple[Warned, ...]]:
-    trained = resume.get("terms", {})
+    warnings: list[Warned] = []
+    trained, saved_kind = resume.get("terms", {}), resume.get("optimizer_kind", ADAMW)
     problems = differences(terms, trained)
-    if problems:
-        optimizer.load_state_dict(_students_part(resume["optimizer"], optimizer.state_dict()))
-    else:
+    if not problems:
         terms.load_state_dict(trained)
+    if saved_kind != kind:
+        words = f"the optimizer of this run is {kind}, that of the checkpoint {saved_kind}"
+        warnings.append(Warned("optimizer-restarted", words, "it starts without state; the student continues"))
+    elif problems:
+        optimizer.load_state_dict(_students_part(resume["optimizer"], optimizer, terms))
+    else:
         optimizer.load_state_dict(resume["optimizer"])
-    warnings = tuple(
-        Warned(
-            "terms-restarted",
-            f"the loss terms of this run train other parameters than those of the checkpoint: {problem}",
-            "they start from their initial values; the student continues",
-        )
-        for problem in ["; ".join(problems)]
-        if problem
-    )
+    if problems:
+        words = f"the loss terms of this run train other parameters than those of the checkpoint: {'; '.join(problems)}"
+        warnings.append(Warned("terms-restarted", words, "they start from their initial values; the student continues"))
     if resume["scaler"]:
         fabric.strategy.precision.load_state_dict(resume["scaler"])
     if fabric.global_rank < len(resume["rng"]):
@@ -442,11 +448,13 @@ def _restored(
         train_point=dict(resume.get("train_point", {})),
         history=list(resume["history"]),
     )
-    return progress, warnings
+    return progress, tuple(warnings)
 
 
-def _students_part(saved: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+def _students_part(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer, terms: nn.Module) -> dict[str, Any]:
     """An optimizer's state of which the student's parameters, in the first groups, are from a checkpoint."""
-    groups = saved["param_groups"][:_STUDENT_GROUPS] + current["param_groups"][_STUDENT_GROUPS:]
-    numbers = {number for group in groups[:_STUDENT_GROUPS] for number in group["params"]}
+    of_terms = set(map(id, terms.parameters()))
+    count = sum(not of_terms.intersection(map(id, group["params"])) for group in optimizer.param_groups)
+    groups = saved["param_groups"][:count] + optimizer.state_dict()["param_groups"][count:]
+    numbers = {number for group in groups[:count] for number in group["params"]}
     return {"state": {n: state for n, state in saved["state"].items() if n in numbers}, "param_groups": groups}

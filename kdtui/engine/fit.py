@@ -165,6 +165,7 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
         stage.trainable.objective.terms,
         total_epochs=stage.total_epochs,
         steps_per_epoch=stage.steps_per_epoch,
+        kind=stage.profile.training.optimizer,
     )
     if not stage.leads:
         return

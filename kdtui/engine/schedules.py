@@ -6,25 +6,34 @@ import math
 from collections.abc import Iterable
 
 from kdtui.profile import Distillation
-from kdtui.profile.schedules import Course
+from kdtui.profile.schedules import Course, RateCourse
+
+_POWER = 0.9
+"""Of ``poly``, as published (Chen et al., 1606.00915)."""
 
 
-def warmup_cosine(step: int, total_steps: int, *, warmup: float) -> float:
+def rate_factor(step: int, total_steps: int, *, warmup: float, course: RateCourse = "cosine") -> float:
     """Factor of the peak learning rate for the 0-based optimizer step ``step``.
 
-    Linear from 1/n to 1 over the first n = ``warmup * total_steps`` steps, then a half cosine that reaches zero just
-    after the last step (Loshchilov and Hutter, 1608.03983, without restarts).
+    Linear from 1/n to 1 over the first n = ``warmup * total_steps`` steps. With p = 0 at the step after them and 1 just
+    after the last step, then a half cosine to zero (Loshchilov and Hutter, 1608.03983, without restarts), 1 - p, or
+    (1 - p) to the power of 0.9; or constant.
 
     Args:
         step: Number of completed optimizer steps.
-        total_steps: Number of steps of the whole run; later steps get 0.
+        total_steps: Number of steps of the whole run; later steps have the factor of its end.
         warmup: Share of warm-up steps, in [0, 1).
+        course: ``training.schedule``.
     """
     rising = round(warmup * total_steps)
     if step < rising:
         return (step + 1) / rising
     progress = min(1.0, (step - rising) / max(1, total_steps - rising))
-    return 0.5 * (1.0 + math.cos(math.pi * progress))
+    if course == "constant":
+        return 1.0
+    if course == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return (1.0 - progress) ** (_POWER if course == "poly" else 1)
 
 
 def between(course: Course, start: float, end: float, progress: float) -> float:

@@ -34,10 +34,11 @@ from kdtui.engine.label_counts import label_counts
 from kdtui.engine.models import lay_out_channels_last
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Trainable, build_objective
+from kdtui.engine.optimizers import build_optimizer
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.sanity import unlabelled_warnings
-from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.schedules import rate_factor
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
@@ -109,7 +110,8 @@ class TrainingSetup:
         """The learning rate of the next step, for this attempt's number of epochs or another one."""
         settings = self.profile.training
         total_steps = (total_epochs or self.total_epochs) * self.steps_per_epoch
-        return settings.learning_rate * warmup_cosine(self.progress.step, total_steps, warmup=settings.warmup)
+        step, warmup = self.progress.step, settings.warmup
+        return settings.learning_rate * rate_factor(step, total_steps, warmup=warmup, course=settings.schedule)
 
     def val_batches(self) -> Batches:
         """This rank's share of the validation set."""
@@ -206,9 +208,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
     trainable, teacher = _with_objective(profile, fabric, student, val_set, counts=counts, channels_last=channels_last)
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.
-    optimizer = torch.optim.AdamW(
-        _groups(trainable, settings.weight_decay), lr=settings.learning_rate, fused=precision != "fp16"
-    )
+    optimizer = build_optimizer(settings, _groups(trainable, settings.weight_decay), fused=precision != "fp16")
     module, optimizer = fabric.setup(trainable, optimizer)
 
     progress, total_epochs = Progress(), record.total_epochs or settings.epochs
@@ -216,7 +216,9 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     resumed: dict[str, Any] | None = start.get("resume") if start is not None else None
     if resumed is not None:
         assert best is not None
-        progress, terms_warning = restore(fabric, resumed, optimizer, trainable.objective.terms, where=begin.path)
+        progress, terms_warning = restore(
+            fabric, resumed, optimizer, trainable.objective.terms, kind=settings.optimizer, where=begin.path
+        )
         progress.best_score, progress.best_epoch = best.score, best.epoch
         progress.best_miou, progress.best_iou = best.miou, dict(best.iou)
         if begin.own and record.total_epochs is None:

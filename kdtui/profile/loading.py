@@ -284,6 +284,7 @@ def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str], 
 _OUTPUT = "the name of an output: letters, digits and . _ : / -"
 # By a key of the path; the first of these decides.
 _PATTERNS = {
+    "optimizer": "the name of an optimizer: small letters and digits",
     "on": _OUTPUT,
     "teacher_on": _OUTPUT,
     "terms": "up to 40 letters, digits, _ and -, starting with a letter",

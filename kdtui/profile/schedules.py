@@ -8,6 +8,8 @@ from typing import Any, Literal
 Course = Literal["constant", "linear", "cosine", "exponential"]
 """How a value gets from its start to its end over the epochs."""
 AlphaCourse = Literal["constant", "linear", "cosine", "exponential", "warmup", "adaptive"]
+RateCourse = Literal["cosine", "poly", "linear", "constant"]
+"""How the learning rate gets from its peak to zero over the steps."""
 DEFAULTS: dict[str, Any] = {
     "temperature_schedule": "constant",
     "temperature_end": 1.0,
@@ -20,27 +22,41 @@ DEFAULTS: dict[str, Any] = {
 """Of the keys of the table ``distillation``, which are not written while they have them."""
 
 
-def temperature_text(distillation: Mapping[str, Any]) -> str:
-    """The temperature of a table ``distillation``, such as ``T 4 → 1 (cosine)``."""
-    return f"T {_course(DEFAULTS | dict(distillation), 'temperature')}"
-
-
-def alpha_text(distillation: Mapping[str, Any]) -> str:
-    """The weight of the distillation loss, such as ``α 0.7 → 0.1 (linear)``."""
+def distillation_text(distillation: Mapping[str, Any]) -> str:
+    """Temperature and weight of a table ``distillation``, such as ``T 4 → 1 (cosine), α 0.7``."""
     table = DEFAULTS | dict(distillation)
+    alpha, end, upper, lower = (_number(table.get(key)) for key in ("alpha", "alpha_end", "alpha_upper", "alpha_lower"))
     if table["alpha_schedule"] == "warmup":
-        return f"α 0 → {_number(table.get('alpha'))} (over {table['alpha_warmup']} epochs)"
-    if table["alpha_schedule"] == "adaptive":
-        alpha, end, upper, lower = (
-            _number(table.get(key)) for key in ("alpha", "alpha_end", "alpha_upper", "alpha_lower")
-        )
-        return f"α {alpha}, {end} from {upper} of the teacher's mIoU until below {lower}"
-    return f"α {_course(table, 'alpha')}"
+        weight = f"0 → {alpha} (over {table['alpha_warmup']} epochs)"
+    elif table["alpha_schedule"] == "adaptive":
+        weight = f"{alpha}, {end} from {upper} of the teacher's mIoU until below {lower}"
+    else:
+        weight = _course(table, "alpha")
+    return f"T {_course(table, 'temperature')}, α {weight}"
 
 
 def _course(table: Mapping[str, Any], key: str) -> str:
     start, course = _number(table.get(key)), table[f"{key}_schedule"]
     return start if course == "constant" else f"{start} → {_number(table[f'{key}_end'])} ({course})"
+
+
+def training_text(training: Mapping[str, Any]) -> str:
+    """What of a table ``training`` is not usual, such as ``sgd, learning rate poly``; empty if all is."""
+    texts = []
+    if optimizer := training.get("optimizer"):
+        texts.append(str(optimizer))
+    if schedule := training.get("schedule"):
+        texts.append(f"learning rate {schedule}")
+    return ", ".join(texts)
+
+
+def schedules_text(profile: Mapping[str, Any]) -> str:
+    """What the tables of a profile say about schedules, optimizer and student, in one line; empty if all is usual."""
+    distillation = profile.get("distillation", {})
+    scheduled = distillation.get("enabled") and DEFAULTS.keys() & distillation.keys()
+    return "; ".join(
+        filter(None, (distillation_text(distillation) if scheduled else "", training_text(profile.get("training", {}))))
+    )
 
 
 def _number(value: Any) -> str:

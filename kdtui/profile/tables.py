@@ -24,7 +24,7 @@ from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import LaunchTable, launch_tables
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.network_tables import Model, NetworkTable, network_kinds
-from kdtui.profile.schedules import DEFAULTS, AlphaCourse, Course
+from kdtui.profile.schedules import DEFAULTS, AlphaCourse, Course, RateCourse
 from kdtui.profile.term_tables import (
     CrossEntropyTerm,
     DiceTerm,
@@ -266,6 +266,8 @@ class Training(ProfileTable):
 
     Attributes:
         micro_batch_size: Images per forward pass on one device, with gradient accumulation; default: one pass per step.
+        optimizer: Name of an optimizer of timm, such as `adamw`, `sgd` (with Nesterov momentum 0.9) or `lion`.
+        schedule: How the learning rate falls from its peak to zero; `poly` with the power 0.9.
         warmup: Share of all steps in which the learning rate rises linearly.
         gradient_clip: Maximum global gradient norm; 0 disables clipping.
         devices: Number of ranks: CPU processes or GPUs.
@@ -280,6 +282,7 @@ class Training(ProfileTable):
         log_every: Optimizer steps between two ``measured`` train events.
     """
 
+    unwritten: ClassVar[frozenset[str]] = frozenset({"optimizer", "schedule"})
     epochs: Int = Field(20, ge=1, le=MOST_EPOCHS)
     batch_size: Int = Field(16, ge=1, le=_MOST_IMAGES)
     micro_batch_size: Int | None = Field(None, ge=1, le=_MOST_IMAGES)
@@ -298,6 +301,8 @@ class Training(ProfileTable):
     keep_checkpoints: Int = Field(2, ge=1, le=_RARELY)
     visualize_every: Int = Field(0, ge=-1, le=_RARELY)
     log_every: Int = Field(10, ge=1, le=_RARELY)
+    optimizer: str = Field("adamw", pattern=r"^[a-z0-9]{1,40}$")
+    schedule: RateCourse = "cosine"
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:

@@ -17,7 +17,7 @@ from kdtui.engine.fit import Fit
 from kdtui.engine.models import count_parameters
 from kdtui.engine.network import build_student
 from kdtui.engine.report import Report
-from kdtui.engine.schedules import warmup_cosine
+from kdtui.engine.schedules import rate_factor
 from kdtui.engine.setup import set_up
 from kdtui.errors import CheckpointError, DivergedError, ModelError, TeacherError
 from kdtui.store.run import Run
@@ -277,8 +277,8 @@ def test_a_new_horizon_moves_the_schedule_and_is_reported(tmp_path: Path) -> Non
     (noted,) = [e for e in events_of(run) if isinstance(e, events.Noted)]
     assert "from 2 to 3" in noted.message
     rates = dict(curve(run, "train", "lr"))
-    assert rates[6] == pytest.approx(3e-3 * warmup_cosine(5, 6, warmup=0.05))
-    assert rates[8] == pytest.approx(3e-3 * warmup_cosine(7, 9, warmup=0.05))
+    assert rates[6] == pytest.approx(3e-3 * rate_factor(5, 6, warmup=0.05))
+    assert rates[8] == pytest.approx(3e-3 * rate_factor(7, 9, warmup=0.05))
 
 
 # Weights of 10^38 within ten steps: a matrix is multiplied by 1 - rate x decay with each.

@@ -28,6 +28,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "distillation__alpha_schedule": "adaptive",
         "distillation__alpha_upper": 1e-6,
         "distillation__alpha_lower": 0.0,
+        "training__optimizer": "sgd",
+        "training__schedule": "poly",
     },
 }
 
@@ -103,5 +105,5 @@ def test_an_adaptive_weight_drops_after_the_evaluation_that_reached_the_share(wh
 
 def test_the_check_states_the_schedules_in_one_line(whole: Callable[[str], Run]) -> None:
     checks = check(whole("schedules").profile())["checks"]
-    (line,) = [one["message"] for one in checks if one["name"] == "schedules"]
+    (line,) = [one["message"] for one in checks if one["name"] == "optimizer and schedules"]
     assert line == "T 4 → 1 (cosine), α 0.7 → 0.1 (exponential)"

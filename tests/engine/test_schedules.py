@@ -5,13 +5,13 @@ from typing import get_args
 
 import pytest
 
-from kdtui.engine.schedules import alpha_at, temperature_at, warmup_cosine
+from kdtui.engine.schedules import alpha_at, rate_factor, temperature_at
 from kdtui.profile import Distillation
-from kdtui.profile.schedules import AlphaCourse, Course
+from kdtui.profile.schedules import AlphaCourse, Course, RateCourse
 
 
 def test_it_rises_linearly_to_the_peak_and_falls_towards_zero() -> None:
-    factors = [warmup_cosine(step, 100, warmup=0.1) for step in range(100)]
+    factors = [rate_factor(step, 100, warmup=0.1) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert factors[10] == pytest.approx(1.0)
     assert factors[10:] == sorted(factors[10:], reverse=True)
@@ -19,15 +19,27 @@ def test_it_rises_linearly_to_the_peak_and_falls_towards_zero() -> None:
 
 
 def test_half_way_down_is_half_the_peak() -> None:
-    assert warmup_cosine(55, 100, warmup=0.1) == pytest.approx(0.5)
+    assert rate_factor(55, 100, warmup=0.1) == pytest.approx(0.5)
 
 
 def test_without_warmup_it_starts_at_the_peak() -> None:
-    assert warmup_cosine(0, 10, warmup=0.0) == 1.0
+    assert rate_factor(0, 10, warmup=0.0) == 1.0
 
 
 def test_a_step_beyond_the_horizon_trains_nothing() -> None:
-    assert warmup_cosine(120, 100, warmup=0.1) == 0.0
+    assert rate_factor(120, 100, warmup=0.1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("course", "half_way"), [("cosine", 0.5), ("poly", 0.5**0.9), ("linear", 0.5), ("constant", 1.0)]
+)
+def test_every_schedule_of_the_learning_rate_has_its_ends_and_its_middle(course: RateCourse, half_way: float) -> None:
+    rising, peak, middle, last, after = (
+        rate_factor(step, 110, warmup=1 / 11, course=course) for step in (0, 10, 60, 109, 120)
+    )
+    assert (rising, peak) == (0.1, 1.0)
+    assert middle == pytest.approx(half_way)
+    assert after == (1.0 if course == "constant" else 0.0) <= last <= middle
 
 
 def course(name: str, start: float, end: float, epochs: int = 5) -> list[float]:

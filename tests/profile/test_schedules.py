@@ -8,7 +8,7 @@ import pytest
 
 from kdtui.errors import ProfileError
 from kdtui.profile import Distillation, dump, load
-from kdtui.profile.schedules import alpha_text, temperature_text
+from kdtui.profile.schedules import distillation_text
 
 
 def test_defaults_are_not_written_even_if_they_were_set() -> None:
@@ -53,5 +53,4 @@ def test_an_exponential_weight_cannot_start_or_end_at_0(key: str) -> None:
     ],
 )
 def test_a_schedule_is_described_in_one_line(keys: dict[str, Any], text: str) -> None:
-    table = Distillation(**keys).model_dump()
-    assert f"{temperature_text(table)}, {alpha_text(table)}" == text
+    assert distillation_text(Distillation(**keys).model_dump()) == text
