@@ -103,10 +103,14 @@ def compare_runs(
 ) -> None:
     """Compare runs; also writes experiment_runs.json and experiment_comparison.csv to the run store."""
     form = one_form(form, CompareFormat.json if as_json else None, CompareFormat.table)
+    from kdtui.compare.entries import reused_baselines
     from kdtui.launch.teachers import expand
 
     store = open_store(runs_dir)
     found = store.find_all(expand(runs or [], store, expression))
+    names = {*(runs or [])} - {run.id for run in found}
+    if names and names & {row.group for row in store.summaries()}:  # it may use baselines that existed before
+        found += reused_baselines(store, found)
     base = None if baseline is None else store.find(baseline)
     if base is not None and base not in found:
         found.append(base)
@@ -126,7 +130,8 @@ def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | 
     """Compare runs by the scores of their best checkpoints on a split; the files in the store are not written."""
     from kdtui.cli.export import progress_line
     from kdtui.compare import compare, entries_of
-    from kdtui.compare.comparison import on_split
+    from kdtui.compare.entries import on_split
+    from kdtui.compare.evidence import with_evidence
     from kdtui.launch.engine_process import EngineStep
     from kdtui.launch.evaluations import evaluations
 
@@ -139,7 +144,7 @@ def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | 
         raise Interrupted("cancelled; finished evaluations are kept") from error
     show(EngineStep("finished"))
     entries = [on_split(entry, answer) for entry, answer in zip(entries_of(store, runs), answers, strict=True)]
-    comparison = compare(entries, baseline)
+    comparison = with_evidence(compare(entries, baseline), entries)
     note = f"mIoU and IoU are those of the {split} split, of the best checkpoint on val"
     return dataclasses.replace(comparison, notes=(note, *comparison.notes))
 
@@ -178,10 +183,11 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
     """Compare runs and write the two files to the store."""
     from kdtui.cli.runs import run_json
     from kdtui.compare import compare, entries_of, render
+    from kdtui.compare.evidence import with_evidence
     from kdtui.store.run import write_atomically
 
     entries = entries_of(store, runs)
-    comparison = compare(entries, baseline)
+    comparison = with_evidence(compare(entries, baseline), entries)
     order = {row.id: place for place, row in enumerate(comparison.rows)}
     ranked = sorted((entry.summary for entry in entries), key=lambda summary: order[summary.id])
     rows = [run_json(summary) for summary in ranked]
@@ -220,10 +226,15 @@ _DROP = ("MACs", "epoch", "encoder", "params", "α", "T", "smaller", "latency", 
 
 
 def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
-    """Print the comparison as text: the table, differing settings, seeds and notes."""
+    """Print the comparison as text: what each Δ is worth, the table, differing settings and notes."""
     from kdtui.compare import cells
-    from kdtui.compare.render import seed_lines
+    from kdtui.compare.render import group_lines
 
+    lines = group_lines(comparison)
+    for line in lines:
+        out(line, prose=True)
+    if lines:
+        out()
     header, body = cells(comparison)
     rows = [[str(place), *line] for place, line in enumerate(body, start=1)]
     classes = [title for title in reversed(header) if title.startswith("IoU ")]
@@ -236,11 +247,6 @@ def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
     )
     if comparison.differing:
         _print_differing(comparison, wide=wide)
-    lines = seed_lines(comparison)
-    if lines:
-        out()
-    for line in lines:
-        out(line, prose=True)
     for sentence in comparison.notes:
         say(sentence)
 

@@ -368,7 +368,7 @@ ChosenRuns = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN]...",
-        help="Ids, 'latest', names (all runs of a name), or unique id prefixes; none with --filter.",
+        help="Ids, 'latest', names and groups (all their runs), or unique id prefixes; none with --filter.",
         autocompletion=complete_run,
     ),
 ]

@@ -119,7 +119,7 @@ def bootstrap(run: Counts, baseline: Counts, resamples: int = RESAMPLES) -> Diff
     places = np.unique(run.units, return_inverse=True)[1]
     n = int(places.max(initial=-1)) + 1
     if n < 2:
-        raise StoreError("no interval", found=f"{len(run.samples)} images in {n} {run.over}", allowed="at least two")
+        raise StoreError("too few images for an interval", found=f"{n} of {run.over}")
     sums = np.zeros((2, n, 3, len(run.classes)))
     for side, counts in zip(sums, (run, baseline), strict=True):
         np.add.at(side, places, counts.pixels)
@@ -143,13 +143,13 @@ def _check_same(run: Counts, baseline: Counts) -> None:
     import numpy as np
 
     if run.classes != baseline.classes:
-        raise StoreError("no interval: the runs have different classes")
+        raise StoreError("the runs have different classes")
     if not np.array_equal(run.samples, baseline.samples):
         both = len(set(run.samples) & set(baseline.samples))
         found = f"{len(run.samples)} and {len(baseline.samples)} images, {both} in both"
-        raise StoreError("no interval: the runs were evaluated on different images", found=found)
+        raise StoreError("the runs were evaluated on different images", found=found)
     if not np.array_equal(run.pixels[:, 2], baseline.pixels[:, 2]):
-        raise StoreError("no interval: the labels of the runs differ in their pixels per class, or in their size")
+        raise StoreError("the labels of the two evaluations differ in size or content")
 
 
 def _iou(sums: NDArray[Any]) -> NDArray[Any]:

@@ -2,71 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kdtui.compare.measured import measured_apart, measured_columns, usable_measurements
+from kdtui.compare.entries import ComparedRun, matched, same, settings
+from kdtui.compare.groups import Aggregate, Group, aggregates, groups
+from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
-from kdtui.profile.matched import IDENTITY, untreated
-from kdtui.store.state import RunSummary, State
-from kdtui.text import jsonable
-
-if TYPE_CHECKING:
-    from kdtui.store.run import Run
-    from kdtui.store.store import RunStore
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run to compare.
-
-    Attributes:
-        profile: Its resolved profile as plain tables.
-        measurements: Results of `kdtui measure`; None for a run that was not measured.
-        unmeasured: Why its measurements cannot be used, as a sentence; otherwise empty.
-    """
-
-    summary: RunSummary
-    profile: Mapping[str, Any]
-    measurements: Mapping[str, Any] | None = None
-    unmeasured: str = ""
-
-
-def entries_of(store: RunStore, runs: Sequence[Run]) -> list[ComparedRun]:
-    """Read everything that a comparison of the runs needs, in order.
-
-    Unusable measurements are noted in the entry: the run is compared without them.
-
-    Raises:
-        StoreError: The profile of one of them cannot be read.
-    """
-    summaries = store.summaries(runs)
-    return [
-        ComparedRun(summary, run.profile_table(), *usable_measurements(run))
-        for run, summary in zip(runs, summaries, strict=True)
-    ]
-
-
-def on_split(entry: ComparedRun, answer: Mapping[str, Any]) -> ComparedRun:
-    """A run with the scores of its best checkpoint on another split than that of its validation.
-
-    Args:
-        entry: The run.
-        answer: Result of its evaluation. The teacher's mIoU on that split is not known.
-    """
-    summary = dataclasses.replace(
-        entry.summary,
-        best_miou=answer.get("miou"),
-        best_iou=answer.get("iou") or {},
-        teacher_miou=None,
-        retention=None,
-        agreement=None,
-    )
-    return dataclasses.replace(entry, summary=summary)
+from kdtui.profile.matched import IDENTITY
+from kdtui.store.state import State
 
 
 @dataclass(frozen=True)
@@ -109,28 +54,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Aggregate:
-    """Statistics over runs that differ only in their seed.
-
-    Attributes:
-        ids: The newest run of each seed.
-        miou: Mean mIoU.
-        miou_sd: Sample standard deviation of the mIoU.
-        delta: Mean of the runs' Δ; None if one of them has none.
-        delta_sd: Sample standard deviation of Δ.
-    """
-
-    name: str
-    ids: tuple[str, ...]
-    seeds: tuple[int | None, ...]
-    n: int
-    miou: float
-    miou_sd: float
-    delta: float | None
-    delta_sd: float | None
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The compared runs, best first, and their differing settings.
 
@@ -138,6 +61,7 @@ class Comparison:
         baseline: The run that every Δ refers to; None if there is none, or one per seed.
         differing: Profile key to its value in each row, in row order; None if a profile does not have the key.
         aggregates: Groups of two or more seeds.
+        groups: Runs of one profile, by seed, with their baselines; best first.
         notes: Remarks, one sentence each.
     """
 
@@ -146,53 +70,7 @@ class Comparison:
     differing: Mapping[str, tuple[Any, ...]]
     aggregates: tuple[Aggregate, ...]
     notes: tuple[str, ...]
-
-
-def settings(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> dict[str, Any]:
-    """Flatten a profile to ``{"a.b": value}``, without the top-level keys in ``without``."""
-    left_out = frozenset(without)
-    flat: dict[str, Any] = {}
-    for key, value in profile.items():
-        if key in left_out:
-            continue
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{below}": item for below, item in settings(value).items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _same(value: Any) -> str:
-    """A text that is equal only for equal values of the same type; in Python, ``False == 0``."""
-    try:
-        return json.dumps(value, sort_keys=True, default=str)
-    except ValueError:  # an integer with too many digits
-        return json.dumps(jsonable(value), sort_keys=True, default=str)
-
-
-def _key(profile: Mapping[str, Any], without: Iterable[str]) -> str:
-    return _same(settings(profile, without=without))
-
-
-def matched(entry: ComparedRun, others: Iterable[ComparedRun]) -> list[ComparedRun]:
-    """Runs without distillation that differ from ``entry`` only in what describes it and in its treatment.
-
-    Runs with a score come first, then newer ones.
-    """
-    wanted = _key(untreated(entry.profile), IDENTITY)
-    found = [
-        other
-        for other in others
-        if other.summary.id != entry.summary.id
-        and not other.summary.distilled
-        and _key(untreated(other.profile), IDENTITY) == wanted
-    ]
-    return sorted(found, key=_scored_and_new, reverse=True)
-
-
-def _scored_and_new(entry: ComparedRun) -> tuple[bool, float, str]:
-    run = entry.summary
-    return run.best_miou is not None, run.created or 0.0, run.id
+    groups: tuple[Group, ...] = ()
 
 
 def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comparison:
@@ -225,8 +103,9 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
         baseline=baseline or (bases.pop() if len(bases) == 1 else None),
         rows=rows,
         differing=_differing(ranked),
-        aggregates=_aggregates(ranked, {row.id: row for row in rows}),
+        aggregates=aggregates(ranked, {row.id: row.delta_baseline for row in rows}),
         notes=tuple(notes),
+        groups=groups(ranked, chosen),
     )
 
 
@@ -320,7 +199,7 @@ def _validation(entry: ComparedRun) -> str:
 
     data = entry.profile.get("data", {})
     without = training_keys(data.get("kind"))
-    return _same({key: value for key, value in data.items() if key not in without})
+    return same({key: value for key, value in data.items() if key not in without})
 
 
 def _row(
@@ -365,37 +244,4 @@ def _differing(entries: Sequence[ComparedRun]) -> dict[str, tuple[Any, ...]]:
     flat = [settings(entry.profile, without=IDENTITY) for entry in entries]
     keys = list(dict.fromkeys(key for table in flat for key in table))
     columns = {key: tuple(table.get(key) for table in flat) for key in keys}
-    return {key: values for key, values in columns.items() if len({_same(value) for value in values}) > 1}
-
-
-def _aggregates(entries: Sequence[ComparedRun], rows: Mapping[str, Row]) -> tuple[Aggregate, ...]:
-    """Groups of runs that differ only in seed and teacher: each seed may have its own teacher."""
-    groups: dict[str, list[ComparedRun]] = {}
-    for entry in entries:
-        if entry.summary.best_miou is not None:
-            groups.setdefault(_key(entry.profile, IDENTITY | {"seed", "teacher"}), []).append(entry)
-    found = []
-    for group in groups.values():
-        newest: dict[int | None, ComparedRun] = {}
-        for entry in sorted(group, key=lambda e: (e.summary.created or 0.0, e.summary.id)):
-            newest[entry.summary.seed] = entry
-        members = [newest[seed] for seed in sorted(newest, key=lambda seed: -1 if seed is None else seed)]
-        if len(members) < 2:
-            continue
-        ids = tuple(entry.summary.id for entry in members)
-        mious = [entry.summary.best_miou for entry in members if entry.summary.best_miou is not None]
-        deltas = [delta for run in ids if (delta := rows[run].delta_baseline) is not None]
-        whole = len(deltas) == len(ids)
-        found.append(
-            Aggregate(
-                name=members[-1].summary.name,
-                ids=ids,
-                seeds=tuple(entry.summary.seed for entry in members),
-                n=len(members),
-                miou=statistics.fmean(mious),
-                miou_sd=statistics.stdev(mious),
-                delta=statistics.fmean(deltas) if whole else None,
-                delta_sd=statistics.stdev(deltas) if whole else None,
-            )
-        )
-    return tuple(found)
+    return {key: values for key, values in columns.items() if len({same(value) for value in values}) > 1}

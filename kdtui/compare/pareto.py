@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kdtui.compare.comparison import ComparedRun, classes_apart
+from kdtui.compare.comparison import classes_apart
+from kdtui.compare.entries import ComparedRun
 from kdtui.compare.measured import measured_apart, seconds
 from kdtui.compare.named import called
 from kdtui.errors import UsageError

@@ -6,10 +6,13 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
+from kdtui.compare.groups import Group
 from kdtui.compare.named import called
+from kdtui.compare.statistics import Interval
 from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed
 
 FORMATS = ("table", "json", "csv", "markdown")
@@ -22,8 +25,18 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "rows": [dataclasses.asdict(row) for row in comparison.rows],
         "differing": {key: list(values) for key, values in comparison.differing.items()},
         "seeds": [dataclasses.asdict(group) for group in comparison.aggregates],
+        "groups": [_group_json(group) for group in comparison.groups],
         "notes": list(comparison.notes),
     }
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    classes = {name: _interval_json(interval) for name, interval in group.classes.items()}
+    return dataclasses.asdict(group) | {"interval": _interval_json(group.interval), "classes": classes}
+
+
+def _interval_json(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else {**dataclasses.asdict(interval), "verdict": interval.verdict}
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -54,16 +67,51 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def seed_lines(comparison: Comparison) -> list[str]:
-    """One line per group of seeds."""
-    lines = []
-    for group in comparison.aggregates:
-        seeds = ", ".join(str(seed) for seed in group.seeds)
-        line = f"{group.name}: mIoU {group.miou:.4f} ± {group.miou_sd:.4f} (n = {group.n}, seeds {seeds})"
-        if group.delta is not None and group.delta_sd is not None:
-            line += f", Δ {group.delta:+.4f} ± {group.delta_sd:.4f}"
-        lines.append(line)
+def group_lines(comparison: Comparison) -> list[str]:
+    """What each Δ is worth in words, for every group of seeds and every single run; seeds without Δ last."""
+    paired = {run for group in comparison.groups for pair in group.pairs for run in (pair.run, pair.baseline)}
+    lines = [line for group in comparison.groups for line in _lines(group)]
+    for one in comparison.aggregates:
+        if not paired & {*one.ids}:
+            lines.append(f"{one.name}: mIoU {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})")
     return lines
+
+
+def delta_text(group: Group) -> str:
+    """The Δ of a group with its interval, or why it has none."""
+    if group.interval is not None:
+        return group.interval.text
+    return f"Δ {signed(group.delta)}" + (f", no interval: {group.without_interval}" if group.without_interval else "")
+
+
+def _lines(group: Group) -> list[str]:
+    first = f"{group.name}: {delta_text(group)}"
+    left_out = [
+        f"{words}: {_seeds(seeds)}"
+        for words, seeds in (
+            ("without a baseline", group.seeds_without_baseline),
+            ("baselines only", group.seeds_of_baselines_only),
+        )
+        if seeds
+    ]
+    if len(group.pairs) == 1 and not left_out:
+        return [first]
+    n = f"n = {len(group.pairs)}, {_seeds([pair.seed for pair in group.pairs])}"
+    own, base = _spread(group.miou, group.miou_sd), _spread(group.baseline_miou, group.baseline_sd)
+    each = ", ".join(f"{_seed(pair.seed)}: {signed(pair.delta)}" for pair in group.pairs)
+    return [first, f"  mIoU {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out])]
+
+
+def _spread(mean: float, deviation: float | None) -> str:
+    return number(mean) if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _seeds(seeds: Sequence[int | None]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(_seed, seeds))}"
+
+
+def _seed(seed: int | None) -> str:
+    return "-" if seed is None else str(seed)
 
 
 def value_text(value: Any) -> str:
@@ -86,23 +134,39 @@ def _markdown(comparison: Comparison) -> str:
         lines += [
             line([f"`{key}`", *(value_text(value) for value in values)]) for key, values in comparison.differing.items()
         ]
-    extra = [*seed_lines(comparison), *comparison.notes]
-    return "\n".join([*lines, *(["", *(f"- {text}" for text in extra)] if extra else [])]) + "\n"
+    evidence = [f"  - {text.strip()}" if text[0] == " " else f"- {text}" for text in group_lines(comparison)]
+    notes = [f"- {text}" for text in comparison.notes]
+    return "\n".join([*evidence, *([""] if evidence else []), *lines, *(["", *notes] if notes else [])]) + "\n"
 
 
 def _csv(comparison: Comparison) -> str:
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
     plain = [field.name for field in dataclasses.fields(Row) if field.name != "iou"]
     differing = {key: values for key, values in comparison.differing.items() if key not in plain}  # seed is plain
+    of_groups = [_group_fields(comparison, row.id) for row in comparison.rows]
+    group_columns = list(dict.fromkeys(name for fields in of_groups for name in fields))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *differing])
+    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *group_columns, *differing])
     for index, row in enumerate(comparison.rows):
         own = [_field(getattr(row, name)) for name in plain]
         iou = [_field(row.iou.get(name)) for name in classes]
+        group = [_field(of_groups[index].get(name)) for name in group_columns]
         settings = ["" if values[index] is None else value_text(values[index]) for values in differing.values()]
-        writer.writerow([*own, *iou, *settings])
+        writer.writerow([*own, *iou, *group, *settings])
     return text.getvalue()
+
+
+def _group_fields(comparison: Comparison, run: str) -> dict[str, Any]:
+    """The columns with the Δ of a run's group, the same for all its seeds; empty for a run without a baseline."""
+    group = next((group for group in comparison.groups if run in {pair.run for pair in group.pairs}), None)
+    if group is None:
+        return {}
+    names = ("name", "miou", "miou_sd", "baseline_miou", "baseline_sd", "delta")
+    fields = {f"group.{name}": getattr(group, name) for name in names}
+    for suffix, interval in (("", group.interval), *((f".{name}", found) for name, found in group.classes.items())):
+        fields |= {f"group.{name}{suffix}": value for name, value in (_interval_json(interval) or {}).items()}
+    return fields
 
 
 def _field(value: Any) -> str:

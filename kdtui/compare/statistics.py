@@ -11,6 +11,7 @@ from typing import Literal
 from kdtui.text import signed
 
 COVERAGE = 0.95
+_NOISE = "within noise"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Interval:
     @property
     def verdict(self) -> str:
         """``better``, ``worse`` or ``within noise``: on which side of the interval 0 is."""
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "within noise"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else _NOISE
 
     @property
     def short(self) -> str:
@@ -44,7 +45,8 @@ class Interval:
         """The interval in words, as in ``Δ +0.0041, 95 % [-0.0020, +0.0103] over 3 seeds: within noise``."""
         limits = f"{COVERAGE * 100:.0f} % [{signed(self.low)}, {signed(self.high)}]"
         scope = "" if self.over == "seeds" else f" for these {self.over}; other seeds not covered"
-        return f"Δ {signed(self.delta)}, {limits} over {self.n} {self.over}: {self.verdict}{scope}"
+        verdict = self.verdict if self.verdict == _NOISE else f"{self.verdict} than the baseline"
+        return f"Δ {signed(self.delta)}, {limits} over {self.n} {self.over}: {verdict}{scope}"
 
 
 def over_seeds(deltas: Sequence[float]) -> Interval | None:

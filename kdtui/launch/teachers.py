@@ -105,7 +105,7 @@ def _of_path(path: Path) -> CheckpointSource:
 
 
 def expand(texts: Sequence[str], store: RunStore, expression: str = "") -> list[str]:
-    """Expand RUN arguments so that each refers to one run or file; a name of several runs becomes all of their ids.
+    """Expand RUN arguments so that each refers to one run or file; names of several runs and groups become their ids.
 
     Args:
         texts: As given; empty with an ``expression`` means every run.
@@ -151,8 +151,8 @@ def _expanded(text: str, store: RunStore) -> list[str]:
         if not named:  # the prefix of several ids
             raise
         return named
-    except RunNotFound:  # a file, or an error that the command reports
-        pass
+    except RunNotFound:  # a group, a file, or an error that the command reports
+        return [row.path.name for row in store.summaries() if row.group == text] or [text]
     return [text]
 
 

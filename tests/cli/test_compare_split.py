@@ -39,3 +39,18 @@ def test_what_cannot_be_compared_on_a_split_is_refused(kdtui: Kdtui, trained: Tr
         done = kdtui("compare", "run", *words)
         assert done.code == 2, done.err
         assert message in done.err
+
+
+def test_a_group_is_compared_with_a_baseline_that_existed_before(kdtui: Kdtui, trained: Trained) -> None:
+    pair, alone = "distill-b0-from-b3", ("distillation.enabled=false",)
+    taught = trained("taught", profile=pair, teacher=trained("teacher").id)
+    baseline, other = trained("alone", *alone, profile=pair), trained("other", *alone, "seed=9", profile=pair)
+    text = json.loads(taught.manifest_path.read_text())
+    taught.manifest_path.write_text(json.dumps(text | {"group": "distill-0a1b2c3d"}))
+    done = kdtui("compare", "distill-0a1b2c3d", "--json")
+    assert done.code == 0, done.err
+    (group,) = done.json["groups"]
+    assert [(pair["run"], pair["baseline"]) for pair in group["pairs"]] == [(taught.id, baseline.id)]
+    assert other.id not in {row["id"] for row in done.json["rows"]}
+    missing = kdtui("compare", "distill-0a1b2c3e")
+    assert missing.code == 2 and "No run matches" in missing.err

@@ -314,7 +314,9 @@ def test_compare_writes_its_files_and_every_format(kdtui: Kdtui, trained: Traine
     assert "delta_baseline" in (here / "runs" / "experiment_comparison.csv").read_text().splitlines()[0]
     assert "+0.0200" in kdtui("compare", *names).out
     assert kdtui("compare", *names, "--format", "csv").out == (here / "runs/experiment_comparison.csv").read_text()
-    assert kdtui("compare", *names, "--format", "markdown").out.startswith("| run |")
+    evidence, empty, header = kdtui("compare", *names, "--format", "markdown").out.splitlines()[:3]
+    assert evidence.startswith("- demo-distilled: Δ +0.0200, no interval: no counts per image; `kdtui evaluate ")
+    assert empty == "" and header.startswith("| run |")
     done = kdtui("compare", *names, "--format", "json", "--to", "out.json")
     assert done.code == 0
     assert json.loads((here / "out.json").read_text()) == body

@@ -72,8 +72,8 @@ def test_a_class_that_neither_run_has_is_left_out() -> None:
     [
         ({"samples": np.array([f"other {index}" for index in range(40)])}, "different images"),
         ({"classes": ("road", "sky", "car")}, "different classes"),
-        ({"pixels": made(1, truth=1).pixels}, "labels of the runs differ"),
-        ({"units": np.array(["one"] * 40)}, "no interval"),
+        ({"pixels": made(1, truth=1).pixels}, "labels of the two evaluations"),
+        ({"units": np.array(["one"] * 40)}, "too few images"),
     ],
 )
 def test_runs_of_other_images_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kdtui.cli.compare import print_comparison
 from kdtui.compare import ComparedRun, Comparison, called, cells, compare, matched, pareto, render, settings, to_json
 from kdtui.compare.pareto import cells as pareto_cells
-from kdtui.compare.render import seed_lines
+from kdtui.compare.render import group_lines
 from kdtui.errors import UsageError
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.views.compare import Compared
@@ -196,7 +196,53 @@ def test_seeds_of_one_profile_are_aggregated() -> None:
     assert alone.miou == pytest.approx(0.6)
     assert alone.miou_sd == pytest.approx(0.1)
     assert groups[3].delta == pytest.approx((0.02 + 0.01 + 0.02) / 3)
-    assert "± 0.1000 (n = 3, seeds 0, 1, 2)" in "\n".join(seed_lines(comparison))
+    assert group_lines(comparison) == [
+        "taught2: Δ +0.0167, 95 % [+0.0023, +0.0310] over 3 seeds: better than the baseline",
+        "  mIoU 0.6167 ± 0.1002 (n = 3, seeds 0, 1, 2), baseline 0.6000 ± 0.1000",
+        "  Δ per seed: 0: +0.0200, 1: +0.0100, 2: +0.0200",
+    ]
+    assert group_lines(compare(runs[:3])) == ["alone2: mIoU 0.6000 ± 0.1000 (n = 3, seeds 0, 1, 2)"]
+
+
+def seeded(mious: dict[int, float], *, distilled: bool = False, name: str = "", **keys: Any) -> list[ComparedRun]:
+    """Runs of one profile; their ids begin with its name."""
+    name = name or ("taught" if distilled else "alone")
+    runs = [entry(f"{name}{seed}", miou, distilled=distilled, seed=seed, **keys) for seed, miou in mious.items()]
+    return [ComparedRun(dataclasses.replace(run.summary, name=name), run.profile) for run in runs]
+
+
+def test_each_run_is_paired_with_the_baseline_of_its_seed() -> None:
+    runs = [*seeded({0: 0.5, 1: 0.6, 4: 0.9}), *seeded({1: 0.62, 0: 0.51, 3: 0.1}, distilled=True)]
+    (group,) = compare(runs).groups
+    assert [(pair.seed, pair.run, pair.baseline) for pair in group.pairs] == [
+        (0, "taught0", "alone0"),
+        (1, "taught1", "alone1"),
+    ]
+    assert [pair.delta for pair in group.pairs] == pytest.approx([0.01, 0.02])
+    assert (group.miou, group.baseline_miou, group.delta) == pytest.approx((0.565, 0.55, 0.015))
+    assert group.interval is not None and (group.interval.n, group.interval.over) == (2, "seeds")
+    assert group.interval.delta == pytest.approx(group.delta)
+    assert (group.seeds_without_baseline, group.seeds_of_baselines_only) == ((3,), (4,))
+    assert group_lines(compare(runs))[-1] == (
+        "  Δ per seed: 0: +0.0100, 1: +0.0200; without a baseline: seed 3; baselines only: seed 4"
+    )
+
+
+def test_swapped_arms_flip_every_sign() -> None:
+    one, other = {0: 0.5, 1: 0.6, 2: 0.55}, {0: 0.53, 1: 0.58, 2: 0.6}
+    (there,), (back,) = (
+        compare([*seeded(base), *seeded(run, distilled=True)]).groups for base, run in ((one, other), (other, one))
+    )
+    assert there.interval is not None and back.interval is not None
+    for ours, theirs in ((there.interval, back.interval), (there.classes["target"], back.classes["target"])):
+        assert (ours.low, ours.high) == pytest.approx((-theirs.high, -theirs.low))
+    assert there.miou_sd == pytest.approx(back.baseline_sd)
+
+
+def test_one_baseline_for_all_seeds_gives_no_interval_over_seeds() -> None:
+    (group,) = compare([*seeded({0: 0.5}), *seeded({0: 0.6, 1: 0.7}, distilled=True)], "alone0").groups
+    assert group.interval is None and not group.classes
+    assert group.without_interval == "the baseline has another seed"
 
 
 def test_one_seed_twice_is_one_seed() -> None:
@@ -220,6 +266,8 @@ def test_csv_reads_back() -> None:
     assert float(rows[0]["delta_baseline"]) == pytest.approx(0.2)
     assert rows[0]["distilled"] == "true"
     assert rows[2]["miou"] == rows[2]["iou.target"] == ""
+    assert (rows[0]["group.name"], rows[1]["group.name"]) == ("taught", "")
+    assert float(rows[0]["group.delta"]) == pytest.approx(0.2)
     assert float(rows[1]["iou.target"]) == 0.4
 
 
@@ -228,7 +276,8 @@ def test_markdown_and_table_have_a_line_per_run() -> None:
     header, body = cells(comparison)
     assert len(body) == 2
     assert all(len(line) == len(header) for line in body)
-    lines = render(comparison, "markdown").splitlines()
+    evidence, empty, *lines = render(comparison, "markdown").splitlines()
+    assert (evidence, empty) == ("- taught: Δ +0.2000", "")
     assert lines[0].count("|") == lines[1].count("|")
     assert "a\\|b" in lines[3]
 

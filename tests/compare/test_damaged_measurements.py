@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kdtui.compare import COSTS, FORMATS, cells, compare, entries_of, pareto, render
-from kdtui.compare.comparison import ComparedRun
+from kdtui.compare.entries import ComparedRun
 from kdtui.compare.pareto import cells as pareto_cells
 from kdtui.store.run import Run
 from kdtui.tui.views.compression import NetworkSize, compression, read_measured, remarks

@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from kdtui.compare import COSTS, ComparedRun, Comparison, Pareto, compare, pareto, render
 from kdtui.compare.named import called
-from kdtui.compare.render import seed_lines
+from kdtui.compare.render import group_lines
 from kdtui.errors import UsageError
 from kdtui.store.run import write_atomically
 from kdtui.store.state import RunSummary
@@ -240,8 +240,8 @@ class CompareScreen(ChartKeys, RunActions):
         colours = {run_id: curve_colour(index, dark=dark) for index, run_id in enumerate(self._ids)}
         table.letters = {run_id: Cell(letters[run_id], colour) for run_id, colour in colours.items()}
         self._give_room()
-        seeds = [] if compared.comparison is None else seed_lines(compared.comparison)
-        self._seeds.show([((line, "strong"),) for line in seeds])
+        seeds = [] if compared.comparison is None else group_lines(compared.comparison)
+        self._seeds.show([((line, "strong"),) for line in seeds if not line.startswith(" ")])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(
             ComparisonView(
@@ -271,7 +271,7 @@ class CompareScreen(ChartKeys, RunActions):
         lines: list[TextLine] = [
             ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
         ]
-        lines += [((line, "strong"),) for line in seeds]
+        lines += [((line, "" if line.startswith(" ") else "strong"),) for line in seeds]
         notes = () if compared.comparison is None else compared.comparison.notes
         unmeasured = {entry.unmeasured for entry in self._entries}
         lines += [((f"· {note}", "bad" if note in unmeasured else ""),) for note in notes]

@@ -1,0 +1,200 @@
+"""Seeds: runs that differ only in their seed and teacher, and their Δ to baselines of the same seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kdtui.compare.entries import ComparedRun, key
+from kdtui.compare.named import called
+from kdtui.compare.statistics import Interval, over_seeds
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Statistics over runs that differ only in their seed.
+
+    Attributes:
+        ids: The newest run of each seed.
+        miou: Mean mIoU.
+        miou_sd: Sample standard deviation of the mIoU.
+        delta: Mean of the runs' Δ; None if one of them has none.
+        delta_sd: Sample standard deviation of Δ.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+    n: int
+    miou: float
+    miou_sd: float
+    delta: float | None
+    delta_sd: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A run and its baseline.
+
+    Attributes:
+        seed: Of the run.
+        delta: The run's mIoU minus that of the baseline.
+    """
+
+    seed: int | None
+    run: str
+    baseline: str
+    miou: float
+    baseline_miou: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in seed and teacher, each with its baseline.
+
+    Attributes:
+        name: A distinct name.
+        pairs: By seed.
+        miou: Mean over the pairs, as ``baseline_miou`` and ``delta``.
+        miou_sd: Sample standard deviation, as ``baseline_sd``; None for one pair.
+        interval: Of Δ; over seeds for several pairs, otherwise of the paired bootstrap. None if there is none.
+        classes: Intervals of the IoU of each class.
+        without_interval: Why there is no interval; otherwise empty.
+        seeds_without_baseline: Seeds of scored runs that have no scored baseline.
+        seeds_of_baselines_only: Seeds of scored matched baselines without a scored run.
+    """
+
+    name: str
+    pairs: tuple[Pair, ...]
+    miou: float
+    miou_sd: float | None
+    baseline_miou: float
+    baseline_sd: float | None
+    delta: float
+    interval: Interval | None = None
+    classes: Mapping[str, Interval] = field(default_factory=dict)
+    without_interval: str = ""
+    seeds_without_baseline: tuple[int | None, ...] = ()
+    seeds_of_baselines_only: tuple[int | None, ...] = ()
+
+
+def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None]) -> tuple[Aggregate, ...]:
+    """The groups of two or more seeds.
+
+    Args:
+        entries: The runs.
+        deltas: Δ of each run, by id.
+    """
+    groups = []
+    for members in _by_seed(entries):
+        if len(members) < 2:
+            continue
+        ids = tuple(entry.summary.id for entry in members)
+        own = [delta for run in ids if (delta := deltas[run]) is not None]
+        whole = len(own) == len(ids)
+        groups.append(
+            Aggregate(
+                name=members[-1].summary.name,
+                ids=ids,
+                seeds=tuple(entry.summary.seed for entry in members),
+                n=len(members),
+                miou=statistics.fmean(map(_miou, members)),
+                miou_sd=statistics.stdev(map(_miou, members)),
+                delta=statistics.fmean(own) if whole else None,
+                delta_sd=statistics.stdev(own) if whole else None,
+            )
+        )
+    return tuple(groups)
+
+
+def groups(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> tuple[Group, ...]:
+    """The groups of runs with baselines, with intervals over seeds for groups of several pairs.
+
+    Args:
+        entries: The runs, best first.
+        chosen: Id of a run to that of its baseline.
+    """
+    by_id = {entry.summary.id: entry for entry in entries}
+    names = called(entry.summary for entry in entries)
+    arms = _by_seed(entries)
+    found = []
+    for members in arms:
+        partners = [by_id[base] if (base := chosen.get(one.summary.id)) is not None else None for one in members]
+        pairs = [
+            (one, base)
+            for one, base in zip(members, partners, strict=True)
+            if base is not None and base.summary.best_miou is not None
+        ]
+        if pairs:
+            paired = {one.summary.seed for one, _ in pairs}
+            first = pairs[0][0]
+            alone = [
+                base.summary.seed
+                for arm in arms
+                for base in arm
+                if first.summary.distilled
+                and not base.summary.distilled
+                and base.summary.seed not in paired
+                and base.matching_any_seed == first.matching_any_seed
+            ]
+            unpaired = [one.summary.seed for one in members if one.summary.seed not in paired]
+            name = members[-1].summary.name if len(members) > 1 else names[members[0].summary.id]
+            found.append(_group(name, pairs, unpaired, alone))
+    return tuple(found)
+
+
+def _group(
+    name: str,
+    pairs: Sequence[tuple[ComparedRun, ComparedRun]],
+    unpaired: Sequence[int | None],
+    alone: Sequence[int | None],
+) -> Group:
+    several = len(pairs) > 1
+    by_seed = all(one.summary.seed == base.summary.seed for one, base in pairs)
+    mious, base_mious = ([_miou(entry) for entry in side] for side in zip(*pairs, strict=True))
+    deltas = [own - base for own, base in zip(mious, base_mious, strict=True)]
+    classes = {
+        label: [one.summary.best_iou[label] - base.summary.best_iou[label] for one, base in pairs]
+        for label in pairs[0][0].summary.best_iou
+        if all(label in entry.summary.best_iou for pair in pairs for entry in pair)
+    }
+    intervals = {label: over_seeds(values) for label, values in classes.items()} if by_seed else {}
+    return Group(
+        name=name,
+        pairs=tuple(
+            Pair(one.summary.seed, one.summary.id, base.summary.id, _miou(one), _miou(base), delta)
+            for (one, base), delta in zip(pairs, deltas, strict=True)
+        ),
+        miou=statistics.fmean(mious),
+        miou_sd=statistics.stdev(mious) if several else None,
+        baseline_miou=statistics.fmean(base_mious),
+        baseline_sd=statistics.stdev(base_mious) if several else None,
+        delta=statistics.fmean(deltas),
+        interval=over_seeds(deltas) if by_seed else None,
+        classes={label: interval for label, interval in intervals.items() if interval is not None},
+        without_interval="the baseline has another seed" if several and not by_seed else "",
+        seeds_without_baseline=tuple(unpaired),
+        seeds_of_baselines_only=tuple(alone),
+    )
+
+
+def _by_seed(entries: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
+    """Scored runs that differ only in seed and teacher, since each seed may have its own: the newest of each seed."""
+    arms: dict[str, dict[int | None, ComparedRun]] = {}
+    for entry in entries:
+        if entry.summary.best_miou is not None:
+            newest = arms.setdefault(key(entry.profile, without=("seed", "teacher")), {})
+            other = newest.get(entry.summary.seed)
+            if other is None or _age(entry) > _age(other):
+                newest[entry.summary.seed] = entry
+    return [[arm[seed] for seed in sorted(arm, key=lambda seed: -1 if seed is None else seed)] for arm in arms.values()]
+
+
+def _miou(entry: ComparedRun) -> float:
+    return entry.summary.best_miou or 0.0
+
+
+def _age(entry: ComparedRun) -> tuple[float, str]:
+    return entry.summary.created or 0.0, entry.summary.id
