@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 from zlib import error as ZlibError
@@ -58,10 +60,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Difference:
-    """A run's mIoU and IoU per class minus those of its baseline; classes that only one of them has are left out."""
+    """A run's mIoU and IoU per class minus those of its baseline; classes that only one of them has are left out.
+
+    Attributes:
+        scores: The mIoU of run and baseline.
+    """
 
     miou: Interval
     classes: Mapping[str, Interval]
+    scores: tuple[float, float]
 
 
 def difference(run: Run, baseline: Run, split: str = "val") -> Difference:
@@ -70,7 +77,21 @@ def difference(run: Run, baseline: Run, split: str = "val") -> Difference:
     Raises:
         StoreError: A run has no usable counts, or those of other images, labels or classes.
     """
+    return _difference(run, baseline, split, _stamp(run.counts(split)), _stamp(baseline.counts(split)))
+
+
+@lru_cache(maxsize=512)
+def _difference(run: Run, baseline: Run, split: str, *stamps: tuple[int, int] | None) -> Difference:
     return bootstrap(read_counts(run, split), read_counts(baseline, split))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes with the content of a file; None without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def read_counts(run: Run, split: str = "val") -> Counts:
@@ -136,7 +157,7 @@ def bootstrap(run: Counts, baseline: Counts, resamples: int = RESAMPLES) -> Diff
         for name, delta, values in zip(run.classes, whole[0] - whole[1], (iou[0] - iou[1]).T, strict=True)
         if not np.isnan(delta)
     }
-    return Difference(miou, classes)
+    return Difference(miou, classes, (run.miou, baseline.miou))
 
 
 def _check_same(run: Counts, baseline: Counts) -> None:

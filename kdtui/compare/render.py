@@ -77,10 +77,10 @@ def group_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def delta_text(group: Group) -> str:
+def delta_text(group: Group, *, short: bool = False) -> str:
     """The Δ of a group with its interval, or why it has none."""
     if group.interval is not None:
-        return group.interval.text
+        return group.interval.short if short else group.interval.text
     return f"Δ {signed(group.delta)}" + (f", no interval: {group.without_interval}" if group.without_interval else "")
 
 
@@ -100,6 +100,28 @@ def _lines(group: Group) -> list[str]:
     own, base = _spread(group.miou, group.miou_sd), _spread(group.baseline_miou, group.baseline_sd)
     each = ", ".join(f"{_seed(pair.seed)}: {signed(pair.delta)}" for pair in group.pairs)
     return [first, f"  mIoU {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out])]
+
+
+_SIGNS = {"better": "▲", "worse": "▼"}
+
+
+def class_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of classes: the Δ of each class in each group with its interval.
+
+    Classes with the largest Δ in the first group come first; ▲ and ▼ mark those that are not within noise.
+    """
+    groups = [group for group in comparison.groups if group.classes]
+    names = dict.fromkeys(name for group in groups for name in group.classes)
+    ordered = sorted(names, key=lambda name: next(-one.classes[name].delta for one in groups if name in one.classes))
+    body = [[name, *(_class_cell(group.classes.get(name)) for group in groups)] for name in ordered]
+    return ["class", *(group.name for group in groups)], body
+
+
+def _class_cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    limits = f"[{signed(interval.low)}, {signed(interval.high)}]"
+    return f"{_SIGNS.get(interval.verdict, ' ')} {signed(interval.delta)} {limits}"
 
 
 def _spread(mean: float, deviation: float | None) -> str:
@@ -135,6 +157,9 @@ def _markdown(comparison: Comparison) -> str:
             line([f"`{key}`", *(value_text(value) for value in values)]) for key, values in comparison.differing.items()
         ]
     evidence = [f"  - {text.strip()}" if text[0] == " " else f"- {text}" for text in group_lines(comparison)]
+    titles, classes = class_cells(comparison)
+    if classes:
+        lines += ["", line(["Δ of " + titles[0], *titles[1:]]), line(["---"] * len(titles)), *map(line, classes)]
     notes = [f"- {text}" for text in comparison.notes]
     return "\n".join([*evidence, *([""] if evidence else []), *lines, *(["", *notes] if notes else [])]) + "\n"
 

@@ -37,8 +37,8 @@ class Interval:
 
     @property
     def short(self) -> str:
-        """The difference, its interval and the verdict."""
-        return f"{signed(self.delta)} [{signed(self.low)}, {signed(self.high)}] {self.verdict}"
+        """As :attr:`text`, but for one line of a terminal."""
+        return f"Δ {signed(self.delta)} [{signed(self.low)}, {signed(self.high)}], {self.n} {self.over}: {self.verdict}"
 
     @property
     def text(self) -> str:

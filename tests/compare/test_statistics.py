@@ -55,6 +55,7 @@ def test_the_words() -> None:
     assert Interval(0.0041, -0.002, 0.0103, 3, "seeds").text == (
         "Δ +0.0041, 95 % [-0.0020, +0.0103] over 3 seeds: within noise"
     )
+    assert Interval(0.0041, -0.002, 0.0103, 3, "seeds").short == "Δ +0.0041 [-0.0020, +0.0103], 3 seeds: within noise"
     assert Interval(-0.0117, -0.02, -0.0034, 233, "images").text == (
         "Δ -0.0117, 95 % [-0.0200, -0.0034] over 233 images: worse than the baseline for these images; "
         "other seeds not covered"
