@@ -1,4 +1,4 @@
-"""``--seeds`` and ``--with-baseline``: start a group of runs, follow them together and compare them."""
+"""``--seeds``, ``--with-baseline`` and ``--equal-time``: start runs together, follow them and compare them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from kdtui.store.state import LIVE, State
 from kdtui.text import counted, span
 
 if TYPE_CHECKING:
+    from kdtui.launch.equal_time import EqualTime
     from kdtui.launch.plan import Plan
     from kdtui.profile import Profile
     from kdtui.store.state import RunSummary
     from kdtui.store.store import RunStore
 
 
-def check_options(seeds: str | None, assignments: Sequence[str], others: Mapping[str, Any]) -> None:
-    """Check the options that are given together with ``--seeds`` or ``--with-baseline``.
+def check_options(
+    seeds: str | None, assignments: Sequence[str], others: Mapping[str, Any], *, with_baseline: bool
+) -> None:
+    """Check the options that are given together with ``--seeds``, ``--with-baseline`` or ``--equal-time``.
 
     Args:
         seeds: Value of ``--seeds``.
         assignments: ``KEY=VALUE`` texts of ``--set`` and of options that set keys.
-        others: Options that exclude ``--seeds`` and ``--with-baseline``, and their values.
+        others: Options that exclude these, and their values.
+        with_baseline: Value of ``--with-baseline``.
 
     Raises:
         UsageError: Two of them exclude each other.
     """
-    ours = "--with-baseline" if seeds is None else "--seeds"
+    ours = "--seeds" if seeds is not None else "--with-baseline" if with_baseline else "--equal-time"
     if seeds is not None and any(text.partition("=")[0].strip() == "seed" for text in assignments):
         others = {**others, "--seed": True}
     for flag, value in others.items():
@@ -48,16 +52,18 @@ def train_group(
     store: RunStore,
     profiles: Sequence[Profile],
     options: TrainOptions,
-    *,
     seeds: str | None,
+    *,
     with_baseline: bool,
+    equal_time: EqualTime | None,
 ) -> None:
     """Start all runs of a group, follow them and compare them."""
     from kdtui.cli.runs import run_json
     from kdtui.launch.teachers import check_tags
 
     check_tags(options.tags)
-    group = plan_group(store, profiles, seeds=() if seeds is None else read_seeds(seeds), with_baseline=with_baseline)
+    each = () if seeds is None else read_seeds(seeds)
+    group = plan_group(store, profiles, seeds=each, with_baseline=with_baseline, equal_time=equal_time)
     planned = check_group(store, group)
     if options.dry_run and options.as_json:
         ids = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -97,6 +97,15 @@ TotalEpochs = Annotated[
     int | None,
     typer.Option("--total-epochs", min=1, max=MOST_EPOCHS, help="New total number of epochs.", show_default=False),
 ]
+EqualTimeOption = Annotated[
+    Literal["student", "total"] | None,
+    typer.Option(
+        "--equal-time",
+        help="Also train a baseline with as many epochs as take as long as the distilled run (student), or as its "
+        "teacher and the distilled run (total), by the measured speed of earlier runs.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -135,6 +144,7 @@ def train(
     total_epochs: TotalEpochs = None,
     seed_list: Seeds = None,
     with_baseline: WithBaseline = False,
+    equal_time: EqualTimeOption = None,
     dry_run: DryRun = False,
     strict: Strict = False,
     skip_training: Annotated[
@@ -164,12 +174,12 @@ def train(
             f"--export-onnx and {'--detach' if detach else '--dry-run'} exclude each other",
             hint="kdtui export RUN exports a run after its training",
         )
-    grouped = seed_list is not None or with_baseline
+    grouped = seed_list is not None or with_baseline or equal_time is not None
     if grouped:
         from kdtui.cli.groups import check_options, train_group
 
         others = {"--resume": resume_from, "--total-epochs": total_epochs, "--skip-training": skip_training}
-        check_options(seed_list, [*settings, *(sets or [])], others)
+        check_options(seed_list, [*settings, *(sets or [])], others, with_baseline=with_baseline)
     teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
     own_sets = [*(student_sets(encoder) if encoder else []), *_method_sets(method), *settings, *(sets or [])]
     if skip_training:
@@ -201,7 +211,7 @@ def train(
     then = partial(export_best, store, quiet=as_json) if export_onnx else None
     options = TrainOptions(tag or (), dry_run, strict, detach, keep_going, as_json, then)
     if grouped:
-        train_group(store, prepared, options, seeds=seed_list, with_baseline=with_baseline)
+        train_group(store, prepared, options, seed_list, with_baseline=with_baseline, equal_time=equal_time)
     else:
         checkpoint = None if start is None else start.checkpoint
         _carry_out(store, prepared, options, resume_from=checkpoint, total_epochs=total_epochs)
@@ -237,6 +247,7 @@ def distill(
     sets: Sets = None,
     seed_list: Seeds = None,
     with_baseline: WithBaseline = False,
+    equal_time: EqualTimeOption = None,
     dry_run: DryRun = False,
     strict: Strict = False,
     detach: Detach = False,
@@ -248,10 +259,11 @@ def distill(
     from kdtui.launch.teachers import find_teacher, prepare, recipe, student_sets
 
     store = open_store(runs_dir)
-    if seed_list is not None or with_baseline:
+    grouped = seed_list is not None or with_baseline or equal_time is not None
+    if grouped:
         from kdtui.cli.groups import check_options, train_group
 
-        check_options(seed_list, [*settings, *(sets or [])], {})
+        check_options(seed_list, [*settings, *(sets or [])], {}, with_baseline=with_baseline)
     chosen = find_teacher(teacher, store)
     if chosen.note:
         say(chosen.note)
@@ -261,8 +273,8 @@ def distill(
     else:
         prepared = recipe(chosen, student, own_sets, store, named=any(text.startswith("name=") for text in settings))
     options = TrainOptions(tag or (), dry_run, strict, detach, keep_going, as_json)
-    if seed_list is not None or with_baseline:
-        train_group(store, [prepared], options, seeds=seed_list, with_baseline=with_baseline)
+    if grouped:
+        train_group(store, [prepared], options, seed_list, with_baseline=with_baseline, equal_time=equal_time)
     else:
         _carry_out(store, [prepared], options)
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import StoreError, UsageError
-from kdtui.launch.plan import Ask, Plan, plan
+from kdtui.launch.equal_time import EqualTime, EqualTimeBaseline, equal_time_baseline
+from kdtui.launch.plan import Ask, Caution, Plan, plan
 from kdtui.launch.references import after_runs, linked
 from kdtui.launch.start import create
 from kdtui.launch.targets import launcher_for
 from kdtui.profile.find import parse_tables
-from kdtui.profile.matched import IDENTITY, baseline_of, untreated
+from kdtui.profile.matched import IDENTITY, baseline_of, treated
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
 
@@ -30,8 +31,8 @@ class GroupRun:
     Attributes:
         profile: Its profile.
         group: Id of the group.
-        baseline: Whether it is a matched baseline.
-        reused: A baseline of the store that is used instead of a new one; None for a new run.
+        baseline: Whether it is a baseline.
+        reused: A run of the store that is used instead of a new one; None for a new run.
     """
 
     profile: Profile
@@ -42,9 +43,14 @@ class GroupRun:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs in the order in which they start: by seed, each distilled run before its baseline."""
+    """Runs in the order in which they start: by seed, each distilled run before its baselines.
+
+    Attributes:
+        equal_time: Baselines with equal time, one per profile.
+    """
 
     runs: tuple[GroupRun, ...]
+    equal_time: tuple[EqualTimeBaseline, ...] = ()
 
     @property
     def new(self) -> tuple[GroupRun, ...]:
@@ -53,49 +59,66 @@ class Group:
 
     @property
     def reused(self) -> tuple[RunSummary, ...]:
-        """The baselines that exist."""
+        """The runs that exist."""
         return tuple(run.reused for run in self.runs if run.reused is not None)
 
     def notes(self) -> list[str]:
-        """One line per reused baseline."""
-        return [f"baseline seed {run.seed}: {run.id} {run.state.word.lower()}, reused" for run in self.reused]
+        """What the epochs of baselines with equal time follow from, and a line for each reused run."""
+        return [baseline.basis for baseline in self.equal_time] + [
+            f"{'baseline' if run.baseline else run.profile.name} seed {run.profile.seed}: "
+            f"{run.reused.id} {run.reused.state.word.lower()}, reused"
+            for run in self.runs
+            if run.reused is not None
+        ]
 
 
 def plan_group(
-    store: RunStore, profiles: Sequence[Profile], *, seeds: Sequence[int] = (), with_baseline: bool = False
+    store: RunStore,
+    profiles: Sequence[Profile],
+    *,
+    seeds: Sequence[int] = (),
+    with_baseline: bool = False,
+    equal_time: EqualTime | None = None,
 ) -> Group:
     """Plan the runs of profiles with several seeds; starts nothing.
 
     Args:
-        store: Matched baselines in it that are finished, running or queued are reused.
+        store: Baselines in it that are finished, running or queued are reused; with ``equal_time``, distilled runs too.
         profiles: Complete, with absolute paths.
         seeds: Each profile is trained with each of them; empty for the seeds of the profiles.
         with_baseline: Whether each distilled run gets its matched baseline; profiles with the same one share it.
+        equal_time: Whether each distilled run gets a baseline with equal time.
 
     Raises:
-        UsageError: ``with_baseline``, and a profile has no distillation; or a teacher's run cannot be found.
+        UsageError: A baseline is wanted of a profile without distillation, the speed for ``equal_time`` was not
+            measured, or a teacher's run cannot be found.
     """
     seeded = [profile.model_copy(update={"seed": seed}) for seed in seeds for profile in profiles]
-    runs: list[GroupRun] = []
-    made: dict[str, Profile] = {}
+    runs: list[tuple[str, GroupRun]] = []
+    timed: dict[str, EqualTimeBaseline] = {}
     for profile in linked(seeded or sorted(profiles, key=lambda profile: profile.seed), store):
-        runs.append(GroupRun(profile, group_id(profile)))
+        group = group_id(profile)
+        runs.append((_key(_table(profile)), GroupRun(profile, group)))
+        baselines = []
+        if (with_baseline or equal_time) and not profile.distillation.enabled:
+            raise UsageError(
+                f"profile '{profile.name}' has no distillation, so it has no baseline",
+                where="--with-baseline" if with_baseline else "--equal-time",
+                hint="`kdtui train PROFILE --teacher RUN --with-baseline` distils it",
+            )
         if with_baseline:
-            if not profile.distillation.enabled:
-                raise UsageError(
-                    f"profile '{profile.name}' has no distillation, so it has no baseline",
-                    where="--with-baseline",
-                    hint="`kdtui train PROFILE --teacher RUN --with-baseline` distils it",
-                )
-            baseline = baseline_of(profile)
-            if made.setdefault(_match_key(_table(baseline)), baseline) is baseline:
-                runs.append(GroupRun(baseline, group_id(profile), baseline=True))
-    existing = dict(_baselines(store, made)) if made else {}
-    return Group(
-        tuple(
-            replace(run, reused=existing.get(_match_key(_table(run.profile)))) if run.baseline else run for run in runs
-        )
-    )
+            baselines.append(baseline_of(profile))
+        if equal_time is not None:
+            if group not in timed:
+                timed[group] = equal_time_baseline(store, profile, equal_time)
+            baselines.append(timed[group].profile.model_copy(update={"seed": profile.seed}))
+        for baseline in baselines:
+            if (key := _key(_table(baseline))) not in dict(runs):
+                runs.append((key, GroupRun(baseline, group, baseline=True)))
+    wanted = {key: run for key, run in runs if run.baseline or equal_time is not None}
+    existing = dict(_existing(store, wanted)) if wanted else {}
+    members = tuple(replace(run, reused=existing.get(key)) for key, run in runs)
+    return Group(members, tuple(timed.values()))
 
 
 def check_group(store: RunStore, group: Group, *, ask: Ask | None = None) -> Plan:
@@ -103,10 +126,20 @@ def check_group(store: RunStore, group: Group, *, ask: Ask | None = None) -> Pla
     checked: set[str] = set()
     unchecked = []
     for place, run in enumerate(group.new):
-        if run.baseline or run.group in checked:
+        if run.group in checked:
             unchecked.append(place)
         checked.add(run.group)
-    return plan([run.profile for run in group.new], store, ask=ask, unchecked=unchecked)
+    planned = plan([run.profile for run in group.new], store, ask=ask, unchecked=unchecked)
+    shared = sorted({run for baseline in group.equal_time for run in baseline.shared})
+    if not shared or not planned.runs:
+        return planned
+    caution = Caution(
+        "time-shared",
+        f"the time was measured while other runs used the CPU: {', '.join(shared)}",
+        "train them again alone, with KDTUI_SLOTS=cpu:1",
+    )
+    first, *others = planned.runs
+    return replace(planned, runs=(replace(first, warnings=(*first.warnings, caution)), *others))
 
 
 def group_id(profile: Profile) -> str:
@@ -161,11 +194,10 @@ def start_group(
     return started
 
 
-def _baselines(store: RunStore, wanted: Mapping[str, Profile]) -> Iterator[tuple[str, RunSummary]]:
-    """Matched baselines that are finished, running or queued, by key; of a key, finished and newer ones come last."""
-    seeds = {profile.seed for profile in wanted.values()}
-    rows = [row for row in store.summaries() if not row.distilled and row.seed in seeds]
-    usable = [row for row in rows if row.state in (State.FINISHED, *LIVE)]
+def _existing(store: RunStore, wanted: Mapping[str, GroupRun]) -> Iterator[tuple[str, RunSummary]]:
+    """Runs that are finished, running or queued, by key; of a key, finished and newer ones come last."""
+    seeds = {run.profile.seed for run in wanted.values()}
+    usable = [row for row in store.summaries() if row.seed in seeds and row.state in (State.FINISHED, *LIVE)]
     for row in sorted(usable, key=lambda row: (row.state is State.FINISHED, row.created or 0.0)):
         run = Run(row.path)
         try:
@@ -174,13 +206,13 @@ def _baselines(store: RunStore, wanted: Mapping[str, Profile]) -> Iterator[tuple
         except StoreError:  # a damaged folder
             continue
         horizon = table.get("training", {}).get("epochs")
-        if not started_elsewhere and row.epochs == horizon and (key := _match_key(table)) in wanted:
+        if not started_elsewhere and row.epochs == horizon and (key := _key(table)) in wanted:
             yield key, row
 
 
-def _match_key(table: Mapping[str, Any]) -> str:
-    """Equal for the profiles of matched baselines of the same run."""
-    return _text({key: value for key, value in untreated(table).items() if key not in IDENTITY})
+def _key(table: Mapping[str, Any]) -> str:
+    """Equal for runs that are the same but for their names, and for matched baselines of the same run."""
+    return _text({key: value for key, value in treated(table).items() if key not in IDENTITY})
 
 
 def _table(profile: Profile) -> dict[str, Any]:

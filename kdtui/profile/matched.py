@@ -29,6 +29,12 @@ def untreated(table: Mapping[str, Any]) -> dict[str, Any]:
     return rest
 
 
+def treated(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain table of a profile, without those tables if its distillation is not enabled."""
+    enabled = isinstance(table.get("distillation"), Mapping) and table["distillation"].get("enabled") is True
+    return dict(table) if enabled else untreated(table)
+
+
 def baseline_of(profile: Profile) -> Profile:
     """The matched baseline: the same student on the same data in the same order and views, without a teacher.
 

@@ -76,6 +76,8 @@ def test_distill_has_the_same_options_and_detaches(kdtui: Kdtui, store: RunStore
         (("--seeds", "0", "--total-epochs", "3"), "--seeds and --total-epochs exclude"),
         (("--with-baseline", "--skip-training"), "--with-baseline and --skip-training exclude"),
         (("--with-baseline",), "no distillation"),
+        (("--equal-time", "total"), "no distillation"),
+        (("--equal-time", "student", "--total-epochs", "3"), "--equal-time and --total-epochs exclude"),
     ],
 )
 def test_what_cannot_be_grouped_is_refused(kdtui: Kdtui, store: RunStore, words: tuple[str, ...], message: str) -> None:
