@@ -74,6 +74,12 @@ def family(name: str) -> str:
     return match[0] if match else bare
 
 
+def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation of red, green and blue (0 to 1) in an encoder's training; None: ImageNet's."""
+    own = _normalisations()
+    return own.get(encoder, own.get(encoder.partition(".")[0]))
+
+
 def encoders(pattern: str | None = None) -> list[EncoderCost]:
     """Encoders whose name contains ``pattern`` or matches it as a glob; smallest first."""
     found = [
@@ -137,9 +143,23 @@ def cost(
 
 
 @lru_cache(maxsize=1)
+def _data() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(_DATA.read_bytes())
+    return data
+
+
+@lru_cache(maxsize=1)
 def _rows() -> dict[str, dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(_DATA.read_bytes())["encoders"]
-    return {row["name"]: row for row in rows}
+    return {row["name"]: row for row in _data()["encoders"]}
+
+
+@lru_cache(maxsize=1)
+def _normalisations() -> dict[str, tuple[tuple[float, ...], tuple[float, ...]] | None]:
+    return {
+        name: None if group["mean"] is None else (tuple(group["mean"]), tuple(group["std"]))
+        for group in _data()["normalisations"]
+        for name in group["encoders"]
+    }
 
 
 def _encoder_cost(row: dict[str, Any]) -> EncoderCost:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from kdtui.catalog import TILE, family
 from kdtui.engine.build_encoder_table import encoder
+from kdtui.engine.data.source import MEAN, STD
 from kdtui.engine.profile_model import count_macs, stored_parameters
 from kdtui.store.run import write_atomically
 
@@ -39,6 +40,13 @@ MOBILE = (
     "spnasnet_100", "mobilevitv2_050", "edgenext_xx_small", "efficientvit_b0", "regnety_002", "resnet18d",
     "convnext_atto",
 )  # fmt: skip
+# Of smp's own encoders, as in the `config.json` of their published weights; all others have ImageNet's.
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+_SMP = {
+    _HALF: ("inceptionresnetv2", "inceptionv4", "xception", *(f"timm-tf_efficientnet_lite{size}" for size in range(5))),
+    _DPN: ("dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"),
+}
 DEPTHS = (5, 4, 3)
 # Attention is quadratic in the area and squeeze-and-excitation is constant, so three sizes determine all terms.
 _SIDES = (128, 256, 384)
@@ -59,11 +67,36 @@ def row_of(name: str, depths: Sequence[int] = DEPTHS) -> dict[str, Any]:
         return {"name": name, "family": family(name), "depths": {str(depth): _at(name, depth) for depth in depths}}
 
 
+def normalisations() -> list[dict[str, Any]]:
+    """Mean and standard deviation with which encoders were trained, where they are not ImageNet's.
+
+    Weights of timm have a tag after a dot, without which the default ones of a network are meant; a tag is listed if
+    its values are not those of the default.
+    """
+    groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[str]] = {
+        values: list(encoders) for values, encoders in _SMP.items()
+    }
+    defaults: dict[str, Any] = {}
+    for name in sorted([*timm.list_models(), *timm.list_pretrained()]):
+        config = timm.get_pretrained_cfg(name)
+        if config is None or len(config.mean) != len(MEAN):
+            continue
+        values = tuple(config.mean), tuple(config.std)
+        if values != defaults.setdefault(name.partition(".")[0], (MEAN, STD)):
+            groups.setdefault(values, []).append(f"tu-{name}")
+        if "." not in name:
+            defaults[name] = values
+    usual = groups.pop((MEAN, STD), [])  # tags whose default is not ImageNet's
+    others = [{"mean": mean, "std": std, "encoders": names} for (mean, std), names in groups.items()]
+    return [{"mean": None, "std": None, "encoders": usual}, *others]
+
+
 def lines_of(rows: Sequence[dict[str, Any]]) -> bytes:
     """The catalog as JSON with one encoder per line, for readable diffs."""
     head = json.dumps({"smp": smp.__version__, "timm": timm.__version__})[1:-1]
     body = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
-    return f'{{{head}, "encoders": [\n{body}\n]}}\n'.encode()
+    own = ",\n".join(json.dumps(group, separators=(",", ":")) for group in normalisations())
+    return f'{{{head}, "normalisations": [\n{own}\n], "encoders": [\n{body}\n]}}\n'.encode()
 
 
 def build() -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdtui import catalog
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import OF_RUN, expanded
 from kdtui.profile.settings import SETTINGS
@@ -278,8 +279,11 @@ def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None, store
         UsageError: Distillation is enabled without a teacher, or there is no run with the student's weights.
     """
     from kdtui.profile import load
+    from kdtui.profile.find import locate
 
-    return ready(load(name, [*(teacher.sets() if teacher else []), *sets]), store)
+    profile = load(name, [*(teacher.sets() if teacher else []), *sets])
+    repeats_run = (locate(name).parent / "run.json").is_file()
+    return ready(profile if repeats_run else _with_normalisation(profile), store)
 
 
 def ready(profile: Profile, store: RunStore) -> Profile:
@@ -299,6 +303,25 @@ def ready(profile: Profile, store: RunStore) -> Profile:
             hint="--teacher CKPT|RUN, or --set distillation.enabled=false to train the student alone",
         )
     return profile
+
+
+def _with_normalisation(profile: Profile) -> Profile:
+    """The profile with `data.mean` and `data.std` of the student's initial weights, if they are not ImageNet's.
+
+    They are only written if the profile sets neither, so that profiles of earlier and later runs are equal.
+    """
+    values, data = _trained_with(profile), profile.data
+    if values is None or data.pipeline == 1 or data.image_channels != 3 or data.mean or data.std:
+        return profile
+    mean, std = (value[::-1] if data.image_bgr else value for value in values)
+    return profile.model_copy(update={"data": data.model_copy(update={"mean": mean, "std": std})})
+
+
+def _trained_with(profile: Profile) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation of the encoder's published weights; None: ImageNet's, or no such weights."""
+    if getattr(profile.student, "encoder_weights", "none") == "none":
+        return None
+    return catalog.normalisation(getattr(profile.student, "encoder", ""))
 
 
 def _with_weights(profile: Profile, store: RunStore) -> Profile:
@@ -354,10 +377,13 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: Run
     own = teacher.run.profile()
     if getattr(own.student, "weights", None) is not None:  # they were those of the teacher
         own = own.model_copy(update={"student": own.student.model_copy(update={"weights": None, "weights_part": None})})
+    if (own.data.mean, own.data.std) == _trained_with(own):
+        own = own.model_copy(update={"data": own.data.model_copy(update={"mean": None, "std": None})})
     name = f"{student}-from-{own.name}"[:80]  # the longest allowed name
     defaults = [] if named else [f'name="{name}"']
     defaults += [f'description="{student} distilled from {own.name}"', "tags=[]"]
-    return ready(amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id), store)
+    profile = amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id)
+    return ready(_with_normalisation(profile), store)
 
 
 @dataclass(frozen=True)

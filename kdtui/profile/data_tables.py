@@ -99,9 +99,10 @@ class DataTable(ProfileTable):
         train_limit: Use only this many training samples, or this share of them, chosen with the seed of the data
             (few-label settings).
         mean: Mean of each channel on the scale 0 to 1, which normalisation subtracts; `dataset` computes it once from
-            training images. Default: ImageNet's for 3 channels, otherwise 0.5.
-        std: Standard deviation of each channel, by which normalisation divides, likewise. Default: ImageNet's for 3
-            channels, otherwise 0.25.
+            training images. Default: for 3 channels that of the encoder's published weights, or ImageNet's; otherwise
+            0.5.
+        std: Standard deviation of each channel, by which normalisation divides, likewise. Default: for 3
+            channels as `mean`, otherwise 0.25.
         evaluation: How evaluated samples are given to the network: `resize` to its input, `whole` at their own size, or
             `slide`: in windows at their own size whose logits are averaged; default: as `geometry`, `whole` for `crop`.
             Images in folders are scored at the size of their masks.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdtui import catalog
-from kdtui.engine.build_catalog import DATA, build, lines_of, names, row_of
+from kdtui.engine.build_catalog import DATA, build, lines_of, names, normalisations, row_of
 from kdtui.engine.models import count_parameters, create, freeze_unused
 from kdtui.engine.profile_model import count_macs, stored_parameters
 from kdtui.profile import Model
@@ -16,8 +16,8 @@ WIDE, NARROW = (256, 128, 64, 32, 16), (48, 40, 24, 16, 8)
 
 
 def stored_lines() -> dict[str, str]:
-    lines = DATA.read_text().splitlines()[1:-1]
-    return {line.split('"')[3]: line.rstrip(",") for line in lines}
+    lines = DATA.read_text().splitlines()
+    return {line.split('"')[3]: line.rstrip(",") for line in lines if line.startswith('{"name"')}
 
 
 def test_macs_of_a_convolution_are_its_definition() -> None:
@@ -63,12 +63,13 @@ def test_the_catalog_is_a_real_unet(
 
 def test_every_encoder_is_in_the_file() -> None:
     assert list(stored_lines()) == list(names())
+    assert json.loads(DATA.read_bytes())["normalisations"] == json.loads(json.dumps(normalisations()))
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", pytest.param("tu-mobilenetv4_conv_small", marks=pytest.mark.slow)])
 def test_the_file_is_what_the_generator_writes(encoder: str) -> None:
     threads = torch.get_num_threads()
-    line = lines_of([row_of(encoder)]).decode().splitlines()[1]
+    line = lines_of([row_of(encoder)]).decode().splitlines()[-2]
     torch.set_num_threads(threads)
     assert line == stored_lines()[encoder]
 

@@ -9,8 +9,8 @@ import pytest
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.launch.export import export_request
-from kdtui.launch.teachers import find_teacher, is_path, resume_point, source
-from kdtui.profile import load
+from kdtui.launch.teachers import find_teacher, is_path, prepare, recipe, resume_point, source
+from kdtui.profile import dump, load
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 
@@ -111,3 +111,39 @@ def test_a_path_that_cannot_be_looked_at_is_refused(store: RunStore) -> None:
 @pytest.mark.parametrize(("text", "path"), [("a", False), ("a.pth", False), ("./a", True), ("~/a", True), ("..", True)])
 def test_a_path_has_a_separator(text: str, path: bool) -> None:
     assert is_path(text) is path
+
+
+HALF = (0.5, 0.5, 0.5)
+BY_ENCODER = [
+    ("resnet18", None),
+    ("tu-resnet18.a1_in1k", None),
+    ("tu-vit_small_patch16_224.dino", None),
+    ("tu-vit_small_patch16_224", HALF),
+    ("tu-vit_small_patch16_224.augreg_in1k", HALF),
+    ("inceptionv4", HALF),
+    ("timm-tf_efficientnet_lite0", HALF),
+    ("tu-mobilevitv2_050", (0.0, 0.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("encoder", "mean"), BY_ENCODER)
+def test_published_weights_have_the_normalisation_of_their_training(
+    store: RunStore, encoder: str, mean: tuple[float, ...] | None
+) -> None:
+    profile = "people-baseline"
+    published = [f'student.encoder="{encoder}"', 'student.weights="imagenet"']
+    assert prepare(profile, published, None, store).data.mean == mean
+    assert prepare(profile, published[:1], None, store).data.mean is None  # random weights expect nothing
+    assert prepare(profile, [*published, "data.pipeline=1"], None, store).data.mean is None
+    assert prepare(profile, [*published, "data.mean=[0.1,0.2,0.3]"], None, store).data.std is None
+
+
+def test_only_new_runs_get_the_normalisation_of_their_encoder(store: RunStore) -> None:
+    published = ['student.encoder="inceptionv4"', 'student.weights="imagenet"']
+    earlier = store.create(load("people-baseline", published))
+    assert dump(prepare(str(earlier.profile_path), [], None, store)) == earlier.profile_path.read_bytes()
+    newer = store.create(prepare("people-baseline", published, None, store))
+    newer.best.write_bytes(b"")
+    taught = recipe(find_teacher(newer.id, store), "resnet18", ['student.encoder="resnet18"'], store, named=False)
+    assert newer.profile().data.mean == HALF
+    assert taught.data.mean is None  # its own, not its teacher's
