@@ -359,13 +359,39 @@ def alone(
     names = _every_slot(root, device)
     if not names:
         raise UsageError("this machine has no such device", where="--device", found=device, allowed="cpu")
-    title = f"kdtui measure (pid {os.getpid()})"
+    with held(root, device, names, len(names), "kdtui measure", waiting=waiting, cancelled=cancelled) as slots:
+        yield slots
+
+
+@contextlib.contextmanager
+def held(
+    root: Path,
+    device: str,
+    names: Sequence[str],
+    count: int,
+    command: str,
+    *,
+    waiting: Callable[[str], None] = lambda reason: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Slots]:
+    """Hold ``count`` slots of a device; see :func:`alone`.
+
+    Args:
+        root: The run store.
+        device: ``cpu`` or ``gpu``.
+        names: The acceptable slots, as named by :class:`DevicePlace`.
+        count: Number of slots.
+        command: Title that other waiting processes show.
+        waiting: See :func:`alone`.
+        cancelled: See :func:`alone`.
+    """
+    title = f"{command} (pid {os.getpid()})"
     ticket = Ticket(root, device, names, time.time(), f"measure-{os.getpid()}", what=title)
     reason: str | None = None
     try:
-        while (slots := ticket.try_take(len(names))) is None:
+        while (slots := ticket.try_take(count)) is None:
             if cancelled():
-                raise Interrupted("cancelled while waiting for the device; nothing was measured")
+                raise Interrupted("cancelled while waiting for the device")
             if (now := ticket.place().reason) != reason:
                 reason = now
                 waiting(reason)

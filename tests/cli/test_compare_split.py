@@ -1,11 +1,19 @@
-"""``compare --split``: missing evaluations are made in one process, kept ones are used."""
+"""``compare --split``: missing evaluations are made in one process per device slot, kept ones are used."""
 
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 
+import pytest
+
+from kdtui.launch.device_queue import read_queue
 from kdtui.store.files import sha256_of
+from kdtui.store.state import State
+from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui, Trained
+from tests.waiting import eventually
 
 
 def test_runs_are_compared_on_another_split(kdtui: Kdtui, trained: Trained) -> None:
@@ -26,6 +34,39 @@ def test_runs_are_compared_on_another_split(kdtui: Kdtui, trained: Trained) -> N
     assert {row["miou"] for row in kdtui("compare", "kept", "missing", "--split", "test", "--json").json["rows"]} == {
         0.5
     }
+
+
+def test_each_device_slot_evaluates_a_share(
+    kdtui: Kdtui, trained: Trained, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "meeting").mkdir()
+    monkeypatch.setenv("KDTUI_TEST_MEETING", str(here / "meeting"))
+    runs = [trained(name) for name in ("one", "two", "three")]
+    done = kdtui("compare", *(run.id for run in runs), "--split", "test", "--json")
+    assert done.code == 0, done.err
+    assert len(list((here / "meeting").iterdir())) == 2
+    assert [row["miou"] for row in done.json["rows"]] == [0.5] * 3
+
+
+def test_evaluations_wait_for_a_slot_of_the_device(
+    kdtui: Kdtui, trained: Trained, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1")
+    run = trained("run")
+    holder = store.find(kdtui("train", "baseline", "--name", "held", "--epochs", "1", "--detach").out.strip())
+    eventually(lambda: store.summary(holder).state is State.RUNNING, "the holder")
+
+    def release() -> None:
+        eventually(lambda: any("kdtui compare" in one.claim.what for one in read_queue().waiters), "the evaluation")
+        (holder.path / "go").touch()
+
+    helper = threading.Thread(target=release)
+    helper.start()
+    done = kdtui("compare", run.id, "--split", "test")
+    helper.join()
+    assert done.code == 0, done.err
+    assert "waiting for the cpu" in done.err
+    assert store.summary(holder).state is State.FINISHED
 
 
 def test_what_cannot_be_compared_on_a_split_is_refused(kdtui: Kdtui, trained: Trained) -> None:
