@@ -111,6 +111,8 @@ def show_report(report: Mapping[str, Any]) -> None:
     earlier = f"; {counted(again, 'sample')} read earlier" if again else ""
     classes = counted(len(report["classes"]), "class")
     out(f"{counted(report['samples'], 'sample')} ({names or 'none'}), {classes}{earlier}", prose=True)
+    if report.get("unlabelled"):
+        out(f"{counted(report['unlabelled'], 'image')} without labels")
     if splits:
         _show_images(splits)
         _show_labels(report["classes"], splits)

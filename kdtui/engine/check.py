@@ -92,7 +92,9 @@ def check(
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
-            answers.append(_check("workers", lambda: check_workers((train_set, val_set), profile.training)))
+            unlabelled = partial(build_unlabelled, profile.data, train_set)
+            parts = train_set, val_set
+            answers.append(_check("workers", lambda: check_workers(parts, profile.training, unlabelled())))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
         known = loaded if trained_teacher else []
         warnings += [doubt for teacher in known for doubt in teacher_doubts(teacher, val_set, profile)]

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.engine.contact_sheet import contact_sheet
-from kdtui.engine.data import SegmentationDataset, build_dataset
+from kdtui.engine.data import SegmentationDataset, build_dataset, build_unlabelled
 from kdtui.engine.data.examine import SampleRecord, examine, sample_keys
 from kdtui.engine.data.loading import Worker
 from kdtui.engine.data_report import Alike, Finding, SplitRecords, facts_of, findings_of, to_json
 from kdtui.engine.kept_records import KeptRecords
 from kdtui.engine.losses.class_weights import BETA, balanced, effective
-from kdtui.errors import EngineError, KdtuiError, NoSplit, StoreError
+from kdtui.engine.sanity import unlabelled_warnings
+from kdtui.errors import DataError, EngineError, KdtuiError, NoSplit, StoreError
 from kdtui.profile import DataTable, load
 from kdtui.store import data_checks
 from kdtui.store.data_checks import NEEDED, SPLITS, SplitCheck
@@ -62,13 +63,14 @@ def check_data(request: DataRequest, progress: Progress) -> dict[str, Any]:
         progress: Called with the number of samples read so far and their total.
 
     Returns:
-        ``ok``, ``samples``, ``read`` (now, not from the kept records), ``kept``, ``classes``, ``splits`` by name,
-        ``duplicates``, ``findings``, ``class_weights`` and ``sheet``: see ``docs/data.md``.
+        ``ok``, ``samples``, ``unlabelled``, ``read`` (now, not from the kept records), ``kept``, ``classes``,
+        ``splits`` by name, ``duplicates``, ``findings``, ``class_weights`` and ``sheet``: see ``docs/data.md``.
 
     Raises:
         KdtuiError: A requested split does not exist, or a reading process ended.
     """
-    data = load(request.profile).data.as_stored()
+    table = load(request.profile).data
+    data = table.as_stored()
     folder = data_checks.data_folder(Path(request.root))
     name = data_checks.settings_digest(data)
     records = KeptRecords(folder / f"{name}.jsonl")
@@ -87,10 +89,13 @@ def check_data(request: DataRequest, progress: Progress) -> dict[str, Any]:
         records.tidy({key for split in splits for key in split.keys})
     sheet = _write_sheet(splits, Path(request.sheet) if request.sheet else folder / f"{name}.png", bool(request.sheet))
     kept = _keep(splits, findings, data, Path(request.root)) and records.kept
+    unlabelled, its_findings = (0, []) if request.splits else _unlabelled(table)
+    findings = [*findings, *its_findings]
     classes = next((split.read.dataset.classes for split in splits if split.read.dataset is not None), ())
     return {
         "ok": not any(finding.level == "error" for finding in findings),
         "samples": sum(len(split.keys) for split in splits),
+        "unlabelled": unlabelled,
         "read": read,
         "kept": kept,
         "classes": list(classes),
@@ -102,6 +107,19 @@ def check_data(request: DataRequest, progress: Progress) -> dict[str, Any]:
         "class_weights": _weights(splits),
         "sheet": sheet,
     }
+
+
+def _unlabelled(table: DataTable) -> tuple[int, list[Finding]]:
+    """The number of images without labels, all of which are read, and what is wrong with them."""
+    if table.unlabelled is None:
+        return 0, []
+    try:
+        images = build_unlabelled(table, build_dataset(table, "train"))
+        assert images is not None
+        warnings = unlabelled_warnings(images, table, build_dataset(table, "val"), most=len(images))
+        return len(images), [Finding.of(warning) for warning in warnings]
+    except DataError as error:
+        return 0, [Finding("error", "unlabelled-images", "", error.message, error.hint)]
 
 
 @dataclass

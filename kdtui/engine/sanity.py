@@ -59,9 +59,9 @@ def data_warnings(
 
 
 def unlabelled_warnings(
-    unlabelled: UnlabelledImages, data: DataTable, val_set: SegmentationDataset
+    unlabelled: UnlabelledImages, data: DataTable, val_set: SegmentationDataset, *, most: int = 64
 ) -> tuple[Warned, ...]:
-    """A warning on each image without labels that cannot be read, from a bounded sample.
+    """A warning on each image without labels that cannot be read, of up to ``most`` of them.
 
     Raises:
         DataError: Many cannot be read, or one of them is an image of the validation or test split.
@@ -71,7 +71,7 @@ def unlabelled_warnings(
         evaluated.append(build_dataset(data, "test"))
     return tuple(
         Warned("unreadable-image", f"an image without labels is skipped: {message}", "remove or replace the file")
-        for message in unlabelled.checked(evaluated)
+        for message in unlabelled.checked(evaluated, most=most)
     )
 
 

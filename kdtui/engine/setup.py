@@ -171,7 +171,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     notes = () if unlabelled is None else unlabelled_warnings(unlabelled, profile.data, val_set)
     steps = steps_per_epoch(train_set, settings)
     if settings.workers:
-        check_workers((train_set, val_set), settings)
+        check_workers((train_set, val_set), settings, unlabelled)
 
     leads = fabric.global_rank == 0
     # Rank 0 chooses the checkpoint for all ranks.

@@ -53,7 +53,8 @@ def table(root: Path, **keys: Any) -> FolderData:
 
 
 def profile_of(data: DataTable) -> Profile:
-    return Profile.model_validate({"name": "x", "data": data, "training": {"batch_size": 2}})
+    keys = {"training": {"batch_size": 2}, "distillation": {"enabled": data.unlabelled is not None}}
+    return Profile.model_validate({"name": "x", "data": data, **keys})
 
 
 def request(data: DataTable, tmp_path: Path, **options: Any) -> DataRequest:
@@ -89,6 +90,22 @@ def test_data_without_a_mistake(root: Path, tmp_path: Path) -> None:
     assert train["ignored"]["share"] == pytest.approx(0.25)
     assert sum(entry["share"] for entry in train["labels"]) == pytest.approx(1.0)
     assert report["class_weights"]["balanced"] == [1.0, 1.0, 1.0]
+
+
+def test_images_without_labels_are_read_too(root: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    for number in range(11):
+        saved(photo(200 + number), more / f"{number}.png")
+    (more / "7.png").write_bytes(b"no picture")
+    data = table(root, unlabelled={"images": str(more)})
+    report = report_on(data, tmp_path)
+    assert report["ok"] and report["unlabelled"] == 11 and codes(report) == ["unreadable-image"]
+    assert "7.png" in finding(report, "unreadable-image")["message"]
+    (more / "8.png").write_bytes((root / "images/val/101.png").read_bytes())
+    report = report_on(data, tmp_path)
+    assert not report["ok"] and codes(report, "error") == ["unlabelled-images"]
+    assert "101.png" in finding(report, "unlabelled-images")["message"]
+    assert report_on(table(root), tmp_path)["findings"] == []
 
 
 def test_other_kinds_of_data(tmp_path: Path) -> None:

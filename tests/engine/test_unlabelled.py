@@ -151,11 +151,11 @@ def test_a_check_states_how_many_images_there_are_what_they_cost_and_which_terms
     assert answer["ok"]
     assert answer["message"] == (
         "16 images (training samples beyond data.train_limit), hard targets; 6 in a step with 4 labelled ones: "
-        "a step takes about 2.5 times as long"
+        "a step takes about 2.5 times as long; about 0.1 MiB of decoded images"
     )
     profile = make_run(tmp_path, **settings(short_teacher, data__unlabelled=SOFT)).profile()
     (answer,) = [one for one in check(profile)["checks"] if one["name"] == "unlabelled images"]
-    assert answer["message"].endswith("; distill.edge_body: not on them, as labels are needed")
+    assert answer["message"].endswith(" of decoded images; distill.edge_body: not on them, as labels are needed")
 
 
 def test_terms_that_all_need_labels_leave_soft_labels(tmp_path: Path, short_teacher: Run) -> None:

@@ -23,10 +23,9 @@ from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.find import expanded
 from kdtui.profile.patterns import PICTURE_ENDINGS, Pattern
 from kdtui.store.files import read_file
-from kdtui.text import counted
+from kdtui.text import counted, mebibytes
 
 _MOST_LIST = 2**28  # bytes
-_SURVEYED = 64
 _BROKEN = 0.1
 """Largest share of the looked-at files that may be unreadable."""
 _MOST_SKIPPED = 16
@@ -127,11 +126,12 @@ class UnlabelledImages(Dataset[Sample]):
             keys += [(int(index), view) for index in order[first : first + count - len(keys)]]
         return keys
 
-    def checked(self, evaluated: Sequence[SegmentationDataset]) -> list[str]:
+    def checked(self, evaluated: Sequence[SegmentationDataset], *, most: int) -> list[str]:
         """Look at some of the files, if there are any; return the messages on those that cannot be read.
 
         Args:
             evaluated: Splits none of whose images may be among these.
+            most: How many files are read.
 
         Raises:
             DataError: Too many cannot be read, or one of them is an image of an evaluated split.
@@ -139,7 +139,7 @@ class UnlabelledImages(Dataset[Sample]):
         if not self.files:
             return []
         errors: list[DataError] = []
-        looked_at = sample(len(self), _SURVEYED)
+        looked_at = sample(len(self), most)
         for index in looked_at:
             try:
                 self.image(index)
@@ -159,6 +159,13 @@ class UnlabelledImages(Dataset[Sample]):
                 )
         return [_reason(error) for error in errors]
 
+    def _is_readable(self, index: int) -> bool:
+        try:
+            self._pipeline.source(index)
+        except DataError:
+            return False
+        return True
+
     def described(self, batch_size: int, devices: int) -> str:
         """How many images there are, how they are used, and what they cost.
 
@@ -167,10 +174,12 @@ class UnlabelledImages(Dataset[Sample]):
             devices: Number of ranks.
         """
         count = self.settings.per_step(batch_size, devices)
+        source = next(self._pipeline.source(index) for index in range(len(self)) if self._is_readable(index))
         where = self.settings.images if self.files else "training samples beyond data.train_limit"
         return (
             f"{counted(len(self), 'image')} ({where}), {self.settings.target} targets; {count} in a step with "
-            f"{batch_size} labelled ones: a step takes about {1 + count / batch_size:.1f} times as long"
+            f"{batch_size} labelled ones: a step takes about {1 + count / batch_size:.1f} times as long; "
+            f"about {mebibytes(len(self) * (source.image.nbytes + source.labels.nbytes))} of decoded images"
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kdtui.engine.data.protocol import SegmentationDataset
+from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.errors import EngineError
 from kdtui.profile import Training
 
@@ -29,6 +30,7 @@ def available_memory() -> int | None:
 def check_workers(
     datasets: tuple[SegmentationDataset, SegmentationDataset],
     training: Training,
+    unlabelled: UnlabelledImages | None = None,
     *,
     available: Callable[[], int | None] = available_memory,
 ) -> str:
@@ -37,6 +39,7 @@ def check_workers(
     Args:
         datasets: Training and validation split.
         training: Batch sizes, workers and devices; every rank is on this machine.
+        unlabelled: Images without labels, of which each step has some.
         available: Returns the free bytes of the shared memory.
 
     Raises:
@@ -46,10 +49,14 @@ def check_workers(
     size = training.batch_size // training.devices
     micro = training.micro_batch_size or size
     ahead = PREFETCH * training.workers
-    needed = training.devices * max(
+    parts = [
         _bytes(train_set, micro * ahead + size, training.devices),
         _bytes(val_set, max(micro, 8) * (ahead + 1), training.devices),
-    )
+    ]
+    if unlabelled is not None:
+        count = unlabelled.settings.per_step(training.batch_size, training.devices)
+        parts.append(_bytes(unlabelled, micro * ahead + -(-count // training.devices), training.devices))
+    needed = training.devices * max(parts)
     free = available()
     text = f"{training.workers} loading processes per device, {_mib(needed)} of shared memory"
     if free is None or needed <= free:
@@ -100,12 +107,12 @@ def stalled(seconds: float) -> EngineError:
     )
 
 
-def _bytes(dataset: SegmentationDataset, samples: int, devices: int) -> int:
+def _bytes(dataset: SegmentationDataset | UnlabelledImages, samples: int, devices: int) -> int:
     """Bytes of this many samples on one device, at most those of one epoch."""
     sample = dataset[0, 0]
-    return sum(tensor.nbytes for tensor in (sample.image, sample.mask, *sample.extras.values())) * min(
-        samples, -(-len(dataset) // devices)
-    )
+    tensors = (sample.image, sample.mask, sample.weak, *sample.extras.values())
+    each = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    return each * min(samples, -(-len(dataset) // devices))
 
 
 def _free() -> str:

@@ -20,7 +20,7 @@ import pytest
 from kdtui import events
 from kdtui.engine.__main__ import main
 from kdtui.engine.check import check
-from kdtui.engine.data import Batches, SegmentationDataset, build_dataset
+from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, build_unlabelled
 from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.source import Source
 from kdtui.engine.data.workers import check_workers, out_of_shared_memory
@@ -28,6 +28,7 @@ from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.setup import TrainingSetup
 from kdtui.errors import EngineError
 from kdtui.profile import SyntheticData, Training
+from kdtui.profile.data_tables import Unlabelled
 from kdtui.store.run import Run
 from tests.engine.runs import events_of, fit, make_run, record, tiny_profile
 
@@ -39,6 +40,17 @@ SAMPLE = 32 * 64 * (3 * 4 + 8)
 
 def splits() -> tuple[SegmentationDataset, SegmentationDataset]:
     return build_dataset(DATA, "train"), build_dataset(DATA, "val")
+
+
+def test_images_without_labels_need_shared_memory_for_both_views() -> None:
+    data = DATA.model_copy(update={"train_limit": 16, "unlabelled": Unlabelled(share=0.75)})
+    train_set, val_set = build_dataset(data, "train"), build_dataset(data, "val")
+    training = Training(batch_size=16, workers=2)
+    needed = (16 * 4 + 48) * 32 * 64 * (2 * 3 * 4 + 8)
+    parts = (train_set, val_set), training, build_unlabelled(data, train_set)
+    assert f"{needed / 2**20:.0f} MiB" in check_workers(*parts, available=lambda: needed)
+    with pytest.raises(EngineError, match="not enough shared memory"):
+        check_workers(*parts, available=lambda: needed - 1)
 
 
 class Hurt(SegmentationDataset):
