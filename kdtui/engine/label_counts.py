@@ -1,4 +1,4 @@
-"""Number of pixels of each class in all labels of the training split, counted once per run store."""
+"""Number of pixels of each class in all training labels, counted once per run store, and which samples have it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from kdtui.engine.data import SegmentationDataset
 from kdtui.engine.ranks import reduced
@@ -56,6 +57,23 @@ def label_counts(dataset: SegmentationDataset, data: DataTable, folder: Path, fa
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(counts).encode())
     return counts
+
+
+def class_presence(dataset: SegmentationDataset, fabric: Fabric) -> NDArray[np.bool_]:
+    """Whether each sample contains each class, [N,C]; every rank reads a part. A collective.
+
+    Raises:
+        DataError: A mask cannot be used.
+    """
+    present = np.zeros((len(dataset), len(dataset.classes)), np.uint8)
+
+    def look(index: int) -> None:
+        present[index] = np.bincount(dataset.labels(index).ravel(), minlength=256)[: len(dataset.classes)] > 0
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        list(pool.map(look, range(fabric.global_rank, len(dataset), fabric.world_size)))
+    whole: NDArray[np.bool_] = reduced(fabric, torch.from_numpy(present).to(fabric.device), "sum").cpu().numpy() > 0
+    return whole
 
 
 def _read(file: Path, classes: int) -> list[int] | None:

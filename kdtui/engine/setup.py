@@ -27,10 +27,11 @@ from kdtui.engine.data import (
     steps_per_epoch,
     with_statistics,
 )
+from kdtui.engine.data.rarity import image_weights
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable
 from kdtui.engine.evaluate import StopRequested
-from kdtui.engine.label_counts import label_counts
+from kdtui.engine.label_counts import class_presence, label_counts
 from kdtui.engine.models import lay_out_channels_last
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Trainable, build_objective
@@ -205,6 +206,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
             best = fabric.broadcast(find_best(run, begin, start) if leads else None)
     elif leads:
         checkpoint.save(run.untrained, student_payload(run, profile, student, val_set.classes, asdict(val_set.pixels)))
+    if profile.data.image_sampling == "rare":
+        train_set.weights = image_weights(class_presence(train_set, fabric))
     counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
     trainable, teacher = _with_objective(profile, fabric, student, val_set, counts=counts, channels_last=channels_last)
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.

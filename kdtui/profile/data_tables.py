@@ -90,6 +90,8 @@ class DataTable(ProfileTable):
         keep_aspect: `resize` keeps the aspect ratio: the mean colour and ignored pixels fill the rest.
         sampling: Where crops for training are: `uniform` anywhere, `rare` half of them around a pixel of a class drawn
             inversely to its frequency in the image.
+        image_sampling: How often an epoch has each training image: `uniform` once, `rare` in proportion to 1/√(share of
+            images with its rarest class), in as many steps.
         crop_class_max: Largest share of one class in a crop for training; another crop is drawn up to 9 times.
         cache_gib: Memory for decoded images of a split in GiB; further images are decoded every time.
         augmentation: Strength of the augmentation of training images.
@@ -115,12 +117,14 @@ class DataTable(ProfileTable):
     implementation: ClassVar[str]
     """``package.module:attribute`` of the dataset: a subclass of ``kdtui.engine.data.SegmentationDataset``."""
     training_keys: ClassVar[frozenset[str]] = frozenset(
-        {"augmentation", "views", "view_seed", "train_limit", "scale", "sampling", "crop_class_max", "cache_gib"}
+        {"augmentation", "views", "view_seed", "train_limit", "scale", "sampling", "image_sampling", "crop_class_max"}
+        | {"cache_gib"}
         | {"unlabelled"}
     )
     """Keys that only affect the training split; runs that differ in them are validated on the same data."""
     unwritten: ClassVar[frozenset[str]] = frozenset(
-        {"geometry", "scale", "keep_aspect", "sampling", "crop_class_max", "cache_gib", "mean", "std"}
+        {"geometry", "scale", "keep_aspect", "sampling", "image_sampling", "crop_class_max", "cache_gib"}
+        | {"mean", "std"}
         | {"evaluation", "window", "overlap", "val_limit", "unlabelled"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
@@ -132,6 +136,7 @@ class DataTable(ProfileTable):
     scale: tuple[Scale, ...] = (0.5, 2.0)
     keep_aspect: Bool = False
     sampling: Literal["uniform", "rare"] = "uniform"
+    image_sampling: Literal["uniform", "rare"] = "uniform"
     crop_class_max: Float = Field(1.0, gt=0.0, le=1.0)
     cache_gib: Float = Field(2.0, ge=0.0, le=65_536.0)
     augmentation: Level = "light"

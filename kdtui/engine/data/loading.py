@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -22,9 +23,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from kdtui.engine.data.protocol import Batch, Sample, SegmentationDataset
+from kdtui.engine.data.rarity import weighted_order
 from kdtui.engine.data.source import seed_of
 from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.engine.data.workers import PREFETCH, death, out_of_shared_memory, stalled
@@ -39,6 +42,7 @@ _DYING = 30.0
 PATIENCE = 300.0
 """Seconds without a batch after which loading fails."""
 _PR_SET_PDEATHSIG = 1
+_NEXT_VIEW = 1_000_003  # a prime beyond all epochs
 
 
 class _Carrying(Dataset["Sample | KdtuiError"]):
@@ -275,9 +279,20 @@ def _smaller_batch(samples: int, training: Training) -> str:
     return " ".join(options)
 
 
-def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
-    """The order of the samples in ``epoch``."""
-    return cast(list[int], np.random.default_rng(seed_of(seed, "order", epoch)).permutation(count).tolist())
+def epoch_order(count: int, *, seed: int, epoch: int, weights: NDArray[np.float64] | None = None) -> list[int]:
+    """The order of the samples in ``epoch``; with weights, some occur several times and others not at all."""
+    rng = np.random.default_rng(seed_of(seed, "order", epoch))
+    return cast(list[int], rng.permutation(count).tolist()) if weights is None else weighted_order(weights, rng)
+
+
+def _with_views(dataset: SegmentationDataset, order: Sequence[int], epoch: int) -> list[SampleKey]:
+    """The keys of an epoch; each occurrence of a sample has another view, as far as there are several."""
+    occurrences: Counter[int] = Counter()
+    keys = []
+    for index in order:
+        keys.append((index, dataset.view_of(epoch + occurrences[index] * _NEXT_VIEW)))
+        occurrences[index] += 1
+    return keys
 
 
 def train_loader(
@@ -309,14 +324,13 @@ def train_loader(
         waiting: See :class:`Batches`.
     """
     steps = steps_per_epoch(dataset, training)
-    order = epoch_order(len(dataset), seed=seed, epoch=epoch)
-    view = dataset.view_of(epoch)
+    order = _with_views(dataset, epoch_order(len(dataset), seed=seed, epoch=epoch, weights=dataset.weights), epoch)
     size = training.batch_size // world_size
     micro = training.micro_batch_size or size
     plan = []
     for step in range(start_step, steps):
         first = step * training.batch_size + rank * size
-        own = [(index, view) for index in order[first : first + size]]
+        own = order[first : first + size]
         further = []
         if unlabelled is not None:
             count = unlabelled.settings.per_step(training.batch_size, training.devices)

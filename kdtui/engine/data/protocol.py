@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -157,6 +158,7 @@ class SegmentationDataset(ABC):
         window: Height and width of the windows of ``slide``, multiples of the stride.
         overlap: ``data.overlap``.
         scores_own_size: Whether predictions are scored at the size of the stored labels.
+        weights: Of each sample, if epochs have some more often than others.
     """
 
     surveyed = 64
@@ -189,6 +191,7 @@ class SegmentationDataset(ABC):
         self.overlap = data.overlap
         self.scores_own_size = data.pipeline > 1 and (self.native_labels or self.evaluation != "resize")
         self._count = count
+        self.weights: NDArray[np.float64] | None = None
         self._pipeline = self._pipeline_of(data, data.augmentation if split == "train" else "none")
 
     def _pipeline_of(self, data: DataTable, level: Level) -> FirstPipeline | SecondPipeline:
