@@ -25,14 +25,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## Train teacher, baseline and distilled student on synthetic images (minutes).
 	$(BIN)/kdtui demo
 
-# Processes of one torch thread each: the suite is many small networks, and some of its tests wait for other processes.
+# Processes of one torch thread each: the suite is many small networks, and many of its tests wait for other processes
+# or for a screen, so there are more of them than a small machine has cores.
 test: install ## Run the fast tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The processes that tests start are measured too. A test that fails does not keep the report back.
 coverage: install ## Print branch coverage of each room by the fast tests, or by TESTS.
 	rm -f .coverage .coverage.*
-	-OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	-OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 	$(BIN)/coverage combine -q; rm -f .coverage.*
 	$(BIN)/coverage json -q -o - | $(BIN)/python -m tests.rooms
 

@@ -28,7 +28,9 @@ ONE_WORKER = (
     "tests/engine/export/",
     "tests/engine/data/test_loading.py",
     "tests/engine/test_checkpoint.py",
+    "tests/engine/test_data_check.py",
     "tests/engine/test_ranks",
+    "tests/test_contracts.py",
 )
 
 

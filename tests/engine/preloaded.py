@@ -47,6 +47,7 @@ class Process:
         env: The whole environment; None for the present one.
         stdin: A file descriptor; None for an empty one.
         stdout: A file descriptor; None to keep what is written for :meth:`communicate`.
+        stderr: Likewise.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
     ) -> None:
         self.args = argv
         self._written: tuple[str, str] | None = None
@@ -64,7 +66,7 @@ class Process:
             files = [
                 _File(empty.fileno() if stdin is None else stdin),
                 _File(self._out.fileno() if stdout is None else stdout),
-                _File(self._error.fileno()),
+                _File(self._error.fileno() if stderr is None else stderr),
             ]
             environment = dict(os.environ if env is None else env)
             self._process = CONTEXT.Process(target=_run, args=(argv, environment, files))

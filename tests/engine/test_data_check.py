@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from kdtui.store.data_checks import data_folder, kept_checks
 from tests.engine.data.makers import annotation, coco, instances, picture
 from tests.engine.data.miniatures import image, saved, stripes
 from tests.engine.data.test_similar import photo
+from tests.engine.preloaded import Process
 from tests.waiting import eventually
 
 CLASSES = "0 sky\n1 road #804020\n2 car\nignore_index 9 void\n"
@@ -268,13 +268,15 @@ def test_a_killed_check_is_resumed(root: Path, tmp_path: Path) -> None:
         saved(small, root / f"masks/train/{number}.png")
     asked = tmp_path / "request.json"
     asked.write_text(json.dumps(vars(request(table(root), tmp_path))))
-    command = [sys.executable, "-m", "kdtui.engine", "data", str(asked)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    with process, process.stderr:
-        fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    process = Process("-m", "kdtui.engine", "data", str(asked), stderr=writing)
+    try:
         eventually(lambda: any(path.stat().st_size for path in data_folder(tmp_path / "runs").glob("*.jsonl")))
+    finally:
         process.kill()
+        os.close(reading)
+        os.close(writing)
     report = report_on(table(root), tmp_path)
     assert report["samples"] == 216 and 0 < report["read"] < 216
 

@@ -49,9 +49,11 @@ def profile(model: Model, side: int, batch_size: int, micro_batch_size: int | No
 def test_what_is_let_through_makes_a_step_and_what_is_refused_cannot(architecture: str, depth: int) -> None:
     model = student(architecture, depth)
     network = build_network(model, task="hierarchical", classes=3)
-    let_through = []
+    let_through: list[tuple[int, int]] = []
     large = 160 if architecture == "DPT" else 128
     for side, images in ((stride(model), 1), (stride(model), 2), (2 * stride(model), 1), (large, 2)):
+        if side == large and let_through:
+            break
         wanted = profile(model, max(16, side), 2, images)
         padded = -(-wanted.data.height // stride(model)) * stride(model)
         try:
