@@ -121,11 +121,11 @@ def train(
         typer.Argument(metavar="PROFILE...", help="Names or files of profiles.", autocompletion=complete_profile),
     ],
     teacher_checkpoint: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             *_TEACHER.flags,
             metavar="CKPT|RUN",
-            help=option_help(_TEACHER),
+            help=f"{option_help(_TEACHER)[:-1]}; repeatable.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -160,7 +160,7 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train one or more profiles in sequence; ends at the first run that fails or is stopped."""
-    from kdtui.launch.teachers import find_teacher, prepare, resume_point, student_sets
+    from kdtui.launch.teachers import find_teachers, prepare, resume_point, student_sets
 
     store = open_store(runs_dir)
     named = any(text.startswith("name=") for text in settings)
@@ -180,7 +180,7 @@ def train(
 
         others = {"--resume": resume_from, "--total-epochs": total_epochs, "--skip-training": skip_training}
         check_options(seed_list, [*settings, *(sets or [])], others, with_baseline=with_baseline)
-    teacher = find_teacher(teacher_checkpoint, store) if teacher_checkpoint else None
+    teacher = find_teachers(teacher_checkpoint, store) if teacher_checkpoint else None
     own_sets = [*(student_sets(encoder) if encoder else []), *_method_sets(method), *settings, *(sets or [])]
     if skip_training:
         from kdtui.cli.compare import evaluate_newest
@@ -219,11 +219,11 @@ def train(
 
 def distill(
     teacher: Annotated[
-        str,
+        list[str],
         typer.Option(
             *_TEACHER.flags,
             metavar="CKPT|RUN",
-            help=option_help(_TEACHER),
+            help=f"{option_help(_TEACHER)[:-1]}; repeatable.",
             autocompletion=complete_run,
         ),
     ],
@@ -256,7 +256,7 @@ def distill(
     runs_dir: RunsDir = None,
 ) -> None:
     """Distil a student from a teacher."""
-    from kdtui.launch.teachers import find_teacher, prepare, recipe, student_sets
+    from kdtui.launch.teachers import find_teachers, prepare, recipe, student_sets
 
     store = open_store(runs_dir)
     grouped = seed_list is not None or with_baseline or equal_time is not None
@@ -264,7 +264,7 @@ def distill(
         from kdtui.cli.groups import check_options, train_group
 
         check_options(seed_list, [*settings, *(sets or [])], {}, with_baseline=with_baseline)
-    chosen = find_teacher(teacher, store)
+    chosen = find_teachers(teacher, store)
     if chosen.note:
         say(chosen.note)
     own_sets = [*student_sets(student), *_method_sets(method), *settings, *(sets or [])]

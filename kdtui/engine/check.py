@@ -13,13 +13,14 @@ from kdtui import plugins
 from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
-from kdtui.engine.dry_run import check_trainable
+from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Objective, build_objective
 from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
+from kdtui.engine.profile_model import count_macs
 from kdtui.engine.sanity import data_warnings, unlabelled_warnings
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
@@ -97,7 +98,7 @@ def check(
             answers.append(_check("workers", lambda: check_workers(parts, profile.training, unlabelled())))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
         known = loaded if trained_teacher else []
-        warnings += [doubt for teacher in known for doubt in teacher_doubts(teacher, val_set, profile)]
+        warnings += [doubt for teacher in known for doubt in teacher_doubts(teacher, val_set)]
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],
@@ -248,15 +249,30 @@ def _classes(profile: Profile) -> tuple[str, ...]:
 
 
 def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
-    """What the teacher is, which is added to ``loaded``."""
+    """What the teacher is, which is added to ``loaded``; of several, also memory and time of each."""
     teacher = teacher_of(profile, _val_set(profile))
     assert teacher is not None
-    assert profile.teacher.checkpoint is not None
     loaded.append(teacher)
+    if not teacher.members:
+        return _described_teacher(teacher)
+    weights = teacher.network.weights
+    assert isinstance(weights, tuple)
+    height, width = padded_size(profile)
+    student = count_macs(_network(profile, _classes(profile)), height=height, width=width)
+    lines = [f"{counted(len(weights), 'teacher')}; terms on features read the first one"]
+    for one, weight in zip(teacher.members, weights, strict=True):
+        macs = count_macs(one.network, height=height, width=width)
+        work = f", {macs / student:.1f}x the forward pass of the student" if macs and student else ""
+        described = _described_teacher(one).replace("\n", "\n    ")
+        lines.append(f"weight {weight:.3g}, {mebibytes(4 * one.report.parameters)}{work}: {described}")
+    return "\n  ".join(lines)
+
+
+def _described_teacher(teacher: LoadedTeacher) -> str:
     report = teacher.report
     title = f"{report.architecture} {report.encoder}".strip()
     description = f"{title}: {report.parameters:,} parameters, {report.classes} classes"
-    if Path(profile.teacher.checkpoint).is_dir():
+    if Path(teacher.settings.checkpoint or "").is_dir():
         description += f", from {Path(report.path).name}"
     if len(report.candidates) > 1:
         used, *others = report.candidates

@@ -65,17 +65,18 @@ def check_trainable(network: nn.Module, profile: Profile) -> None:
     ) from error
 
 
-def check_teaching(network: nn.Module, profile: Profile) -> None:
+def check_teaching(network: nn.Module, profile: Profile, checkpoint: str | None = None) -> None:
     """Check that a teacher accepts the profile's image size.
 
     Args:
         network: The teacher, in eval mode on any device; unchanged.
         profile: The profile.
+        checkpoint: Its file, for the message.
 
     Raises:
         TeacherError: It does not accept images of this size, or its output has another size.
     """
-    _check_answer(network, profile, TeacherError, "this teacher", profile.teacher.checkpoint, _OPTIONS)
+    _check_answer(network, profile, TeacherError, "this teacher", checkpoint, _OPTIONS)
 
 
 def check_scorable(network: nn.Module, profile: Profile, checkpoint: str) -> None:

@@ -261,8 +261,9 @@ class Fit:
         try:
             self.load_teacher()
             announce(self.stage, self.report, None if self.teacher is None else self.teacher.described())
-            if self.teacher is not None and self.teacher.note is not None:
-                note_once(self.stage, self.report, self.teacher.note)
+            for note in () if self.teacher is None else (self.teacher.note, self.teacher.members_text()):
+                if note:
+                    note_once(self.stage, self.report, note)
             for name, weights in self.objective.class_weights.items():
                 text = weights_text(weights, self.stage.classes)
                 samples = counted(len(self.stage.train_set), "training sample")
@@ -303,7 +304,7 @@ class Fit:
             return
         warnings = [*stage.warnings, *([] if self.teacher is None else teacher_warnings(self.teacher.scores))]
         if stage.resumed is None:
-            doubts = [] if stage.teacher is None else teacher_doubts(stage.teacher, stage.val_set, stage.profile)
+            doubts = [] if stage.teacher is None else teacher_doubts(stage.teacher, stage.val_set)
             # Chance is compared with the score on the whole split.
             doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
             warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]

@@ -78,6 +78,11 @@ class Outputs:
             return self.main
         return self.extra[name] if name in self.extra else self.features[name]
 
+    def softened(self, temperature: float) -> Outputs:
+        """The outputs for terms on ``softmax(logits / T)`` over classes; those of several teachers depend on T."""
+        del temperature
+        return self
+
 
 @dataclass(frozen=True)
 class Parameters:

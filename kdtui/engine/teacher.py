@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,14 +15,16 @@ from kdtui.engine.class_map import class_groups, described_groups
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import PixelFormat, SegmentationDataset
 from kdtui.engine.dry_run import check_teaching
+from kdtui.engine.ensemble import Ensemble
 from kdtui.engine.identify import RGB
 from kdtui.engine.models import AnySize, set_input_channels
 from kdtui.engine.teacher_input import Conversion, convertible, default_format
 from kdtui.engine.teacher_report import TeacherReport, open_teacher
 from kdtui.errors import CheckpointError, TeacherError
-from kdtui.profile import Profile, Teacher
+from kdtui.profile import Profile
 from kdtui.profile.base import TaskName
 from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS
+from kdtui.profile.tables import SingleTeacher
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ _TEACHING = Hints()
 def load_teacher(
     path: str | Path,
     *,
-    teacher: Teacher,
+    teacher: SingleTeacher,
     task: TaskName,
     classes: int,
     names: Sequence[str] = (),
@@ -117,7 +120,7 @@ class _Classes:
 
 
 def _matched_classes(
-    report: TeacherReport, teacher: Teacher, run: _Classes, hints: Hints
+    report: TeacherReport, teacher: SingleTeacher, run: _Classes, hints: Hints
 ) -> tuple[list[list[int]] | None, list[int] | None, list[str]]:
     """Groups of the network's classes, a permutation of its raw output, and notes; see :class:`Adapted`."""
     if teacher.class_map is not None and run.names:
@@ -154,7 +157,7 @@ def _matched_classes(
 
 
 def _conversion(
-    report: TeacherReport, teacher: Teacher, pixels: PixelFormat | None
+    report: TeacherReport, teacher: SingleTeacher, pixels: PixelFormat | None
 ) -> tuple[Conversion | None, list[str]]:
     """The conversion of the run's images to the network's input, with a note; None if they are equal."""
     channels = report.in_channels
@@ -173,7 +176,7 @@ def _conversion(
     return (None, []) if conversion.is_identity else (conversion, [f"the teacher sees images as {target.described()}"])
 
 
-def _input(report: TeacherReport, teacher: Teacher, pixels: PixelFormat) -> PixelFormat:
+def _input(report: TeacherReport, teacher: SingleTeacher, pixels: PixelFormat) -> PixelFormat:
     """The images that the network takes: as set, as in the file, or as those of the run."""
     known = default_format(pixels, report.in_channels)
     if report.mean is not None and report.std is not None:
@@ -273,23 +276,27 @@ def no_teacher() -> TeacherError:
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """The network of a profile's teacher.
+    """The network of a profile's teacher, or of all its teachers.
 
     Attributes:
         network: In eval mode and frozen.
         report: Contents of the checkpoint.
         pixels: The images that it takes.
         note: How it was adapted to the run; None if it was not.
+        settings: Its table in the profile.
+        members: The teachers of an ensemble; then ``report`` has their sums and ``pixels`` are those of the first.
     """
 
     network: nn.Module
     report: TeacherReport
     pixels: PixelFormat
     note: str | None
+    settings: SingleTeacher
+    members: tuple[LoadedTeacher, ...] = ()
 
 
 def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher | None:
-    """Load the profile's teacher; None without distillation.
+    """Load the profile's teachers; None without distillation.
 
     Args:
         profile: Its ``teacher`` and ``distillation`` are used.
@@ -297,24 +304,49 @@ def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher 
 
     Raises:
         CheckpointError: Not readable, or not a network of a known family.
-        TeacherError: There is no teacher, or it does not match the run.
+        TeacherError: There is no teacher, or one does not match the run.
     """
     if not profile.distillation.enabled:
         return None
-    path = profile.teacher.checkpoint
-    if path is None:
+    members = tuple(_loaded(one, profile, dataset) for one in profile.teacher.members)
+    return members[0] if len(members) == 1 else _together(members)
+
+
+def _loaded(settings: SingleTeacher, profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher:
+    if settings.checkpoint is None:
         raise no_teacher()
     names, pixels = dataset.classes, dataset.pixels
     network, report = load_teacher(
-        path,
-        teacher=profile.teacher,
+        settings.checkpoint,
+        teacher=settings,
         task=profile.data.task,
         classes=len(names),
         names=names,
         pixels=pixels,
     )
-    check_teaching(network, profile)
-    mapped = profile.teacher.class_map is not None
+    check_teaching(network, profile, settings.checkpoint)
+    mapped = settings.class_map is not None
     notes = [None if mapped else reordered(report, names), *notes_of(network)]
-    taken = _input(report, profile.teacher, pixels)
-    return LoadedTeacher(network, report, taken, "\n".join(filter(None, notes)) or None)
+    taken = _input(report, settings, pixels)
+    return LoadedTeacher(network, report, taken, "\n".join(filter(None, notes)) or None, settings)
+
+
+def _together(members: tuple[LoadedTeacher, ...]) -> LoadedTeacher:
+    """Several teachers as one."""
+    first, reports = members[0], [one.report for one in members]
+    report = replace(
+        first.report,
+        parameters=sum(one.parameters for one in reports),
+        parameters_used=sum(one.parameters_used for one in reports),
+        architecture=" + ".join(one.architecture for one in reports),
+        encoder=" + ".join(one.encoder for one in reports),
+        sha256=hashlib.sha256(" ".join(one.sha256 for one in reports).encode()).hexdigest(),
+    )
+    notes = [
+        f"teacher {number}: {line}"
+        for number, one in enumerate(members, 1)
+        if one.note is not None
+        for line in one.note.splitlines()
+    ]
+    network = Ensemble([one.network for one in members], [one.settings.weight or 1.0 for one in members]).eval()
+    return LoadedTeacher(network, report, first.pixels, "\n".join(notes) or None, first.settings, members)

@@ -6,6 +6,7 @@ They are looked for on a few validation images, before anything is trained.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,7 +22,6 @@ from kdtui.engine.models import device_of, inputs_of, outputs_of
 from kdtui.engine.teacher import LoadedTeacher
 from kdtui.engine.teacher_input import Conversion
 from kdtui.events import Warned
-from kdtui.profile import Profile
 
 _IMAGES = 8
 _BATCH = 2
@@ -41,17 +41,22 @@ Counts = NDArray[np.float64]
 """Confusion matrix [K,K]: true class, predicted class."""
 
 
-def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset, profile: Profile) -> list[Warned]:
+def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset) -> list[Warned]:
     """Warnings about a loaded teacher from a few images spread over a split.
 
     Args:
         teacher: On any device.
         dataset: The validation split.
-        profile: Its settings of the teacher are named in hints.
 
     Raises:
         DataError: A sample cannot be used.
     """
+    if teacher.members:
+        return [
+            _of_member(number, doubt)
+            for number, one in enumerate(teacher.members, 1)
+            for doubt in teacher_doubts(one, dataset)
+        ]
     batches = list(_samples(dataset))
     counts = _confusion(teacher.network, batches, dataset)
     if counts is None:
@@ -59,9 +64,17 @@ def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset, profile
     miou = _miou(counts)
     return [
         *_near_chance(counts, miou),
-        *_permuted(counts, miou, teacher, dataset, profile),
+        *_permuted(counts, miou, teacher, dataset),
         *_other_input(miou, teacher, batches, dataset),
     ]
+
+
+def _of_member(number: int, doubt: Warned) -> Warned:
+    """A warning about one of several teachers."""
+    hint = doubt.hint
+    if number > 1 and hint is not None and "--set" in hint:
+        hint = "in its [[teacher.ensemble]], " + re.sub(r"--set ('?)teacher\.", r"\1", hint)
+    return Warned(doubt.code, doubt.message.replace("the teacher", f"teacher {number}", 1), hint)
 
 
 def _samples(dataset: SegmentationDataset) -> Iterator[Sequence[int]]:
@@ -125,9 +138,7 @@ def _near_chance(counts: Counts, miou: float) -> list[Warned]:
     ]
 
 
-def _permuted(
-    counts: Counts, miou: float, teacher: LoadedTeacher, dataset: SegmentationDataset, profile: Profile
-) -> list[Warned]:
+def _permuted(counts: Counts, miou: float, teacher: LoadedTeacher, dataset: SegmentationDataset) -> list[Warned]:
     """A warning if the teacher's classes match the labels much better in another order."""
     prediction_of = best_assignment(_overlaps(counts))
     better = _miou(counts, prediction_of)
@@ -141,13 +152,13 @@ def _permuted(
             "teacher-classes-permuted",
             f"classes {listed(moved)} of the teacher look {verb}: "
             f"its mIoU on {_IMAGES} validation images is {miou:.3f}, and {better:.3f} in another order",
-            _order_hint(prediction_of, teacher, names, profile),
+            _order_hint(prediction_of, teacher, names),
         )
     ]
 
 
-def _order_hint(prediction_of: Sequence[int], teacher: LoadedTeacher, names: Sequence[str], profile: Profile) -> str:
-    if profile.teacher.class_map is not None:
+def _order_hint(prediction_of: Sequence[int], teacher: LoadedTeacher, names: Sequence[str]) -> str:
+    if teacher.settings.class_map is not None:
         return "check teacher.class_map"
     if len(names) > _MOST_NAMES:
         return "compare the order of its classes with that of the data: kdtui inspect FILE"

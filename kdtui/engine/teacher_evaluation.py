@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.setup import TrainingSetup
+from kdtui.engine.teacher import LoadedTeacher
 from kdtui.engine.teacher_cache import TeacherCache, unsure_pixel
 from kdtui.engine.teacher_report import TeacherReport
-from kdtui.profile import Teacher
 
 Evaluate = Callable[[Predict, Batches, np.ndarray], Scores]
 
@@ -33,6 +33,7 @@ class EvaluatedTeacher:
         macs: Multiply-accumulates for one image; None if they are not known, as of an ONNX file.
         pixel: Class to probability at T = 1, see :func:`unsure_pixel`.
         note: How it was adapted to the run; None if it was not.
+        members: Checkpoint, weight, network and scores of each teacher of an ensemble, for the event.
     """
 
     frozen: FrozenTeacher
@@ -42,6 +43,7 @@ class EvaluatedTeacher:
     macs: int | None
     pixel: Mapping[str, float]
     note: str | None = None
+    members: Sequence[Mapping[str, Any]] = ()
 
     def described(self) -> dict[str, Any]:
         """The ``teacher`` of the ``started`` event."""
@@ -56,60 +58,93 @@ class EvaluatedTeacher:
             "iou": self.scores.iou,
             "pixel": dict(self.pixel),
             **({"metrics": dict(self.scores.metrics)} if self.scores.metrics else {}),
+            **({"ensemble": list(self.members)} if self.members else {}),
         }
+
+    def members_text(self) -> str:
+        """The mIoU of each teacher of an ensemble and of all together; empty without an ensemble."""
+        each = [f"{one['encoder'] or one['architecture']} {one['miou']:.4f}" for one in self.members]
+        return f"validation mIoU of the teachers: {', '.join(each)}; together {self.scores.miou:.4f}" if each else ""
 
 
 def evaluate_teacher(stage: TrainingSetup, evaluate: Evaluate) -> EvaluatedTeacher | None:
-    """Evaluate the run's teacher, or read the results from the cache; None without distillation.
+    """Evaluate the run's teachers, each and together, or read the results from the cache; None without distillation.
 
     Args:
         stage: The attempt, set up.
         evaluate: Evaluates a predictor on batches and stores the predictions; may raise
             :class:`kdtui.engine.evaluate.StopRequested`.
     """
-    profile, fabric, loaded = stage.profile, stage.fabric, stage.teacher
+    fabric, loaded = stage.fabric, stage.teacher
     if loaded is None:
         return None
-    network, report, note = loaded.network, loaded.report, loaded.note
+    network = loaded.network
     frozen = FrozenTeacher(
         network, task=stage.task, autocast=fabric.autocast, taps=stage.trainable.objective.teacher_taps
     )
-    kind = network_kind(profile.student)
-    metrics = ", ".join(
-        f"{type(metric).__module__}.{type(metric).__qualname__}" for metric in kind.metrics(stage.classes)
-    )
-    cache = TeacherCache(
-        stage.run.path.parent / ".cache" / "teachers",
-        teacher_sha256=report.sha256,
-        fingerprint=profile.data.fingerprint("val"),
-        # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
-        precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(profile)}, "
-        f"{report.architecture} {report.encoder}"
-        + ("" if note is None else f", classes {report.class_names}")
-        + _settings(profile.teacher)
-        + (metrics and f", metrics {metrics}"),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    batches = stage.val_batches()
     sample = stage.val_set[0, 0]
-    height, width = sample.mask.shape[-2:]
-    shape = (sum(stage.val_set.label_maps(index) for keys in batches.plan for index, _ in keys), height, width)
-    kept = cache.read(shape)
-    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
-    # The evaluation is a collective: unless every rank has its share in the cache, all evaluate.
-    if kept is None or kept_shares.item() < fabric.world_size:
-        predict = predictor(network, fabric, task=stage.task, channels_last=stage.channels_last)
-        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
+    members = [_member(stage, one, evaluate) for one in loaded.members]
+    scores, predictions = _evaluated(stage, loaded, evaluate)
     first = stage.val_set.collate([sample])
     images = to_device(first.images, fabric, channels_last=stage.channels_last)
     main = frozen.outputs(images, extras_to_device(first.extras, fabric)).main[0]
     height, width = sample.image.shape[-2:]
     macs = count_macs(network, height=height, width=width) or None
-    return EvaluatedTeacher(frozen, report, *kept, macs, unsure_pixel(main, stage.classes), note)
+    pixel = unsure_pixel(main, stage.classes)
+    return EvaluatedTeacher(frozen, loaded.report, scores, predictions, macs, pixel, loaded.note, members)
 
 
-def _settings(teacher: Teacher) -> str:
-    """The settings that change what the teacher answers, for the key of the cache; empty without any."""
-    changed = teacher.model_dump(include={"class_map", "mean", "std", "bgr", "scale", "output"}, exclude_none=True)
-    return f", {changed}" if changed else ""
+def _member(stage: TrainingSetup, teacher: LoadedTeacher, evaluate: Evaluate) -> dict[str, Any]:
+    """One teacher of an ensemble in the ``started`` event."""
+    scores, _ = _evaluated(stage, teacher, evaluate)
+    report, settings = teacher.report, teacher.settings
+    return {
+        "checkpoint": settings.checkpoint,
+        "weight": settings.weight or 1.0,
+        "parameters": report.parameters,
+        "encoder": report.encoder,
+        "architecture": report.architecture,
+        "sha256": report.sha256,
+        "miou": scores.miou,
+        "iou": scores.iou,
+    }
+
+
+def _evaluated(stage: TrainingSetup, teacher: LoadedTeacher, evaluate: Evaluate) -> tuple[Scores, np.ndarray]:
+    """Scores on the validation set, and the predicted classes of this rank's share."""
+    fabric = stage.fabric
+    metrics = ", ".join(
+        f"{type(metric).__module__}.{type(metric).__qualname__}"
+        for metric in network_kind(stage.profile.student).metrics(stage.classes)
+    )
+    cache = TeacherCache(
+        stage.run.path.parent / ".cache" / "teachers",
+        teacher_sha256=teacher.report.sha256,
+        fingerprint=stage.profile.data.fingerprint("val"),
+        precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(stage.profile)}, "
+        + " + ".join(map(_identity, teacher.members or (teacher,)))
+        + (metrics and f", metrics {metrics}"),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    batches = stage.val_batches()
+    height, width = stage.val_set[0, 0].mask.shape[-2:]
+    shape = (sum(stage.val_set.label_maps(index) for keys in batches.plan for index, _ in keys), height, width)
+    kept = cache.read(shape)
+    kept_shares = reduced(fabric, torch.tensor(float(kept is not None), device=fabric.device), "sum")
+    # The evaluation is a collective: unless every rank has its share in the cache, all evaluate.
+    if kept is None or kept_shares.item() < fabric.world_size:
+        predict = predictor(teacher.network, fabric, task=stage.task, channels_last=stage.channels_last)
+        kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
+    return kept
+
+
+def _identity(teacher: LoadedTeacher) -> str:
+    """What changes the predictions of a teacher's file, for the key of the cache."""
+    report = teacher.report
+    keys = {"class_map", "mean", "std", "bgr", "scale", "output", "weight"}
+    changed = teacher.settings.model_dump(include=keys, exclude_none=True)
+    # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
+    text = f"{report.architecture} {report.encoder}"
+    text += "" if teacher.note is None else f", classes {report.class_names}"
+    return text + (f", {changed}" if changed else "")

@@ -30,6 +30,7 @@ from kdtui.profile import NetworkTable, Profile, Teacher
 from kdtui.profile.base import TaskName
 from kdtui.profile.find import expanded
 from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS, network_kinds
+from kdtui.profile.tables import SingleTeacher
 from kdtui.store.files import sha256_of
 
 HIERARCHICAL_CLASSES = 3
@@ -111,7 +112,7 @@ def inspect(
     return open_teacher(path, Teacher(task=task, architecture=architecture, encoder=encoder, output=output))[1]
 
 
-def open_teacher(path: str | Path, settings: Teacher) -> tuple[IdentifiedNetwork, TeacherReport]:
+def open_teacher(path: str | Path, settings: SingleTeacher) -> tuple[IdentifiedNetwork, TeacherReport]:
     """Load the network of a checkpoint and describe it.
 
     Args:
@@ -127,7 +128,7 @@ def open_teacher(path: str | Path, settings: Teacher) -> tuple[IdentifiedNetwork
     return found, _report(contents, found, task, classes, settings.classes)
 
 
-def _open_onnx(path: Path, settings: Teacher) -> tuple[Contents, IdentifiedNetwork] | None:
+def _open_onnx(path: Path, settings: SingleTeacher) -> tuple[Contents, IdentifiedNetwork] | None:
     """The network of an ONNX file; None for other files."""
     try:
         if not path.is_file() or not is_onnx(path):
@@ -142,7 +143,7 @@ def _open_onnx(path: Path, settings: Teacher) -> tuple[Contents, IdentifiedNetwo
     return contents, found
 
 
-def _open_tensors(path: str | Path, settings: Teacher) -> tuple[Contents, IdentifiedNetwork]:
+def _open_tensors(path: str | Path, settings: SingleTeacher) -> tuple[Contents, IdentifiedNetwork]:
     """The network of a file or folder of tensors."""
     contents = open_checkpoint(path, [family.layout for family in FAMILIES])
     table = other_kind(contents.metadata, contents.file)

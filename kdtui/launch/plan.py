@@ -67,7 +67,8 @@ class PlannedRun:
         epochs: Number of epochs that would be trained.
         epochs_done: Epochs that the checkpoint it starts from has completed.
         distilled: Whether distillation is enabled.
-        teacher: Path of the teacher's checkpoint, or ``run:NAME`` of a run that has to finish first.
+        teacher: Path of the teacher's checkpoint, or ``run:NAME`` of a run that has to finish first; of several
+            teachers all, joined by `` + ``.
         parameters: Of the student, from the catalog; None for an encoder that is not in it.
         macs: Multiply-accumulates of one forward pass of the student.
         teacher_parameters: From earlier runs with the same teacher; None if unknown.
@@ -202,7 +203,7 @@ def _planned(
         epochs=epochs,
         epochs_done=done,
         distilled=profile.distillation.enabled,
-        teacher=profile.teacher.checkpoint if taught else None,
+        teacher=" + ".join(one.checkpoint or "" for one in profile.teacher.members) if taught else None,
         parameters=parameters,
         macs=macs,
         teacher_parameters=teacher_parameters,
@@ -231,16 +232,20 @@ def out_channels(profile: Profile) -> int | None:
     return None if names is None else profile.student.out_channels(task, len(names))
 
 
-def _teacher_parameters(profile: Profile, awaited: Mapping[str, Profile], earlier: Iterable[RunSummary]) -> int | None:
-    name = profile.teacher.checkpoint or ""
-    if name in awaited:
-        return _cost(awaited[name])[0]
-    checkpoint = Path(name)
+def _teacher_parameters(profile: Profile, awaited: Mapping[str, Profile], earlier: Sequence[RunSummary]) -> int | None:
+    """Parameters of all teachers; None if one of them is unknown."""
+    names = [one.checkpoint or "" for one in profile.teacher.members]
+    counts = [_cost(awaited[name])[0] if name in awaited else _known_parameters(name, earlier) for name in names]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _known_parameters(checkpoint: str, earlier: Iterable[RunSummary]) -> int | None:
     for run in earlier:
-        own = checkpoint.is_relative_to(run.path) and run.parameters is not None
+        own = Path(checkpoint).is_relative_to(run.path) and run.parameters is not None
         if own:
             return run.parameters
-        if run.teacher_checkpoint == str(checkpoint) and run.teacher_parameters is not None:
+        if run.teacher_checkpoint == checkpoint and run.teacher_parameters is not None:
             return run.teacher_parameters
     return None
 

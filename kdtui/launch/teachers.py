@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kdtui import catalog
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.profile.find import OF_RUN, expanded
-from kdtui.profile.settings import SETTINGS
+from kdtui.profile.settings import SETTINGS, toml
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import RunStore
@@ -163,15 +163,21 @@ class TeacherChoice:
 
     Attributes:
         note: Why the run was chosen if a run and a file have the same name.
+        others: Further teachers.
     """
 
     checkpoint: Path
     run: Run | None = None
     note: str = ""
+    others: tuple[TeacherChoice, ...] = ()
 
     def sets(self) -> list[str]:
-        """The ``--set`` texts that enable distillation from this teacher."""
-        return [f"teacher.checkpoint={json.dumps(str(self.checkpoint))}", "distillation.enabled=true"]
+        """The ``--set`` texts that enable distillation from this teacher and the others, and from no further one."""
+        return [
+            f"teacher.checkpoint={toml(str(self.checkpoint))}",
+            f"teacher.ensemble={toml([{'checkpoint': str(one.checkpoint)} for one in self.others])}",
+            "distillation.enabled=true",
+        ]
 
 
 def owner(checkpoint: Path) -> Run | None:
@@ -183,6 +189,13 @@ def owner(checkpoint: Path) -> Run | None:
         return run if checkpoint.parent.name == run.checkpoints.name and run.manifest_path.is_file() else None
     except OSError:  # the folder is not accessible
         return None
+
+
+def find_teachers(texts: Sequence[str], store: RunStore) -> TeacherChoice:
+    """Resolve one or more texts as :func:`find_teacher` does; the first is the teacher of terms on features."""
+    first, *others = (find_teacher(text, store) for text in texts)
+    note = "\n".join(one.note for one in (first, *others) if one.note)
+    return replace(first, note=note, others=tuple(others))
 
 
 def find_teacher(text: str, store: RunStore) -> TeacherChoice:

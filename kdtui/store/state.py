@@ -126,6 +126,7 @@ class RunSummary:
     """One row of the list of runs.
 
     Attributes:
+        teacher_checkpoint: Of several teachers all, joined by `` + ``.
         detail: Why it waits or failed, how long it has written no event, or damage in its folder; often empty.
         epoch: Number of epochs begun; ``epochs`` is the total number.
         loss: Last training loss.

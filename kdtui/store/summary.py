@@ -220,10 +220,18 @@ def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
         "distilled": distilled,
         "temperature": _number(distillation, "temperature") if distilled else None,
         "alpha": _number(distillation, "alpha") if distilled else None,
-        "teacher_checkpoint": _text(_table(tables, "teacher"), "checkpoint") if distilled else None,
+        "teacher_checkpoint": _teachers(_table(tables, "teacher")) if distilled else None,
         "seed": _number(tables, "seed"),
         "epochs": _number(_table(tables, "training"), "epochs"),
     }
+
+
+def _teachers(teacher: Mapping[str, Any]) -> str | None:
+    """The checkpoint of the teacher; of several teachers all, joined by `` + ``."""
+    further = teacher.get("ensemble")
+    tables = [teacher, *(further if isinstance(further, list) else ())]
+    paths = [_text(table, "checkpoint") for table in tables if isinstance(table, Mapping)]
+    return " + ".join(path for path in paths if path is not None) or None
 
 
 def _from_events(files: _Files) -> dict[str, Any]:

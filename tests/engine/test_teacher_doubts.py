@@ -85,7 +85,7 @@ def doubts_of(profile: Profile) -> list[Warned]:
     dataset = build_dataset(profile.data, "val")
     teacher = teacher_of(profile, dataset)
     assert teacher is not None
-    return teacher_doubts(teacher, dataset, profile)
+    return teacher_doubts(teacher, dataset)
 
 
 def settings_in(hint: str | None) -> list[str]:

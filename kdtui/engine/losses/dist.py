@@ -37,7 +37,7 @@ class DistLoss(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
-        teacher_logits = same_grid(teacher.main, student.main)
+        teacher_logits = same_grid(teacher.softened(self.temperature).main, student.main)
         ours, theirs = (
             F.softmax(at_least_f32(logits).movedim(1, -1)[labels.valid] / self.temperature, dim=1)
             for logits in (student.main, teacher_logits)

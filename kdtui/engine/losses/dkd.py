@@ -41,7 +41,7 @@ class DkdLoss(DistillationLoss):
         true = labels.masks[labels.valid].unsqueeze(1)
         ours, theirs = (
             at_least_f32(logits).movedim(1, -1)[labels.valid] / self.temperature
-            for logits in (student.main, same_grid(teacher.main, student.main))
+            for logits in (student.main, same_grid(teacher.softened(self.temperature).main, student.main))
         )
         is_label = torch.zeros_like(ours, dtype=torch.bool).scatter(1, true, True)
         target = _kl(_target_and_rest(ours, true, is_label), _target_and_rest(theirs, true, is_label))

@@ -39,10 +39,11 @@ class EdgeBodyLoss(DistillationLoss):
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """Compute the loss; see the module's docstring."""
         areas, temperature = self._areas(labels), self.temperature
+        teacher_logits = teacher.softened(temperature).main
 
         def kl(name: str) -> Tensor:
             mass = share.mass(name)
-            return pixel_kl(student.main, teacher.main, areas[name], temperature=temperature, valid_pixels=mass)
+            return pixel_kl(student.main, teacher_logits, areas[name], temperature=temperature, valid_pixels=mass)
 
         if self._body == "kl":
             body = kl("body")

@@ -117,6 +117,8 @@ class KlLoss(DistillationLoss):
     def _kl(
         self, student: Outputs, teacher: Outputs, labels: Labels, mass: Tensor | float, weights: Tensor | None = None
     ) -> Tensor:
+        if not self._standardise:
+            teacher = teacher.softened(self.temperature)
         ours, theirs = at_least_f32(student[self._on]), at_least_f32(teacher[self._on])
         scale: dict[str, Any] = {"temperature": self.temperature, "valid_pixels": mass, "weights": weights}
         if self._standardise:
