@@ -28,6 +28,7 @@ from kdtui.profile import (
     SyntheticData,
     Teacher,
     Training,
+    Unfreezing,
 )
 from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.launch_tables import LocalLaunch
@@ -54,6 +55,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("loss", Loss),
     *((f'loss.terms, kind = "{table.model_fields["kind"].default}"', table) for table in SUPERVISED_TERMS),
     ("training", Training),
+    ("training.unfreezing", Unfreezing),
     ("launch", LocalLaunch),
 ]
 

@@ -26,6 +26,7 @@ from kdtui.engine.start_point import check_horizon, check_owner, find_best, find
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.engine.teacher_doubts import teacher_doubts
+from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
 from kdtui.profile import Loss, Profile
@@ -281,8 +282,12 @@ def _described_teacher(teacher: LoadedTeacher) -> str:
 
 
 def _schedules(profile: Profile, text: str) -> str:
-    """The text, if the optimizer exists."""
+    """The text, if the optimizer and the stages of the encoder exist."""
     check_optimizer(profile.training.optimizer)
+    if profile.training.unfreezing is not None:
+        student = _network(profile, _classes(profile))
+        stages = EncoderStages(student, profile.training.unfreezing, *padded_size(profile))
+        text += f": {', '.join(stages.names)}"
     return text
 
 

@@ -36,6 +36,7 @@ from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, count_parameters, outputs_of
 from kdtui.engine.network import network_kind
+from kdtui.engine.optimizers import optimizer_kind
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
@@ -165,13 +166,15 @@ def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, s
         stage.trainable.objective.terms,
         total_epochs=stage.total_epochs,
         steps_per_epoch=stage.steps_per_epoch,
-        kind=stage.profile.training.optimizer,
+        kind=optimizer_kind(stage.profile.training),
     )
     if not stage.leads:
         return
     payload = student_payload(
-        run, stage.profile, stage.student, stage.classes, dataclasses.asdict(stage.val_set.pixels)
+        run, stage.profile, stage.evaluated, stage.classes, dataclasses.asdict(stage.val_set.pixels)
     )
+    if stage.ema is not None:
+        resume["student"] = stage.student.state_dict()
     payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_score, "resume": resume}
     if score != "miou":
         payload["monitor"] = score
@@ -248,7 +251,7 @@ class Fit:
         self.objective = stage.trainable.objective
         self.kind = network_kind(stage.profile.student)
         self.predict_student = predictor(
-            stage.student, stage.fabric, task=stage.task, channels_last=stage.channels_last
+            stage.evaluated, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
         self.teacher: EvaluatedTeacher | None = None
         self._looks = 0
@@ -339,6 +342,7 @@ class Fit:
 
     def _schedule(self, epoch: int) -> None:
         """Set what the schedules say for an epoch."""
+        self.stage.freeze(epoch)
         table, epochs = self.stage.profile.distillation, self.stage.total_epochs
         retentions = (point["scalars"].get("retention") for point in self.progress.history)
         self.objective.schedule(
@@ -359,10 +363,12 @@ class Fit:
             assert norm is not None
             parts["gradient_norm"] = norm.detach()
         for group in stage.optimizer.param_groups:
-            group["lr"] = stage.learning_rate()
+            group["lr"] = stage.learning_rate() * group.get("lr_scale", 1.0)
         stage.optimizer.step()
         stage.optimizer.zero_grad()
         self.progress.step += 1
+        if stage.ema is not None:
+            stage.ema.update(stage.student, step=self.progress.step)
         self._part_names = tuple(parts)
         self.progress.window.append(torch.stack([value.float() for value in parts.values()]))
         self._images_since += stage.profile.training.batch_size
@@ -500,7 +506,7 @@ class Fit:
         stage, progress = self.stage, self.progress
         if stage.fabric.world_size > 1:
             # Copy rank 0's running statistics to all ranks: DDP does so only in the next training forward.
-            for buffer in stage.trainable.buffers():
+            for buffer in (*stage.trainable.buffers(), *(stage.ema.buffers() if stage.ema is not None else ())):
                 torch.distributed.broadcast(buffer, src=0)
         former_best, improved = progress.best_epoch, False
         if epoch % (stage.profile.training.evaluate_every or 1) == 0 or epoch == stage.total_epochs:

@@ -49,6 +49,12 @@ def check_optimizer(name: str) -> None:
         )
 
 
+def optimizer_kind(settings: Training) -> str:
+    """Name and parameter groups of an optimizer; a state fits optimizers of the same kind."""
+    rate = settings.unfreezing and settings.unfreezing.encoder_rate
+    return settings.optimizer if rate is None else f"{settings.optimizer} with {rate:g} of the rate in the encoder"
+
+
 def build_optimizer(settings: Training, groups: list[dict[str, Any]], *, fused: bool) -> torch.optim.Optimizer:
     """The optimizer of a training.
 

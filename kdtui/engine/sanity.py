@@ -55,6 +55,22 @@ def data_warnings(
         *class_warnings(train, val, profile.data),
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
+        *_frozen(profile),
+    ]
+
+
+def _frozen(profile: Profile) -> list[Warned]:
+    """A warning on an encoder that is frozen although its weights are random."""
+    student = profile.student.model_dump(include={"weights", "encoder_weights"})
+    loaded = student.get("weights") or student.get("encoder_weights", "none") != "none"
+    if profile.training.unfreezing is None or loaded:
+        return []
+    return [
+        Warned(
+            "frozen-random-encoder",
+            "training.unfreezing freezes an encoder with random weights",
+            "--set student.weights=imagenet, or those of a run: --set student.weights=run:NAME",
+        )
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import nn
 
 from kdtui import events
@@ -29,13 +31,13 @@ from kdtui.engine.data import (
 )
 from kdtui.engine.data.rarity import image_weights
 from kdtui.engine.data.workers import check_workers
-from kdtui.engine.dry_run import check_trainable
+from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.label_counts import class_presence, label_counts
 from kdtui.engine.models import lay_out_channels_last
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
 from kdtui.engine.objective import Trainable, build_objective
-from kdtui.engine.optimizers import build_optimizer
+from kdtui.engine.optimizers import build_optimizer, optimizer_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
 from kdtui.engine.sanity import unlabelled_warnings
@@ -43,8 +45,9 @@ from kdtui.engine.schedules import rate_factor
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
+from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import EngineError
-from kdtui.profile import Profile
+from kdtui.profile import Profile, Training
 from kdtui.profile.base import TaskName
 from kdtui.store.run import LaunchRecord, Run
 
@@ -60,6 +63,8 @@ class TrainingSetup:
         precision: The chosen precision: ``fp32``, ``bf16`` or ``fp16``.
         accumulate: Micro-batches per optimizer step on this rank.
         student: The plain network.
+        stages: Stages of the student's encoder, if they are unfrozen progressively.
+        ema: Moving average of the student's weights; None without.
         trainable: The student and the trainable modules of the loss; ``module`` is the same wrapped by Fabric.
         teacher: On the device; None without distillation.
         progress: The progress to continue from.
@@ -81,6 +86,8 @@ class TrainingSetup:
     val_set: SegmentationDataset
     steps_per_epoch: int
     student: nn.Module
+    stages: EncoderStages | None
+    ema: ModelEmaV3 | None
     trainable: Trainable
     module: _FabricModule
     teacher: LoadedTeacher | None
@@ -98,6 +105,11 @@ class TrainingSetup:
         return self.profile.data.task
 
     @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and exported: the average of the student, if there is one."""
+        return self.student if self.ema is None else self.ema.module
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in index order."""
         return self.val_set.classes
@@ -113,6 +125,14 @@ class TrainingSetup:
         total_steps = (total_epochs or self.total_epochs) * self.steps_per_epoch
         step, warmup = self.progress.step, settings.warmup
         return settings.learning_rate * rate_factor(step, total_steps, warmup=warmup, course=settings.schedule)
+
+    def freeze(self, epoch: int) -> None:
+        """Freeze the stages of the encoder that are not trained in an epoch."""
+        if self.stages is not None and self.stages.freeze(epoch) and self.fabric.world_size > 1:
+            # DDP expects gradients of the parameters that were trained when it was made, for as long as it exists.
+            del self.module
+            gc.collect()
+            self.module = self.fabric.setup_module(self.trainable)
 
     def val_batches(self) -> Batches:
         """This rank's share of the validation set."""
@@ -210,9 +230,13 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         train_set.weights = image_weights(class_presence(train_set, fabric))
     counts = partial(label_counts, train_set, profile.data, run.path.parent / ".cache" / "labels", fabric)
     trainable, teacher = _with_objective(profile, fabric, student, val_set, counts=counts, channels_last=channels_last)
+    stages = None
+    if settings.unfreezing is not None:
+        stages = EncoderStages(student, settings.unfreezing, *padded_size(profile))
     # With fp16, a fused optimizer would unscale the gradients after they were clipped.
-    optimizer = build_optimizer(settings, _groups(trainable, settings.weight_decay), fused=precision != "fp16")
+    optimizer = build_optimizer(settings, _groups(trainable, settings, stages), fused=precision != "fp16")
     module, optimizer = fabric.setup(trainable, optimizer)
+    ema = _average(student, settings.ema, start)
 
     progress, total_epochs = Progress(), record.total_epochs or settings.epochs
     terms_warning: tuple[events.Warned, ...] = ()
@@ -220,7 +244,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     if resumed is not None:
         assert best is not None
         progress, terms_warning = restore(
-            fabric, resumed, optimizer, trainable.objective.terms, kind=settings.optimizer, where=begin.path
+            fabric, resumed, optimizer, trainable.objective.terms, kind=optimizer_kind(settings), where=begin.path
         )
         progress.best_score, progress.best_epoch = best.score, best.epoch
         progress.best_miou, progress.best_iou = best.miou, dict(best.iou)
@@ -247,6 +271,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         val_set=val_set,
         steps_per_epoch=steps,
         student=student,
+        stages=stages,
+        ema=ema,
         trainable=trainable,
         module=module,
         teacher=teacher,
@@ -317,6 +343,23 @@ def _fabric(profile: Profile, record: LaunchRecord, world_size: int) -> Fabric:
     return fabric
 
 
+def _average(student: nn.Module, decay: float | None, start: Mapping[str, Any] | None) -> ModelEmaV3 | None:
+    """The moving average of a student; that of a checkpoint is in the place of its student.
+
+    The decay rises to its value over the first steps, so that a short training is not averaged with random weights.
+
+    Args:
+        student: On its device; it gets its own weights back if the checkpoint has an average.
+        decay: ``training.ema``.
+        start: The checkpoint to start from, whose student was loaded.
+    """
+    ema = None if decay is None else ModelEmaV3(student, decay=decay, use_warmup=True)
+    own = ((start or {}).get("resume") or {}).get("student")
+    if own is not None:
+        student.load_state_dict(own)
+    return ema
+
+
 def _derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
@@ -328,16 +371,26 @@ def _write_best(run: Run, best: Best) -> None:
     checkpoint.save(run.best, weights_alone(content) | {"run": run.id, "epoch": best.epoch, "best": best.score})
 
 
-def _groups(trainable: Trainable, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(trainable: Trainable, settings: Training, stages: EncoderStages | None) -> list[dict[str, Any]]:
     """Parameter groups: weight decay for matrices and kernels, none for biases and normalisation; no frozen parameters.
 
     Trainable modules of the loss are in separate groups after those of the student, whose positions in the optimizer's
-    state therefore do not depend on the loss.
+    state therefore do not depend on the loss. An encoder with a learning rate of its own has groups between them.
     """
-    groups = []
-    for module in (trainable.student, trainable.objective):
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if trained:
-            groups.append({"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay})
-            groups.append({"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0})
-    return groups
+    encoder = set(map(id, stages.parameters)) if stages is not None else set()
+    scale = settings.unfreezing.encoder_rate if settings.unfreezing is not None else 1.0
+    student, terms = (
+        [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for module in (trainable.student, trainable.objective)
+    )
+    parts: list[tuple[list[nn.Parameter], dict[str, Any]]] = [
+        ([parameter for parameter in student if id(parameter) not in encoder], {}),
+        ([parameter for parameter in student if id(parameter) in encoder], {"lr_scale": scale}),
+        (terms, {}),
+    ]
+    return [
+        {"params": [p for p in part if (p.ndim > 1) == kernels], "weight_decay": decay, **keys}
+        for part, keys in parts
+        if part
+        for kernels, decay in ((True, settings.weight_decay), (False, 0.0))
+    ]

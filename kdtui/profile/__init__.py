@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kdtui.profile.data_tables import CocoData, CocoSplit, DataTable, FolderData, ImageData, SyntheticData
     from kdtui.profile.loading import absolute, amend, dump, load, sources
     from kdtui.profile.network_tables import Model, NetworkTable
-    from kdtui.profile.tables import Distillation, Launch, Loss, Profile, Teacher, Training
+    from kdtui.profile.tables import Distillation, Launch, Loss, Profile, Teacher, Training, Unfreezing
 
 __all__ = [
     "CocoData",
@@ -30,6 +30,7 @@ __all__ = [
     "SyntheticData",
     "Teacher",
     "Training",
+    "Unfreezing",
     "absolute",
     "amend",
     "dump",

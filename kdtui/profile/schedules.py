@@ -47,6 +47,10 @@ def training_text(training: Mapping[str, Any]) -> str:
         texts.append(str(optimizer))
     if schedule := training.get("schedule"):
         texts.append(f"learning rate {schedule}")
+    if (decay := training.get("ema")) is not None:
+        texts.append(f"EMA {_number(decay)}")
+    if (unfreezing := training.get("unfreezing")) is not None:
+        texts.append(f"encoder unfrozen from epoch {unfreezing.get('start')}, a stage every {unfreezing.get('every')}")
     return ", ".join(texts)
 
 

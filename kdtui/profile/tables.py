@@ -261,6 +261,22 @@ class Distillation(ProfileTable):
         return tuple(KlTerm(on=name, weight=getattr(self, name)) for name in names)
 
 
+class Unfreezing(ProfileTable):
+    """Progressive unfreezing of the student's encoder, stage by stage; its decoder and head are always trained.
+
+    Attributes:
+        start: Epoch from which the deepest stage is trained, counted from 1; before it the whole encoder is frozen.
+        every: Epochs after which one more stage is trained.
+        stages: Number of stages that are trained in the end; default: all.
+        encoder_rate: Factor of the learning rate in the encoder.
+    """
+
+    start: Int = Field(2, ge=1, le=MOST_EPOCHS)
+    every: Int = Field(1, ge=1, le=MOST_EPOCHS)
+    stages: Int | None = Field(None, ge=1, le=64)
+    encoder_rate: Float = Field(0.3, gt=0.0, le=100.0)
+
+
 class Training(ProfileTable):
     """Settings of the training.
 
@@ -268,6 +284,9 @@ class Training(ProfileTable):
         micro_batch_size: Images per forward pass on one device, with gradient accumulation; default: one pass per step.
         optimizer: Name of an optimizer of timm, such as `adamw`, `sgd` (with Nesterov momentum 0.9) or `lion`.
         schedule: How the learning rate falls from its peak to zero; `poly` with the power 0.9.
+        ema: Decay of a moving average of the student's weights, such as 0.999; the average is then evaluated, chosen as
+            best and exported. Default: none.
+        unfreezing: Table `[training.unfreezing]`: the encoder is frozen first; default: all parameters are trained.
         warmup: Share of all steps in which the learning rate rises linearly.
         gradient_clip: Maximum global gradient norm; 0 disables clipping.
         devices: Number of ranks: CPU processes or GPUs.
@@ -303,6 +322,8 @@ class Training(ProfileTable):
     log_every: Int = Field(10, ge=1, le=_RARELY)
     optimizer: str = Field("adamw", pattern=r"^[a-z0-9]{1,40}$")
     schedule: RateCourse = "cosine"
+    ema: Float | None = Field(None, gt=0.0, lt=1.0)
+    unfreezing: Unfreezing | None = None
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:

@@ -8,7 +8,7 @@ import pytest
 
 from kdtui.errors import ProfileError
 from kdtui.profile import Distillation, dump, load
-from kdtui.profile.schedules import distillation_text
+from kdtui.profile.schedules import distillation_text, schedules_text
 
 
 def test_defaults_are_not_written_even_if_they_were_set() -> None:
@@ -54,3 +54,20 @@ def test_an_exponential_weight_cannot_start_or_end_at_0(key: str) -> None:
 )
 def test_a_schedule_is_described_in_one_line(keys: dict[str, Any], text: str) -> None:
     assert distillation_text(Distillation(**keys).model_dump()) == text
+
+
+def test_optimizer_and_student_are_described_in_one_line() -> None:
+    sets = ["optimizer=sgd", "schedule=poly", "ema=0.999", "unfreezing.start=3"]
+    profile = load("demo-baseline", [f"training.{text}" for text in sets])
+    text = "sgd, learning rate poly, EMA 0.999, encoder unfrozen from epoch 3, a stage every 1"
+    assert schedules_text(profile.model_dump()) == text
+    assert schedules_text(load("demo-baseline", ["training.optimizer=adamw"]).model_dump()) == ""
+
+
+@pytest.mark.parametrize(
+    "setting", ["optimizer=Adam W", "schedule=step", "ema=1.0", "unfreezing.start=0", "unfreezing.x=1"]
+)
+def test_an_impossible_training_is_refused(setting: str) -> None:
+    with pytest.raises(ProfileError) as refused:
+        load("demo-distilled", [f"training.{setting}"])
+    assert refused.value.mistakes[0].startswith(f"training.{setting.partition('=')[0]} (")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.compare import settings
-from kdtui.profile import dump, load
+from kdtui.profile import Unfreezing, dump, load
 from kdtui.profile.find import SHIPPED, listing
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
@@ -67,6 +67,7 @@ def test_its_staged_recipes_differ_from_it_in_their_schedule_only() -> None:
     temperature = load("distill-b0-from-b3-temperature").distillation
     assert (temperature.temperature, temperature.temperature_end, temperature.temperature_schedule) == (4, 1, "cosine")
     assert load("distill-b0-from-b3-adaptive").distillation.alpha_schedule == "adaptive"
+    assert load("distill-b0-from-b3-progressive").training.unfreezing == Unfreezing(start=11, every=10)
 
 
 def test_no_shipped_profile_names_this_machine() -> None:
