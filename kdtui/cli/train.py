@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 
-_TEACHER, _ENCODER, _TAGS = SETTINGS["teacher"], SETTINGS["encoder"], SETTINGS["tags"]
+_TEACHER, _ENCODER, _TAGS, _BASELINE = (SETTINGS[name] for name in ("teacher", "encoder", "tags", "baseline"))
 Tags = Annotated[
     list[str] | None, typer.Option(*_TAGS.flags, metavar="TAG", help=f"{option_help(_TAGS)[:-1]}; repeatable.")
 ]
@@ -87,8 +87,8 @@ Seeds = Annotated[
 WithBaseline = Annotated[
     bool,
     typer.Option(
-        "--with-baseline",
-        help="Also train the matched baseline of each run, without teacher and distillation; existing ones are reused.",
+        *_BASELINE.flags,
+        help=option_help(_BASELINE),
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]

@@ -121,7 +121,7 @@ def plan_group(
     return Group(members, tuple(timed.values()))
 
 
-def check_group(store: RunStore, group: Group, *, ask: Ask | None = None) -> Plan:
+def check_group(store: RunStore, group: Group, *, ask: Ask | None = None, checks: bool = True) -> Plan:
     """The plan of the new runs; the engine checks one run of each profile, whose baseline reads nothing else."""
     checked: set[str] = set()
     unchecked = []
@@ -129,7 +129,7 @@ def check_group(store: RunStore, group: Group, *, ask: Ask | None = None) -> Pla
         if run.group in checked:
             unchecked.append(place)
         checked.add(run.group)
-    planned = plan([run.profile for run in group.new], store, ask=ask, unchecked=unchecked)
+    planned = plan([run.profile for run in group.new], store, ask=ask, checks=checks, unchecked=unchecked)
     shared = sorted({run for baseline in group.equal_time for run in baseline.shared})
     if not shared or not planned.runs:
         return planned

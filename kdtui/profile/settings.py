@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from kdtui.profile.find import parse_tables
 
-SectionName = Literal["data", "teacher", "student", "distillation", "loss", "training"]
-SettingKind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "tags", "assignments"]
+SectionName = Literal["runs", "data", "teacher", "student", "distillation", "loss", "training"]
+SettingKind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "switch", "tags", "assignments"]
 Value = str | int | float | list[Any]
 
 
@@ -26,7 +26,7 @@ class Setting:
 
     Attributes:
         name: Its field in the form, and the parameter of its option.
-        key: Key of the profile; empty for ``assignments``, which set any key.
+        key: Key of the profile; empty for ``assignments``, which set any key, and for a ``switch`` of the launch.
         label: Label on the form.
         section: Section of the form.
         kind: How its text is read.
@@ -60,6 +60,25 @@ _ACCELERATORS = ("auto", "cpu", "gpu")
 
 _training = partial(Setting, section="training")
 _DECLARED = (
+    Setting(
+        "seeds",
+        "seed",
+        "seeds",
+        section="runs",
+        kind="seeds",
+        help="seed of the training",
+        flags=("--seed",),
+        form_help="several as in 0,1,2 or 0-4: a run each",
+    ),
+    Setting(
+        "baseline",
+        "",
+        "baseline",
+        section="runs",
+        kind="switch",
+        help="also train the matched baseline of each run, without teacher and distillation; existing ones are reused",
+        flags=("--with-baseline",),
+    ),
     Setting(
         "teacher",
         "teacher.checkpoint",
@@ -128,15 +147,6 @@ _DECLARED = (
         kind="number",
         help="peak of the schedule",
         flags=("--lr", "--learning-rate"),
-    ),
-    _training(
-        "seeds",
-        "seed",
-        "seeds",
-        kind="seeds",
-        help="seed of the training",
-        flags=("--seed",),
-        form_help="several with commas: a run each",
     ),
     _training(
         "precision",

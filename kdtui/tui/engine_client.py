@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import kdtui
 from kdtui.errors import CheckpointError, KdtuiError, ModelError, StoreError
-from kdtui.launch import plan as planning
+from kdtui.launch.groups import Group, check_group
 from kdtui.launch.teachers import owner
 from kdtui.store.files import read_file
 from kdtui.store.run import Run, write_atomically
@@ -26,7 +25,6 @@ from kdtui.store.values import MOST_BYTES, parse_json
 
 if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
-    from kdtui.profile import Profile
 
 
 EngineCall = Callable[..., dict[str, Any]]
@@ -134,16 +132,14 @@ class EngineClient:
                 self._save()
         return found
 
-    def plan(self, profiles: Sequence[Profile], *, checks: bool = True) -> Plan:
-        """Plan and check the profiles, like ``kdtui train --dry-run``; call in a thread.
-
-        Profiles that differ only in the seed are checked once.
+    def plan(self, group: Group, *, checks: bool = True) -> Plan:
+        """Plan and check the new runs of a group, like ``kdtui train --dry-run``; call in a thread.
 
         Raises:
             KdtuiError: The store cannot be read, or the student of a profile cannot be built.
         """
         with self._planning:  # the cache of a store must not be used by two threads at a time
-            return planning.plan(profiles, self._own_look, ask=_once(self._ask), checks=checks)
+            return check_group(self._own_look, group, ask=self._ask, checks=checks)
 
     def _answers(self) -> dict[CheckKey, Inspected]:
         if self._inspected is None:
@@ -159,20 +155,6 @@ class EngineClient:
         except (OSError, StoreError):
             # The store does not exist yet, or is read-only: inspecting again costs only seconds.
             return
-
-
-def _once(ask: EngineCall) -> EngineCall:
-    """Cache checks of profiles that are equal but for the seed."""
-    answers: dict[str, dict[str, Any]] = {}
-
-    def ask_once(verb: str, file: str) -> dict[str, Any]:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-        same = json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True, default=str)
-        if same not in answers:
-            answers[same] = ask(verb, file)
-        return answers[same]
-
-    return ask_once
 
 
 def _key(checkpoint: Path, options: Sequence[str]) -> CheckKey | None:

@@ -15,11 +15,12 @@ from kdtui.store.store import RunStore
 from kdtui.tui.form import PLACES, RunDraft, check
 from kdtui.tui.form.defaults import own_texts
 from kdtui.tui.form.fields import SINGLE
-from kdtui.tui.screens.new_run.sections import LossSection, Section, TrainingSection
+from kdtui.tui.screens.new_run.sections import LossSection, RunsSection, Section, TrainingSection
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
 from tests.cli.conftest import COMMANDS
 
 SECTIONS: dict[str, type[Section]] = {
+    "runs": RunsSection,
     "teacher": TeacherSection,
     "student": StudentSection,
     "distillation": LossSection,
@@ -33,7 +34,13 @@ CHANGED = {
     "name": "other",
 }
 # The settings that are named otherwise than their key.
-KEYS = {"teacher": "teacher.checkpoint", "decoder": "student.decoder_channels", "seeds": "seed", "extra": ""}
+KEYS = {
+    "teacher": "teacher.checkpoint",
+    "decoder": "student.decoder_channels",
+    "seeds": "seed",
+    "baseline": "",
+    "extra": "",
+}
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=list(SETTINGS))
 each_value = pytest.mark.parametrize("setting", SINGLE, ids=[setting.name for setting in SINGLE])
 
@@ -87,6 +94,6 @@ def test_the_displayed_command_sets_what_the_field_sets(setting: Setting, store:
     [made] = checked.profiles
     assert own_texts(made)[setting.name] == text
     assert own_texts(load("demo-baseline"))[setting.name] != text
-    with COMMANDS.commands["train"].make_context("train", shlex.split(checked.commands[0])[2:]) as parsed:
+    with COMMANDS.commands["train"].make_context("train", shlex.split(checked.command)[2:]) as parsed:
         sets = [setting.assignment(parsed.params[setting.name])] if setting.flags else parsed.params["sets"]
     assert made == amend(load("demo-baseline"), sets)

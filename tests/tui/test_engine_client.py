@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kdtui.errors import EngineError, KdtuiError, TeacherError
-from kdtui.profile import amend, load
+from kdtui.launch.groups import plan_group
+from kdtui.profile import load
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
@@ -188,11 +189,10 @@ def test_nothing_is_known_of_a_deleted_file(store: RunStore, file: Path) -> None
 
 def test_seeds_of_one_profile_are_checked_once(store: RunStore) -> None:
     engine = Engine({"check": {"checks": [{"name": "data", "ok": True, "message": "fine"}]}})
-    base = load("demo-baseline")
-    profiles = [amend(base, [f"seed={seed}"]) for seed in range(3)]
+    group = plan_group(store, [load("demo-baseline")], seeds=range(3))
 
-    plan = door(store, engine).plan([*profiles, amend(base, ["training.epochs=3"])])
+    plan = door(store, engine).plan(group)
 
-    assert [run.epochs for run in plan.runs] == [10, 10, 10, 3]
-    assert all(run.ok for run in plan.runs)
-    assert len(engine.asked) == 2
+    assert [(run.seed, run.epochs) for run in plan.runs] == [(0, 10), (1, 10), (2, 10)]
+    assert plan.ok
+    assert len(engine.asked) == 1

@@ -21,7 +21,8 @@ class Equivalent:
         student: Student for ``kdtui distill``: an encoder, or a kind of network.
         method: Method of distillation; empty for the profile's own terms.
         values: Value by field; an invalid text stays as typed.
-        seeds: One per run; empty for the profile's own seed.
+        seeds: A list of seeds; empty for the profile's own seed.
+        baseline: Whether the matched baselines are trained, too.
         sets: Other ``key=value`` settings.
         runs_dir: Folder of the run store; empty for the default.
     """
@@ -31,17 +32,18 @@ class Equivalent:
     student: str = ""
     method: str = ""
     values: Mapping[str, Value] = field(default_factory=dict)
-    seeds: Sequence[str] = ("",)
+    seeds: str = ""
+    baseline: bool = False
     tags: Sequence[str] = ()
     sets: Sequence[str] = ()
     runs_dir: str = ""
 
-    def commands(self) -> tuple[str, ...]:
-        """One command per run, quoted for a shell."""
-        return tuple(shlex.join(self._words(seed)) for seed in self.seeds)
+    def command(self) -> str:
+        """The command, quoted for a shell."""
+        return shlex.join(self._words())
 
-    def _words(self, seed: str) -> Iterator[str]:
-        """The words of a command, with ``--detach``, as a run started by the form is detached, too."""
+    def _words(self) -> Iterator[str]:
+        """The words of the command, with ``--detach``, as a run started by the form is detached, too."""
         yield "kdtui"
         if self.profile:
             yield from ("train", self.profile)
@@ -58,8 +60,10 @@ class Equivalent:
                 long += ["--set", setting.assignment(self.values[name])]
             elif name in self.values and (self.profile or name != "encoder"):
                 yield from (setting.flags[0], plain(self.values[name]))
-            elif setting.kind == "seeds" and seed:
-                yield from (setting.flags[0], seed)
+        if self.seeds:
+            yield from (SETTINGS["seeds"].flags[0] if self.seeds.isdecimal() else "--seeds", self.seeds)
+        if self.baseline:
+            yield SETTINGS["baseline"].flags[0]
         for tag in self.tags:
             yield from (SETTINGS["tags"].flags[0], tag)
         yield from long

@@ -6,9 +6,6 @@ import shlex
 
 from kdtui.profile.settings import SETTINGS, Setting, Value
 
-MOST_SEEDS = 100
-"""Most runs that one form can start."""
-
 
 class Unreadable(Exception):
     """A typed text that cannot be converted; the message says what is allowed."""
@@ -55,24 +52,6 @@ def _widths(text: str) -> Value:
     if not all(isinstance(width, int) and width >= 1 for width in read):
         raise Unreadable(f"found '{text}'; allowed: integers, separated by commas, as in 128,64,32,16,8")
     return read[0] if len(read) == 1 else list(read)
-
-
-def seeds_of(text: str) -> list[int | float | str]:
-    """Split a list of seeds; a text that is not an integer is kept, so that the profile reports it.
-
-    Raises:
-        Unreadable: A duplicate, or too many seeds.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    seeds = [number(part) for part in parts if part]
-    if len(seeds) < len(parts):
-        raise Unreadable("a seed is missing before or after a comma")
-    twice = [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]
-    if twice:
-        raise Unreadable(f"seed {twice[0]} is listed twice: both runs would be the same")
-    if len(seeds) > MOST_SEEDS:
-        raise Unreadable(f"{len(seeds)} seeds; at most {MOST_SEEDS} at once")
-    return seeds
 
 
 def tags_of(text: str) -> tuple[str, ...]:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 
 from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
+from kdtui.launch.groups import Group, plan_group
 from kdtui.launch.references import linked
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import OF_RUN, expanded
-from kdtui.profile.settings import SETTINGS, Setting, Value, plain
+from kdtui.profile.seeds import read_seeds
+from kdtui.profile.settings import SETTINGS, Setting, Value
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.text import one_line
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
-from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, seeds_of, tags_of, value_of
+from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, tags_of, value_of
 from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, is_generated, part_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from kdtui.profile.table_fields import TableKind
 
 
+_NO_RUNS = Group(())
 _NAMES = ("profile", "clone", "method", *SETTINGS)
 
 
@@ -100,10 +103,10 @@ class Checked:
     """The result of checking a draft.
 
     Attributes:
-        profiles: Profiles ready to start, one per seed; none if there are mistakes.
+        group: The runs, those to start and the baselines that are reused; none if there are mistakes.
         tags: Tags added to those of the profile.
         mistakes: Messages by field; those that belong to no field have an empty name.
-        commands: The equivalent command lines, one per run; if there are mistakes, for the texts as typed.
+        command: The equivalent command line; if there are mistakes, for the texts as typed.
         own: The profile's own values as texts, by field: what an empty text stands for.
         teacher: Checkpoint of the teacher, typed or from the profile; None if its run has to finish first.
         teacher_options: Settings of the teacher in the profile, as options of ``kdtui inspect``.
@@ -116,10 +119,10 @@ class Checked:
         method: Name of the one with these terms; empty if none has.
     """
 
-    profiles: tuple[Profile, ...] = ()
+    group: Group = _NO_RUNS
     tags: tuple[str, ...] = ()
     mistakes: Mapping[str, str] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
+    command: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
     teacher: Path | None = None
     teacher_options: tuple[str, ...] = ()
@@ -135,6 +138,11 @@ class Checked:
         """The declaration of a field; None for places without one."""
         fields = (one for table in self.tables for one in table.fields)
         return SETTINGS.get(name) or next((one for one in fields if one.name == name), None)
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The profiles of the runs to start."""
+        return tuple(run.profile for run in self.group.new)
 
     @property
     def ready(self) -> bool:
@@ -157,6 +165,7 @@ _COMMAND = re.compile(r"(?:^|[`\s])kdtui (?!doctor)[a-z]+")  # other commands ha
 _PARTS = re.compile(r";\s+|\s+·\s+")
 _OPTIONS = {flag: setting.label for setting in SETTINGS.values() for flag in setting.flags} | {
     "--profile": "PROFILE",
+    "--seeds": SETTINGS["seeds"].label,
     "--student": SETTINGS["encoder"].label,
 }
 """Options of the command line with their labels on the form; of any other only the dashes are removed."""
@@ -290,7 +299,7 @@ class _Reading:
         self._values: dict[str, Value] = {}
         self._alone = ["distillation.enabled=false"] if draft.teacher == ALONE else []
         self._extra: list[str] = []
-        self._seeds: list[int | float | str] = []
+        self._seeds: tuple[int, ...] = ()
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
         self._methods: tuple[Method, ...] = ()
@@ -309,25 +318,26 @@ class _Reading:
         if own is not None:
             self._check_tags(own)
             self._check_teacher(own)
-        profiles = self._profiles()
-        shown = profiles[0] if profiles else own
+        profile = self._profile()
+        group = _NO_RUNS if profile is None else self._group(profile)
+        shown = profile or own
         shape = None if shown is None else self._shape(shown)
         cost = None if shown is None or shape is None else self._cost(shown, shape)
-        if profiles:
-            self._check_name(profiles[0].name)
+        if profile is not None:
+            self._check_name(profile.name)
         own_teacher = shown.teacher.checkpoint if shown is not None and shown.distillation.enabled else None
         checkpoint = own_teacher if self._teacher is None else str(self._teacher.checkpoint)
         trained = checkpoint is not None and not checkpoint.startswith(OF_RUN)
         distils = not self._alone and (self._teacher is not None or (shown is not None and shown.distillation.enabled))
         return Checked(
-            profiles=() if self._mistakes else tuple(profiles),
+            group=_NO_RUNS if self._mistakes else group,
             tags=tags_of(self._draft.tags),
             mistakes={
                 name: self._mistakes[name]
                 for name in dict.fromkeys([*PLACES, *self._mistakes])
                 if name in self._mistakes
             },
-            commands=self._twin(own).commands(),
+            command=self._twin(own).command(),
             own={} if own is None else self._own_texts(own) | self._tables.own,
             teacher=expanded(checkpoint).absolute() if checkpoint is not None and trained and distils else None,
             teacher_options=() if shown is None else teacher_options(shown),
@@ -349,9 +359,9 @@ class _Reading:
             except Unreadable as error:
                 self._mistakes[setting.name] = str(error)
         try:
-            self._seeds = seeds_of(self._draft.seeds) if self._draft.seeds else []
-        except Unreadable as error:
-            self._mistakes["seeds"] = str(error)
+            self._seeds = read_seeds(self._draft.seeds) if self._draft.seeds else ()
+        except UsageError as error:
+            self._mistakes["seeds"] = error_text(error, self._draft.seeds)
         try:
             self._extra = extra_of(self._draft.extra)
         except Unreadable as error:
@@ -425,37 +435,34 @@ class _Reading:
             return None
         return recipe(self._teacher, self._draft.encoder or "student", sets, self._store, named=False)
 
-    def _profiles(self) -> list[Profile]:
-        """One profile per seed, as far as they are valid."""
+    def _profile(self) -> Profile | None:
+        """The profile of the runs, if it is valid."""
         if self._base is None and (self._teacher is None or not self._student):
-            return []
-        found = []
+            return None
         typed = {SETTINGS[name].assignment(value): name for name, value in self._values.items()}
         others = dict.fromkeys([*self._alone, *self._extra], "extra")
-        seeds: list[int | float | str | None] = [*self._seeds] or [None]
-        for seed in seeds:
-            seeded = {} if seed is None else {SETTINGS["seeds"].assignment(seed): "seeds"}
-            texts = {
-                **dict.fromkeys(self._method, "method"),
-                **typed,
-                **seeded,
-                **self._tables.sets(),
-                **others,
-            }  # in the order of the command line: the last value of a key counts
-            try:
-                found.append(self._profile([*texts]))
-            except KdtuiError as error:
-                for name, message in self._placed(error, texts).items():
-                    self._mistakes.setdefault(name, message)
-        return found
+        method = dict.fromkeys(self._method, "method")
+        # In the order of the command line: the last value of a key counts.
+        texts = {**method, **typed, **self._tables.sets(), **others}
+        try:
+            if self._base is not None:
+                profile = prepare(self._base, [*texts], self._teacher, self._store)
+            else:
+                assert self._teacher is not None
+                profile = recipe(self._teacher, self._student, [*texts], self._store, named="name" in self._values)
+            return linked([profile], self._store)[0]
+        except KdtuiError as error:
+            for name, message in self._placed(error, texts).items():
+                self._mistakes.setdefault(name, message)
+            return None
 
-    def _profile(self, sets: list[str]) -> Profile:
-        if self._base is not None:
-            profile = prepare(self._base, sets, self._teacher, self._store)
-        else:
-            assert self._teacher is not None
-            profile = recipe(self._teacher, self._student, sets, self._store, named="name" in self._values)
-        return linked([profile], self._store)[0]
+    def _group(self, profile: Profile) -> Group:
+        """The runs of the profile, with its baselines."""
+        try:
+            return plan_group(self._store, [profile], seeds=self._seeds, with_baseline=bool(self._draft.baseline))
+        except UsageError as error:
+            self._mistakes["baseline"] = error_text(error)
+            return _NO_RUNS
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
@@ -527,7 +534,8 @@ class _Reading:
             student=self._student,
             method=self._draft.method,
             values=values,
-            seeds=self._seeds_told(own),
+            seeds="" if own is not None and self._seeds == (own.seed,) else self._draft.seeds.replace(" ", ""),
+            baseline=bool(self._draft.baseline),
             tags=tags_of(self._draft.tags),
             sets=[
                 *(self._alone if distils else []),
@@ -541,11 +549,3 @@ class _Reading:
         if self._base is None or own is None or self._teacher is None or own.teacher.checkpoint is None:
             return False
         return own.distillation.enabled and expanded(own.teacher.checkpoint).absolute() == self._teacher.checkpoint
-
-    def _seeds_told(self, own: Profile | None) -> list[str]:
-        if "seeds" in self._mistakes and not self._seeds:
-            return [self._draft.seeds]
-        return [
-            "" if own is not None and own.seed == seed and isinstance(seed, int) else plain(seed)
-            for seed in self._seeds
-        ] or [""]

@@ -62,6 +62,11 @@ class Choices(Widget, can_focus=True):
         self._at = 0
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """All words, from left to right."""
+        return self._words
+
+    @property
     def chosen(self) -> tuple[str, ...]:
         """The chosen words, from left to right."""
         return self._chosen
@@ -191,6 +196,11 @@ class Labelled(Vertical):
             yield self._label
             yield self._control
         yield self._mistake
+
+    @property
+    def control(self) -> Widget:
+        """The control."""
+        return self._control
 
     def relabel(self, label: str) -> None:
         """Set the label."""

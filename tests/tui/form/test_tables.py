@@ -83,7 +83,7 @@ def test_each_field_can_be_set_and_the_profile_that_results_loads(
         (tmp_path / "result.toml").write_bytes(dump(profile))
         assert load(tmp_path / "result.toml") == profile
         # The command starts the same run.
-        assert absolute(load("demo-baseline", sets_in(checked.commands[0]))) == profile
+        assert absolute(load("demo-baseline", sets_in(checked.command))) == profile
 
 
 def in_file(profile: Profile, key: str) -> Any:
@@ -125,7 +125,7 @@ def test_terms_are_added_and_removed_with_their_texts(store: RunStore, part: str
     assert [dump(one) for one in check(draft, store).profiles] == [dump(one) for one in before.profiles]
     draft = draft.edited(**edited_list(part, checked.tables[:0], draft.generated, {}))
     assert not draft.generated
-    assert check(draft, store).commands == ("kdtui train demo-baseline --detach",)
+    assert check(draft, store).command == "kdtui train demo-baseline --detach"
 
 
 def test_a_term_removed_in_the_middle_moves_the_texts_of_those_behind_it(store: RunStore) -> None:
@@ -140,7 +140,7 @@ def test_the_profiles_own_values_are_not_set_again(store: RunStore) -> None:
     generated = {name: text for name, text in texts.items() if name.startswith(("data.", "student.", "loss", "dist"))}
     assert len(generated) > 15
     checked = check(RunDraft(profile="demo-baseline", **generated), store)
-    assert checked.commands == ("kdtui train demo-baseline --detach",)
+    assert checked.command == "kdtui train demo-baseline --detach"
 
 
 def test_a_key_is_not_set_in_two_places(store: RunStore) -> None:
@@ -167,7 +167,7 @@ def test_a_recipe_takes_a_student_of_each_kind(store: RunStore, kind: str) -> No
 
     assert not checked.mistakes
     word = next(iter(student.values()))
-    assert f"distill --teacher {run.id} --student {word}" in checked.commands[0]
-    sets = [*student_sets(word), *sets_in(checked.commands[0])]
+    assert f"distill --teacher {run.id} --student {word}" in checked.command
+    sets = [*student_sets(word), *sets_in(checked.command)]
     assert checked.profiles == (recipe(find_teacher(run.id, store), word, sets, store, named=False),)
     assert type(checked.profiles[0].student).model_fields["kind"].default == kind

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from kdtui.errors import EngineError, KdtuiError, LaunchError
 from kdtui.launch import engine_process
 from kdtui.launch.alive import probe
+from kdtui.launch.groups import Group
 from kdtui.launch.local import LocalLauncher
 from kdtui.profile import load
 from kdtui.store.state import LIVE, State
@@ -27,7 +28,7 @@ from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from tests.fake_engine import COMMAND
-from tests.tui.scenes import Engine, cockpit, settled, text, until
+from tests.tui.scenes import Engine, cockpit, settled, shows, text, until
 
 FINE = {"check": {"checks": [{"name": "data", "ok": True, "message": "7 images", "hint": None}]}}
 
@@ -94,7 +95,7 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
 
         run = store.find("student")
         assert app.said[0] == f"{run.id} launched: starts now"
-        assert app.said[1] == screen.checked.commands[0]
+        assert app.said[1] == screen.checked.command
         profile = run.profile()
         assert (profile.seed, profile.distillation.temperature, profile.training.epochs) == (3, 2.5, 1)
         assert run.notes().tags == ("demo", "distilled", "mine", "new")
@@ -102,18 +103,25 @@ async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None
         await until(pilot, lambda: store.summary(run).state is State.FINISHED)
 
 
-async def test_several_seeds_are_launched_together_and_their_queue_is_displayed(store: RunStore) -> None:
+async def test_seeds_and_baselines_are_launched_together_and_their_queue_is_displayed(store: RunStore) -> None:
     app = cockpit(store, ask=engine_process.ask)
     async with app.run_test(size=(120, 36)) as pilot:
-        screen = await opened(pilot, distilled("slower", seeds="0,1,2").edited(epochs="100"))  # longer than we look
-        await until(pilot, lambda: "1 of 3 starts now, the others wait" in screen.query_one(CheckResult).text)
+        slower = distilled("slower", seeds="0,1", baseline="true").edited(epochs="100")  # longer than we look
+        screen = await opened(pilot, slower)
+        await until(pilot, lambda: "1 of 4 starts now, the others wait" in screen.query_one(CheckResult).text)
         await pilot.press("f5")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
-        assert app.said[0].startswith("3 runs launched")
-        assert sorted(run.profile().seed for run in store.runs()[1:]) == [0, 1, 2]
-        screen = await opened(pilot, distilled("next"))
-        await until(pilot, lambda: "waits for the CPU behind 3 runs" in screen.query_one(CheckResult).text)
+        assert app.said[0].startswith("4 runs launched")
+        made = sorted((run.profile().name, run.profile().seed) for run in store.runs()[1:])
+        assert made == [("slower", 0), ("slower", 1), ("slower-baseline", 0), ("slower-baseline", 1)]
+        assert len({run.manifest().group for run in store.runs()[1:]}) == 1
+        await shows(pilot, "slower-basel… s1 queued")
+        # Those baselines are those of another temperature.
+        screen = await opened(pilot, slower.edited(temperature="3", name="next"))
+        await until(pilot, lambda: "waits for the CPU behind 4 runs" in screen.query_one(CheckResult).text)
+        assert "2 runs of 100 epochs" in screen.query_one(CheckResult).text
+        await shows(pilot, "2 runs", "2 baselines reused", "baseline seed 1:")
 
 
 async def test_a_failed_check_displays_the_reason_and_prevents_the_launch(store: RunStore) -> None:
@@ -251,19 +259,20 @@ def now(work: Callable[[], Any], then: Callable[[Any], None], *, failed: Callabl
         then(result)
 
 
-def test_the_first_that_fails_ends_a_launch(store: RunStore) -> None:
+def test_a_launch_that_fails_leaves_no_runs(store: RunStore) -> None:
     checked = check(distilled("student", seeds="1,2"), store)
-    good, bad = checked.profiles
-    several = replace(checked, profiles=(good, bad.model_copy(update={"name": "a..b"}), good))
+    good, bad = checked.group.runs
+    unnamed = replace(bad, profile=bad.profile.model_copy(update={"name": "a..b"}))
     told: list[Launched] = []
     failed: list[KdtuiError] = []
 
+    several = replace(checked, group=Group((good, unnamed)))
     Behind(store, Engine(), now, lambda run_id: None).launch(several, told.append, failed.append)
 
-    assert len(told[0].ids) == 1
+    assert told[0].ids == ()
     assert told[0].error is not None
     assert not failed
-    assert len(store.runs()) == 2
+    assert len(store.runs()) == 1
 
 
 def test_only_the_newest_of_rapid_requests_is_carried_out() -> None:

@@ -14,6 +14,7 @@ from kdtui.launch.device_queue import Queue, read_queue
 from kdtui.launch.slots import capacity
 from kdtui.launch.teachers import TeacherRow, teacher_rows
 from kdtui.profile.find import ProfileFile, listing
+from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.store import RunStore
 from kdtui.tui.debounce import Debounced, Do
@@ -62,7 +63,7 @@ class Behind:
 
     def plan(self, checked: Checked, then: Callable[[Plan], None], failed: OnError, *, tested: bool) -> None:
         """Plan the runs; with ``tested`` the engine also runs the pre-flight checks, which takes seconds."""
-        self._plans.ask(lambda: self.door.plan(checked.profiles, checks=tested), then, failed)
+        self._plans.ask(lambda: self.door.plan(checked.group, checks=tested), then, failed)
 
     def inspect(
         self, checkpoint: Path, options: Sequence[str], then: Callable[[Inspected], None], failed: OnError
@@ -90,19 +91,21 @@ class Behind:
         """Launch the runs, one after the other; stop at the first failure."""
 
         def work() -> Launched:
+            from kdtui.launch.groups import start_group
             from kdtui.launch.start import start
 
-            done: list[str] = []
-            for profile in checked.profiles:
-                try:
-                    run = start(self._launching, profile, tags=checked.tags, origin=ORIGIN)
-                except KdtuiError as error:
-                    return Launched(tuple(done), error)
-                except OSError as error:
-                    failure = LaunchError.of(error)
-                    return Launched(tuple(done), failure)
-                done.append(run.id)
-            return Launched(tuple(done))
+            done: list[Run] = []
+            error: KdtuiError | None = None
+            try:
+                if len(checked.group.runs) == 1:  # which is no group
+                    done.append(start(self._launching, checked.profiles[0], tags=checked.tags, origin=ORIGIN))
+                else:
+                    start_group(self._launching, checked.group, tags=checked.tags, origin=ORIGIN, on_start=done.append)
+            except KdtuiError as failure:
+                error = failure
+            except OSError as failure:
+                error = LaunchError.of(failure)
+            return Launched(tuple(run.id for run in done), error)
 
         self._do(work, then, failed=failed)
 

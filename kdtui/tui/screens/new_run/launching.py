@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError
-from kdtui.profile.settings import plain
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
@@ -163,9 +162,9 @@ class Launching(CockpitScreen):
         self.standing = replace(self.standing, doing="")
         if launched.error is not None:
             if ids:  # do not launch again what is running
-                left = [plain(profile.seed) for profile in checked.profiles[len(ids) :]]
+                left = checked.group.new[len(ids) :]
                 cockpit.say(f"{len(ids)} launched, then one failed; the remaining seeds are in the form", error=True)
-                self.edit(self.draft.edited(seeds=",".join(left)))
+                self.edit(self.draft.edited(seeds=",".join(dict.fromkeys(str(run.profile.seed) for run in left))))
                 self.refill()
             self.failed(launched.error)
             return
@@ -175,4 +174,4 @@ class Launching(CockpitScreen):
             if len(ids) == 1:
                 cockpit.open_run(ids[0])
         named = ids[0] if len(ids) == 1 else f"{len(ids)} runs"
-        cockpit.say(f"{named} launched: {words}" if words else f"{named} launched", checked.commands[0])
+        cockpit.say(f"{named} launched: {words}" if words else f"{named} launched", checked.command)

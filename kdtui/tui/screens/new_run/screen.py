@@ -27,7 +27,7 @@ from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.new_run.background_check import Behind, QueueRead, QueueSource
 from kdtui.tui.screens.new_run.launching import REST, Launching
 from kdtui.tui.screens.new_run.pickers import MethodSection, ProfileSection
-from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, Section, TrainingSection
+from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, RunsSection, Section, TrainingSection
 from kdtui.tui.screens.new_run.tables import DataSection, TermsSection, Title
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
 from kdtui.tui.screens.new_run.verdict import CheckResult
@@ -59,7 +59,8 @@ NewRunScreen.-wide #form { layout: horizontal; overflow: hidden; }
 NewRunScreen.-wide .column { height: 100%; overflow-y: auto; scrollbar-size-vertical: 1; }
 NewRunScreen.-wide #middle { margin: 0 1; width: 52; }
 NewRunScreen.-wide .pair { layout: vertical; }
-NewRunScreen.-wide #profile Table, NewRunScreen.-wide #teacher Table { height: 6; }
+NewRunScreen.-wide #profile Table { height: 5; }
+NewRunScreen.-wide #teacher Table { height: 6; }
 NewRunScreen.-wide.-high #profile Table, NewRunScreen.-wide.-high #teacher Table { height: 10; }
 NewRunScreen.-wide #student { height: 1fr; min-height: 16; }
 NewRunScreen.-wide #method Table { height: 5; }
@@ -128,6 +129,7 @@ class NewRunScreen(Launching):
         self._student = StudentSection()
         with Container(id="form"):
             with Vertical(classes="column"):
+                yield RunsSection()
                 yield ProfileSection()
                 yield self._teacher
             with Vertical(classes="column", id="middle"):
@@ -326,9 +328,9 @@ class NewRunScreen(Launching):
         next(part for part in self.sections if part.owns(name)).focus_place(name)
 
     def action_copy_command(self) -> None:
-        """Copy the command lines, one per seed."""
-        if self.checked.commands:
-            self.cockpit.copy_text("\n".join(self.checked.commands), "command")
+        """Copy the command line."""
+        if self.checked.command:
+            self.cockpit.copy_text(self.checked.command, "command")
 
     def action_next_part(self) -> None:
         """Focus the first field of the next section."""
@@ -359,7 +361,7 @@ class NewRunScreen(Launching):
                 Confirm(
                     "Leave the form?",
                     "Unsaved input is lost; the command below starts the same run.",
-                    self.checked.commands[0] if self.checked.commands else "",
+                    self.checked.command,
                 ),
                 self._leave_if,
             )

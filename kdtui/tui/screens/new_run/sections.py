@@ -6,15 +6,16 @@ from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Container, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS, SectionName, Setting
+from kdtui.text import counted
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.widgets.bars import SplitBar
-from kdtui.tui.widgets.choices import Heading, Labelled, LineInput, Mistake
+from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput, Mistake
 from kdtui.tui.widgets.distribution import Distribution
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.slider import Scale, Slider
@@ -51,6 +52,38 @@ class FieldRow(Labelled):
         """Post the typed text."""
         event.stop()
         self.post_message(Section.Edited({self.field.name: event.value}))
+
+
+class SwitchRow(FieldRow):
+    """A field that is on or off; its text is ``true`` or empty.
+
+    Args:
+        setting: What it edits.
+        word: What is on.
+    """
+
+    def __init__(self, setting: Setting, word: str) -> None:
+        self.field = setting
+        self._choices = Choices((word,), several=True)
+        Labelled.__init__(self, "", self._choices)
+
+    def fill(self, draft: RunDraft) -> None:
+        """Display the text of the draft."""
+        self._choices.put(self._choices.words if draft.typed(self.field.name) else ())
+
+    def show(self, checked: Checked) -> None:
+        """Display the error message."""
+        self.fault(checked.mistakes.get(self.field.name, ""))
+
+    @property
+    def text(self) -> str:
+        """Current text."""
+        return "true" if self._choices.chosen else ""
+
+    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+        """Post the text."""
+        event.stop()
+        self.post_message(Section.Edited({self.field.name: self.text}))
 
 
 def names_of(section: SectionName) -> tuple[str, ...]:
@@ -139,13 +172,43 @@ class Section(Vertical):
         """Focus the field of a mistake."""
         for row in self.rows:
             if row.field.name == name:
-                self.screen.set_focus(row.query_one(LineInput))
+                self.screen.set_focus(row.control)
                 return
         self.focus_first()
 
     def focus_first(self) -> None:
         """Focus the first focusable widget immediately, unlike `focus`, which is deferred."""
         self.screen.set_focus(next(widget for widget in self.query("*") if widget.focusable))
+
+
+class RunsSection(Section):
+    """How many runs are launched: seeds, and whether with baselines."""
+
+    DEFAULT_CSS = """
+    RunsSection > Horizontal { height: auto; }
+    RunsSection FieldRow > Horizontal > .label { width: 7; }
+    RunsSection SwitchRow > Horizontal > .label { width: 1; }
+    """
+    TITLE = "RUNS"
+    PLACES = names_of("runs")
+
+    def __init__(self) -> None:
+        super().__init__(id="runs")
+
+    def fields(self) -> ComposeResult:
+        """Compose both fields in one row."""
+        with Horizontal():
+            yield FieldRow(SETTINGS["seeds"])
+            yield SwitchRow(SETTINGS["baseline"], "with baseline")
+
+    def show(self, checked: Checked) -> None:
+        """Display the number of runs."""
+        super().show(checked)
+        new, reused = checked.group.new, checked.group.reused
+        baselines = sum(run.baseline for run in new)
+        words = [counted(len(new), "run")] if new else []
+        words += [f"{counted(baselines, 'baseline')} of them"] if baselines else []
+        self.entitle(", ".join(words), f"{counted(len(reused), 'baseline')} reused" if reused else "")
 
 
 EXAMPLE = (("target", 0.9), ("other", 0.08), ("background", 0.02))

@@ -80,9 +80,8 @@ class CheckResult(VerticalScroll):
     def show(self, standing: Standing) -> None:
         """Display the state of the form."""
         self._state.show(state_lines(standing))
-        commands = () if standing.checked is None else standing.checked.commands
-        more = f"   and {len(commands) - 1} more, one per seed" if len(commands) > 1 else ""
-        self._command.show([[("$ ", "muted"), (commands[0], "strong"), (more, "muted")]] if commands else [])
+        command = "" if standing.checked is None else standing.checked.command
+        self._command.show([[("$ ", "muted"), (command, "strong")]] if command else [])
 
 
 def state_lines(standing: Standing) -> TextLines:
@@ -95,7 +94,8 @@ def state_lines(standing: Standing) -> TextLines:
         return [*lines, *_mistakes(checked)]
     if standing.place is not None and standing.place.trouble:
         lines.append([("✗ ", "bad"), (standing.place.trouble, "bad")])
-    return [*lines, _plan(checked, standing), *_checks(standing)]
+    reused = [[("  ", ""), (note, "muted")] for note in checked.group.notes()]
+    return [*lines, _plan(checked, standing), *reused, *_checks(standing)]
 
 
 def _facts(message: str) -> str:
