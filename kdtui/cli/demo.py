@@ -23,6 +23,7 @@ def demo(
 ) -> None:
     """Train a teacher, a baseline and a distilled student on synthetic people; a few minutes, no download."""
     from kdtui.cli.compare import CompareFormat, comparison_of, write_comparison
+    from kdtui.compare.render import delta_text
     from kdtui.launch.start import start
     from kdtui.launch.teachers import find_teacher, prepare
 
@@ -45,8 +46,8 @@ def demo(
         return
     row = next(row for row in comparison.rows if row.id == distilled.id)
     out()
-    if row.delta_baseline is not None:
-        out(f"Δ {row.delta_baseline:+.4f} mIoU: distilled student minus baseline, seed {seed}")
+    for group in comparison.groups:
+        out(f"{delta_text(group)}; mIoU of the distilled student minus the baseline's, seed {seed}", prose=True)
     if row.retention is not None:
         out(f"{row.retention:.1%} of the teacher's mIoU with {row.compression or 1:.1f}x fewer parameters")
     out("settings: " + "; ".join(profile.description for profile in recipes))

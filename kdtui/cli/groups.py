@@ -87,7 +87,9 @@ def train_group(
     summaries = store.summaries([*runs, *reused])
     if options.as_json:
         emit([run_json(summary) for summary in summaries])
-    elif not options.detach and not interrupted:
+    elif options.detach:
+        say(f"kdtui compare {' '.join(dict.fromkeys(run.group for run in group.runs))} compares them")
+    elif not interrupted:
         print_comparison(comparison_of(store, [*runs, *reused]))
     if options.then is not None:
         options.then([run for run, row in zip(runs, summaries, strict=False) if row.state is State.FINISHED])

@@ -100,8 +100,10 @@ def test_a_failure_stops_what_is_still_queued(
             return next((row.state for row in store.for_thread().summaries() if row.name == name), None)
 
         awaited = ("held", State.RUNNING) if keep_going else ("baseline", State.STOPPED)
-        eventually(lambda: state(awaited[0]) is awaited[1], str(awaited))
-        (store.for_thread().find("held").path / "go").touch()
+        try:
+            eventually(lambda: state(awaited[0]) is awaited[1], str(awaited))
+        finally:
+            (store.for_thread().find("held").path / "go").touch()
 
     helper = threading.Thread(target=release)
     helper.start()

@@ -91,3 +91,12 @@ def test_runs_that_cannot_be_launched_are_removed(store: RunStore, distilled: Pr
         start_group(store, Group((*group.runs, *impossible.runs)), origin="test", on_start=begun.append)
     assert store.runs() == begun
     reaches(store, begun[0], State.FINISHED)
+
+
+def test_a_cancelled_start_leaves_the_launched_runs_only(store: RunStore, distilled: Profile) -> None:
+    begun: list[Run] = []
+    group = plan_group(store, [distilled], seeds=(0, 1, 2))
+    assert start_group(store, group, origin="test", on_start=begun.append, cancelled=lambda: begun) == begun
+    assert store.runs() == begun
+    assert len(begun) == 1
+    reaches(store, begun[0], State.FINISHED)
