@@ -73,13 +73,15 @@ def list_runs(
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
     """Show a run: state, scores, student and teacher; with --json also its resolved profile."""
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
+    from kdtui.store.lineage import lineage
 
     store = open_store(runs_dir)
     found = store.find(run)
     summary = store.summary(found)
     if as_json:
         sizes = {"checkpoint_bytes": disk_usage(found), "checkpoints": checkpoint_sizes(found)}
-        emit({**run_json(summary), **sizes, "profile": found.profile_table()})
+        ancestors = lineage(found, store).to_json()
+        emit({**run_json(summary), **sizes, "lineage": ancestors, "profile": found.profile_table()})
         return
     print_run(summary)
 
@@ -261,7 +263,9 @@ def distillation_terms(table: Mapping[str, Any]) -> str | None:
 def run_lines(run: RunSummary) -> list[tuple[str, str]]:
     """Labels and texts of ``show``; unknown values are left out."""
     from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
+    from kdtui.store.lineage import lineage
     from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
 
     table, training = (_table(Run(run.path), key) for key in ("distillation", "training"))
     epoch = None if run.epoch is None else f"{run.epoch} of {run.epochs if run.epochs is not None else '?'}"
@@ -283,6 +287,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("epoch", epoch),
         ("student", student),
         ("teacher", teacher),
+        *(("lineage", line) for line in lineage(Run(run.path), RunStore(run.path.parent)).lines()),
         ("distillation", one_line(distillation_text(table)) if run.distilled else None),
         ("terms", distillation_terms(table) if run.distilled else None),
         ("training", one_line(training_text(training)) or None),

@@ -11,7 +11,9 @@ from kdtui.errors import KdtuiError, StoreError
 from kdtui.launch.teachers import owner
 from kdtui.store.checkpoint_files import checkpoint_sizes, disk_usage
 from kdtui.store.files import read_file
+from kdtui.store.lineage import lineage
 from kdtui.store.run import Run
+from kdtui.store.store import RunStore
 from kdtui.tui.views.compression import Measurements, NetworkSize, read_measured
 
 _MOST_CLASSES = 4096
@@ -45,6 +47,7 @@ class RunFiles:
         teacher: None for a run without a teacher.
         comparable: Whether both checkpoints were written by kdtui.
         measured: Result of ``kdtui measure``.
+        lineage: The teachers of its teachers, where it has several generations or teachers, or one is missing.
         checkpoints: Size of each checkpoint in bytes, by name; ``disk_bytes`` is their total size on disk.
     """
 
@@ -57,6 +60,7 @@ class RunFiles:
     measured: Measurements = field(default_factory=Measurements)
     checkpoints: Mapping[str, int] = field(default_factory=dict)
     disk_bytes: int = 0
+    lineage: tuple[str, ...] = ()
 
 
 def read_files(run: Run, snapshot: Snapshot) -> RunFiles:
@@ -76,6 +80,7 @@ def read_files(run: Run, snapshot: Snapshot) -> RunFiles:
         measured=measured,
         checkpoints=checkpoint_sizes(run),
         disk_bytes=disk_usage(run),
+        lineage=_lineage(run),
     )
     if snapshot.checkpoint is None:
         return files
@@ -98,6 +103,12 @@ def _profile(run: Run) -> tuple[Mapping[str, Any], str, str]:
         return {}, "", error.brief
     except OSError as error:  # removed after the first read
         return {}, "", f"profile.toml cannot be read: {error.strerror}"
+
+
+def _lineage(run: Run) -> tuple[str, ...]:
+    ancestors = lineage(run, RunStore(run.path.parent))
+    known = len(ancestors.teachers) == 1 and not any(one.teachers or one.state for one in ancestors.teachers)
+    return () if known else tuple(ancestors.lines())  # one teacher is displayed anyway
 
 
 def _table(tables: Mapping[str, Any], key: str) -> Mapping[str, Any]:

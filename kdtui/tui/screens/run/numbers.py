@@ -74,7 +74,7 @@ class Numbers(VerticalScroll, RunPage):
             "score-numbers": panels.scores(row, history),
             "compression": _compression(row, files, self._room),
             "measured-how": compression.remarks(None if files is None else files.measured),
-            "remarks": panels.remarks(row, history),
+            "remarks": [*panels.remarks(row, history), *_lineage(files)],
             "checkpoint-sizes": [] if files is None else panels.checkpoints(files.checkpoints, files.disk_bytes),
         }
         for name, text in lines.items():
@@ -95,6 +95,10 @@ class Numbers(VerticalScroll, RunPage):
         """Update the panels for the new width."""
         if self._shown is not None:
             self.show(self._shown)
+
+
+def _lineage(files: RunFiles | None) -> list[TextLine]:
+    return [] if files is None else [(("lineage  ", "muted"), (line, "")) for line in files.lineage]
 
 
 def _compression(row: RunSummary, files: RunFiles | None, room: int) -> list[TextLine]:
