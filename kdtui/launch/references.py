@@ -60,8 +60,11 @@ def linked(profiles: Sequence[Profile], store: RunStore) -> list[Profile]:
         store: The store of the runs.
 
     Raises:
-        UsageError: A reference names nothing, a run without a best checkpoint, or its own profile.
+        UsageError: A reference names nothing, a run without a best checkpoint, or its own profile; or the launch target
+            does not wait for a run.
     """
+    from kdtui.profile.launch_tables import target_name
+
     order: list[int] = []
 
     def add(index: int, students: tuple[int, ...]) -> None:
@@ -79,10 +82,18 @@ def linked(profiles: Sequence[Profile], store: RunStore) -> list[Profile]:
         add(index, ())
 
     def resolved(profile: Profile) -> Profile:
-        return with_references(
+        changed = with_references(
             profile,
             lambda text: text if teacher_among(text, profile, profiles) is not None else run_checkpoint(text, store),
         )
+        if references(changed) and not changed.launch.waits:
+            raise UsageError(
+                "this launch target does not wait for the run of a teacher",
+                where="launch.target",
+                found=target_name(type(changed.launch)),
+                hint=f"train {references(changed)[0].removeprefix(OF_RUN)} first",
+            )
+        return changed
 
     return [resolved(profiles[index]) for index in order]
 

@@ -15,10 +15,12 @@ class LaunchTable(ProfileTable):
         target: Where the run is trained: this machine, or a target that another package adds.
         implementation: ``package.module:attribute`` of a callable that takes the run store and returns the
             :class:`kdtui.launch.launcher.Launcher`.
+        waits: Whether a launched run starts only when the runs of its manifest's ``awaited`` have finished.
     """
 
     target: str = ""
     implementation: ClassVar[str]
+    waits: ClassVar[bool] = False
 
 
 class LocalLaunch(LaunchTable):
@@ -26,6 +28,7 @@ class LocalLaunch(LaunchTable):
 
     target: Literal["local"] = "local"
     implementation: ClassVar[str] = "kdtui.launch.local:LocalLauncher"
+    waits: ClassVar[bool] = True
 
 
 BUILT_IN: tuple[type[LaunchTable], ...] = (LocalLaunch,)

@@ -109,6 +109,7 @@ class Checked:
         command: The equivalent command line; if there are mistakes, for the texts as typed.
         own: The profile's own values as texts, by field: what an empty text stands for.
         teacher: Checkpoint of the teacher, typed or from the profile; None if its run has to finish first.
+        further_teachers: Number of teachers of the profile beside the first one.
         teacher_options: Settings of the teacher in the profile, as options of ``kdtui inspect``.
         distils: Whether the runs would have a teacher.
         shape: What the cost of the student depends on, apart from its encoder; None if no profile can be read.
@@ -125,6 +126,7 @@ class Checked:
     command: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
     teacher: Path | None = None
+    further_teachers: int = 0
     teacher_options: tuple[str, ...] = ()
     distils: bool = False
     shape: Shape | None = None
@@ -340,6 +342,7 @@ class _Reading:
             command=self._twin(own).command(),
             own={} if own is None else self._own_texts(own) | self._tables.own,
             teacher=expanded(checkpoint).absolute() if checkpoint is not None and trained and distils else None,
+            further_teachers=0 if shown is None else len(shown.teacher.members) - 1,
             teacher_options=() if shown is None else teacher_options(shown),
             distils=distils,
             shape=shape,

@@ -293,6 +293,27 @@ def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store
     assert chosen.distils
 
 
+def test_a_profile_with_several_teachers_stays_as_it_is(store: RunStore, tmp_path: Path) -> None:
+    text = (tmp_path / "profiles" / "own.toml").read_text(encoding="utf-8")
+    further = '[[teacher.ensemble]]\ncheckpoint = "run:demo-teacher"\nweight = 2.0\n'
+    (tmp_path / "profiles" / "several.toml").write_text(text + further, encoding="utf-8")
+    checked = check(RunDraft(profile="several", epochs="2"), store)
+    assert not checked.mistakes
+    assert checked.further_teachers == 1
+    (profile,) = {run.profile.teacher for run in checked.group.new}
+    assert [one.checkpoint for one in profile.members] == [
+        str(tmp_path / "other.pth"),
+        str(store.find("latest").best),
+    ]
+    assert "--teacher" not in checked.command
+
+
+def test_a_teacher_whose_run_does_not_exist_is_a_mistake_of_its_field(store: RunStore, tmp_path: Path) -> None:
+    text = 'extends = "own"\n[teacher]\ncheckpoint = "run:demo-teach"\n'
+    (tmp_path / "profiles" / "other.toml").write_text(text, encoding="utf-8")
+    assert "run:demo-teach" in check(RunDraft(profile="other"), store).mistakes["teacher"]
+
+
 def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
     base = check(RunDraft(profile="own"), store).cost
     slim = check(RunDraft(profile="own", decoder="16,16,16,8,8"), store).cost

@@ -237,7 +237,9 @@ class TeacherSection(PickingSection):
         elif self._text:
             self.entitle(called(self._text))
         else:
-            self.entitle(called(own) if own else "", "the profile's own" if own else "")
+            further = self._checked.further_teachers
+            about = "the profile's own" + (f" and {further} more" if further else "")
+            self.entitle(called(own) if own else "", about if own else "")
 
     # The details.
 
