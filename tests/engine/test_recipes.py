@@ -15,27 +15,29 @@ from kdtui import events
 from kdtui.engine import checkpoint
 from kdtui.engine.check import check
 from kdtui.engine.evaluate_file import assess
+from kdtui.engine.schedules import rate_factor
 from kdtui.engine.setup import set_up
 from kdtui.engine.teacher_report import inspect
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, curve, fit, make_run, record
 
+SCHEDULED, UNFROZEN = "schedules and average", "adaptive, unfrozen"
 RECIPES: dict[str, dict[str, Any]] = {
-    "schedules": {
+    SCHEDULED: {
         "distillation__temperature_schedule": "cosine",
         "distillation__alpha_schedule": "exponential",
         "distillation__terms": [{"kind": "kl"}, {"kind": "cwd", "temperature": 2.0}],
+        "training__ema": 0.5,
     },
     # Every student reaches so little.
-    "adaptive": {
+    UNFROZEN: {
         "distillation__alpha_schedule": "adaptive",
         "distillation__alpha_upper": 1e-6,
         "distillation__alpha_lower": 0.0,
         "training__optimizer": "sgd",
         "training__schedule": "poly",
+        "training__unfreezing": {"start": 2, "stages": 2},
     },
-    "ema": {"training__ema": 0.5},
-    "unfreezing": {"training__unfreezing": {"start": 2, "stages": 2}},
 }
 
 
@@ -99,17 +101,33 @@ def _same(one: object, other: object) -> bool:
 
 
 def test_temperature_and_weight_of_each_epoch_are_measured(whole: Callable[[str], Run]) -> None:
-    temperatures, alphas = (curve(whole("schedules"), "train", name) for name in ("temperature", "alpha"))
+    temperatures, alphas = (curve(whole(SCHEDULED), "train", name) for name in ("temperature", "alpha"))
     assert temperatures == [(1, 4.0), (2, 4.0), (3, 2.5), (4, 2.5), (5, 1.0), (6, 1.0)]
     assert [alpha for _, alpha in alphas[::2]] == pytest.approx([0.7, (0.7 * 0.1) ** 0.5, 0.1])
 
 
 def test_an_adaptive_weight_drops_after_the_evaluation_that_reached_the_share(whole: Callable[[str], Run]) -> None:
-    assert [alpha for _, alpha in curve(whole("adaptive"), "train", "alpha")] == [0.7, 0.7, 0.1, 0.1, 0.1, 0.1]
+    assert [alpha for _, alpha in curve(whole(UNFROZEN), "train", "alpha")] == [
+        0.7,
+        0.7,
+        0.1,
+        0.1,
+        0.1,
+        0.1,
+    ]
+
+
+def test_the_encoder_has_its_own_rate_on_the_same_schedule(whole: Callable[[str], Run]) -> None:
+    run = whole(UNFROZEN)
+    rates = [group["lr"] for group in checkpoint.load(run.last)["resume"]["optimizer"]["param_groups"]]
+    assert rates == pytest.approx([rates[0], rates[0], 0.3 * rates[0], 0.3 * rates[0]])
+    assert [rate for _, rate in curve(run, "train", "lr")] == pytest.approx(
+        [run.profile().training.learning_rate * rate_factor(step, 6, warmup=0.05, course="poly") for step in range(6)]
+    )
 
 
 def test_the_average_is_evaluated_and_exported(whole: Callable[[str], Run]) -> None:
-    run = whole("ema")
+    run = whole(SCHEDULED)
     last, best = checkpoint.load(run.last), checkpoint.load(run.best)
     average, student = last["student"], last["resume"]["student"]
     # Parameters and statistics of batch norms are averaged, counters copied.
@@ -124,9 +142,14 @@ def test_the_average_is_evaluated_and_exported(whole: Callable[[str], Run]) -> N
 def test_a_new_run_continues_the_student_without_its_average_and_with_another_optimizer(
     tmp_path: Path, short_teacher: Run, whole: Callable[[str], Run]
 ) -> None:
-    parent = whole("ema")
+    parent = whole(SCHEDULED)
     run = recipe(
-        tmp_path, short_teacher, "ema", training__ema=None, training__optimizer="lion", resume_from=parent.last
+        tmp_path,
+        short_teacher,
+        SCHEDULED,
+        training__ema=None,
+        training__optimizer="lion",
+        resume_from=parent.last,
     )
     stage = set_up(run, record(run), world_size=1)
     student = checkpoint.load(parent.last)["resume"]["student"]
@@ -136,6 +159,6 @@ def test_a_new_run_continues_the_student_without_its_average_and_with_another_op
 
 
 def test_the_check_states_the_schedules_in_one_line(whole: Callable[[str], Run]) -> None:
-    checks = check(whole("schedules").profile())["checks"]
+    checks = check(whole(SCHEDULED).profile())["checks"]
     (line,) = [one["message"] for one in checks if one["name"] == "optimizer and schedules"]
-    assert line == "T 4 → 1 (cosine), α 0.7 → 0.1 (exponential)"
+    assert line == "T 4 → 1 (cosine), α 0.7 → 0.1 (exponential); EMA 0.5"
