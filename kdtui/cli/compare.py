@@ -85,6 +85,9 @@ def compare_runs(
             show_default=False,
         ),
     ] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Also print which classes gained and lost, with intervals.")
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(
@@ -117,13 +120,14 @@ def compare_runs(
     if split is not None:
         if pareto is not None:
             raise UsageError("--split and --pareto exclude each other", hint="omit one of them")
-        write_comparison(_on_split(store, found, split, None if base is None else base.id), form, output, wide=wide)
+        comparison = _on_split(store, found, split, None if base is None else base.id)
+        write_comparison(comparison, form, output, wide=wide, classes=classes)
         return
     if pareto is not None:
         _pareto(store, found, pareto, form, output, wide=wide)
         return
     comparison = comparison_of(store, found, None if base is None else base.id)
-    write_comparison(comparison, form, output, wide=wide)
+    write_comparison(comparison, form, output, wide=wide, classes=classes)
 
 
 def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | None) -> Comparison:
@@ -201,7 +205,12 @@ def comparison_of(store: RunStore, runs: Sequence[Run], baseline: str | None = N
 
 
 def write_comparison(
-    comparison: Comparison, form: CompareFormat, output: Path | None = None, *, wide: bool = False
+    comparison: Comparison,
+    form: CompareFormat,
+    output: Path | None = None,
+    *,
+    wide: bool = False,
+    classes: bool = False,
 ) -> None:
     """Write the comparison to stdout or to a file."""
     from kdtui.compare import render
@@ -216,7 +225,7 @@ def write_comparison(
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is CompareFormat.table:
-        print_comparison(comparison, wide=wide)
+        print_comparison(comparison, wide=wide, classes=classes)
     else:
         print(clean(render(comparison, form)), end="")
 
@@ -225,10 +234,10 @@ _DROP = ("MACs", "epoch", "encoder", "params", "α", "T", "smaller", "latency", 
 """Columns that are left out in a narrow terminal, in this order, after the IoU of single classes."""
 
 
-def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
-    """Print the comparison as text: what each Δ is worth, the table, differing settings and notes."""
+def print_comparison(comparison: Comparison, *, wide: bool = False, classes: bool = False) -> None:
+    """Print the comparison as text: what each Δ is worth, the table, differing settings, classes and notes."""
     from kdtui.compare import cells
-    from kdtui.compare.render import group_lines
+    from kdtui.compare.render import class_cells, group_lines
 
     lines = group_lines(comparison)
     for line in lines:
@@ -237,16 +246,20 @@ def print_comparison(comparison: Comparison, *, wide: bool = False) -> None:
         out()
     header, body = cells(comparison)
     rows = [[str(place), *line] for place, line in enumerate(body, start=1)]
-    classes = [title for title in reversed(header) if title.startswith("IoU ")]
+    iou = [title for title in reversed(header) if title.startswith("IoU ")]
     table(
         ["#", *header],
         rows,
         right=frozenset(["#", *header[2:]]),
-        drop=(*classes, *_DROP),
+        drop=(*iou, *_DROP),
         wide=wide,
     )
     if comparison.differing:
         _print_differing(comparison, wide=wide)
+    if classes:
+        titles, changes = class_cells(comparison)
+        out()
+        table(titles, changes, wrap=titles, wide=wide) if changes else say("no Δ of a class has an interval")
     for sentence in comparison.notes:
         say(sentence)
 

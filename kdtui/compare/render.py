@@ -67,10 +67,18 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def group_lines(comparison: Comparison) -> list[str]:
-    """What each Δ is worth in words, for every group of seeds and every single run; seeds without Δ last."""
+def group_lines(comparison: Comparison, *, short: bool = False) -> list[str]:
+    """What each Δ is worth in words, for every group of seeds and every single run; seeds without Δ last.
+
+    Args:
+        comparison: The comparison.
+        short: One line for each, which fits a terminal.
+    """
     paired = {run for group in comparison.groups for pair in group.pairs for run in (pair.run, pair.baseline)}
-    lines = [line for group in comparison.groups for line in _lines(group)]
+    if short:
+        lines = [f"{group.name}: {delta_text(group, short=True)}" for group in comparison.groups]
+    else:
+        lines = [line for group in comparison.groups for line in _lines(group)]
     for one in comparison.aggregates:
         if not paired & {*one.ids}:
             lines.append(f"{one.name}: mIoU {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})")

@@ -85,6 +85,12 @@ PAGES: Mapping[str, tuple[PageEntry, ...]] = {
         PageEntry("differs", "the settings in which the profiles differ.", f"{_COMPARE}.pages:Differences"),
         PageEntry("notes", "seeds, and reasons why a Δ may be unfair.", f"{_COMPARE}.pages:ComparisonNotes"),
         PageEntry("pareto", "mIoU against its cost.", f"{_COMPARE}.pages:ParetoPage", "kdtui compare … --pareto COST"),
+        PageEntry(
+            "classes",
+            "which classes gained and lost, with intervals.",
+            f"{_COMPARE}.pages:ComparedClasses",
+            "kdtui compare … --classes",
+        ),
     ),
 }
 """Pages by scope."""

@@ -25,6 +25,16 @@ def made(seed: int, *, images: int = 40, skill: float = 0.8, truth: int = 0) -> 
     return Counts(names, names, "images", CLASSES, np.stack([correct, predicted, true], axis=1))
 
 
+def scored(miou: float, seed: int, *, images: int = 100, classes: tuple[str, ...] = CLASSES) -> Counts:
+    """Counts whose mIoU is ``miou``; images differ by ``seed``, and classes a little."""
+    size, names = 10**6, np.array([f"frame {index:03}" for index in range(images)])
+    iou = miou + 0.02 * np.linspace(-1, 1, len(classes)) * np.sin(seed)
+    own = np.random.default_rng(seed).normal(0, 0.05 * size, (images // 2, len(classes)))
+    correct = np.rint(2 * iou / (1 + iou) * size + np.concatenate([own, -own])).clip(0, size).astype(np.int64)
+    true = np.full_like(correct, size)
+    return Counts(names, names, "images", classes, np.stack([correct, true, true], axis=1))
+
+
 def written(counts: Counts, run: Run, split: str = "val", /, **changes: Any) -> Path:
     """The counts as the engine keeps them with a run, with changed entries; an entry of None is left out."""
     path = run.counts(split)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kdtui.compare import ComparedRun, Comparison, Row, cells
 from kdtui.compare.measured import seconds
 from kdtui.compare.named import mark
-from kdtui.compare.render import value_text
+from kdtui.compare.render import class_cells, value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
 from kdtui.text import giga, millions, milliseconds, number, percent, ratio
@@ -40,9 +40,11 @@ _COLUMNS = {
 }
 _CLASS = "IoU "
 _FIRST_CLASS_DROP = 10
+_CLASS_STYLES = {"▲": "success", "▼": "warning"}
 _BEST, _WORST, _MISSING, _TEACHER = "★", "▼", "!", "◆"
 _LABEL = (12, 30)
-_VALUE = (8, 30)
+VALUE = (8, 30)
+"""Minimum and maximum width of a column of a table with a column per run."""
 _RATED: dict[str, tuple[Callable[[Row], float | None], int]] = {
     "params": (lambda row: row.parameters, -1),
     "mIoU": (lambda row: row.miou, 1),
@@ -251,6 +253,14 @@ class Compared:
             for key, values in self.comparison.differing.items()
         }
 
+    def classes(self) -> Across:
+        """The Δ of each class with its interval in each group that has one; those that gained most first."""
+        _, body = ([], []) if self.comparison is None else class_cells(self.comparison)
+        return {
+            name: [Cell(name, "text-muted"), *(Cell(text, _CLASS_STYLES.get(text[:1], "text-muted")) for text in texts)]
+            for name, *texts in body
+        }
+
 
 def short(text: str, names: Mapping[str, str]) -> str:
     """A value in few columns: the file name of a path, and the name of the run for a run's checkpoint."""
@@ -264,7 +274,13 @@ def short(text: str, names: Mapping[str, str]) -> str:
 
 
 def across(
-    table: Across, titles: Sequence[str], names: Mapping[str, str], room: int, at: int, firm: int = 0
+    table: Across,
+    titles: Sequence[str],
+    names: Mapping[str, str],
+    room: int,
+    at: int,
+    firm: int = 0,
+    widths: tuple[int, int] = VALUE,
 ) -> tuple[list[Column], Across]:
     """The columns that fit, and the rows cut down to them.
 
@@ -275,13 +291,14 @@ def across(
         room: Available terminal columns.
         at: Index of a column that has to be visible, not counting the firm ones.
         firm: Number of leading columns that are always visible.
+        widths: Minimum and maximum width of a column.
     """
     longest = max((len(cells[0].text) for cells in table.values()), default=0)
     label = Column("label", "", min(max(longest, _LABEL[0]), _LABEL[1]), _LABEL[1])
-    fit = max(1, (room - label.minimum - 4) // (_VALUE[0] + 1) - firm)
+    fit = max(1, (room - label.minimum - 4) // (widths[0] + 1) - firm)
     first = firm + max(0, min(at - fit // 2, len(titles) - firm - fit))
     seen = [*range(firm), *range(first, min(first + fit, len(titles)))]
-    columns = [label, *(Column(str(index), titles[index], *_VALUE, grow=True) for index in seen)]
+    columns = [label, *(Column(str(index), titles[index], *widths, grow=True) for index in seen)]
     rows = {
         key: [cells[0], *(replace(cell, text=short(cell.text, names)) for cell in (cells[1 + index] for index in seen))]
         for key, cells in table.items()

@@ -12,6 +12,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from kdtui.compare import Comparison, cells, compare, entries_of, render
+from kdtui.compare.bootstrap import difference
+from kdtui.compare.evidence import with_evidence
+from kdtui.compare.render import class_cells
 from kdtui.store.run import Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
@@ -19,6 +22,7 @@ from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run import RunScreen
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.table import Table
+from tests.compare.counted import scored, written
 from tests.tui.scenes import Scene, cockpit, lines, shows, text, until
 
 
@@ -52,10 +56,12 @@ class Open:
     def expected(self, baseline: str | None = None) -> Comparison:
         """What ``kdtui compare`` says."""
         there = [run for run in self.runs if run.path.exists()]
-        return compare(entries_of(self.scene.store, there), baseline)
+        entries = entries_of(self.scene.store, there)
+        return with_evidence(compare(entries, baseline), entries)
 
     def line(self, name: str) -> str:
-        return next(line for line in lines(self.app) if name in line)
+        """The line of a run in the table."""
+        return next(line for line in lines(self.app) if name in line and f"{name}: " not in line)
 
 
 @asynccontextmanager
@@ -118,7 +124,7 @@ async def test_runs_of_one_long_name_are_distinguishable_at_80_columns(
 async def test_a_key_chooses_and_resets_the_baseline(scene: Scene, runs: list[Run]) -> None:
     async with opened(scene, runs) as on:
         matched = on.expected()
-        assert matched.baseline == runs[0].id and "Δ against matched baselines" in text(on.app)
+        assert matched.baseline == runs[0].id and "Δ vs matched" in text(on.app)
         on.table.move_to(runs[3].id)
         await on.pilot.press("b")
         await until(on.pilot, lambda: on.screen.comparison == on.expected(runs[3].id))
@@ -163,6 +169,35 @@ async def test_every_page_is_complete(scene: Scene, runs: list[Run], size: tuple
         await on.pilot.press("1")
         beside = on.screen.query_one("#numbers") if size == (120, 36) else on.table  # the page is gone, or is not
         await until(on.pilot, lambda: on.app.focused is beside)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_what_each_delta_is_worth_comes_after_the_numbers(scene: Scene, size: tuple[int, int]) -> None:
+    teacher = scene.finished("b3-teacher", encoder="timm-efficientnet-b3", best=0.76)
+    runs = [scene.finished("b0-alone", best=0.68), scene.finished("b0-from-b3", teacher=teacher, best=0.70)]
+    for seed, run in enumerate(runs):
+        written(scored(scene.store.summary(run).best_miou or 0, seed), run)
+    async with opened(scene, runs, size) as on:
+        expected = difference(runs[1], runs[0])
+        await shows(on.pilot, f"b0-from-b3: {expected.miou.short}")
+        await on.pilot.press("6")
+        header, body = class_cells(on.expected())
+        await shows(on.pilot, *header[1:], *(text.strip() for line in body for text in line))
+        assert on.screen.page_command_line.endswith(" --classes")
+        await on.pilot.press("4")
+        await shows(on.pilot, f"b0-from-b3: Δ {expected.miou.delta:+.4f}, 95 %")
+
+
+async def test_seeds_are_paired_above_the_table(scene: Scene) -> None:
+    teacher = scene.finished("b3-teacher")
+    runs = [scene.finished("b0-alone", seed=seed, best=0.6 + seed / 100) for seed in range(3)]
+    runs += [scene.finished("b0-from-b3", seed=seed, best=0.6 + seed / 50, teacher=teacher) for seed in range(3)]
+    async with opened(scene, runs, (120, 36)) as on:
+        (group,) = on.expected().groups
+        assert group.interval is not None and group.interval.verdict == "within noise"
+        await shows(on.pilot, f"b0-from-b3: {group.interval.short}")
+        await on.pilot.press("4")
+        await shows(on.pilot, "Δ per seed: 0: +0.0000")
 
 
 async def test_columns_of_many_runs_follow_the_cursor(scene: Scene) -> None:
@@ -334,7 +369,8 @@ async def test_letters_and_colours_are_those_of_the_list(scene: Scene, runs: lis
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.comparison is not None)
         for run_id, letter in marked.items():
-            line = next(line for line in lines(app) if app.board.rows[run_id].name in line)
+            name = app.board.rows[run_id].name
+            line = next(line for line in lines(app) if name in line and f"{name}: " not in line)
             assert line[1] == letter
 
 

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, VerticalScroll
 from textual.widget import Widget
 
+from kdtui.compare import Group
 from kdtui.compare.measured import usable_measurements
 from kdtui.compare.named import mark
 from kdtui.compare.pareto import COSTS, Pareto, cells
@@ -22,7 +23,7 @@ from kdtui.text import clean
 from kdtui.tui.keys import PAGES
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.values import Cell, Column, TextLine
-from kdtui.tui.views.compare import Across, Compared, ComparedTeacher, across
+from kdtui.tui.views.compare import VALUE, Across, Compared, ComparedTeacher, across
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.chart.scatter import Dot, Scatter
@@ -99,7 +100,7 @@ class ComparePage(Widget):
 
     def remark(self, against: str) -> str:
         """Text to the right of the tabs."""
-        return f"Δ against {against}"
+        return f"Δ vs {against}"
 
     def row_under_cursor(self) -> str | None:
         """Description of the row under the cursor, in one line; None if no table of the page has the focus."""
@@ -172,10 +173,12 @@ class AcrossPage(Container, ComparePage):
     Attributes:
         NAME: Id of the table.
         EMPTY: Text of an empty table.
+        WIDTHS: Minimum and maximum width of a column.
     """
 
     NAME: ClassVar[str]
     EMPTY: ClassVar[str]
+    WIDTHS: ClassVar[tuple[int, int]] = VALUE
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,6 +200,10 @@ class AcrossPage(Container, ComparePage):
         """Teachers with a column of their own, before those of the runs."""
         return ()
 
+    def column(self, rank: int) -> int:
+        """The column to keep visible for the run of a rank, counted from 0."""
+        return rank
+
     def show(self, view: ComparisonView) -> None:
         """Display a comparison; nothing is redrawn if it is unchanged."""
         self._view, self._whole = view, self.rows(view.compared)
@@ -207,9 +214,9 @@ class AcrossPage(Container, ComparePage):
         self._rank = rank
         room = self.table.size.width
         if room:
-            titles = self._titles()
-            firm = len(titles) - len(self._view.compared.rows)
-            columns, self._lines = across(self._whole, titles, self._view.names, room, rank, firm)
+            titles, firm = self._titles(), len(self.teachers(self._view.compared))
+            at = self.column(rank)
+            columns, self._lines = across(self._whole, titles, self._view.names, room, at, firm, self.WIDTHS)
             self.table.set_columns(columns)
             self.table.show(list(self._lines))
 
@@ -252,6 +259,33 @@ class Differences(AcrossPage):
     def rows(self, compared: Compared) -> Across:
         """One row for each setting."""
         return compared.differing()
+
+
+class ComparedClasses(AcrossPage):
+    """The Δ of each class with its interval, with a column for each group of runs."""
+
+    NAME, EMPTY, WIDTHS = "classes", "no Δ has an interval yet", (27, 30)
+
+    def rows(self, compared: Compared) -> Across:
+        """One row for each class."""
+        return compared.classes()
+
+    def column(self, rank: int) -> int:
+        """That of the group of the run."""
+        runs = self._view.compared.rows[rank : rank + 1]
+        groups = [{pair.run for pair in group.pairs} for group in self._groups()]
+        return next((place for place, group in enumerate(groups) if group & {run.id for run in runs}), 0)
+
+    def options(self) -> tuple[str, ...]:
+        """The option of ``kdtui compare`` that prints the table."""
+        return ("--classes",)
+
+    def _titles(self) -> list[str]:
+        return [group.name for group in self._groups()]
+
+    def _groups(self) -> list[Group]:
+        comparison = self._view.compared.comparison
+        return [] if comparison is None else [group for group in comparison.groups if group.classes]
 
 
 class ComparisonNotes(VerticalScroll, ComparePage):

@@ -12,8 +12,10 @@ from typing import Any
 
 from textual.events import Resize
 from textual.widget import Widget
+from textual.worker import get_current_worker
 
 from kdtui.compare import COSTS, ComparedRun, Comparison, Pareto, compare, pareto, render
+from kdtui.compare.evidence import with_evidence
 from kdtui.compare.named import called
 from kdtui.compare.render import group_lines
 from kdtui.errors import UsageError
@@ -75,7 +77,7 @@ class CompareScreen(ChartKeys, RunActions):
     BINDINGS = bindings("compare", "chart")
     DEFAULT_CSS = """
     CompareScreen #compared { height: auto; }
-    CompareScreen #seeds { max-height: 3; background: $surface; }
+    CompareScreen #evidence { max-height: 3; background: $surface; }
     """
 
     def __init__(self, ids: Collection[str]) -> None:
@@ -93,12 +95,12 @@ class CompareScreen(ChartKeys, RunActions):
 
         self.table = Table(self._compared.columns, lambda key: self._compared.row(key), empty=_READING, id="compared")
         self.room = ComparisonPages(id="room")
-        self._seeds = Panel(id="seeds")
+        self._evidence = Panel(id="evidence")
 
     def body(self) -> Iterable[Widget]:
-        """Compose the table of runs, the seeds and the pages."""
+        """Compose what each Δ is worth, the table of runs and the pages."""
+        yield self._evidence
         yield self.table
-        yield self._seeds
         yield self.room
 
     def on_mount(self) -> None:
@@ -197,12 +199,25 @@ class CompareScreen(ChartKeys, RunActions):
         if entries:
             self.cockpit.do(
                 lambda: (compare(entries, baseline), {str(cost): pareto(entries, cost) for cost in COSTS}),
-                lambda found: self._take(request, found[0], found[1]),
+                lambda found: self._take(request, found[0], found[1], weigh=True),
             )
         else:
             self._take(request, None, {})
 
-    def _take(self, request: int, comparison: Comparison | None, fronts: dict[str, Pareto]) -> None:
+    def _weigh(self, request: int, comparison: Comparison) -> None:
+        """Read what each Δ is worth in a thread, which takes up to a second for each run of one seed."""
+        entries, fronts = self._entries, self._fronts
+
+        def wanted() -> bool:
+            return request == self._newest_request and not get_current_worker().is_cancelled
+
+        self.cockpit.do(
+            lambda: with_evidence(comparison, entries, wanted=wanted), lambda found: self._take(request, found, fronts)
+        )
+
+    def _take(
+        self, request: int, comparison: Comparison | None, fronts: dict[str, Pareto], *, weigh: bool = False
+    ) -> None:
         if request == self._newest_request and self.ready:
             self._shown_request, self._fronts = request, fronts
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
@@ -214,6 +229,8 @@ class CompareScreen(ChartKeys, RunActions):
                 self._taught_by(),
             )
             self._show()
+            if weigh and comparison is not None:
+                self._weigh(request, comparison)
 
     def _missing(self) -> dict[str, Missing]:
         board, compared = self.cockpit.board, {entry.summary.id for entry in self._entries}
@@ -240,8 +257,8 @@ class CompareScreen(ChartKeys, RunActions):
         colours = {run_id: curve_colour(index, dark=dark) for index, run_id in enumerate(self._ids)}
         table.letters = {run_id: Cell(letters[run_id], colour) for run_id, colour in colours.items()}
         self._give_room()
-        seeds = [] if compared.comparison is None else group_lines(compared.comparison)
-        self._seeds.show([((line, "strong"),) for line in seeds if not line.startswith(" ")])
+        evidence = [] if compared.comparison is None else group_lines(compared.comparison, short=True)
+        self._evidence.show([((line, "strong"),) for line in evidence])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(
             ComparisonView(
@@ -250,7 +267,7 @@ class CompareScreen(ChartKeys, RunActions):
                 letters=letters,
                 names=self._names,
                 colours=colours,
-                notes=self._notes(seeds),
+                notes=self._notes(),
                 against=against,
                 fronts=self._fronts,
                 troubles={entry.unmeasured for entry in self._entries},
@@ -266,12 +283,13 @@ class CompareScreen(ChartKeys, RunActions):
         free = (letter for letter in string.ascii_uppercase if letter not in known.values())
         return {run_id: known.get(run_id) or next(free, "·") for run_id in self._ids}
 
-    def _notes(self, seeds: Sequence[str]) -> list[TextLine]:
+    def _notes(self) -> list[TextLine]:
         compared = self._compared
         lines: list[TextLine] = [
             ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
         ]
-        lines += [((line, "" if line.startswith(" ") else "strong"),) for line in seeds]
+        evidence = [] if compared.comparison is None else group_lines(compared.comparison)
+        lines += [((line, "" if line.startswith(" ") else "strong"),) for line in evidence]
         notes = () if compared.comparison is None else compared.comparison.notes
         unmeasured = {entry.unmeasured for entry in self._entries}
         lines += [((f"· {note}", "bad" if note in unmeasured else ""),) for note in notes]
