@@ -95,6 +95,17 @@ def test_the_same_step_without_those_images_is_the_step_without_labels_less(tmp_
         torch.testing.assert_close(alone[name] + added.get(name, 0), gradient, rtol=1e-3, atol=1e-6, msg=name)
 
 
+def test_the_teacher_sees_its_own_view(tmp_path: Path, short_teacher: Run) -> None:
+    run = Opened(make_run(tmp_path, **settings(short_teacher, data__unlabelled=SOFT)))
+    (batch,) = [batch for batch in run.batches() if batch.weak is not None]
+    assert not torch.equal(batch.images, batch.weak)
+    swapped = batch._replace(images=batch.weak, weak=batch.images)
+    both = [
+        run.gradients([one])[1]["confident"] for one in (batch, batch._replace(images=torch.zeros_like(batch.weak)))
+    ]
+    assert both[0] == both[1] != run.gradients([swapped])[1]["confident"]
+
+
 def test_pixels_that_show_no_picture_have_no_gradient(tmp_path: Path, short_teacher: Run) -> None:
     run = Opened(make_run(tmp_path, **settings(short_teacher, data__unlabelled=SOFT)))
     (batch,) = [batch for batch in run.batches() if batch.weak is not None]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from kdtui.errors import ProfileError
-from kdtui.profile import dump, load
+from kdtui.profile import Profile, SyntheticData, dump, load
 from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.matched import baseline_of
 
@@ -39,6 +40,11 @@ def test_what_cannot_be_is_one_message(sets: Sequence[str], message: str) -> Non
 def test_images_or_samples_without_labels_must_exist() -> None:
     with pytest.raises(ProfileError, match="found unlabelled without images and without train_limit"):
         load("baseline", ["distillation.enabled=true", "data.unlabelled.target=hard"])
+
+
+def test_a_profile_without_distillation_has_no_images_without_labels() -> None:
+    with pytest.raises(ValidationError, match="only the distillation uses"):
+        Profile(name="any", data=SyntheticData(train_limit=5, unlabelled=Unlabelled()))
 
 
 def test_the_table_is_written_only_where_it_is_set_and_read_again(tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def test_the_labelled_batches_are_those_of_the_baseline() -> None:
     assert len(plans[1]) == 4 * len(plans[0])
 
 
+def test_epochs_go_on_where_the_last_one_ended() -> None:
+    train_set, images = build_dataset(CROPS, "train"), unlabelled_of(CROPS)
+    plans = [
+        train_loader(train_set, Training(batch_size=5), seed=0, epoch=epoch, unlabelled=images).plan
+        for epoch in range(1, 4)
+    ]
+    taken = [index - len(train_set) for plan in plans for index, _ in plan[0]]
+    assert sorted(taken) == list(range(15))
+
+
 def test_both_networks_see_the_same_crop_in_colours_of_their_own() -> None:
     same = unlabelled_of(CROPS, colours="none")[3, 1]
     other = unlabelled_of(CROPS, colours="heavy")[3, 1]
