@@ -127,8 +127,9 @@ class DraftTables:
                 is_kind = field.name == f"{table.key}.kind"
                 value = self._chosen(table.key) if is_kind else field.value(text) if text else None
                 own = looked_up(self._values, field.key)
-                # A key that is not in the profile has its default.
-                equal = own == value or (own is None and value is not None and plain(value) == field.default)
+                # A key that is not in a table of the profile has its default.
+                default = own is None and self._has_table_of(field) and value is not None
+                equal = own == value or (default and plain(value) == field.default)
                 unchanged = same and (is_kind or equal)
                 if value is not None and not unchanged and (text or not same):
                     found[f"{field.key}={toml(value)}"] = field.name
@@ -137,6 +138,10 @@ class DraftTables:
             if self._shortest(key, terms) != self._shortest(key, self._own_terms[key]):
                 found[f"{key}={toml(terms)}"] = key
         return found
+
+    def _has_table_of(self, field: TableField) -> bool:
+        """Whether the profile has the table of a key, such as ``data.unlabelled``."""
+        return looked_up(self._values, field.key.rpartition(".")[0]) is not None
 
     def place(self, key: str) -> str:
         """The field or list at which a mistake of a key is displayed; empty if there is none."""
@@ -185,7 +190,8 @@ class DraftTables:
             fields += [field for field in kind.within(key) if field.key not in _WITH_CONTROLS]
         for field in fields[1:]:
             value = looked_up(self._values, field.key) if name == self._own_kinds.get(key) else None
-            self.own[field.name] = field.default if value is None else plain(value)
+            default = field.default if self._has_table_of(field) else ""
+            self.own[field.name] = default if value is None else plain(value)
         self.own[f"{key}.kind"] = self._default(key)
         return ShownTable(key, name, "" if kind is None else kind.about, tuple(fields), kind is not None)
 

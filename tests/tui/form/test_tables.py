@@ -18,7 +18,7 @@ KINDS = [(part, kind.name) for part in (*TABLES, *LISTS) for kind in registered(
 every_kind = pytest.mark.parametrize(("part", "kind"), KINDS)
 # A value of each type; the first that a field accepts is its value.
 CANDIDATES = (
-    *("0.5", "32", "3", "5", "a", "a,b", "0,1", "1,2", "32,64", "-1"),
+    *("0.5", "0.25", "32", "3", "5", "a", "a,b", "0,1", "1,2", "32,64", "-1"),
     *("a/{split}/{name}", "a/{split}.txt", '{train = "a"}', '{"7" = "a"}', '{"#ff0000" = "a"}'),
 )
 
@@ -141,6 +141,14 @@ def test_the_profiles_own_values_are_not_set_again(store: RunStore) -> None:
     assert len(generated) > 15
     checked = check(RunDraft(profile="demo-baseline", **generated), store)
     assert checked.command == "kdtui train demo-baseline --detach"
+
+
+def test_a_default_of_a_table_that_the_profile_lacks_makes_the_table(store: RunStore) -> None:
+    draft = RunDraft(profile="demo-distilled", **{"data.unlabelled.target": "soft"})
+    checked = check(draft, store)
+    assert 'data.unlabelled.target="soft"' in sets_in(checked.command)
+    assert checked.own["data.unlabelled.target"] == checked.own["data.unlabelled.share"] == ""
+    assert check(RunDraft(profile="demo-fewlabels-distilled"), store).own["data.unlabelled.share"] == "0.5"
 
 
 def test_a_key_is_not_set_in_two_places(store: RunStore) -> None:
