@@ -98,12 +98,11 @@ def test_the_same_step_without_those_images_is_the_step_without_labels_less(tmp_
 def test_the_teacher_sees_its_own_view(tmp_path: Path, short_teacher: Run) -> None:
     run = Opened(make_run(tmp_path, **settings(short_teacher, data__unlabelled=SOFT)))
     (batch,) = [batch for batch in run.batches() if batch.weak is not None]
-    assert not torch.equal(batch.images, batch.weak)
-    swapped = batch._replace(images=batch.weak, weak=batch.images)
-    both = [
-        run.gradients([one])[1]["confident"] for one in (batch, batch._replace(images=torch.zeros_like(batch.weak)))
-    ]
-    assert both[0] == both[1] != run.gradients([swapped])[1]["confident"]
+    weak = batch.weak
+    assert weak is not None and not torch.equal(batch.images, weak)
+    views = (batch.images, weak), (torch.zeros_like(weak), weak), (weak, batch.images)
+    shares = [run.gradients([batch._replace(images=one, weak=other)])[1]["confident"] for one, other in views]
+    assert shares[0] == shares[1] != shares[2]
 
 
 def test_pixels_that_show_no_picture_have_no_gradient(tmp_path: Path, short_teacher: Run) -> None:
