@@ -443,17 +443,17 @@ def _attend_in_turn(store: RunStore, runs: Sequence[Run], finished: list[Run], *
 
 
 def _stop_others(store: RunStore, ended: Run, runs: Sequence[Run]) -> None:
-    """Stop the runs that do not wait for the one that ended, directly or not: these fail and report why."""
+    """Stop the runs that do not wait for one that ended or is stopped here: those that do fail and report why."""
     from kdtui.launch.targets import launcher_of
     from kdtui.store.state import LIVE
 
-    failing = {ended.id}
+    unfinished = {ended.id}
     for run in runs:
-        if failing & {*run.manifest().awaited}:
-            failing.add(run.id)
-        elif store.summary(run).state in LIVE:
+        waits = unfinished & {*run.manifest().awaited}
+        if not waits and store.summary(run).state in LIVE:
             say(f"stopping {run.id}; --keep-going continues after a failed or stopped run")
             launcher_of(run, store).stop(run)
+        unfinished.add(run.id)
 
 
 def _report_not_started(profiles: Sequence[Profile]) -> None:

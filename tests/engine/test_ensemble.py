@@ -68,6 +68,13 @@ def test_a_term_on_several_equal_teachers_is_that_on_one(table: DistillationTerm
     assert value(table, together(TEACHER, SECOND)) != pytest.approx(value(table, TEACHER), abs=1e-3)
 
 
+@pytest.mark.parametrize("table", [KlTerm, DistTerm, DkdTerm, EdgeBodyTerm])
+def test_a_term_on_several_teachers_softens_each_of_them_at_its_own_temperature(table: type[DistillationTerm]) -> None:
+    term = table.model_validate({"temperature": 4.0})
+    softened = Outputs(mean_logits([TEACHER.main, SECOND.main], [0.5, 0.5], 4.0))
+    assert value(term, together(TEACHER, SECOND)) == pytest.approx(value(term, softened), abs=1e-9)
+
+
 def test_both_decisions_of_a_hierarchical_task_are_means_too() -> None:
     raw = torch.randn(2, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     members = [compose(one, "hierarchical") for one in raw]

@@ -8,6 +8,7 @@ import pytest
 
 from kdtui.errors import AmbiguousRun, KdtuiError, LaunchError, UsageError
 from kdtui.events import Queued
+from kdtui.launch.device_queue import places
 from kdtui.launch.local import LocalLauncher
 from kdtui.launch.references import linked, references
 from kdtui.launch.start import resume, start
@@ -105,6 +106,7 @@ def test_a_student_waits_for_a_running_teacher_without_a_place_in_the_queue(
     assert run.profile().teacher.checkpoint == str(teacher.best)
     assert run.manifest().awaited == (teacher.id,)
     assert store.summary(run).waiting_since is None
+    assert run.id not in places(store.root)
     other = start(store, student("other", "/t.pth"), origin="test")  # launched later, first in the queue
     teacher.best.write_text("of the last epoch")
     (teacher.path / "go").touch()

@@ -87,3 +87,12 @@ def test_a_circle_or_a_damaged_manifest_ends_the_chain(store: RunStore, damage: 
     lines = lineage(student, store).lines()
     assert all(line.endswith(f"-> {student.id} (1.00 M parameters)") for line in lines)
     assert ("repeated" in lines[0]) == (damage == "circle")
+
+
+def test_the_id_of_a_teacher_does_not_lead_out_of_the_store(store: RunStore) -> None:
+    student = make(store, "student", make(store, "teacher"))
+    shutil.copytree(student.path, store.root.parent / "outside")
+    body = json.loads(student.manifest_path.read_text())
+    body["teacher"] = {"run": "../outside", "checkpoint": "a.pth"}
+    student.manifest_path.write_text(json.dumps(body))
+    assert lineage(student, store).teachers[0].state == "missing"
