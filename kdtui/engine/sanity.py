@@ -56,6 +56,7 @@ def data_warnings(
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
         *_frozen(profile),
+        *_two_classes(profile, len(train_set.classes)),
     ]
 
 
@@ -71,6 +72,20 @@ def _frozen(profile: Profile) -> list[Warned]:
             "training.unfreezing freezes an encoder with random weights",
             "--set student.weights=imagenet, or those of a run: --set student.weights=run:NAME",
         )
+    ]
+
+
+def _two_classes(profile: Profile, classes: int) -> list[Warned]:
+    """A warning for each term of which a part has no effect."""
+    terms = profile.distillation.active_terms(profile.data.task) if profile.distillation.enabled else ()
+    return [
+        Warned(
+            "term-of-two-classes",
+            f"the term '{term.label}': {key} has no effect on logits of two classes",
+            'a term kind = "kl" compares all of them',
+        )
+        for term in terms
+        if (key := term.unused_with_two_classes) and getattr(term, key) and (classes == 2 or term.on != "logits")
     ]
 
 

@@ -74,6 +74,9 @@ class DistillationTerm(Term):
         on: Output of the student that it reads.
     """
 
+    unused_with_two_classes: ClassVar[str] = ""
+    """The key without effect on logits of two classes."""
+
     on: OutputName = "logits"
 
     @property
@@ -338,6 +341,7 @@ class DistTerm(DistillationTerm):
     """
 
     implementation: ClassVar[str] = "kdtui.engine.losses.dist:DistLoss"
+    unused_with_two_classes = "beta"
     scope: ClassVar[Literal["pixels", "batch"]] = "batch"
     kind: Literal["dist"] = "dist"
     on: Literal["logits"] = "logits"

@@ -15,6 +15,8 @@ from kdtui.engine.data import build_dataset
 from kdtui.engine.sanity import data_warnings
 from kdtui.events import Warned
 from kdtui.profile import DataTable, FolderData, Profile, SyntheticData
+from kdtui.profile.tables import Distillation
+from kdtui.profile.term_tables import DistTerm
 from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, label_folder, labels
 
 BINARY = "0 background\n1 foreground\n"
@@ -196,3 +198,12 @@ def test_a_failure_of_both_splits_and_of_what_needs_them_is_reported_once(tmp_pa
     (tmp_path / "classes.txt").unlink()
     failed = [line["name"] for line in check(profile(data))["checks"] if not line["ok"]]
     assert failed == ["training data"]
+
+
+@pytest.mark.parametrize(("classes", "beta", "warned"), [(2, 1.0, True), (2, 0.0, False), (3, 1.0, False)])
+def test_a_key_of_a_term_without_effect_on_two_classes(tmp_path: Path, classes: int, beta: float, warned: bool) -> None:
+    data = folder(tmp_path, BINARY if classes == 2 else None)
+    fill(tmp_path, [0, 1])
+    own = profile(data).model_copy(update={"distillation": Distillation(enabled=True, terms=(DistTerm(beta=beta),))})
+    splits = (build_dataset(data, split) for split in ("train", "val"))
+    assert ("term-of-two-classes" in [warning.code for warning in data_warnings(own, *splits)]) is warned
