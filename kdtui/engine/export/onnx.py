@@ -177,7 +177,18 @@ def to_fp16(source: Path, target: Path) -> None:
     with warnings.catch_warnings():
         # It warns about every weight that is too small for fp16, which the verification covers.
         warnings.simplefilter("ignore")
-        onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+        model = onnx.load(source)
+        casts = {node.name for node in model.graph.node if _casts_to(node, onnx.TensorProto.FLOAT)}
+        model = float16.convert_float_to_float16(model, keep_io_types=True)
+    # It declares the output of such a node as fp16, but leaves the node as it is.
+    for node in model.graph.node:
+        if node.name in casts and _casts_to(node, onnx.TensorProto.FLOAT):
+            node.attribute[0].i = onnx.TensorProto.FLOAT16
+    onnx.save(model, target)
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return bool(node.op_type == "Cast" and node.attribute[0].i == kind)
 
 
 def to_int8(

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -127,6 +128,17 @@ def test_bytes_in_and_classes_out(source: ExportNetwork, tmp_path: Path) -> None
     (answer,) = ask(path, images)
     assert answer.dtype == np.uint8
     assert (answer == logits(source, images).argmax(dim=1).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+def test_half_precision_of_a_graph_that_casts_to_single(
+    source: ExportNetwork, tmp_path: Path, kind: Literal["float", "uint8"]
+) -> None:
+    """The older exporter writes a cast of a float to a float, and pixels as bytes are always cast."""
+    path, images = tmp_path / "a.onnx", pictures(2, 64, 32)
+    export(source, path, replace(QUICK, precision="fp16", input=kind, output="softmax"))
+    (answer,) = ask(path, images if kind == "uint8" else floats(images))
+    np.testing.assert_allclose(answer, logits(source, images).softmax(dim=1).numpy(), atol=0.01)
 
 
 @pytest.mark.parametrize("contents", [pytest.param("softmax", marks=pytest.mark.slow), "argmax"])
