@@ -205,5 +205,5 @@ def test_a_key_of_a_term_without_effect_on_two_classes(tmp_path: Path, classes: 
     data = folder(tmp_path, BINARY if classes == 2 else None)
     fill(tmp_path, [0, 1])
     own = profile(data).model_copy(update={"distillation": Distillation(enabled=True, terms=(DistTerm(beta=beta),))})
-    splits = (build_dataset(data, split) for split in ("train", "val"))
-    assert ("term-of-two-classes" in [warning.code for warning in data_warnings(own, *splits)]) is warned
+    found = data_warnings(own, build_dataset(data, "train"), build_dataset(data, "val"))
+    assert ("term-of-two-classes" in [warning.code for warning in found]) is warned
