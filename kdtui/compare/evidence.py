@@ -9,6 +9,7 @@ from kdtui.compare.bootstrap import difference
 from kdtui.compare.comparison import Comparison
 from kdtui.compare.entries import ComparedRun
 from kdtui.compare.groups import Group
+from kdtui.compare.wallclock import EqualTime, equal_time
 from kdtui.errors import StoreError
 from kdtui.store.run import Run
 
@@ -27,8 +28,18 @@ def with_evidence(
         wanted: Asked before each group; the groups after the first False are unchanged.
     """
     by_id = {entry.summary.id: entry for entry in entries}
-    groups = [_with_bootstrap(group, by_id) if wanted() else group for group in comparison.groups]
+    groups = [_with_time(_with_bootstrap(group, by_id), by_id) if wanted() else group for group in comparison.groups]
     return replace(comparison, groups=tuple(groups))
+
+
+def _with_time(group: Group, entries: Mapping[str, ComparedRun]) -> Group:
+    pairs = [(entries[pair.run], entries[pair.baseline]) for pair in group.pairs]
+    if pairs[0][0].split != "val":
+        return group
+    try:
+        return replace(group, equal_time=equal_time(pairs))
+    except StoreError as error:
+        return replace(group, equal_time=EqualTime(reason=error.brief))
 
 
 def _with_bootstrap(group: Group, entries: Mapping[str, ComparedRun]) -> Group:

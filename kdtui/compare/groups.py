@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kdtui.compare.entries import ComparedRun, key
 from kdtui.compare.named import called
 from kdtui.compare.statistics import Interval, over_seeds
+from kdtui.compare.wallclock import EqualTime
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Group:
         without_interval: Why there is no interval; otherwise empty.
         seeds_without_baseline: Seeds of scored runs that have no scored baseline.
         seeds_of_baselines_only: Seeds of scored matched baselines without a scored run.
+        equal_time: Δ at equal wall-clock time; None if it was not computed, or for another split than ``val``.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Group:
     without_interval: str = ""
     seeds_without_baseline: tuple[int | None, ...] = ()
     seeds_of_baselines_only: tuple[int | None, ...] = ()
+    equal_time: EqualTime | None = None
 
 
 def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None]) -> tuple[Aggregate, ...]:

@@ -13,7 +13,8 @@ from kdtui.compare.comparison import Comparison, Row
 from kdtui.compare.groups import Group
 from kdtui.compare.named import called
 from kdtui.compare.statistics import Interval
-from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed
+from kdtui.compare.wallclock import EqualTime
+from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed, span
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -94,6 +95,7 @@ def delta_text(group: Group, *, short: bool = False) -> str:
 
 def _lines(group: Group) -> list[str]:
     first = f"{group.name}: {delta_text(group)}"
+    time = [] if group.equal_time is None else [f"  {_time(group.equal_time)}"]
     left_out = [
         f"{words}: {_seeds(seeds)}"
         for words, seeds in (
@@ -103,11 +105,19 @@ def _lines(group: Group) -> list[str]:
         if seeds
     ]
     if len(group.pairs) == 1 and not left_out:
-        return [first]
+        return [first, *time]
     n = f"n = {len(group.pairs)}, {_seeds([pair.seed for pair in group.pairs])}"
     own, base = _spread(group.miou, group.miou_sd), _spread(group.baseline_miou, group.baseline_sd)
     each = ", ".join(f"{_seed(pair.seed)}: {signed(pair.delta)}" for pair in group.pairs)
-    return [first, f"  mIoU {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out])]
+    return [first, f"  mIoU {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out]), *time]
+
+
+def _time(found: EqualTime) -> str:
+    """The Δ at equal wall-clock time in words."""
+    if found.reason:
+        return f"no Δ at equal time: {found.reason}"
+    ends = ((found.delta, found.seconds, "run"), (found.delta_within_baseline, found.baseline_seconds, "baseline"))
+    return "Δ at equal time: " + ", ".join(f"{signed(delta)} after {span(end)} ({who})" for delta, end, who in ends)
 
 
 _SIGNS = {"better": "▲", "worse": "▼"}
@@ -197,6 +207,8 @@ def _group_fields(comparison: Comparison, run: str) -> dict[str, Any]:
         return {}
     names = ("name", "miou", "miou_sd", "baseline_miou", "baseline_sd", "delta")
     fields = {f"group.{name}": getattr(group, name) for name in names}
+    if group.equal_time is not None:
+        fields |= {f"group.equal_time.{name}": value for name, value in vars(group.equal_time).items()}
     for suffix, interval in (("", group.interval), *((f".{name}", found) for name, found in group.classes.items())):
         fields |= {f"group.{name}{suffix}": value for name, value in (_interval_json(interval) or {}).items()}
     return fields

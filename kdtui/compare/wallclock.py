@@ -1,0 +1,76 @@
+"""Δ at equal wall-clock time, from the events of two runs: only seconds in which a run trained count."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kdtui.compare.entries import ComparedRun
+from kdtui.events import Measured, Started
+from kdtui.store.files import Tail
+from kdtui.store.run import Run
+
+
+@dataclass(frozen=True)
+class EqualTime:
+    """Δ of a run and its baseline at equal times; means over seeds.
+
+    Attributes:
+        seconds: How long the run trained.
+        baseline_seconds: How long its baseline trained.
+        delta: The run's best mIoU minus that of the baseline by the time at which the run ended.
+        delta_within_baseline: The run's best mIoU by the time at which the baseline ended minus the baseline's.
+        reason: Why there is none; otherwise empty.
+    """
+
+    seconds: float = 0.0
+    baseline_seconds: float = 0.0
+    delta: float | None = None
+    delta_within_baseline: float | None = None
+    reason: str = ""
+
+
+@dataclass
+class _Clock:
+    """Steps, seconds and validation mIoU of a run, without what was trained in vain, and where it trained."""
+
+    points: list[tuple[int, float, float | None]] = field(default_factory=list)
+    devices: set[tuple[object, ...]] = field(default_factory=set)
+
+    @property
+    def seconds(self) -> float:
+        return self.points[-1][1] if self.points else 0.0
+
+    def best(self, seconds: float) -> float | None:
+        return max((miou for _, at, miou in self.points if miou is not None and at <= seconds), default=None)
+
+
+def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
+    """The Δ of runs and their baselines at equal time; a reason if they trained on different devices."""
+    found = []
+    for entries in pairs:
+        run, baseline = (_clock(entry) for entry in entries)
+        devices = run.devices | baseline.devices
+        if len(devices) != 1:
+            return EqualTime(reason="trained on different devices" if devices else "no events")
+        own, own_then = run.best(run.seconds), run.best(baseline.seconds)
+        base, base_then = baseline.best(baseline.seconds), baseline.best(run.seconds)
+        if own is None or base is None or base_then is None or own_then is None:
+            return EqualTime(reason="one had no score when the other ended")
+        found.append((run.seconds, baseline.seconds, own - base_then, own_then - base))
+    seconds, baseline_seconds, delta, delta_then = (statistics.fmean(values) for values in zip(*found, strict=True))
+    return EqualTime(seconds, baseline_seconds, delta, delta_then)
+
+
+def _clock(entry: ComparedRun) -> _Clock:
+    clock, begin, before = _Clock(), 0.0, 0.0
+    for event in Tail(Run(entry.summary.path).events_path).stream():
+        if isinstance(event, Started):
+            clock.points = [point for point in clock.points if point[0] <= event.resumed_step]
+            begin, before = event.time, clock.seconds
+            clock.devices.add((entry.summary.host, event.device, event.world_size, event.threads))
+        elif isinstance(event, Measured) and begin:
+            miou = event.scalars.get("miou") if event.split == "val" else None
+            clock.points.append((event.step, before + event.time - begin, miou))
+    return clock

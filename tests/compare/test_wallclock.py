@@ -1,0 +1,67 @@
+"""Δ at equal wall-clock time, from events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdtui.compare import ComparedRun
+from kdtui.compare.wallclock import equal_time
+from kdtui.events import Event, Measured, Started
+from kdtui.store.run import EventLog
+from kdtui.store.state import RunSummary, State
+
+
+def trained(folder: Path, name: str, seconds: float, mious: list[float], **changes: int) -> ComparedRun:
+    """A run whose epochs of one step take ``seconds`` each."""
+    path = folder / name
+    path.mkdir()
+    events: list[Event] = [started(0, 1000.0, **changes)]
+    events += [scored(step, 1000 + seconds * step, miou) for step, miou in enumerate(mious, start=1)]
+    write(path, *events)
+    return ComparedRun(RunSummary(name, name, path, State.FINISHED, host="here"), {})
+
+
+def started(step: int, at: float, *, threads: int = 2) -> Started:
+    ranks = ({"pid": 1, "start_ticks": 1, "boot_id": "b"},)
+    return Started(1, ranks, "cpu", "fp32", threads, 1, 9, 1, step, {}, time=at)
+
+
+def scored(step: int, at: float, miou: float) -> Measured:
+    return Measured("val", step, step, step, {"miou": miou}, time=at)
+
+
+def write(path: Path, *events: Event) -> None:
+    with EventLog(path / "events.jsonl") as log:
+        for event in events:
+            log.append(event)
+
+
+def test_each_is_compared_with_the_best_of_the_other_by_then(tmp_path: Path) -> None:
+    slow, fast = trained(tmp_path, "slow", 20, [0.2, 0.5, 0.7]), trained(tmp_path, "fast", 10, [0.3, 0.4, 0.6])
+    there, back = equal_time([(slow, fast)]), equal_time([(fast, slow)])
+    assert (there.seconds, there.baseline_seconds) == (60, 30)
+    assert there.delta == pytest.approx(0.7 - 0.6)
+    assert there.delta_within_baseline == pytest.approx(0.2 - 0.6)  # one epoch in these 30 seconds
+    assert (back.delta, back.delta_within_baseline) == pytest.approx((0.4, -0.1))
+    same = equal_time([(slow, slow)])
+    assert (same.delta, same.delta_within_baseline) == (0, 0)
+
+
+def test_pauses_and_steps_that_were_trained_twice_do_not_count(tmp_path: Path) -> None:
+    straight, paused = (trained(tmp_path, name, 10, [0.3, 0.5]) for name in ("straight", "paused"))
+    write(straight.summary.path, scored(3, 1030, 0.6))
+    write(paused.summary.path, started(1, 9000.0), scored(2, 9010, 0.5), scored(3, 9020, 0.6))
+    found = equal_time([(paused, straight)])
+    assert (found.seconds, found.baseline_seconds, found.delta) == (30, 30, 0)
+
+
+def test_other_devices_have_no_equal_time(tmp_path: Path) -> None:
+    one, other = trained(tmp_path, "one", 10, [0.3]), trained(tmp_path, "other", 10, [0.3], threads=8)
+    assert equal_time([(one, other)]).reason == "trained on different devices"
+    early = trained(tmp_path, "early", 1, [0.3])
+    assert equal_time([(one, early)]).reason == "one had no score when the other ended"
+    (one.summary.path / "events.jsonl").unlink()
+    (early.summary.path / "events.jsonl").unlink()
+    assert equal_time([(one, early)]).reason == "no events"
