@@ -390,7 +390,7 @@ class Fit:
                 fabric.backward(terms.total)
             for name, value in terms.parts.items():
                 parts[name] = parts[name] + value if name in parts else value
-        return parts
+        return dict(sorted(parts.items(), key=lambda part: part[0].startswith(("loss.unlabelled", "confident"))))
 
     def _prepared(self, micro_batches: list[Batch]) -> Iterator[_Prepared]:
         """The micro-batches of a step, those without labels and the others each with their own totals."""

@@ -178,14 +178,15 @@ class Objective(nn.Module):
             labels: Which pixels count; their classes have no meaning.
             share: Totals of the images without labels in the optimizer step.
         """
-        parts = {}
+        terms = {}
         for name, weight in self.unlabelled_weights.items():
             key = self._unlabelled_keys[name]
             term: nn.Module = self.terms[key]
-            parts[f"loss.unlabelled.{name}"] = weight * term(student, teacher, labels, _own(share, f"{key}."))
-        parts["loss.unlabelled"] = torch.stack(list(parts.values())).sum()
-        total = self.alpha * parts["loss.unlabelled"]
-        parts |= {"loss": total, "confident": confident_pixels(teacher, labels, self._threshold).sum() / share.pixels}
+            terms[f"loss.unlabelled.{name}"] = weight * term(student, teacher, labels, _own(share, f"{key}."))
+        loss = torch.stack(list(terms.values())).sum()
+        total = self.alpha * loss
+        confident = confident_pixels(teacher, labels, self._threshold).sum() / share.pixels
+        parts = {"loss": total, "loss.unlabelled": loss, **terms, "confident": confident}
         return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
     @property

@@ -75,6 +75,7 @@ def test_micro_batches_change_nothing_and_every_part_adds_up(
         scale = float(gradient.abs().max())
         torch.testing.assert_close(micro[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
     torch.testing.assert_close(parts, micro_parts, rtol=1e-4, atol=1e-6)
+    assert [*parts][:2] == ["loss", "loss.base"] and [*parts][-1] == "confident"
     own = [name for name in parts if name.startswith("loss.unlabelled.")]
     assert own == [f"loss.unlabelled.{name}" for name in (["hard"] if unlabelled is HARD else ["logits", "feature"])]
     torch.testing.assert_close(parts["loss.unlabelled"], torch.stack([parts[name] for name in own]).sum())
