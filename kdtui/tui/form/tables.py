@@ -11,26 +11,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdtui.profile.settings import SETTINGS, SectionName, Value, plain, toml
 from kdtui.tui.form.defaults import looked_up
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from kdtui.profile import Profile
     from kdtui.profile.table_fields import TableField, TableKind
 
 TABLES = ("data", "student")
 """Keys of the tables that have a kind."""
+PLAIN: tuple[Literal["distillation", "training", "teacher"], ...] = ("distillation", "training", "teacher")
+"""Keys of tables without a kind."""
 TERMS = "distillation.terms"
 """Key of the list that a method sets."""
 LISTS = (TERMS, "loss.terms")
 """Keys of the lists of tables that have a kind."""
 SMP = "smp"
 """The kind of network with encoders of the catalog, for which the form has controls of its own."""
-_TABLE, _LIST = ("|".join(map(re.escape, keys)) for keys in (TABLES, LISTS))
+_TABLE, _LIST = ("|".join(map(re.escape, keys)) for keys in ((*TABLES, *PLAIN), LISTS))
 _NAME = re.compile(rf"({_TABLE})(\.\w+)+|({_LIST})(\[\d+\](\.\w+)+)?")
-_WITH_CONTROLS = frozenset(setting.key for setting in SETTINGS.values())
+# Teacher and method decide whether there is a distillation.
+_WITH_CONTROLS = frozenset(setting.key for setting in SETTINGS.values()) | {"distillation.enabled"}
 
 
 def is_generated(name: str) -> bool:
@@ -40,7 +45,9 @@ def is_generated(name: str) -> bool:
 
 def part_of(name: str) -> str:
     """The table or list to which a key of a profile belongs; empty for a key of another table."""
-    return next((key for key in (*TABLES, *LISTS) if name == key or name.startswith((f"{key}.", f"{key}["))), "")
+    return next(
+        (key for key in (*TABLES, *LISTS, *PLAIN) if name == key or name.startswith((f"{key}.", f"{key}["))), ""
+    )
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class ShownTable:
     """A table as the form displays it.
 
     Attributes:
-        key: ``data``, ``student``, or that of a term, such as ``loss.terms[0]``.
-        kind: Name of its kind.
+        key: ``data``, ``training``, or that of a term, such as ``loss.terms[0]``.
+        kind: Name of its kind; empty if it has none.
         about: What it is; empty for an unknown kind.
         fields: Its fields, without those for which the form has other controls.
         known: Whether its kind is registered.
@@ -100,7 +107,8 @@ class DraftTables:
         self._values = {} if own is None else own.model_dump(mode="json")
         self._own_kinds = {"data": _kind_of(own.data), "student": _kind_of(own.student)} if own is not None else {}
         self._own_terms = {key: [] if own is None else _own_terms(own, key) for key in LISTS}
-        self.shown = (*(self._table(key) for key in TABLES), *(one for key in LISTS for one in self._list(key)))
+        tables = (*(self._table(key) for key in TABLES), *map(self._plain, PLAIN))
+        self.shown = (*tables, *(one for key in LISTS for one in self._list(key)))
 
     @property
     def names(self) -> frozenset[str]:
@@ -120,7 +128,7 @@ class DraftTables:
     def sets(self) -> dict[str, str]:
         """The ``KEY=VALUE`` texts of ``--set`` for what differs from the profile, each with its field or list."""
         found = {}
-        for table in self.shown[: len(TABLES)]:
+        for table in self.shown[: len(TABLES) + len(PLAIN)]:
             same = table.kind == self._own_kinds.get(table.key, table.kind)
             for field in table.fields:
                 text = self._texts.get(field.name, "")
@@ -194,6 +202,17 @@ class DraftTables:
             self.own[field.name] = default if value is None else plain(value)
         self.own[f"{key}.kind"] = self._default(key)
         return ShownTable(key, name, "" if kind is None else kind.about, tuple(fields), kind is not None)
+
+    def _plain(self, key: SectionName) -> ShownTable:
+        from kdtui.profile import Distillation, Teacher, Training
+        from kdtui.profile.table_fields import fields_of
+
+        tables: Mapping[str, type[BaseModel]] = {"distillation": Distillation, "training": Training, "teacher": Teacher}
+        shown = tuple(field for field in fields_of(tables[key], key, key) if field.key not in _WITH_CONTROLS)
+        for field in shown:
+            value = looked_up(self._values, field.key)
+            self.own[field.name] = field.default if value is None else plain(value)
+        return ShownTable(key, "", fields=shown)
 
     def _list(self, key: str) -> Iterator[ShownTable]:
         typed = kinds_in(self._texts.get(key, ""))

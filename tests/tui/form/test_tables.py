@@ -12,9 +12,9 @@ from kdtui.launch.teachers import find_teacher, recipe, student_sets
 from kdtui.profile import Profile, absolute, dump, load
 from kdtui.store.store import RunStore
 from kdtui.tui.form import Checked, RunDraft, check
-from kdtui.tui.form.tables import LISTS, TABLES, edited_list, registered
+from kdtui.tui.form.tables import LISTS, PLAIN, TABLES, edited_list, registered
 
-KINDS = [(part, kind.name) for part in (*TABLES, *LISTS) for kind in registered(part)]
+KINDS = [(part, kind.name) for part in (*TABLES, *LISTS) for kind in registered(part)] + [(part, "") for part in PLAIN]
 every_kind = pytest.mark.parametrize(("part", "kind"), KINDS)
 # A value of each type; the first that a field accepts is its value.
 CANDIDATES = (
@@ -32,7 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
 
 def draft_of(part: str, kind: str, **texts: str) -> RunDraft:
     """A draft with one table of a kind."""
-    chosen = {part: kind} if part in LISTS else {f"{part}.kind": kind}
+    chosen = {part: kind} if part in LISTS else {f"{part}.kind": kind} if kind else {}
     return RunDraft(**{"profile": "demo-baseline", **chosen, **texts})
 
 

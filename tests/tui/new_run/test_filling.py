@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS
-from kdtui.tui.form.tables import LISTS
+from kdtui.tui.form.tables import LISTS, PLAIN
 from kdtui.tui.screens.new_run.pickers import MethodSection
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
@@ -34,7 +34,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         await shows(pilot, "▾ DISTILLATION TERMS  5 cwd")
         assert "METHOD  cwd, changed" in form(app).query_one(MethodSection).query_one(Heading).text
         await pilot.press("ctrl+down", "right", "shift+right", "tab", "tab", "left")
-        await pilot.press("ctrl+down", "5", *("ctrl+down",) * 3, *"1,2", "down", "space")
+        await pilot.press("ctrl+down", "5", *("ctrl+down",) * 6, *"1,2", "down", "space")
         await read(pilot)
 
         draft = form(app).draft
@@ -172,7 +172,7 @@ async def test_sections_and_fields_are_reached_by_keys_and_visible(teachers: Sce
                 await pilot.press("tab")
                 if app.focused is first:
                     break
-            assert seen == {"profile", "method", *SETTINGS, *LISTS, "data.kind"}, size
+            assert seen == {"profile", "method", *SETTINGS, *PLAIN, *LISTS, "data.kind"}, size
 
 
 async def test_the_command_is_copied_in_full_and_a_launch_with_mistakes_focuses_the_first(teachers: Scene) -> None:

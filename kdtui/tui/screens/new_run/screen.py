@@ -21,14 +21,14 @@ from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.form.costs import Shape, listed_cost
 from kdtui.tui.form.queue import DeviceUse, place
-from kdtui.tui.form.tables import TERMS
+from kdtui.tui.form.tables import PLAIN, TERMS
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.new_run.background_check import Behind, QueueRead, QueueSource
 from kdtui.tui.screens.new_run.launching import REST, Launching
 from kdtui.tui.screens.new_run.pickers import MethodSection, ProfileSection
 from kdtui.tui.screens.new_run.sections import FieldRow, LossSection, RunsSection, Section, TrainingSection
-from kdtui.tui.screens.new_run.tables import DataSection, TermsSection, Title
+from kdtui.tui.screens.new_run.tables import DataSection, KeysSection, TermsSection, Title
 from kdtui.tui.screens.new_run.teacher import StudentSection, TeacherSection
 from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.values import Part
@@ -139,6 +139,7 @@ class NewRunScreen(Launching):
             with Vertical(classes="column"):
                 yield LossSection()
                 yield TrainingSection()
+                yield from map(KeysSection, PLAIN)
                 yield TermsSection("loss.terms", "SUPERVISED TERMS")
                 yield DataSection()
         yield CheckResult()

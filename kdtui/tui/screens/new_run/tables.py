@@ -127,7 +127,7 @@ class TableFields(Vertical):
     DEFAULT_CSS = """
     TableFields { height: auto; width: 1fr; }
     TableFields .knobs { height: auto; width: 1fr; }
-    TableFields Labelled > Horizontal > .label { width: 20; }
+    TableFields Labelled > Horizontal > .label { width: 22; }
     """
 
     def __init__(self, *, titled: bool = False) -> None:
@@ -172,8 +172,9 @@ class TableFields(Vertical):
         if self._titled:
             yield Group(f"{number + 1} {table.kind}", table.about, table.fields)
         else:
-            yield Group("", "", table.fields[:1])
-            yield Group("", "", table.fields[1:])
+            kind = bool(table.kind)
+            yield Group("", "", table.fields[:kind])
+            yield Group("", "", table.fields[kind:])
 
     def _widgets(self, group: Group) -> list[Widget]:
         rows = [FieldRow(field, self._draft.typed(field.name)) for field in group.fields]
@@ -195,7 +196,7 @@ class FoldedSection(Section):
     """
 
     def __init__(self, key: str) -> None:
-        super().__init__(id=key.replace(".", "-"))
+        super().__init__(id=f"{key.replace('.', '-')}-keys")
         self._key = key
         self._heading: FoldTitle = FoldTitle()
         self._fields = TableFields(titled=key in LISTS)
@@ -242,6 +243,25 @@ class FoldedSection(Section):
     def _chosen(self) -> str:
         """What is chosen, for the title."""
         raise NotImplementedError
+
+
+class KeysSection(FoldedSection):
+    """The keys of a table that have no field of their own; its title has those that are not the default.
+
+    Args:
+        key: The table.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.PLACES = (key,)  # type: ignore[misc]
+        self.TITLE = f"{key.upper()} KEYS"  # type: ignore[misc]
+
+    def _chosen(self) -> str:
+        texts, own = self._draft.generated, self._checked.own
+        fields = [field for table in self._tables for field in table.fields]
+        set_to = {field: texts.get(field.name) or own.get(field.name, "") for field in fields}
+        return "  ".join(f"{field.label} {text}" for field, text in set_to.items() if text and text != field.default)
 
 
 class DataSection(FoldedSection):

@@ -163,9 +163,12 @@ def _checks(standing: Standing) -> TextLines:
         return [line for check in merged(failed) for line in _failed(check)]
     checks = plan.runs[0].checks
     warnings = dict.fromkeys(warning for run in plan.runs for warning in run.warnings)
+    terms = next((check.message for check in checks if check.name == "loss terms"), "")
+    costs = terms.splitlines()[1:]  # after their names: parameters, memory, what depends on the batch
     data = next((check.message for check in checks if check.name == ALL_DATA), None)
     return [
         [("✓ ", "good"), (f"{len(checks)} checks passed: {', '.join(check.name for check in checks)}", "good")],
+        *([("  ", ""), (one_line(line), "muted")] for line in costs),
         # Not phrased for the form, which has no equivalent of the command that it names.
         *([[("  data: ", "muted"), (one_line(data), "")]] if data is not None else []),
         *(line for warning in warnings for line in _warned(warning)),
