@@ -70,7 +70,7 @@ def _frozen(profile: Profile) -> list[Warned]:
         Warned(
             "frozen-random-encoder",
             "training.unfreezing freezes an encoder with random weights",
-            "--set student.weights=imagenet, or those of a run: --set student.weights=run:NAME",
+            "--set student.weights=imagenet",
         )
     ]
 
