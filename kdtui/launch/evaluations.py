@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -79,6 +80,7 @@ class _Evaluator:
         self._running: dict[int, int] = {}
         self._answers: dict[Run, Mapping[str, Any]] = {}
         self._queues: dict[DevicePlace, list[tuple[Run, Moved]]] = {}
+        self._turns: defaultdict[DevicePlace, threading.Lock] = defaultdict(threading.Lock)
         for run in runs:
             now = moved(run)
             check_places(run, now.profile, "evaluate", [split])
@@ -109,7 +111,9 @@ class _Evaluator:
         """Take a slot and an even share of the runs, until none is left."""
         queue = self._queues[device]
         while queue and not self._cancelled.is_set():
-            with contextlib.suppress(Interrupted), self._slot(device, queue) as slots:
+            with contextlib.suppress(Interrupted), contextlib.ExitStack() as stack:
+                with self._turns[device]:  # one of our processes waits in the queue at a time
+                    slots = stack.enter_context(self._slot(device, queue))
                 with self._lock:
                     jobs, queue[:share] = queue[:share], []
                 if jobs:

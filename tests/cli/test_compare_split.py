@@ -45,6 +45,7 @@ def test_each_device_slot_evaluates_a_share(
     done = kdtui("compare", *(run.id for run in runs), "--split", "test", "--json")
     assert done.code == 0, done.err
     assert len(list((here / "meeting").iterdir())) == 2
+    assert "waiting" not in done.err
     assert [row["miou"] for row in done.json["rows"]] == [0.5] * 3
 
 
