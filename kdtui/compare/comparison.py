@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdtui.compare.entries import ComparedRun, matched, same, settings
+from kdtui.compare.entries import ComparedRun, key, matched, same, settings
 from kdtui.compare.groups import Aggregate, Group, aggregates, groups
 from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
-from kdtui.profile.matched import IDENTITY
+from kdtui.profile.matched import IDENTITY, untreated
 from kdtui.store.state import State
 
 
@@ -89,6 +89,8 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
+    notes += _equal_time_baselines(entries)
+    notes += _weak_teachers(entries)
     notes += classes_apart(entries)
     notes += measured_apart(entry.measurements for entry in entries)
     notes += _warnings(entries)
@@ -148,6 +150,33 @@ def _unequal(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> list[
         elif run.epochs != base.epochs:
             unequal.append(f"{run_id} has {run.epochs} epochs but its baseline {base.epochs}: Δ is not matched")
     return unequal
+
+
+def _equal_time_baselines(entries: Sequence[ComparedRun]) -> list[str]:
+    """Notes with the Δ to baselines of ``--equal-time``, which differ in their epochs and are no matched baselines."""
+
+    def without_epochs(entry: ComparedRun) -> str:
+        table = untreated(entry.profile)
+        training = {name: value for name, value in table.get("training", {}).items() if name != "epochs"}
+        return key({**table, "training": training})
+
+    longer = [one for one in entries if "-equal-time-" in one.summary.name and not one.summary.distilled]
+    return [
+        f"{run.id}: Δ {run.best_miou - base.best_miou:+.4f} against {base.id}, for equal time ({base.epochs} epochs)"
+        for entry in entries
+        if (run := entry.summary).distilled and run.best_miou is not None
+        for other in longer
+        if (base := other.summary).best_miou is not None and without_epochs(entry) == without_epochs(other)
+    ]
+
+
+def _weak_teachers(entries: Sequence[ComparedRun]) -> list[str]:
+    """Notes on runs that are better than their teacher, whose retention says nothing about the distillation."""
+    return [
+        f"{run.id} is better than its teacher (mIoU {run.teacher_miou:.4f}): check the teacher"
+        for entry in entries
+        if (run := entry.summary).teacher_miou and run.best_miou is not None and run.best_miou > run.teacher_miou
+    ]
 
 
 def _warnings(entries: Sequence[ComparedRun]) -> list[str]:

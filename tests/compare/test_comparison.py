@@ -352,6 +352,23 @@ def test_settings_flattens_tables() -> None:
     assert settings({"a": 1, "b": {"c": {"d": 2}, "e": [3]}}, without=["a"]) == {"b.c.d": 2, "b.e": [3]}
 
 
+def test_a_baseline_of_equal_time_is_no_matched_one_and_has_its_own_delta() -> None:
+    runs = [entry("alone", 0.5), entry("taught", 0.6, distilled=True)]
+    runs.append(entry("alone-equal-time-9", 0.58, training__epochs=9))
+    comparison = compare([*runs, entry("longer", 0.9, training__epochs=12)])
+    assert next(row for row in comparison.rows if row.id == "taught").baseline == "alone"
+    (note,) = [note for note in comparison.notes if "equal time" in note]
+    assert note.startswith("taught: Δ +0.0200 against alone-equal-time-9, for equal time")
+
+
+def test_a_run_that_is_better_than_its_teacher_has_a_note() -> None:
+    notes = {
+        teacher: compare([entry("alone", 0.5), entry("taught", 0.6, distilled=True, teacher=teacher)]).notes
+        for teacher in (0.55, 0.8)
+    }
+    assert [any("better than its teacher" in note for note in found) for found in notes.values()] == [True, False]
+
+
 def test_a_warning_that_several_runs_share_is_one_note() -> None:
     warning = {"code": "a", "message": "the labels look wrong", "hint": None}
     runs = [entry(name) for name in ("one", "two", "three")]
