@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
@@ -13,6 +14,7 @@ from kdtui.launch.local import LocalLauncher
 from kdtui.launch.references import linked, references
 from kdtui.launch.start import resume, start
 from kdtui.profile import Distillation, Profile, Teacher, Training
+from kdtui.profile.launch_tables import LaunchTable
 from kdtui.store.files import sha256_of
 from kdtui.store.run import Run
 from kdtui.store.state import State
@@ -172,3 +174,13 @@ def test_a_student_fails_if_its_teacher_is_removed_while_it_waits(store: RunStor
     store.remove(teacher)
     with pytest.raises(LaunchError, match=f"{teacher.id}: removed"):
         resume(store, run)
+
+
+def test_a_launch_target_that_does_not_wait_is_refused_for_a_run_that_has_to(store: RunStore) -> None:
+    class Elsewhere(LaunchTable):
+        target: Literal["elsewhere"] = "elsewhere"
+
+    teacher = student("a", "/t.pth").model_copy(update={"launch": Elsewhere()})
+    assert linked([teacher], store) == [teacher]
+    with pytest.raises(UsageError, match="elsewhere"):
+        linked([student("s", "run:a").model_copy(update={"launch": Elsewhere()}), teacher], store)
