@@ -159,10 +159,18 @@ async def test_checks_launch_nothing_and_their_results_are_displayed_once(store:
         assert verdict.text.count("the labels look wrong") == 1
         assert "next: look at them" in verdict.text
 
-        engine.answers["check"] = {**FINE["check"], "surveyed": {"train": [64, 367], "val": [9, 9]}}
+        terms = {
+            "name": "loss terms",
+            "ok": True,
+            "message": "distill.mgd\n  distill.mgd: trains 5 parameters",
+            "hint": None,
+        }
+        surveyed = {"train": [64, 367], "val": [9, 9]}
+        engine.answers["check"] = {"checks": [*FINE["check"]["checks"], terms], "surveyed": surveyed}
         await pilot.press("ctrl+g")
         known = "data: only 64 of 367 train samples read; `kdtui data PROFILE` reads"
         await until(pilot, lambda: known in verdict.text)
+        assert "distill.mgd: trains 5 parameters" in verdict.text
 
         await show(pilot, screen, distilled("student"))
         engine.answers["check"] = EngineError("no answer", hint="kdtui doctor")
