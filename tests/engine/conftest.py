@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint, dry_run
+from kdtui.engine.data import synthetic
+from kdtui.engine.data.source import Pixels
 from kdtui.profile import Profile
 from kdtui.store.run import Run
 from tests.engine.networks import own_payload, unet
@@ -31,6 +34,20 @@ def accepted_sizes_are_kept() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kdtui.engine.setup.check_trainable", check_trainable)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_crops_are_kept() -> Iterator[None]:
+    """A crop is drawn once: most trainings read the same ones, and drawing them was a quarter of a short one."""
+    kept = lru_cache(maxsize=256)(synthetic.draw_crop)
+
+    def draw_crop(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
+        image, labels = kept(seed, height, width)
+        return image.copy(), labels.copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "draw_crop", draw_crop)
         yield
 
 

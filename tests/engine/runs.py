@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
         "learning_rate": 3e-3,
         "threads": 1,
         "log_every": 2,
+        "visualize_every": -1,  # pictures are a sixth of an epoch's work
         "accelerator": "cpu",  # for all that reads the profile alone; a launch record says it for the training
     },
 }

@@ -37,9 +37,11 @@ RESUMABLE: dict[str, Any] = {
     # Its decoder drops channels at random: generators matter.
     "student": {"architecture": "PSPNet", "encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": 16},
     "data__augmentation": "heavy",
+    "data__train_samples": 12,
     "training__epochs": 3,
     "training__precision": "bf16",
-    "training__micro_batch_size": 4,
+    "training__batch_size": 4,
+    "training__micro_batch_size": 2,
     "training__warmup": 0.2,
     "training__keep_checkpoints": 9,
 }
@@ -218,7 +220,7 @@ def test_the_check_states_what_each_term_trains_and_the_memory_of_relations(tmp_
     (message,) = [answer["message"] for answer in checks if answer["name"] == "loss terms"]
     assert message.split("\n  ")[1:] == [
         "distill.mgd: trains 1,304 parameters of its own, which are not exported",
-        "distill.relation: about 96.0 MiB for relations",
+        "distill.relation: about 48.0 MiB for relations",
     ]
 
 
@@ -378,7 +380,7 @@ def test_a_start_that_was_cut_short_keeps_its_own_horizon(tmp_path: Path) -> Non
 
 def test_early_stopping_ends_a_run_that_no_longer_improves_and_draws_its_last_epoch(tmp_path: Path) -> None:
     # One step per epoch over the same images: the statistics of the batch norms settle as well.
-    few: dict[str, Any] = {"data__train_samples": 8, "data__val_samples": 2}
+    few: dict[str, Any] = {"data__train_samples": 8, "data__val_samples": 2, "training__visualize_every": 0}
     run = make_run(tmp_path, training__learning_rate=1e-12, training__epochs=9, training__early_stopping=2, **few)
     fit(run)
     last = events_of(run)[-1]
@@ -435,7 +437,7 @@ def test_the_best_and_the_last_epoch_have_pictures_and_no_weight_differs_for_the
 
 
 def test_pictures_that_cannot_be_written_end_no_training(tmp_path: Path) -> None:
-    run = make_run(tmp_path, training__epochs=1)
+    run = make_run(tmp_path, training__epochs=1, training__visualize_every=0)
     run.visualizations.rmdir()
     run.visualizations.write_text("in the way")
     assert fit(run) == "finished"

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from kdtui.engine.data import IGNORE_INDEX, build_dataset
+from kdtui.engine.data import IGNORE_INDEX, build_dataset, synthetic
 from kdtui.engine.data.synthetic import SyntheticPeople, coarsen, draw_crop
 from kdtui.profile import SyntheticData
 
 PLAIN = SyntheticData(height=64, width=64, train_samples=60, val_samples=60, test_samples=5, augmentation="none")
+
+
+@pytest.fixture(autouse=True)
+def drawn_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the crops that are kept for other tests."""
+    monkeypatch.setattr(synthetic, "draw_crop", draw_crop)
 
 
 def people(split: str = "train", **changes: Any) -> SyntheticPeople:
