@@ -250,7 +250,7 @@ def test_remove_reports_each_run_and_continues_after_one_that_cannot_be_removed(
 def test_remove_asks_for_confirmation_unless_yes_is_given(kdtui: Kdtui, store: RunStore) -> None:
     make(store, "one")
     make(store, "two")
-    assert kdtui("remove", "one").code == 2  # nobody to ask
+    assert kdtui("remove", "one").code == 2  # there is no terminal to ask on
     assert len(store.runs()) == 2
     assert kdtui("remove", "one", "two", "one", "--yes").code == 0
     assert store.runs() == []

@@ -56,17 +56,17 @@ def test_closed_streams_change_no_answer(store: RunStore, closed: str, command: 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "~nobody-here/x.toml"],
-        ["train", "baseline", "--teacher", "~nobody-here/x.pth"],
-        ["train", "baseline", "--resume", "~nobody-here/x.pth"],
-        ["inspect", "~nobody-here/x.pth"],
-        ["evaluate", "~nobody-here/x.pth"],
+        ["train", "~no-such-user/x.toml"],
+        ["train", "baseline", "--teacher", "~no-such-user/x.pth"],
+        ["train", "baseline", "--resume", "~no-such-user/x.pth"],
+        ["inspect", "~no-such-user/x.pth"],
+        ["evaluate", "~no-such-user/x.pth"],
     ],
 )
 def test_a_home_that_is_not_known_is_a_place_without_files(kdtui: Kdtui, arguments: list[str]) -> None:
     done = kdtui(*arguments)
     assert done.code == 2
-    assert "nobody-here" in done.err
+    assert "no-such-user" in done.err
 
 
 def test_a_path_that_is_not_there_is_no_badly_named_run(kdtui: Kdtui) -> None:

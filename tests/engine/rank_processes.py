@@ -17,7 +17,7 @@ from tests.waiting import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = {
-    # The second of two processes of somebody else's job, in the words of every system that Fabric or torch may know.
+    # The second of two processes of another job, in the variables of every system that Fabric or torch may know.
     **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
     **{"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NODELIST": "node[1-2]"},
     **{

@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
-    parser.add_argument("--stop-after-step", type=int, help="somebody asks, from outside")
+    parser.add_argument("--stop-after-step", type=int, help="a stop is requested by another process")
     parser.add_argument("--stopped-at-step", type=int, help="it has been asked once this step was measured")
     options = parser.parse_args()
     run = Run(options.run)

@@ -221,7 +221,7 @@ def _cached(folder: Path) -> tuple[RunStore, Run, Path, bytes]:
     """A store with its cache, and the cached entry of the run."""
     store, run = _run(folder)
     for path in (*run.path.rglob("*"), run.path):
-        os.utime(path, (1e9, 1e9))  # so old that nobody may still be writing it
+        os.utime(path, (1e9, 1e9))  # so old that no process may still be writing it
     store.summaries()
     store.keep()
     cache = store.root / ".cache" / "summaries.json"
@@ -282,7 +282,7 @@ def _columns(data: bytes, folder: Path) -> None:
         columns(Terminal())
 
 
-@target("name", b"a-name", b"20260821-143002-distill", b"latest", b"a/b.pth", b"~nobody/x")
+@target("name", b"a-name", b"20260821-143002-distill", b"latest", b"a/b.pth", b"~no-such-user/x")
 def _name(data: bytes, folder: Path) -> None:
     store, _ = _run(folder)
     for read in (check_name, store.find, lambda text: load(text)):

@@ -115,7 +115,7 @@ def test_the_first_rank_that_ends_badly_is_reported_and_the_other_is_ended(
     row = reaches(store, run, State.FAILED)
     assert row.detail == f"rank {bad} ended with exit code 7"
     assert not any(is_running(who) for who in record_of(run).ranks)
-    assert not run.stop_requested()  # nobody asked: the others were not told to stop, they were ended
+    assert not run.stop_requested()  # the others were not requested to stop, they were ended
 
 
 def test_what_a_dead_rank_left_behind_does_not_hold_the_slot(store: RunStore, launcher: LocalLauncher) -> None:

@@ -58,7 +58,7 @@ def test_every_verb_asks_the_same_question(store: RunStore) -> None:
     assert (export.run, export.checkpoint) == (run, run.best)
     assert teacher.note == point.note == export.note != ""
     Path("city").rmdir()
-    Path("city").write_text("weights of somebody else")
+    Path("city").write_text("weights of another program")
     teacher, point, export = (
         find_teacher("./city", store),
         resume_point("./city", store),

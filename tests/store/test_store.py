@@ -83,7 +83,7 @@ def test_half_made_runs_are_not_seen(store: RunStore) -> None:
     store.create(PROFILE)
     (store.root / ".new-20260102-030405-half").mkdir()
     (store.root / "experiment_runs.json").write_text("[]")
-    (store.root / "somebody's folder").mkdir()
+    (store.root / "a user's folder").mkdir()
     assert len(store.runs()) == len(store.summaries()) == 1
 
 

@@ -1,4 +1,4 @@
-"""Values that nobody trains with and that files hold all the same: for tests of what the cockpit shows of them."""
+"""Values that no training writes but that files may contain, for tests of how the cockpit displays them."""
 
 from __future__ import annotations
 

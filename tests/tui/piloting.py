@@ -170,7 +170,7 @@ def child_running(program: Path) -> psutil.Process:
         AssertionError: None does.
     """
     for child in psutil.Process().children():
-        with contextlib.suppress(psutil.ZombieProcess):  # an earlier test's, which nobody has asked for its end yet
+        with contextlib.suppress(psutil.ZombieProcess):  # an earlier test's, which was not waited for
             if str(program) in child.cmdline():
                 return child
     raise AssertionError(f"nothing runs {program}")

@@ -193,13 +193,13 @@ class Scene:
         return run
 
     def lost(self, name: str, *, share: float = 0.3, **options: Any) -> Run:
-        """Its processes are gone, and nobody was there to write it down."""
+        """Its processes are gone, and no supervisor recorded their end."""
         run = self._trained(name, share, **options)
         self.processes.living.discard(self._trainings[run].pid)
         return run
 
     def damaged(self, name: str) -> Run:
-        """A run whose ``run.json`` and ``profile.toml`` nobody can read."""
+        """A run whose ``run.json`` and ``profile.toml`` cannot be read."""
         run = self.never_launched(name)
         run.manifest_path.write_text("{half of", encoding="utf-8")
         run.profile_path.write_text("[half of", encoding="utf-8")

@@ -210,7 +210,7 @@ async def test_a_small_terminal_is_reported_and_works_again_when_enlarged(crowd:
         await shows(pilot, "sorted by run")
         await pilot.resize_terminal(60, 15)
         await shows(pilot, "kdtui needs")
-        await pilot.press("question_mark")  # help works there as well, and is in nobody's way
+        await pilot.press("question_mark")  # help works there as well, and blocks nothing
         await pilot.resize_terminal(80, 24)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))

@@ -125,7 +125,7 @@ async def test_keys_are_handled_while_many_runs_are_searched(scene: Scene) -> No
                 await asyncio.sleep(0)
 
         counting = asyncio.create_task(count())
-        found = [hit async for hit in RunCommands(app.screen).search("nobody is called that")]
+        found = [hit async for hit in RunCommands(app.screen).search("no run has this name")]
         counting.cancel()
         assert found == [] and turns >= 9
         offered = [hit async for hit in RunCommands(app.screen).search("b3")]

@@ -88,7 +88,7 @@ def test_from_the_form_to_the_comparison(store: RunStore) -> None:
         terminal.wait_for(lambda screen: re.search(r"step \d+", screen) and screen != before, MINUTES)
         assert store.summary(teacher).state is State.RUNNING
         terminal.kill()
-    # Nobody looks at it, and it goes on; somebody looks again, and sees all of it.
+    # The cockpit is closed while the run trains; opened again, it shows all of it.
     with Terminal(COCKPIT) as terminal:
         terminal.wait_for("demo-teacher")
         terminal.wait_for(lambda screen: "1✓" in screen and "2/2" in screen, 5 * MINUTES)

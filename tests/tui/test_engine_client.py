@@ -56,7 +56,7 @@ def door(store: RunStore, engine: Engine) -> EngineClient:
     return EngineClient(store, engine, rows.get)
 
 
-def nobody(run_id: str) -> RunSummary | None:
+def no_run(run_id: str) -> RunSummary | None:
     return None
 
 
@@ -111,7 +111,7 @@ def test_the_cache_may_be_damaged_or_deleted_at_any_time(store: RunStore, file: 
 
 def test_without_a_writable_cache_the_next_app_inspects_again(tmp_path: Path, file: Path) -> None:
     engine = engine_with()
-    asking = EngineClient(RunStore(tmp_path / "not there yet"), engine, nobody)
+    asking = EngineClient(RunStore(tmp_path / "not there yet"), engine, no_run)
 
     assert asking.inspect(file).encoder == "resnet18"
     assert asking.cached(file) is not None
@@ -133,7 +133,7 @@ def test_a_run_is_described_by_its_own_files(store: RunStore) -> None:
 
 def test_a_run_of_another_store_is_described_when_inspected(store: RunStore, tmp_path: Path) -> None:
     engine = engine_with()
-    asking = EngineClient(RunStore(tmp_path / "mine"), engine, nobody)
+    asking = EngineClient(RunStore(tmp_path / "mine"), engine, no_run)
     best = store.runs()[0].best
 
     assert asking.cached(best) is None

@@ -117,21 +117,21 @@ def test_reopening_shows_everything_again_and_stop_and_resume_work(store: RunSto
 
 
 def test_a_shrunk_terminal_displays_a_notice_until_it_is_enlarged(store: RunStore) -> None:
-    store.create(Profile(name="somebody"))
+    store.create(Profile(name="mynet"))
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for("somebody")
+        terminal.wait_for("mynet")
         terminal.resize(60, 15)
         assert "60x15" in terminal.wait_for("kdtui needs 80x24")
         terminal.resize(100, 30)
-        terminal.wait_for("somebody")
+        terminal.wait_for("mynet")
         terminal.press("q")
         assert terminal.wait_end() == 0
 
 
 def test_keys_typed_ahead_close_only_the_top_screen(store: RunStore) -> None:
-    store.create(Profile(name="somebody"))
+    store.create(Profile(name="mynet"))
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for("· somebody")
+        terminal.wait_for("· mynet")
         for keys in (
             ("t", "enter", "enter"),
             ("?", "q", "esc"),
@@ -140,34 +140,34 @@ def test_keys_typed_ahead_close_only_the_top_screen(store: RunStore) -> None:
         ):
             terminal.hurry(*keys)
             terminal.press("esc", "esc", "esc")
-            terminal.wait_for(lambda screen: "> · somebody" in screen and "n new" in screen)
+            terminal.wait_for(lambda screen: "> · mynet" in screen and "n new" in screen)
         terminal.hurry("R", "5", "enter", "enter")  # the last one: it launches the run
         assert terminal.back_out() == 0
 
 
 def test_a_run_is_opened_and_left_before_it_is_drawn(store: RunStore) -> None:
-    store.create(Profile(name="somebody"))
+    store.create(Profile(name="mynet"))
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for("· somebody")
+        terminal.wait_for("· mynet")
         for _ in range(3):
             terminal.hurry("enter", "q", "enter", "3", "q")
-        terminal.wait_for("> · somebody")
+        terminal.wait_for("> · mynet")
         assert terminal.back_out() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_restores_the_terminal_like_the_quit_key(store: RunStore, number: signal.Signals) -> None:
-    store.create(Profile(name="somebody"))
+    store.create(Profile(name="mynet"))
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for("· somebody")
+        terminal.wait_for("· mynet")
         os.kill(terminal.pid, number)
         assert terminal.wait_end() == 128 + number
 
 
 def test_everything_is_redrawn_after_a_suspend(store: RunStore) -> None:
-    store.create(Profile(name="somebody"))
+    store.create(Profile(name="mynet"))
     with Terminal(COCKPIT) as terminal:
-        terminal.wait_for(lambda screen: "> · somebody" in screen and "no values yet" in screen and "help" in screen)
+        terminal.wait_for(lambda screen: "> · mynet" in screen and "no values yet" in screen and "help" in screen)
         before = below_the_header(terminal.settle(1.0))
         process = psutil.Process(terminal.pid)
         for stop in (suspended_by_key, suspended):

@@ -261,7 +261,7 @@ async def test_tags_and_a_note_are_written_on_one_line(scene: Scene) -> None:
         assert field.value == "#old see #3 second line [31m"
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen_stack) == 1)
-        assert run.notes() == before  # nobody changed it
+        assert run.notes() == before  # unchanged
         await pilot.press("t")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await write(pilot, "good #best #best")

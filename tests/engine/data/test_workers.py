@@ -106,14 +106,14 @@ def test_a_loading_process_that_dies_is_an_error_with_its_reason(number: int, re
 def close_everything_and_end_later() -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     time.sleep(0.5)
-    os._exit(7)
+    os.kill(os.getpid(), signal.SIGKILL)  # coverage would write its file before an exit
 
 
 def test_a_loading_process_whose_descriptors_are_closed_and_that_still_ends_is_waited_for() -> None:
     worker = multiprocessing.get_context("fork").Process(target=close_everything_and_end_later)
     worker.start()
     error = _death([worker], wait_for_it=True)
-    assert error is not None and error.found == "exit code 7"
+    assert error is not None and "out of memory" in str(error.found)
 
 
 _before: set[BaseProcess] = set()

@@ -1,4 +1,4 @@
-"""What the Export screen says of a file that nobody can look at."""
+"""What the Export screen shows for a file that cannot be read."""
 
 from __future__ import annotations
 

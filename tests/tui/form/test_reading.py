@@ -99,7 +99,7 @@ drafts = st.builds(
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draft=drafts)
 def test_the_command_plans_what_the_form_would_start(store: RunStore, draft: RunDraft) -> None:
-    if not draft.profile and draft.teacher.endswith(".pth"):  # whose data nobody knows
+    if not draft.profile and draft.teacher.endswith(".pth"):  # whose data is unknown
         draft = draft.edited(teacher="demo-teacher")
     checked = check(draft, store)
 
@@ -205,7 +205,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         RunDraft(
             profile="demo-distilled",
             method="nothing",
-            teacher="nobody",
+            teacher="no-such-run",
             encoder="resnet19",
             decoder="64,x",
             temperature="2,4",
@@ -243,7 +243,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         (RunDraft(teacher="demo-teacher"), "encoder"),
         (RunDraft(teacher="other.pth", encoder="resnet18"), "teacher"),
         (RunDraft(profile="nothing"), "profile"),
-        (RunDraft(clone="nobody"), "profile"),
+        (RunDraft(clone="no-such-run"), "profile"),
         (RunDraft(profile="demo-distilled"), "teacher"),
         (RunDraft(profile="demo-distilled", epochs="x"), "teacher"),
         (RunDraft(profile="own", batch_size="15", devices="2"), "batch_size"),

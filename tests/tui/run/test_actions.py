@@ -73,7 +73,7 @@ async def test_the_matched_baseline_is_compared_until_another_run_is_chosen(scen
         await until(pilot, lambda: asked(pilot))
         await pilot.press("o")
         await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
-        await pilot.press(*"nobody", "enter")
+        await pilot.press(*"no-such", "enter")
         await shows(pilot, "No run matches")
         pilot.app.screen.query_one(Input).value = "r18"
         await pilot.press("enter")

@@ -221,7 +221,7 @@ def test_another_run_is_found_by_id_name_or_prefix(scene: Scene) -> None:
     assert find(other.id, own.id, found, order) == other.id
     assert find(" b ", own.id, found, order) == other.id
     assert find(other.id[:14], own.id, found, order) == other.id
-    for text, error in (("nobody", RunNotFound), ("", RunNotFound), ("a", UsageError), ("twin", KdtuiError)):
+    for text, error in (("no-such-run", RunNotFound), ("", RunNotFound), ("a", UsageError), ("twin", KdtuiError)):
         with pytest.raises(error):
             find(text, own.id, found, order)
 

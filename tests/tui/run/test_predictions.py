@@ -1,4 +1,4 @@
-"""Pictures of a run are files that somebody else may have put there."""
+"""Pictures of a run are files that another program may have written."""
 
 from __future__ import annotations
 
