@@ -150,7 +150,13 @@ def test_a_check_that_fails_starts_nothing(kdtui: Kdtui, store: RunStore) -> Non
 def test_dry_run_prints_the_plan_and_starts_nothing(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("train", "baseline", "demo-baseline", "--dry-run")
     assert done.code == 0
-    for word in ("baseline: timm-efficientnet-b0", "demo-baseline: resnet18", "ok   disk", "ok   teacher", "seed 0"):
+    for word in (
+        "baseline: timm-efficientnet-b0",
+        "demo-baseline: tu-mobilenetv3_small_100",
+        "ok   disk",
+        "ok   teacher",
+        "seed 0",
+    ):
         assert word in done.out
     body = kdtui("train", "baseline", "--name", "unfit", "--dry-run", "--json")
     assert body.code == 4

@@ -127,7 +127,7 @@ def test_a_run_is_described_by_its_own_files(store: RunStore) -> None:
 
     assert cached == asking.inspect(best)
     assert cached is not None
-    assert (cached.run, cached.encoder, cached.container) == (store.runs()[0].id, "resnet34", "run")
+    assert (cached.run, cached.encoder, cached.container) == (store.runs()[0].id, "resnet18", "run")
     assert not engine.asked
 
 
@@ -137,7 +137,7 @@ def test_a_run_of_another_store_is_described_when_inspected(store: RunStore, tmp
     best = store.runs()[0].best
 
     assert asking.cached(best) is None
-    assert asking.inspect(best).encoder == "resnet34"
+    assert asking.inspect(best).encoder == "resnet18"
     assert not engine.asked
 
 

@@ -287,7 +287,7 @@ def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store
     before = check(RunDraft(teacher="latest"), store)
     chosen = check(RunDraft(teacher="latest", encoder="resnet18"), store)
 
-    assert before.own["epochs"] == "6"
+    assert before.own["epochs"] == "4"
     assert chosen.profiles[0].name == "resnet18-from-demo-teacher"
     assert chosen.profiles[0].data == load("demo-teacher").data
     assert chosen.distils
@@ -317,7 +317,7 @@ def test_a_teacher_whose_run_does_not_exist_is_a_mistake_of_its_field(store: Run
 def test_the_cost_follows_encoder_and_decoder(store: RunStore) -> None:
     base = check(RunDraft(profile="own"), store).cost
     slim = check(RunDraft(profile="own", decoder="16,16,16,8,8"), store).cost
-    other = check(RunDraft(profile="own", encoder="tu-mobilenetv3_small_100", epochs="x"), store).cost
+    other = check(RunDraft(profile="own", encoder="tu-mobilenetv3_small_050", epochs="x"), store).cost
 
     assert base is not None
     assert slim is not None

@@ -28,7 +28,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
         await read(pilot)
         await shows(pilot, "13.16 M")
-        await pilot.press("ctrl+down", *"small 100", "enter", "ctrl+down", *"cwd", "enter")
+        await pilot.press("ctrl+down", *"small 050", "enter", "ctrl+down", *"cwd", "enter")
         await read(pilot)
         await pilot.press("ctrl+down", "enter", "down", "down", "5")  # the weight of its first term
         await shows(pilot, "▾ DISTILLATION TERMS  5 cwd")
@@ -38,7 +38,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         await read(pilot)
 
         draft = form(app).draft
-        assert (draft.profile, draft.encoder) == ("demo-distilled", "tu-mobilenetv3_small_100")
+        assert (draft.profile, draft.encoder) == ("demo-distilled", "tu-mobilenetv3_small_050")
         assert (draft.epochs, draft.seeds, draft.baseline) == ("5", "1,2", "true")
         assert (draft.temperature, draft.alpha) == ("3.1", "0.89")
         assert (draft.method, draft.text("distillation.terms[0].weight")) == ("cwd", "5")
@@ -46,7 +46,7 @@ async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
         await until(pilot, lambda: "4 runs of 5 epochs" in verdict(app))
         await shows(pilot, "RUNS  4 runs, 2 baselines of them")
         command = form(app).checked.command
-        assert "--student tu-mobilenetv3_small_100 -T 3.1 -a 0.89 --epochs 5 --seeds 1,2 --with-baseline" in command
+        assert "--student tu-mobilenetv3_small_050 -T 3.1 -a 0.89 --epochs 5 --seeds 1,2 --with-baseline" in command
         assert "--method cwd " in command
         assert """--set 'distillation.terms=[{kind="cwd",weight=5}]'""" in command
         assert " ".join(form(app).checked.command.split()) in " ".join(verdict(app).split())
