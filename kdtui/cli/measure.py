@@ -66,7 +66,7 @@ def measure(
     runs_dir: RunsDir = None,
 ) -> None:
     """Measure size and latency of students and their teachers, with exclusive use of the device."""
-    from kdtui.launch.measure import measure
+    from kdtui.launch.measure import measure, runs_to_measure
     from kdtui.launch.slots import place
     from kdtui.launch.teachers import expand
 
@@ -75,7 +75,7 @@ def measure(
         written if form or markdown else None, MeasureFormat.json if as_json else None, MeasureFormat.table
     )
     store = open_store(runs_dir)
-    found = store.find_all(expand(runs or [], store, expression))
+    found = runs_to_measure(expand(runs or [], store, expression), store)
     chosen = place("auto", 1).device if device is Device.auto else device.value
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=chosen)
     try:

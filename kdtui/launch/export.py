@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import Interrupted, KdtuiError, RunNotFound, UsageError
+from kdtui.errors import CheckpointError, Interrupted, KdtuiError, RunNotFound, UsageError
 from kdtui.export_options import ExportOptions, check_classes, checked
 from kdtui.launch.engine_process import EngineStep, converse, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
@@ -101,6 +101,7 @@ def export_request(
 
     Raises:
         RunNotFound: ``text`` is neither a run nor a file.
+        CheckpointError: An ONNX file.
         UsageError: The run has no such checkpoint, or options do not fit the kind of source.
     """
     options = checked(options)
@@ -115,6 +116,14 @@ def export_request(
     run = found.run
     if found.path is not None:
         checkpoint = found.path.absolute()
+        if checkpoint.suffix.lower() == ".onnx":
+            name = "RUN|CHECKPOINT" if run is None else run.id
+            raise CheckpointError(
+                "an ONNX file has no PyTorch weights to export",
+                where=checkpoint,
+                allowed="runs and checkpoints",
+                hint=f"`kdtui export {name}` exports the checkpoint that it was made from",
+            )
     else:
         assert run is not None
         checkpoint = run.checkpoint(options.checkpoint)

@@ -11,9 +11,35 @@ from typing import Any
 from kdtui.errors import UsageError
 from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.slots import alone
+from kdtui.launch.teachers import source
 from kdtui.measure_options import MeasureOptions
 from kdtui.store.identity import identity_of
 from kdtui.store.run import Run
+from kdtui.store.store import RunStore
+
+
+def runs_to_measure(texts: Sequence[str], store: RunStore) -> list[Run]:
+    """The runs that ids, names, prefixes or folders of runs name, in order and without duplicates.
+
+    Raises:
+        RunNotFound: No run matches.
+        AmbiguousRun: Several runs match.
+        UsageError: A file, also one in the folder of a run.
+    """
+    runs: dict[Run, None] = {}
+    for text in texts:
+        chosen = source(text, store)
+        if chosen.run is None or chosen.path is not None:
+            onnx = text.lower().endswith(".onnx")
+            of_file = "predict FILE PICTURES -o FOLDER` reports its speed" if onnx else "inspect FILE` describes it"
+            raise UsageError(
+                "only runs can be measured, not single files",
+                found=text,
+                allowed="runs; their students are measured with their exported files",
+                hint=f"`kdtui {of_file}" if chosen.run is None else f"`kdtui measure {chosen.run.id}` measures its run",
+            )
+        runs[chosen.run] = None
+    return list(runs)
 
 
 def measure(

@@ -130,6 +130,25 @@ class TestExport:
         (row,) = kdtui("export", str(run.best), "--json").json
         assert row["asked"]["--run"] == str(run.path)
 
+    def test_an_onnx_file_is_refused_with_the_command_that_works(
+        self, kdtui: Kdtui, store: RunStore, here: Path
+    ) -> None:
+        run = store.find("latest")
+        own, other = run.checkpoints / "best_model.onnx", here / "theirs.ONNX"
+        for file in (own, other):
+            file.write_bytes(b"\x08\x08")
+        for file, hint in ((own, f"kdtui export {run.id}"), (other, "kdtui export RUN|CHECKPOINT")):
+            done = kdtui("export", str(file))
+            assert (done.code, file.read_bytes()) == (4, b"\x08\x08")
+            assert "no PyTorch weights" in done.err
+            assert hint in done.err
+        for file, hint in ((own, f"kdtui measure {run.id}"), (other, "kdtui predict FILE")):
+            done = kdtui("measure", str(file))
+            assert done.code == 2
+            assert "only runs can be measured" in done.err
+            assert hint in done.err
+        assert kdtui("measure", str(run.path)).code == 0
+
     def test_ctrl_c_ends_the_engine_and_reports_that_nothing_changed(self, here: Path) -> None:
         began = here / "began"
         argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "export", "latest"]
