@@ -167,11 +167,13 @@ class Places:
         file: The file that was read.
         tensors: The dicts by their place, in the order of preference.
         names: All lists of class names, the most likely one first.
+        pixels: The record of the images' normalisation; None if there is none.
     """
 
     file: Path
     tensors: dict[str, dict[str, Tensor]]
     names: tuple[tuple[str, ...], ...]
+    pixels: object = None
 
 
 def open_places(path: str | Path) -> Places:
@@ -191,7 +193,10 @@ def open_places(path: str | Path) -> Places:
             allowed="a dict of tensors, or one that contains it",
         )
     return Places(
-        file, {place: places[place] for place in _in_order(places)}, tuple(named_classes(metadata | dict(content)))
+        file,
+        {place: places[place] for place in _in_order(places)},
+        tuple(named_classes(metadata | dict(content))),
+        content.get("pixels"),
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import math
 
-from kdtui.engine.data import SegmentationDataset, Survey, UnlabelledImages, build_dataset, survey
+from kdtui.engine.containers import open_places
+from kdtui.engine.data import PixelFormat, SegmentationDataset, Survey, UnlabelledImages, build_dataset, survey
+from kdtui.engine.data.pixel_format import recorded_format
 from kdtui.engine.data.protocol import named
 from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
-from kdtui.errors import DataError
+from kdtui.errors import CheckpointError, DataError
 from kdtui.events import Warned
 from kdtui.profile import DataTable, Profile
 
@@ -56,6 +58,7 @@ def data_warnings(
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
         *_frozen(profile),
+        *_of_other_images(profile, train_set.pixels),
         *_two_classes(profile, len(train_set.classes)),
     ]
 
@@ -71,6 +74,24 @@ def _frozen(profile: Profile) -> list[Warned]:
             "frozen-random-encoder",
             "training.unfreezing freezes an encoder with random weights",
             "--set student.weights=imagenet",
+        )
+    ]
+
+
+def _of_other_images(profile: Profile, pixels: PixelFormat) -> list[Warned]:
+    """A warning on initial weights that were trained on images with another normalisation."""
+    weights = getattr(profile.student, "weights", None)
+    record = None
+    with contextlib.suppress(CheckpointError):  # loading the weights reports it, unless the run does not need them
+        record = None if weights is None else recorded_format(open_places(weights).pixels)
+    if record is None or record.channels != pixels.channels or record == pixels:
+        return []
+    return [
+        Warned(
+            "weights-of-other-images",
+            f"the initial weights were trained with {record.described()}; the images of this run have "
+            f"{pixels.described()}",
+            "data.mean, data.std and data.bgr set the normalisation of the images",
         )
     ]
 

@@ -196,6 +196,21 @@ def test_a_run_starts_from_them_and_needs_the_file_no_more(tmp_path: Path) -> No
     assert fit(run, attempt=2) == "finished"
 
 
+@pytest.mark.parametrize(("mean", "warned"), [(0.5, True), (0.25, False)])
+def test_weights_trained_with_another_normalisation_have_a_warning(tmp_path: Path, mean: float, warned: bool) -> None:
+    record = {"mean": [0.25] * 3, "std": [0.5] * 3, "bgr": False}
+    network = build_student(tiny_profile().student, task="hierarchical", classes=3)
+    torch.save({"state_dict": network.state_dict(), "pixels": record}, tmp_path / "weights.pth")
+    own = {"data__mean": (mean,) * 3, "data__std": (0.5,) * 3}
+    found = check(tiny_profile(student__weights=str(tmp_path / "weights.pth"), **own))["warnings"]
+    messages = [warning["message"] for warning in found if warning["code"] == "weights-of-other-images"]
+    expected = (
+        "the initial weights were trained with mean 0.25, 0.25, 0.25, std 0.5, 0.5, 0.5; "
+        "the images of this run have mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5"
+    )
+    assert messages == [expected] * warned
+
+
 def test_a_checkpoint_that_changed_since_the_run_was_created_is_refused(tmp_path: Path) -> None:
     network = build_student(tiny_profile().student, task="hierarchical", classes=3)
     weights = tmp_path / "weights.pth"
