@@ -231,8 +231,13 @@ def run_checkpoint(reference: str, store: RunStore) -> str:
     return f"{OF_RUN}{run.id}" if store.summary(run).state in LIVE else str(best_of(run).absolute())
 
 
-def named_run(reference: str, store: RunStore) -> Run:
+def named_run(reference: str, store: RunStore, where: str = "teacher.checkpoint") -> Run:
     """The run that ``run:NAME`` names: of several of that name the newest finished one, else the newest live one.
+
+    Args:
+        reference: ``run:NAME``.
+        store: The run store to search.
+        where: Key of the profile that names it.
 
     Raises:
         UsageError: There is none.
@@ -247,14 +252,16 @@ def named_run(reference: str, store: RunStore) -> Run:
         )
         if chosen is not None:
             return Run(chosen.path)
-        raise AmbiguousRun(error.what, where="teacher.checkpoint", found=reference, hint=error.hint) from error
+        raise AmbiguousRun(error.what, where=where, found=reference, hint=error.hint) from error
     except RunNotFound as error:
+        teacher = where == "teacher.checkpoint"
+        first = f"kdtui train {name} PROFILE trains a profile of this name first; " if teacher else ""
         raise RunNotFound(
-            "the teacher's run does not exist",
-            where="teacher.checkpoint",
+            "this run does not exist",
+            where=where,
             found=reference,
             allowed=error.allowed,
-            hint=f"kdtui train {name} PROFILE trains a profile of this name first; `kdtui runs` lists the runs",
+            hint=f"{first}`kdtui runs` lists the runs",
         ) from error
 
 
@@ -294,7 +301,7 @@ def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None, store
     from kdtui.profile import load
     from kdtui.profile.find import locate
 
-    profile = load(name, [*(teacher.sets() if teacher else []), *sets])
+    profile = _with_weights(load(name, [*(teacher.sets() if teacher else []), *sets]), store)
     repeats_run = (locate(name).parent / "run.json").is_file()
     return ready(profile if repeats_run else _with_normalisation(profile), store)
 
@@ -319,19 +326,29 @@ def ready(profile: Profile, store: RunStore) -> Profile:
 
 
 def _with_normalisation(profile: Profile) -> Profile:
-    """The profile with `data.mean` and `data.std` of the student's initial weights, if they are not ImageNet's.
+    """The profile with `data.mean` and `data.std` of the student's initial weights, if they are not the default.
 
     They are only written if the profile sets neither, so that profiles of earlier and later runs are equal.
     """
-    values, data = _trained_with(profile), profile.data
-    if values is None or data.pipeline == 1 or data.image_channels != 3 or data.mean or data.std:
+    data = profile.data
+    if data.pipeline == 1 or data.mean or data.std:
         return profile
-    mean, std = (value[::-1] if data.image_bgr else value for value in values)
-    return profile.model_copy(update={"data": data.model_copy(update={"mean": mean, "std": std})})
+    values = {
+        key: value[::-1] if data.image_bgr else value
+        for key, value in zip(("mean", "std"), _trained_with(profile) or (), strict=False)
+        if isinstance(value, tuple) and len(value) == data.image_channels
+    }
+    return profile.model_copy(update={"data": data.model_copy(update=values)}) if values else profile
 
 
-def _trained_with(profile: Profile) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation of the encoder's published weights; None: ImageNet's, or no such weights."""
+def _trained_with(profile: Profile) -> tuple[tuple[float, ...] | str | None, ...] | None:
+    """Mean and standard deviation, for RGB, of published weights or of those of a run; None for the default."""
+    weights = getattr(profile.student, "weights", None)
+    run = None if weights is None else owner(Path(weights))
+    if run is not None:
+        data = run.profile().data
+        values = (data.mean, data.std)
+        return tuple(value[::-1] if value and data.image_bgr else value for value in values)
     if getattr(profile.student, "encoder_weights", "none") == "none":
         return None
     return catalog.normalisation(getattr(profile.student, "encoder", ""))
@@ -342,13 +359,7 @@ def _with_weights(profile: Profile, store: RunStore) -> Profile:
     weights = getattr(profile.student, "weights", None)
     if weights is None or not weights.startswith(OF_RUN):
         return profile
-    try:
-        run = store.find(weights.removeprefix(OF_RUN))
-    except (RunNotFound, AmbiguousRun) as error:
-        raise type(error)(
-            error.what, where="student.weights", found=weights, allowed=error.allowed, hint=error.hint
-        ) from error
-    path = best_of(run).absolute()
+    path = best_of(named_run(weights, store, "student.weights")).absolute()
     return profile.model_copy(update={"student": profile.student.model_copy(update={"weights": str(path)})})
 
 
@@ -388,15 +399,16 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: Run
             hint="choose the data with --profile NAME; kdtui profiles lists the profiles",
         )
     own = teacher.run.profile()
+    plain = own.model_copy(update={"data": own.data.model_copy(update={"mean": None, "std": None})})
+    if _with_normalisation(plain) == own:  # it was that of the teacher's initial weights
+        own = plain
     if getattr(own.student, "weights", None) is not None:  # they were those of the teacher
         own = own.model_copy(update={"student": own.student.model_copy(update={"weights": None, "weights_part": None})})
-    if (own.data.mean, own.data.std) == _trained_with(own):
-        own = own.model_copy(update={"data": own.data.model_copy(update={"mean": None, "std": None})})
     name = f"{student}-from-{own.name}"[:80]  # the longest allowed name
     defaults = [] if named else [f'name="{name}"']
     defaults += [f'description="{student} distilled from {own.name}"', "tags=[]"]
     profile = amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id)
-    return ready(_with_normalisation(profile), store)
+    return ready(_with_normalisation(_with_weights(profile, store)), store)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,15 @@ _DECLARED = (
         help="one width per stage, deepest first",
     ),
     Setting(
+        "weights",
+        "student.weights",
+        "weights",
+        section="student",
+        kind="text",
+        help="initial weights: none, imagenet (published ones of the encoder), a checkpoint file, or run:NAME",
+        flags=("--student-weights",),
+    ),
+    Setting(
         "temperature",
         "distillation.temperature",
         "T",

@@ -27,8 +27,9 @@ SECTIONS: dict[str, type[Section]] = {
     "training": TrainingSection,
 }
 CHANGED = {
-    "encoder": "tu-mobilenetv3_small_100",
+    "encoder": "resnet18",
     "decoder": "64,32,16,16,8",
+    "weights": "imagenet",
     "alpha": "0.25",
     "precision": "fp32",
     "name": "other",

@@ -16,7 +16,7 @@ def test_weights_of_a_run_are_recorded_as_a_file_with_its_hash(
 ) -> None:
     source = trained("source")
     source.best.write_text("weights")
-    weights = ["--set", "student.weights=run:source"]
+    weights = ["--student-weights", "run:source"]
     done = kdtui("train", "baseline", "--name", "fine", "--epochs", "1", *weights)
     assert done.code == 0, done.err
     run = store.find("fine")
@@ -34,19 +34,27 @@ def test_weights_of_a_run_are_recorded_as_a_file_with_its_hash(
     assert "weights" not in store.find("pupil").profile_table()["student"]  # they were those of the teacher
 
 
-@pytest.mark.parametrize("name", ["nothing", "twice", "untrained"])
+@pytest.mark.parametrize("name", ["nothing", "2", "untrained"])
 def test_a_run_without_them_is_refused_before_a_run_is_created(
     kdtui: Kdtui, store: RunStore, trained: Trained, name: str
 ) -> None:
-    trained("twice")
-    trained("twice")
+    trained("other")
     trained("untrained").best.unlink(missing_ok=True)
     before = len(store.runs())
-    done = kdtui("train", "baseline", "--set", f"student.weights=run:{name}")
+    done = kdtui("train", "baseline", "--student-weights", f"run:{name}")
     assert done.code == 2
     assert name in done.err
+    assert "student.weights" in done.err or name == "untrained"
     assert "next:" in done.err
     assert len(store.runs()) == before
+
+
+def test_of_several_runs_of_a_name_the_newest_finished_one_is_used(
+    kdtui: Kdtui, store: RunStore, trained: Trained
+) -> None:
+    _, newer = trained("twice"), trained("twice")
+    assert kdtui("train", "baseline", "--name", "fine", "--epochs", "1", "--student-weights", "run:twice").code == 0
+    assert store.find("fine").profile_table()["student"]["weights"] == str(newer.best)
 
 
 def test_their_new_location_has_to_have_the_same_file(

@@ -147,3 +147,20 @@ def test_only_new_runs_get_the_normalisation_of_their_encoder(store: RunStore) -
     taught = recipe(find_teacher(newer.id, store), "resnet18", ['student.encoder="resnet18"'], store, named=False)
     assert newer.profile().data.mean == HALF
     assert taught.data.mean is None  # its own, not its teacher's
+
+
+def test_weights_of_a_run_have_the_normalisation_of_its_images(store: RunStore) -> None:
+    encoder = 'student.encoder="inceptionv4"'
+    source = store.create(prepare("people-baseline", [encoder, 'student.weights="imagenet"'], None, store))
+    source.best.write_bytes(b"")
+    of_run = [encoder, f'student.weights="run:{source.id}"']
+    fine = prepare("people-baseline", of_run, None, store)
+    assert (fine.data.mean, fine.data.std) == (HALF, HALF)
+    assert prepare("people-baseline", [*of_run, "data.mean=[0.1,0.2,0.3]"], None, store).data.std is None
+    assert prepare("people-baseline", [*of_run, "data.pipeline=1"], None, store).data.mean is None
+    teacher = store.create(fine)
+    teacher.best.write_bytes(b"")
+    taught = recipe(find_teacher(teacher.id, store), "resnet18", ['student.encoder="resnet18"'], store, named=False)
+    assert taught.data.mean is None  # its own, not that of the teacher's weights
+    taught = recipe(find_teacher(teacher.id, store), "inceptionv4", of_run, store, named=False)
+    assert taught.data.mean == HALF

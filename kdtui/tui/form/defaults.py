@@ -20,9 +20,17 @@ def looked_up(table: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def own_values(profile: Profile) -> dict[str, Any]:
+    """The tables of a profile; initial weights are those of ``student.weights``, also if written otherwise."""
+    table = profile.model_dump(mode="json")
+    if table["student"].get("weights") is None and "encoder_weights" in table["student"]:
+        table["student"]["weights"] = table["student"]["encoder_weights"]
+    return table
+
+
 def own_texts(profile: Profile) -> dict[str, str]:
     """The values of a profile as texts of the fields."""
-    table = profile.model_dump()
+    table = own_values(profile)
     texts = {name: plain(looked_up(table, setting.key)) for name, setting in SETTINGS.items() if setting.key}
     network = profile.student.catalog_arguments()
     if network and network["decoder_channels"] is None and network["architecture"] in ARCHITECTURES:

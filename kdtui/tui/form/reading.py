@@ -25,7 +25,7 @@ from kdtui.store.store import RunStore
 from kdtui.text import one_line
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
-from kdtui.tui.form.defaults import looked_up, own_texts, teacher_options
+from kdtui.tui.form.defaults import looked_up, own_texts, own_values, teacher_options
 from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, tags_of, value_of
 from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, is_generated, part_of
 
@@ -470,6 +470,8 @@ class _Reading:
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
             return {"teacher": _TEACHERLESS if error.found is None else error_text(error)}
+        if error.where == "student.weights":
+            return {"weights": error_text(error)}
         return placed(error, "teacher" if self._base is None else "profile", texts, self._tables.place)
 
     def _check_teacher(self, own: Profile) -> None:
@@ -522,7 +524,7 @@ class _Reading:
             return None
 
     def _twin(self, own: Profile | None) -> Equivalent:
-        table = {} if own is None else own.model_dump(mode="json")
+        table = {} if own is None else own_values(own)
         known = [one for one in SINGLE if self._tables.applies(one.key)]
         typed = {one.name: text for one in known if (text := self._draft.text(one.name))}
         values = {name: self._values.get(name, text) for name, text in typed.items()}

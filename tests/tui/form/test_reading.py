@@ -224,7 +224,8 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         store,
     )
 
-    assert list(checked.mistakes) == [place for place in PLACES if place not in (GENERAL, "profile", "baseline")]
+    assert set(PLACES) - {*checked.mistakes} == {GENERAL, "profile", "baseline", "weights"}
+    assert [place for place in PLACES if place in checked.mistakes] == list(checked.mistakes)
     assert not checked.profiles
     assert "resnet18" in checked.mistakes["encoder"]
     assert "sweep" in checked.mistakes["temperature"]
@@ -248,6 +249,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         (RunDraft(profile="demo-distilled", epochs="x"), "teacher"),
         (RunDraft(profile="own", batch_size="15", devices="2"), "batch_size"),
         (RunDraft(profile="own", decoder="64,32"), "decoder"),
+        (RunDraft(profile="own", weights="run:nothing"), "weights"),
         (RunDraft(profile="own", name="a..b"), "name"),
         (RunDraft(profile="own", seeds="1,,2"), "seeds"),
         (RunDraft(profile="own", seeds="1,1"), "seeds"),

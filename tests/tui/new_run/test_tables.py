@@ -35,7 +35,7 @@ async def unfolded(pilot: Pilot[Any], place: str) -> Section:
     assert isinstance(screen, NewRunScreen)
     section = section_of(screen, place)
     if place.startswith("student"):
-        section.focus_place("decoder")
+        section.focus_place("weights")
         await pilot.press("down")
     else:
         section.focus_first()
@@ -94,9 +94,9 @@ async def test_a_kind_has_its_fields_and_only_those(teachers: Scene, part: str) 
             await choose(pilot, f"{part}.kind", kind.name)
             (table,) = [table for table in screen.checked.tables if table.key == part]
             assert table.kind == kind.name
-            assert names(section) - {"decoder"} == {field.name for field in table.fields}
+            assert names(section) - {"decoder", "weights"} == {field.name for field in table.fields}
             hidden = {field.name for field in kind.within(part)} - names(section)
-            assert hidden <= {"student.encoder", "student.decoder_channels"}
+            assert hidden <= {"student.encoder", "student.decoder_channels", "student.weights"}
             # A mistake is displayed at its field.
             numeric = next(field for field in table.fields if field.reads == "toml")
             await typed(pilot, numeric.name, "-")

@@ -330,10 +330,10 @@ class StudentSection(PickingSection):
         self._table = TableFields()
 
     def fields(self) -> ComposeResult:
-        """Compose error message, list, details, decoder, and the folded keys of the network."""
+        """Compose error message, list, details, decoder, weights, and the folded keys of the network."""
         yield from super().fields()
-        self._decoder = rows_of("student", without=("encoder",))
-        yield from self._decoder
+        self._smp_rows = rows_of("student", without=("encoder",))
+        yield from self._smp_rows
         yield self._more
         yield self._table
 
@@ -363,7 +363,7 @@ class StudentSection(PickingSection):
             self._table.display = True
         if network != self._network:
             self._network = network
-            for widget in (self._picker, *self._decoder):
+            for widget in (self._picker, *self._smp_rows):
                 widget.display = network == SMP
             self._mark()
         self._table.put(tables, self._draft, checked)
