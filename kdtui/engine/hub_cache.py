@@ -56,14 +56,17 @@ class PublishedFile:
         return Path(huggingface_hub.constants.HF_HUB_CACHE) / name
 
     @property
+    def cached(self) -> Path | None:
+        """The file in the cache; None if it is not there."""
+        if self.url:
+            return self.path if self.path.is_file() else None
+        files = (huggingface_hub.try_to_load_from_cache(self.repo, name, revision=self.revision) for name in self.names)
+        return next((Path(file) for file in files if isinstance(file, str)), None)
+
+    @property
     def is_cached(self) -> bool:
         """Whether it is in the cache."""
-        if self.url:
-            return self.path.is_file()
-        return any(
-            isinstance(huggingface_hub.try_to_load_from_cache(self.repo, name, revision=self.revision), str)
-            for name in self.names
-        )
+        return self.cached is not None
 
     @property
     def how_to_copy(self) -> str:

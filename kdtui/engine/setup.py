@@ -43,7 +43,7 @@ from kdtui.engine.ranks import make_fabric
 from kdtui.engine.sanity import unlabelled_warnings
 from kdtui.engine.schedules import rate_factor
 from kdtui.engine.start_point import Best, StartPoint, check_horizon, find_best, find_start, load_start, start_warnings
-from kdtui.engine.student_weights import check_unchanged
+from kdtui.engine.student_weights import check_unchanged, record_published
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import EngineError
@@ -211,6 +211,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     if download:
         check_unchanged(run)
         initial = network_kind(profile.student).load_weights(student, val_set.classes)
+        if leads:
+            record_published(run)
     check_trainable(student, profile)
     check_inputs(student, val_set)
     check_metrics(network_kind(profile.student), student, val_set)

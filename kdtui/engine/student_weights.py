@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from kdtui.engine.checkpoint import check_dense, differences, shown_keys
 from kdtui.engine.class_names import listed
 from kdtui.engine.containers import SMP, Places, as_tensors, open_places, with_counters
+from kdtui.engine.hub_cache import published_files
 from kdtui.engine.identify import renamings
 from kdtui.errors import CheckpointError
 from kdtui.profile import Model
@@ -85,6 +87,18 @@ def check_unchanged(run: Run) -> None:
             allowed=f"sha256 {str(known)[:12]}…",
             hint=f"kdtui train {run.profile_path} trains a new run with its present weights",
         )
+
+
+def record_published(run: Run) -> None:
+    """Add the cached file of a run's published weights and its hash to the manifest, unless it is not in the cache."""
+    student = run.profile().student
+    if getattr(student, "encoder_weights", "none") == "none":
+        return
+    for file in published_files(str(getattr(student, "encoder", "")))[:1]:  # the others have no weights
+        path = file.cached
+        with contextlib.suppress(OSError):  # removed from the cache after it was loaded
+            if path is not None:
+                run.record_weights({"checkpoint": str(path), "sha256": sha256_of(path), "run": None})
 
 
 def encoder_tensors(network: nn.Module) -> int:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Origin of a run; written once, but for the hashes of teachers whose runs finish later.
+    """Origin of a run; written once, but for the hashes of teachers whose runs finish later and of published weights.
 
     Attributes:
         created_ns: Unix time in nanoseconds.
@@ -34,7 +34,8 @@ class Manifest:
             ``"ensemble"`` with such entries for further teachers.
         resume_from: Checkpoint that the run starts from, or None.
         origin: What created it, for display: the command or the demo.
-        weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None.
+        weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None. Published
+            ones are added after they were loaded, with their file in the cache.
         group: Id that runs share which were made together; None for a single run.
     """
 
@@ -250,6 +251,14 @@ class Run:
         for entry in (body["teacher"], *body["teacher"].get("ensemble", ())):
             if entry.get("awaited") and entry["run"] in hashes:
                 entry["sha256"] = hashes[entry["run"]]
+        self._rewrite_manifest(body)
+
+    def record_weights(self, entry: Mapping[str, Any]) -> None:
+        """Add the file of the student's published weights to the manifest."""
+        body = parse_json(read_file(self.manifest_path, most=MOST_BYTES))
+        self._rewrite_manifest({**body, "weights": dict(entry)})
+
+    def _rewrite_manifest(self, body: Mapping[str, Any]) -> None:
         write_atomically(self.manifest_path, json.dumps(body, indent=1).encode() + b"\n")
 
     def launch_record(self) -> LaunchRecord | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from kdtui.engine import checkpoint
 from kdtui.engine.check import check
 from kdtui.engine.network import build_student, network_kind
+from kdtui.engine.student_weights import record_published
 from kdtui.errors import CheckpointError, KdtuiError
 from kdtui.events import Noted
 from kdtui.profile import Model
@@ -23,6 +25,7 @@ from kdtui.store.files import Tail, sha256_of
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from tests.engine.runs import StoppedAt, fit, make_run, tiny_profile
+from tests.engine.test_pretrained import cached
 
 State = dict[str, Tensor]
 ENCODER = "tu-test_resnet"
@@ -229,3 +232,17 @@ def test_the_check_before_a_run_states_what_was_loaded(tmp_path: Path) -> None:
     [message] = [one["message"] for one in check(tiny_profile(**changes))["checks"] if one["name"] == "student"]
     assert f"initial weights: encoder of {tmp_path / 'timm.pth'}: " in message
     assert "initial weights" not in json.dumps(check(tiny_profile()))
+
+
+def test_published_weights_are_recorded_with_their_file_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    published: dict[str, Any] = {"student__encoder": ENCODER, "student__weights": "imagenet", "training__epochs": 1}
+    run = make_run(tmp_path / "runs", **published)
+    record_published(run)
+    assert run.manifest().weights is None  # not in the cache yet
+    cached(tmp_path, ENCODER)
+    assert fit(StoppedAt(run.path, lambda events: len(events) > 1)) == "stopped"
+    [file] = (tmp_path / "hub").rglob("model.safetensors")
+    assert run.manifest().weights == {"checkpoint": str(file), "sha256": sha256_of(file), "run": None}
