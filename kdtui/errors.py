@@ -34,7 +34,10 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Self
 
-_SETTING = re.compile(r"(kdtui [^`;]*)|--set (\S+=[^\s;,`]+)")  # not within a whole command
+_SETTING = re.compile(
+    r"(kdtui [^`;]*)"  # not within a whole command
+    r"|--set (?:'([^']+)'|([^\s'=]+=(?:\[[^]]*\]|\{[^}]*\}|[^\s;,`]+)))"
+)
 
 
 _LONGEST = 1500
@@ -91,7 +94,7 @@ class KdtuiError(Exception):
 
 def hint_for_profiles(hint: str) -> str:
     """Adapt a hint to a command without ``--set``: show the setting as an entry of the profile."""
-    return _SETTING.sub(lambda match: match[1] or f"{match[2]} in the profile", hint)
+    return _SETTING.sub(lambda match: match[1] or f"{match[2] or match[3]} in the profile", hint)
 
 
 class UsageError(KdtuiError):

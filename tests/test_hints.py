@@ -274,6 +274,9 @@ def test_files_whose_hints_name_an_option_alone_list_the_commands_that_print_the
     [
         ("use fp16: --set training.precision=fp16", "use fp16: training.precision=fp16 in the profile"),
         ("--set a.b=1; or `kdtui train P --set c=2`", "a.b=1 in the profile; or `kdtui train P --set c=2`"),
+        ("--set data.value_range=[0,1] scales them", "data.value_range=[0,1] in the profile scales them"),
+        ("""if so: --set 'a.b=["x", "y z"]', or c""", """if so: a.b=["x", "y z"] in the profile, or c"""),
+        ("--set 'a.b={X=\"Y\", …}'; --set a.c=2", 'a.b={X="Y", …} in the profile; a.c=2 in the profile'),
         ("`kdtui runs` lists them", "`kdtui runs` lists them"),
     ],
 )

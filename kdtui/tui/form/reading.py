@@ -160,6 +160,7 @@ _SHARED = (GENERAL, "extra")
 _OF_TABLES = {"training": "batch_size", "student": "encoder", "teacher": "teacher", "data": "profile"}
 
 
+_QUOTED_SET = re.compile(r"--set '([^']+)'")
 _SET = re.compile(r"--set ([A-Za-z_][\w.]*)=(\S+)")
 _SET_KEY = re.compile(r"--set ([A-Za-z_][\w.]*)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(?: (?:[A-Z]+\b(?:\|[A-Z]+\b)*))?")
@@ -179,7 +180,7 @@ def in_form(text: str) -> str:
     Messages of the engine and the launcher are written for the command line.
     """
     parts = [part for part in _PARTS.split(one_line(text)) if part and not _COMMAND.search(part)]
-    words = "; ".join(parts)
+    words = _QUOTED_SET.sub(r"--set \1", "; ".join(parts))
     words = _SET.sub(lambda found: f"{_called(found[1])} {found[2]}", words)
     words = _SET_KEY.sub(lambda found: _called(found[1]), words)
     return _OPTION.sub(lambda found: _option(found[1]), words)

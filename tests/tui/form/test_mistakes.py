@@ -32,6 +32,7 @@ def hints() -> list[tuple[Path, str]]:
         ("`kdtui doctor` checks the engine's environment", "`kdtui doctor` checks the engine's environment"),
         ("try --set training.learning_rate=0.0001", "try learning rate 0.0001"),
         ("--set data.train.images=FOLDER", "data.train.images FOLDER"),
+        ("""--set 'teacher.classes=["a", "b"]' names them""", """teacher.classes ["a", "b"] names them"""),
         ("choose another with --name", "choose another with name"),
         (
             "--teacher CKPT|RUN, or --set distillation.enabled=false",
