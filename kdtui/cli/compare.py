@@ -85,8 +85,8 @@ def compare_runs(
             show_default=False,
         ),
     ] = None,
-    classes: Annotated[
-        bool, typer.Option("--classes", help="Also print which classes gained and lost, with intervals.")
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also print which classes gained and lost, with intervals.")
     ] = False,
     split: Annotated[
         str | None,
@@ -121,13 +121,13 @@ def compare_runs(
         if pareto is not None:
             raise UsageError("--split and --pareto exclude each other", hint="omit one of them")
         comparison = _on_split(store, found, split, None if base is None else base.id)
-        write_comparison(comparison, form, output, wide=wide, classes=classes)
+        write_comparison(comparison, form, output, wide=wide, per_class=per_class)
         return
     if pareto is not None:
         _pareto(store, found, pareto, form, output, wide=wide)
         return
     comparison = comparison_of(store, found, None if base is None else base.id)
-    write_comparison(comparison, form, output, wide=wide, classes=classes)
+    write_comparison(comparison, form, output, wide=wide, per_class=per_class)
 
 
 def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | None) -> Comparison:
@@ -210,7 +210,7 @@ def write_comparison(
     output: Path | None = None,
     *,
     wide: bool = False,
-    classes: bool = False,
+    per_class: bool = False,
 ) -> None:
     """Write the comparison to stdout or to a file."""
     from kdtui.compare import render
@@ -225,7 +225,7 @@ def write_comparison(
         write_atomically(output, text.encode())
         say(f"written to {output}")
     elif form is CompareFormat.table:
-        print_comparison(comparison, wide=wide, classes=classes)
+        print_comparison(comparison, wide=wide, per_class=per_class)
     else:
         print(clean(render(comparison, form)), end="")
 
@@ -234,7 +234,7 @@ _DROP = ("MACs", "epoch", "encoder", "params", "α", "T", "smaller", "latency", 
 """Columns that are left out in a narrow terminal, in this order, after the IoU of single classes."""
 
 
-def print_comparison(comparison: Comparison, *, wide: bool = False, classes: bool = False) -> None:
+def print_comparison(comparison: Comparison, *, wide: bool = False, per_class: bool = False) -> None:
     """Print the comparison as text: what each Δ is worth, the table, differing settings, classes and notes."""
     from kdtui.compare import cells
     from kdtui.compare.render import class_cells, group_lines
@@ -256,7 +256,7 @@ def print_comparison(comparison: Comparison, *, wide: bool = False, classes: boo
     )
     if comparison.differing:
         _print_differing(comparison, wide=wide)
-    if classes:
+    if per_class:
         titles, changes = class_cells(comparison)
         out()
         table(titles, changes, wrap=titles, wide=wide) if changes else say("no Δ of a class has an interval")

@@ -89,7 +89,7 @@ PAGES: Mapping[str, tuple[PageEntry, ...]] = {
             "classes",
             "which classes gained and lost, with intervals.",
             f"{_COMPARE}.pages:ComparedClasses",
-            "kdtui compare … --classes",
+            "kdtui compare … --per-class",
         ),
     ),
 }

@@ -183,7 +183,7 @@ async def test_what_each_delta_is_worth_comes_after_the_numbers(scene: Scene, si
         await on.pilot.press("6")
         header, body = class_cells(on.expected())
         await shows(on.pilot, *header[1:], *(text.strip() for line in body for text in line))
-        assert on.screen.page_command_line.endswith(" --classes")
+        assert on.screen.page_command_line.endswith(" --per-class")
         await on.pilot.press("4")
         await shows(on.pilot, f"b0-from-b3: Δ {expected.miou.delta:+.4f}, 95 %")
 

@@ -278,7 +278,7 @@ class ComparedClasses(AcrossPage):
 
     def options(self) -> tuple[str, ...]:
         """The option of ``kdtui compare`` that prints the table."""
-        return ("--classes",)
+        return ("--per-class",)
 
     def _titles(self) -> list[str]:
         return [group.name for group in self._groups()]
