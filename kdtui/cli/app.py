@@ -19,8 +19,8 @@ from typer.models import CommandInfo
 
 import kdtui
 from kdtui.cli import checkpoints, cockpit, compare, data, demo, export, init, measure, predict, runs, train, versions
-from kdtui.cli.console import Command, Exit, open_streams, report, running
-from kdtui.errors import KdtuiError, LaunchError
+from kdtui.cli.console import Command, Exit, open_streams, report, running, say
+from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.text import clean
 
 # The base class of all errors of the command-line parser; typer exports it under no public name.
@@ -60,6 +60,10 @@ class Commands(TyperGroup):
         except KdtuiError as error:
             report(error)
             raise typer.Exit(error.exit_code) from error
+        except typer.Abort as error:  # Ctrl-C, or the end of the input, at a question: all are asked before any change
+            say("")  # the cursor is in the line of the question
+            report(Interrupted("cancelled; nothing was changed"))
+            raise typer.Exit(Exit.INTERRUPTED) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(Exit.INTERRUPTED) from error
         except BrokenPipeError as error:

@@ -43,7 +43,7 @@ class FolderGuess:
         """The guess with other class names.
 
         Raises:
-            UsageError: There are not as many as before.
+            UsageError: There are not as many as before, or one occurs twice.
         """
         if len(names) != len(self.names):
             raise UsageError(
@@ -51,6 +51,8 @@ class FolderGuess:
                 found=f"{len(names)} names",
                 allowed=f"{len(self.names)}, for {', '.join(self.names[:5])}{', …' if len(self.names) > 5 else ''}",
             )
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise UsageError("duplicate class name", found=", ".join(twice), allowed="a distinct name for each class")
         renamed = dict(zip(self.names, names, strict=True))
         keys = dict(self.keys)
         if "classes" in keys:

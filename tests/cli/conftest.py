@@ -81,11 +81,13 @@ def store(here: Path) -> RunStore:
 
 
 @pytest.fixture
-def kdtui() -> Kdtui:
-    """The command line in this process; a traceback is never an answer."""
+def kdtui(monkeypatch: pytest.MonkeyPatch) -> Kdtui:
+    """The command line in this process, with ``typed`` at a terminal; a traceback is never an answer."""
 
-    def call(*arguments: str, stdin: str | None = None) -> Done:
-        with CliRunner().isolation(input=stdin) as streams:
+    def call(*arguments: str, stdin: str | None = None, typed: str | None = None) -> Done:
+        with CliRunner().isolation(input=stdin if typed is None else typed) as streams:
+            if typed is not None:
+                monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
             with pytest.raises(SystemExit) as end:
                 COMMANDS.main(list(arguments), prog_name="kdtui")
             sys.stdout.flush()

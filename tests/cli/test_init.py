@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from kdtui.launch.new_profiles import FolderGuess, input_size, profile_name
 from kdtui.profile import load
 from tests.cli.conftest import Kdtui, Trained
 from tests.docs import ROOT
+from tests.waiting import eventually
 
 GUESS = FolderGuess({"classes": ["a", "b #112233"], "label_map": {"1": "a", "2": "b"}}, {"train": 2}, names=("a", "b"))
 
@@ -49,6 +55,74 @@ def test_profiles_are_never_replaced_without_asking(kdtui: Kdtui, folder: Path) 
 def test_without_a_terminal_nothing_is_asked(kdtui: Kdtui, folder: Path) -> None:
     done = kdtui("init", "City 2")
     assert done.code == 2 and "stdin is not a terminal" in done.err and "--yes" in done.err
+    assert not Path("profiles").exists()
+
+
+class TestQuestions:
+    def test_layout_and_names_are_asked_and_used(self, kdtui: Kdtui, folder: Path) -> None:
+        (folder / "two").touch()
+        done = kdtui("init", "City 2", typed="2\nsky, road\n")
+        assert done.code == 0, done.err
+        assert "  1: images and masks: numbers 0, 5\n  2: images and masks: numbers 0, 5\n" in done.err
+        data = load("city-2-baseline").data
+        assert data.class_names() == ("sky", "road")
+        assert "other/{split}/{name}" in Path("profiles/city-2-baseline.toml").read_text()
+
+    def test_empty_answers_take_the_best_guess(self, kdtui: Kdtui, folder: Path) -> None:
+        (folder / "two").touch()
+        assert kdtui("init", "City 2", "--yes", "--prefix", "guess").code == 0
+        assert kdtui("init", "City 2", typed="\n\n").code == 0
+        assert load("city-2-baseline").data == load("guess-baseline").data
+
+    def test_classes_with_names_in_a_file_are_not_asked(self, kdtui: Kdtui, folder: Path) -> None:
+        (folder / "classes.txt").touch()
+        assert kdtui("init", "City 2", typed="").code == 0
+
+    @pytest.mark.parametrize(
+        ("answers", "message"),
+        [
+            ("3\n", "there is no such layout"),
+            ("two\n1\nsky\n", "the number of class names differs"),
+            ("1\na,a\n", "duplicate class name"),
+        ],
+    )
+    def test_answers_that_cannot_be_used(self, kdtui: Kdtui, folder: Path, answers: str, message: str) -> None:
+        (folder / "two").touch()
+        done = kdtui("init", "City 2", typed=answers)
+        assert done.code == 2 and message in done.err
+        assert not Path("profiles").exists()
+
+    def test_existing_profiles_are_replaced_only_after_a_yes(self, kdtui: Kdtui, folder: Path) -> None:
+        assert kdtui("init", "City 2", typed="sky,road\n").code == 0
+        for answer in ("n\n", "\n"):
+            done = kdtui("init", "City 2", typed=answer)
+            assert done.code == 2 and "these profiles exist" in done.err
+        assert load("city-2-baseline").data.class_names() == ("sky", "road")
+        assert kdtui("init", "City 2", typed="y\nsun,rain\n").code == 0
+        assert load("city-2-baseline").data.class_names() == ("sun", "rain")
+
+    @pytest.mark.parametrize("answers", ["", "1\n"])
+    def test_the_end_of_the_input_writes_nothing(self, kdtui: Kdtui, folder: Path, answers: str) -> None:
+        (folder / "two").touch()
+        done = kdtui("init", "City 2", typed=answers)
+        assert done.code == 130 and done.err.endswith("\nerror: cancelled; nothing was changed\n")
+        assert not Path("profiles").exists()
+
+
+def test_ctrl_c_at_a_question_writes_nothing(folder: Path) -> None:
+    keyboard, terminal = pty.openpty()
+    argv = [sys.executable, "-c", "from kdtui.cli.app import main; main()", "init", "City 2"]
+    with Path("err").open("wb") as err:
+        process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=err)
+    try:
+        eventually(lambda: "Class names" in Path("err").read_text(), "the question")
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    finally:
+        process.kill()
+        os.close(keyboard)
+        os.close(terminal)
+    assert Path("err").read_text().endswith("\nerror: cancelled; nothing was changed\n")
     assert not Path("profiles").exists()
 
 
