@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 
-_TEACHER, _ENCODER, _TAGS, _BASELINE = (SETTINGS[name] for name in ("teacher", "encoder", "tags", "baseline"))
+_TEACHER, _ENCODER, _TAGS = (SETTINGS[name] for name in ("teacher", "encoder", "tags"))
+_BASELINE, _EQUAL_TIME = (SETTINGS[name] for name in ("baseline", "equal_time"))
 Tags = Annotated[
     list[str] | None, typer.Option(*_TAGS.flags, metavar="TAG", help=f"{option_help(_TAGS)[:-1]}; repeatable.")
 ]
@@ -99,12 +100,7 @@ TotalEpochs = Annotated[
 ]
 EqualTimeOption = Annotated[
     Literal["student", "total"] | None,
-    typer.Option(
-        "--equal-time",
-        help="Also train a baseline with as many epochs as take as long as the distilled run (student), or as its "
-        "teacher and the distilled run (total), by the measured speed of earlier runs.",
-        show_default=False,
-    ),
+    typer.Option(*_EQUAL_TIME.flags, help=option_help(_EQUAL_TIME), show_default=False),
 ]
 
 

@@ -80,6 +80,17 @@ _DECLARED = (
         flags=("--with-baseline",),
     ),
     Setting(
+        "equal_time",
+        "",
+        "equal time",
+        section="runs",
+        kind="switch",
+        help="also train a baseline as long as the distilled run (student), or as its teacher and the distilled run "
+        "(total), by the measured speed of earlier runs",
+        flags=("--equal-time",),
+        words=("student", "total"),
+    ),
+    Setting(
         "teacher",
         "teacher.checkpoint",
         "teacher",

@@ -40,6 +40,7 @@ KEYS = {
     "decoder": "student.decoder_channels",
     "seeds": "seed",
     "baseline": "",
+    "equal_time": "",
     "extra": "",
 }
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=list(SETTINGS))

@@ -23,6 +23,7 @@ class Equivalent:
         values: Value by field; an invalid text stays as typed.
         seeds: A list of seeds; empty for the profile's own seed.
         baseline: Whether the matched baselines are trained, too.
+        equal_time: ``student`` or ``total`` for baselines with equal time; empty for none.
         sets: Other ``key=value`` settings.
         runs_dir: Folder of the run store; empty for the default.
     """
@@ -34,6 +35,7 @@ class Equivalent:
     values: Mapping[str, Value] = field(default_factory=dict)
     seeds: str = ""
     baseline: bool = False
+    equal_time: str = ""
     tags: Sequence[str] = ()
     sets: Sequence[str] = ()
     runs_dir: str = ""
@@ -64,6 +66,8 @@ class Equivalent:
             yield from (SETTINGS["seeds"].flags[0] if self.seeds.isdecimal() else "--seeds", self.seeds)
         if self.baseline:
             yield SETTINGS["baseline"].flags[0]
+        if self.equal_time:
+            yield from (SETTINGS["equal_time"].flags[0], self.equal_time)
         for tag in self.tags:
             yield from (SETTINGS["tags"].flags[0], tag)
         yield from long

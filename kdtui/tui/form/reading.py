@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from kdtui.catalog import NetworkCost
 from kdtui.errors import KdtuiError, ProfileError, UsageError
+from kdtui.launch.equal_time import EqualTime
 from kdtui.launch.groups import Group, plan_group
 from kdtui.launch.references import linked
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
@@ -462,11 +463,17 @@ class _Reading:
 
     def _group(self, profile: Profile) -> Group:
         """The runs of the profile, with its baselines."""
+        baseline = bool(self._draft.baseline)
+        equal_time = next((mode for mode in get_args(EqualTime) if mode == self._draft.equal_time), None)
         try:
-            return plan_group(self._store, [profile], seeds=self._seeds, with_baseline=bool(self._draft.baseline))
+            group = plan_group(self._store, [profile], seeds=self._seeds, with_baseline=baseline, equal_time=equal_time)
         except UsageError as error:
-            self._mistakes["baseline"] = error_text(error)
+            field = "equal_time" if str(error.where).startswith("--equal-time") else "baseline"
+            self._mistakes[field] = error_text(error)
             return _NO_RUNS
+        if not group.new:
+            self._mistakes["equal_time"] = f"all runs exist already: {', '.join(row.id for row in group.reused)}"
+        return group
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
@@ -542,6 +549,7 @@ class _Reading:
             values=values,
             seeds="" if own is not None and self._seeds == (own.seed,) else self._draft.seeds.replace(" ", ""),
             baseline=bool(self._draft.baseline),
+            equal_time=self._draft.equal_time,
             tags=tags_of(self._draft.tags),
             sets=[
                 *(self._alone if distils else []),

@@ -40,7 +40,7 @@ _WITH_CONTROLS = frozenset(setting.key for setting in SETTINGS.values()) | {"dis
 
 def is_generated(name: str) -> bool:
     """Whether a name is that of a generated field, or of a list."""
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and name not in _WITH_CONTROLS
 
 
 def part_of(name: str) -> str:
@@ -197,9 +197,7 @@ class DraftTables:
         if kind is not None:
             fields += [field for field in kind.within(key) if field.key not in _WITH_CONTROLS]
         for field in fields[1:]:
-            value = looked_up(self._values, field.key) if name == self._own_kinds.get(key) else None
-            default = field.default if self._has_table_of(field) else ""
-            self.own[field.name] = default if value is None else plain(value)
+            self.own[field.name] = self._own_text(field, same_kind=name == self._own_kinds.get(key))
         self.own[f"{key}.kind"] = self._default(key)
         return ShownTable(key, name, "" if kind is None else kind.about, tuple(fields), kind is not None)
 
@@ -209,10 +207,14 @@ class DraftTables:
 
         tables: Mapping[str, type[BaseModel]] = {"distillation": Distillation, "training": Training, "teacher": Teacher}
         shown = tuple(field for field in fields_of(tables[key], key, key) if field.key not in _WITH_CONTROLS)
-        for field in shown:
-            value = looked_up(self._values, field.key)
-            self.own[field.name] = field.default if value is None else plain(value)
+        self.own |= {field.name: self._own_text(field) for field in shown}
         return ShownTable(key, "", fields=shown)
+
+    def _own_text(self, field: TableField, *, same_kind: bool = True) -> str:
+        """What an empty text stands for: the profile's value, or the default if the profile has the table."""
+        value = looked_up(self._values, field.key) if same_kind else None
+        default = field.default if self._has_table_of(field) else ""
+        return default if value is None else plain(value)
 
     def _list(self, key: str) -> Iterator[ShownTable]:
         typed = kinds_in(self._texts.get(key, ""))

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from kdtui.cli.app import app
 from kdtui.profile import dump, load
+from kdtui.profile.matched import baseline_of
 from kdtui.profile.methods import methods
 from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, RunDraft, check
 from kdtui.tui.form.reading import GENERAL
+from tests.launch.test_equal_time import trained
 
 # An engine that passes every check and repeats the profile that it was asked about.
 ECHO = """
@@ -200,6 +202,25 @@ def test_seeds_and_baselines_are_the_runs_of_one_command(
         assert told["groups"] == list(dict.fromkeys(run.group for run in checked.group.runs))
 
 
+def test_baselines_with_equal_time_have_a_field(store: RunStore) -> None:
+    draft = RunDraft(profile="own", equal_time="student")
+    unknown = check(draft, store)
+    assert "the time of an epoch of own is not known" in unknown.mistakes["equal_time"]
+    assert unknown.command == "kdtui train own --equal-time student --detach"
+
+    [profile] = check(RunDraft(profile="own"), store).profiles
+    trained(store, profile, 100.0)
+    trained(store, baseline_of(profile), 50.0)
+    checked = check(draft, store)
+    assert not checked.mistakes
+    [baseline] = checked.profiles  # the distilled run is reused
+    assert baseline.training.epochs == 2 * profile.training.epochs
+    assert [run["name"] for run in dry_run(checked.command)["runs"]] == [baseline.name]
+
+    trained(store, baseline, 100.0)
+    assert "all runs exist already" in check(draft, store).mistakes["equal_time"]
+
+
 def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> None:
     checked = check(
         RunDraft(
@@ -224,7 +245,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         store,
     )
 
-    assert set(PLACES) - {*checked.mistakes} == {GENERAL, "profile", "baseline", "weights"}
+    assert set(PLACES) - {*checked.mistakes} == {GENERAL, "profile", "baseline", "equal_time", "weights"}
     assert [place for place in PLACES if place in checked.mistakes] == list(checked.mistakes)
     assert not checked.profiles
     assert "resnet18" in checked.mistakes["encoder"]
@@ -254,6 +275,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         (RunDraft(profile="own", seeds="1,,2"), "seeds"),
         (RunDraft(profile="own", seeds="1,1"), "seeds"),
         (RunDraft(profile="demo-baseline", baseline="true"), "baseline"),
+        (RunDraft(profile="demo-baseline", equal_time="total"), "equal_time"),
         (RunDraft(profile="own", extra="training.epochs=3"), "extra"),
         (RunDraft(profile="own", extra="no-equals"), "extra"),
         (RunDraft(profile="own", extra="a='b"), "extra"),
@@ -272,8 +294,8 @@ def test_a_mistake_in_the_profile_file_names_the_file(store: RunStore, tmp_path:
     mended = check(RunDraft(profile="bad", epochs="2"), store)
 
     assert "bad.toml" in checked.mistakes["epochs"]
-    assert "training.warmup" in checked.mistakes[GENERAL]
-    assert list(mended.mistakes) == [GENERAL]
+    assert list(mended.mistakes) == ["training.warmup"]
+    assert "bad.toml" in mended.mistakes["training.warmup"]
 
 
 def test_empty_fields_keep_the_values_of_the_profile(store: RunStore) -> None:

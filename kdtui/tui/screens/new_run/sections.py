@@ -54,22 +54,24 @@ class FieldRow(Labelled):
         self.post_message(Section.Edited({self.field.name: event.value}))
 
 
-class SwitchRow(FieldRow):
-    """A field that is on or off; its text is ``true`` or empty.
+class ChoiceRow(FieldRow):
+    """A field whose text is one of a few.
 
     Args:
         setting: What it edits.
-        word: What is on.
+        label: Text before the choice.
+        words: The displayed word of each text; a single one is on or off.
     """
 
-    def __init__(self, setting: Setting, word: str) -> None:
+    def __init__(self, setting: Setting, label: str, words: Mapping[str, str]) -> None:
         self.field = setting
-        self._choices = Choices((word,), several=True)
-        Labelled.__init__(self, "", self._choices)
+        self._words = words
+        self._choices = Choices(tuple(words.values()), several=len(words) == 1)
+        Labelled.__init__(self, label, self._choices)
 
     def fill(self, draft: RunDraft) -> None:
         """Display the text of the draft."""
-        self._choices.put(self._choices.words if draft.typed(self.field.name) else ())
+        self._choices.put([word for text, word in self._words.items() if text == draft.typed(self.field.name)])
 
     def show(self, checked: Checked) -> None:
         """Display the error message."""
@@ -78,7 +80,7 @@ class SwitchRow(FieldRow):
     @property
     def text(self) -> str:
         """Current text."""
-        return "true" if self._choices.chosen else ""
+        return next((text for text, word in self._words.items() if word in self._choices.chosen), "")
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
         """Post the text."""
@@ -182,12 +184,11 @@ class Section(Vertical):
 
 
 class RunsSection(Section):
-    """How many runs are launched: seeds, and whether with baselines."""
+    """How many runs are launched: seeds, and with which baselines."""
 
     DEFAULT_CSS = """
-    RunsSection > Horizontal { height: auto; }
-    RunsSection FieldRow > Horizontal > .label { width: 7; }
-    RunsSection SwitchRow > Horizontal > .label { width: 1; }
+    RunsSection .pair > Horizontal { height: auto; width: 1fr; }
+    RunsSection FieldRow > Horizontal > .label { width: auto; }
     """
     TITLE = "RUNS"
     PLACES = names_of("runs")
@@ -196,10 +197,13 @@ class RunsSection(Section):
         super().__init__(id="runs")
 
     def fields(self) -> ComposeResult:
-        """Compose both fields in one row."""
-        with Horizontal():
-            yield FieldRow(SETTINGS["seeds"])
-            yield SwitchRow(SETTINGS["baseline"], "with baseline")
+        """Compose the fields in one or two rows."""
+        equal_time = SETTINGS["equal_time"]
+        with Container(classes="pair"):
+            with Horizontal():
+                yield FieldRow(SETTINGS["seeds"])
+                yield ChoiceRow(SETTINGS["baseline"], "", {"true": "with baseline"})
+            yield ChoiceRow(equal_time, equal_time.label, {"": "off"} | {word: word for word in equal_time.words})
 
     def show(self, checked: Checked) -> None:
         """Display the number of runs."""
