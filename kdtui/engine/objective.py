@@ -302,14 +302,18 @@ def build_objective(
                 sizes = {name: shape[1:] for name, shape in shapes.items()}
         taps[role] = sorted(set().union(*needs) - logits.keys())
         for index, names in enumerate(needs):
-            _check_outputs(
-                role, names, channels[role], f"distillation.terms[{index}]", type(distill[index]).model_fields
-            )
+            _check_outputs(role, names, channels[role], f"distillation.terms[{index}]", distill[index])
     relation_bytes = _relation_bytes(profile, distill, sizes)
-    terms = {table.label: (table.weight, _built(table, channels["student"], channels["teacher"])) for table in distill}
+    terms = {
+        table.label: (
+            table.weight,
+            _built(table, f"distillation.terms[{index}]", channels["student"], channels["teacher"]),
+        )
+        for index, table in enumerate(distill)
+    }
     images = profile.data.unlabelled
     objective = Objective(
-        {table.label: (table.weight, _built(table)) for table in base},
+        {table.label: (table.weight, _built(table, f"loss.terms[{index}]")) for index, table in enumerate(base)},
         terms,
         alpha=distillation.alpha,
         temperature=distillation.temperature,
@@ -358,12 +362,13 @@ def _relation_bytes(
     return {name: count for name, count in all_bytes.items() if count}
 
 
-def _built(table: Term, *channels: Mapping[str, int]) -> Any:
-    """Build the module of a term; exceptions of other packages are converted."""
+def _built(table: Term, key: str, *channels: Mapping[str, int]) -> Any:
+    """Build the module of a term with this key; exceptions of other packages are converted."""
     implementation = plugins.imported(table.implementation)
     try:
         return implementation(table, *channels)
-    except KdtuiError:
+    except KdtuiError as error:
+        error.where = error.where or key
         raise
     except Exception as error:
         raise ModelError(
@@ -374,17 +379,17 @@ def _built(table: Term, *channels: Mapping[str, int]) -> Any:
 
 
 def _check_outputs(
-    role: str, needs: Collection[str], channels: Mapping[str, int], where: str, fields: Collection[str]
+    role: str, needs: Collection[str], channels: Mapping[str, int], key: str, table: DistillationTerm
 ) -> None:
     missing = sorted(set(needs) - channels.keys())
     if missing:
         close = difflib.get_close_matches(missing[0], channels, n=1)
         hint = f"did you mean {close[0]}?" if close else None
-        if role == "teacher" and "teacher_on" in fields:
+        if role == "teacher" and "teacher_on" in type(table).model_fields:
             hint = "set teacher_on of this term to " + (f'"{close[0]}"' if close else "one of these names")
         raise ModelError(
             f"the {role} has no output of this name",
-            where=where,
+            where=".".join([key, *(name for name, value in table if value == missing[0])][:2]),
             found=missing[0],
             allowed=", ".join(channels),
             hint=hint,

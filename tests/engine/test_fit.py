@@ -200,6 +200,7 @@ def test_a_term_on_features_that_do_not_exist_is_refused_before_training(tmp_pat
     run = distilled(tmp_path, teacher, distillation__terms=[{"kind": "feature", "on": "encoder.9"}])
     with pytest.raises(ModelError, match="the student has no output of this name") as caught:
         fit(run)
+    assert caught.value.where == "distillation.terms[0].on"
     assert caught.value.allowed is not None
     assert "encoder.1, encoder.2, encoder.3, encoder, decoder" in caught.value.allowed
     (answer,) = [answer for answer in check(run.profile())["checks"] if not answer["ok"]]

@@ -77,7 +77,6 @@ def _groups(table: AfDcdTerm, channels: int) -> int:
         return table.groups
     raise ModelError(
         "the teacher's channels cannot be split into groups of equal size",
-        where=f"distillation.terms, the term '{table.label}', groups",
         found=f"{table.groups or MOST_GROUPS} groups of {channels} channels",
         allowed=", ".join(map(str, divisors)) or "a feature with another number of channels",
         hint=f"set groups of this term to {divisors[-1]}" if divisors else "set teacher_on of this term",

@@ -30,7 +30,6 @@ class DkdLoss(DistillationLoss):
         if student_channels[table.on] < 3:
             raise ModelError(
                 "with two classes there is only one other class, which dkd cannot compare",
-                where=f"distillation.terms, the term '{table.label}'",
                 found="two classes",
                 allowed="three or more classes",
                 hint='use the term kind = "kl"',

@@ -104,7 +104,6 @@ class KlLoss(DistillationLoss):
         if self._standardise and student_channels[self._on] < 3:
             raise ModelError(
                 "standardised logits of two classes differ by nothing but their order",
-                where=f"distillation.terms, the term '{table.label}'",
                 found="standardise = true with two classes",
                 allowed="three or more classes",
                 hint="omit standardise of this term",

@@ -7,7 +7,7 @@ what the command line accepts, and the displayed command starts the same runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -28,9 +28,10 @@ from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, own_values, teacher_options
 from kdtui.tui.form.fields import SINGLE, Unreadable, extra_of, tags_of, value_of
-from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, is_generated, part_of
+from kdtui.tui.form.tables import SMP, DraftTables, ShownTable, field_at, is_generated, part_of
 
 if TYPE_CHECKING:
+    from kdtui.launch.launcher import Check
     from kdtui.profile import Profile
     from kdtui.profile.methods import Method
     from kdtui.profile.table_fields import TableKind
@@ -151,6 +152,21 @@ class Checked:
     def ready(self) -> bool:
         """Whether there is something to start and no mistake."""
         return bool(self.profiles) and not self.mistakes
+
+
+_WHERE = re.compile(r"\n *where: (.+)")
+
+
+def failed_fields(checks: Iterable[Check], checked: Checked) -> dict[str, str]:
+    """The failed pre-flight checks that name the key of a generated field, by field."""
+    found = {}
+    for check in checks:
+        where = _WHERE.search(check.message)
+        name = field_at(where[1], checked.tables) if where is not None and not check.ok else ""
+        if where is not None and name:
+            lines = [*check.message.replace(where[0], "").splitlines(), check.hint or ""]
+            found[name] = in_form("; ".join(filter(None, map(one_line, lines))))
+    return found
 
 
 GENERAL = ""

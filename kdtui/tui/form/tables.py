@@ -86,6 +86,12 @@ def registered(key: str) -> tuple[TableKind, ...]:
     return kinds_of(tables(), section)
 
 
+def field_at(key: str, tables: Iterable[ShownTable]) -> str:
+    """The field or list of a key, or the first field of the table with this key; empty if there is none."""
+    names = [*LISTS, *(field.name for table in tables for field in table.fields)]
+    return key if key in names else next((name for name in names if name.startswith(f"{key}.")), "")
+
+
 class DraftTables:
     """The tables of one draft.
 
@@ -153,10 +159,7 @@ class DraftTables:
 
     def place(self, key: str) -> str:
         """The field or list at which a mistake of a key is displayed; empty if there is none."""
-        if key in self.names:
-            return key
-        below = next((field.name for t in self.shown for field in t.fields if field.name.startswith(f"{key}.")), "")
-        return below or (part_of(key) if part_of(key) in LISTS else "")
+        return field_at(key, self.shown) or (part_of(key) if part_of(key) in LISTS else "")
 
     def conflicts(self, key: str) -> bool:
         """Whether a key is also typed in a field."""

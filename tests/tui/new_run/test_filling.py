@@ -12,44 +12,12 @@ from textual.widgets import Input
 
 from kdtui.profile.settings import SETTINGS
 from kdtui.tui.form.tables import LISTS, PLAIN
-from kdtui.tui.screens.new_run.pickers import MethodSection
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.runs import RunsScreen
-from kdtui.tui.widgets.choices import Heading, Mistake
+from kdtui.tui.widgets.choices import Mistake
 from kdtui.tui.widgets.slider import Track
 from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed, verdict
 from tests.tui.scenes import Engine, Scene, cockpit, recorded, shows, text, until
-
-
-async def test_it_is_filled_in_by_keys_alone(teachers: Scene) -> None:
-    app = cockpit(teachers)
-    async with app.run_test(size=SMALL) as pilot:
-        await opened(pilot)
-        await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
-        await read(pilot)
-        await shows(pilot, "13.16 M")
-        await pilot.press("ctrl+down", *"small 050", "enter", "ctrl+down", *"cwd", "enter")
-        await read(pilot)
-        await pilot.press("ctrl+down", "enter", "down", "down", "5")  # the weight of its first term
-        await shows(pilot, "▾ DISTILLATION TERMS  5 cwd")
-        assert "METHOD  cwd, changed" in form(app).query_one(MethodSection).query_one(Heading).text
-        await pilot.press("ctrl+down", "right", "shift+right", "tab", "tab", "left")
-        await pilot.press("ctrl+down", "5", *("ctrl+down",) * 6, *"1,2", "down", "space")
-        await read(pilot)
-
-        draft = form(app).draft
-        assert (draft.profile, draft.encoder) == ("demo-distilled", "tu-mobilenetv3_small_050")
-        assert (draft.epochs, draft.seeds, draft.baseline) == ("5", "1,2", "true")
-        assert (draft.temperature, draft.alpha) == ("3.1", "0.89")
-        assert (draft.method, draft.text("distillation.terms[0].weight")) == ("cwd", "5")
-        assert draft.teacher == teachers.store.runs()[0].id
-        await until(pilot, lambda: "4 runs of 5 epochs" in verdict(app))
-        await shows(pilot, "RUNS  4 runs, 2 baselines of them")
-        command = form(app).checked.command
-        assert "--student tu-mobilenetv3_small_050 -T 3.1 -a 0.89 --epochs 5 --seeds 1,2 --with-baseline" in command
-        assert "--method cwd " in command
-        assert """--set 'distillation.terms=[{kind="cwd",weight=5}]'""" in command
-        assert " ".join(form(app).checked.command.split()) in " ".join(verdict(app).split())
 
 
 async def test_mistakes_are_displayed_at_their_fields_while_typing(teachers: Scene) -> None:

@@ -24,10 +24,14 @@ from kdtui.tui.debounce import Debounced
 from kdtui.tui.form import RunDraft, check
 from kdtui.tui.screens.new_run import NewRunScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
+from kdtui.tui.screens.new_run.pickers import MethodSection
+from kdtui.tui.screens.new_run.sections import FieldRow
 from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.widgets.choices import Heading
 from tests.fake_engine import COMMAND
+from tests.tui.new_run.form import SMALL, form, read, verdict
 from tests.tui.scenes import Engine, cockpit, settled, shows, text, until
 
 FINE = {"check": {"checks": [{"name": "data", "ok": True, "message": "7 images", "hint": None}]}}
@@ -83,6 +87,78 @@ async def show(pilot: Pilot[Any], screen: NewRunScreen, draft: RunDraft) -> None
 
 def distilled(name: str, **texts: str) -> RunDraft:
     return RunDraft(profile="demo-distilled", teacher="demo-teacher", name=name, epochs="1", **texts)
+
+
+async def test_several_runs_are_set_up_and_launched_by_keys_alone(store: RunStore) -> None:
+    app = cockpit(store, ask=engine_process.ask)
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.read_draft is not None)
+        await pilot.press(*"demo-di", "enter", "tab", *"demo-te", "enter")
+        await read(pilot)
+        await pilot.press("ctrl+down", *"small 050", "enter", "ctrl+down", *"cwd", "enter")
+        await read(pilot)
+        await pilot.press("ctrl+down", "enter", "down", "down", "5")  # the weight of its first term
+        await shows(pilot, "▾ DISTILLATION TERMS  5 cwd")
+        assert "METHOD  cwd, changed" in form(app).query_one(MethodSection).query_one(Heading).text
+        await pilot.press("ctrl+down", "right", "shift+right", "tab", "tab", "left")
+        await pilot.press("ctrl+down", *"100", *("ctrl+down",) * 6, *"1,2", "down", "space", "down", "right")
+        await read(pilot)
+        assert form(app).draft.equal_time == "student"
+        await shows(pilot, "✗ the time of an epoch of", "a mistake: equal time")
+        await pilot.press("left")
+        await shows(pilot, "RUNS  4 runs, 2 baselines of them")
+        await until(pilot, lambda: "4 runs of 100 epochs" in verdict(app))
+        command = form(app).checked.command
+        assert " ".join(command.split()) in " ".join(verdict(app).split())
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+
+        assert app.said[1] == command
+        for part in (
+            "--method cwd --student tu-mobilenetv3_small_050 -T 3.1 -a 0.89 --epochs 100 --seeds 1,2 --with-baseline",
+            """--set 'distillation.terms=[{kind="cwd",weight=5}]'""",
+        ):
+            assert part in command
+        profiles = [run.profile() for run in store.runs()[1:]]
+        assert sorted((one.seed, one.distillation.enabled) for one in profiles) == [
+            (1, False), (1, True), (2, False), (2, True),
+        ]  # fmt: skip
+        for profile in profiles:
+            assert (profile.student.label, profile.training.epochs) == ("tu-mobilenetv3_small_050", 100)
+            terms = [(term.kind, term.weight) for term in profile.distillation.terms or ()]
+            assert terms == ([("cwd", 5)] if profile.distillation.enabled else [])
+
+
+@pytest.mark.parametrize(
+    ("texts", "where", "field"),
+    [
+        ({"distillation.terms": "kl,cwd", "distillation.terms[1].on": "encoder.9"}, "distillation.terms[1].on", ".on"),
+        ({"method": "dkd"}, "distillation.terms[0]", ".weight"),
+    ],
+)
+async def test_a_term_that_does_not_fit_the_networks_is_reported_at_its_field(
+    store: RunStore, texts: dict[str, str], where: str, field: str
+) -> None:
+    message = f"it does not fit\n  where: {where}\n  found: that\n  allowed: this"
+    refused = {"checks": [{"name": "loss terms", "ok": False, "message": message, "hint": "did you mean this?"}]}
+    engine = Engine({"check": refused})
+    app = cockpit(store, ask=engine)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot, distilled("student", **texts))
+        await pilot.press("ctrl+r")
+        await shows(pilot, "✗ it does not fit; found: that", "did you mean this?")
+        await until(pilot, lambda: screen._focused(FieldRow))
+        row = screen._focused(FieldRow)
+        assert row is not None
+        assert row.field.name == f"{where.removesuffix(field)}{field}"
+        assert "not launched" in app.said[0]
+        assert len(store.runs()) == 1
+
+        engine.answers["check"] = FINE["check"]
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "it does not fit" not in text(app))
 
 
 async def test_a_launch_checks_first_then_opens_the_run(store: RunStore) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError
 from kdtui.tui.form import Checked, RunDraft
+from kdtui.tui.form.reading import failed_fields
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import Standing
@@ -69,6 +71,10 @@ class Launching(CockpitScreen):
     @abstractmethod
     def go_to_mistake(self) -> None:
         """Focus the field of the first mistake."""
+
+    @abstractmethod
+    def show_failed(self, messages: Mapping[str, str]) -> None:
+        """Display the messages of failed checks at their fields."""
 
     def forget_plan(self, draft: RunDraft) -> None:
         """Replace the draft and discard the plan of the old one."""
@@ -132,6 +138,8 @@ class Launching(CockpitScreen):
             # The duration is known before the checks: continue to wait for these.
             doing = "" if tested else self.standing.doing
             self.standing = replace(self.standing, plan=plan, tested=tested, doing=doing)
+            if tested:
+                self.show_failed(failed_fields((check for run in plan.runs for check in run.checks), self.checked))
             self.advance()
 
         def failed(error: KdtuiError) -> None:

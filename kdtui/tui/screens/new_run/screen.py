@@ -324,6 +324,13 @@ class NewRunScreen(Launching):
         self.focus_field(name)
         self.cockpit.say("fix this first", error=True)
 
+    def show_failed(self, messages: Mapping[str, str]) -> None:
+        """Display the messages of failed checks at their fields, and focus the first of these."""
+        for section in self.sections:
+            section.show(replace(self.checked, mistakes=messages))
+        if messages:
+            self.focus_field(next(iter(messages)))
+
     def focus_field(self, name: str) -> None:
         """Focus a field."""
         next(part for part in self.sections if part.owns(name)).focus_place(name)

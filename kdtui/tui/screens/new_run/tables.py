@@ -224,6 +224,13 @@ class FoldedSection(Section):
         self._update()
         super().show(checked)
 
+    def focus_place(self, name: str) -> None:
+        """Focus a field, once it is mounted."""
+        if self._fields.display and all(row.field.name != name for row in self.rows):
+            self._fields.call_next(super().focus_place, name)
+        else:
+            super().focus_place(name)
+
     def entitle(self, chosen: str, right: str = "") -> None:
         """Set the chosen value and the right text of the title."""
         self._heading.fold(self.TITLE, chosen, right, unfolded=bool(self._fields.display))
