@@ -14,9 +14,11 @@ from kdtui.engine.check import check
 from kdtui.engine.data import build_dataset
 from kdtui.engine.sanity import data_warnings
 from kdtui.events import Warned
-from kdtui.profile import DataTable, FolderData, Profile, SyntheticData
+from kdtui.launch.plan import plan
+from kdtui.profile import DataTable, FolderData, Profile, SyntheticData, load
 from kdtui.profile.tables import Distillation
 from kdtui.profile.term_tables import DistTerm
+from kdtui.store.store import RunStore
 from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, label_folder, labels
 
 BINARY = "0 background\n1 foreground\n"
@@ -205,5 +207,11 @@ def test_a_key_of_a_term_without_effect_on_two_classes(tmp_path: Path, classes: 
     data = folder(tmp_path, BINARY if classes == 2 else None)
     fill(tmp_path, [0, 1])
     own = profile(data).model_copy(update={"distillation": Distillation(enabled=True, terms=(DistTerm(beta=beta),))})
-    found = data_warnings(own, build_dataset(data, "train"), build_dataset(data, "val"))
-    assert ("term-of-two-classes" in [warning.code for warning in found]) is warned
+
+    def ask(verb: str, file: str, *flags: str) -> dict[str, Any]:
+        assert verb == "check"
+        return check(load(file))
+
+    [planned] = plan([own], RunStore(tmp_path / "runs"), ask=ask).runs
+    found = [warning.message for warning in planned.warnings if warning.code == "term-of-two-classes"]
+    assert found == ["the term 'dist': beta has no effect on logits of two classes"] * warned
