@@ -68,6 +68,7 @@ def evaluate(
     runs_dir: RunsDir = None,
 ) -> None:
     """Evaluate checkpoints and exported files on a split of the data."""
+    from kdtui.launch.evaluations import evaluate_run
     from kdtui.launch.teachers import expand
 
     if split not in ("train", "val", "test"):
@@ -129,28 +130,6 @@ def _print_scores(answer: Mapping[str, Any], split: str) -> None:
             out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
     for name, value in (answer.get("metrics") or {}).items():
         out(f"  {name.replace('_', ' ')}  {number(value)}")
-
-
-def evaluate_run(run: Run, split: str, checkpoint: Path | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate a run's checkpoint on its data; the result of the best one is also written to ``evaluations/``.
-
-    Args:
-        run: The run.
-        split: ``train``, ``val`` or ``test``.
-        checkpoint: Checkpoint of the run; default the best one.
-        sets: ``--set`` texts: new locations of the data, kept in the run after the evaluation succeeded.
-    """
-    from kdtui.launch.engine_process import ask
-    from kdtui.launch.moved import check_places, moved, profile_file
-
-    path = checkpoint or run.best
-    keep = ["--out", str(run.evaluation(split))] if path.absolute() == run.best.absolute() else []
-    now = moved(run, sets)
-    check_places(run, now.profile, "evaluate", [split])
-    with profile_file(run, now) as file:
-        answer = ask("evaluate", str(file), str(path), split, *keep)
-    now.record(run)
-    return answer
 
 
 def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]) -> dict[str, Any]:

@@ -281,7 +281,7 @@ def _print_differing(comparison: Comparison, *, wide: bool) -> None:
 
 def evaluate_newest(store: RunStore, names: Sequence[str], *, as_json: bool) -> list[Run]:
     """``train --skip-training``: evaluate the newest run of each profile and compare them; return these runs."""
-    from kdtui.cli.checkpoints import evaluate_run
+    from kdtui.launch.evaluations import evaluate_run
     from kdtui.store.run import Run
 
     newest = {row.name: row.path for row in store.summaries()}  # oldest first

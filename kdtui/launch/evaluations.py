@@ -35,6 +35,33 @@ def kept_evaluation(run: Run, split: str) -> Mapping[str, Any] | None:
     return answer if same else None
 
 
+def evaluate_run(
+    run: Run,
+    split: str,
+    checkpoint: Path | None = None,
+    sets: Sequence[str] = (),
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Evaluate a run's checkpoint on its data; the result of the best one is also written to ``evaluations/``.
+
+    Args:
+        run: The run.
+        split: ``train``, ``val`` or ``test``.
+        checkpoint: Checkpoint or exported file of the run; default the best checkpoint.
+        sets: ``--set`` texts: new locations of the data, kept in the run after the evaluation succeeded.
+        cancelled: Polled ten times a second.
+    """
+    path = checkpoint or run.best
+    keep = ["--out", str(run.evaluation(split))] if path.absolute() == run.best.absolute() else []
+    now = moved(run, sets)
+    check_places(run, now.profile, "evaluate", [split])
+    with profile_file(run, now) as file:
+        answer = converse("evaluate", str(file), str(path), split, *keep, cancelled=cancelled)
+    now.record(run)
+    return answer
+
+
 def evaluations(
     runs: Sequence[Run], split: str, *, on_step: Callable[[EngineStep], None] = lambda step: None
 ) -> list[Mapping[str, Any]]:

@@ -97,6 +97,18 @@ async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run) 
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
+async def test_existing_files_are_evaluated_on_the_test_split(scene: Scene, run: Run) -> None:
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        await opened(pilot, run.id)
+        await pilot.press("ctrl+e")
+        await shows(pilot, "mIoU on the test split: best_model.onnx 0.5000")
+        assert not run.evaluation("test").exists()  # that of the checkpoint
+        (run.checkpoints / "best_model.onnx").unlink()
+        await pilot.press("ctrl+e")
+        await shows(pilot, "these runs have no exported files")
+
+
 async def test_every_field_is_reached_by_tab_visible_and_explained(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:

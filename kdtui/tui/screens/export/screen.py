@@ -14,7 +14,9 @@ from textual.events import DescendantFocus
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
-from kdtui.errors import KdtuiError
+from kdtui.errors import KdtuiError, UsageError
+from kdtui.launch.evaluations import evaluate_run
+from kdtui.text import number
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
@@ -93,7 +95,7 @@ class ExportScreen(CockpitScreen):
         self.jobs: list[Job] = []
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
-        self._busy = self._leaving = False
+        self._busy = self._leaving = self._evaluating = False
         self._edits = 0
         self._menu = Menu()
         self._files, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
@@ -272,6 +274,38 @@ class ExportScreen(CockpitScreen):
             return
         self._cancel.set()
         self._show_standing()
+
+    def action_evaluate(self) -> None:
+        """Evaluate the existing files of the runs on the test split, as ``kdtui evaluate FILE`` does."""
+        store, runs = self.cockpit.store.for_thread(), self.draft.runs
+
+        def work() -> list[str]:
+            worker = get_current_worker()
+            files = [(run, file) for run in store.find_all(runs) for file in run.exports()]
+            if not files:
+                raise UsageError("these runs have no exported files", hint="^r exports them")
+            found = []
+            for run, file in files:
+                self.app.call_from_thread(self.cockpit.say, f"evaluating {file.name} of {run.id} …")
+                scores = evaluate_run(run, "test", file, cancelled=lambda: worker.is_cancelled or not self.is_attached)
+                found.append(f"{file.name} {number(scores['miou'])}")
+            return found
+
+        def then(found: list[str]) -> None:
+            self._evaluating = False
+            self.cockpit.say(f"mIoU on the test split: {', '.join(found)}")
+
+        def failed(error: KdtuiError) -> None:
+            self._evaluating = False
+            self.cockpit.say_error(error)
+
+        if self._evaluating:
+            self.cockpit.say("these files are being evaluated", error=True)
+        elif self.draft.external:
+            self.cockpit.say("files of runs only: `kdtui evaluate FILE --profile NAME` takes others", error=True)
+        else:
+            self._evaluating = True
+            self._do(work, then, failed=failed)
 
     def action_leave(self) -> None:
         """Go back; confirm first while an export is running."""
