@@ -95,7 +95,8 @@ class ExportScreen(CockpitScreen):
         self.jobs: list[Job] = []
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
-        self._busy = self._leaving = self._evaluating = False
+        self._busy = self._leaving = False
+        self._evaluating = ""  # what is displayed meanwhile
         self._edits = 0
         self._menu = Menu()
         self._files, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
@@ -191,6 +192,8 @@ class ExportScreen(CockpitScreen):
         spans: list[Span]
         if self._busy:
             spans = progress(self.jobs[self._first :], cancelling=self._cancel.is_set())
+        elif self._evaluating:
+            spans = [(self._evaluating, "")]
         else:
             spans = outlook(self.read, self.sources)
         self._standing.show([spans])
@@ -279,6 +282,11 @@ class ExportScreen(CockpitScreen):
         """Evaluate the existing files of the runs on the test split, as ``kdtui evaluate FILE`` does."""
         store, runs = self.cockpit.store.for_thread(), self.draft.runs
 
+        def show(text: str) -> None:
+            self._evaluating = text
+            if self.is_attached:
+                self._show_standing()
+
         def work() -> list[str]:
             worker = get_current_worker()
             files = [(run, file) for run in store.find_all(runs) for file in run.exports()]
@@ -286,17 +294,17 @@ class ExportScreen(CockpitScreen):
                 raise UsageError("these runs have no exported files", hint="^r exports them")
             found = []
             for run, file in files:
-                self.app.call_from_thread(self.cockpit.say, f"evaluating {file.name} of {run.id} …")
+                self.app.call_from_thread(show, f"evaluating {file.name} of {run.id} …")
                 scores = evaluate_run(run, "test", file, cancelled=lambda: worker.is_cancelled or not self.is_attached)
                 found.append(f"{file.name} {number(scores['miou'])}")
             return found
 
         def then(found: list[str]) -> None:
-            self._evaluating = False
+            show("")
             self.cockpit.say(f"mIoU on the test split: {', '.join(found)}")
 
         def failed(error: KdtuiError) -> None:
-            self._evaluating = False
+            show("")
             self.cockpit.say_error(error)
 
         if self._evaluating:
@@ -304,7 +312,7 @@ class ExportScreen(CockpitScreen):
         elif self.draft.external:
             self.cockpit.say("files of runs only: `kdtui evaluate FILE --profile NAME` takes others", error=True)
         else:
-            self._evaluating = True
+            show("evaluating …")
             self._do(work, then, failed=failed)
 
     def action_leave(self) -> None:
