@@ -60,7 +60,7 @@ NewRunScreen.-wide .column { height: 100%; overflow-y: auto; scrollbar-size-vert
 NewRunScreen.-wide #middle { margin: 0 1; width: 52; }
 NewRunScreen.-wide .pair { layout: vertical; }
 NewRunScreen.-wide #profile Table { height: 5; }
-NewRunScreen.-wide #teacher Table { height: 6; }
+NewRunScreen.-wide #teacher Table { height: 5; }
 NewRunScreen.-wide.-high #profile Table, NewRunScreen.-wide.-high #teacher Table { height: 10; }
 NewRunScreen.-wide #student { height: 1fr; min-height: 16; }
 NewRunScreen.-wide #method Table { height: 5; }

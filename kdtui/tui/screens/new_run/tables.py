@@ -13,7 +13,7 @@ from textual.events import Click, Key
 from textual.message import Message
 from textual.widget import Widget
 
-from kdtui.profile.settings import Setting
+from kdtui.profile.settings import SETTINGS, Setting
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.form.tables import LISTS, ShownTable, edited_list, kinds_in, listed, part_of
 from kdtui.tui.screens.new_run.sections import FieldRow, Section
@@ -219,7 +219,7 @@ class FoldedSection(Section):
         """Display the tables, the defaults and the mistakes."""
         self._checked = checked
         self._tables = tuple(table for table in checked.tables if part_of(table.key) == self._key)
-        if any(self.owns(name) for name in checked.mistakes):
+        if any(self.owns(name) and name not in SETTINGS for name in checked.mistakes):
             self._fields.display = True
         self._update()
         super().show(checked)
