@@ -96,7 +96,7 @@ class ExportScreen(CockpitScreen):
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
         self._busy = self._leaving = False
-        self._evaluating = ""  # what is displayed meanwhile
+        self._evaluating = ""  # what is displayed during an evaluation
         self._edits = 0
         self._menu = Menu()
         self._files, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
