@@ -91,11 +91,13 @@ def profile_reference() -> str:
     parts = []
     for title, table in TABLES:
         said = _settings("" if table is Profile else f"{title}.") | attributes(table)
-        rows = [
-            f"| {key} | {_allowed(table, key)} | {_default(table, key)} | {said.get(key, '')} |" for key in _keys(table)
-        ]
+        rows = [_row(key, _allowed(table, key), _default(table, key), said.get(key, "")) for key in _keys(table)]
         parts.append(f"### {title}\n\n| key | allowed | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _keys(table: type[BaseModel]) -> list[str]:
@@ -111,7 +113,7 @@ def _settings(prefix: str) -> dict[str, str]:
 
 def _allowed(table: type[BaseModel], key: str) -> str:
     schema = table.model_json_schema()["properties"][key]
-    return _words(schema).replace("|", "\\|")
+    return _words(schema)
 
 
 def _words(schema: dict[str, Any]) -> str:

@@ -41,6 +41,15 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert linked >= set(PAGES) - {README}
 
 
+@each_page()
+def test_each_row_of_a_table_has_the_cells_of_its_header(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        header, rule, *rows = (re.split(r"(?<!\\)\|", line.strip()) for line in table.splitlines())
+        assert set("".join(rule)) <= set("-: "), f"a blank line in a table, above: {table.splitlines()[0]}"
+        assert all(len(row) == len(header) for row in (rule, *rows)), table
+
+
 # -- commands -----------------------------------------------------------------------------------------------------
 
 
