@@ -13,6 +13,7 @@ from kdtui.errors import TeacherError, UsageError
 from kdtui.launch.engine_process import ask
 from kdtui.launch.gpus import installed_gpus
 from kdtui.palette import COLOUR
+from kdtui.profile.find import OF_RUN
 from kdtui.store.values import fits
 
 if TYPE_CHECKING:
@@ -189,16 +190,14 @@ def _teacher(name: str, on: str) -> str:
 def _distilled(name: str, teacher: Path | None) -> str:
     import tomli_w
 
-    checkpoint = "" if teacher is None else "\n" + tomli_w.dumps({"teacher": {"checkpoint": str(teacher)}})
-    where = (
-        f"--teacher {name}-teacher gives the teacher" if teacher is None else "the teacher is an existing checkpoint"
-    )
+    checkpoint = f"{OF_RUN}{name}-teacher" if teacher is None else str(teacher)
+    where = f"the teacher is the run {name}-teacher" if teacher is None else "the teacher is an existing checkpoint"
     return (
         f"# Written by `kdtui init`. The student of {name}-baseline, distilled; {where}.\n"
         f'extends = "{name}-baseline"\n'
         f'description = "{name}: the student, distilled"\n'
         f'tags = ["{name}", "distilled"]\n'
-        f"{checkpoint}\n"
+        f"\n{tomli_w.dumps({'teacher': {'checkpoint': checkpoint}})}\n"
         "[distillation]\n"
         "enabled = true\n"
         "temperature = 4.0\n"
@@ -208,13 +207,8 @@ def _distilled(name: str, teacher: Path | None) -> str:
 
 def commands(name: str, *, teacher: Path | None) -> list[str]:
     """The commands to run next."""
-    if teacher is not None:
-        return [f"kdtui train {name}-baseline", f"kdtui train {name}-distilled"]
-    return [
-        f"kdtui train {name}-teacher",
-        f"kdtui train {name}-baseline",
-        f"kdtui train {name}-distilled --teacher {name}-teacher",
-    ]
+    names = " ".join(f"{name}-{role}" for role in ROLES if not (teacher and role == "teacher"))
+    return [f"kdtui train {names}", f"kdtui compare {names}"]
 
 
 def profile_of_folder(folder: Path) -> Profile:

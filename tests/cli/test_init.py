@@ -32,13 +32,14 @@ def test_profiles_are_written_checked_and_the_commands_named(kdtui: Kdtui, folde
     done = kdtui("init", "City 2", "--yes")
     assert done.code == 0, done.err
     assert done.out.rstrip().endswith(
-        "next:\n  kdtui train city-2-teacher\n  kdtui train city-2-baseline\n"
-        "  kdtui train city-2-distilled --teacher city-2-teacher"
+        "next:\n  kdtui train city-2-teacher city-2-baseline city-2-distilled\n"
+        "  kdtui compare city-2-teacher city-2-baseline city-2-distilled"
     )
     baseline, distilled = load("city-2-baseline"), load("city-2-distilled")
     assert (baseline.data.height, baseline.data.width) == (192, 256)
     assert baseline.data == distilled.data and distilled.distillation.enabled and not baseline.distillation.enabled
     assert baseline.training.batch_size == 6 and distilled.student == baseline.student
+    assert distilled.teacher.checkpoint == "run:city-2-teacher"
     assert "# labels: numbers 0, 5" in Path("profiles/city-2-baseline.toml").read_text()
     assert kdtui("data", "city-2-baseline").code == 0
 
@@ -132,7 +133,9 @@ def test_an_existing_teacher(kdtui: Kdtui, folder: Path, trained: Trained) -> No
     assert done.code == 0, done.err
     assert "city-2-teacher" not in done.out and not Path("profiles/city-2-teacher.toml").exists()
     assert load("city-2-distilled").teacher.checkpoint == str(run.best)
-    assert done.out.rstrip().endswith("  kdtui train city-2-baseline\n  kdtui train city-2-distilled")
+    assert done.out.rstrip().endswith(
+        "  kdtui train city-2-baseline city-2-distilled\n  kdtui compare city-2-baseline city-2-distilled"
+    )
 
 
 def test_data_with_a_mistake_end_in_an_error_after_the_profiles(kdtui: Kdtui, folder: Path) -> None:
@@ -186,6 +189,7 @@ def test_the_commands_of_the_readme(kdtui: Kdtui, here: Path, trained: Trained) 
     for words in trainings:
         done = kdtui(*words, "--dry-run")
         assert done.code == 0 and not done.err, done.err
-        trained(words[1], profile=words[1], teacher=words[3] if "--teacher" in words else None)
+        for name in words[1:]:
+            trained(name, profile=name)
     assert kdtui(*compared).code == 0
     assert exported[0] == "export" and load(exported[1]).distillation.enabled
