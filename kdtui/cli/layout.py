@@ -193,6 +193,11 @@ def paragraph(text: str, room: int) -> str:
     return "\n".join(lines)
 
 
+def hanging(text: str, indent: int) -> str:
+    """Indent all lines of a message but the first."""
+    return text.replace("\n", "\n" + " " * indent)
+
+
 def words(text: str, room: int, *, first: int | None = None) -> list[str]:
     """Like :func:`wrapped`, but without breaking words, so that paths and commands can be copied.
 

@@ -29,6 +29,7 @@ from kdtui.cli.console import (
     say,
 )
 from kdtui.cli.export import export_best
+from kdtui.cli.layout import hanging
 from kdtui.cli.setting_options import option_help, setting_options
 from kdtui.errors import EngineError, KdtuiError, UsageError
 from kdtui.profile.find import OF_RUN
@@ -298,7 +299,7 @@ def resume(
     going = start.resume(store, found, total_epochs=total_epochs, sets=sets or [], dry_run=dry_run)
     if dry_run:
         for name, message in going.checks:
-            out(f"ok   {name}: {message}")
+            out(f"ok   {name}: {hanging(message, 5)}")
     for warning in going.warnings:
         (out if dry_run else say)(f"WARN {warning}")
     if dry_run:
@@ -539,7 +540,7 @@ def show_plan(planned: Plan, *, to_stdout: bool) -> None:
             write(f"  teacher {run.teacher}{first}")
         for check in merged(run.checks):
             if to_stdout or not check.ok:
-                write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
+                write(f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {hanging(check.message, 7)}")
                 if check.hint and not check.ok:
                     write(f"       next: {next_step(check.hint)}")
         for warning in run.warnings:

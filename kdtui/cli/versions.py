@@ -25,6 +25,7 @@ from kdtui.cli.console import (
     say,
     table,
 )
+from kdtui.cli.layout import hanging
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.profile.find import SHIPPED, ProfileFile
 from kdtui.text import counted, mebibytes, one_line
@@ -133,7 +134,7 @@ def doctor(as_json: Json = False, runs_dir: RunsDir = None) -> None:
         emit({"ok": all(check["ok"] for check in checks), "checks": checks})
     else:
         for check in checks:
-            out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['message']}", prose=True)
+            out(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {hanging(check['message'], 5)}", prose=True)
             if check.get("hint") and not check["ok"]:
                 out(f"     next: {next_step(check['hint'])}", prose=True)
     if not all(check["ok"] for check in checks):

@@ -9,6 +9,8 @@ from kdtui.engine.class_names import class_index, listed
 from kdtui.errors import TeacherError
 
 _KEY = "teacher.class_map"
+_SHOWN_OF_GROUP = 6
+_SHOWN_GROUPS = 20
 
 
 def class_groups(
@@ -68,9 +70,14 @@ def described_groups(groups: Sequence[Sequence[int]], theirs: Sequence[str], our
         return theirs[place] if theirs else str(place)
 
     used = {place for group in groups for place in group}
-    parts = [f"{' + '.join(map(name, group))} -> {our}" for group, our in zip(groups, ours, strict=True)]
+    parts = [
+        f"{listed([name(place) for place in group], separator=' + ', most=_SHOWN_OF_GROUP)} -> {listed([our])}"
+        for group, our in zip(groups, ours, strict=True)
+    ]
+    mapped = ", ".join(parts[:_SHOWN_GROUPS])
+    more = f", … ({len(parts)} groups)" if len(parts) > _SHOWN_GROUPS else ""
     dropped = [name(place) for place in range(len(theirs)) if place not in used]
-    return f"classes of the teacher were mapped: {listed(parts)}" + (f"; dropped: {listed(dropped)}" if dropped else "")
+    return f"classes of the teacher were mapped: {mapped}{more}" + (f"; dropped: {listed(dropped)}" if dropped else "")
 
 
 def _unknown(what: str, found: str, names: Sequence[str], allowed: str) -> TeacherError:

@@ -74,10 +74,20 @@ def class_index(name: str, names: Sequence[str]) -> int | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def listed(names: Sequence[object]) -> str:
-    """Format names for a message: the first few, each truncated."""
-    shown = ", ".join(clean(name)[:_SHOWN_CHARACTERS] for name in names[:_SHOWN])
-    return shown + (f", … ({len(names)} names)" if len(names) > _SHOWN else "")
+def listed(names: Sequence[object], *, separator: str = ", ", most: int = _SHOWN) -> str:
+    """Format names for a message: the first few, each truncated.
+
+    Args:
+        names: Names of classes.
+        separator: Text between two names.
+        most: Maximum number of displayed names.
+    """
+    shown = separator.join(_short(clean(name)) for name in names[:most])
+    return shown + (f"{separator}… ({len(names)} names)" if len(names) > most else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdtui.cli.layout import blocks, lay_out, paragraph, wrapped
+from kdtui.cli.layout import blocks, hanging, lay_out, paragraph, wrapped
 from kdtui.cli.runs import RUN_DROP, RUN_HEADER, RUN_RIGHT
 from kdtui.events import Failed
 from kdtui.profile import load
@@ -60,6 +60,13 @@ def test_a_message_is_wrapped_between_words_only(text: str, room: int) -> None:
     assert paragraph(text, room).split() == text.split()
     longest = max(map(width, text.split()), default=0)
     assert max(map(width, paragraph(text, room).split("\n"))) <= max(room, longest + 6)
+
+
+def test_lines_below_the_first_are_indented() -> None:
+    assert paragraph("ok  " + hanging("one two\nthree four", 4), 10).split("\n") == [
+        *("ok  one", "  two"),
+        *("    three", "      four"),
+    ]
 
 
 @given(table=tables, room=st.integers(40, 120))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdtui.engine.adapted import Adapted, grouped
-from kdtui.engine.class_map import class_groups
+from kdtui.engine.class_map import class_groups, described_groups
 from kdtui.engine.data import PixelFormat
 from kdtui.engine.models import compose, outputs_of
 from kdtui.engine.taps import tapped
@@ -104,6 +104,16 @@ def test_names_and_numbers_of_classes_are_the_same() -> None:
     assert by_name_alike == [[0], [2]]
     by_number = class_groups({"2": "thing", "0": "ground", "1": "ground"}, (), 4, ("ground", "thing"), where="")
     assert by_name == by_number == [[0, 1], [2]]
+
+
+def test_a_group_of_classes_is_described_whole_or_with_its_number_of_classes() -> None:
+    theirs = (*(f"a rather long name of a class {place}" for place in range(8)), "car")
+    assert described_groups([[0, 1, 2], [8]], theirs, ("ground", "thing")).startswith(
+        f"classes of the teacher were mapped: {' + '.join(theirs[:3])} -> ground, car -> thing; dropped: "
+    )
+    many = described_groups([[*range(8)], [8]], theirs, ("ground", "thing"))
+    assert many.endswith(f"{theirs[5]} + … (8 names) -> ground, car -> thing")
+    assert described_groups([[0]], ("x" * 61,), ("ground",)).endswith(f" {'x' * 59}… -> ground")
 
 
 def load(
