@@ -16,7 +16,7 @@ from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
 from kdtui.errors import CheckpointError, DataError
 from kdtui.events import Warned
-from kdtui.profile import DataTable, Profile
+from kdtui.profile import DataTable, Profile, Training
 
 _NEVER = 0.01
 """IoU below which a class counts as not predicted; a few random pixels stay below it."""
@@ -58,6 +58,7 @@ def data_warnings(
         *_overlapping(train_set, val_set),
         *_left_out(profile, train),
         *_frozen(profile),
+        *_never_trained(profile.training),
         *_of_other_images(profile, train_set.pixels),
         *_two_classes(profile, len(train_set.classes)),
     ]
@@ -74,6 +75,20 @@ def _frozen(profile: Profile) -> list[Warned]:
             "frozen-random-encoder",
             "training.unfreezing freezes an encoder with random weights",
             "--set student.weights=imagenet",
+        )
+    ]
+
+
+def _never_trained(training: Training) -> list[Warned]:
+    """A warning on an encoder that stays frozen to the last epoch."""
+    if training.unfreezing is None or training.unfreezing.start <= training.epochs:
+        return []
+    return [
+        Warned(
+            "encoder-never-trained",
+            f"the encoder is never trained: unfreezing starts at epoch {training.unfreezing.start} of "
+            f"{training.epochs}",
+            f"--set training.unfreezing.start={min(2, training.epochs)}",
         )
     ]
 

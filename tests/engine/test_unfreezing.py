@@ -78,6 +78,15 @@ def test_a_stage_that_does_not_exist_is_refused_before_training() -> None:
         EncoderStages(NoStages(), Unfreezing(), 32, 32)
 
 
+@pytest.mark.parametrize(("start", "warned"), [(2, False), (3, True)])
+def test_an_encoder_that_no_epoch_trains_is_warned_about(start: int, warned: bool) -> None:
+    profile = tiny_profile(training__epochs=2, training__unfreezing={"start": start})
+    warnings = [one for one in check(profile)["warnings"] if one["code"] == "encoder-never-trained"]
+    assert [one["message"] for one in warnings] == [
+        "the encoder is never trained: unfreezing starts at epoch 3 of 2"
+    ] * warned
+
+
 class NoStages(nn.Module):
     """A network of another package, without feature maps."""
 
