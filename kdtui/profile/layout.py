@@ -140,7 +140,9 @@ class Layout:
             f"the data have no {split} split",
             where="data.list" if self.list_file else "data.images",
             found=f"{self.list_file or self.images}, without {{split}}: all images are training images",
-            hint="--set data.holdout=0.15 holds out training images for validation" if split == "val" else None,
+            hint="--set data.holdout=0.15 holds out training images for validation"
+            if split == "val"
+            else "`kdtui evaluate RUN --split val`",
         )
 
     def _all_pairs(self, split: str) -> SplitFiles:
@@ -214,6 +216,8 @@ class Layout:
         hints = [f"--set data.splits.{split}={similar[0]}"] if similar and self._has_splits else []
         if split == "val" and self.holdout is None:
             hints.append("--set data.holdout=0.15, which holds out training images")
+        if split == "test":
+            hints.append("`kdtui evaluate RUN --split val`")
         return "; or ".join(hints) or None
 
     def _lonely(
@@ -431,6 +435,8 @@ class _Listed:
         hints = ["--set data.list=PATTERN"]
         if self._split == "val" and self._layout.holdout is None:
             hints.append("--set data.holdout=0.15, which holds out training images")
+        if self._split == "test":
+            hints.append("`kdtui evaluate RUN --split val`")
         return NoSplit(
             f"the list of the {self._split} split is missing",
             where=self._path,

@@ -184,7 +184,8 @@ def test_data_without_splits_have_no_other_split_than_training(tmp_path: Path) -
     many(tmp_path)
     error = refused(tmp_path, "val", **FLAT)
     assert "no val split" in error.what and "data.holdout" in str(error.hint)
-    assert "no test split" in refused(tmp_path, "test", holdout=0.2, **FLAT).what
+    error = refused(tmp_path, "test", holdout=0.2, **FLAT)
+    assert "no test split" in error.what and error.hint == "`kdtui evaluate RUN --split val`"
 
 
 def test_a_validation_split_that_holdout_leaves_unused_is_noted(tmp_path: Path) -> None:
