@@ -57,7 +57,12 @@ def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
         own, own_then = run.best(run.seconds), run.best(baseline.seconds)
         base, base_then = baseline.best(baseline.seconds), baseline.best(run.seconds)
         if own is None or base is None or base_then is None or own_then is None:
-            return EqualTime(reason="one had no score when the other ended")
+            run_id, base_id = (entry.summary.id for entry in entries)
+            if own is None or base is None:
+                return EqualTime(reason=f"{run_id if own is None else base_id} had no evaluation")
+            if own_then is None:
+                return EqualTime(reason=f"{run_id} had no evaluation yet when its baseline had ended")
+            return EqualTime(reason=f"{base_id} had no evaluation yet when {run_id} had ended")
         found.append((run.seconds, baseline.seconds, own - base_then, own_then - base))
     seconds, baseline_seconds, delta, delta_then = (statistics.fmean(values) for values in zip(*found, strict=True))
     return EqualTime(seconds, baseline_seconds, delta, delta_then)

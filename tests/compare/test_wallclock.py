@@ -60,8 +60,13 @@ def test_pauses_and_steps_that_were_trained_twice_do_not_count(tmp_path: Path) -
 def test_other_devices_have_no_equal_time(tmp_path: Path) -> None:
     one, other = trained(tmp_path, "one", 10, [0.3]), trained(tmp_path, "other", 10, [0.3], threads=8)
     assert equal_time([(one, other)]).reason == "trained on different devices"
-    early = trained(tmp_path, "early", 1, [0.3])
-    assert equal_time([(one, early)]).reason == "one had no score when the other ended"
     (one.summary.path / "events.jsonl").unlink()
-    (early.summary.path / "events.jsonl").unlink()
-    assert equal_time([(one, early)]).reason == "no events"
+    (other.summary.path / "events.jsonl").unlink()
+    assert equal_time([(one, other)]).reason == "no events"
+
+
+def test_the_run_without_a_score_is_named(tmp_path: Path) -> None:
+    late, early, never = (trained(tmp_path, *of) for of in (("late", 10, [0.3]), ("early", 1, [0.3]), ("never", 1, [])))
+    assert equal_time([(late, early)]).reason == "late had no evaluation yet when its baseline had ended"
+    assert equal_time([(early, late)]).reason == "late had no evaluation yet when early had ended"
+    assert equal_time([(late, never)]).reason == equal_time([(never, late)]).reason == "never had no evaluation"
