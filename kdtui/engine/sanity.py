@@ -353,12 +353,13 @@ def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> 
         teacher: Scores of its teacher on the same split; None without distillation.
     """
     warnings = []
+    learner = "network" if teacher is None else "student"
     missed = [name for name, iou in scores.iou.items() if iou is not None and iou < _NEVER]
     if missed:
         warnings.append(
             Warned(
                 "class-not-learnt",
-                f"the student does not predict {_listed(missed)} on the validation split (IoU below {_NEVER:g})",
+                f"the {learner} does not predict {_listed(missed)} on the validation split (IoU below {_NEVER:g})",
                 "check the labels and the share of these classes, or train longer",
             )
         )
