@@ -270,7 +270,16 @@ def _row(
 
 
 def _differing(entries: Sequence[ComparedRun]) -> dict[str, tuple[Any, ...]]:
+    from kdtui.profile.tables import KL_WEIGHTS
+
     flat = [settings(entry.profile, without=IDENTITY) for entry in entries]
     keys = list(dict.fromkeys(key for table in flat for key in table))
     columns = {key: tuple(table.get(key) for table in flat) for key in keys}
-    return {key: values for key, values in columns.items() if len({same(value) for value in values}) > 1}
+    # A profile with terms has no weights of the KL: only the other profiles can differ in them.
+    by_weights = [table.get("distillation.terms") is None for table in flat]
+    of_weights = {f"distillation.{key}" for key in KL_WEIGHTS}
+    return {
+        key: values
+        for key, values in columns.items()
+        if len({same(value) for value, own in zip(values, by_weights, strict=True) if own or key not in of_weights}) > 1
+    }

@@ -164,7 +164,8 @@ class Loss(ProfileTable):
         return self.terms or (CrossEntropyTerm(), DiceTerm())
 
 
-_KL_WEIGHTS = ("logits", "bg_fg", "target_nontarget")
+KL_WEIGHTS = ("logits", "bg_fg", "target_nontarget")
+"""Keys of the distillation that its ``terms`` replace."""
 
 
 class Distillation(ProfileTable):
@@ -213,7 +214,7 @@ class Distillation(ProfileTable):
 
     @model_validator(mode="after")
     def _terms_or_weights(self) -> Distillation:
-        weights = [key for key in _KL_WEIGHTS if key in self.model_fields_set]
+        weights = [key for key in KL_WEIGHTS if key in self.model_fields_set]
         if self.terms is not None and weights:
             raise ValueError(
                 f"found terms and {', '.join(weights)}; allowed: only one of both; "
@@ -238,7 +239,7 @@ class Distillation(ProfileTable):
     @model_serializer(mode="wrap")
     def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         table = super()._written(serialize)
-        return table if self.terms is None else {key: table[key] for key in table if key not in _KL_WEIGHTS}
+        return table if self.terms is None else {key: table[key] for key in table if key not in KL_WEIGHTS}
 
     def active_terms(self, task: TaskName) -> tuple[DistillationTerm, ...]:
         """The terms of the sum, each with its temperature.
@@ -257,7 +258,7 @@ class Distillation(ProfileTable):
         """The terms of the sum as a profile lists them: those without a temperature use the common one."""
         if self.terms is not None:
             return self.terms
-        names = _KL_WEIGHTS if task == "hierarchical" else _KL_WEIGHTS[:1]
+        names = KL_WEIGHTS if task == "hierarchical" else KL_WEIGHTS[:1]
         return tuple(KlTerm(on=name, weight=getattr(self, name)) for name in names)
 
 

@@ -171,6 +171,14 @@ def test_differing_leaves_out_what_names_a_run() -> None:
     assert comparison.differing == {"seed": (1, 0), "data.train_limit": (7, None)}  # in row order: b first
 
 
+def test_weights_that_terms_replace_are_no_difference() -> None:
+    by_terms = entry("terms", 0.9, distilled=True, distillation__terms=[{"kind": "cwd"}])
+    by_weights = entry("weights", 0.8, distilled=True, distillation__logits=1.0)
+    assert compare([by_terms, by_weights]).differing.keys() == {"distillation.terms"}
+    other = entry("other", 0.7, distilled=True, distillation__logits=0.5)
+    assert compare([by_terms, by_weights, other]).differing["distillation.logits"] == (None, 1.0, 0.5)
+
+
 def test_retention_and_compression_come_from_the_one_teacher_on_the_same_data() -> None:
     runs = [entry("alone", 0.4), entry("taught", 0.6, distilled=True, teacher=0.8), entry("else", 0.4, data__height=2)]
     runs.append(entry("fewer labels", 0.2, data__train_limit=9, data__label_coarseness=4))
