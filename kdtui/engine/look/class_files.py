@@ -17,6 +17,8 @@ _NAMES = re.compile(
     r"\.(txt|csv|json|names)|label_?map\.txt|.*\.names",
     re.IGNORECASE,
 )
+_IGNORED = re.compile(r"void|unlabell?ed|ignored?|unknown", re.IGNORECASE)
+"""Names of entries for pixels that do not count."""
 _MOST_BYTES = 2**20
 _MOST = 255
 
@@ -38,6 +40,8 @@ class ClassFile(NamedTuple):
     """Whether it is a ``classes.txt`` of kdtui directly in the folder."""
     ignored: int | None = None
     """The value of pixels that do not count, as far as the list says it."""
+    void: tuple[NamedClass, ...] = ()
+    """Entries for pixels that do not count, by their names; ``classes`` does not have them."""
 
 
 def class_file(root: Path) -> ClassFile | None:
@@ -58,10 +62,22 @@ def class_file(root: Path) -> ClassFile | None:
         classes = (listed and _own(listed)) or _of_json(text) or _of_lines(text)
         usable = 2 <= len(classes) <= _MOST and not any(name_mistake(entry.name) for entry in classes)
         if usable and len({entry.name for entry in classes}) == len(classes):
-            return ClassFile(
-                file, tuple(classes), is_own and listed is not None, None if listed is None else listed.ignored
-            )
+            classes, void = _without_void(classes)
+            own_format = is_own and listed is not None and not void
+            return ClassFile(file, tuple(classes), own_format, None if listed is None else listed.ignored, void)
     return None
+
+
+def _without_void(classes: list[NamedClass]) -> tuple[list[NamedClass], tuple[NamedClass, ...]]:
+    """The classes, and the entries whose names say that their pixels do not count; none if under two classes remain."""
+    numbered = [
+        entry if entry.value is not None else entry._replace(value=number) for number, entry in enumerate(classes)
+    ]
+    void = tuple(entry for entry in numbered if _IGNORED.fullmatch(entry.name))
+    rest = [entry for entry in numbered if entry not in void]
+    taken = {entry.value for entry in rest} | {entry.colour for entry in rest if entry.colour}
+    unique = not any(entry.value in taken or entry.colour in taken for entry in void)
+    return (rest, void) if void and unique and len(rest) >= 2 else (classes, ())
 
 
 def _listed(text: str, file: Path) -> Classes | None:

@@ -217,6 +217,8 @@ def _with_labels(root: Path, guess: Guess) -> Guess:
     labels = guess_labels(values_of(list(dict.fromkeys(masks))), class_file(root))
     guess.keys |= labels.keys
     guess.ground["labels"] = labels.ground
+    if labels.ignored:
+        guess.ground["ignored"] = labels.ignored
     guess.names, guess.named = labels.names, labels.named
     return _with_size(guess, pairs)
 

@@ -161,12 +161,14 @@ class LabelGuess:
         names: The names of the classes.
         named: Whether the names are from a file, so that a user need not enter them.
         ground: What was seen.
+        ignored: The entries of a class list that are ignored, with their values or colours; empty for none.
     """
 
     keys: dict[str, Any]
     names: tuple[str, ...]
     named: bool
     ground: str
+    ignored: str = ""
 
 
 def guess_labels(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
@@ -185,7 +187,10 @@ def guess_labels(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
             hint="`kdtui data PROFILE` names the files of a profile",
         )
     noise = values.jpeg or any(223 < value < 255 for value in grey)
-    if {*grey} <= {0, 255} or (noise and _two_valued(grey) and not (listed and len(listed.classes) > 2)):
+    void = set() if listed is None else {entry.value for entry in listed.void}
+    if ({*grey} <= {0, 255} and not void & {*grey}) or (
+        noise and _two_valued(grey) and not (listed and len(listed.classes) > 2)
+    ):
         names, named = _binary_names(listed)
         words = "0 and 255" if {*grey} <= {0, 255} else "nearly black and nearly white"
         return LabelGuess({"labels": "binary", "classes": list(names)}, names, named, f"two values, {words}")
@@ -213,8 +218,12 @@ def _of_numbers(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
     ignored = [value for value in present if value == _IGNORED and value - 1 not in present] if len(present) > 2 else []
     if listed is not None and listed.ignored in present:
         ignored = [listed.ignored]
+    void = () if listed is None else listed.void
+    ignored += [entry.value for entry in void if entry.value is not None and entry.value not in ignored]
     used = [value for value in present if value not in ignored]
     by_value = {} if listed is None else _by_value(listed.classes)
+    if not used:
+        raise DataError("the masks hold no class", found=f"only ignored values: {_ranges(present)}")
     if used[0] < 0:
         raise DataError("the masks hold negative values", found=_ranges(present), allowed="numbers from 0 up")
     named = listed is not None and all(value in by_value for value in used)
@@ -226,9 +235,10 @@ def _of_numbers(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
         keys["label_map"] = {str(value): by_value.get(value, f"class {value}") for value in numbers}
     if ignored:
         keys["ignore"] = ignored
-        ground += f"; {ignored[0]} is ignored"
+        ground += "".join(f"; {value} is ignored" for value in ignored if value not in {entry.value for entry in void})
     names = tuple(by_value.get(value, f"class {value}") for value in numbers)
-    return LabelGuess(keys, names, named, ground + (f"; names from {listed.path.name}" if named and listed else ""))
+    ground += f"; names from {listed.path.name}" if named and listed else ""
+    return LabelGuess(keys, names, named, ground, ", ".join(f"{entry.name} ({entry.value})" for entry in void))
 
 
 def _dense(used: Sequence[int]) -> bool:
@@ -254,15 +264,18 @@ def _of_colours(values: MaskValues, listed: ClassFile | None) -> LabelGuess:
     if known and len(known) == len(listed.classes if listed else ()):
         assert listed is not None
         keys: dict[str, Any] = {"labels": "colour"}
-        others = [colour for colour in present if colour not in {entry.colour for entry in known}]
+        void = [entry for entry in listed.void if entry.colour]
+        listed_colours = {entry.colour for entry in (*known, *void)}
+        others = [colour for colour in present if colour not in listed_colours]
         if not listed.own_format:
             keys["classes"] = [f"{entry.name} {entry.colour}" for entry in known]
-            if others and not values.jpeg:
-                keys["ignore"] = others[:_FEW]
+            if ignored := [entry.colour for entry in void] + ([] if values.jpeg else others[:_FEW]):
+                keys["ignore"] = ignored
         ground = f"{len(present)} colours; names and colours from {listed.path.name}"
-        if keys.get("ignore"):
+        if others and keys.get("ignore"):
             ground += f"; {len(others)} others are ignored"
-        return LabelGuess(keys, tuple(entry.name for entry in known), True, ground)
+        shown = ", ".join(f"{entry.name} ({entry.colour})" for entry in void)
+        return LabelGuess(keys, tuple(entry.name for entry in known), True, ground, shown)
     if len(present) > _FEW or values.jpeg:
         raise DataError(
             "the masks hold many colours, and no file lists the colours of the classes",

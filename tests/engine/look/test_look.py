@@ -94,7 +94,7 @@ def colour_map(root: Path) -> tuple[int, Any]:
         saved(image(number), root / f"photos/{number}.jpg")
         saved(table[stripes(0, 1, 2)], root / f"masks/{number}.png")
     (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncar:64,0,128::\nman:64,64,0::\nvoid:0,0,0::\n")
-    return 3, stripes(0, 1, 2)
+    return 2, stripes(0, 1, IGNORE_INDEX)
 
 
 def palette_masks(root: Path) -> tuple[int, Any]:
@@ -255,6 +255,41 @@ def test_the_ignored_value_of_a_list_is_no_class(tmp_path: Path) -> None:
     values = MaskValues()
     values.grey.update([0, 1, 2, 3])
     assert guess_labels(values, listed).keys["ignore"] == [1]
+
+
+@pytest.mark.parametrize("name", ["void", "Void", "UNLABELLED", "unlabeled", "ignore", "ignored", "unknown"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("labels.csv", "id,class\n0,sky\n1,road\n11,{}\n"),
+        ("classes.txt", "0 sky\n1 road\n11 {}\n"),
+        ("labels.json", '{{"0": "sky", "1": "road", "11": "{}"}}'),
+    ],
+)
+def test_a_class_that_is_called_void_is_an_ignored_value(tmp_path: Path, file: str, text: str, name: str) -> None:
+    (tmp_path / file).write_text(text.format(name))
+    values = MaskValues()
+    values.grey.update([0, 1, 11])
+    guess = guess_labels(values, class_file(tmp_path))
+    assert guess.keys == {"classes": ["sky", "road"], "ignore": [11]} and guess.named
+    assert guess.ignored == f"{name} (11)"
+
+
+@pytest.mark.parametrize("names", [["void deck", "unknownness"], ["void", "car"]])
+def test_other_words_and_one_of_two_names_are_classes(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    listed = class_file(tmp_path)
+    assert listed is not None and [entry.name for entry in listed.classes] == names and listed.void == ()
+
+
+def test_positions_count_from_an_ignored_first_name(tmp_path: Path) -> None:
+    for number in range(6):
+        saved(image(number), tmp_path / f"images/{number}.jpg")
+        saved(stripes(0, 1, 2), tmp_path / f"masks/{number}.png")
+    (tmp_path / "labels.txt").write_text("void\nsky\nroad\n")
+    guess = guesses(tmp_path)[0]
+    assert guess.keys["label_map"] == {"1": "sky", "2": "road"} and guess.keys["ignore"] == [0]
+    assert guess.ground["ignored"] == "void (0)"
 
 
 @pytest.mark.parametrize("text", ["", "one\n", "a\na\n", "\x07\nb\n", "{", "[1, 2]"])
