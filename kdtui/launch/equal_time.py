@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdtui.errors import StoreError, UsageError
 from kdtui.launch.slots import place
 from kdtui.launch.teachers import owner
+from kdtui.profile.find import OF_RUN
 from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.matched import IDENTITY, baseline_of, treated
 from kdtui.store.active import ActiveTime, active_time
@@ -27,6 +29,7 @@ EqualTime = Literal["student", "total"]
 _NAME = 80
 _UNTIMED = IDENTITY | {"seed"}
 _UNTIMED_TRAINING = frozenset({"epochs", "learning_rate", "weight_decay", "warmup", "keep_checkpoints"})
+_OTHERWISE = "all other settings; only epochs, learning rate, weight decay, warm-up and seed may differ"
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def equal_time_baseline(store: RunStore, profile: Profile, mode: EqualTime) -> E
         raise UsageError(
             f"the time of an epoch of {missing} is not known",
             where="--equal-time",
-            allowed="a finished or running run of it on this device",
-            hint=f"`kdtui train {profile.name} --with-baseline` measures both",
+            found=f"no such run on {_device(profile)} of this machine",
+            allowed=f"a finished or running run with the same data, networks, batch size and {_OTHERWISE}",
+            hint=f"`kdtui train {_arguments(profile)} --with-baseline` measures both; add the other options given here",
         )
     epochs = profile.training.epochs
     seconds = speeds[0] * epochs
@@ -95,6 +99,16 @@ def equal_time_baseline(store: RunStore, profile: Profile, mode: EqualTime) -> E
     }
     longer = baseline if fitting == epochs else baseline.model_copy(update=changes)
     return EqualTimeBaseline(longer, basis, tuple(dict.fromkeys(one.id for one in used if one.shared)))
+
+
+def _arguments(profile: Profile) -> str:
+    """The name of a profile and its teachers, as arguments of ``kdtui train``."""
+    words = [profile.name]
+    for teacher in profile.teacher.members:
+        if teacher.checkpoint is not None and not teacher.checkpoint.startswith(OF_RUN):
+            run = owner(Path(teacher.checkpoint))
+            words += ["--teacher", teacher.checkpoint if run is None else run.id]
+    return shlex.join(words)
 
 
 def _measured(rows: Iterable[RunSummary], profile: Profile) -> TimedRun | None:
@@ -129,15 +143,18 @@ def _teacher(store: RunStore, rows: Iterable[RunSummary], profile: Profile) -> T
             where="--equal-time total",
             found=profile.teacher.checkpoint,
             allowed="a finished run of this run store on the same device",
-            hint=f"`kdtui train {profile.name} --equal-time student` counts the time of the student alone",
+            hint=f"`kdtui train {_arguments(profile)} --equal-time student` counts the time of the student alone",
         )
     return TimedRun(row.id, active_time(run), _shared(row, rows))
 
 
 def _here(row: RunSummary, profile: Profile) -> bool:
     """Whether a run trains or trained on the device of this machine that the profile uses."""
-    device = place(profile.training.accelerator, profile.training.devices).device
-    return row.state in (State.FINISHED, State.RUNNING) and row.host == hostname() and row.device == device
+    return row.state in (State.FINISHED, State.RUNNING) and row.host == hostname() and row.device == _device(profile)
+
+
+def _device(profile: Profile) -> str:
+    return place(profile.training.accelerator, profile.training.devices).device
 
 
 def _shared(row: RunSummary, rows: Iterable[RunSummary]) -> bool:

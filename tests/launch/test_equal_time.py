@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,10 @@ def test_what_was_not_measured_is_refused(store: RunStore, profile: Profile, mis
     with pytest.raises(UsageError, match="is not known") as error:
         equal_time_baseline(store, profile, "total")
     assert ("--equal-time student" if missing == "teacher" else "--with-baseline") in (error.value.hint or "")
+    hint = error.value.hint or ""
+    command = shlex.split(hint.split("`")[1])
+    checkpoint = str(profile.teacher.checkpoint)
+    name = checkpoint if missing == "teacher" else Path(checkpoint).parent.parent.name
+    assert command[:5] == ["kdtui", "train", profile.name, "--teacher", name]
+    if missing != "teacher":
+        assert "batch size" in (error.value.allowed or "") and "cpu" in (error.value.found or "")
