@@ -82,6 +82,11 @@ class Group:
     seeds_of_baselines_only: tuple[int | None, ...] = ()
     equal_time: EqualTime | None = None
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of its runs, without those of the baselines."""
+        return tuple(pair.run for pair in self.pairs)
+
 
 def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None]) -> tuple[Aggregate, ...]:
     """The groups of two or more seeds.

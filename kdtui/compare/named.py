@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 _ID = re.compile(r"\d{4}(?P<month>\d\d)(?P<day>\d\d)-(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)-(?P<rest>.+)")
+
+_LETTERS = 5  # maximum number of letters before a text
 
 
 class Named(Protocol):
@@ -58,6 +60,19 @@ def called(runs: Iterable[Named]) -> dict[str, str]:
 def mark(short: str, name: str) -> str:
     """The suffix of a short name that distinguishes it from others; empty for a plain name and for an id."""
     return short.removeprefix(name) if short.startswith(f"{name} ") else ""
+
+
+def lettered(text: str, runs: Sequence[str], letters: Mapping[str, str]) -> str:
+    """A text about runs, after their letters; only the first few of many.
+
+    Args:
+        text: The text.
+        runs: Ids of the runs.
+        letters: Letter of each run; runs without one are left out.
+    """
+    own = [letters[run_id] for run_id in runs if run_id in letters]
+    shown = "".join(own[:_LETTERS]) + ("…" if len(own) > _LETTERS else "")
+    return f"{shown} {text}" if shown else text
 
 
 def _parts(runs: Sequence[Named]) -> list[str]:

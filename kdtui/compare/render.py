@@ -6,12 +6,12 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdtui.compare.comparison import Comparison, Row
 from kdtui.compare.groups import Group
-from kdtui.compare.named import called
+from kdtui.compare.named import called, lettered
 from kdtui.compare.statistics import Interval
 from kdtui.compare.wallclock import EqualTime
 from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed, span
@@ -68,21 +68,24 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def group_lines(comparison: Comparison, *, short: bool = False) -> list[str]:
+def group_lines(comparison: Comparison, *, short: bool = False, letters: Mapping[str, str] | None = None) -> list[str]:
     """What each Δ is worth in words, for every group of seeds and every single run; seeds without Δ last.
 
     Args:
         comparison: The comparison.
         short: One line for each, which fits a terminal.
+        letters: Letter of each run, by id, which its line begins with.
     """
+    letters = letters or {}
     paired = {run for group in comparison.groups for pair in group.pairs for run in (pair.run, pair.baseline)}
-    if short:
-        lines = [f"{group.name}: {delta_text(group, short=True)}" for group in comparison.groups]
-    else:
-        lines = [line for group in comparison.groups for line in _lines(group)]
+    lines = []
+    for group in comparison.groups:
+        first, *more = [f"{group.name}: {delta_text(group, short=True)}"] if short else _lines(group)
+        lines += [lettered(first, group.runs, letters), *more]
     for one in comparison.aggregates:
         if not paired & {*one.ids}:
-            lines.append(f"{one.name}: mIoU {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})")
+            line = f"{one.name}: mIoU {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})"
+            lines.append(lettered(line, one.ids, letters))
     return lines
 
 

@@ -171,6 +171,15 @@ def test_differing_leaves_out_what_names_a_run() -> None:
     assert comparison.differing == {"seed": (1, 0), "data.train_limit": (7, None)}  # in row order: b first
 
 
+def test_lines_of_groups_begin_with_the_letters_of_their_runs() -> None:
+    seeds = [entry(f"run{seed}", seed=seed) for seed in range(7)]
+    comparison = compare([*(ComparedRun(dataclasses.replace(one.summary, name="x"), one.profile) for one in seeds)])
+    letters = {f"run{seed}": letter for seed, letter in enumerate("ABCDEFG")}
+    (plain,), (line,) = group_lines(comparison), group_lines(comparison, letters=letters)
+    assert sorted(line.split("… ")[0]) == sorted("ABCDE") and line.endswith(f"… {plain}")
+    assert group_lines(comparison, letters={"run3": "D"}) == [f"D {plain}"]
+
+
 def test_weights_that_terms_replace_are_no_difference() -> None:
     by_terms = entry("terms", 0.9, distilled=True, distillation__terms=[{"kind": "cwd"}])
     by_weights = entry("weights", 0.8, distilled=True, distillation__logits=1.0)

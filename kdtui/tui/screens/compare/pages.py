@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from kdtui.compare import Group
 from kdtui.compare.measured import usable_measurements
-from kdtui.compare.named import mark
+from kdtui.compare.named import lettered, mark
 from kdtui.compare.pareto import COSTS, Pareto, cells
 from kdtui.errors import StoreError
 from kdtui.plugins import imported
@@ -273,15 +273,15 @@ class ComparedClasses(AcrossPage):
     def column(self, rank: int) -> int:
         """That of the group of the run."""
         runs = self._view.compared.rows[rank : rank + 1]
-        groups = [{pair.run for pair in group.pairs} for group in self._groups()]
-        return next((place for place, group in enumerate(groups) if group & {run.id for run in runs}), 0)
+        groups = [group.runs for group in self._groups()]
+        return next((place for place, group in enumerate(groups) if any(run.id in group for run in runs)), 0)
 
     def options(self) -> tuple[str, ...]:
         """The option of ``kdtui compare`` that prints the table."""
         return ("--per-class",)
 
     def _titles(self) -> list[str]:
-        return [group.name for group in self._groups()]
+        return [lettered(group.name, group.runs, self._view.letters) for group in self._groups()]
 
     def _groups(self) -> list[Group]:
         comparison = self._view.compared.comparison

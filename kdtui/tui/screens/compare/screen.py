@@ -257,7 +257,7 @@ class CompareScreen(ChartKeys, RunActions):
         colours = {run_id: curve_colour(index, dark=dark) for index, run_id in enumerate(self._ids)}
         table.letters = {run_id: Cell(letters[run_id], colour) for run_id, colour in colours.items()}
         self._give_room()
-        evidence = [] if compared.comparison is None else group_lines(compared.comparison, short=True)
+        evidence = [] if compared.comparison is None else group_lines(compared.comparison, short=True, letters=letters)
         self._evidence.show([((line, "strong"),) for line in evidence])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(
@@ -288,7 +288,7 @@ class CompareScreen(ChartKeys, RunActions):
         lines: list[TextLine] = [
             ((f"{compared.named[run_id]}: {missing.reason}", "bad"),) for run_id, missing in compared.missing.items()
         ]
-        evidence = [] if compared.comparison is None else group_lines(compared.comparison)
+        evidence = [] if compared.comparison is None else group_lines(compared.comparison, letters=self._letters())
         lines += [((line, "" if line.startswith(" ") else "strong"),) for line in evidence]
         notes = () if compared.comparison is None else compared.comparison.notes
         unmeasured = {entry.unmeasured for entry in self._entries}
