@@ -118,7 +118,7 @@ def _name_classes(guess: FolderGuess) -> FolderGuess:
     """The guess with the names that the user enters."""
     say(f"  {guess.ground.get('labels', '')}")
     text: str = typer.prompt("Class names, separated by commas", default=", ".join(guess.names), err=True)
-    return guess.with_names([part.strip() for part in text.split(",") if part.strip()])
+    return guess.with_names([part.strip() for part in text.split(",") if part.strip()]).without_void()
 
 
 def _written(folder: Path) -> Path:

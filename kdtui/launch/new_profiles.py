@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from kdtui.errors import TeacherError, UsageError
 from kdtui.launch.engine_process import ask
 from kdtui.launch.gpus import installed_gpus
 from kdtui.palette import COLOUR
+from kdtui.profile.class_list import is_void, split_colour
 from kdtui.profile.find import OF_RUN
 from kdtui.store.values import fits
 
@@ -61,6 +62,25 @@ class FolderGuess:
         if "label_map" in keys:
             keys["label_map"] = {value: renamed.get(name, name) for value, name in keys["label_map"].items()}
         return FolderGuess(keys, self.counts, self.ground, self.known, tuple(names), True, self.size, self.channels)
+
+    def without_void(self) -> FolderGuess:
+        """The guess with ignored values for classes such as ``void``; unchanged if under two classes would remain."""
+        void = [name for name in self.names if is_void(name)]
+        rest = tuple(name for name in self.names if name not in void)
+        labels = self.keys.get("labels", "numbers")
+        if "classes" not in self.keys or not void or len(rest) < 2 or labels == "binary":
+            return self
+        entries = {split_colour(entry)[0]: entry for entry in self.keys["classes"]}
+        mapped = {name: int(value) for value, name in self.keys.get("label_map", {}).items()}
+        numbers = mapped or {name: number for number, name in enumerate(self.names)}
+        values = {name: split_colour(entries[name])[1] if labels == "colour" else numbers[name] for name in self.names}
+        keys = dict(self.keys) | {"classes": [entries[name] for name in rest]}
+        keys["ignore"] = [*keys.get("ignore", ()), *(values[name] for name in void)]
+        keys.pop("label_map", None)
+        if labels != "colour" and [values[name] for name in rest] != list(range(len(rest))):
+            keys["label_map"] = {str(values[name]): name for name in rest}
+        ground = dict(self.ground) | {"ignored": ", ".join(f"{name} ({values[name]})" for name in void)}
+        return replace(self, keys=keys, ground=ground, names=rest)
 
 
 def _renamed(entry: str, names: Mapping[str, str]) -> str:

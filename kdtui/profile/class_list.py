@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from kdtui.palette import COLOUR
 
 FILE = "classes.txt"
 MOST_CLASSES = 255
+_VOID = re.compile(r"void|unlabell?ed|ignored?|unknown", re.IGNORECASE)
 _LARGEST_VALUE = 2**31 - 1
 _LONGEST_NAME = 200
 HINT = (
@@ -46,6 +48,11 @@ def split_colour(text: str) -> tuple[str, str]:
     words = text.split()
     colour = words.pop() if len(words) > 1 and COLOUR.fullmatch(words[-1]) else ""
     return " ".join(words), colour.lower()
+
+
+def is_void(name: str) -> bool:
+    """Whether a name is that of pixels that do not count."""
+    return _VOID.fullmatch(name) is not None
 
 
 def name_mistake(name: str) -> str | None:

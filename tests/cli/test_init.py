@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +161,26 @@ def test_other_names_of_classes() -> None:
     assert named.keys == {"classes": ["sky", "road #112233"], "label_map": {"1": "sky", "2": "road"}} and named.named
     with pytest.raises(UsageError, match="the number of class names"):
         GUESS.with_names(["sky"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"classes": ["a", "b", "c"]}, {"classes": ["sky", "road"], "ignore": [2]}),
+        (
+            {"classes": ["a", "b", "c"], "label_map": {"1": "a", "5": "b", "7": "c"}, "ignore": [255]},
+            {"classes": ["sky", "road"], "ignore": [255, 7], "label_map": {"1": "sky", "5": "road"}},
+        ),
+        (
+            {"labels": "colour", "classes": ["a #000000", "b #112233", "c #445566"]},
+            {"labels": "colour", "classes": ["sky #000000", "road #112233"], "ignore": ["#445566"]},
+        ),
+    ],
+)
+def test_a_class_that_the_user_calls_void_is_an_ignored_value(keys: dict[str, Any], expected: dict[str, Any]) -> None:
+    guess = FolderGuess(keys, {"train": 2}, names=("a", "b", "c")).with_names(["sky", "road", "Void"]).without_void()
+    assert guess.keys == expected and guess.names == ("sky", "road")
+    assert guess.ground["ignored"] == f"Void ({expected['ignore'][-1]})"
 
 
 @pytest.mark.parametrize(

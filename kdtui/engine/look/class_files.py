@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kdtui.errors import DataError
 from kdtui.palette import COLOUR, hexadecimal
-from kdtui.profile.class_list import FILE, Classes, name_mistake, parse_classes
+from kdtui.profile.class_list import FILE, Classes, is_void, name_mistake, parse_classes
 from kdtui.store.files import read_file
 
 _NAMES = re.compile(
@@ -17,8 +17,6 @@ _NAMES = re.compile(
     r"\.(txt|csv|json|names)|label_?map\.txt|.*\.names",
     re.IGNORECASE,
 )
-_IGNORED = re.compile(r"void|unlabell?ed|ignored?|unknown", re.IGNORECASE)
-"""Names of entries for pixels that do not count."""
 _MOST_BYTES = 2**20
 _MOST = 255
 
@@ -73,7 +71,7 @@ def _without_void(classes: list[NamedClass]) -> tuple[list[NamedClass], tuple[Na
     numbered = [
         entry if entry.value is not None else entry._replace(value=number) for number, entry in enumerate(classes)
     ]
-    void = tuple(entry for entry in numbered if _IGNORED.fullmatch(entry.name))
+    void = tuple(entry for entry in numbered if is_void(entry.name))
     rest = [entry for entry in numbered if entry not in void]
     taken = {entry.value for entry in rest} | {entry.colour for entry in rest if entry.colour}
     unique = not any(entry.value in taken or entry.colour in taken for entry in void)
