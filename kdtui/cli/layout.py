@@ -194,8 +194,9 @@ def paragraph(text: str, room: int) -> str:
 
 
 def hanging(text: str, indent: int) -> str:
-    """Indent all lines of a message but the first."""
-    return text.replace("\n", "\n" + " " * indent)
+    """Indent all lines of a message but the first, instead of by two columns as the facts of an error."""
+    first, *lines = text.split("\n")
+    return "\n".join([first, *(" " * indent + line.removeprefix("  ") for line in lines)])
 
 
 def words(text: str, room: int, *, first: int | None = None) -> list[str]:

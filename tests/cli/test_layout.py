@@ -63,6 +63,7 @@ def test_a_message_is_wrapped_between_words_only(text: str, room: int) -> None:
 
 
 def test_lines_below_the_first_are_indented() -> None:
+    assert hanging("no such file\n  where: X\na note", 4) == "no such file\n    where: X\n    a note"
     assert paragraph("ok  " + hanging("one two\nthree four", 4), 10).split("\n") == [
         *("ok  one", "  two"),
         *("    three", "      four"),
