@@ -325,13 +325,14 @@ def test_skip_training_evaluates_the_newest_run_of_each_profile_and_compares(
 def test_demo_trains_three_and_prints_the_difference(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("demo", "--seed", "3")
     assert done.code == 0, done.err
-    assert [row.name for row in store.summaries()] == ["demo-teacher", "demo-baseline", "demo-distilled"]
+    names = ["demo-teacher", "demo-fewlabels-baseline", "demo-fewlabels-distilled"]
+    assert [row.name for row in store.summaries()] == names
     assert {row.seed for row in store.summaries()} == {3}
     assert "Δ +0.0200" in done.out
     assert "seed 3" in done.out
     assert "settings: " in done.out
     again = kdtui("demo", "--json").json["baseline"]  # a counter ends it when both demos began in one second
-    assert "-demo-baseline" in again
+    assert "-demo-fewlabels-baseline" in again
 
 
 @pytest.mark.parametrize("presses", [1, 2])

@@ -311,7 +311,7 @@ def test_the_values_of_the_recipe_are_displayed_before_a_student_is_chosen(store
     before = check(RunDraft(teacher="latest"), store)
     chosen = check(RunDraft(teacher="latest", encoder="resnet18"), store)
 
-    assert before.own["epochs"] == "4"
+    assert before.own["epochs"] == "5"
     assert chosen.profiles[0].name == "resnet18-from-demo-teacher"
     assert chosen.profiles[0].data == load("demo-teacher").data
     assert chosen.distils
