@@ -41,6 +41,7 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "kdtui/cli/measure.py": ("measure",),
     "kdtui/cli/opening.py": ("cockpit",),
     "kdtui/cli/train.py": ("train", "distill"),
+    "kdtui/cli/training.py": ("train", "distill"),
     "kdtui/export_options.py": ("export",),
     "kdtui/engine/measure.py": ("measure",),
     "kdtui/launch/teachers.py": ("train", "distill"),

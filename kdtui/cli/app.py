@@ -60,7 +60,7 @@ class Commands(TyperGroup):
         except KdtuiError as error:
             report(error)
             raise typer.Exit(error.exit_code) from error
-        except typer.Abort as error:  # Ctrl-C, or the end of the input, at a question: all are asked before any change
+        except typer.Abort as error:  # Ctrl-C or end of input at a prompt; prompts precede changes
             say("")  # the cursor is in the line of the question
             report(Interrupted("cancelled; nothing was changed"))
             raise typer.Exit(Exit.INTERRUPTED) from error

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kdtui.cli.console import Json, RunsDir, open_store, out, say
-from kdtui.cli.train import attend, finish
+from kdtui.cli.training import attend, finish
 
 
 def register(app: typer.Typer) -> None:
