@@ -27,7 +27,6 @@ Ask = Callable[..., dict[str, Any]]
 
 # In float32: a state with AdamW's two moments, and the weights alone.
 _STATE_BYTES, _WEIGHT_BYTES = 12, 4
-_MOST_CLASS_LIST = 2**20  # bytes; the limit of the engine's reader
 _SPARE_BYTES = 200 * 2**20
 
 
