@@ -93,8 +93,9 @@ class KdtuiError(Exception):
 
 
 def hint_for_profiles(hint: str) -> str:
-    """Adapt a hint to a command without ``--set``: show the setting as an entry of the profile."""
-    return _SETTING.sub(lambda match: match[1] or f"{match[2] or match[3]} in the profile", hint)
+    """Adapt a hint to a command without ``--set``: show the settings as entries of the profile."""
+    entries = _SETTING.sub(lambda match: match[1] or f"{match[2] or match[3]} in the profile", hint)
+    return re.sub(r" in the profile (?=[\w.]+=)", " and ", entries)
 
 
 class UsageError(KdtuiError):

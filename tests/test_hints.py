@@ -278,6 +278,7 @@ def test_files_whose_hints_name_an_option_alone_list_the_commands_that_print_the
         ("--set data.value_range=[0,1] scales them", "data.value_range=[0,1] in the profile scales them"),
         ("""if so: --set 'a.b=["x", "y z"]', or c""", """if so: a.b=["x", "y z"] in the profile, or c"""),
         ("--set 'a.b={X=\"Y\", …}'; --set a.c=2", 'a.b={X="Y", …} in the profile; a.c=2 in the profile'),
+        ("if so: --set a.b=[0.5,0.5] --set a.c=2", "if so: a.b=[0.5,0.5] and a.c=2 in the profile"),
         ("`kdtui runs` lists them", "`kdtui runs` lists them"),
     ],
 )
