@@ -29,6 +29,7 @@ from kdtui.profile.find import (
 )
 from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
+from kdtui.profile.matched import without_treated_data
 from kdtui.profile.settings import read_value
 from kdtui.profile.table_fields import TAGS, allowed_values, choices, models_in
 from kdtui.profile.tables import Profile
@@ -248,13 +249,21 @@ def resolve(file: Path, sets: Sequence[str] = ()) -> Resolved:
     if "name" not in resolved.table:
         resolved.table["name"] = file.stem
         resolved.origins[("name",)] = f"the file name {file.name}"
-    table, origins, mistakes = read_sets(sets)
-    resolved.merge(table, origins)
-    resolved.mistakes += mistakes
+    _apply(sets, resolved)
     for key, kind in DEFAULT_KINDS.items():
         if isinstance(resolved.table.get(key), dict):
             resolved.table[key].setdefault(_TAGS.get(key, "kind"), kind)
     return resolved
+
+
+def _apply(sets: Sequence[str], resolved: Resolved) -> None:
+    """Merge ``sets``; those that disable the distillation also leave out tables of data that only it uses."""
+    table, origins, mistakes = read_sets(sets)
+    resolved.merge(table, origins)
+    resolved.mistakes += mistakes
+    switch = table.get("distillation")
+    if isinstance(switch, dict) and switch.get("enabled") is False:
+        resolved.table = without_treated_data(resolved.table, but=table)
 
 
 def read_sets(sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str], list[str]]:
@@ -431,9 +440,7 @@ def amend(profile: Profile, sets: Sequence[str], *, what: str = "the profile") -
     """
     resolved = Resolved(table=profile.model_dump(exclude_none=True))
     resolved.origins = dict.fromkeys([(key,) for key in resolved.table], what)
-    table, origins, mistaken = read_sets(sets)
-    resolved.merge(table, origins)
-    resolved.mistakes += mistaken
+    _apply(sets, resolved)
     return _validate(resolved, what=what)
 
 

@@ -19,13 +19,21 @@ _LONGEST_NAME = 80
 
 def untreated(table: Mapping[str, Any]) -> dict[str, Any]:
     """A plain table of a profile without the tables of :data:`TREATMENT`."""
+    return {key: value for key, value in without_treated_data(table).items() if key not in TREATMENT}
+
+
+def without_treated_data(table: Mapping[str, Any], *, but: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A plain table of a profile without the tables in ``[data]`` that only a distillation uses.
+
+    Args:
+        table: The plain table.
+        but: Tables that are named here remain.
+    """
     rest = dict(table)
-    for key in TREATMENT:
-        outer, _, inner = key.partition(".")
-        if inner and isinstance(rest.get(outer), Mapping):
+    for outer, _, inner in (key.partition(".") for key in TREATMENT if "." in key):
+        kept = isinstance((but or {}).get(outer), Mapping) and inner in (but or {})[outer]
+        if isinstance(rest.get(outer), Mapping) and not kept:
             rest[outer] = {name: value for name, value in rest[outer].items() if name != inner}
-        elif not inner:
-            rest.pop(outer, None)
     return rest
 
 

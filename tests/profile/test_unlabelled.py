@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from kdtui.errors import ProfileError
-from kdtui.profile import Profile, SyntheticData, dump, load
+from kdtui.profile import Profile, SyntheticData, amend, dump, load
 from kdtui.profile.data_tables import Unlabelled
 from kdtui.profile.matched import baseline_of
 
@@ -65,6 +65,16 @@ def test_a_folder_of_labelled_images_may_have_others_anywhere() -> None:
     data = load("camvid-distilled", ["data.unlabelled.images=more/*.jpg"]).data
     assert data.unlabelled is not None and data.unlabelled.images == "more/*.jpg"
     assert not any(place.key.startswith("data.unlabelled") for place in data.places(["train"]))
+
+
+def test_disabling_the_distillation_leaves_out_images_that_only_it_uses() -> None:
+    profile = load("demo-fewlabels-distilled")
+    assert profile.data.unlabelled is not None
+    without = profile.data.model_copy(update={"unlabelled": None})
+    alone = ["distillation.enabled=false"]
+    assert load("demo-fewlabels-distilled", alone).data == amend(profile, alone).data == without
+    with pytest.raises(ProfileError, match="only the distillation uses"):
+        load("demo-fewlabels-distilled", [*alone, "data.unlabelled.share=0.25"])
 
 
 @pytest.mark.parametrize(("share", "devices", "images"), [(0.5, 1, 16), (0.75, 1, 48), (0.01, 1, 1), (0.01, 4, 4)])

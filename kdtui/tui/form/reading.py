@@ -461,7 +461,7 @@ class _Reading:
         if self._base is None and (self._teacher is None or not self._student):
             return None
         typed = {SETTINGS[name].assignment(value): name for name, value in self._values.items()}
-        others = dict.fromkeys([*self._alone, *self._extra], "extra")
+        others = {**dict.fromkeys(self._alone, "teacher"), **dict.fromkeys(self._extra, "extra")}
         method = dict.fromkeys(self._method, "method")
         # In the order of the command line: the last value of a key counts.
         texts = {**method, **typed, **self._tables.sets(), **others}

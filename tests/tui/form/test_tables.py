@@ -151,6 +151,18 @@ def test_a_default_of_a_table_that_the_profile_lacks_makes_the_table(store: RunS
     assert check(RunDraft(profile="demo-fewlabels-distilled"), store).own["data.unlabelled.share"] == "0.5"
 
 
+def test_without_a_teacher_the_profile_has_no_images_without_labels(store: RunStore) -> None:
+    draft = RunDraft(profile="demo-fewlabels-distilled", teacher="-")
+    checked = check(draft, store)
+    assert not checked.mistakes
+    assert checked.command == "kdtui train demo-fewlabels-distilled --set distillation.enabled=false --detach"
+    (profile,) = checked.profiles
+    assert profile == absolute(load("demo-fewlabels-distilled", sets_in(checked.command)))
+    assert profile.data.unlabelled is None
+    typed = check(draft.edited(**{"data.unlabelled.share": "0.25"}), store)
+    assert "only the distillation uses" in typed.mistakes["teacher"]
+
+
 def test_a_key_is_not_set_in_two_places(store: RunStore) -> None:
     for extra in ("data.height=64", "loss.terms=[]", 'loss.terms=[{kind="ce"}]'):
         typed = {"data.height": "96", "loss.terms": "ce"}
