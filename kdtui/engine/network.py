@@ -71,6 +71,23 @@ class GraphOutput:
     logits: bool = True
 
 
+@dataclass(frozen=True)
+class Translation:
+    """How exporters write an operator of a network's own (``torch.library.custom_op``).
+
+    Attributes:
+        operator: Its qualified name, ``NAMESPACE::NAME``.
+        dynamo: Builds the nodes of ONNX with onnxscript, called with the arguments of the operator.
+        torchscript: The same for the older exporter: a symbolic function, called with the graph and the arguments.
+        opset: The oldest operator set that has these nodes.
+    """
+
+    operator: str
+    dynamo: Callable[..., Any]
+    torchscript: Callable[..., Any]
+    opset: int
+
+
 # Names of the main output. Not "softmax" and "argmax": the dynamo exporter uses these names for values inside the
 # graph, and the duplicate name would not be valid ONNX.
 MAIN_OUTPUTS = {"logits": "logits", "softmax": "probabilities", "argmax": "classes"}
@@ -172,6 +189,10 @@ class NetworkKind(ABC):
     def graph_outputs(self, task: TaskName, options: ExportOptions) -> tuple[GraphOutput, ...]:
         """The outputs of exported graphs; the first has logits, from which the mIoU of the file is computed."""
         return graph_outputs(task, options)
+
+    def translations(self) -> tuple[Translation, ...]:
+        """How exporters write operators of the network's own."""
+        return ()
 
     def facts(self) -> dict[str, Any]:
         """Description of the network in exported files and in the results of ``kdtui measure``."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kdtui.engine.data import PixelFormat
 from kdtui.engine.models import outputs_of
-from kdtui.engine.network import GraphInput, GraphOutput, graph_outputs
+from kdtui.engine.network import GraphInput, GraphOutput, Translation, graph_outputs
 from kdtui.export_options import ExportOptions
 from kdtui.profile.base import TaskName
 
@@ -40,6 +40,7 @@ class Deployed(nn.Module):
         options: Form of input and output.
         inputs: Inputs beside images.
         outputs: By default those of :func:`kdtui.engine.network.graph_outputs`.
+        translations: How exporters write operators of the network's own.
         pixels: Normalisation and channel order of the network's images.
     """
 
@@ -52,6 +53,7 @@ class Deployed(nn.Module):
         options: ExportOptions,
         inputs: Sequence[GraphInput] = (),
         outputs: Sequence[GraphOutput] = (),
+        translations: Sequence[Translation] = (),
         pixels: PixelFormat = RGB_PIXELS,
     ) -> None:
         super().__init__()
@@ -63,6 +65,7 @@ class Deployed(nn.Module):
         self.contents = options.output
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs) or graph_outputs(task, options)
+        self.translations = tuple(translations)
         self.any_size = options.dynamic_size
         # (value - mean) / std as one multiplication and one addition, as in training.
         unit = _BYTE if options.input == "uint8" else 1.0

@@ -20,8 +20,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
+from torch.onnx.utils import register_custom_op_symbolic, unregister_custom_op_symbolic
 
 from kdtui.engine.export.deployed import Deployed, axes, dynamic, output_axes
+from kdtui.engine.network import Translation
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 
@@ -48,6 +50,15 @@ def write_onnx(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, optio
     Raises:
         ExportError: Both exporters failed, or the file has another opset than requested.
     """
+    oldest = max((entry.opset for entry in deployed.translations), default=0)
+    if options.opset < oldest:
+        raise ExportError(
+            "an operator of this network needs a newer operator set",
+            where="--opset",
+            found=options.opset,
+            allowed=f"{oldest} to 22",
+            hint=f"`kdtui export RUN --opset {_DYNAMO_OPSET}`",
+        )
     if options.opset < _DYNAMO_OPSET:
         exporter = Exporter("torchscript", f"the dynamo exporter writes opset {_DYNAMO_OPSET} and newer")
         try:
@@ -108,14 +119,32 @@ def _dynamo(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options:
             input_names=[INPUT, *(entry.name for entry in deployed.inputs)],
             output_names=list(deployed.output_names),
             dynamic_shapes=shapes if any((named, *further)) else None,
+            custom_translation_table={_overload(entry): entry.dynamo for entry in deployed.translations},
             verbose=False,
         )
     assert program is not None
     program.save(str(path))
 
 
+def _overload(translation: Translation) -> Callable[..., Any]:
+    """The operator of a translation."""
+    namespace, name = translation.operator.split("::")
+    overload: Callable[..., Any] = getattr(getattr(torch.ops, namespace), name).default
+    return overload
+
+
+@contextlib.contextmanager
+def _registered(translations: Iterable[Translation]) -> Iterator[None]:
+    """Register operators of a network's own with the older exporter."""
+    with contextlib.ExitStack() as registered:
+        for entry in translations:
+            register_custom_op_symbolic(entry.operator, entry.torchscript, entry.opset)
+            registered.callback(unregister_custom_op_symbolic, entry.operator, entry.opset)
+        yield
+
+
 def _torchscript(deployed: Deployed, inputs: tuple[Tensor, ...], path: Path, options: ExportOptions) -> None:
-    with _quiet():
+    with _quiet(), _registered(deployed.translations):
         torch.onnx.export(
             deployed,
             inputs,

@@ -132,6 +132,7 @@ class ExportNetwork:
             options=options,
             inputs=self.inputs,
             outputs=outputs,
+            translations=() if self.kind is None else self.kind.translations(),
             pixels=self.pixels,
         ).eval()
 
