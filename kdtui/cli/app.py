@@ -18,7 +18,21 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo
 
 import kdtui
-from kdtui.cli import checkpoints, cockpit, compare, data, demo, export, init, measure, predict, runs, train, versions
+from kdtui.cli import (
+    cache,
+    checkpoints,
+    cockpit,
+    compare,
+    data,
+    demo,
+    export,
+    init,
+    measure,
+    predict,
+    runs,
+    train,
+    versions,
+)
 from kdtui.cli.console import Command, Exit, open_streams, report, running, say
 from kdtui.errors import Interrupted, KdtuiError, LaunchError
 from kdtui.text import clean
@@ -104,7 +118,7 @@ def options(
     """Knowledge distillation of segmentation models: train teachers and students, compare and export them."""
 
 
-for group in (cockpit, demo, init, data, train, runs, compare, checkpoints, predict, export, measure, versions):
+for group in (cockpit, demo, init, data, train, runs, compare, checkpoints, predict, export, measure, cache, versions):
     group.register(app)
 for command in app.registered_commands:
     command.cls = Command

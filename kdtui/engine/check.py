@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from kdtui import plugins
@@ -14,10 +16,11 @@ from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
+from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
-from kdtui.engine.objective import Objective, build_objective
+from kdtui.engine.objective import FrozenTeacher, Objective, build_objective
 from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.profile_model import count_macs
@@ -55,11 +58,9 @@ def check(
     Returns:
         ``checks``, each ``{"name", "ok", "message", "hint"}``, that of the checkpoint also with ``epochs_done``, a
         failed one with the class of its ``error``; ``warnings``, each ``{"code", "message", "hint"}``: likely mistakes
-        although the checks passed; ``surveyed``, the samples of each split that were read and all of them; and
-        ``gpus``, the number of GPUs that torch can use.
+        although the checks passed; ``teacher_logits``, the size of those that would be cached; ``surveyed``, the
+        samples of each split that were read and all of them; and ``gpus``, the number of GPUs that torch can use.
     """
-    import torch
-
     use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
     splits: dict[str, tuple[SegmentationDataset, Survey]] = {}
     warnings: list[Warned] = []
@@ -103,6 +104,7 @@ def check(
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],
+        "teacher_logits": _teacher_logits(profile, loaded, splits, total_epochs),
         "surveyed": {name: [part.checked, part.total] for name, (_, part) in splits.items()},
         "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
@@ -121,6 +123,28 @@ def _unlabelled(profile: Profile, splits: dict[str, tuple[SegmentationDataset, S
     need = [f"distill.{table.label}" for table in tables if table.needs_labels]
     skip = f"; {', '.join(need)}: not on them, as labels are needed" if need else ""
     return unlabelled.described(settings.batch_size, settings.devices) + skip
+
+
+def _teacher_logits(
+    profile: Profile,
+    loaded: Sequence[LoadedTeacher],
+    splits: Mapping[str, tuple[SegmentationDataset, Survey]],
+    total_epochs: int | None,
+) -> dict[str, int] | None:
+    """How much the cached logits of the teacher take: epochs, views, samples, and bytes of a sample; None for none."""
+    epochs = total_epochs or profile.training.epochs
+    views = cached_views(profile, loaded[0], epochs) if loaded and "train" in splits else 0
+    if not views:
+        return None
+    frozen = FrozenTeacher(loaded[0].network, task=profile.data.task, autocast=contextlib.nullcontext)
+    train_set = splits["train"][0]
+    unlabelled = build_unlabelled(profile.data, train_set)
+    return {
+        "epochs": epochs,
+        "views": views,
+        "samples": len(train_set) + (0 if unlabelled is None else len(unlabelled)),
+        "sample_bytes": sample_bytes(logit_shape(profile, frozen, torch.device("cpu"))),
+    }
 
 
 def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:

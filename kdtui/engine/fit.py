@@ -32,6 +32,7 @@ from kdtui.engine.evaluate import (
     to_device,
     write_panels,
 )
+from kdtui.engine.logit_cache import LogitCache, logit_cache
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
@@ -163,6 +164,7 @@ class Fit:
             stage.evaluated, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
         self.teacher: EvaluatedTeacher | None = None
+        self.teacher_logits: LogitCache | None = None
         self._looks = 0
         self._scores: Scores | None = None  # of the last epoch of this attempt
         self._part_names: tuple[str, ...] = ()
@@ -176,6 +178,8 @@ class Fit:
             for note in () if self.teacher is None else (self.teacher.note, self.teacher.members_text()):
                 if note:
                     note_once(self.stage, self.report, note)
+            if self.teacher_logits is not None and self.stage.resumed is None:
+                self.report.say(events.Noted(self.teacher_logits.described()))
             for name, weights in self.objective.class_weights.items():
                 text = weights_text(weights, self.stage.classes)
                 samples = counted(len(self.stage.train_set), "training sample")
@@ -209,6 +213,8 @@ class Fit:
             self.teacher = evaluate_teacher(
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
             )
+            if self.teacher is not None and self.stage.teacher is not None:
+                self.teacher_logits = logit_cache(self.stage, self.stage.teacher, self.teacher.frozen)
 
     def _warn_before_training(self) -> None:
         stage = self.stage
@@ -332,6 +338,9 @@ class Fit:
         if self.teacher is None:
             return None
         images = self._on_device(batch.images if batch.weak is None else batch.weak)
+        if self.teacher_logits is not None:
+            raw = self.teacher_logits.outputs(batch.keys, images, self.teacher.frozen.raw)
+            return self.teacher.frozen.composed(raw)
         return self.teacher.frozen.outputs(images, extras_to_device(batch.extras, self.stage.fabric))
 
     def _labels(self, batch: Batch) -> Labels:
@@ -367,11 +376,23 @@ class Fit:
         scalars["lr"] = self.stage.optimizer.param_groups[0]["lr"]
         if self.teacher is not None:
             scalars |= {"temperature": self.objective.temperature, "alpha": self.objective.alpha}
+        if self.teacher_logits is not None:
+            scalars["teacher_cached"] = self._share_of_cached()
         scalars["images_per_second"] = round(self._images_since / (time.perf_counter() - self._clock), 3)
         self._clock, self._images_since = time.perf_counter(), 0
         point = self._measured("train", epoch, scalars)
         self.progress.train_point = vars(point).copy()
         self.report.measured(point)
+
+    def _share_of_cached(self) -> float | None:
+        """The share of the teacher's logits on this rank that were read since the last report; None for none."""
+        logits = self.teacher_logits
+        assert logits is not None
+        hits, total = logits.hits, logits.hits + logits.asked
+        logits.hits = logits.asked = 0
+        if (note := logits.note()) is not None and self.stage.leads:
+            note_once(self.stage, self.report, note)
+        return hits / total if total else None
 
     def _window(self) -> Tensor:
         """Mean over ranks of the loss parts of the steps since the last report, [steps, P]; a collective."""

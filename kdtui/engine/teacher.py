@@ -350,3 +350,14 @@ def _together(members: tuple[LoadedTeacher, ...]) -> LoadedTeacher:
     ]
     network = Ensemble([one.network for one in members], [one.settings.weight or 1.0 for one in members]).eval()
     return LoadedTeacher(network, report, first.pixels, "\n".join(notes) or None, first.settings, members)
+
+
+def identity(teacher: LoadedTeacher) -> str:
+    """What changes the predictions of a teacher's file, for keys of caches."""
+    report = teacher.report
+    keys = {"class_map", "mean", "std", "bgr", "scale", "output", "weight"}
+    changed = teacher.settings.model_dump(include=keys, exclude_none=True)
+    # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
+    text = f"{report.architecture} {report.encoder}"
+    text += "" if teacher.note is None else f", classes {report.class_names}"
+    return text + (f", {changed}" if changed else "")

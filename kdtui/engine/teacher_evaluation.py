@@ -17,7 +17,7 @@ from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.ranks import reduced
 from kdtui.engine.setup import TrainingSetup
-from kdtui.engine.teacher import LoadedTeacher
+from kdtui.engine.teacher import LoadedTeacher, identity
 from kdtui.engine.teacher_cache import TeacherCache, unsure_pixel
 from kdtui.engine.teacher_report import TeacherReport
 
@@ -122,7 +122,7 @@ def _evaluated(stage: TrainingSetup, teacher: LoadedTeacher, evaluate: Evaluate)
         teacher_sha256=teacher.report.sha256,
         fingerprint=stage.profile.data.fingerprint("val"),
         precision=f"{stage.precision}, {fabric.device.type}, stride {stride_of(stage.profile)}, "
-        + " + ".join(map(_identity, teacher.members or (teacher,)))
+        + " + ".join(map(identity, teacher.members or (teacher,)))
         + (metrics and f", metrics {metrics}"),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
@@ -137,14 +137,3 @@ def _evaluated(stage: TrainingSetup, teacher: LoadedTeacher, evaluate: Evaluate)
         predict = predictor(teacher.network, fabric, task=stage.task, channels_last=stage.channels_last)
         kept = cache.write(shape, lambda store: evaluate(predict, batches, store), last=stage.leads)
     return kept
-
-
-def _identity(teacher: LoadedTeacher) -> str:
-    """What changes the predictions of a teacher's file, for the key of the cache."""
-    report = teacher.report
-    keys = {"class_map", "mean", "std", "bgr", "scale", "output", "weight"}
-    changed = teacher.settings.model_dump(include=keys, exclude_none=True)
-    # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
-    text = f"{report.architecture} {report.encoder}"
-    text += "" if teacher.note is None else f", classes {report.class_names}"
-    return text + (f", {changed}" if changed else "")

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from kdtui.profile.base import PathKey
     from kdtui.store.run import Run
 
-_COMPUTING = (*(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator")), "data.cache_gib")
+_COMPUTING = (
+    *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator", "cache_gib")),
+    "data.cache_gib",
+)
+    *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator", "cache_gib")),
+    "data.cache_gib",
+)
 """Keys for the devices and the memory of a run; like its paths, none of them changes what is trained."""
 
 

@@ -15,10 +15,12 @@ from kdtui.launch.data_check import kept_check
 from kdtui.launch.launcher import Check
 from kdtui.launch.references import awaited_flags, awaited_profiles
 from kdtui.launch.targets import launcher_for
-from kdtui.store.files import check_writable
+from kdtui.store.files import byte_count, check_writable
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
+from kdtui.store.view_logits import budget_bytes, file_bytes, used_bytes
+from kdtui.text import counted
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -193,6 +195,8 @@ def _planned(
         results += [store_check(store.root), *launch_checks(profile, store, torch_gpus=checked.gpus), *checked.checks]
         if (read := kept_check(profile, store.root, checked.surveyed)) is not None:
             results.append(read)
+        if checked.teacher_logits is not None:
+            results.append(logits_check(store.root, profile.training.cache_gib, checked.teacher_logits))
         warnings, done = checked.warnings, checked.epochs_done
     epochs = max(0, (start.total_epochs or profile.training.epochs) - done)
     return PlannedRun(
@@ -307,6 +311,28 @@ def store_check(root: Path) -> Check:
     return Check("run store", True, f"{root} is writable")
 
 
+def logits_check(root: Path, gib: float | None, logits: Mapping[str, int]) -> Check:
+    """What the cached logits of a teacher take and save.
+
+    Args:
+        root: The run store.
+        gib: ``training.cache_gib``.
+        logits: ``epochs``, ``views``, ``samples`` and ``sample_bytes`` of the run.
+    """
+    size = file_bytes(logits["samples"], logits["sample_bytes"])
+    budget = budget_bytes(root, gib)
+    used = used_bytes(root)
+    fitting = min(logits["views"], max(0, budget - used) // size)
+    text = f"{counted(fitting, 'view')} of {counted(logits['samples'], 'sample')} cached, {byte_count(size * fitting)}"
+    text += f" (this store: {byte_count(used)} of at most {byte_count(budget)})"
+    if fitting < logits["views"]:
+        text += f"; {logits['views'] - fitting} more do not fit training.cache_gib"
+    saved = logits["epochs"] - logits["views"]
+    if fitting and saved > 0:
+        text += f"; {fitting * saved // logits['views']} of {counted(logits['epochs'], 'epoch')} without the teacher"
+    return Check("teacher logits", True, text)
+
+
 def launch_checks(profile: Profile, store: RunStore, *, torch_gpus: int | None = None) -> tuple[Check, ...]:
     """What the launcher of a profile's target finds out before a run.
 
@@ -331,6 +357,7 @@ class EngineChecks:
         epochs_done: Epochs that the checkpoint it starts from has completed.
         gpus: Number of GPUs that torch can use; None if the engine did not run.
         surveyed: Samples that were read, and all samples, of each split that could be read.
+        teacher_logits: For :func:`logits_check`; None if the teacher sees every image.
     """
 
     checks: tuple[Check, ...]
@@ -338,6 +365,7 @@ class EngineChecks:
     epochs_done: int = 0
     gpus: int | None = None
     surveyed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    teacher_logits: Mapping[str, int] | None = None
 
 
 def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
@@ -363,4 +391,5 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
         sum(int(check.get("epochs_done", 0)) for check in checks),
         answer.get("gpus"),
         answer.get("surveyed", {}),
+        answer.get("teacher_logits"),
     )

@@ -287,7 +287,7 @@ class DataTable(ProfileTable):
         Raises:
             OSError: A file cannot be examined.
         """
-        stamps = [(path.name, *_size_and_time(path)) for path in self.files(split)]
+        stamps = [(path.name, *size_and_time(path)) for path in self.files(split)]
         return json.dumps([self._validation_settings(), split, stamps], sort_keys=True)
 
     def _validation_settings(self) -> dict[str, Any]:
@@ -301,7 +301,8 @@ def _listed(numbers: tuple[float, ...]) -> str:
     return f"[{', '.join(f'{number:g}' for number in numbers[:4])}{', …' * (len(numbers) > 4)}]"
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def size_and_time(path: Path) -> tuple[int, int]:
+    """What changes when the contents of a file do: its size in bytes, and its time of modification in ns."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 

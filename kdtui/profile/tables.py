@@ -105,9 +105,13 @@ class Teacher(SingleTeacher):
     Attributes:
         ensemble: Tables `[[teacher.ensemble]]` with the same keys, one for each further teacher: the student learns
             from the weighted mean of all softened probabilities. Terms on features read the first teacher.
+        cache: Whether logits for training views that runs see again are kept in the run store, in fp16: with
+            `data.views` or `data.view_seed`, one teacher, and terms that read logits only.
     """
 
+    unwritten: ClassVar[frozenset[str]] = frozenset({"cache"})
     ensemble: tuple[EnsembleTeacher, ...] | None = Field(None, max_length=16)
+    cache: Literal["auto", "off"] = "auto"
 
     @field_validator("ensemble")
     @classmethod
@@ -300,6 +304,8 @@ class Training(ProfileTable):
         visualize_every: Epochs between pictures of predictions, in addition to the best and the last epoch; 0 for only
             these two, -1 for none.
         log_every: Optimizer steps between two ``measured`` train events.
+        cache_gib: How much the teacher logits in the run store may take in GiB; default: a tenth of the free disk, at
+            most 20.
     """
 
     unwritten: ClassVar[frozenset[str]] = frozenset({"optimizer", "schedule"})
@@ -325,6 +331,7 @@ class Training(ProfileTable):
     schedule: RateCourse = "cosine"
     ema: Float | None = Field(None, gt=0.0, lt=1.0)
     unfreezing: Unfreezing | None = None
+    cache_gib: Float | None = Field(None, ge=0.0, le=1_000_000.0)
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:

@@ -188,14 +188,15 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._loader.num_workers:
-            for batch in self._loader:
-                yield _whole(batch)
+            for keys, batch in zip(self.plan, self._loader, strict=True):
+                yield _whole(batch)._replace(keys=tuple(keys))
             return
         batches, workers = self._started()
         # Receiving a batch may block forever if its worker is suspended.
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as receiver:
+            plan = iter(self.plan)
             while (batch := self._received(receiver, batches, workers)) is not None:
-                yield _whole(batch)
+                yield _whole(batch)._replace(keys=tuple(next(plan)))
 
     def _received(
         self, receiver: ThreadPoolExecutor, batches: Iterator[Any], workers: list[BaseProcess]

@@ -55,6 +55,7 @@ class Batch(NamedTuple):
         truths: Of each sample, see :class:`Sample`; None if predictions are scored with ``masks``.
         weak: Of samples without labels, as ``images``; otherwise None.
         skipped: Of all samples.
+        keys: Number and view of each sample.
     """
 
     images: Tensor
@@ -63,6 +64,7 @@ class Batch(NamedTuple):
     truths: tuple[Tensor, ...] | None = None
     weak: Tensor | None = None
     skipped: tuple[str, ...] = ()
+    keys: tuple[tuple[int, int], ...] = ()
 
 
 class Note(NamedTuple):

@@ -1,0 +1,140 @@
+"""Training with cached logits of the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdtui import events
+from kdtui.store.run import Run
+from kdtui.store.view_logits import FOLDER, used_bytes
+from tests.engine.runs import curve, events_of, fit, make_run, same_weights
+
+VIEWS = {"data__views": 2, "data__augmentation": "heavy"}
+
+
+def distilled(root: Path, teacher: Run, /, **changes: Any) -> Run:
+    """A finished run of four epochs with two views."""
+    settings: dict[str, Any] = {
+        "teacher": {"checkpoint": str(teacher.best), **changes.pop("teacher", {})},
+        "distillation": {"enabled": True, **changes.pop("distillation", {})},
+        "training__epochs": 4,
+        "training__precision": "fp32",
+        "training__log_every": 1,
+        **VIEWS,
+        **changes,
+    }
+    run = make_run(root, **settings)
+    assert fit(run) == "finished"
+    return run
+
+
+def cached(run: Run) -> list[float | None]:
+    """The share of the teacher's logits that were read, step by step."""
+    return [value for _, value in curve(run, "train", "teacher_cached")]
+
+
+def notes(run: Run) -> str:
+    return "\n".join(event.message for event in events_of(run) if isinstance(event, events.Noted))
+
+
+def files(root: Path) -> list[Path]:
+    return sorted((root / FOLDER).glob("*/*.logits"))
+
+
+def test_a_view_is_asked_once_per_store_and_the_loss_is_that_of_a_live_teacher(
+    tmp_path: Path, short_teacher: Run
+) -> None:
+    first = distilled(tmp_path, short_teacher)
+    assert cached(first) == [0.0] * 6 + [1.0] * 6  # two views, three steps each
+    assert "2 views of 24 samples cached" in notes(first)
+    assert [path.name for path in files(tmp_path)] == ["view-000000.logits", "view-000001.logits"]
+
+    other = distilled(tmp_path, short_teacher, distillation={"temperature": 2.0, "alpha": 0.3}, data__views=4)
+    assert cached(other) == [1.0] * 3 + [0.0] * 6 + [1.0] * 3  # in the order 1, 2, 3, 0
+    again = distilled(tmp_path, short_teacher)
+    assert cached(again) == [1.0] * 12
+    assert same_weights(first.last, again.last)  # what is read equals what was computed
+
+    live = distilled(tmp_path, short_teacher, teacher={"cache": "off"})
+    assert set(cached(live)) == {None}
+    for (_, with_cache), (_, without) in zip(curve(first, "train", "loss"), curve(live, "train", "loss"), strict=True):
+        assert with_cache == pytest.approx(without, rel=1e-3)
+
+
+def test_a_damaged_sample_is_asked_again(tmp_path: Path, short_teacher: Run) -> None:
+    first = distilled(tmp_path, short_teacher)
+    for path in files(tmp_path):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 64
+        path.write_bytes(content)
+    again = distilled(tmp_path, short_teacher)
+    shares = [share for share in cached(again) if share is not None]
+    assert sorted(shares)[:3] == [7 / 8, 7 / 8, 1.0]
+    for (_, one), (_, other) in zip(curve(first, "train", "loss"), curve(again, "train", "loss"), strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_what_is_not_in_the_budget_is_live(tmp_path: Path, short_teacher: Run) -> None:
+    none = distilled(tmp_path, short_teacher, training__cache_gib=0.0)
+    assert set(cached(none)) == {0.0} and not files(tmp_path)
+    assert "0 views of 24 samples cached" in notes(none) and "2 are computed live" in notes(none)
+
+    one_view = 24 * 4 * 32 * 32 * 2 * 1.5 / 2**30
+    half = distilled(tmp_path, short_teacher, training__cache_gib=one_view)
+    assert sorted(share for share in cached(half) if share is not None) == [0.0] * 9 + [1.0] * 3
+    assert len(files(tmp_path)) == 1
+    assert used_bytes(tmp_path) <= one_view * 2**30
+
+
+def test_a_training_continues_where_the_folder_cannot_be_written(tmp_path: Path, short_teacher: Run) -> None:
+    (tmp_path / FOLDER).parent.mkdir()
+    (tmp_path / FOLDER).write_text("a file in its place")
+    run = distilled(tmp_path, short_teacher)
+    assert set(cached(run)) == {0.0}
+    assert notes(run).count("no longer cached") == 1
+
+
+def test_images_without_labels_are_cached_too(tmp_path: Path, short_teacher: Run) -> None:
+    few: dict[str, Any] = {"data__train_limit": 8, "data__unlabelled": {}, "training__batch_size": 4}
+    distilled(tmp_path, short_teacher, **few)
+    again = distilled(tmp_path, short_teacher, **few)
+    assert set(cached(again)) == {1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data__views": 0},
+        {"distillation": {"terms": [{"kind": "feature", "on": "decoder"}]}},
+        {"teacher": {"cache": "off"}},
+    ],
+    ids=["new views", "features", "off"],
+)
+def test_a_teacher_that_has_to_see_each_image_is_not_cached(
+    tmp_path: Path, short_teacher: Run, changes: dict[str, Any]
+) -> None:
+    run = distilled(tmp_path, short_teacher, training__epochs=1, **changes)
+    assert set(cached(run)) == {None}
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 3}, {"data__augmentation": "light"}, {"data__height": 64}, {"data__train_limit": 23}],
+    ids=["views of another seed", "augmentation", "size", "samples"],
+)
+def test_other_views_have_other_files(tmp_path: Path, short_teacher: Run, changes: dict[str, Any]) -> None:
+    distilled(tmp_path, short_teacher, training__epochs=1)
+    other = distilled(tmp_path, short_teacher, training__epochs=1, **changes)
+    assert set(cached(other)) == {0.0}
+    assert len({path.parent for path in files(tmp_path)}) == 2
+
+
+def test_runs_of_other_seeds_share_the_views_of_one_seed(tmp_path: Path, short_teacher: Run) -> None:
+    shared = {"data__views": 0, "data__view_seed": 5, "training__epochs": 2}
+    distilled(tmp_path, short_teacher, **shared)
+    other = distilled(tmp_path, short_teacher, seed=1, **shared)
+    assert set(cached(other)) == {1.0}
