@@ -27,9 +27,6 @@ _COMPUTING = (
     *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator", "cache_gib")),
     "data.cache_gib",
 )
-    *(f"training.{key}" for key in ("workers", "threads", "devices", "accelerator", "cache_gib")),
-    "data.cache_gib",
-)
 """Keys for the devices and the memory of a run; like its paths, none of them changes what is trained."""
 
 

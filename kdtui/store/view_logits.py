@@ -155,7 +155,7 @@ def used_bytes(root: Path) -> int:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # removed meanwhile
+    except FileNotFoundError:  # another process has removed it
         return 0
 
 
