@@ -266,9 +266,12 @@ def print_comparison(comparison: Comparison, *, wide: bool = False, per_class: b
 
 def _print_differing(comparison: Comparison, *, wide: bool) -> None:
     """Print differing settings with one numbered column per run, in several tables if the terminal is narrow."""
+    from kdtui.compare.named import called, mark
     from kdtui.compare.render import value_text
 
-    header = ["what differs", *(f"#{place}" for place in range(1, len(comparison.rows) + 1))]
+    names = called(comparison.rows)
+    own = [mark(names[row.id], row.name) for row in comparison.rows]
+    header = ["what differs", *(f"#{place}{text}" for place, text in enumerate(own, start=1))]
     rows = [
         [clean(key), *(clean(value_text(value)) for value in values)] for key, values in comparison.differing.items()
     ]

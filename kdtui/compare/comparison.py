@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdtui.compare.entries import ComparedRun, key, matched, same, settings
-from kdtui.compare.groups import Aggregate, Group, aggregates, groups
+from kdtui.compare.groups import Aggregate, Group, aggregates, groups, left_out
 from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
 from kdtui.profile.matched import IDENTITY, untreated
@@ -29,6 +29,7 @@ class Row:
         macs: Multiply-accumulates for one image; None for a run that was not measured, as the two below.
         latency: Median time for one image in torch, in seconds.
         speedup: The teacher's latency divided by this one, measured in the same series.
+        method: Kinds of its distillation terms; None without distillation.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Row:
     macs: int | None = None
     latency: float | None = None
     speedup: float | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
     notes += _equal_time_baselines(entries)
+    notes += left_out(entries)
     notes += _weak_teachers(entries)
     notes += classes_apart(entries)
     notes += measured_apart(entry.measurements for entry in entries)
@@ -266,6 +269,7 @@ def _row(
         baseline=base,
         delta_baseline=None if run.best_miou is None or base_miou is None else run.best_miou - base_miou,
         **measured_columns(entry.measurements),
+        method=run.method,
     )
 
 

@@ -96,7 +96,9 @@ def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None
         deltas: Δ of each run, by id.
     """
     groups = []
-    for members in _by_seed(entries):
+    arms = _by_seed(entries)
+    names = _names(arms)
+    for members in arms:
         if len(members) < 2:
             continue
         ids = tuple(entry.summary.id for entry in members)
@@ -104,7 +106,7 @@ def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None
         whole = len(own) == len(ids)
         groups.append(
             Aggregate(
-                name=members[-1].summary.name,
+                name=names[ids[-1]],
                 ids=ids,
                 seeds=tuple(entry.summary.seed for entry in members),
                 n=len(members),
@@ -125,8 +127,8 @@ def groups(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> tuple[G
         chosen: Id of a run to that of its baseline.
     """
     by_id = {entry.summary.id: entry for entry in entries}
-    names = called(entry.summary for entry in entries)
     arms = _by_seed(entries)
+    names = called(entry.summary for entry in entries) | _names(arms)
     found = []
     for members in arms:
         partners = [by_id[base] if (base := chosen.get(one.summary.id)) is not None else None for one in members]
@@ -148,9 +150,36 @@ def groups(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> tuple[G
                 and base.matching_any_seed == first.matching_any_seed
             ]
             unpaired = [one.summary.seed for one in members if one.summary.seed not in paired]
-            name = members[-1].summary.name if len(members) > 1 else names[members[0].summary.id]
-            found.append(_group(name, pairs, unpaired, alone))
+            found.append(_group(names[members[-1].summary.id], pairs, unpaired, alone))
     return tuple(found)
+
+
+def left_out(entries: Iterable[ComparedRun]) -> list[str]:
+    """Notes on scored runs that are in no group because a newer run has the same settings and seed."""
+    return [
+        f"in no group, since {new.summary.id} has the same settings and seed and is newer: "
+        + ", ".join(old.summary.id for old in older)
+        for arm in _arms(entries)
+        for *older, new in arm.values()
+        if older
+    ]
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Runs of several seeds, as :func:`kdtui.compare.named.called` names runs."""
+
+    id: str
+    name: str
+    method: str | None
+    seed: int | None = None
+
+
+def _names(arms: Iterable[Sequence[ComparedRun]]) -> dict[str, str]:
+    """Names of runs of several seeds, by the id of the last: distinct among distilled ones, and among the others."""
+    last = [arm[-1].summary for arm in arms if len(arm) > 1]
+    kinds = [[_Arm(run.id, run.name, run.method) for run in last if run.distilled is kind] for kind in (True, False)]
+    return {run_id: name for kind in kinds for run_id, name in called(kind).items()}
 
 
 def _group(
@@ -190,14 +219,19 @@ def _group(
 
 def _by_seed(entries: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
     """Scored runs that differ only in seed and teacher, since each seed may have its own: the newest of each seed."""
-    arms: dict[str, dict[int | None, ComparedRun]] = {}
+    return [
+        [arm[seed][-1] for seed in sorted(arm, key=lambda seed: -1 if seed is None else seed)] for arm in _arms(entries)
+    ]
+
+
+def _arms(entries: Iterable[ComparedRun]) -> list[dict[int | None, list[ComparedRun]]]:
+    """All scored runs that differ only in seed and teacher, by seed, the newest last."""
+    arms: dict[str, dict[int | None, list[ComparedRun]]] = {}
     for entry in entries:
         if entry.summary.best_miou is not None:
-            newest = arms.setdefault(key(entry.profile, without=("seed", "teacher")), {})
-            other = newest.get(entry.summary.seed)
-            if other is None or _age(entry) > _age(other):
-                newest[entry.summary.seed] = entry
-    return [[arm[seed] for seed in sorted(arm, key=lambda seed: -1 if seed is None else seed)] for arm in arms.values()]
+            arm = arms.setdefault(key(entry.profile, without=("seed", "teacher")), {})
+            arm.setdefault(entry.summary.seed, []).append(entry)
+    return [{seed: sorted(runs, key=_age) for seed, runs in arm.items()} for arm in arms.values()]
 
 
 def _miou(entry: ComparedRun) -> float:

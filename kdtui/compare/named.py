@@ -21,6 +21,8 @@ class Named(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def seed(self) -> int | None: ...  # noqa: D102
+    @property
+    def method(self) -> str | None: ...  # noqa: D102
 
 
 class _Stamp(NamedTuple):
@@ -35,8 +37,10 @@ class _Stamp(NamedTuple):
 def called(runs: Iterable[Named]) -> dict[str, str]:
     """A short name for each run that is distinct among them, by id, in the order of ``runs``.
 
-    The name alone if it is distinct; otherwise with the seed or the differing part of the id: ``b0 s1``, ``b0 14:30``,
-    ``b0 08-21``; as a last resort the full id. If a name has to be truncated, it is truncated before its :func:`mark`.
+    The name alone if it is distinct; otherwise with seed, method, or both, whichever is distinct for most runs:
+    ``b0 s1``, ``b0 cwd``, ``b0 cwd s1``. Runs that have these in common have the differing part of their ids:
+    ``b0 14:30``, ``b0 08-21``; as a last resort the full id. If a name has to be truncated, it is
+    truncated before its :func:`mark`.
     """
     runs = list(runs)
     groups: dict[str, list[Named]] = {}
@@ -47,14 +51,31 @@ def called(runs: Iterable[Named]) -> dict[str, str]:
         if len(group) == 1:
             names[group[0].id] = name
             continue
-        often = Counter(run.seed for run in group)
-        rest = [run for run in group if run.seed is None or often[run.seed] > 1]
-        names |= {run.id: f"{name} s{run.seed}" for run in group if run.seed is not None and often[run.seed] == 1}
+        settings = _settings(group)
+        rest = [run for run in group if run.id not in settings]
+        names |= {run_id: f"{name} {text}" for run_id, text in settings.items()}
         names |= {run.id: f"{name} {part}" if part else run.id for run, part in zip(rest, _parts(rest), strict=True)}
     # A name in a manifest may look like one of these, or like an id.
     while twice := [name for name, times in Counter(names.values()).items() if times > 1]:
         names = {run_id: run_id if name in twice else name for run_id, name in names.items()}
     return {run.id: names[run.id] for run in runs}
+
+
+def called_as(run: Named) -> tuple[str, int | None, str | None]:
+    """The settings that the short name of a run depends on."""
+    return run.name, run.seed, run.method
+
+
+def _settings(runs: Sequence[Named]) -> dict[str, str]:
+    """Seed, method, or both of the runs for which they are distinct, by id."""
+    seeds = ["" if run.seed is None else f"s{run.seed}" for run in runs]
+    methods = [run.method or "" for run in runs]
+    both = [f"{method} {seed}".strip() for method, seed in zip(methods, seeds, strict=True)]
+    choices = []
+    for texts in (seeds, methods, both):
+        often = Counter(texts)
+        choices.append({run.id: text for run, text in zip(runs, texts, strict=True) if text and often[text] == 1})
+    return max(choices, key=len)  # of equally many the first
 
 
 def mark(short: str, name: str) -> str:

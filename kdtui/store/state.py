@@ -137,6 +137,7 @@ class RunSummary:
         metrics: Those of the last validation that the kind of network adds, by name.
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None without distillation, as ``temperature``.
+        method: Kinds of its distillation terms, with their variants, joined by ``+``; None without distillation.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
         waiting_since: Launch time of a run that waits for a slot, which orders the queue; None for one that is
             skipped.
@@ -172,6 +173,7 @@ class RunSummary:
     temperature: float | None = None
     alpha: float | None = None
     distilled: bool = False
+    method: str | None = None
     seed: int | None = None
     group: str | None = None
     tags: tuple[str, ...] = ()

@@ -218,12 +218,35 @@ def _from_profile(tables: Mapping[str, Any]) -> dict[str, Any]:
         "architecture": _text(student, "architecture"),
         "decoder_channels": _channels(student),
         "distilled": distilled,
+        "method": _method(distillation.get("terms")) if distilled else None,
         "temperature": _number(distillation, "temperature") if distilled else None,
         "alpha": _number(distillation, "alpha") if distilled else None,
         "teacher_checkpoint": _teachers(_table(tables, "teacher")) if distilled else None,
         "seed": _number(tables, "seed"),
         "epochs": _number(_table(tables, "training"), "epochs"),
     }
+
+
+def _method(terms: Any) -> str:
+    """Kinds of distillation terms with the switches and words that they set.
+
+    For example ``kl``, ``kl standardise`` and ``cwd+feature``. Without a list of terms, the distillation is the KL.
+    """
+    tables = [table for table in terms if isinstance(table, Mapping)] if isinstance(terms, list) else []
+    return "+".join(filter(None, map(_term, tables))) or "kl"
+
+
+def _term(table: Mapping[str, Any]) -> str:
+    variants = {
+        key: key if value is True else one_line(value)
+        for key, value in table.items()
+        if value is True or (isinstance(value, str) and key not in _NO_VARIANT)
+    }
+    return " ".join([_text(table, "kind") or "", *variants.values()]).strip()[:_LONGEST_METHOD]
+
+
+_NO_VARIANT = frozenset({"kind", "on", "teacher_on"})
+_LONGEST_METHOD = 40  # characters of one term
 
 
 def _teachers(teacher: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from kdtui.compare.named import called
+from kdtui.compare.named import called, called_as
 from kdtui.store.history import History
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import ListingChange
@@ -74,7 +74,7 @@ class RunStates:
         changed: set[str] = set()
         for run_id in ids:
             before, now = self.rows.get(run_id), rows.get(run_id)
-            if before is not None and now is not None and (before.name, before.seed) == (now.name, now.seed):
+            if before is not None and now is not None and called_as(before) == called_as(now):
                 continue
             if before is not None:
                 self._namesakes[before.name].discard(run_id)

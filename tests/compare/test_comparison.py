@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,42 @@ def test_swapped_arms_flip_every_sign() -> None:
     assert there.miou_sd == pytest.approx(back.baseline_sd)
 
 
+def of_method(method: str, runs: list[ComparedRun]) -> list[ComparedRun]:
+    """Runs called ``mine`` of one method."""
+    return [
+        ComparedRun(
+            dataclasses.replace(run.summary, id=f"{method}{run.summary.seed}", name="mine", method=method), run.profile
+        )
+        for run in runs
+    ]
+
+
+def test_methods_under_one_name_are_groups_that_their_names_tell_apart() -> None:
+    taught = [
+        run
+        for method, miou in (("kl", 0.6), ("cwd", 0.7))
+        for run in of_method(
+            method, seeded({0: miou, 1: miou + 0.01}, distilled=True, distillation__terms=[{"kind": method}])
+        )
+    ]
+    comparison = compare([*seeded({0: 0.5, 1: 0.52}), *taught])
+    assert [(group.name, group.runs) for group in comparison.groups] == [
+        ("mine cwd", ("cwd0", "cwd1")),
+        ("mine kl", ("kl0", "kl1")),
+    ]
+    assert {group.name for group in comparison.aggregates} == {"mine cwd", "mine kl", "alone"}
+    assert [line[0] for line in cells(comparison)[1]][:3] == ["mine cwd s1", "mine cwd s0", "mine kl s1"]
+    single = compare([taught[0], taught[2], *seeded({0: 0.5})])
+    assert [group.name for group in single.groups] == ["mine cwd", "mine kl"]
+
+
+def test_a_run_that_a_newer_one_repeats_is_reported_as_left_out() -> None:
+    old, new = entry("old", 0.5, distilled=True), entry("new", 0.6, distilled=True)
+    note = "in no group, since new has the same settings and seed and is newer: old"
+    assert note in compare([new, old, entry("alone", 0.4)]).notes
+    assert not any("in no group" in text for text in compare([old, entry("alone", 0.4)]).notes)
+
+
 def test_one_baseline_for_all_seeds_gives_no_interval_over_seeds() -> None:
     (group,) = compare([*seeded({0: 0.5}), *seeded({0: 0.6, 1: 0.7}, distilled=True)], "alone0").groups
     assert group.interval is None and not group.classes
@@ -337,11 +374,13 @@ def columns_of_what_differs(comparison: Comparison, form: str) -> dict[str, str]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         print_comparison(comparison)
-    words = [line.split() for line in printed.getvalue().splitlines()]
-    numbered = {f"#{line[0]}": " ".join(line[1:3]) for line in words if line and line[0].isdigit()}
-    header = next(line for line in words if line[:2] == ["what", "differs"])[2:]
-    values = next(line for line in words if line[:1] == ["data.views"])[1:]
-    return {numbered[number]: value for number, value in zip(header, values, strict=True)}
+    rows = [re.split(r" {2,}", line) for line in printed.getvalue().splitlines()]
+    numbered = {f"#{row[0]}": row[1].split(" (")[0] for row in rows if row[0].isdigit()}
+    header = next(row for row in rows if row[0] == "what differs")[1:]
+    values = next(row for row in rows if row[0] == "data.views")[1:]
+    numbers = [title.partition(" ")[0] for title in header]
+    assert header == [f"{number} {numbered[number].partition(' ')[2]}".strip() for number in numbers]
+    return {numbered[number]: value for number, value in zip(numbers, values, strict=True)}
 
 
 ENTRIES = [

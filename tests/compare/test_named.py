@@ -15,11 +15,36 @@ class Run(NamedTuple):
     id: str
     name: str
     seed: int | None = None
+    method: str | None = None
 
 
 def of(*runs: tuple[str, int | None]) -> list[Run]:
     """Runs called b0, of these stamps and seeds; a stamp may end in the counter of the id."""
     return [Run(f"{stamp[:15]}-b0{stamp[15:]}", "b0", seed) for stamp, seed in runs]
+
+
+def methods(*runs: tuple[str | None, int]) -> list[Run]:
+    """Runs called b0 of these methods and seeds, made at 14:00, 14:01, ..."""
+    return [Run(f"20260821-14{minute:02}00-b0", "b0", seed, method) for minute, (method, seed) in enumerate(runs)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "names"),
+    [
+        (methods(("kl", 0), ("cwd", 0)), ["b0 kl", "b0 cwd"]),
+        (methods(("kl", 0), ("kl", 1)), ["b0 s0", "b0 s1"]),
+        (methods(("kl", 0), ("cwd", 1)), ["b0 s0", "b0 s1"]),
+        (
+            methods(("kl", 0), ("kl", 1), ("cwd+feature", 0), ("cwd+feature", 1)),
+            ["b0 kl s0", "b0 kl s1", "b0 cwd+feature s0", "b0 cwd+feature s1"],
+        ),
+        (methods((None, 0), (None, 1), ("kl", 0), ("kl", 1)), ["b0 s0", "b0 s1", "b0 kl s0", "b0 kl s1"]),
+        (methods(("kl", 0), ("kl", 0), ("cwd", 0)), ["b0 14:00", "b0 14:01", "b0 cwd"]),
+        (methods(("kl", 0), ("kl", 0)), ["b0 14:00", "b0 14:01"]),
+    ],
+)
+def test_runs_of_several_methods_have_them_in_their_names(runs: list[Run], names: list[str]) -> None:
+    assert list(called(runs).values()) == names
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,26 @@ def test_a_new_run_shows_its_profile(store: RunStore) -> None:
 
 def test_what_is_not_distilled_has_no_alpha(run: Run) -> None:
     row = look(run)
-    assert (row.alpha, row.temperature, row.distilled) == (None, None, False)
+    assert (row.alpha, row.temperature, row.distilled, row.method) == (None, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("terms", "method"),
+    [
+        ("", "kl"),
+        (
+            'terms = [{kind = "cwd", weight = 3.0, on = "logits"}, {kind = "feature", teacher_on = "encoder"}]',
+            "cwd+feature",
+        ),
+        ('terms = [{kind = "kl", weight_by = "confidence"}]', "kl confidence"),
+        ('terms = [{kind = "kl", standardise = true}, {kind = "pkd", standardise = false}]', "kl standardise+pkd"),
+        ('terms = [3, {kind = "a\\u001b[31m"}]', "a[31m"),
+        ("terms = 3", "kl"),
+    ],
+)
+def test_the_method_is_that_of_the_terms(run: Run, terms: str, method: str) -> None:
+    run.profile_path.write_text(f"[distillation]\nenabled = true\n{terms}\n")
+    assert look(run).method == method
 
 
 @pytest.mark.parametrize("steps", [0, 1, 25, 3000])
