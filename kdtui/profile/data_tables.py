@@ -30,6 +30,7 @@ from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline
 from kdtui.profile.find import expanded, read_bounded
 from kdtui.profile.layout import Layout
 from kdtui.profile.patterns import mistake
+from kdtui.profile.region_keys import RegionKeys
 from kdtui.text import counted
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
@@ -128,6 +129,8 @@ class DataTable(ProfileTable):
         | {"evaluation", "window", "overlap", "val_limit", "unlabelled"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
+    crop_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys without effect on samples that are whole pictures."""
 
     height: Int = Field(96, ge=16, le=4096)
     width: Int = Field(64, ge=16, le=4096)
@@ -166,7 +169,7 @@ class DataTable(ProfileTable):
     def _evaluation_fits(self) -> Self:
         if self.evaluation not in (None, "resize") and self.pipeline == 1:
             raise ValueError(f'found evaluation "{self.evaluation}" and pipeline 1; allowed: "resize"')
-        if self.evaluation == "resize" and self.geometry == "crop":
+        if self.evaluation == "resize" and self.geometry == "crop" and not self.regions:
             raise ValueError('found evaluation "resize" and geometry "crop"; allowed: "whole", "slide"')
         unused = [key for key in ("window", "overlap") if getattr(self, key) != type(self).model_fields[key].default]
         if unused and self.evaluation != "slide":
@@ -190,7 +193,7 @@ class DataTable(ProfileTable):
             ]
             if second:
                 raise ValueError(f"found pipeline 1 and {', '.join(second)}; allowed: these keys with pipeline = 2")
-        if self.geometry == "crop" and self.task == "hierarchical":
+        if self.geometry == "crop" and self.task == "hierarchical" and not self.regions:
             raise ValueError(
                 'found geometry "crop"; allowed: "resize", as each sample is already a crop around its target'
             )
@@ -219,6 +222,31 @@ class DataTable(ProfileTable):
             )
         return self
 
+    @model_validator(mode="after")
+    def _regions_fit(self) -> Self:
+        if not self.regions:
+            return self
+        fields = type(self).model_fields
+        unusable = ["unlabelled", "sampling", "crop_class_max", *self.crop_keys]
+        set_keys = [key for key in unusable if getattr(self, key) != fields[key].default]
+        if self.evaluation not in (None, "resize"):
+            set_keys.append(f'evaluation "{self.evaluation}"')
+        if self.pipeline == 1:
+            set_keys.append("pipeline 1")
+        if set_keys:
+            raise ValueError(f'found {", ".join(set_keys)} and sample "image"; allowed: only with sample = "crop"')
+        return self
+
+    @property
+    def regions(self) -> bool:
+        """Whether samples are whole pictures with regions of interest, each with a label map."""
+        return False
+
+    @property
+    def builder(self) -> str:
+        """``package.module:attribute`` of the dataset for these settings; by default ``implementation``."""
+        return self.implementation
+
     @property
     def limit_seed(self) -> int:
         """Seed of the choice of ``train_limit``."""
@@ -227,7 +255,7 @@ class DataTable(ProfileTable):
     @property
     def evaluation_mode(self) -> Evaluation:
         """``evaluation``, or its default."""
-        return self.evaluation or ("whole" if self.geometry == "crop" else "resize")
+        return self.evaluation or ("whole" if self.geometry == "crop" and not self.regions else "resize")
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -307,7 +335,7 @@ def size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-class SyntheticData(DataTable):
+class SyntheticData(RegionKeys, DataTable):
     """Synthetic people, drawn procedurally; always hierarchical; no download.
 
     Attributes:
@@ -320,6 +348,8 @@ class SyntheticData(DataTable):
 
     implementation = "kdtui.engine.data.synthetic:SyntheticPeople"
     training_keys = DataTable.training_keys | {"train_samples", "label_coarseness", "label_noise"}
+    training_keys |= {"max_instances", "roi_jitter"}
+    unwritten = DataTable.unwritten | RegionKeys.unwritten
 
     kind: Literal["synthetic"] = "synthetic"
     train_samples: Int = Field(1000, ge=1, le=_MOST_SAMPLES)
@@ -335,8 +365,13 @@ class SyntheticData(DataTable):
         return self.seed
 
     @property
+    def builder(self) -> str:
+        """See the base class."""
+        return "kdtui.engine.data.synthetic_scenes:SyntheticScenes" if self.regions else self.implementation
+
+    @property
     def task(self) -> TaskName:
-        """Synthetic crops are always centred on one person."""
+        """Each label map is that of one person."""
         return "hierarchical"
 
 

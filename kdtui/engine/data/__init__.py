@@ -55,12 +55,12 @@ def build_dataset(data: DataTable, split: str, *, stride: int = 32, seed: int = 
     if split not in SPLITS:
         raise DataError("no such split", found=split, allowed=", ".join(SPLITS))
     data = with_statistics(data)
-    build = plugins.imported(data.implementation)
+    build = plugins.imported(data.builder)
     dataset = build(data, split, stride=stride, seed=seed if data.view_seed is None else data.view_seed)
     if not isinstance(dataset, SegmentationDataset):
         raise UsageError(
             "this extension does not return a dataset",
-            where=data.implementation,
+            where=data.builder,
             found=type(dataset).__name__,
             allowed="a kdtui.engine.data.SegmentationDataset",
             hint="`kdtui doctor` lists the installed extensions",

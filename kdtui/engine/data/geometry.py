@@ -13,8 +13,10 @@ from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Size, Source, Values
 from kdtui.engine.data.warp import (
     Matrix,
     Window,
+    composed,
     fitted,
     flipped,
+    inverse,
     turned,
     warped_image,
     warped_labels,
@@ -138,6 +140,63 @@ class Geometry:
                 shift=(_SHIFT * self.size.width * (2 * right - 1), _SHIFT * self.size.height * (2 * down - 1)),
             )
         return flipped(matrix, self.size) if flip < 0.5 else matrix
+
+
+class PictureGeometry(Geometry):
+    """The geometry of the views of whole pictures with boxes: the aspect ratio is kept.
+
+    A whole picture is at the upper left. For training with ``geometry = "crop"``, its size is that of the whole picture
+    times a random ``scale``, its place is random, and one of several windows is taken that shows the centre of a box.
+    """
+
+    @property
+    def _crops(self) -> bool:
+        return self._training and self._data.geometry == "crop"
+
+    def kept_size(self, size: Size) -> Size:
+        """See the base class."""
+        scale = self._scale(size) * (self._data.scale[1] if self._crops else 1.0)
+        height, width = (max(1, min(side, round(side * scale))) for side in size)
+        return Size(height, width)
+
+    def whole(self, size: Size) -> Matrix:
+        """Edges of the network's input to edges of a whole picture."""
+        ratio = 1 / self._scale(size)
+        return np.array([[ratio, 0.0, 0.0], [0.0, ratio, 0.0]])
+
+    def matrix(self, size: Size, boxes: NDArray[np.float64], rng: np.random.Generator) -> Matrix:
+        """Draw a view: edges of the network's input to edges of the picture.
+
+        Args:
+            size: Size of the picture.
+            boxes: Left, top, right and bottom [N,4] in the picture.
+            rng: Source of all random numbers of the geometry.
+        """
+        if not self._training:
+            return self.whole(size)
+        draws, tries = rng.random(8), rng.random((_TRIES, 3))
+        centres = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, np.ones(len(boxes))])
+        # A mirrored whole picture is at the left, too.
+        spare = 0.0 if self._crops else self.size.width - self._scale(size) * size.width
+        for numbers in tries:
+            matrix = self._turned(self._part(size, *numbers.tolist()) if self._crops else self.whole(size), draws)
+            if np.linalg.det(matrix[:, :2]) < 0:
+                matrix = composed(matrix, np.array([[1.0, 0.0, spare], [0.0, 1.0, 0.0]]))
+            points = centres @ inverse(matrix).T
+            if not self._crops or ((points >= 0) & (points < self.size[::-1])).all(axis=1).any():
+                break
+        return matrix
+
+    def _scale(self, size: Size) -> float:
+        """Pixels of the network's input per pixel of a whole picture."""
+        return min(self.size.height / size.height, self.size.width / size.width)
+
+    def _part(self, size: Size, scale: float, across: float, down: float) -> Matrix:
+        """The matrix of three random numbers: of the magnification and of the place."""
+        low, high = self._data.scale
+        ratio = 1 / (self._scale(size) * low * (high / low) ** scale)
+        spare = size.width - ratio * self.size.width, size.height - ratio * self.size.height
+        return np.array([[ratio, 0.0, across * spare[0]], [0.0, ratio, down * spare[1]]])
 
 
 class Content(NamedTuple):

@@ -271,11 +271,15 @@ class SegmentationDataset(ABC):
 
     def memory(self) -> str:
         """How much memory decoded samples take, estimated from the size of the first, and how much of it is used."""
-        needed = self._count * self._pipeline.kept_bytes(Size(*self.labels(0).shape))
+        needed = self._count * self._pipeline.kept_bytes(self._stored_size())
         budget = self._data.cache_gib * 2**30
         if needed <= budget:
             return f"about {mebibytes(needed)} of decoded images in memory"
         return f"about {mebibytes(needed)} of decoded images, {mebibytes(budget)} of them in memory (data.cache_gib)"
+
+    def _stored_size(self) -> Size:
+        """Size of the first sample in its files."""
+        return Size(*self.labels(0).shape)
 
     def notes(self) -> list[Note]:
         """Warnings about the files of this split."""

@@ -19,7 +19,7 @@ from kdtui.engine.data.colour import SAME, Line, blurred, compressed, line_of, n
 from kdtui.engine.data.geometry import Geometry
 from kdtui.engine.data.pixel_format import PixelFormat
 from kdtui.engine.data.source import Needed, Size, Source, Values
-from kdtui.engine.data.warp import fitted, warped_image
+from kdtui.engine.data.warp import Matrix, fitted, warped_image
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
@@ -49,6 +49,7 @@ class SecondPipeline:
         level: Strength of the augmentation.
         training: Whether crops are random.
         pixels: How the network takes images; the mean colour fills what no picture covers.
+        geometry: What views show; by default that of ``data``.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class SecondPipeline:
         level: Level,
         training: bool,
         pixels: PixelFormat,
+        geometry: Geometry | None = None,
     ) -> None:
         self._pixels = pixels
         self._read = read
         self._level = level
-        self._geometry = Geometry(data, level=level, training=training)
+        self._geometry = geometry or Geometry(data, level=level, training=training)
         self._fill = tuple(float(round(255 * pixels.mean[place])) for place in pixels.order)
         largest = None if data.geometry == "crop" else self._geometry.most_pixels * (4 * pixels.channels + 1)
         self.cache = SourceCache(count, int(data.cache_gib * 2**30), largest)
@@ -117,6 +119,19 @@ class SecondPipeline:
             kept = fitted(source, self._geometry.kept_size(Size(*source.labels.shape)))
             self.cache.put(index, kept)
         return kept
+
+    def placed(self, index: int, size: Size, matrix: Matrix, rng: np.random.Generator) -> Tensor:
+        """Normalised image f32 [C,H,W] of a view whose geometry is known.
+
+        Args:
+            index: Number of the sample.
+            size: Size of the picture that ``matrix`` maps to.
+            matrix: Edges of the output to edges of the picture.
+            rng: Source of the random numbers of its colours.
+        """
+        image = self.source(index).image
+        kept = np.array([[image.shape[1] / size.width], [image.shape[0] / size.height]])
+        return self._planes(warped_image(image, matrix * kept, self._geometry.size, self._fill), rng, self._level)
 
     def _recoloured(self, image: Values, rng: np.random.Generator, level: Level) -> tuple[Values, Line]:
         """The image in other colours, and what is left to be applied to its values."""

@@ -90,8 +90,8 @@ class Figure:
         self.low, self.high = corners.min(axis=0), corners.max(axis=0)
 
 
-def _background(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """A gradient, coarse texture, and shapes in muted colours."""
+def background(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    """Draw a gradient, coarse texture, and shapes in muted colours."""
     corners = rng.integers(40, 216, (2, 2, 3))
     coarse = corners[[0, 0, 1, 1]][:, [0, 0, 1, 1]] + rng.integers(-18, 19, (4, 4, 3))
     image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
@@ -108,9 +108,16 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Image.Imag
     return image
 
 
-def _paint(
-    image: Image.Image, mask: Image.Image, order: list[tuple[Figure, int]], low: Points, scale: Points
-) -> Pixels:
+def paint(image: Image.Image, mask: Image.Image, order: list[tuple[Figure, int]], low: Points, scale: Points) -> Pixels:
+    """Draw figures from back to front, and return the mask with their labels.
+
+    Args:
+        image: RGB picture that is drawn on.
+        mask: Labels that are drawn on, mode L, of the same size.
+        order: Figures with their labels.
+        low: Place of the upper left corner in the coordinates of the figures, x and y.
+        scale: Pixels per unit of these.
+    """
     pen, label_pen = ImageDraw.Draw(image), ImageDraw.Draw(mask)
     for figure, label in order:
         for points, colour in figure.parts:
@@ -134,10 +141,10 @@ def draw_crop(seed: int, height: int, width: int) -> tuple[Pixels, Pixels]:
     scale = np.array([width, height]) / (high - low)
     behind = int(rng.integers(0, len(others) + 1))
     labelled = [(figure, _OTHER) for figure in others]
-    background = _background(rng, height, width)
+    behind_all = background(rng, height, width)
     for order in ([*labelled[:behind], (target, _TARGET), *labelled[behind:]], [*labelled, (target, _TARGET)]):
-        image, mask = background.copy(), Image.new("L", (width, height))
-        labels = _paint(image, mask, order, low, scale)
+        image, mask = behind_all.copy(), Image.new("L", (width, height))
+        labels = paint(image, mask, order, low, scale)
         if np.count_nonzero(labels == _TARGET) >= _LEAST_VISIBLE * labels.size:
             break
     pixels = np.asarray(image).astype(np.int16) + rng.integers(-10, 11, (height, width, 1), dtype=np.int16)
@@ -200,7 +207,7 @@ def coarsen(mask: Pixels, block: int) -> Pixels:
     height, width = mask.shape
     rows, columns = np.arange(height) // block, np.arange(width) // block
     cell = rows[:, None] * (columns[-1] + 1) + columns[None, :]
-    counts = np.zeros((cell.max() + 1, len(HIERARCHICAL_CLASSES)), dtype=np.int64)
+    counts = np.zeros((cell.max() + 1, int(mask.max()) + 1), dtype=np.int64)
     np.add.at(counts, (cell.ravel(), mask.ravel()), 1)
     coarse: Pixels = counts.argmax(axis=1).astype(np.uint8)[cell]
     return coarse

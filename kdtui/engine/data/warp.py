@@ -72,6 +72,12 @@ def composed(outer: Matrix, inner: Matrix) -> Matrix:
     return both
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The matrix from the source to the output."""
+    back = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([back, -back @ matrix[:, 2]])
+
+
 def to_centres(matrix: Matrix) -> Matrix:
     """From coordinates of edges to indices of pixels, whose centres are half a pixel from their edges."""
     # Six numbers take Python a tenth of the time of NumPy's operations.
