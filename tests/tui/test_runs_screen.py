@@ -6,6 +6,7 @@ import os
 
 from textual.widgets import Input
 
+from kdtui.store.view_logits import FOLDER, ViewLogits, describe
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from tests.tui.home import chart, go_to, names, row, screen, status, write
 from tests.tui.scenes import Scene, cockpit, lines, settled, shows, until
@@ -275,3 +276,25 @@ async def test_a_damaged_folder_and_half_written_events_are_shown_as_such(scene:
         aside.rename(run.events_path)
         await shows(pilot, "▶ b0-half", " 3/20 ")
         await until(pilot, lambda: "cannot be read" not in chart(pilot))
+
+
+async def test_cached_teacher_logits_are_listed_and_removed_after_confirmation(scene: Scene) -> None:
+    scene.finished("run", horizon=2)
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("K")
+        await shows(pilot, "no cached teacher logits")
+        folder = scene.store.root / FOLDER / "key"
+        describe(folder, {"encoder": "resnet18"})
+        file = ViewLogits.make(folder / "view-000000.logits", 3, 2**20)
+        assert file is not None
+        file.close()
+        await pilot.press("K")
+        await shows(pilot, "3.0 MiB, 1 view: resnet18")
+        await pilot.press("n", "K")
+        await shows(pilot, "Remove 3.0 MiB of cached teacher logits?")
+        assert folder.exists()
+        await pilot.press("y")
+        await shows(pilot, "3.0 MiB of teacher logits removed")
+        assert not folder.exists()

@@ -15,8 +15,11 @@ from textual.widgets import Input
 
 from kdtui.errors import FilterError
 from kdtui.store.filter import complete, parse
+from kdtui.store.view_logits import Entry, clear, entries
+from kdtui.text import counted, mebibytes
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import CHART_HINT, ChartKeys
+from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Cell, Part
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
@@ -28,6 +31,8 @@ from kdtui.tui.widgets.table import Table
 if TYPE_CHECKING:
     from kdtui.tui.run_states import RunStates
 
+_LISTED = 6
+"""Most teachers that the dialog of cached logits lists; the others are counted."""
 _MOVED = 0.12
 """Seconds without a cursor move after which a history is read."""
 
@@ -291,6 +296,32 @@ class RunsScreen(ChartKeys, RunActions):
     def action_toggle_mark(self) -> None:
         """Mark or unmark the run under the cursor."""
         self.table.action_toggle_mark()
+
+    def action_teacher_logits(self) -> None:
+        """Display the cached teacher logits of the store; remove them after confirmation."""
+        root = self.cockpit.store.root
+
+        def removed(freed: int) -> None:
+            self.cockpit.say(f"{mebibytes(freed)} of teacher logits removed", "kdtui cache --clear")
+
+        def listed(cached: list[Entry]) -> None:
+            if not cached:
+                self.cockpit.say(
+                    "no cached teacher logits: runs with data.views or data.view_seed keep them", "kdtui cache"
+                )
+                return
+            lines = [
+                f"{mebibytes(entry.bytes)}, {counted(entry.views, 'view')}: {entry.about.get('encoder', 'a teacher')}"
+                for entry in cached[:_LISTED]
+            ]
+            if len(cached) > _LISTED:
+                lines.append(f"and {len(cached) - _LISTED} more")
+            lines.append("Trainings that need them compute them again.")
+            total = mebibytes(sum(entry.bytes for entry in cached))
+            question = Confirm(f"Remove {total} of cached teacher logits?", "\n".join(lines), "kdtui cache --clear")
+            self._ask(question, lambda: self.cockpit.do(lambda: clear(root), removed))
+
+        self.cockpit.do(lambda: entries(root), listed)
 
     def action_sort(self) -> None:
         """Sort by the next column; after the last, newest first."""
