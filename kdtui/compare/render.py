@@ -120,7 +120,13 @@ def _time(found: EqualTime) -> str:
     if found.reason:
         return f"no Δ at equal time: {found.reason}"
     ends = ((found.delta, found.seconds, "run"), (found.delta_within_baseline, found.baseline_seconds, "baseline"))
-    return "Δ at equal time: " + ", ".join(f"{signed(delta)} after {span(end)} ({who})" for delta, end, who in ends)
+    text = "Δ at equal time: " + ", ".join(f"{signed(delta)} after {span(end)} ({who})" for delta, end, who in ends)
+    if not found.cached:
+        return text
+    if found.live_seconds is None:
+        return f"{text}; teacher logits cached for {found.cached:.0%} of the images, time without cache not measured"
+    live = f"{signed(found.delta_live)} after {span(found.live_seconds)}"
+    return f"{text}; without cached teacher logits ({found.cached:.0%} of the images) {live}"
 
 
 _SIGNS = {"better": "▲", "worse": "▼"}

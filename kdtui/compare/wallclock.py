@@ -22,6 +22,10 @@ class EqualTime:
         delta: The run's best mIoU minus that of the baseline by the time at which the run ended.
         delta_within_baseline: The run's best mIoU by the time at which the baseline ended minus the baseline's.
         reason: Why there is none; otherwise empty.
+        cached: Share of the run's images for which the teacher's logits were read from the cache.
+        live_seconds: How long the run would have trained if the teacher had computed these too, from the speed of its
+            other steps; None without cached logits, or without other steps.
+        delta_live: As ``delta``, if the run had ended after ``live_seconds``.
     """
 
     seconds: float = 0.0
@@ -29,6 +33,9 @@ class EqualTime:
     delta: float | None = None
     delta_within_baseline: float | None = None
     reason: str = ""
+    cached: float = 0.0
+    live_seconds: float | None = None
+    delta_live: float | None = None
 
 
 @dataclass
@@ -37,10 +44,30 @@ class _Clock:
 
     points: list[tuple[int, float, float | None]] = field(default_factory=list)
     devices: set[tuple[object, ...]] = field(default_factory=set)
+    speeds: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """Step, images, seconds per image, and share of cached teacher logits, of each report of a training."""
 
     @property
     def seconds(self) -> float:
         return self.points[-1][1] if self.points else 0.0
+
+    @property
+    def cached(self) -> float:
+        """The share of the images for which the teacher's logits were read."""
+        images = sum(count for _, count, _, _ in self.speeds)
+        return sum(count * share for _, count, _, share in self.speeds) / images if images else 0.0
+
+    @property
+    def live_seconds(self) -> float | None:
+        """The seconds with a teacher that computes all logits; None if no step, or every one, read them all."""
+        cost: list[float] = []
+        for wanted in (0.0, 1.0):
+            same = [(count, seconds) for _, count, seconds, share in self.speeds if share == wanted]
+            if not same:
+                return None
+            cost.append(sum(count * seconds for count, seconds in same) / sum(count for count, _ in same))
+        images = sum(count * share for _, count, _, share in self.speeds)
+        return self.seconds + max(0.0, cost[0] - cost[1]) * images
 
     def best(self, seconds: float) -> float | None:
         return max((miou for _, at, miou in self.points if miou is not None and at <= seconds), default=None)
@@ -48,7 +75,8 @@ class _Clock:
 
 def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
     """The Δ of runs and their baselines at equal time; a reason if they trained on different devices."""
-    found = []
+    found: list[tuple[float, ...]] = []
+    lives: list[tuple[float, float] | None] = []
     for entries in pairs:
         run, baseline = (_clock(entry) for entry in entries)
         devices = run.devices | baseline.devices
@@ -63,9 +91,19 @@ def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
             if own_then is None:
                 return EqualTime(reason=f"{run_id} had no evaluation yet when its baseline had ended")
             return EqualTime(reason=f"{base_id} had no evaluation yet when {run_id} had ended")
-        found.append((run.seconds, baseline.seconds, own - base_then, own_then - base))
-    seconds, baseline_seconds, delta, delta_then = (statistics.fmean(values) for values in zip(*found, strict=True))
-    return EqualTime(seconds, baseline_seconds, delta, delta_then)
+        found.append((run.seconds, baseline.seconds, own - base_then, own_then - base, run.cached))
+        live = run.live_seconds
+        base_live = None if live is None else baseline.best(live)
+        lives.append(None if live is None or base_live is None else (live, own - base_live))
+    means = [statistics.fmean(values) for values in zip(*found, strict=True)]
+    seconds, baseline_seconds, delta, delta_then, cached = means
+    known = [one for one in lives if one is not None]
+    if not cached or len(known) < len(lives):
+        return EqualTime(seconds, baseline_seconds, delta, delta_then, cached=cached)
+    live_seconds, delta_live = (statistics.fmean(values) for values in zip(*known, strict=True))
+    return EqualTime(
+        seconds, baseline_seconds, delta, delta_then, cached=cached, live_seconds=live_seconds, delta_live=delta_live
+    )
 
 
 def _clock(entry: ComparedRun) -> _Clock:
@@ -73,9 +111,18 @@ def _clock(entry: ComparedRun) -> _Clock:
     for event in Tail(Run(entry.summary.path).events_path).stream():
         if isinstance(event, Started):
             clock.points = [point for point in clock.points if point[0] <= event.resumed_step]
+            clock.speeds = [speed for speed in clock.speeds if speed[0] <= event.resumed_step]
             begin, before = event.time, clock.seconds
             clock.devices.add((entry.summary.host, event.device, event.world_size, event.threads))
         elif isinstance(event, Measured) and begin:
             miou = event.scalars.get("miou") if event.split == "val" else None
             clock.points.append((event.step, before + event.time - begin, miou))
+            _add_speed(clock, event)
     return clock
+
+
+def _add_speed(clock: _Clock, event: Measured) -> None:
+    speed, share = event.scalars.get("images_per_second"), event.scalars.get("teacher_cached")
+    if event.split == "train" and speed and share is not None:
+        images = event.images - sum(count for _, count, _, _ in clock.speeds)
+        clock.speeds.append((event.step, max(0, images), 1 / speed, share))

@@ -70,3 +70,23 @@ def test_the_run_without_a_score_is_named(tmp_path: Path) -> None:
     assert equal_time([(late, early)]).reason == "late had no evaluation yet when its baseline had ended"
     assert equal_time([(early, late)]).reason == "late had no evaluation yet when early had ended"
     assert equal_time([(late, never)]).reason == equal_time([(never, late)]).reason == "never had no evaluation"
+
+
+def reported(step: int, cached: float | None, images_per_second: float) -> Measured:
+    scalars = {"images_per_second": images_per_second, "teacher_cached": cached}
+    return Measured("train", step, step, 10 * step, scalars, time=1003)
+
+
+def test_the_time_with_a_live_teacher_is_that_of_the_steps_without_cached_logits(tmp_path: Path) -> None:
+    run, alone = trained(tmp_path, "run", 1, [0.3, 0.4, 0.6]), trained(tmp_path, "alone", 1, [0.3, 0.4, 0.5, 0.55, 0.7])
+    assert equal_time([(run, alone)]).cached == 0
+    write(run.summary.path, reported(1, 0.0, 5.0), reported(2, 1.0, 20.0), reported(3, 1.0, 20.0))
+    found = equal_time([(run, alone)])
+    assert found.cached == pytest.approx(2 / 3)
+    assert found.live_seconds == pytest.approx(3 + 20 * (1 / 5 - 1 / 20))
+    assert (found.delta, found.delta_live) == pytest.approx((0.6 - 0.5, 0.6 - 0.7))
+
+    only = trained(tmp_path, "only", 1, [0.3, 0.4, 0.5])
+    write(only.summary.path, reported(1, 1.0, 20.0), reported(3, 1.0, 20.0))
+    found = equal_time([(only, alone)])
+    assert (found.cached, found.live_seconds, found.delta_live) == (1, None, None)
