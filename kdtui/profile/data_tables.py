@@ -30,7 +30,7 @@ from kdtui.profile.class_list import BINARY, FILE, MOST_CLASSES, Classes, inline
 from kdtui.profile.find import expanded, read_bounded
 from kdtui.profile.layout import Layout
 from kdtui.profile.patterns import mistake
-from kdtui.profile.region_keys import RegionKeys
+from kdtui.profile.region_keys import HIERARCHICAL_CLASSES, RegionKeys
 from kdtui.text import counted
 
 # Upper bounds catch typing errors: far above useful values, and far below values that fill a disk, overflow or never
@@ -46,7 +46,6 @@ Evaluation = Literal["resize", "whole", "slide"]
 Count = Annotated[int, Field(strict=True, ge=1, le=_MOST_SAMPLES)]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0, lt=1.0)]
 Side = Annotated[int, Field(strict=True, ge=16, le=4096)]
-HIERARCHICAL_CLASSES = ("background", "target", "other")
 
 
 class Unlabelled(ProfileTable):
@@ -169,7 +168,7 @@ class DataTable(ProfileTable):
     def _evaluation_fits(self) -> Self:
         if self.evaluation not in (None, "resize") and self.pipeline == 1:
             raise ValueError(f'found evaluation "{self.evaluation}" and pipeline 1; allowed: "resize"')
-        if self.evaluation == "resize" and self.geometry == "crop" and not self.regions:
+        if self.evaluation == "resize" and self.geometry == "crop" and not self.whole_pictures:
             raise ValueError('found evaluation "resize" and geometry "crop"; allowed: "whole", "slide"')
         unused = [key for key in ("window", "overlap") if getattr(self, key) != type(self).model_fields[key].default]
         if unused and self.evaluation != "slide":
@@ -193,7 +192,7 @@ class DataTable(ProfileTable):
             ]
             if second:
                 raise ValueError(f"found pipeline 1 and {', '.join(second)}; allowed: these keys with pipeline = 2")
-        if self.geometry == "crop" and self.task == "hierarchical" and not self.regions:
+        if self.geometry == "crop" and self.task == "hierarchical" and not self.whole_pictures:
             raise ValueError(
                 'found geometry "crop"; allowed: "resize", as each sample is already a crop around its target'
             )
@@ -223,8 +222,8 @@ class DataTable(ProfileTable):
         return self
 
     @model_validator(mode="after")
-    def _regions_fit(self) -> Self:
-        if not self.regions:
+    def _whole_pictures_fit(self) -> Self:
+        if not self.whole_pictures:
             return self
         fields = type(self).model_fields
         unusable = ["unlabelled", "sampling", "crop_class_max", *self.crop_keys]
@@ -234,12 +233,17 @@ class DataTable(ProfileTable):
         if self.pipeline == 1:
             set_keys.append("pipeline 1")
         if set_keys:
-            raise ValueError(f'found {", ".join(set_keys)} and sample "image"; allowed: only with sample = "crop"')
+            raise ValueError(f'found {", ".join(set_keys)} and whole pictures; allowed: with sample = "crop"')
         return self
 
     @property
+    def whole_pictures(self) -> bool:
+        """Whether samples are whole pictures at the upper left of the network's input, with their aspect ratio."""
+        return False
+
+    @property
     def regions(self) -> bool:
-        """Whether samples are whole pictures with regions of interest, each with a label map."""
+        """Whether samples have boxes, each with a label map."""
         return False
 
     @property
@@ -255,7 +259,7 @@ class DataTable(ProfileTable):
     @property
     def evaluation_mode(self) -> Evaluation:
         """``evaluation``, or its default."""
-        return self.evaluation or ("whole" if self.geometry == "crop" and not self.regions else "resize")
+        return self.evaluation or ("whole" if self.geometry == "crop" and not self.whole_pictures else "resize")
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -347,6 +351,7 @@ class SyntheticData(RegionKeys, DataTable):
     """
 
     implementation = "kdtui.engine.data.synthetic:SyntheticPeople"
+    picture_implementation = "kdtui.engine.data.synthetic_scenes:synthetic_scenes"
     training_keys = DataTable.training_keys | {"train_samples", "label_coarseness", "label_noise"}
     training_keys |= {"max_instances", "roi_jitter"}
     unwritten = DataTable.unwritten | RegionKeys.unwritten
@@ -363,16 +368,6 @@ class SyntheticData(RegionKeys, DataTable):
     def limit_seed(self) -> int:
         """Seed of the scenes."""
         return self.seed
-
-    @property
-    def builder(self) -> str:
-        """See the base class."""
-        return "kdtui.engine.data.synthetic_scenes:SyntheticScenes" if self.regions else self.implementation
-
-    @property
-    def task(self) -> TaskName:
-        """Each label map is that of one person."""
-        return "hierarchical"
 
 
 class ImageData(DataTable):
@@ -433,17 +428,21 @@ class CocoSplit(ProfileTable):
     annotations: FilePath
 
 
-class CocoData(ImageData):
-    """COCO instances, one sample per person crop; always hierarchical.
+class CocoData(RegionKeys, ImageData):
+    """COCO instances of one category: crops around them, or whole pictures.
 
     Attributes:
-        category: The category of the instances that are cropped.
-        padding: Fraction of the box that is added on each side.
-        minimum_size: Boxes with a side shorter than this many pixels are not used as targets.
+        category: The category of the instances.
+        padding: Fraction of the box that is added on each side of a crop.
+        minimum_size: Crops are not made of boxes with a side shorter than this many pixels.
         holdout: Share of the training *images* held out for validation if there is no ``val`` split.
     """
 
     implementation = "kdtui.engine.data.coco:PersonCrops"
+    picture_implementation = "kdtui.engine.data.coco_pictures:coco_pictures"
+    training_keys = ImageData.training_keys | {"max_instances", "roi_jitter"}
+    unwritten = ImageData.unwritten | RegionKeys.unwritten
+    crop_keys = ("padding", "minimum_size")
 
     kind: Literal["coco"] = "coco"
     train: CocoSplit
@@ -455,9 +454,9 @@ class CocoData(ImageData):
     holdout: Float = Field(0.15, gt=0.0, lt=1.0)
 
     @property
-    def task(self) -> TaskName:
-        """A crop is always around one instance."""
-        return "hierarchical"
+    def instance_name(self) -> str:
+        """See the key."""
+        return self.category
 
     def places(self, splits: Collection[str]) -> Iterator[PathKey]:
         """Annotations and images of these splits."""

@@ -11,7 +11,7 @@ from kdtui.engine.data.survey import Survey, survey
 from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.errors import DataError, UsageError
 from kdtui.profile import DataTable
-from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
+from kdtui.profile.region_keys import HIERARCHICAL_CLASSES
 
 __all__ = [
     "HIERARCHICAL_CLASSES",

@@ -9,9 +9,6 @@ applied) when that fits, else the pixels as stored.
 from __future__ import annotations
 
 import difflib
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,34 +19,37 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from kdtui.engine.data.coco_entries import (
+    LONGEST_TEXT,
+    NO_IMAGE,
+    Flaws,
+    ImageId,
+    Unusable,
+    box_of,
+    check_unit,
+    id_of,
+    image_finder,
+    number_of,
+    plain_id,
+    read_annotations,
+    shown,
+    type_name,
+    value_of,
+    whole_number,
+)
 from kdtui.engine.data.images import ImageFormat, eight_bit, extent, read_values
 from kdtui.engine.data.pictures import MOST_PIXELS, brief
 from kdtui.engine.data.protocol import Note, SampleFacts, SegmentationDataset, limited, named
 from kdtui.engine.data.source import IGNORE_INDEX, Pixels, Source, seed_of
 from kdtui.errors import DataError, NoSplit
 from kdtui.profile import CocoData
-from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
 from kdtui.profile.find import expanded
-from kdtui.store.files import read_file
-
-MOST_BYTES = 2**30
-"""Largest annotation file: parsed JSON takes several times its size in memory."""
+from kdtui.profile.region_keys import HIERARCHICAL_CLASSES
 
 _POLYGON_NUMBERS = 6  # three corners; fewer enclose nothing, and pycocotools takes four for a box
 # pycocotools allocates several integers per pixel of an outline, and counts them in 32 bits.
 _LONGEST_OUTLINE = 10_000_000
-_LARGEST_COORDINATE = 1e9
-_LARGEST_ID = 2**63
-_LONGEST_TEXT = 1000
-_WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
-_NUMBER = re.compile(r"\s*[+-]?(\d{1,18}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*", re.ASCII)
-_TYPES: Mapping[type, str] = {
-    str: "a text", int: "an integer", float: "a number", bool: "true or false", list: "a list", dict: "an object",
-    type(None): "null",
-}  # fmt: skip
 _LONGEST_RUN_BITS = 60
-_NO_IMAGE = "an image_id that no image has"
-ImageId = int | float | str
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,17 @@ class Instance:
 
 @dataclass(frozen=True)
 class Instances:
-    """All annotations of one category in a file."""
+    """All annotations of one category in a file.
+
+    Attributes:
+        categories: The ids of the category.
+    """
 
     path: Path
     pictures: dict[ImageId, CocoImage]
     all: list[Instance]
     by_image: dict[ImageId, list[Instance]]
+    categories: frozenset[ImageId]
     notes: tuple[Note, ...] = ()
 
 
@@ -133,12 +138,12 @@ def _parts(segmentation: Any) -> list[Any]:
     if segmentation is None:
         return []
     if not isinstance(segmentation, list):
-        raise TypeError(f"a segmentation is {_type(segmentation)}, not polygons or run lengths")
+        raise TypeError(f"a segmentation is {type_name(segmentation)}, not polygons or run lengths")
     flat = len(segmentation) >= _POLYGON_NUMBERS and all(type(number) in (int, float) for number in segmentation)
     return [segmentation] if flat else segmentation
 
 
-def _has_mask(segmentation: Any) -> bool:
+def has_mask(segmentation: Any) -> bool:
     """Whether a segmentation may cover a pixel; an unreadable one is reported when it is used."""
     try:
         return any(isinstance(part, dict) or len(part) >= _POLYGON_NUMBERS for part in _parts(segmentation))
@@ -148,7 +153,7 @@ def _has_mask(segmentation: Any) -> bool:
 
 def _runs(part: dict[str, Any], height: int, width: int) -> list[int]:
     """The run lengths of one object, column by column, starting with background."""
-    counts, size = part["counts"], [_whole(side, "size") for side in part["size"]]
+    counts, size = part["counts"], [whole_number(side, "size") for side in part["size"]]
     if size != [height, width]:
         raise ValueError(f"size {size} where the image has {[height, width]} (rows, columns)")
     runs = expand(counts) if isinstance(counts, str) else [r if type(r) is int else _exact(r) for r in counts]
@@ -158,7 +163,7 @@ def _runs(part: dict[str, Any], height: int, width: int) -> list[int]:
 
 
 def _exact(value: Any) -> int:
-    number = _number(value, "counts")
+    number = number_of(value, "counts")
     if number != int(number):
         raise ValueError(f"a run of {number} pixels")
     return int(number)
@@ -197,148 +202,16 @@ def expand(text: str) -> list[int]:
     return counts
 
 
-class _Unusable(ValueError):
-    """An unusable entry: ``kind`` is shared by all entries with this flaw, ``detail`` is specific to one."""
-
-    def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(f"{kind} {detail}".strip())
-        self.kind, self.detail = kind, detail
-
-
-class _Flaws:
-    """Flaws of all entries of a file, so that one message names and counts them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._entries: dict[tuple[str, str], list[str]] = {}
-
-    def add(self, group: str, entry: Any, position: int, flaw: _Unusable) -> None:
-        """A flaw of an entry of ``images`` or ``annotations``."""
-        number = entry.get("id") if isinstance(entry, dict) else None
-        name = f"{group[:-1]} {number}" if type(number) in (int, str) else f"{group}[{position}]"
-        self._entries.setdefault((group, flaw.kind), []).append(name[:60] + (f": {flaw.detail}" if flaw.detail else ""))
-
-    def of(self, group: str) -> bool:
-        """Whether there was one among the entries of ``group``."""
-        return any(flawed == group for flawed, _ in self._entries)
-
-    def raise_if_any(self, totals: Mapping[str, int]) -> None:
-        """Refuse the file when there was one."""
-        if not self._entries:
-            return
-        raise DataError(
-            "entries of the annotations cannot be used",
-            where=self._path,
-            found="; ".join(
-                f"{len(entries)} of {totals[group]} {group}: {kind} ({named(entries, shown=3)})"
-                for (group, kind), entries in self._entries.items()
-            ),
-        )
-
-
-def _type(value: Any) -> str:
-    return _TYPES.get(type(value), type(value).__name__)
-
-
-def _shown(value: Any) -> str:
-    """A value in one short line; Python refuses to format integers with thousands of digits."""
-    if isinstance(value, int) and abs(value) >= _LARGEST_ID:
-        return f"a number of {value.bit_length()} bits"
-    text = repr(value) if isinstance(value, str | int | float) else _type(value)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _key(entry: Any, name: str) -> Any:
-    if not isinstance(entry, dict):
-        raise _Unusable(f"{_type(entry)} instead of an object")
-    if name not in entry:
-        raise _Unusable(f"no '{name}'")
-    return entry[name]
-
-
-def _number(value: Any, name: str) -> float:
-    """A number, also if written as a string."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value)
-    if type(value) not in (int, float):
-        raise _Unusable(f"'{name}' is {_type(value)} where a number belongs", _shown(value))
-    if abs(value) >= _LARGEST_ID or not math.isfinite(value):
-        raise _Unusable(f"'{name}' is out of range", _shown(value))
-    return float(value)
-
-
-def _whole(value: Any, name: str) -> int:
-    return value if type(value) is int and abs(value) < _LARGEST_ID else int(_number(value, name))
-
-
-def _identity(value: Any, name: str) -> ImageId:
-    """An id as it is written."""
-    if type(value) not in (int, float, str):
-        raise _Unusable(f"'{name}' is {_type(value)} where a number or a text belongs")
-    if len(value) > _LONGEST_TEXT if isinstance(value, str) else not abs(value) < _LARGEST_ID:
-        raise _Unusable(f"'{name}' is out of range", _shown(value))
-    id: ImageId = value
-    return id
-
-
-def _plain(value: ImageId) -> ImageId:
-    """An id in a canonical form: "7", 7.0 and 7 are equal."""
-    if isinstance(value, str):
-        return int(value.strip().partition(".")[0]) if _WHOLE.fullmatch(value) else value
-    return int(value) if value == int(value) else value
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        raw = read_file(path, most=MOST_BYTES)
-        content = json.loads(raw)
-    except FileNotFoundError:
-        raise DataError(
-            "the annotations do not exist",
-            where=path,
-            hint="--set data.train.annotations=FILE, or likewise for val and test",
-        ) from None
-    except OSError as error:
-        raise DataError("the annotations cannot be read", where=path, found=brief(error)) from None
-    except RecursionError:
-        raise DataError(
-            "the annotations are nested too deeply", where=path, allowed="an object of lists, as COCO has it"
-        ) from None
-    except ValueError as error:
-        if "integer string conversion" in str(error):
-            raise DataError("the annotations hold a number of thousands of digits", where=path) from None
-        pointer = raw.startswith(b"version https://git-lfs")
-        raise DataError(
-            "the annotations are not whole JSON",
-            where=path,
-            found="a Git LFS pointer" if pointer else brief(error),
-            hint="`git lfs pull` fetches the file" if pointer else "was the download cut off?",
-        ) from None
-    if not isinstance(content, dict):
-        raise DataError(
-            "the annotations are no COCO instance file", where=path, found=_type(content), allowed="an object"
-        )
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(
-                f"the annotations have no list '{key}'",
-                where=path,
-                found=f"keys: {named(list(content), shown=12) or 'none'}",
-                allowed="images, annotations, categories",
-            )
-    return content
-
-
 def _wanted(content: dict[str, Any], path: Path, category: str) -> set[ImageId]:
     entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
     names = [str(entry.get("name"))[:60] for entry in entries]
-    flaws = _Flaws(path)
+    flaws = Flaws(path)
     ids = set()
     for position, entry in enumerate(entries):
         if entry.get("name") == category:
             try:
-                ids.add(_plain(_identity(_key(entry, "id"), "id")))
-            except _Unusable as flaw:
+                ids.add(plain_id(id_of(value_of(entry, "id"), "id")))
+            except Unusable as flaw:
                 flaws.add("categories", entry, position, flaw)
     flaws.raise_if_any({"categories": len(entries)})
     if not ids:
@@ -353,59 +226,35 @@ def _wanted(content: dict[str, Any], path: Path, category: str) -> set[ImageId]:
     return ids
 
 
-def _pictures(entries: list[Any], flaws: _Flaws) -> dict[ImageId, CocoImage]:
+def _pictures(entries: list[Any], flaws: Flaws) -> dict[ImageId, CocoImage]:
     pictures: dict[ImageId, CocoImage] = {}
     for position, entry in enumerate(entries):
         try:
-            name = _key(entry, "file_name")
-            if not isinstance(name, str) or not name or len(name) > _LONGEST_TEXT:
-                raise _Unusable(f"'file_name' is {_type(name)}, not the name of a file", _shown(name))
-            width, height = (_whole(_key(entry, side), side) for side in ("width", "height"))
+            name = value_of(entry, "file_name")
+            if not isinstance(name, str) or not name or len(name) > LONGEST_TEXT:
+                raise Unusable(f"'file_name' is {type_name(name)}, not the name of a file", shown(name))
+            width, height = (whole_number(value_of(entry, side), side) for side in ("width", "height"))
             if width < 1 or height < 1 or width * height > MOST_PIXELS:
-                raise _Unusable(f"a size outside 1 to {MOST_PIXELS:,} pixels", f"{width}x{height}")
-            picture, id = CocoImage(name, width, height), _identity(_key(entry, "id"), "id")
+                raise Unusable(f"a size outside 1 to {MOST_PIXELS:,} pixels", f"{width}x{height}")
+            picture, id = CocoImage(name, width, height), id_of(value_of(entry, "id"), "id")
             if pictures.setdefault(id, picture) != picture:
-                raise _Unusable("an id that another image has", f"{pictures[id].file_name} and {name}")
-        except _Unusable as flaw:
+                raise Unusable("an id that another image has", f"{pictures[id].file_name} and {name}")
+        except Unusable as flaw:
             flaws.add("images", entry, position, flaw)
     return pictures
 
 
 def _instance(entry: Any, path: Path, image_of: Callable[[Any], ImageId]) -> Instance:
-    id = _identity(_key(entry, "id"), "id")
-    bbox = _key(entry, "bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        raise _Unusable("'bbox' is not the four numbers x, y, width, height")
-    x, y, w, h = (_number(number, "bbox") for number in bbox)
-    if max(map(abs, (x, y, w, h))) > _LARGEST_COORDINATE or w < 0 or h < 0:
-        raise _Unusable("'bbox' is not x, y, width, height in pixels", _shown(str([x, y, w, h])))
+    id = id_of(value_of(entry, "id"), "id")
     crowd = entry.get("iscrowd")
     return Instance(
         id=id,
-        image_id=image_of(_key(entry, "image_id")),
-        box=(x, y, w, h),
+        image_id=image_of(value_of(entry, "image_id")),
+        box=box_of(entry),
         segmentation=entry.get("segmentation"),
-        crowd=bool(crowd) if crowd is None or isinstance(crowd, bool) else _number(crowd, "iscrowd") != 0,
+        crowd=bool(crowd) if crowd is None or isinstance(crowd, bool) else number_of(crowd, "iscrowd") != 0,
         source=f"{path}: annotation {id}",
     )
-
-
-def _image_finder(pictures: Mapping[ImageId, CocoImage]) -> Callable[[Any], ImageId]:
-    """Map from an ``image_id`` to the id of the image: as written, else as an equal number written differently."""
-    plain: dict[ImageId, list[ImageId]] = {}
-    # 7.0 matches the key 7 and must be replaced by it, as the id decides the held-out split.
-    own = {id: id for id in pictures}
-    for id in pictures:
-        plain.setdefault(_plain(id), []).append(id)
-
-    def find(value: Any) -> ImageId:
-        written = _identity(value, "image_id")
-        same = [own[written]] if written in own else plain.get(_plain(written), [])
-        if len(same) != 1:
-            raise _Unusable(_NO_IMAGE, f"image_id {_shown(value)}")
-        return same[0]
-
-    return find
 
 
 def read_instances(path: Path, category: str) -> Instances:
@@ -416,32 +265,35 @@ def read_instances(path: Path, category: str) -> Instances:
     Raises:
         DataError: Entries cannot be used, each kind of flaw counted; or no instance has a mask.
     """
-    content = _load(path)
+    content = read_annotations(path)
     wanted = _wanted(content, path, category)
-    flaws = _Flaws(path)
+    flaws = Flaws(path)
     pictures = _pictures(content["images"], flaws)
-    image_of = _image_finder(pictures)
+    image_of = image_finder(pictures)
     instances: list[Instance] = []
     total = 0
     for position, entry in enumerate(content["annotations"]):
         try:
-            if _plain(_identity(_key(entry, "category_id"), "category_id")) not in wanted:
+            if plain_id(id_of(value_of(entry, "category_id"), "category_id")) not in wanted:
                 continue
             total += 1
             instances.append(_instance(entry, path, image_of))
-        except _Unusable as flaw:
-            if not (flaw.kind == _NO_IMAGE and flaws.of("images")):  # that image has its own flaw
+        except Unusable as flaw:
+            if not (flaw.kind == NO_IMAGE and flaws.of("images")):  # that image has its own flaw
                 flaws.add("annotations", entry, position, flaw)
     flaws.raise_if_any({"images": len(content["images"]), "annotations": len(content["annotations"])})
+    check_unit((instance.box for instance in instances), path)
     by_image: dict[ImageId, list[Instance]] = {}
     for instance in instances:
         by_image.setdefault(instance.image_id, []).append(instance)
-    return Instances(path, pictures, instances, by_image, tuple(_notes(path, category, pictures, instances)))
+    return Instances(
+        path, pictures, instances, by_image, frozenset(wanted), tuple(_notes(path, category, pictures, instances))
+    )
 
 
 def _notes(path: Path, category: str, pictures: Mapping[ImageId, CocoImage], instances: list[Instance]) -> list[Note]:
     notes = []
-    bare = [instance.id for instance in instances if not _has_mask(instance.segmentation)]
+    bare = [instance.id for instance in instances if not has_mask(instance.segmentation)]
     if bare and len(bare) == len(instances):
         raise DataError(
             f"{len(bare)} of {len(instances)} annotations of '{category}' have no mask",
@@ -528,7 +380,7 @@ class PersonCrops(SegmentationDataset):
     ) -> None:
         self._padding = data.padding
         self._category = data.category
-        self._folder, self._instances = _split(data, split)
+        self._folder, self._instances = split_of(data, split)
         people = [instance for instance in self._instances.all if not instance.crowd]
         found = [instance for instance in people if min(instance.box[2:]) >= data.minimum_size]
         if data.val is None and split in ("train", "val"):
@@ -608,19 +460,9 @@ class PersonCrops(SegmentationDataset):
 
     def _cropped(self, picture: CocoImage, box: Box) -> tuple[NDArray[Any], NDArray[Any]]:
         """The image in a box, and the values in its file."""
-        path = self._folder / picture.file_name
-        size = (picture.width, picture.height)
-        stored = read_values(path, size)
-        if stored.shape[1::-1] != size:
-            raise DataError(
-                "an image has another size than its annotations say",
-                where=path,
-                found=f"{stored.shape[1]}x{stored.shape[0]}",
-                allowed=f"{picture.width}x{picture.height} as in {self._instances.path.name}",
-            )
+        image, stored = read_picture(self._folder, picture, self._format, self._instances.path)
         left, top, right, bottom = box
-        image = np.ascontiguousarray(self._format.image(stored, path)[top:bottom, left:right])
-        return image, stored[top:bottom, left:right]
+        return np.ascontiguousarray(image[top:bottom, left:right]), stored[top:bottom, left:right]
 
     def describe(self) -> str:
         """Number of crops and images."""
@@ -643,7 +485,38 @@ def _is_empty(box: Box) -> bool:
     return right <= left or bottom <= top
 
 
-def _split(data: CocoData, split: str) -> tuple[Path, Instances]:
+def read_picture(
+    folder: Path, picture: CocoImage, form: ImageFormat, annotations: Path
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """An image [h,w,C], and the values in its file.
+
+    Args:
+        folder: Folder of the images.
+        picture: The image as the annotations describe it.
+        form: How values become an image.
+        annotations: Their file, for messages.
+
+    Raises:
+        DataError: It cannot be read, or has another size.
+    """
+    path, size = folder / picture.file_name, (picture.width, picture.height)
+    stored = read_values(path, size)
+    if stored.shape[1::-1] != size:
+        raise DataError(
+            "an image has another size than its annotations say",
+            where=path,
+            found=f"{stored.shape[1]}x{stored.shape[0]}",
+            allowed=f"{picture.width}x{picture.height} as in {annotations.name}",
+        )
+    return form.image(stored, path), stored
+
+
+def split_of(data: CocoData, split: str) -> tuple[Path, Instances]:
+    """Folder of the images and annotations of a split; without a ``val`` split, those of ``train``.
+
+    Raises:
+        DataError: They do not exist, or cannot be used.
+    """
     part = {"train": data.train, "val": data.val or data.train, "test": data.test}[split]
     if part is None:
         raise NoSplit(

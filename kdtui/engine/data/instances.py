@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kdtui.engine.data.geometry import PictureGeometry
 from kdtui.engine.data.images import eight_bit, extent
@@ -22,8 +23,9 @@ from kdtui.engine.data.protocol import Batch, Sample, SampleFacts, SegmentationD
 from kdtui.engine.data.second_pipeline import SecondPipeline
 from kdtui.engine.data.source import IGNORE_INDEX, Needed, Pixels, Size, Source, Values, seed_of
 from kdtui.engine.data.warp import Matrix, Window, composed, inverse, warped_labels, window_to_source
-from kdtui.profile import DataTable, SyntheticData
-from kdtui.profile.data_tables import HIERARCHICAL_CLASSES, Level
+from kdtui.profile import CocoData, DataTable, SyntheticData
+from kdtui.profile.data_tables import Level
+from kdtui.profile.region_keys import RegionKeys
 
 TARGET, OTHER = 1, 2
 _MOST_LAYER_BYTES = 2**28  # kept in a process; reading annotations again takes about as long as a warp
@@ -68,11 +70,15 @@ class Marked(NamedTuple):
         size: Size of the picture that the annotations describe.
         boxes: f64 [N,4], left, top, right and bottom in pixels of the picture.
         targets: i64 [N], number of the layer of each; -1 for a box without an instance.
+        scores: f64 [N], of boxes of a detector; None for those of the annotations.
+        missed: Number of instances that no box of a detector matches.
     """
 
     size: Size
     boxes: Boxes
     targets: NDArray[np.int64]
+    scores: NDArray[np.float64] | None = None
+    missed: int = 0
 
 
 def clipped(boxes: Boxes, size: Size) -> Boxes:
@@ -102,11 +108,28 @@ def label_map(layers: Sequence[Layer], target: int, area: Area) -> Pixels:
         target: Number of the instance's layer; -1 for none.
         area: Left, top, right and bottom in whole pixels.
     """
-    left, top, right, bottom = area
-    labels = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
     others = [layer for number, layer in enumerate(layers) if number != target]
     order = [layer for label in (OTHER, IGNORE_INDEX) for layer in others if layer.label == label]
-    for layer in [*order, *([layers[target]._replace(label=TARGET)] if target >= 0 else [])]:
+    return _painted([*order, *([layers[target]._replace(label=TARGET)] if target >= 0 else [])], area)
+
+
+def foreground(layers: Sequence[Layer], size: Size) -> Pixels:
+    """Labels of a whole picture, uint8 [h,w]: 1 where there is an instance, ignored in other crowds, 0 elsewhere.
+
+    Args:
+        layers: All annotations of the picture.
+        size: Size of the picture.
+    """
+    order = [layer for label in (IGNORE_INDEX, OTHER) for layer in layers if layer.label == label]
+    painted = [layer if layer.label == IGNORE_INDEX else layer._replace(label=TARGET) for layer in order]
+    return _painted(painted, (0, 0, size.width, size.height))
+
+
+def _painted(layers: Sequence[Layer], area: Area) -> Pixels:
+    """The labels of layers in an area; later layers are above earlier ones."""
+    left, top, right, bottom = area
+    labels = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
+    for layer in layers:
         x0, y0 = max(left, layer.left), max(top, layer.top)
         x1, y1 = min(right, layer.box[2]), min(bottom, layer.box[3])
         if x0 < x1 and y0 < y1:
@@ -115,22 +138,44 @@ def label_map(layers: Sequence[Layer], target: int, area: Area) -> Pixels:
     return labels
 
 
+class View(NamedTuple):
+    """What a network sees of a picture.
+
+    Attributes:
+        marked: The boxes of the picture.
+        matrix: Edges of the network's input to edges of the picture.
+        rng: Draws what is left to be drawn: boxes, then colours.
+    """
+
+    marked: Marked
+    matrix: Matrix
+    rng: np.random.Generator
+
+
+PictureData = SyntheticData | CocoData
+
+
 class PictureSamples(SegmentationDataset):
     """Whole pictures with boxes.
 
-    A sample has ``mask`` i64 [N,h,w], one label map per box, and in ``extras`` its ``rois`` f32 [N,5]: 0, x1, y1, x2,
-    y2 in pixels of the network's input. In a batch, the first is the position of the picture; label maps and boxes of
-    all pictures follow each other. N may be 0.
+    A sample has ``mask`` i64 [N,h,w], one label map per box, and in ``extras``
+
+    - ``rois`` f32 [N,5]: 0, x1, y1, x2, y2 in pixels of the network's input;
+    - ``foreground`` uint8 [1,H,W]: :func:`foreground` of what the network sees, ignored where there is no picture;
+    - for boxes of a detector ``scores`` f32 [N], and ``missed`` i64 [1]: instances that no box matches.
+
+    In a batch, label maps and extras of all pictures follow each other, and the first number of ``rois`` is the
+    position of the picture. N may be 0.
     """
 
     _pipeline: SecondPipeline
 
-    def __init__(self, data: SyntheticData, split: str, *, count: int, stride: int, seed: int) -> None:
+    def __init__(self, data: PictureData, split: str, *, count: int, stride: int, seed: int) -> None:
         self.mask_size = Size(*data.mask_size)
-        self._keys = data
+        self._keys: RegionKeys = data
         self._layers: dict[int, Sequence[Layer]] = {}
         self._layer_bytes = 0
-        super().__init__(data, split, classes=HIERARCHICAL_CLASSES, count=count, stride=stride, seed=seed)
+        super().__init__(data, split, classes=data.class_names(), count=count, stride=stride, seed=seed)
 
     def _pipeline_of(self, data: DataTable, level: Level) -> SecondPipeline:
         training = self.split == "train"
@@ -154,8 +199,12 @@ class PictureSamples(SegmentationDataset):
         """The pixels of all annotations of picture ``index``."""
 
     @abstractmethod
-    def image(self, index: int, needed: Needed) -> Values:
-        """Picture ``index``; it may be smaller than its file, but not than ``needed``."""
+    def decoded(self, index: int) -> tuple[Values, NDArray[Any]]:
+        """Picture ``index``, [h,w,C], and the values in its file.
+
+        Raises:
+            DataError: It cannot be read.
+        """
 
     def layers(self, index: int) -> Sequence[Layer]:
         """As :meth:`read_layers`; those of the first pictures that are read are kept in memory."""
@@ -169,26 +218,25 @@ class PictureSamples(SegmentationDataset):
         return layers
 
     def read(self, index: int) -> Source:
-        """The whole picture; its labels do not tell instances apart."""
-        image, marked = self.image(index, lambda size: size), self.marked(index)
-        labels = label_map(self.layers(index), -1, (0, 0, marked.size.width, marked.size.height))
-        return Source(image, np.where(labels == OTHER, np.uint8(TARGET), labels))
+        """The whole picture with its foreground."""
+        return Source(self.decoded(index)[0], foreground(self.layers(index), self.marked(index).size))
 
     def read_reduced(self, index: int, needed: Needed) -> Source:
         """As the base class; the pipeline needs no labels."""
-        image = self.image(index, needed)
+        image, _ = self.decoded(index)
         return Source(image, np.zeros(image.shape[:2], np.uint8))
 
     def look(self, index: int) -> SampleFacts:
         """Facts about the picture, with the labels of all boxes."""
-        image, labels = self.image(index, lambda size: size), self.labels(index)
-        return SampleFacts(extent(image), eight_bit(image), labels, image.shape[0] * image.shape[1])
+        (_, labels), stored, seen, _ = self.stored(index)
+        size = self.marked(index).size
+        return SampleFacts(stored, seen, labels, size.height * size.width)
 
     def stored(self, index: int) -> StoredSample:
         """The picture with the labels of all boxes."""
-        image = self.image(index, lambda size: size)
+        image, values = self.decoded(index)
         source = Source(image, self.labels(index))
-        return StoredSample(source, extent(image), eight_bit(image), image.shape[2])
+        return StoredSample(source, extent(values), eight_bit(image), values.shape[2] if values.ndim == 3 else 1)
 
     def labels(self, index: int) -> Pixels:
         """The label maps of an evaluation below each other, uint8 [N*h,w]; no image is read."""
@@ -205,29 +253,44 @@ class PictureSamples(SegmentationDataset):
         marked = self.marked(index)
         return len(self._rois(index, marked, self._geometry.whole(marked.size), None)[0])
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        index, view = key
+    def view(self, index: int, view: int) -> View:
+        """Draw a view of picture ``index``."""
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of {self._count}")
         rng = np.random.Generator(np.random.PCG64(seed_of(self.seed, index, view)))
         marked = self.marked(index)
-        matrix = self._geometry.matrix(marked.size, clipped(marked.boxes, marked.size), rng)
-        rois, targets, _ = self._rois(index, marked, matrix, rng if self.split == "train" else None)
+        return View(marked, self._geometry.matrix(marked.size, clipped(marked.boxes, marked.size), rng), rng)
+
+    def picture(self, index: int, view: View) -> tuple[Tensor, Tensor]:
+        """Image f32 [C,H,W] of a view and its foreground uint8 [H,W], padded to the stride."""
+        whole = foreground(self.layers(index), view.marked.size)
+        seen = torch.from_numpy(warped_labels(whole, view.matrix, self._geometry.size))
+        image = self._pipeline.placed(index, view.marked.size, view.matrix, view.rng)
+        return self.padded(image, 0.0), self.padded(seen, IGNORE_INDEX)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index, _ = key
+        view = self.view(*key)
+        marked, matrix, rng = view
+        rois, targets, chosen = self._rois(index, marked, matrix, rng if self.split == "train" else None)
         masks = self._masks(index, marked, matrix, rois, targets)
-        image = self.padded(self._pipeline.placed(index, marked.size, matrix, rng), 0.0)
-        extras = {"rois": torch.from_numpy(np.pad(rois, ((0, 0), (1, 0))).astype(np.float32))}
+        image, seen = self.picture(index, view)
+        extras = {
+            "rois": torch.from_numpy(np.pad(rois, ((0, 0), (1, 0))).astype(np.float32)),
+            "foreground": seen[None],
+        }
+        if marked.scores is not None:
+            extras["scores"] = torch.from_numpy(marked.scores[chosen].astype(np.float32))
+            extras["missed"] = torch.tensor([marked.missed])
         return Sample(image, torch.from_numpy(masks.astype(np.int64)), extras)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """A batch of these pictures, with the label maps and boxes of all."""
         counts = torch.tensor([len(sample.mask) for sample in samples])
-        rois = torch.cat([sample.extras["rois"] for sample in samples])
-        rois[:, 0] = torch.arange(len(samples)).repeat_interleave(counts)
-        return Batch(
-            torch.stack([sample.image for sample in samples]),
-            torch.cat([sample.mask for sample in samples]),
-            {"rois": rois},
-        )
+        extras = {name: torch.cat([sample.extras[name] for sample in samples]) for name in samples[0].extras}
+        extras["rois"][:, 0] = torch.arange(len(samples)).repeat_interleave(counts)
+        images = torch.stack([sample.image for sample in samples])
+        return Batch(images, torch.cat([sample.mask for sample in samples]), extras)
 
     def _rois(
         self, index: int, marked: Marked, matrix: Matrix, rng: np.random.Generator | None
@@ -261,6 +324,10 @@ class PictureSamples(SegmentationDataset):
             seen[chosen] += sides * rng.uniform(-1, 1, sides.shape) * self._keys.roi_jitter
         return enlarged(seen[chosen], self._keys.roi_padding), marked.targets[chosen], chosen
 
+    def _least(self, size: Size) -> float:
+        """Smallest side of boxes in a whole picture of this size."""
+        return float(self._keys.min_box * self._geometry.whole(size)[0, 0])
+
     def _large(self, boxes: Boxes) -> NDArray[np.int64]:
         """Positions of the boxes whose sides are long enough."""
         return np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self._keys.min_box)
@@ -286,6 +353,26 @@ class PictureSamples(SegmentationDataset):
     def labels_for(self, index: int, layers: Sequence[Layer], target: int, area: Area) -> Pixels:
         """See :func:`label_map`."""
         return label_map(layers, target, area)
+
+
+class ForegroundMaps(PictureSamples):
+    """Whole pictures with one label map of the foreground, without boxes: mixed into a kind of pictures."""
+
+    def labels(self, index: int) -> Pixels:
+        """The foreground of the whole picture, uint8 [h,w]; no image is read."""
+        return foreground(self.layers(index), self.marked(index).size)
+
+    def label_maps(self, index: int) -> int:
+        """One."""
+        return 1
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        image, seen = self.picture(key[0], self.view(*key))
+        return Sample(image, seen.long())
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Everything stacked."""
+        return SegmentationDataset.collate(self, samples)
 
 
 def _area(to_picture: Matrix, cells: Size, picture: Size) -> Area:

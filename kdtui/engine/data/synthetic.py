@@ -16,7 +16,7 @@ from kdtui.engine.data.geometry import OVERSIZE
 from kdtui.engine.data.protocol import SegmentationDataset, limited
 from kdtui.engine.data.source import Pixels, Source, seed_of
 from kdtui.profile import SyntheticData
-from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
+from kdtui.profile.region_keys import HIERARCHICAL_CLASSES
 
 MARGIN = 0.22
 """Fraction of the target's box that is added on each side."""

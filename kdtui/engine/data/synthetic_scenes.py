@@ -7,15 +7,15 @@ that label maps have more detail than what the network sees.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kdtui.engine.data.instances import OTHER, TARGET, Area, Layer, Marked, PictureSamples, layer_of
+from kdtui.engine.data.instances import OTHER, TARGET, Area, ForegroundMaps, Layer, Marked, PictureSamples, layer_of
 from kdtui.engine.data.protocol import limited
-from kdtui.engine.data.source import Needed, Pixels, Size, Values, seed_of
+from kdtui.engine.data.source import Pixels, Size, Values, seed_of
 from kdtui.engine.data.synthetic import Figure, background, coarsen, paint
 from kdtui.profile import SyntheticData
 
@@ -104,9 +104,10 @@ class SyntheticScenes(PictureSamples):
         seed = seed_of(self._scenes, "scene", self.split, self._indices[index])
         return scene_of(seed, DETAIL * self.height, DETAIL * self.width)
 
-    def image(self, index: int, needed: Needed) -> Values:
+    def decoded(self, index: int) -> tuple[Values, NDArray[Any]]:
         """Draw the picture."""
-        return draw_image(self._scene(index))
+        image = draw_image(self._scene(index))
+        return image, image
 
     def marked(self, index: int) -> Marked:
         """A box around the visible pixels of each person who is not hidden."""
@@ -142,3 +143,13 @@ class SyntheticScenes(PictureSamples):
     def describe(self) -> str:
         """Number of pictures."""
         return f"{len(self)} synthetic pictures of {_PEOPLE[0]} to {_PEOPLE[-1]} people"
+
+
+class SyntheticForeground(ForegroundMaps, SyntheticScenes):
+    """The same pictures with one mask of all people."""
+
+
+def synthetic_scenes(data: SyntheticData, split: str, *, stride: int, seed: int) -> PictureSamples:
+    """The pictures of a split in the form of ``data.sample``."""
+    kind = SyntheticScenes if data.regions else SyntheticForeground
+    return kind(data, split, stride=stride, seed=seed)

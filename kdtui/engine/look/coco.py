@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.engine.look.guess import Guess
 from kdtui.engine.look.tree import files_below, with_split
-from kdtui.profile.data_tables import HIERARCHICAL_CLASSES
+from kdtui.profile.region_keys import HIERARCHICAL_CLASSES
 from kdtui.store.files import read_file
 
 _MOST_BYTES = 2**30

@@ -15,7 +15,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from kdtui.engine.data import IGNORE_INDEX, SegmentationDataset, build_dataset
-from kdtui.engine.data.coco import MOST_BYTES, expand, held_out
+from kdtui.engine.data.coco import expand, held_out
+from kdtui.engine.data.coco_entries import MOST_BYTES
 from kdtui.errors import DataError
 from tests.engine.data.makers import HEIGHT, WIDTH, annotation, coco, counts, instances, picture, rectangle
 
