@@ -55,6 +55,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+_SCORE_WORDS = {"miou": "mIoU", "iou": "IoU", "ap": "AP", "ap50": "AP50", "f1": "F1"}
+
+
+def score_title(name: str) -> str:
+    """The name of a scalar of an evaluation as a title, such as ``target IoU``."""
+    return " ".join(_SCORE_WORDS.get(word, word) for word in name.split("_"))
+
+
 def signed(value: float | None, places: int = 4) -> str:
     """Format a difference with its sign; a dash for None."""
     return "-" if value is None else f"{value:+.{places}f}"

@@ -28,7 +28,7 @@ from kdtui.cli.console import (
 )
 from kdtui.errors import KdtuiError, RunNotFound, UsageError
 from kdtui.profile.settings import plain
-from kdtui.text import counted, mebibytes, millions, number
+from kdtui.text import counted, mebibytes, millions, number, score_title
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -129,7 +129,7 @@ def _print_scores(answer: Mapping[str, Any], split: str) -> None:
         if isinstance(answer.get(key), float):
             out(f"  {key.replace('_', ' ')}  {number(answer[key])}")
     for name, value in (answer.get("metrics") or {}).items():
-        out(f"  {name.replace('_', ' ')}  {number(value)}")
+        out(f"  {score_title(name)}  {number(value)}")
 
 
 def _evaluate_on(profile: str, checkpoint: Path, split: str, sets: Sequence[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from kdtui.cli.console import (
 )
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
 from kdtui.profile.schedules import distillation_text, training_text
-from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, span
+from kdtui.text import clean, counted, is_utf8, mebibytes, number, one_line, percent, score_title, span
 
 if TYPE_CHECKING:
     from kdtui.cli.log_text import LogText
@@ -184,7 +184,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "step": run.step,
         "loss": run.loss,
         "miou": run.miou,
-        "best": {"miou": run.best_miou, "iou": dict(run.best_iou)},
+        "best": {"miou": run.best_miou, "iou": dict(run.best_iou), **dict(run.best_metrics)},
         "metrics": dict(run.metrics),
         "retention": run.retention,
         "agreement": run.agreement,
@@ -297,7 +297,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("retention", _retention(run)),
         ("last mIoU", None if run.miou is None else number(run.miou)),
         ("agreement", None if run.agreement is None else percent(run.agreement)),
-        *((name.replace("_", " "), number(value)) for name, value in run.metrics.items()),
+        *((score_title(name), number(value)) for name, value in run.metrics.items()),
         ("speed", None if run.images_per_second is None else f"{run.images_per_second:.1f} images/s"),
         ("eta", None if run.eta_seconds is None else span(run.eta_seconds)),
         ("seed", None if run.seed is None else str(run.seed)),

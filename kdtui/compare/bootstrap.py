@@ -1,13 +1,14 @@
 """The paired bootstrap over images: how far a difference of two runs depends on the images of the split.
 
 Runs and evaluations keep the pixels of each class and image that are correct, predicted and true. From their sums
-follows the mIoU of any selection of images. Both runs are scored on the same selections, drawn with replacement;
-images of one clip, or crops of one image, are drawn together (cluster bootstrap; Davison and Hinkley 1997, 2.4, 3.8).
+follows the mIoU of any selection of images, and from those of each label map the mean IoU of instances. Both runs are
+scored on the same selections, drawn with replacement; images of one clip, crops of one image, or instances of one
+image are drawn together (cluster bootstrap; Davison and Hinkley 1997, 2.4, 3.8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -20,7 +21,7 @@ from kdtui.compare.statistics import COVERAGE, Interval
 from kdtui.errors import StoreError
 from kdtui.store.files import read_file
 from kdtui.store.values import MOST_BYTES
-from kdtui.text import one_line
+from kdtui.text import one_line, score_title
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import
     import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:  # numpy takes a tenth of a second to import
 
 VERSION = 1
 RESAMPLES = 2000
+SCORES = ("miou", "target_iou")
+"""Scores that follow from the counts: the mIoU, and the mean IoU of the target over label maps that have it."""
+_TARGET = 1  # its class in hierarchical data, which alone have instances
 _SEED = 0
 _BLOCK = 2**22  # weights in memory at once
 
@@ -57,32 +61,46 @@ class Counts:
         """The mIoU over all images."""
         return float(_mean(_iou(self.pixels.sum(axis=0))))
 
+    @property
+    def instances(self) -> NDArray[np.float64]:
+        """Of each label map the IoU of the target and 1, or 0 and 0 where the map has no target [N,2]."""
+        import numpy as np
+
+        occurs = self.pixels[:, 2, _TARGET] > 0
+        return np.stack([np.where(occurs, _iou(self.pixels)[:, _TARGET], 0.0), occurs.astype(float)], axis=1)
+
+    def score(self, name: str) -> float:
+        """One of :data:`SCORES` over all images."""
+        return self.miou if name == "miou" else float(_share(self.instances.sum(axis=0)))
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A run's mIoU and IoU per class minus those of its baseline; classes that only one of them has are left out.
+    """A run's score and IoU per class minus those of its baseline; classes that only one of them has are left out.
 
     Attributes:
-        scores: The mIoU of run and baseline.
+        score: Of the mIoU, or of another one of :data:`SCORES`.
+        scores: Those of run and baseline.
     """
 
-    miou: Interval
+    score: Interval
     classes: Mapping[str, Interval]
     scores: tuple[float, float]
 
 
-def difference(run: Run, baseline: Run, split: str = "val") -> Difference:
+def difference(run: Run, baseline: Run, split: str = "val", score: str = "miou") -> Difference:
     """The difference of the best checkpoints of two runs on a split, from the counts kept with them.
 
     Raises:
-        StoreError: A run has no usable counts, or those of other images, labels or classes.
+        StoreError: A run has no usable counts, those of other images, labels or classes, or the score does not follow
+            from counts.
     """
-    return _difference(run, baseline, split, _stamp(run.counts(split)), _stamp(baseline.counts(split)))
+    return _difference(run, baseline, split, score, _stamp(run.counts(split)), _stamp(baseline.counts(split)))
 
 
 @lru_cache(maxsize=512)
-def _difference(run: Run, baseline: Run, split: str, *stamps: tuple[int, int] | None) -> Difference:
-    return bootstrap(read_counts(run, split), read_counts(baseline, split))
+def _difference(run: Run, baseline: Run, split: str, score: str, *stamps: tuple[int, int] | None) -> Difference:
+    return bootstrap(read_counts(run, split), read_counts(baseline, split), score)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -128,36 +146,55 @@ def _parsed(data: bytes) -> Counts:
 _OVER: Mapping[str, Literal["images", "clips"]] = {"images": "images", "clips": "clips"}
 
 
-def bootstrap(run: Counts, baseline: Counts, resamples: int = RESAMPLES) -> Difference:
+def bootstrap(run: Counts, baseline: Counts, score: str = "miou", resamples: int = RESAMPLES) -> Difference:
     """The difference of two runs with percentile intervals of the paired bootstrap; the same for the same counts.
 
     Raises:
-        StoreError: The counts are not those of the same images, labels and classes, or all images are one unit.
+        StoreError: The counts are not those of the same images, labels and classes, all images are one unit, or the
+            score does not follow from counts.
     """
     import numpy as np
 
+    if score not in SCORES:
+        raise StoreError(f"{score_title(score)} does not follow from the counts per image")
     _check_same(run, baseline)
     places = np.unique(run.units, return_inverse=True)[1]
     n = int(places.max(initial=-1)) + 1
     if n < 2:
         raise StoreError("too few images for an interval", found=f"{n} of {run.over}")
-    sums = np.zeros((2, n, 3, len(run.classes)))
-    for side, counts in zip(sums, (run, baseline), strict=True):
-        np.add.at(side, places, counts.pixels)
-    whole = [_iou(side.sum(axis=0)) for side in sums]
-    generator = np.random.default_rng(_SEED)
-    drawn, rows = [], max(1, _BLOCK // n)
-    for first in range(0, resamples, rows):
-        weights = generator.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - first)).astype(float)
-        drawn.append([_iou(np.tensordot(weights, side, 1)) for side in sums])
-    iou = [np.concatenate([pair[side] for pair in drawn]) for side in (0, 1)]
-    miou = _interval(_mean(whole[0]) - _mean(whole[1]), _mean(iou[0]) - _mean(iou[1]), n, run.over)
+    pixels = np.stack([_sums(counts.pixels, places, n) for counts in (run, baseline)])
+    whole = _iou(pixels.sum(axis=1))
+    iou = np.concatenate([_iou(np.tensordot(weights, pixels, (1, 1))) for weights in _weights(n, resamples)])
+    if score == "miou":
+        drawn = _mean(iou)
+    else:
+        instances = np.stack([_sums(counts.instances, places, n) for counts in (run, baseline)])
+        drawn = _share(np.concatenate([np.tensordot(each, instances, (1, 1)) for each in _weights(n, resamples)]))
+    scores = run.score(score), baseline.score(score)
     classes = {
-        name: _interval(delta, values[~np.isnan(values)], n, run.over)
-        for name, delta, values in zip(run.classes, whole[0] - whole[1], (iou[0] - iou[1]).T, strict=True)
+        name: _interval(delta, values, n, run.over)
+        for name, delta, values in zip(run.classes, whole[0] - whole[1], (iou[:, 0] - iou[:, 1]).T, strict=True)
         if not np.isnan(delta)
     }
-    return Difference(miou, classes, (run.miou, baseline.miou))
+    return Difference(_interval(scores[0] - scores[1], drawn[:, 0] - drawn[:, 1], n, run.over), classes, scores)
+
+
+def _sums(values: NDArray[Any], places: NDArray[Any], n: int) -> NDArray[np.float64]:
+    """The sum [n,...] of the values [N,...] of each unit."""
+    import numpy as np
+
+    sums = np.zeros((n, *values.shape[1:]))
+    np.add.at(sums, places, values)
+    return sums
+
+
+def _weights(n: int, resamples: int) -> Iterator[NDArray[np.float64]]:
+    """How often each unit is drawn [R,n], in blocks; the same for each call."""
+    import numpy as np
+
+    generator, rows = np.random.default_rng(_SEED), max(1, _BLOCK // n)
+    for first in range(0, resamples, rows):
+        yield generator.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - first)).astype(float)
 
 
 def _check_same(run: Counts, baseline: Counts) -> None:
@@ -192,8 +229,18 @@ def _mean(iou: NDArray[Any]) -> NDArray[Any]:
     return mean
 
 
+def _share(sums: NDArray[Any]) -> NDArray[Any]:
+    """The quotient [...] of two sums [...,2]; NaN where the second is zero."""
+    import numpy as np
+
+    part, whole = np.moveaxis(sums, -1, 0)
+    share: NDArray[Any] = np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    return share
+
+
 def _interval(delta: Any, drawn: NDArray[Any], n: int, over: Literal["images", "clips"]) -> Interval:
     import numpy as np
 
+    drawn = drawn[~np.isnan(drawn)]
     low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Interval(float(delta), float(low), float(high), n, over)

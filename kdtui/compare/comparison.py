@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from kdtui.compare.entries import ComparedRun, key, matched, same, settings
+from kdtui.compare.entries import ComparedRun, by_score, key, matched, same, settings
 from kdtui.compare.groups import Aggregate, Group, aggregates, groups, left_out
 from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
 from kdtui.profile.matched import IDENTITY, untreated
 from kdtui.store.state import State
+from kdtui.text import score_title
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,19 @@ class Row:
     """One run in a comparison.
 
     Attributes:
-        rank: 1 for the best mIoU; None without a score.
-        miou: Best validation mIoU.
+        rank: 1 for the best score; None without one.
+        miou: Validation mIoU at the best epoch.
         iou: IoU per class at that epoch.
-        retention: mIoU divided by the teacher's mIoU.
+        retention: Score divided by the teacher's score.
         compression: Parameters of the teacher divided by those of the run.
         baseline: Id of the run that ``delta_baseline`` refers to; None without one.
-        delta_baseline: mIoU minus the baseline's mIoU.
+        delta_baseline: Score minus the baseline's score.
         macs: Multiply-accumulates for one image; None for a run that was not measured, as the two below.
         latency: Median time for one image in torch, in seconds.
         speedup: The teacher's latency divided by this one, measured in the same series.
         method: Kinds of its distillation terms; None without distillation.
+        score: By which the runs are ranked, see :class:`Comparison`.
+        metrics: Further scores at the best epoch, by name.
     """
 
     id: str
@@ -53,6 +56,8 @@ class Row:
     latency: float | None = None
     speedup: float | None = None
     method: str | None = None
+    score: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Comparison:
         aggregates: Groups of two or more seeds.
         groups: Runs of one profile, by seed, with their baselines; best first.
         notes: Remarks, one sentence each.
+        score: Name of the score by which runs are ranked and of which each Δ is: the one that determines the best epoch
+            of all runs, ``miou`` unless their kind of network has another one.
     """
 
     baseline: str | None
@@ -73,6 +80,7 @@ class Comparison:
     aggregates: tuple[Aggregate, ...]
     notes: tuple[str, ...]
     groups: tuple[Group, ...] = ()
+    score: str = "miou"
 
 
 def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comparison:
@@ -85,6 +93,7 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
     Raises:
         UsageError: ``baseline`` is not one of them.
     """
+    entries = by_score(entries)
     by_id = {entry.summary.id: entry for entry in entries}
     if baseline is not None and baseline not in by_id:
         raise UsageError("the baseline is not among the compared runs", found=baseline, allowed=", ".join(by_id))
@@ -98,9 +107,9 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
     notes += measured_apart(entry.measurements for entry in entries)
     notes += _warnings(entries)
     teacher = _teacher(entries)
-    ranked = sorted(entries, key=lambda entry: (_descending(entry.summary.best_miou), entry.summary.id))
+    ranked = sorted(entries, key=lambda entry: (_descending(entry.value), entry.summary.id))
     rows = tuple(
-        _row(entry, None if entry.summary.best_miou is None else rank, by_id, chosen, teacher)
+        _row(entry, None if entry.value is None else rank, by_id, chosen, teacher)
         for rank, entry in enumerate(ranked, start=1)
     )
     bases = {row.baseline for row in rows if row.baseline is not None}
@@ -111,6 +120,7 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
         aggregates=aggregates(ranked, {row.id: row.delta_baseline for row in rows}),
         notes=tuple(notes),
         groups=groups(ranked, chosen),
+        score=entries[0].score if entries else "miou",
     )
 
 
@@ -165,20 +175,21 @@ def _equal_time_baselines(entries: Sequence[ComparedRun]) -> list[str]:
 
     longer = [one for one in entries if "-equal-time-" in one.summary.name and not one.summary.distilled]
     return [
-        f"{run.id}: Δ {run.best_miou - base.best_miou:+.4f} against {base.id}, for equal time ({base.epochs} epochs)"
+        f"{entry.summary.id}: Δ {own - base:+.4f} against {other.summary.id}, for equal time"
+        f" ({other.summary.epochs} epochs)"
         for entry in entries
-        if (run := entry.summary).distilled and run.best_miou is not None
+        if entry.summary.distilled and (own := entry.value) is not None
         for other in longer
-        if (base := other.summary).best_miou is not None and without_epochs(entry) == without_epochs(other)
+        if (base := other.value) is not None and without_epochs(entry) == without_epochs(other)
     ]
 
 
 def _weak_teachers(entries: Sequence[ComparedRun]) -> list[str]:
     """Notes on runs that are better than their teacher, whose retention says nothing about the distillation."""
     return [
-        f"{run.id} is better than its teacher (mIoU {run.teacher_miou:.4f}): check the teacher"
+        f"{entry.summary.id} is better than its teacher ({score_title(entry.score)} {teacher:.4f}): check the teacher"
         for entry in entries
-        if (run := entry.summary).teacher_miou and run.best_miou is not None and run.best_miou > run.teacher_miou
+        if (teacher := entry.teacher_value) and entry.value is not None and entry.value > teacher
     ]
 
 
@@ -220,7 +231,7 @@ def _some(names: Sequence[str], most: int = 6) -> str:
 
 def _teacher(entries: Sequence[ComparedRun]) -> ComparedRun | None:
     """A distilled run with the only teacher of this comparison; None if there are several teachers or none."""
-    taught = [entry for entry in entries if entry.summary.teacher_miou is not None]
+    taught = [entry for entry in entries if entry.teacher_value is not None]
     checkpoints = {entry.summary.teacher_checkpoint for entry in taught}
     return taught[0] if len(checkpoints) == 1 else None
 
@@ -243,13 +254,13 @@ def _row(
 ) -> Row:
     run = entry.summary
     base = chosen.get(run.id)
-    base_miou = None if base is None else by_id[base].summary.best_miou
+    base_value = None if base is None else by_id[base].value
     # A run without a teacher is compared with the only teacher, if both were validated on the same data.
-    lender = teacher if run.teacher_miou is None else entry
+    lender = teacher if entry.teacher_value is None else entry
     teacher_parameters = None if lender is None else lender.summary.teacher_parameters
-    teacher_miou = None
+    teacher_value = None
     if lender is not None and _validation(lender) == _validation(entry):
-        teacher_miou = lender.summary.teacher_miou
+        teacher_value = lender.teacher_value
     return Row(
         id=run.id,
         name=run.name,
@@ -264,10 +275,12 @@ def _row(
         rank=rank,
         miou=run.best_miou,
         iou=dict(run.best_iou),
-        retention=run.best_miou / teacher_miou if run.best_miou is not None and teacher_miou else None,
+        retention=entry.value / teacher_value if entry.value is not None and teacher_value else None,
         compression=teacher_parameters / run.parameters if teacher_parameters and run.parameters else None,
         baseline=base,
-        delta_baseline=None if run.best_miou is None or base_miou is None else run.best_miou - base_miou,
+        delta_baseline=None if entry.value is None or base_value is None else entry.value - base_value,
+        score=entry.value,
+        metrics=dict(run.best_metrics),
         **measured_columns(entry.measurements),
         method=run.method,
     )

@@ -15,6 +15,7 @@ from kdtui.errors import StoreError
 from kdtui.profile.matched import IDENTITY, untreated
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
+from kdtui.store.summary import further_metrics
 from kdtui.text import jsonable
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class ComparedRun:
         measurements: Results of `kdtui measure`; None for a run that was not measured.
         unmeasured: Why its measurements cannot be used, as a sentence; otherwise empty.
         split: The split of its scores.
+        score: Name of the scalar by which it is compared, see :func:`by_score`.
     """
 
     summary: RunSummary
@@ -37,6 +39,18 @@ class ComparedRun:
     measurements: Mapping[str, Any] | None = None
     unmeasured: str = ""
     split: str = "val"
+    score: str = "miou"
+
+    @property
+    def value(self) -> float | None:
+        """Its score at the best epoch."""
+        return self.summary.best(self.score)
+
+    @property
+    def teacher_value(self) -> float | None:
+        """The score of its teacher."""
+        run = self.summary
+        return run.teacher_miou if self.score == "miou" else run.teacher_metrics.get(self.score)
 
     @cached_property
     def matching(self) -> str:
@@ -64,6 +78,13 @@ def entries_of(store: RunStore, runs: Sequence[Run]) -> list[ComparedRun]:
     ]
 
 
+def by_score(entries: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """The entries, compared by the score that determines the best epoch of all of them; ``miou`` if they differ."""
+    scores = {entry.summary.score for entry in entries if entry.summary.best_miou is not None}
+    score = scores.pop() if len(scores) == 1 else "miou"
+    return [dataclasses.replace(entry, score=score) for entry in entries]
+
+
 def reused_baselines(store: RunStore, runs: Sequence[Run]) -> list[Run]:
     """The newest matched baseline in the store of each distilled run that has none among ``runs``.
 
@@ -87,12 +108,14 @@ def on_split(entry: ComparedRun, answer: Mapping[str, Any]) -> ComparedRun:
 
     Args:
         entry: The run.
-        answer: Result of its evaluation. The teacher's mIoU on that split is not known.
+        answer: Result of its evaluation. The teacher's scores on that split are not known.
     """
     summary = dataclasses.replace(
         entry.summary,
         best_miou=answer.get("miou"),
         best_iou={name: iou for name, iou in (answer.get("iou") or {}).items() if iou is not None},
+        best_metrics=further_metrics(answer.get("metrics") or {}),
+        teacher_metrics={},
         teacher_miou=None,
         retention=None,
         agreement=None,

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from kdtui.compare.bootstrap import difference
 from kdtui.compare.comparison import Comparison
-from kdtui.compare.entries import ComparedRun
+from kdtui.compare.entries import ComparedRun, by_score
 from kdtui.compare.groups import Group
 from kdtui.compare.wallclock import EqualTime, equal_time
 from kdtui.errors import StoreError
 from kdtui.store.run import Run
+from kdtui.text import score_title
 
-_SAME_MIOU = 1e-3
-"""Largest difference between the mIoU of counts and that of the run, of which another device may be the reason."""
+_SAME_SCORE = 1e-3
+"""Largest difference between the score of counts and that of the run, of which another device may be the reason."""
 
 
 def with_evidence(
@@ -27,7 +28,7 @@ def with_evidence(
         entries: Runs with their folders.
         wanted: Asked before each group; the groups after the first False are unchanged.
     """
-    by_id = {entry.summary.id: entry for entry in entries}
+    by_id = {entry.summary.id: entry for entry in by_score(entries)}
     groups = [_with_time(_with_bootstrap(group, by_id), by_id) if wanted() else group for group in comparison.groups]
     return replace(comparison, groups=tuple(groups))
 
@@ -48,11 +49,12 @@ def _with_bootstrap(group: Group, entries: Mapping[str, ComparedRun]) -> Group:
     (pair,) = group.pairs
     run, baseline = entries[pair.run], entries[pair.baseline]
     try:
-        found = difference(Run(run.summary.path), Run(baseline.summary.path), run.split)
+        found = difference(Run(run.summary.path), Run(baseline.summary.path), run.split, run.score)
     except StoreError as error:
         return replace(group, without_interval="; ".join(filter(None, (error.brief, error.hint))))
-    for entry, counted, miou in zip((run, baseline), found.scores, (pair.miou, pair.baseline_miou), strict=True):
-        if abs(counted - miou) > _SAME_MIOU:
-            reason = f"the counts per image of {entry.summary.id} give mIoU {counted:.4f}, not {miou:.4f}"
+    for entry, counted, score in zip((run, baseline), found.scores, (pair.miou, pair.baseline_miou), strict=True):
+        if abs(counted - score) > _SAME_SCORE:
+            title = score_title(run.score)
+            reason = f"the counts per image of {entry.summary.id} give {title} {counted:.4f}, not {score:.4f}"
             return replace(group, without_interval=reason)
-    return replace(group, interval=found.miou, classes=found.classes)
+    return replace(group, interval=found.score, classes=found.classes)

@@ -18,8 +18,8 @@ class Aggregate:
 
     Attributes:
         ids: The newest run of each seed.
-        miou: Mean mIoU.
-        miou_sd: Sample standard deviation of the mIoU.
+        miou: Mean score, see :class:`kdtui.compare.Comparison`.
+        miou_sd: Sample standard deviation of the score.
         delta: Mean of the runs' Δ; None if one of them has none.
         delta_sd: Sample standard deviation of Δ.
     """
@@ -40,7 +40,8 @@ class Pair:
 
     Attributes:
         seed: Of the run.
-        delta: The run's mIoU minus that of the baseline.
+        miou: Score of the run, as ``baseline_miou`` of the baseline.
+        delta: Their difference.
     """
 
     seed: int | None
@@ -58,7 +59,7 @@ class Group:
     Attributes:
         name: A distinct name.
         pairs: By seed.
-        miou: Mean over the pairs, as ``baseline_miou`` and ``delta``.
+        miou: Mean score over the pairs, as ``baseline_miou`` and ``delta``.
         miou_sd: Sample standard deviation, as ``baseline_sd``; None for one pair.
         interval: Of Δ; over seeds for several pairs, otherwise of the paired bootstrap. None if there is none.
         classes: Intervals of the IoU of each class.
@@ -110,8 +111,8 @@ def aggregates(entries: Sequence[ComparedRun], deltas: Mapping[str, float | None
                 ids=ids,
                 seeds=tuple(entry.summary.seed for entry in members),
                 n=len(members),
-                miou=statistics.fmean(map(_miou, members)),
-                miou_sd=statistics.stdev(map(_miou, members)),
+                miou=statistics.fmean(map(_score, members)),
+                miou_sd=statistics.stdev(map(_score, members)),
                 delta=statistics.fmean(own) if whole else None,
                 delta_sd=statistics.stdev(own) if whole else None,
             )
@@ -135,7 +136,7 @@ def groups(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> tuple[G
         pairs = [
             (one, base)
             for one, base in zip(members, partners, strict=True)
-            if base is not None and base.summary.best_miou is not None
+            if base is not None and base.value is not None
         ]
         if pairs:
             paired = {one.summary.seed for one, _ in pairs}
@@ -190,7 +191,7 @@ def _group(
 ) -> Group:
     several = len(pairs) > 1
     by_seed = all(one.summary.seed == base.summary.seed for one, base in pairs)
-    mious, base_mious = ([_miou(entry) for entry in side] for side in zip(*pairs, strict=True))
+    mious, base_mious = ([_score(entry) for entry in side] for side in zip(*pairs, strict=True))
     deltas = [own - base for own, base in zip(mious, base_mious, strict=True)]
     classes = {
         label: [one.summary.best_iou[label] - base.summary.best_iou[label] for one, base in pairs]
@@ -201,7 +202,7 @@ def _group(
     return Group(
         name=name,
         pairs=tuple(
-            Pair(one.summary.seed, one.summary.id, base.summary.id, _miou(one), _miou(base), delta)
+            Pair(one.summary.seed, one.summary.id, base.summary.id, _score(one), _score(base), delta)
             for (one, base), delta in zip(pairs, deltas, strict=True)
         ),
         miou=statistics.fmean(mious),
@@ -228,14 +229,14 @@ def _arms(entries: Iterable[ComparedRun]) -> list[dict[int | None, list[Compared
     """All scored runs that differ only in seed and teacher, by seed, the newest last."""
     arms: dict[str, dict[int | None, list[ComparedRun]]] = {}
     for entry in entries:
-        if entry.summary.best_miou is not None:
+        if entry.value is not None:
             arm = arms.setdefault(key(entry.profile, without=("seed", "teacher")), {})
             arm.setdefault(entry.summary.seed, []).append(entry)
     return [{seed: sorted(runs, key=_age) for seed, runs in arm.items()} for arm in arms.values()]
 
 
-def _miou(entry: ComparedRun) -> float:
-    return entry.summary.best_miou or 0.0
+def _score(entry: ComparedRun) -> float:
+    return entry.value or 0.0
 
 
 def _age(entry: ComparedRun) -> tuple[float, str]:

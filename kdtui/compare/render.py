@@ -14,7 +14,7 @@ from kdtui.compare.groups import Group
 from kdtui.compare.named import called, lettered
 from kdtui.compare.statistics import Interval
 from kdtui.compare.wallclock import EqualTime
-from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, signed, span
+from kdtui.text import clean, giga, jsonable, millions, milliseconds, number, percent, ratio, score_title, signed, span
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -23,10 +23,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """The JSON object of ``compare --json``."""
     return {
         "baseline": comparison.baseline,
+        "score": comparison.score,
         "rows": [dataclasses.asdict(row) for row in comparison.rows],
         "differing": {key: list(values) for key, values in comparison.differing.items()},
-        "seeds": [dataclasses.asdict(group) for group in comparison.aggregates],
-        "groups": [_group_json(group) for group in comparison.groups],
+        "seeds": [_of_score(dataclasses.asdict(group), comparison.score) for group in comparison.aggregates],
+        "groups": [_of_score(_group_json(group), comparison.score) for group in comparison.groups],
         "notes": list(comparison.notes),
     }
 
@@ -34,6 +35,16 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 def _group_json(group: Group) -> dict[str, Any]:
     classes = {name: _interval_json(interval) for name, interval in group.classes.items()}
     return dataclasses.asdict(group) | {"interval": _interval_json(group.interval), "classes": classes}
+
+
+def _of_score(fields: dict[str, Any], score: str) -> dict[str, Any]:
+    """Keys of a group such as ``miou`` and ``baseline_miou``, with the name of the score instead."""
+    if score == "miou":
+        return fields
+    return {
+        key.replace("miou", score): [_of_score(one, score) for one in value] if key == "pairs" else value
+        for key, value in fields.items()
+    }
 
 
 def _interval_json(interval: Interval | None) -> dict[str, Any] | None:
@@ -45,7 +56,9 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     names = called(comparison.rows)
     bases = {row.baseline for row in comparison.rows}
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
-    header = ["run", "encoder", "params", "T", "α", "epoch", "mIoU"]
+    other_score = comparison.score != "miou"
+    header = ["run", "encoder", "params", "T", "α", "epoch"]
+    header += [score_title(comparison.score), "mIoU"] if other_score else ["mIoU"]
     header += [f"IoU {name}" for name in classes] if len(classes) <= 4 else []
     measured = any(row.latency is not None for row in comparison.rows)
     header += ["retention", "smaller", *(["MACs", "latency", "faster"] if measured else []), "Δ baseline"]
@@ -59,7 +72,8 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             number(row.temperature, 1),
             number(row.alpha, 2),
             "-" if row.epoch is None else str(row.epoch),
-            ("★ " if row.rank == 1 else "") + number(row.miou),
+            ("★ " if row.rank == 1 else "") + number(row.score),
+            *([number(row.miou)] if other_score else []),
         ]
         line += [number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
         line += [percent(row.retention), ratio(row.compression)]
@@ -78,13 +92,13 @@ def group_lines(comparison: Comparison, *, short: bool = False, letters: Mapping
     """
     letters = letters or {}
     paired = {run for group in comparison.groups for pair in group.pairs for run in (pair.run, pair.baseline)}
-    lines = []
+    lines, score = [], score_title(comparison.score)
     for group in comparison.groups:
-        first, *more = [f"{group.name}: {delta_text(group, short=True)}"] if short else _lines(group)
+        first, *more = [f"{group.name}: {delta_text(group, short=True)}"] if short else _lines(group, score)
         lines += [lettered(first, group.runs, letters), *more]
     for one in comparison.aggregates:
         if not paired & {*one.ids}:
-            line = f"{one.name}: mIoU {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})"
+            line = f"{one.name}: {score} {_spread(one.miou, one.miou_sd)} (n = {one.n}, {_seeds(one.seeds)})"
             lines.append(lettered(line, one.ids, letters))
     return lines
 
@@ -96,7 +110,7 @@ def delta_text(group: Group, *, short: bool = False) -> str:
     return f"Δ {signed(group.delta)}" + (f", no interval: {group.without_interval}" if group.without_interval else "")
 
 
-def _lines(group: Group) -> list[str]:
+def _lines(group: Group, score: str) -> list[str]:
     first = f"{group.name}: {delta_text(group)}"
     time = [] if group.equal_time is None else [f"  {_time(group.equal_time)}"]
     left_out = [
@@ -112,7 +126,7 @@ def _lines(group: Group) -> list[str]:
     n = f"n = {len(group.pairs)}, {_seeds([pair.seed for pair in group.pairs])}"
     own, base = _spread(group.miou, group.miou_sd), _spread(group.baseline_miou, group.baseline_sd)
     each = ", ".join(f"{_seed(pair.seed)}: {signed(pair.delta)}" for pair in group.pairs)
-    return [first, f"  mIoU {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out]), *time]
+    return [first, f"  {score} {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out]), *time]
 
 
 def _time(found: EqualTime) -> str:
@@ -193,16 +207,18 @@ def _markdown(comparison: Comparison) -> str:
 
 def _csv(comparison: Comparison) -> str:
     classes = list(dict.fromkeys(name for row in comparison.rows for name in row.iou))
-    plain = [field.name for field in dataclasses.fields(Row) if field.name != "iou"]
+    metrics = list(dict.fromkeys(name for row in comparison.rows for name in row.metrics))
+    plain = [field.name for field in dataclasses.fields(Row) if field.name not in ("iou", "metrics")]
     differing = {key: values for key, values in comparison.differing.items() if key not in plain}  # seed is plain
     of_groups = [_group_fields(comparison, row.id) for row in comparison.rows]
     group_columns = list(dict.fromkeys(name for fields in of_groups for name in fields))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *group_columns, *differing])
+    writer.writerow([*plain, *(f"iou.{name}" for name in classes), *metrics, *group_columns, *differing])
     for index, row in enumerate(comparison.rows):
         own = [_field(getattr(row, name)) for name in plain]
         iou = [_field(row.iou.get(name)) for name in classes]
+        iou += [_field(row.metrics.get(name)) for name in metrics]
         group = [_field(of_groups[index].get(name)) for name in group_columns]
         settings = ["" if values[index] is None else value_text(values[index]) for values in differing.values()]
         writer.writerow([*own, *iou, *group, *settings])
@@ -215,7 +231,8 @@ def _group_fields(comparison: Comparison, run: str) -> dict[str, Any]:
     if group is None:
         return {}
     names = ("name", "miou", "miou_sd", "baseline_miou", "baseline_sd", "delta")
-    fields = {f"group.{name}": getattr(group, name) for name in names}
+    own = _of_score({name: getattr(group, name) for name in names}, comparison.score)
+    fields = {f"group.{name}": value for name, value in own.items()}
     if group.equal_time is not None:
         fields |= {f"group.equal_time.{name}": value for name, value in vars(group.equal_time).items()}
     for suffix, interval in (("", group.interval), *((f".{name}", found) for name, found in group.classes.items())):

@@ -19,8 +19,8 @@ class EqualTime:
     Attributes:
         seconds: How long the run trained.
         baseline_seconds: How long its baseline trained.
-        delta: The run's best mIoU minus that of the baseline by the time at which the run ended.
-        delta_within_baseline: The run's best mIoU by the time at which the baseline ended minus the baseline's.
+        delta: The run's best score minus that of the baseline by the time at which the run ended.
+        delta_within_baseline: The run's best score by the time at which the baseline ended minus the baseline's.
         reason: Why there is none; otherwise empty.
         cached: Share of the run's images for which the teacher's logits were read from the cache.
         live_seconds: How long the run would have trained if the teacher had computed these too, from the speed of its
@@ -40,7 +40,7 @@ class EqualTime:
 
 @dataclass
 class _Clock:
-    """Steps, seconds and validation mIoU of a run, without what was trained in vain, and where it trained."""
+    """Steps, seconds and validation score of a run, without what was trained in vain, and where it trained."""
 
     points: list[tuple[int, float, float | None]] = field(default_factory=list)
     devices: set[tuple[object, ...]] = field(default_factory=set)
@@ -70,7 +70,7 @@ class _Clock:
         return self.seconds + max(0.0, cost[0] - cost[1]) * images
 
     def best(self, seconds: float) -> float | None:
-        return max((miou for _, at, miou in self.points if miou is not None and at <= seconds), default=None)
+        return max((score for _, at, score in self.points if score is not None and at <= seconds), default=None)
 
 
 def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
@@ -115,8 +115,8 @@ def _clock(entry: ComparedRun) -> _Clock:
             begin, before = event.time, clock.seconds
             clock.devices.add((entry.summary.host, event.device, event.world_size, event.threads))
         elif isinstance(event, Measured) and begin:
-            miou = event.scalars.get("miou") if event.split == "val" else None
-            clock.points.append((event.step, before + event.time - begin, miou))
+            score = event.scalars.get(entry.score) if event.split == "val" else None
+            clock.points.append((event.step, before + event.time - begin, score))
             _add_speed(clock, event)
     return clock
 

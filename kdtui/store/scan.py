@@ -26,6 +26,7 @@ class Scan:
         attempt: Of the newest ``queued``, ``started`` or ``exited``; None if the scanned part has none of them.
         started: Newest ``started`` of any attempt; ``has_started`` is whether the newest attempt wrote one.
         word: The final event of the newest attempt.
+        best: Scalars of the validation of the best epoch; empty if it is not found.
         seconds_per_step: Average over the scanned measurements.
         warnings: Of all attempts, oldest first: those in the head and in the tail of the file.
     """
@@ -38,7 +39,7 @@ class Scan:
     exited: Exited | None = None
     train: Measured | None = None
     val: Measured | None = None
-    best_iou: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
     seconds_per_step: float | None = None
     warnings: list[Warned] = field(default_factory=list)
 
@@ -64,8 +65,8 @@ def scan(path: Path) -> Scan:
             found.started = found.started or _first_started(head)
             found.warnings = [*_warnings(head), *found.warnings]
         found.warnings = list({(event.code, event.message): event for event in found.warnings}.values())
-        if found.val is not None and not found.best_iou:
-            found.best_iou = _best_before(found.val, lines)
+        if found.val is not None and not found.best:
+            found.best = _best_before(found.val, lines)
         return found
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -140,7 +141,7 @@ def _newest(lines: list[bytes]) -> Scan:
     if isinstance(earliest, Measured) and last is not None and last.step > earliest.step:
         found.seconds_per_step = (last.time - earliest.time) / (last.step - earliest.step)
     if found.val is not None:
-        found.best_iou = _best_among(found.val, lines)
+        found.best = _best_among(found.val, lines)
     return found
 
 
@@ -158,30 +159,22 @@ def _speak(found: Scan, event: Event) -> None:
         found.has_started = True  # rank 0 wrote a saved, visualized or noted event
 
 
-def _iou(scalars: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        key.removeprefix("iou."): value
-        for key, value in scalars.items()
-        if key.startswith("iou.") and isinstance(value, int | float)
-    }
-
-
-def _best_among(newest: Measured, lines: list[bytes]) -> Mapping[str, float]:
+def _best_among(newest: Measured, lines: list[bytes]) -> Mapping[str, Any]:
     best = newest.scalars.get("best_miou")
     if best is None:
         return {}
     if newest.scalars.get("miou") == best:
-        return _iou(newest.scalars)
+        return newest.scalars
     for line in reversed(lines):
         if _VAL in line:
             event = decode(line)
             if isinstance(event, Measured) and event.step <= newest.step and event.scalars.get("miou") == best:
-                return _iou(event.scalars)
+                return event.scalars
     return {}
 
 
-def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str, float]:
-    """IoU of each class at the best epoch, whose line may be before the tail of the file."""
+def _best_before(newest: Measured, pieces: Iterator[list[bytes]]) -> Mapping[str, Any]:
+    """Scalars of the best epoch, whose line may be before the tail of the file."""
     if newest.scalars.get("best_miou") is None:
         return {}
     for lines in pieces:

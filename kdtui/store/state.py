@@ -135,6 +135,8 @@ class RunSummary:
         best_iou: Class to IoU at the best epoch.
         teacher_pixel: Class to probability at T = 1 of one pixel, as predicted by the teacher.
         metrics: Those of the last validation that the kind of network adds, by name.
+        best_metrics: The same at the best epoch.
+        teacher_metrics: Those of the teacher.
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None without distillation, as ``temperature``.
         method: Kinds of its distillation terms, with their variants, joined by ``+``; None without distillation.
@@ -159,9 +161,11 @@ class RunSummary:
     best_miou: float | None = None
     best_iou: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    best_metrics: Mapping[str, float] = field(default_factory=dict)
     retention: float | None = None
     agreement: float | None = None
     teacher_miou: float | None = None
+    teacher_metrics: Mapping[str, float] = field(default_factory=dict)
     teacher_checkpoint: str | None = None
     teacher_parameters: int | None = None
     teacher_pixel: Mapping[str, float] = field(default_factory=dict)
@@ -191,6 +195,15 @@ class RunSummary:
     warnings: tuple[Mapping[str, str | None], ...] = ()
     waiting_since: float | None = None
     place: int | None = None
+
+    @property
+    def score(self) -> str:
+        """Name of the scalar that determines the best epoch: ``miou``, unless the kind of network has another one."""
+        return next((name for name in self.metrics if f"best_{name}" in self.metrics), "miou")
+
+    def best(self, score: str) -> float | None:
+        """A scalar at the best epoch; None if it is not known."""
+        return self.best_miou if score == "miou" else self.best_metrics.get(score, self.metrics.get(f"best_{score}"))
 
     @property
     def best_retention(self) -> float | None:

@@ -270,8 +270,9 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "loss": train.get("loss"),
         "miou": val.get("miou"),
         "best_miou": val.get("best_miou"),
-        "best_iou": {one_line(name): value for name, value in found.best_iou.items()},
+        "best_iou": class_iou(found.best),
         "metrics": further_metrics(val),
+        "best_metrics": best_metrics(found.best),
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
@@ -279,6 +280,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "parameters_used": _number(student, "parameters_used"),
         "teacher_parameters": _number(teacher, "parameters"),
         "teacher_miou": _number(teacher, "miou"),
+        "teacher_metrics": _numbers(_table(teacher, "metrics")),
         "teacher_pixel": _probabilities(teacher.get("pixel")),
         "started": found.started.time if found.started else None,
         "last_event": found.last_event,
@@ -294,6 +296,21 @@ def _from_events(files: _Files) -> dict[str, Any]:
     if horizon is not None:
         shown["epochs"] = horizon
     return shown
+
+
+def class_iou(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """The IoU of each class from the scalars of a validation."""
+    return {name.removeprefix("iou."): value for name, value in _numbers(scalars).items() if name.startswith("iou.")}
+
+
+def best_metrics(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Those of :func:`further_metrics` that describe this validation, not the best one so far."""
+    values = further_metrics(_numbers(scalars))
+    return {name: value for name, value in values.items() if name.removeprefix("best_") not in {*values} - {name}}
+
+
+def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
+    return {one_line(str(name)): value for name, value in table.items() if is_number(value)}
 
 
 def further_metrics(scalars: Mapping[str, float | None]) -> dict[str, float]:

@@ -434,3 +434,56 @@ def test_a_warning_that_several_runs_share_is_one_note() -> None:
     comparison = compare([*warned, runs[2]])
     assert "warning in one, two: the labels look wrong" in comparison.notes
     assert "the labels look wrong" in render(comparison, "markdown")
+
+
+def of_instances(made: ComparedRun, target_iou: float | None, **metrics: float) -> ComparedRun:
+    """A run whose best epoch is that of the largest target IoU."""
+    metrics = {} if target_iou is None else {"target_iou": target_iou, **metrics}
+    last = {} if target_iou is None else {"target_iou": 0.1, "best_target_iou": target_iou}
+    summary = dataclasses.replace(made.summary, metrics=last, best_metrics=metrics, teacher_metrics={"target_iou": 0.8})
+    return dataclasses.replace(made, summary=summary)
+
+
+def instances() -> list[ComparedRun]:
+    return [
+        of_instances(entry("alone", 0.7), 0.5),
+        of_instances(entry("taught", 0.6, distilled=True, teacher=0.9), 0.6, mask_ap=0.3),
+    ]
+
+
+def test_runs_are_compared_by_the_score_that_determines_their_best_epochs() -> None:
+    comparison = compare(instances())
+    assert comparison.score == "target_iou"
+    assert [row.id for row in comparison.rows] == ["taught", "alone"]  # not by the mIoU
+    taught = comparison.rows[0]
+    assert (taught.score, taught.miou, taught.metrics["mask_ap"]) == (0.6, 0.6, 0.3)
+    assert taught.delta_baseline == pytest.approx(0.1)
+    assert taught.retention == pytest.approx(0.6 / 0.8)
+    header, body = cells(comparison)
+    assert body[0][header.index("target IoU")] == "★ 0.6000" and body[1][header.index("mIoU")] == "0.7000"
+    written = json.loads(render(comparison, "json"))
+    assert written["score"] == "target_iou"
+    (group,) = written["groups"]
+    assert group["target_iou"] == 0.6 and group["pairs"][0]["baseline_target_iou"] == 0.5 and "miou" not in group
+    rows = list(csv.DictReader(io.StringIO(render(comparison, "csv"))))
+    assert (rows[0]["score"], rows[0]["mask_ap"], rows[1]["mask_ap"]) == ("0.6", "0.3", "")
+    assert rows[0]["group.baseline_target_iou"] == "0.5"
+    assert "| target IoU | mIoU |" in render(comparison, "markdown")
+
+
+def test_runs_with_different_scores_are_compared_by_their_miou() -> None:
+    comparison = compare([*instances(), entry("crops", 0.65)])
+    assert comparison.score == "miou"
+    assert [row.id for row in comparison.rows] == ["alone", "crops", "taught"]
+    assert "target IoU" not in cells(comparison)[0]
+
+
+def test_the_cockpit_shows_the_score_and_every_further_one() -> None:
+    comparison = compare(instances())
+    summaries = {made.summary.id: made.summary for made in instances()}
+    shown = Compared(comparison, summaries, called(comparison.rows), {})
+    (score,) = [column for column in shown.columns if column.title == "target IoU"]
+    (miou,) = [column for column in shown.columns if column.title == "mIoU"]
+    assert score.drop == 0 < miou.drop
+    assert [cell.text for cell in shown.numbers()["mask AP"]] == ["mask AP", "0.3000", "-"]
+    assert [cell.text for cell in shown.numbers()["target IoU"]] == ["target IoU", "★0.6000", "▼0.5000"]

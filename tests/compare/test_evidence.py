@@ -44,15 +44,15 @@ def test_a_single_run_has_the_interval_of_the_bootstrap_in_every_format(scene: S
     comparison = evidence(counted(scene, runs))
     (group,) = comparison.groups
     expected = bootstrap(made(2), made(1))
-    assert group.interval == expected.miou and group.classes == expected.classes
-    words = f"b0-from-b3: {expected.miou.text}"
+    assert group.interval == expected.score and group.classes == expected.classes
+    words = f"b0-from-b3: {expected.score.text}"
     assert words.endswith("over 40 images: within noise for these images; other seeds not covered")
     assert group_lines(comparison)[0] == words and f"- {words}\n" in render(comparison, "markdown")
     (listed,) = json.loads(render(comparison, "json"))["groups"]
-    assert listed["interval"] == dataclasses.asdict(expected.miou) | {"verdict": "within noise"}
+    assert listed["interval"] == dataclasses.asdict(expected.score) | {"verdict": "within noise"}
     assert listed["classes"]["rare"]["low"] == expected.classes["rare"].low
     row = next(row for row in csv.DictReader(io.StringIO(render(comparison, "csv"))) if row["group.name"])
-    assert float(row["group.high"]) == expected.miou.high and row["group.verdict"] == "within noise"
+    assert float(row["group.high"]) == expected.score.high and row["group.verdict"] == "within noise"
     assert float(row["group.low.rare"]) == expected.classes["rare"].low
 
 

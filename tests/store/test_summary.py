@@ -349,6 +349,6 @@ def test_a_line_that_is_too_long_to_be_read_is_no_event(run: Run, monkeypatch: p
     long = replace(best, scalars={**best.scalars, **{f"iou.{number}": 0.1 for number in range(20_000)}})
     write(run, [queued(), started(), long, *map(trained, range(11, 700)), validated(700, 0.4, 0.5, 0.2)])
     assert max(map(len, run.events_path.read_bytes().splitlines())) > 4 * TAIL
-    assert scan(run.events_path).best_iou["target"] == 0.25
+    assert scan(run.events_path).best["iou.target"] == 0.25
     monkeypatch.setattr("kdtui.store.scan.LONGEST", TAIL)
-    assert scan(run.events_path).best_iou == {}
+    assert scan(run.events_path).best == {}

@@ -18,7 +18,7 @@ from kdtui.compare.named import mark
 from kdtui.compare.render import class_cells, value_text
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary
-from kdtui.text import giga, millions, milliseconds, number, percent, ratio
+from kdtui.text import giga, millions, milliseconds, number, percent, ratio, score_title
 from kdtui.tui.values import Cell, Column
 from kdtui.tui.views.colours import STATE_STYLES
 from kdtui.tui.views.rows import short_encoder
@@ -40,6 +40,7 @@ _COLUMNS = {
 }
 _CLASS = "IoU "
 _FIRST_CLASS_DROP = 10
+_MIOU_DROP = 7
 _CLASS_STYLES = {"▲": "success", "▼": "warning"}
 _BEST, _WORST, _MISSING, _TEACHER = "★", "▼", "!", "◆"
 _LABEL = (12, 30)
@@ -73,6 +74,7 @@ class ComparedTeacher:
     iou: Mapping[str, float] = field(default_factory=dict)
     macs: int | None = None
     latency: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def text(self, title: str) -> str:
         """Text of its cell in the column ``title``."""
@@ -87,6 +89,7 @@ class ComparedTeacher:
             "MACs": giga(self.macs),
             "latency": milliseconds(self.latency),
             "faster": ratio(None if self.latency is None else 1.0),
+            **{score_title(name): number(value) for name, value in self.metrics.items()},
         }
         return texts.get(title, "")
 
@@ -109,6 +112,7 @@ def teachers(
             run.teacher_miou,
             dict(iou) if isinstance(iou, Mapping) else {},
             *_measured(entry),
+            run.teacher_metrics,
         )
     return list(found.values())
 
@@ -137,6 +141,10 @@ def best_and_worst(rows: Sequence[Row], read: Callable[[Row], float | None], bet
 
 def _iou(name: str, row: Row) -> float | None:
     return row.iou.get(name)
+
+
+def _score(row: Row) -> float | None:
+    return row.score
 
 
 Across = dict[str, list[Cell]]
@@ -171,7 +179,9 @@ class Compared:
         header, self._texts = ([*_COLUMNS], []) if comparison is None else cells(comparison)
         self.header: tuple[str, ...] = tuple(header)
         classes = [title for title in (*self.header, *self._more_classes()) if title.startswith(_CLASS)]
+        self._score = "mIoU" if comparison is None else score_title(comparison.score)
         rated = _RATED | {title: (partial(_iou, title.removeprefix(_CLASS)), 1) for title in classes}
+        rated[self._score] = (_score, 1)
         self._signs = {title: best_and_worst(self.rows, read, better) for title, (read, better) in rated.items()}
         self._lines = self._rows_of_runs()
 
@@ -190,8 +200,10 @@ class Compared:
         found = [Column("glyph", "", 1, 1)]
         for title in self.header:
             name = title.removeprefix(_CLASS)
-            drop = _FIRST_CLASS_DROP + len(found)
-            found.append(_COLUMNS.get(title) or Column(title, name, 7, 8, right=True, drop=drop))
+            drop = 0 if title == self._score else _FIRST_CLASS_DROP + len(found)
+            column = _COLUMNS.get(title) or Column(title, name, max(7, len(title)), 12, right=True, drop=drop)
+            # Where another score ranks the runs, there may be no room for the mIoU.
+            found.append(replace(column, drop=_MIOU_DROP) if title == "mIoU" != self._score else column)
         return found
 
     def _rows_of_runs(self) -> dict[str, list[Cell]]:
@@ -232,6 +244,10 @@ class Compared:
         for title in self._more_classes():
             texts = [number(row.iou.get(title.removeprefix(_CLASS))) for row in self.rows]
             found[title] = self._across(title, texts, [teacher.text(title) for teacher in self.taught_by])
+        for name in dict.fromkeys(name for row in self.rows for name in row.metrics):
+            if (title := score_title(name)) not in found:
+                texts = [number(row.metrics.get(name)) for row in self.rows]
+                found[title] = self._across(title, texts, [teacher.text(title) for teacher in self.taught_by])
         blank = [""] * len(self.taught_by)
         found["Δ against"] = self._across(
             "Δ against", [self.named.get(row.baseline or "", row.baseline or "-") for row in self.rows], blank

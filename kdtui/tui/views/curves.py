@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kdtui.store.history import History
 from kdtui.store.state import LIVE, RunSummary
+from kdtui.text import score_title
 from kdtui.tui.values import ReferenceLine, Series
 from kdtui.tui.views.colours import curve_colour, curve_dash
 from kdtui.tui.views.panels import EXPECTED
@@ -49,7 +50,7 @@ def metric_title(metric: str) -> str:
         "best_miou": "best mIoU",
         "lr": "learning rate",
         "confident": "confident pixels",
-    }.get(name, name)
+    }.get(name, name if "." in name or split == "train" else score_title(name))
     if words.startswith(("loss.", "iou.")):
         words = words.replace("iou.", "IoU ").replace("loss.", "loss: ")
     return words if split == "train" else f"val {words}"

@@ -16,7 +16,7 @@ from kdtui.palette import COLOUR
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.values import is_number
-from kdtui.text import mebibytes, moment, number, percent, span
+from kdtui.text import mebibytes, moment, number, percent, score_title, span
 from kdtui.tui.values import TextLine
 
 EXPECTED = 0.95
@@ -204,7 +204,7 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
         for name, label in (("dice", "Dice"), ("pixel_accuracy", "pixel accuracy"))
         if (value := val.get(name)) is not None
     ]
-    return [*lines, *(_pair(name.replace("_", " ") + " ", number(value)) for name, value in row.metrics.items())]
+    return [*lines, *(_pair(score_title(name) + " ", number(value)) for name, value in row.metrics.items())]
 
 
 def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:

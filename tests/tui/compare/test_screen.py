@@ -179,13 +179,13 @@ async def test_what_each_delta_is_worth_comes_after_the_numbers(scene: Scene, si
         written(scored(scene.store.summary(run).best_miou or 0, seed), run)
     async with opened(scene, runs, size) as on:
         expected = difference(runs[1], runs[0])
-        await shows(on.pilot, f"B b0-from-b3: {expected.miou.short}")
+        await shows(on.pilot, f"B b0-from-b3: {expected.score.short}")
         await on.pilot.press("6")
         header, body = class_cells(on.expected())
         await shows(on.pilot, *(f"B {name}" for name in header[1:]), *(text.strip() for line in body for text in line))
         assert on.screen.page_command_line.endswith(" --per-class")
         await on.pilot.press("4")
-        await shows(on.pilot, f"B b0-from-b3: Δ {expected.miou.delta:+.4f}, 95 %")
+        await shows(on.pilot, f"B b0-from-b3: Δ {expected.score.delta:+.4f}, 95 %")
 
 
 async def test_seeds_are_paired_above_the_table(scene: Scene) -> None:
