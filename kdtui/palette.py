@@ -14,6 +14,7 @@ BACKGROUND: RGB = (127, 127, 127)
 _LEVELS = (0.23, 0.16)
 """Relative luminance of neighbouring classes: 3 or more of contrast to a dark and to a light ground, WCAG 1.4.11."""
 
+_GOLDEN = 0.618034  # multiples of the golden section are spread evenly for any number of them
 _VISIBLE = 3.0
 _STEPS = 32
 
@@ -35,6 +36,11 @@ def class_colours(own: Sequence[str]) -> list[RGB]:
         else:
             colours.append(_of_luminance((index - 1) / around + 0.33, _LEVELS[index % 2]))
     return colours
+
+
+def instance_colours(count: int) -> list[RGB]:
+    """A colour for each instance of a picture; neighbours in the order are far apart on the colour circle."""
+    return [_of_luminance((_GOLDEN * index + 0.33) % 1, _LEVELS[index % 2]) for index in range(count)]
 
 
 def former_colours(count: int) -> list[RGB]:

@@ -85,6 +85,15 @@ def predict(
             help="Output format; index: palette PNG of classes; colour: RGB PNG; probabilities: f16 .npy [K,h,w].",
         ),
     ] = PredictFormat.palette,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes",
+            metavar="FILE",
+            help="Boxes (COCO JSON) whose instances a network of kind roi segments; writes instances.json too.",
+            show_default=False,
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -112,7 +121,9 @@ def predict(
     if network.note:
         say(network.note)
     chosen = pictures_of(pictures, sys.stdin if "-" in pictures else ())
-    options = PredictOptions(mode=mode.value if mode else "", overlap=overlap, format=form.value, overlay=overlay)
+    options = PredictOptions(
+        mode=mode.value if mode else "", overlap=overlap, format=form.value, overlay=overlay, boxes=boxes
+    )
     show_step = progress_line()
     skipped: list[dict[str, Any]] = []
 
@@ -134,12 +145,22 @@ def predict(
     else:
         done = int(answer["pictures"]) - len(skipped)
         height, width = answer["input_size"]
-        out(f"{counted(done, 'picture')} in {folder}", prose=True)
+        instances = answer.get("instances")
+        out(
+            counted(done, "picture")
+            + ("" if instances is None else f", {counted(instances, 'instance')}")
+            + f" in {folder}",
+            prose=True,
+        )
         rate = answer["images_per_second"]
         say(
             f"{answer['mode']}, {width}x{height}, {answer['device']}"
             + ("" if rate is None else f", {rate:.1f} pictures per second")
         )
+        if answer.get("without_boxes"):
+            say(f"{counted(answer['without_boxes'], 'picture')} without a box")
+        if answer.get("unused_boxes"):
+            say(f"boxes of other pictures: {answer['unused_boxes']}")
         if skipped:
             say(f"{counted(len(skipped), 'picture')} skipped")
     if skipped:

@@ -15,7 +15,7 @@ from kdtui.engine.data import SegmentationDataset
 from kdtui.engine.evaluate import Evaluation, Predict
 from kdtui.engine.export.make import read_facts
 from kdtui.engine.models import Outputs
-from kdtui.engine.predict import Segmenter, of_onnx
+from kdtui.engine.predict import BOXES, Segmenter, of_onnx
 from kdtui.engine.teacher_input import Conversion, convertible
 from kdtui.errors import CheckpointError, UsageError
 from kdtui.store.files import sha256_of
@@ -54,6 +54,10 @@ def exported(path: Path, dataset: SegmentationDataset) -> tuple[Predict, dict[st
             allowed=listed(dataset.classes),
             hint=_OTHER_DATA,
         )
+    if segmenter.instances is not None and BOXES not in dataset.evaluation_batch(0).extras:
+        raise CheckpointError(
+            "this file segments the instances in boxes, which these data do not have", where=path, hint=_OTHER_DATA
+        )
     _check_size(path, segmenter, Evaluation(dataset))
     if not convertible(dataset.pixels.channels, segmenter.pixels.channels):
         raise CheckpointError(
@@ -68,7 +72,9 @@ def exported(path: Path, dataset: SegmentationDataset) -> tuple[Predict, dict[st
     def predict(images: Tensor, extras: Mapping[str, Tensor]) -> Outputs:
         with torch.inference_mode():
             converted = images if conversion.is_identity else conversion(images)
-            return Outputs(segmenter.logits(converted).float()[:, order])
+            if segmenter.instances is None:
+                return Outputs(segmenter.logits(converted).float()[:, order])
+            return Outputs(segmenter.instances(converted, extras[BOXES].float()).float()[:, order])
 
     notes = []
     if order != list(range(len(order))):

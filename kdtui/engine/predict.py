@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from kdtui.engine.data import PixelFormat
+from kdtui.engine.data.box_file import read_boxes
 from kdtui.engine.data.geometry import content_of, shown_whole
 from kdtui.engine.data.images import ImageFormat, displayed, read_values
 from kdtui.engine.data.source import Size, Values
@@ -29,6 +32,8 @@ from kdtui.engine.export.verify import session
 from kdtui.engine.inference import Inference, Mode, resampled
 from kdtui.engine.models import outputs_of
 from kdtui.engine.ranks import make_fabric
+from kdtui.engine.roi.predict import Instances, InstanceWriter, check_matched, segmented
+from kdtui.engine.roi.predict import Network as InstanceNetwork
 from kdtui.errors import CheckpointError, ExportError, KdtuiError, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.palette import COLOUR, class_colours
@@ -40,6 +45,8 @@ _AHEAD = 4
 """Pictures that are decoded in advance for each picture of a batch."""
 _BATCH = 8
 _OVERLAY = 0.5
+BOXES = "rois"
+"""Input of networks that segment the instances in boxes."""
 Progress = Callable[..., None]
 
 
@@ -56,6 +63,8 @@ class PredictRequest:
         overlap: Share of a window that neighbours have in common; None for that of the run.
         format: ``index`` (palette PNG), ``colour`` (RGB PNG) or ``probabilities`` (f16 [K,h,w] in a ``.npy`` file).
         overlay: Whether to write the picture with the classes in colours over it as well.
+        boxes: File of boxes, whose instances are segmented.
+        results: File of the instances' run lengths.
     """
 
     pictures: Sequence[tuple[str, str]]
@@ -67,6 +76,8 @@ class PredictRequest:
     format: str = "index"
     overlay: bool = False
     accelerator: str = "auto"
+    boxes: str | None = None
+    results: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Segmenter:
         any_size: Whether it takes other sizes.
         has_scores: Whether its logits are more than a one-hot of the class.
         pixels: Normalisation and channel order of its images.
+        instances: For a network that segments the instances in boxes, which has no ``logits`` of whole images.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -94,6 +106,7 @@ class Segmenter:
     device: str
     has_scores: bool = True
     pixels: PixelFormat = RGB_PIXELS
+    instances: InstanceNetwork | None = None
 
     @property
     def images(self) -> ImageFormat:
@@ -129,20 +142,12 @@ def predict(request: PredictRequest, progress: Progress) -> dict[str, Any]:
         OSError: An output cannot be written.
     """
     segmenter = of_onnx(Path(request.network)) if request.network.endswith(".onnx") else _of_torch(request)
-    inference = _inference(request, segmenter)
-    if request.format == "probabilities" and not segmenter.has_scores:
-        raise UsageError(
-            "this file only has the class of each pixel, no probabilities",
-            where=request.network,
-            allowed="--format index or colour",
-            hint="`kdtui export RUN --output softmax` writes a file with probabilities",
-        )
-    writer = _Writer(request, class_colours(segmenter.own_colours))
+    job = _job(request, segmenter)
     total, done, skipped = len(request.pictures), 0, 0
     begun = time.monotonic()
     with ThreadPoolExecutor(_READERS) as pool:
         writes: deque[Future[None]] = deque()
-        for batch in _batches(request, segmenter, pool, size=_BATCH if inference.mode == "resize" else 1):
+        for batch in _batches(request, segmenter, pool, size=job.batch):
             pictures = [one for one in batch if isinstance(one, Picture)]
             for one in batch:
                 if not isinstance(one, Picture):
@@ -150,24 +155,128 @@ def predict(request: PredictRequest, progress: Progress) -> dict[str, Any]:
                     done, skipped = done + 1, skipped + 1
                     report = {"picture": request.pictures[number][0], "error": _described(error)}
                     progress("predicting", done, total, report=report)
-            for picture, logits in zip(pictures, _segment(pictures, segmenter, inference), strict=True):
-                writes.append(pool.submit(writer.write, picture, logits))
+            for picture, result in zip(pictures, job.results(pictures), strict=True):
+                writes.append(pool.submit(job.write, picture, result))
                 done += 1
                 progress("predicting", done, total)
             while len(writes) > _BATCH * _AHEAD:
                 writes.popleft().result()
         for write in writes:
             write.result()
+    further = job.finish()
     seconds = time.monotonic() - begun
     return {
         "pictures": total,
         "skipped": skipped,
         "classes": list(segmenter.classes),
-        "mode": inference.mode,
-        "input_size": list(inference.window),
+        "mode": job.mode,
+        "input_size": list(job.window),
         "device": segmenter.device,
         "images_per_second": round((total - skipped) / seconds, 3) if seconds > 0 else None,
+        **further,
     }
+
+
+class _Job(ABC):
+    """What is done with the pictures of a request.
+
+    Attributes:
+        mode: How the network gets them.
+        window: Size of its input.
+        batch: Number of pictures in a forward pass.
+    """
+
+    mode: Mode
+    window: Size
+    batch: int
+
+    @abstractmethod
+    def results(self, pictures: Sequence[Picture]) -> Iterator[Any]:
+        """The result of each picture."""
+
+    @abstractmethod
+    def write(self, picture: Picture, result: Any) -> None:
+        """Write the result of a picture."""
+
+    def finish(self) -> dict[str, Any]:
+        """Write what concerns all pictures; further entries of the report."""
+        return {}
+
+
+def _job(request: PredictRequest, segmenter: Segmenter) -> _Job:
+    if segmenter.instances is None and request.boxes is not None:
+        raise UsageError(
+            "this network segments whole pictures and takes no boxes",
+            where=request.network,
+            found=f"--boxes {request.boxes}",
+            hint="omit --boxes",
+        )
+    if segmenter.instances is None:
+        return _Whole(request, segmenter)
+    if request.boxes is None:
+        raise UsageError(
+            "this network segments the instances in boxes, and needs them",
+            where=request.network,
+            allowed="COCO results, or annotations, as JSON",
+            hint="--boxes FILE",
+        )
+    return _Instances(request, segmenter, segmenter.instances)
+
+
+class _Instances(_Job):
+    """Segments the instances in the boxes of each picture."""
+
+    mode = "resize"
+    batch = 1
+
+    def __init__(self, request: PredictRequest, segmenter: Segmenter, network: InstanceNetwork) -> None:
+        if request.mode not in ("", "resize") or request.overlap is not None:
+            raise UsageError(
+                "pictures with boxes are resized for the network",
+                found=f"--evaluation {request.mode or 'resize'}" if request.overlap is None else "--overlap",
+                allowed="--evaluation resize",
+            )
+        if request.format == "probabilities":
+            raise UsageError(
+                "instances have no probabilities of whole pictures",
+                found="--format probabilities",
+                allowed="--format index or colour",
+            )
+        assert request.boxes is not None
+        self.window = segmenter.size
+        self._request, self._segmenter, self._network = request, segmenter, network
+        boxes = read_boxes(Path(request.boxes))
+        paths = [Path(path) for path, _ in request.pictures]
+        check_matched(boxes, paths, request.boxes)
+        self._boxes = [[box for box in boxes if box.is_of(path)] for path in paths]
+        self._all = len(boxes)
+        self._writer = InstanceWriter(Path(request.results), form=request.format, overlay=request.overlay)
+
+    def results(self, pictures: Sequence[Picture]) -> Iterator[Instances]:
+        """See the base class."""
+        for picture in pictures:
+            yield segmented(
+                picture.pixels,
+                self._boxes[picture.number],
+                self._network,
+                data=self._segmenter.data,
+                size=self.window,
+                pixels=self._segmenter.pixels,
+            )
+
+    def write(self, picture: Picture, result: Instances) -> None:
+        """See the base class."""
+        self._writer.write(picture.number, self._request.pictures[picture.number][1], picture.pixels, result)
+
+    def finish(self) -> dict[str, Any]:
+        """See the base class."""
+        unused = self._all - sum(map(len, self._boxes))
+        return {
+            "instances": self._writer.finish(),
+            "results": self._request.results,
+            "without_boxes": sum(not boxes for boxes in self._boxes),
+            "unused_boxes": max(0, unused),
+        }
 
 
 def _described(error: KdtuiError) -> dict[str, str | None]:
@@ -251,17 +360,26 @@ def _input(pixels: Values, segmenter: Segmenter, inference: Inference) -> Tensor
     return torch.nn.functional.pad(image, (0, right, 0, down))
 
 
-class _Writer:
-    """Writes the result of a picture.
+class _Whole(_Job):
+    """Segments whole pictures into classes."""
 
-    Args:
-        request: The request.
-        colours: Colour of each class.
-    """
+    def __init__(self, request: PredictRequest, segmenter: Segmenter) -> None:
+        self._inference = _inference(request, segmenter)
+        if request.format == "probabilities" and not segmenter.has_scores:
+            raise UsageError(
+                "this file only has the class of each pixel, no probabilities",
+                where=request.network,
+                allowed="--format index or colour",
+                hint="`kdtui export RUN --output softmax` writes a file with probabilities",
+            )
+        self.mode, self.window = self._inference.mode, self._inference.window
+        self.batch = _BATCH if self.mode == "resize" else 1
+        self._request, self._segmenter = request, segmenter
+        self._table = palette(class_colours(segmenter.own_colours))
 
-    def __init__(self, request: PredictRequest, colours: Sequence[tuple[int, int, int]]) -> None:
-        self._request = request
-        self._table = palette(colours)
+    def results(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Logits f32 [K,h,w] of each picture."""
+        return _segment(pictures, self._segmenter, self._inference)
 
     def write(self, picture: Picture, logits: Tensor) -> None:
         """Write the classes or probabilities, and the overlay if requested."""
@@ -299,8 +417,8 @@ def _of_torch(request: PredictRequest) -> Segmenter:
     else:
         source = of_checkpoint(path, teacher=_overrides(profile), profile=profile)
         colours = ("",) * len(source.classes)
-    _check_inputs([entry.name for entry in source.inputs], path)
-    return _torch_segmenter(source, colours, accelerator=request.accelerator)
+    boxes = _reads_boxes([entry.name for entry in source.inputs], path)
+    return _torch_segmenter(source, colours, accelerator=request.accelerator, boxes=boxes)
 
 
 def _overrides(profile: Profile | None) -> Teacher:
@@ -310,13 +428,17 @@ def _overrides(profile: Profile | None) -> Teacher:
     return Teacher(task=configured.task, architecture=configured.architecture, encoder=configured.encoder)
 
 
-def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, accelerator: str) -> Segmenter:
+def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, accelerator: str, boxes: bool) -> Segmenter:
     fabric = make_fabric(accelerator=accelerator)
     network = source.network.to(fabric.device).eval()
 
     def logits(images: Tensor) -> Tensor:
         raw = network(images.to(fabric.device))
         return outputs_of(network, raw.float(), source.task).main
+
+    def instances(images: Tensor, rois: Tensor) -> Tensor:
+        raw = network(images.to(fabric.device), **{BOXES: rois.to(fabric.device)})
+        return outputs_of(network, tree_map(Tensor.float, raw), source.task).main
 
     value_range = source.value_range
     return Segmenter(
@@ -332,6 +454,7 @@ def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, acceler
         value_range=None if value_range is None else tuple(value_range),
         device=fabric.device.type,
         pixels=source.pixels,
+        instances=instances if boxes else None,
     )
 
 
@@ -386,7 +509,7 @@ def of_onnx(path: Path) -> Segmenter:
             hint="`kdtui export RUN` writes files that describe themselves",
         ) from error
     images, *others = asked.get_inputs()
-    _check_inputs([entry.name for entry in others], path)
+    boxes = _reads_boxes([entry.name for entry in others], path)
     shape = images.shape
     fixed = shape[0] if isinstance(shape[0], int) else None
 
@@ -395,7 +518,13 @@ def of_onnx(path: Path) -> Segmenter:
         answers = [
             torch.from_numpy(asked.run(None, {"images": fed(part, options, pixels).numpy()})[0]) for part in parts
         ]
-        answer = torch.cat(answers)[: len(images)]
+        return scores(torch.cat(answers)[: len(images)])
+
+    def instances(images: Tensor, rois: Tensor) -> Tensor:
+        fields = {"images": fed(images, options, pixels).numpy(), BOXES: rois.numpy()}
+        return scores(torch.from_numpy(asked.run(None, fields)[0]))
+
+    def scores(answer: Tensor) -> Tensor:
         if options.output == "argmax":
             return torch.nn.functional.one_hot(answer.long(), len(classes)).permute(0, 3, 1, 2).float()
         return answer.clamp_min(1e-12).log() if options.output == "softmax" else answer
@@ -412,19 +541,26 @@ def of_onnx(path: Path) -> Segmenter:
         device="onnxruntime cpu",
         has_scores=options.output != "argmax",
         pixels=pixels,
+        instances=instances if boxes else None,
     )
 
 
-def _check_inputs(names: Sequence[str], path: Path) -> None:
-    """Refuse a network that reads more than images: a picture has nothing else."""
-    if names:
+def _reads_boxes(names: Sequence[str], path: Path) -> bool:
+    """Whether a network reads boxes beside images.
+
+    Raises:
+        CheckpointError: It reads another input, which pictures do not have.
+    """
+    others = [name for name in names if name != BOXES]
+    if others:
         raise CheckpointError(
             "this network reads an input that pictures do not have",
             where=path,
-            found=names[0],
-            allowed="a network whose only input is images",
+            found=others[0],
+            allowed=f"a network whose inputs are images, or images and {BOXES}",
             hint="`kdtui evaluate RUN` uses the inputs of its data",
         )
+    return BOXES in names
 
 
 def _opened(path: Path) -> tuple[Mapping[str, str], Any]:

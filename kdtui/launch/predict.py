@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 FORMATS = ("index", "colour", "probabilities")
+INSTANCES = "instances.json"
+"""Name of the file with the run lengths of all instances."""
 _SHOWN = 3
 
 
@@ -33,12 +35,14 @@ class PredictOptions:
         overlap: For ``slide``: share of a window that neighbours have in common; None for that of the evaluations.
         format: One of :data:`FORMATS`.
         overlay: Whether to write pictures with the classes in colours over them as well.
+        boxes: File of boxes, for networks that segment the instances in them.
     """
 
     mode: str = ""
     overlap: float | None = None
     format: str = "index"
     overlay: bool = False
+    boxes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,9 @@ def predict(
     """
     jobs = [(str(path.absolute()), str((folder / target).absolute())) for path, target in pictures]
     _check_kept(jobs, options)
+    results = folder / INSTANCES
+    if options.boxes is not None and options.boxes.resolve() == results.resolve():
+        raise DataError("the results would replace the file of boxes", where="-o", found=str(results))
     request: dict[str, Any] = {
         "pictures": jobs,
         "network": str(network.path),
@@ -168,6 +175,8 @@ def predict(
         "format": options.format,
         "overlay": options.overlay,
         "accelerator": device,
+        "boxes": None if options.boxes is None else str(options.boxes.absolute()),
+        "results": str(results.absolute()),
     }
     with tempfile.TemporaryDirectory(prefix="kdtui-") as work:
         file = Path(work) / "request.json"

@@ -42,6 +42,24 @@ def test_skipped_pictures_are_named_and_end_in_an_error(kdtui: Kdtui, trained: T
     assert len(list(Path("out").rglob("*.png"))) == 2
 
 
+def test_boxes_reach_the_engine_and_instances_are_counted(kdtui: Kdtui, trained: Trained, pictures: Path) -> None:
+    trained("people")
+    Path("boxes.json").write_text("[1, 2, 3]")
+    done = kdtui("predict", "people", "pictures", "-o", "out", "--boxes", "boxes.json")
+    assert (done.code, done.out) == (0, "2 pictures, 2 instances in out\n")
+    assert "1 picture without a box\n" in done.err and "boxes of other pictures: 1\n" in done.err
+    assert Path("out/instances.json").read_text() == "[1, 2]"
+
+
+def test_the_results_never_replace_the_boxes(kdtui: Kdtui, trained: Trained, pictures: Path) -> None:
+    trained("people")
+    Path("out").mkdir()
+    Path("out/instances.json").write_text("[]")
+    done = kdtui("predict", "people", "pictures", "-o", "out", "--boxes", "out/instances.json")
+    assert done.code == 4 and "the results would replace the file of boxes" in done.err
+    assert Path("out/instances.json").read_text() == "[]"
+
+
 def test_modes_that_exclude_each_other(kdtui: Kdtui, trained: Trained, pictures: Path) -> None:
     trained("city")
     done = kdtui("predict", "city", "pictures", "-o", "out", "--slide", "--evaluation", "whole")

@@ -24,7 +24,7 @@ from kdtui.engine.models import AnySize
 from kdtui.engine.network import NetworkKind, check_metrics, network_kind
 from kdtui.engine.predict import PredictRequest, predict
 from kdtui.engine.ranks import make_fabric
-from kdtui.errors import CheckpointError, ExportError, ModelError
+from kdtui.errors import ExportError, ModelError, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.profile import Model, SyntheticData
 from kdtui.store.run import Run
@@ -158,7 +158,7 @@ def test_its_inputs_and_outputs_are_exported_and_verified_with_those_of_the_data
     rois = np.array([[1, 0, 0, 1, 1]] * 3, np.float32)
     images = np.zeros((2, 3, 32, 32), np.float32)
     for network, run in ((tmp_path / "model.onnx", None), (trained.best, str(trained.path))):
-        with pytest.raises(CheckpointError, match="an input that pictures do not have"):
+        with pytest.raises(UsageError, match="segments the instances in boxes, and needs them"):
             predict(PredictRequest([("picture.png", "labels")], str(network), run=run), lambda report: None)
     masks, foreground = session(tmp_path / "model.onnx").run(None, {"images": images, "rois": rois})
     assert (len(masks), foreground.shape) == (3, (2, 2, 32, 32))

@@ -135,6 +135,12 @@ def test_an_export_gives_the_classes_of_its_run(
             asked(PredictRequest(jobs, str(tmp_path / "net.onnx"), format="probabilities"))
 
 
+def test_a_network_of_whole_pictures_takes_no_boxes(trained: Run, pictures: list[tuple[str, str]]) -> None:
+    with pytest.raises(UsageError, match="takes no boxes") as refused:
+        asked(PredictRequest(pictures, str(trained.best), run=str(trained.path), boxes="boxes.json"))
+    assert refused.value.hint == "omit --boxes"
+
+
 def test_another_programs_onnx_file_is_refused(tmp_path: Path, pictures: list[tuple[str, str]]) -> None:
     path = tmp_path / "net.onnx"
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("x", "y")]

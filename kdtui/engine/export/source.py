@@ -106,7 +106,7 @@ class ExportNetwork:
         """Keys of ``[data]`` by which evaluations show pictures to the network; None without data."""
         if self.profile is None:
             return None
-        keys = {"height", "width", "keep_aspect", "evaluation", "window", "overlap"}
+        keys = {"height", "width", "keep_aspect", "evaluation", "window", "overlap", "sample", "roi_padding"}
         data = self.profile.data
         written = data.model_dump(mode="json", include=keys, exclude_none=True)
         return written if data.evaluation_mode == "resize" else written | {"evaluation": data.evaluation_mode}

@@ -195,7 +195,7 @@ class MaskAP(Metric):
                     record["true"].append(encoded(true))
                 predicted = target_mask(logits[index], box, size) & ~ignored
                 if predicted.any():
-                    score = _confidence(logits[index], masks[index]) * (1.0 if scores is None else float(scores[index]))
+                    score = confidence(logits[index], masks[index]) * (1.0 if scores is None else float(scores[index]))
                     record["predicted"].append([encoded(predicted), score])
             empty = encoded(torch.zeros(size, dtype=torch.bool))
             record["true"] += [empty] * (0 if missed is None else int(missed[number]))
@@ -207,9 +207,16 @@ class MaskAP(Metric):
         return {"mask_ap": whole, "mask_ap50": halves}
 
 
-def _confidence(logits: Tensor, labels: Tensor) -> float:
-    """The mean probability of the target over the cells where it has the largest logit."""
-    cells = (logits.argmax(dim=0) == TARGET) & (labels != IGNORE_INDEX)
+def confidence(logits: Tensor, labels: Tensor | None = None) -> float:
+    """The mean probability of the target over the cells where it has the largest logit; 0 without such a cell.
+
+    Args:
+        logits: f32 [3,h,w].
+        labels: i64 [h,w], whose ignored cells do not count.
+    """
+    cells = logits.argmax(dim=0) == TARGET
+    if labels is not None:
+        cells &= labels != IGNORE_INDEX
     return float(logits.softmax(dim=0)[TARGET][cells].mean()) if cells.any() else 0.0
 
 
