@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from kdtui.engine.models import UNWORKABLE, device_of, input_channels, one_line, only_size, unwrapped
 from kdtui.engine.network import network_kind, stride_of
+from kdtui.engine.shapes import ShapesOnly
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
 
@@ -143,7 +144,7 @@ def _tried(network: nn.Module, images: Tensor, *, training: bool) -> Exception |
     before = network.training
     network.train(training)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ShapesOnly():
             answer = functional_call(network, copies, (images,))
     except UNWORKABLE as error:
         return error

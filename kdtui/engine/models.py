@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from kdtui.engine.hub_cache import PublishedFile, hub, published_files
 from kdtui.engine.identify import RGB, full_size
+from kdtui.engine.shapes import ShapesOnly
 from kdtui.errors import ModelError
 from kdtui.profile import Model
 from kdtui.profile.base import TaskName
@@ -297,7 +298,8 @@ def create(model: Model, *, channels: int, in_channels: int = RGB) -> nn.Module:
             warnings.filterwarnings("ignore", message="For 'tu-'")
             # A decoder on a stage without channels: reported as an error below.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
-            network: nn.Module = smp.create_model(model.architecture, **arguments)
+            with ShapesOnly():  # smp builds an encoder of timm twice, first on the meta device
+                network: nn.Module = smp.create_model(model.architecture, **arguments)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _unbuildable(model, files, error) from error
     set_input_channels(network, in_channels)

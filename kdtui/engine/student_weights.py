@@ -18,6 +18,7 @@ from kdtui.engine.class_names import listed
 from kdtui.engine.containers import SMP, Places, as_tensors, open_places, with_counters
 from kdtui.engine.hub_cache import published_files
 from kdtui.engine.identify import renamings
+from kdtui.engine.shapes import ShapesOnly
 from kdtui.errors import CheckpointError
 from kdtui.profile import Model
 from kdtui.store.checkpoint_files import file_of
@@ -257,7 +258,7 @@ def _spellings(keys: Mapping[str, object]) -> set[str]:
 
 def _full_keys(encoder: str) -> dict[str, Tensor]:
     """The keys of the complete encoder, of which a shallow student or a feature extractor has a part."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), ShapesOnly(), torch.device("meta"):
         warnings.simplefilter("ignore")  # about deprecated names
         if encoder.startswith("tu-"):
             return dict(timm.create_model(encoder.removeprefix("tu-"), pretrained=False).state_dict())

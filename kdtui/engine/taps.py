@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdtui.engine.models import UNWORKABLE, Wrapper, device_of, input_channels, inputs_of, unwrapped
+from kdtui.engine.shapes import ShapesOnly
 
 Pick = Callable[[Any], Tensor]
 
@@ -113,7 +114,7 @@ def _probed(network: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int
     maps: dict[str, Tensor] = {}
     versions: dict[str, int] = {}
     training = network.training
-    with ExitStack() as hooks, torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad(), ShapesOnly():
         for name, point in points.items():
             hooks.callback(point.module.register_forward_hook(_keep(maps, name, point.pick, versions)).remove)
         hooks.callback(network.train, training)

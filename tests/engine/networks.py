@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kdtui.engine import checkpoint
+from kdtui.engine.shapes import ShapesOnly
 from kdtui.profile import Model
 
 NARROW = (8, 8, 8)
@@ -23,7 +24,7 @@ def unet(encoder: str = ENCODER, **arguments: Any) -> nn.Module:
 
 
 def build(architecture: str, encoder: str, **arguments: Any) -> nn.Module:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ShapesOnly():
         warnings.simplefilter("ignore")  # smp and timm warn of deprecated names
         network: nn.Module = smp.create_model(
             architecture, **({"encoder_name": encoder, "encoder_weights": None, "classes": 4} | arguments)

@@ -28,7 +28,6 @@ from tests.engine.networks import own_payload, unet
 from tests.engine.runs import TINY, events_of, fit, make_run
 
 SKY_FIRST = ("sky", "road", "traffic sign")
-ENCODER = "tu-regnety_002"  # small, and in the table that encoders are found in
 ROAD_FIRST = ("road", "traffic sign", "sky")
 IMAGES = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 
@@ -62,7 +61,7 @@ def of(network: nn.Module) -> torch.Tensor:
 
 
 def write(path: Path, names: Any, *, classes: int = 3, **changes: Any) -> nn.Module:
-    network = unet(ENCODER, classes=classes)
+    network = unet(classes=classes)
     checkpoint.save(path, own_payload(network, **({"task": "semantic", "classes": names} | changes)))
     return network
 
@@ -117,7 +116,7 @@ def test_classes_of_other_names_are_refused_unless_the_profile_names_them(tmp_pa
     ],
 )
 def test_names_in_files_of_others_are_compared_too(tmp_path: Path, beside: dict[str, Any]) -> None:
-    original = unet(ENCODER, classes=3)
+    original = unet(classes=3)
     torch.save({"state_dict": original.state_dict()} | beside, tmp_path / "a.pth")
     loaded, _ = load_teacher(tmp_path / "a.pth", teacher=Teacher(), task="semantic", classes=3, names=ROAD_FIRST)
     assert torch.equal(of(loaded), of(original)[:, [1, 2, 0]])
