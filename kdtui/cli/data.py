@@ -105,12 +105,10 @@ def checked(profile: Profile, root: Path, *, splits: Sequence[str] = (), sheet: 
 
 def show_report(report: Mapping[str, Any]) -> None:
     """Print the report as text."""
+    from kdtui.launch.data_check import headline
+
     splits = {name: facts for name, facts in report["splits"].items() if facts.get("labels")}
-    names = ", ".join(f"{facts['samples']} {name}" for name, facts in report["splits"].items() if facts["samples"])
-    again = report["samples"] - report["read"]
-    earlier = f"; {counted(again, 'sample')} read earlier" if again else ""
-    classes = counted(len(report["classes"]), "class")
-    out(f"{counted(report['samples'], 'sample')} ({names or 'none'}), {classes}{earlier}", prose=True)
+    out(headline(report), prose=True)
     if report.get("unlabelled"):
         out(f"{counted(report['unlabelled'], 'image')} without labels")
     if splits:

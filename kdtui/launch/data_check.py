@@ -30,6 +30,7 @@ def check_data(
     splits: Sequence[str] = (),
     sheet: Path | None = None,
     on_step: Callable[[EngineStep], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Read every sample in an engine process; returns its report, see ``docs/data.md``.
 
@@ -39,9 +40,11 @@ def check_data(
         splits: Names of splits; by default training, validation and, if there is one, test.
         sheet: File of the contact sheet; by default one in the run store.
         on_step: Called with each progress step.
+        cancelled: Polled ten times a second.
 
     Raises:
         UsageError: There is no such split.
+        Interrupted: It was cancelled; what was read is kept.
         KdtuiError: The engine reported an error.
     """
     from kdtui.profile import absolute, dump
@@ -60,7 +63,16 @@ def check_data(
             "processes": cores(),
         }
         request.write_text(json.dumps(content), encoding="utf-8")
-        return converse("data", str(request), on_step=on_step)
+        return converse("data", str(request), on_step=on_step, cancelled=cancelled)
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Samples and classes of a report, in one line."""
+    names = ", ".join(f"{facts['samples']} {name}" for name, facts in report["splits"].items() if facts["samples"])
+    again = report["samples"] - report["read"]
+    earlier = f"; {counted(again, 'sample')} read earlier" if again else ""
+    classes = counted(len(report["classes"]), "class")
+    return f"{counted(report['samples'], 'sample')} ({names or 'none'}), {classes}{earlier}"
 
 
 def kept_check(profile: Profile, root: Path, surveyed: Mapping[str, Sequence[int]]) -> Check | None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdtui.errors import TeacherError, UsageError
+from kdtui.errors import StoreError, TeacherError, UsageError
 from kdtui.launch.engine_process import ask
 from kdtui.launch.gpus import installed_gpus
 from kdtui.palette import COLOUR
 from kdtui.profile.class_list import is_void, split_colour
 from kdtui.profile.find import OF_RUN
+from kdtui.store.files import check_name
 from kdtui.store.values import fits
+from kdtui.text import clean, counted
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
 
 ROLES = ("teacher", "baseline", "distilled")
+FOLDER = Path("profiles")
+"""Where the profiles are written, below the working folder."""
 _UNIT = 32
 _AREAS = {"the CPU": 256 * 192, "the GPU": 512 * 512}
 """Pixels of an input with which an epoch of some hundred images takes minutes on the machine."""
@@ -40,6 +44,11 @@ class FolderGuess:
     named: bool = False
     size: tuple[int, ...] = (0, 0)
     channels: int = 3
+
+    @property
+    def words(self) -> str:
+        """Layout and labels in one line, to choose between several guesses."""
+        return f"{self.ground.get('layout', '')}: {self.ground.get('labels', '')}"
 
     def with_names(self, names: Sequence[str]) -> FolderGuess:
         """The guess with other class names.
@@ -89,12 +98,19 @@ def _renamed(entry: str, names: Mapping[str, str]) -> str:
     return f"{names.get(name, name)} {colour}" if name and COLOUR.fullmatch(colour) else names.get(entry, entry)
 
 
-def look(folder: Path) -> list[FolderGuess]:
+def look(folder: Path, ask: Callable[..., dict[str, Any]] = ask) -> list[FolderGuess]:
     """The guesses of the engine for a folder, the best first.
 
+    Args:
+        folder: The folder.
+        ask: Calls a verb of the engine.
+
     Raises:
-        DataError: It recognises none.
+        UsageError: There is no such folder.
+        DataError: No layout is recognised.
     """
+    if not folder.is_dir():
+        raise UsageError("there is no such folder", where="FOLDER", found=folder)
     report = ask("look", str(folder.absolute()))
     guesses = report.get("guesses", [])
     return [FolderGuess(**guess) for guess in guesses if fits(FolderGuess, guess)]
@@ -126,13 +142,54 @@ def profile_name(folder: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")[:40] or "data"
 
 
-def check_teacher(checkpoint: Path, guess: FolderGuess) -> FolderGuess:
+def check_prefix(prefix: str) -> str:
+    """Return the first part of the profiles' names if it is valid.
+
+    Raises:
+        UsageError: It contains characters that are not allowed, or is too long.
+    """
+    try:
+        check_name(f"{prefix}-{max(ROLES, key=len)}")
+    except UsageError as error:
+        raise UsageError(
+            "not a valid prefix",
+            found=prefix,
+            allowed="up to 70 letters, digits and . _ + -, starting with a letter or digit, without '..'",
+        ) from error
+    return prefix
+
+
+def chosen(guesses: Sequence[FolderGuess], number: int) -> FolderGuess:
+    """The guess with a number, from 1.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if not 1 <= number <= len(guesses):
+        raise UsageError("there is no such layout", found=number, allowed=f"1 to {len(guesses)}")
+    return guesses[number - 1]
+
+
+def named(guess: FolderGuess, text: str) -> FolderGuess:
+    """The guess with class names from a text, separated by commas; classes such as ``void`` become ignored values.
+
+    Raises:
+        UsageError: There are not as many as classes, or one occurs twice.
+    """
+    return guess.with_names([part.strip() for part in text.split(",") if part.strip()]).without_void()
+
+
+def with_teacher(guess: FolderGuess, checkpoint: Path, report: Mapping[str, Any]) -> FolderGuess:
     """The guess, with the class names of a teacher where no file names them.
+
+    Args:
+        guess: The guess.
+        checkpoint: The teacher.
+        report: Result of the engine's ``inspect``.
 
     Raises:
         TeacherError: The teacher has another number of classes.
     """
-    report = ask("inspect", str(checkpoint))
     classes, names = report.get("classes"), report.get("class_names")
     if isinstance(classes, int) and classes != len(guess.names):
         raise TeacherError(
@@ -144,6 +201,66 @@ def check_teacher(checkpoint: Path, guess: FolderGuess) -> FolderGuess:
         )
     usable = isinstance(names, list) and len(names) == len(guess.names) and all(isinstance(name, str) for name in names)
     return guess.with_names(list(map(str, names or ()))) if usable and not guess.named else guess
+
+
+def facts(guess: FolderGuess, on: str) -> list[tuple[str, str]]:
+    """What was recognised, as labels and texts.
+
+    Args:
+        guess: The guess.
+        on: See :func:`machine`.
+    """
+    counts = ", ".join(f"{count} {split}" for split, count in guess.counts.items())
+    names = ", ".join(guess.names[:8]) + (", …" if len(guess.names) > 8 else "")
+    width, height = input_size(guess.size, on)
+    return [
+        *guess.ground.items(),
+        ("pairs", counts or "none without a mistake"),
+        ("classes", f"{len(guess.names)}: {clean(names)}"),
+        ("images", f"{guess.size[0]}x{guess.size[1]} (median), {counted(guess.channels, 'channel')}"),
+        ("input", f"{width}x{height}, for a training on {on}"),
+    ]
+
+
+def profile_files(name: str, *, teacher: bool) -> dict[str, Path]:
+    """The file of each profile, by the name of the profile.
+
+    Args:
+        name: First part of the names.
+        teacher: Whether there is a teacher already; then no profile for one is made.
+    """
+    stems = [f"{name}-{role}" for role in ROLES if not (teacher and role == "teacher")]
+    return {stem: FOLDER / f"{stem}.toml" for stem in stems}
+
+
+def write_profiles(name: str, folder: Path, guess: FolderGuess, *, teacher: Path | None, on: str) -> dict[str, Path]:
+    """Write the profiles of a folder; returns their files by name.
+
+    Args:
+        name: First part of their names.
+        folder: The images and labels; relative to the working folder in the profiles if it is below.
+        guess: How it is read.
+        teacher: Checkpoint of an existing teacher; then no profile for one is made.
+        on: See :func:`machine`.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    path, here = folder.absolute(), Path.cwd()
+    root = path.relative_to(here) if path.is_relative_to(here) and path != here else path
+    files = profile_files(name, teacher=teacher is not None)
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        for stem, text in profile_texts(name, root, guess, teacher=teacher, on=on).items():
+            files[stem].write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            "the profiles cannot be written",
+            where=error.filename,
+            found=error.strerror,
+            hint="start kdtui in a folder where you may write",
+        ) from error
+    return files
 
 
 def profile_texts(name: str, root: Path, guess: FolderGuess, *, teacher: Path | None, on: str) -> dict[str, str]:

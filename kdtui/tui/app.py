@@ -331,11 +331,21 @@ class KdtuiApp(Cockpit):
 
         self.go_to(RunScreen(run_id))
 
-    def new_run(self, clone: str | None = None) -> None:
-        """Display the form of a new run, or of one like ``clone``."""
+    def new_run(self, clone: str | None = None, *, profile: str = "") -> None:
+        """Display the form of a new run, of one like ``clone``, or of a profile."""
         from kdtui.tui.screens.new_run import NewRunScreen
 
-        self.go_to(NewRunScreen(clone=clone))
+        self.go_to(NewRunScreen(clone=clone, profile=profile))
+
+    def new_profiles(self, then: Callable[[str], None] | None = None) -> None:
+        """Display the screen that writes profiles for a folder of images and labels."""
+        from kdtui.tui.screens.new_profiles import NewProfilesScreen
+
+        def form(profile: str) -> None:
+            if profile:
+                self.new_run(profile=profile)
+
+        self.go_to(NewProfilesScreen(then or form))
 
     def compare(self, ids: Collection[str]) -> None:
         """Display the comparison of runs."""

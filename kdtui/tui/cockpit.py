@@ -65,8 +65,17 @@ class Cockpit(App[None]):
         """Display one run."""
         raise NotImplementedError
 
-    def new_run(self, clone: str | None = None) -> None:
-        """Display the form of a new run, or of one like ``clone``."""
+    def new_run(self, clone: str | None = None, *, profile: str = "") -> None:
+        """Display the form of a new run, of one like ``clone``, or of a profile."""
+        raise NotImplementedError
+
+    def new_profiles(self, then: Callable[[str], None] | None = None) -> None:
+        """Display the screen that writes profiles for a folder of images and labels.
+
+        Args:
+            then: Called after profiles were written, with the one to train next or an empty text; by default the form
+                of a new run is displayed with it.
+        """
         raise NotImplementedError
 
     def compare(self, ids: Collection[str]) -> None:
@@ -253,15 +262,7 @@ class Measuring:
     def _carry_out(self, runs: Sequence[Run]) -> None:
         """Runs in the thread. It never waits for the app, which may exit before the engine."""
         worker, app = get_current_worker(), self._app
-        last = ("", 0.0)
-
-        def on_step(step: EngineStep) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if step.words != last[0] or now - last[1] >= _REDRAW:
-                last = step.words, now
-                app.call_later(self._show_step, step)
-
+        on_step = throttled(lambda step: app.call_later(self._show_step, step))
         error: KdtuiError | None = None
         try:
             self._measure(
@@ -296,6 +297,20 @@ class Measuring:
         before, self.words = self.words, one_line(words)
         if self._app.said[0] in ("", before):
             self._app.say("")
+
+
+def throttled(show: Callable[[EngineStep], object]) -> Callable[[EngineStep], None]:
+    """Pass steps on to ``show``, but counts of the same step only a few times a second."""
+    last = ("", 0.0)
+
+    def on_step(step: EngineStep) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if step.words != last[0] or now - last[1] >= _REDRAW:
+            last = step.words, now
+            show(step)
+
+    return on_step
 
 
 def command_line(*words: str) -> str:

@@ -70,6 +70,27 @@ class TestQuestions:
         assert data.class_names() == ("sky", "road")
         assert "other/{split}/{name}" in Path("profiles/city-2-baseline.toml").read_text()
 
+    def test_options_answer_the_questions(self, kdtui: Kdtui, folder: Path) -> None:
+        (folder / "two").touch()
+        assert kdtui("init", "City 2", "--prefix", "typed", typed="2\nsky, road\n").code == 0
+        done = kdtui("init", "City 2", "--layout", "2", "--classes", "sky,road", "--yes")
+        assert done.code == 0, done.err
+        assert load("city-2-baseline").data == load("typed-baseline").data
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--layout", "3"], "there is no such layout"),
+            (["--classes", "a,b"], "the classes have names already"),
+            (["--prefix", "a b"], "not a valid prefix"),
+        ],
+    )
+    def test_options_that_cannot_be_used(self, kdtui: Kdtui, folder: Path, options: list[str], message: str) -> None:
+        (folder / "classes.txt").touch()
+        done = kdtui("init", "City 2", *options, "--yes")
+        assert done.code == 2 and message in done.err
+        assert not Path("profiles").exists()
+
     def test_empty_answers_take_the_best_guess(self, kdtui: Kdtui, folder: Path) -> None:
         (folder / "two").touch()
         assert kdtui("init", "City 2", "--yes", "--prefix", "guess").code == 0

@@ -23,11 +23,12 @@ def screens() -> Iterator[type[CockpitScreen]]:
     """Every screen that has keys of the table."""
     from kdtui.tui.screens.compare import CompareScreen
     from kdtui.tui.screens.export import ExportScreen
+    from kdtui.tui.screens.new_profiles import NewProfilesScreen
     from kdtui.tui.screens.new_run import NewRunScreen
     from kdtui.tui.screens.run import RunScreen
     from kdtui.tui.screens.runs import RunsScreen
 
-    yield from (RunsScreen, RunScreen, NewRunScreen, CompareScreen, ExportScreen)
+    yield from (RunsScreen, RunScreen, NewRunScreen, CompareScreen, ExportScreen, NewProfilesScreen)
 
 
 def method(action: str) -> str:

@@ -79,6 +79,10 @@ class RunActions(CockpitScreen):
         """Display the form of a new run."""
         self.cockpit.new_run()
 
+    def action_new_profiles(self) -> None:
+        """Display the screen that writes profiles for a folder."""
+        self.cockpit.new_profiles()
+
     def action_clone(self) -> None:
         """Display the form with the settings of this run."""
         if self.run_id is not None:

@@ -37,7 +37,7 @@ class Scribe(KdtuiApp):
     def compare(self, ids: Any) -> None:
         self.asked.append(("compare", *ids))
 
-    def new_run(self, clone: str | None = None) -> None:
+    def new_run(self, clone: str | None = None, *, profile: str = "") -> None:
         self.asked.append(("new", clone))
 
     def copy_text(self, text: str, what: str) -> None:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.message import Message
-from textual.suggester import Suggester, SuggestFromList
+from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input
 
-from kdtui.errors import UsageError
 from kdtui.export_options import OPTIONS
-from kdtui.tui.form.browse import entries
 from kdtui.tui.views.export import EXTERNAL_FIELDS, FILE, FOLDER, TASKS, ExportDraft, ParsedDraft, choices_of, label
 from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput
+from kdtui.tui.widgets.paths import PathSuggester
 
 _LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
 _RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limit")
-
-
-class _Paths(Suggester):
-    """Completes paths; the disk is read in a thread."""
-
-    def __init__(self) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-
-    async def get_suggestion(self, value: str) -> str | None:
-        """The first folder or checkpoint that starts with the text."""
-        if not value:
-            return None
-        try:
-            found = await asyncio.to_thread(entries, value)
-        except UsageError:  # no such folder: no suggestion
-            return None
-        return next((entry.path for entry in found if entry.path.startswith(value)), None)
 
 
 class ExportField(Labelled):
@@ -110,9 +90,9 @@ def _control(name: str) -> LineInput | Choices:
     if name == "checkpoint":
         return LineInput(suggester=SuggestFromList(["best", "last", "untrained"]))
     if name == FILE:
-        return LineInput(placeholder="the runs above, or the path of a checkpoint", suggester=_Paths())
+        return LineInput(placeholder="the runs above, or the path of a checkpoint", suggester=PathSuggester())
     if name == FOLDER:
-        return LineInput(placeholder="next to the checkpoint", suggester=_Paths())
+        return LineInput(placeholder="next to the checkpoint", suggester=PathSuggester())
     if name == "task":
         return LineInput(suggester=SuggestFromList(TASKS))
     return LineInput()

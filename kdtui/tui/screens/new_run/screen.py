@@ -94,6 +94,7 @@ class NewRunScreen(Launching):
 
     Args:
         clone: Id of a run whose resolved profile is used.
+        profile: Name of the profile that is chosen at first.
     """
 
     SCOPES = ("new",)
@@ -111,8 +112,8 @@ class NewRunScreen(Launching):
     VERTICAL_BREAKPOINTS = HEIGHTS
     DEFAULT_CSS = CSS
 
-    def __init__(self, clone: str | None = None) -> None:
-        super().__init__(RunDraft(clone=clone or ""))
+    def __init__(self, clone: str | None = None, *, profile: str = "") -> None:
+        super().__init__(RunDraft(clone=clone or "", profile=profile))
         self._edits = 0
         self._machine: DeviceUse | None = None
         self._queue_source: QueueSource | None = None
@@ -154,7 +155,7 @@ class NewRunScreen(Launching):
         self.refill()
         self.behind.profiles(self._profiles_listed)
         self.behind.machine(self._machine_seen, self.failed)
-        if self.draft.clone:
+        if self.draft.clone or self.draft.profile:
             self.read()
         part: Section = self.query_one(LossSection if self.draft.clone else ProfileSection)
         part.focus_first()
@@ -188,7 +189,7 @@ class NewRunScreen(Launching):
         if self._begun or self._files is None or self._teachers is None or not self.cockpit.board.whole:
             return
         self._begun = True
-        if self.draft != self.first_draft or self.draft.clone:
+        if self.draft != self.first_draft or self.draft.clone or self.draft.profile:
             return
         if not self._teachers:  # no recipe can be used
             first = next((file.name for file in self._files if not file.shipped), _FIRST)
@@ -339,6 +340,16 @@ class NewRunScreen(Launching):
         """Copy the command line."""
         if self.checked.command:
             self.cockpit.copy_text(self.checked.command, "command")
+
+    def action_new_profiles(self) -> None:
+        """Display the screen that writes profiles for a folder; a written one is chosen afterwards."""
+        self.cockpit.new_profiles(self._profiles_written)
+
+    def _profiles_written(self, profile: str) -> None:
+        self.behind.profiles(self._profiles_listed)
+        if profile:
+            self.edit(self.draft.edited(profile=profile, clone=""))
+            self.refill()
 
     def action_next_part(self) -> None:
         """Focus the first field of the next section."""
