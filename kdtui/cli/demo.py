@@ -33,11 +33,11 @@ def demo(
     store = open_store(runs_dir)
     seeded = [f"seed={seed}"]
     say("1/2 training the teacher and the baseline (the student alone)")
-    recipes = prepare("demo-teacher", seeded, None, store), prepare("demo-fewlabels-baseline", seeded, None, store)
+    recipes = prepare("demo-teacher", seeded, None), prepare("demo-fewlabels-baseline", seeded, None)
     teacher, baseline = (start(store, profile, origin="kdtui demo") for profile in recipes)
     finish(attend(store, [teacher, baseline]))
     say("2/2 distilling the same student from the teacher")
-    taught = prepare("demo-fewlabels-distilled", seeded, find_teacher(teacher.id, store), store)
+    taught = prepare("demo-fewlabels-distilled", seeded, find_teacher(teacher.id, store))
     distilled = start(store, taught, origin="kdtui demo")
     finish(attend(store, [distilled]))
     comparison = comparison_of(store, [teacher, baseline, distilled])

@@ -195,7 +195,7 @@ def train(
         if export_onnx:
             export_best(store, newest, quiet=as_json)
         return
-    prepared = [prepare(profile, own_sets, teacher, store) for profile in profiles]
+    prepared = [prepare(profile, own_sets, teacher) for profile in profiles]
     start = resume_point(resume_from, store) if resume_from else None
     for chosen in (teacher, start):
         if chosen is not None and chosen.note:
@@ -261,9 +261,9 @@ def distill(
         say(chosen.note)
     own_sets = [*student_sets(student), *_method_sets(method), *settings, *(sets or [])]
     if profile is not None:
-        prepared = prepare(profile, own_sets, chosen, store)
+        prepared = prepare(profile, own_sets, chosen)
     else:
-        prepared = recipe(chosen, student, own_sets, store, named=any(text.startswith("name=") for text in settings))
+        prepared = recipe(chosen, student, own_sets, named=any(text.startswith("name=") for text in settings))
     options = TrainOptions(tag or (), dry_run, strict, detach, keep_going, as_json)
     if grouped:
         train_group(store, [prepared], options, seed_list, with_baseline=with_baseline, equal_time=equal_time)

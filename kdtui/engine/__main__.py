@@ -156,19 +156,20 @@ def _evaluations(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from kdtui.engine.awaited_teachers import stand_ins
     from kdtui.engine.check import check
+    from kdtui.engine.untrained import stand_ins
     from kdtui.store.run import Run
 
     run = None if options.run is None else Run(options.run)
     awaited = {checkpoint: _profile(file) for checkpoint, file in options.awaited}
-    with stand_ins(_profile(options.profile), awaited) as profile:
+    own = _profile(options.profile)
+    with stand_ins(own, awaited) as profile:
         return check(
             profile,
             resume_from=options.resume_from,
             run=run,
             total_epochs=options.total_epochs,
-            trained_teacher=not awaited,
+            trained_teacher=not any(one.checkpoint in awaited for one in own.teacher.members),
         )
 
 
@@ -321,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("CHECKPOINT", "PROFILE"),
-        help="a checkpoint of a teacher that is not trained yet, and its profile",
+        help="a teacher or initial weights that are not trained yet, and their profile",
     )
     check.set_defaults(verb=_check)
 

@@ -39,7 +39,7 @@ def start(
     total_epochs: int | None = None,
     origin: str,
 ) -> Run:
-    """Create a run and launch it; it waits for the runs that its profile names as teachers, ``run:ID``.
+    """Create a run and launch it; it waits for the runs that its profile names, ``run:ID``.
 
     Args:
         store: Where the run is created.
@@ -65,11 +65,11 @@ def create(
 ) -> Run:
     """Create a run with the records of its files; ``group`` is the id of its group, see :func:`start`."""
     return store.create(
-        with_references(profile, lambda reference: str(named_run(reference, store).best.absolute())),
+        with_references(profile, lambda one: str(named_run(one.text, store, one.where).best.absolute())),
         tags=tags,
         resume_from=None if resume_from is None else str(resume_from),
         teacher=teacher_record(profile, store),
-        weights=weights_record(profile),
+        weights=weights_record(profile, store),
         origin=origin,
         group=group,
     )
@@ -108,7 +108,8 @@ def resume(
         check_program()
         check_run_writable(run.path)
         awaited = _awaited(store, run)
-        check_places(run, now.profile, "resume", ("train", "val"), teacher=not awaited)
+        trained = not any(one.checkpoint in awaited for one in now.profile.teacher.members)
+        check_places(run, now.profile, "resume", ("train", "val"), teacher=trained)
         going = _checked(run, now, total_epochs, awaited)
     elif dry_run or sets:
         raise UsageError("this run is running", where=run.id, hint=f"kdtui stop {run.id} first")
@@ -132,13 +133,13 @@ class ResumedRun:
 
 
 def _awaited(store: RunStore, run: Run) -> dict[str, Profile]:
-    """The profile of each teacher that is still being trained, by its checkpoint.
+    """The profile of each run that has not finished yet, by its best checkpoint.
 
     Raises:
-        LaunchError: The run of a teacher did not finish.
+        LaunchError: One of them did not finish.
     """
-    teachers = [Run(store.root / run_id) for run_id in run.manifest().awaited]
-    return {str(teacher.best): teacher.profile() for teacher in teachers if not has_finished(teacher, run, store)}
+    runs = [Run(store.root / run_id) for run_id in run.manifest().awaited]
+    return {str(awaited.best): awaited.profile() for awaited in runs if not has_finished(awaited, run, store)}
 
 
 def _checked(run: Run, now: Moved, total_epochs: int | None, awaited: Mapping[str, Profile]) -> ResumedRun:
@@ -186,23 +187,20 @@ def teacher_record(profile: Profile, store: RunStore) -> dict[str, Any] | None:
     if first.checkpoint is None or not profile.distillation.enabled:
         return None
 
-    def record(checkpoint: str) -> dict[str, Any]:
-        if not checkpoint.startswith(OF_RUN):
-            return _record(checkpoint)
-        run = named_run(checkpoint, store)
-        return {"checkpoint": str(run.best.absolute()), "sha256": None, "run": run.id, "awaited": True}
-
-    further = [record(one.checkpoint) for one in others if one.checkpoint is not None]
-    return record(first.checkpoint) | ({"ensemble": further} if further else {})
+    further = [_record(one.checkpoint, store) for one in others if one.checkpoint is not None]
+    return _record(first.checkpoint, store) | ({"ensemble": further} if further else {})
 
 
-def weights_record(profile: Profile) -> dict[str, Any] | None:
+def weights_record(profile: Profile, store: RunStore) -> dict[str, Any] | None:
     """The manifest's entry for the student's initial weights, as for the teacher; None if they are of no file."""
     checkpoint = getattr(profile.student, "weights", None)
-    return None if checkpoint is None else _record(checkpoint)
+    return None if checkpoint is None else _record(checkpoint, store, "student.weights")
 
 
-def _record(checkpoint: str) -> dict[str, Any]:
+def _record(checkpoint: str, store: RunStore, where: str = "teacher.checkpoint") -> dict[str, Any]:
+    if checkpoint.startswith(OF_RUN):
+        awaited = named_run(checkpoint, store, where)
+        return {"checkpoint": str(awaited.best.absolute()), "sha256": None, "run": awaited.id, "awaited": True}
     path = file_of(checkpoint)
     run = owner(Path(checkpoint))
     return {

@@ -1,4 +1,4 @@
-"""The supervisor of one attempt: waits for teachers and a slot, starts the ranks, writes the final event.
+"""The supervisor of one attempt: waits for other runs and a slot, starts the ranks, writes the final event.
 
 ``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, from which it inherits the run's lock and the
 write end of a pipe. It forks into the background, writes the launch record and the event ``queued``, and does not
@@ -75,7 +75,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a handled signal wakes the descriptor
         # Created before the record, so that an unusable queue fails the launch instead of a run that seems started.
-        # While it waits for its teacher, a run has no ticket, which would hold up the runs behind it.
+        # While it waits for another run, a run has no ticket, which would hold up the runs behind it.
         awaited = self.run.manifest().awaited
         self._ticket = None if awaited else self._new_ticket()
         self._record_waiting(next(iter(awaited), None))
@@ -91,9 +91,9 @@ class Supervisor:
         self.run.write_launch_record(self.record)
 
     def work(self) -> None:
-        """Wait for teachers and slots, start the ranks, wait for them and write the final events."""
+        """Wait for other runs and slots, start the ranks, wait for them and write the final events."""
         try:
-            self._wait_for_teachers()
+            self._wait_for_runs()
             slots = self._wait_for_slots()
             if slots is None:
                 self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
@@ -115,8 +115,8 @@ class Supervisor:
     def _stopped(self) -> bool:
         return self._stop_signalled or self.run.stop_requested()
 
-    def _wait_for_teachers(self) -> None:
-        """Return once all runs that train teachers of this one have finished, or if the run is stopped.
+    def _wait_for_runs(self) -> None:
+        """Return once the runs of teachers and initial weights have finished, or if this one is stopped.
 
         Raises:
             LaunchError: One of them ended without finishing, or does not exist any more.
@@ -126,12 +126,12 @@ class Supervisor:
         for run_id in self.run.manifest().awaited:
             if self.record.waits_for != run_id:
                 self._record_waiting(run_id)
-            teacher = Run(store.root / run_id)
-            while not (finished := has_finished(teacher, self.run, store)) and not self._stopped:
+            awaited = Run(store.root / run_id)
+            while not (finished := has_finished(awaited, self.run, store)) and not self._stopped:
                 self._sleep(POLL)
             if not finished:
                 return
-            hashes[run_id] = sha256_of(teacher.best)
+            hashes[run_id] = sha256_of(awaited.best)
         if hashes:
             self.run.record_awaited(hashes)
             self._record_waiting(None)

@@ -225,9 +225,9 @@ def find_teacher(text: str, store: RunStore) -> TeacherChoice:
     return TeacherChoice(best_of(found.run), found.run, found.note)
 
 
-def run_checkpoint(reference: str, store: RunStore) -> str:
+def run_checkpoint(reference: str, store: RunStore, where: str = "teacher.checkpoint") -> str:
     """The path of the best checkpoint of a run, or ``run:ID`` for a run that is queued or running."""
-    run = named_run(reference, store)
+    run = named_run(reference, store, where)
     return f"{OF_RUN}{run.id}" if store.summary(run).state in LIVE else str(best_of(run).absolute())
 
 
@@ -254,14 +254,12 @@ def named_run(reference: str, store: RunStore, where: str = "teacher.checkpoint"
             return Run(chosen.path)
         raise AmbiguousRun(error.what, where=where, found=reference, hint=error.hint) from error
     except RunNotFound as error:
-        teacher = where == "teacher.checkpoint"
-        first = f"kdtui train {name} PROFILE trains a profile of this name first; " if teacher else ""
         raise RunNotFound(
             "this run does not exist",
             where=where,
             found=reference,
             allowed=error.allowed,
-            hint=f"{first}`kdtui runs` lists the runs",
+            hint=f"kdtui train {name} PROFILE trains a profile of this name first; `kdtui runs` lists the runs",
         ) from error
 
 
@@ -286,35 +284,36 @@ def best_of(run: Run) -> Path:
     return run.best
 
 
-def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None, store: RunStore) -> Profile:
+def prepare(name: str, sets: Sequence[str], teacher: TeacherChoice | None) -> Profile:
     """The complete profile to run: teacher, options and ``--set`` applied in this order, paths absolute.
+
+    :func:`kdtui.launch.references.linked` resolves the runs that it names.
 
     Args:
         name: Name or file of the profile.
         sets: ``--set`` texts.
         teacher: The teacher, if one was chosen.
-        store: The store of the runs whose weights a profile can name.
 
     Raises:
-        UsageError: Distillation is enabled without a teacher, or there is no run with the student's weights.
+        UsageError: Distillation is enabled without a teacher.
     """
     from kdtui.profile import load
     from kdtui.profile.find import locate
 
-    profile = _with_weights(load(name, [*(teacher.sets() if teacher else []), *sets]), store)
+    profile = load(name, [*(teacher.sets() if teacher else []), *sets])
     repeats_run = (locate(name).parent / "run.json").is_file()
-    return ready(profile if repeats_run else _with_normalisation(profile), store)
+    return ready(profile if repeats_run else with_normalisation(profile))
 
 
-def ready(profile: Profile, store: RunStore) -> Profile:
-    """The profile with absolute paths, also to weights of runs, after checking that distillation has a teacher.
+def ready(profile: Profile) -> Profile:
+    """The profile with absolute paths, after checking that distillation has a teacher.
 
     Raises:
-        UsageError: Distillation is enabled without a teacher, or there is no run with the student's weights.
+        UsageError: Distillation is enabled without a teacher.
     """
     from kdtui.profile import absolute
 
-    profile = absolute(_with_weights(profile, store))
+    profile = absolute(profile)
     if profile.distillation.enabled and profile.teacher.checkpoint is None:
         raise UsageError(
             f"profile '{profile.name}' enables distillation but has no teacher",
@@ -325,42 +324,37 @@ def ready(profile: Profile, store: RunStore) -> Profile:
     return profile
 
 
-def _with_normalisation(profile: Profile) -> Profile:
+def with_normalisation(profile: Profile, source: Profile | None = None) -> Profile:
     """The profile with `data.mean` and `data.std` of the student's initial weights, if they are not the default.
 
     They are only written if the profile sets neither, so that profiles of earlier and later runs are equal.
+
+    Args:
+        profile: The profile.
+        source: The profile whose run trains the weights; default: that of the run whose checkpoint they are.
     """
     data = profile.data
     if data.pipeline == 1 or data.mean or data.std:
         return profile
     values = {
         key: value[::-1] if data.image_bgr else value
-        for key, value in zip(("mean", "std"), _trained_with(profile) or (), strict=False)
+        for key, value in zip(("mean", "std"), _trained_with(profile, source) or (), strict=False)
         if isinstance(value, tuple) and len(value) == data.image_channels
     }
     return profile.model_copy(update={"data": data.model_copy(update=values)}) if values else profile
 
 
-def _trained_with(profile: Profile) -> tuple[tuple[float, ...] | str | None, ...] | None:
+def _trained_with(profile: Profile, source: Profile | None) -> tuple[tuple[float, ...] | str | None, ...] | None:
     """Mean and standard deviation, for RGB, of published weights or of those of a run; None for the default."""
     weights = getattr(profile.student, "weights", None)
-    run = None if weights is None else owner(Path(weights))
-    if run is not None:
-        data = run.profile().data
-        values = (data.mean, data.std)
-        return tuple(value[::-1] if value and data.image_bgr else value for value in values)
+    if source is None and weights is not None and (run := owner(Path(weights))) is not None:
+        source = run.profile()
+    if source is not None:
+        values = (source.data.mean, source.data.std)
+        return tuple(value[::-1] if value and source.data.image_bgr else value for value in values)
     if getattr(profile.student, "encoder_weights", "none") == "none":
         return None
     return catalog.normalisation(getattr(profile.student, "encoder", ""))
-
-
-def _with_weights(profile: Profile, store: RunStore) -> Profile:
-    """The profile with the path to the best checkpoint for ``student.weights = "run:NAME"``."""
-    weights = getattr(profile.student, "weights", None)
-    if weights is None or not weights.startswith(OF_RUN):
-        return profile
-    path = best_of(named_run(weights, store, "student.weights")).absolute()
-    return profile.model_copy(update={"student": profile.student.model_copy(update={"weights": str(path)})})
 
 
 def student_sets(student: str) -> list[str]:
@@ -377,14 +371,13 @@ def student_sets(student: str) -> list[str]:
     return [f"student.kind={json.dumps(default)}", SETTINGS["encoder"].assignment(student)]
 
 
-def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: RunStore, *, named: bool) -> Profile:
+def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:
     """The profile of a student that is distilled with the data, task and training settings of its teacher's run.
 
     Args:
         teacher: Must belong to a run.
         student: Its encoder or kind, for the name.
         sets: Further ``--set`` texts.
-        store: As for :func:`prepare`.
         named: Whether ``sets`` contains the run's name.
 
     Raises:
@@ -400,7 +393,7 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: Run
         )
     own = teacher.run.profile()
     plain = own.model_copy(update={"data": own.data.model_copy(update={"mean": None, "std": None})})
-    if _with_normalisation(plain) == own:  # it was that of the teacher's initial weights
+    if with_normalisation(plain) == own:  # it was that of the teacher's initial weights
         own = plain
     if getattr(own.student, "weights", None) is not None:  # they were those of the teacher
         own = own.model_copy(update={"student": own.student.model_copy(update={"weights": None, "weights_part": None})})
@@ -408,7 +401,7 @@ def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], store: Run
     defaults = [] if named else [f'name="{name}"']
     defaults += [f'description="{student} distilled from {own.name}"', "tags=[]"]
     profile = amend(own, [*defaults, *teacher.sets(), *sets], what=teacher.run.id)
-    return ready(_with_normalisation(_with_weights(profile, store)), store)
+    return ready(with_normalisation(profile))
 
 
 @dataclass(frozen=True)

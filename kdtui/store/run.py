@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Origin of a run; written once, but for the hashes of teachers whose runs finish later and of published weights.
+    """Origin of a run; written once, but for the hashes of runs that finish later and of published weights.
 
     Attributes:
         created_ns: Unix time in nanoseconds.
@@ -34,8 +34,8 @@ class Manifest:
             ``"ensemble"`` with such entries for further teachers.
         resume_from: Checkpoint that the run starts from, or None.
         origin: What created it, for display: the command or the demo.
-        weights: Checkpoint of the student's initial weights, ``{"checkpoint", "sha256", "run"}``, or None. Published
-            ones are added after they were loaded, with their file in the cache.
+        weights: Checkpoint of the student's initial weights, an entry like those of teachers, or None. Published ones
+            are added after they were loaded, with their file in the cache.
         group: Id that runs share which were made together; None for a single run.
     """
 
@@ -59,9 +59,10 @@ class Manifest:
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Ids of the teachers' runs that have to finish before this one can start."""
-        waits = (entry for entry in self.teachers if entry.get("awaited") is True and entry.get("sha256") is None)
-        return tuple(str(entry.get("run")) for entry in waits)
+        """Ids of the runs of teachers and initial weights that have to finish before this one can start."""
+        entries = (*self.teachers, *([self.weights] if isinstance(self.weights, Mapping) else ()))
+        waits = (entry for entry in entries if entry.get("awaited") is True and entry.get("sha256") is None)
+        return tuple(dict.fromkeys(str(entry.get("run")) for entry in waits))
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LaunchRecord:
         created: Unix time of the launch; the order of the queue.
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of each rank, as soon as it is started.
         target: The launch target; None for the default one, this machine.
-        waits_for: Id of the teacher's run that it waits for, or None.
+        waits_for: Id of the run that it waits for, of a teacher or of initial weights, or None.
     """
 
     attempt: int
@@ -246,9 +247,10 @@ class Run:
         return _read(self.manifest_path, lambda data: manifest_from_json(parse_json(data)), hint=_COPY)
 
     def record_awaited(self, hashes: Mapping[str, str]) -> None:
-        """Add the hashes of the checkpoints of awaited teachers to the manifest, by the ids of their runs."""
+        """Add the hashes of the checkpoints of awaited runs to the manifest, by the ids of these runs."""
         body = parse_json(read_file(self.manifest_path, most=MOST_BYTES))
-        for entry in (body["teacher"], *body["teacher"].get("ensemble", ())):
+        teacher = body.get("teacher") or {}
+        for entry in (teacher, *teacher.get("ensemble", ()), body.get("weights") or {}):
             if entry.get("awaited") and entry["run"] in hashes:
                 entry["sha256"] = hashes[entry["run"]]
         self._rewrite_manifest(body)

@@ -447,7 +447,7 @@ def _detail(state: State, digest: Digest, liveness: Liveness, silent: float | No
     if state is State.QUEUED and record.target is not None:
         return _queued_elsewhere(record, suspended)
     if state is State.QUEUED and record.waits_for is not None:
-        return f"waits for teacher {one_line(_name_of(record.waits_for))}"
+        return f"waits for run {one_line(_name_of(record.waits_for))}"
     if state is State.QUEUED and suspended:
         return "suspended" if record.ranks else "suspended, skipped"
     if state is State.QUEUED:

@@ -139,7 +139,7 @@ def trained(store: RunStore) -> Trained:
 
     def make(name: str, *sets: str, profile: str = "baseline", epochs: int = 1, teacher: str | None = None) -> Run:
         words = [f"name={name}", f"training.epochs={epochs}", *sets]
-        complete = prepare(profile, words, None if teacher is None else find_teacher(teacher, store), store)
+        complete = prepare(profile, words, None if teacher is None else find_teacher(teacher, store))
         run = store.create(complete, teacher=teacher_record(complete, store), origin="kdtui train")
         run.write_launch_record(LaunchRecord(host=hostname(), argv=("engine",), **GONE, **LAUNCHED))
         with EventLog(run.events_path) as log:

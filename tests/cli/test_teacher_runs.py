@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kdtui.store.files import sha256_of
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
@@ -43,6 +44,19 @@ def test_teachers_are_trained_before_their_students(kdtui: Kdtui, store: RunStor
     assert all(row.state is State.FINISHED for row in rows)
     assert all((before.last_event or 0) <= (after.started or 0) for before, after in pairwise(rows))
     assert "teacher run:a, which has to finish first" in done.err
+
+
+def test_a_run_starts_from_the_weights_of_one_that_is_trained_before_it(kdtui: Kdtui, store: RunStore) -> None:
+    older = kdtui("train", "a.toml").out.split()[0]
+    Path("tuned.toml").write_text('extends = "a"\n[student]\nweights = "run:a"\n')
+    done = kdtui("train", "tuned.toml", "a.toml")
+    assert done.code == 0, done.err
+    source, tuned = store.find_all(done.out.split())
+    assert [run.manifest().name for run in (source, tuned)] == ["a", "tuned"] and source.id != older
+    assert getattr(tuned.profile().student, "weights", None) == str(source.best)
+    assert (tuned.manifest().weights or {})["sha256"] == sha256_of(source.best)
+    before, after = store.summaries([source, tuned])
+    assert (before.last_event or 0) <= (after.started or 0)
 
 
 def test_students_of_a_run_that_fails_fail_and_the_others_are_stopped(kdtui: Kdtui, store: RunStore) -> None:
@@ -81,8 +95,8 @@ def test_detached_runs_wait_for_each_other_after_their_terminal_was_closed(kdtui
     teacher, student = store.find_all(out.split())
     signalled = subprocess.run(["pkill", "-HUP", "-s", str(started.pid)], check=False)
     assert signalled.returncode in (0, 1)
-    eventually(lambda: "waits for teacher held" in store.summary(student).detail)
-    assert "waits for teacher held" in kdtui("runs").out
+    eventually(lambda: "waits for run held" in store.summary(student).detail)
+    assert "waits for run held" in kdtui("runs").out
     (teacher.path / "go").touch()
     eventually(lambda: store.summary(student).state is State.FINISHED)
 

@@ -1,4 +1,4 @@
-"""Teachers named by their run: how references are resolved, and supervisors that wait for a teacher's run."""
+"""Runs named for teachers and initial weights: how references are resolved, and supervisors that wait for them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def student(name: str = "s", teacher: str = "run:r", **keys: object) -> Profile:
     )
 
 
+def tuned(name: str = "fine", weights: str = "run:r") -> Profile:
+    """A profile that starts from the weights of a run, without a teacher."""
+    table = Training(accelerator="cpu", batch_size=1, epochs=1)
+    return Profile.model_validate({"name": name, "student": {"weights": weights}, "training": table})
+
+
 def ended(store: RunStore, launcher: LocalLauncher, *, name: str = "r") -> Run:
     """A finished run with a best checkpoint."""
     run = make(store, name=name)
@@ -51,7 +57,7 @@ def held(store: RunStore, launcher: LocalLauncher, end: dict[str, object] | None
 def waiting(store: RunStore, profile: Profile) -> Run:
     """A launched student that waits for its teacher."""
     run = start(store, linked([profile], store)[0], origin="test")
-    assert reaches(store, run, State.QUEUED).detail == "waits for teacher r"
+    assert reaches(store, run, State.QUEUED).detail == "waits for run r"
     return run
 
 
@@ -158,7 +164,7 @@ def test_a_student_whose_waiting_supervisor_was_killed_waits_again_when_it_is_re
     kill(record_of(run).identity)
     assert reaches(store, run, State.LOST).detail
     resume(store, run)
-    assert reaches(store, run, State.QUEUED).detail == "waits for teacher r"
+    assert reaches(store, run, State.QUEUED).detail == "waits for run r"
     (teacher.path / "go").touch()
     reaches(store, run, State.FINISHED)
     assert [event.attempt for event in events(run) if isinstance(event, Queued)] == [1, 2]
@@ -174,6 +180,48 @@ def test_a_student_fails_if_its_teacher_is_removed_while_it_waits(store: RunStor
     store.remove(teacher)
     with pytest.raises(LaunchError, match=f"{teacher.id}: removed"):
         resume(store, run)
+
+
+def test_a_run_waits_for_the_run_of_its_initial_weights(store: RunStore, launcher: LocalLauncher) -> None:
+    source = held(store, launcher)
+    run = waiting(store, tuned())
+    weights = {"checkpoint": str(source.best), "sha256": None, "run": source.id, "awaited": True}
+    assert run.manifest().weights == weights and run.manifest().awaited == (source.id,)
+    source.best.write_text("of the last epoch")
+    (source.path / "go").touch()
+    reaches(store, run, State.FINISHED)
+    assert run.manifest().weights == weights | {"sha256": sha256_of(source.best)}
+    assert getattr(run.profile().student, "weights", None) == str(source.best)
+
+
+def test_a_run_fails_if_the_run_of_its_initial_weights_does_not_finish(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    source = held(store, launcher, {"exit": 3})
+    run = waiting(store, tuned())
+    (source.path / "go").touch()
+    row = reaches(store, run, State.FAILED)
+    assert row.error == "LaunchError" and "student.weights" in row.detail and "started" not in kinds(run)
+    with pytest.raises(LaunchError, match="of the initial weights did not finish"):
+        resume(store, run)
+
+
+def test_weights_name_a_profile_trained_with_this_one_or_an_earlier_run(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    earlier = ended(store, launcher, name="fine")
+    both = tuned("both", "run:a").model_copy(
+        update={"teacher": Teacher(checkpoint="run:a"), "distillation": Distillation(enabled=True)}
+    )
+    source = tuned("a", "/w.pth")
+    pixels = source.data.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (0.1, 0.2, 0.3)})
+    source = source.model_copy(update={"data": pixels})
+    profiles = linked([both, tuned(weights="run:fine"), source], store)
+    assert [one.name for one in profiles] == ["a", "both", "fine"]
+    assert [getattr(one.student, "weights", None) for one in profiles] == ["/w.pth", "run:a", str(earlier.best)]
+    assert profiles[1].data.mean == (0.1, 0.2, 0.3)  # its weights were trained with it
+    with pytest.raises(UsageError, match="in a circle"):
+        linked([tuned("a", "run:b"), tuned("b", "run:a")], store)
 
 
 def test_a_launch_target_that_does_not_wait_is_refused_for_a_run_that_has_to(store: RunStore) -> None:

@@ -9,8 +9,9 @@ import pytest
 from kdtui.errors import AmbiguousRun, RunNotFound, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.launch.export import export_request
+from kdtui.launch.references import linked
 from kdtui.launch.teachers import find_teacher, is_path, prepare, recipe, resume_point, source
-from kdtui.profile import dump, load
+from kdtui.profile import Profile, dump, load
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 
@@ -132,35 +133,39 @@ def test_published_weights_have_the_normalisation_of_their_training(
 ) -> None:
     profile = "people-baseline"
     published = [f'student.encoder="{encoder}"', 'student.weights="imagenet"']
-    assert prepare(profile, published, None, store).data.mean == mean
-    assert prepare(profile, published[:1], None, store).data.mean is None  # random weights expect nothing
-    assert prepare(profile, [*published, "data.pipeline=1"], None, store).data.mean is None
-    assert prepare(profile, [*published, "data.mean=[0.1,0.2,0.3]"], None, store).data.std is None
+    assert prepare(profile, published, None).data.mean == mean
+    assert prepare(profile, published[:1], None).data.mean is None  # random weights expect nothing
+    assert prepare(profile, [*published, "data.pipeline=1"], None).data.mean is None
+    assert prepare(profile, [*published, "data.mean=[0.1,0.2,0.3]"], None).data.std is None
 
 
 def test_only_new_runs_get_the_normalisation_of_their_encoder(store: RunStore) -> None:
     published = ['student.encoder="inceptionv4"', 'student.weights="imagenet"']
     earlier = store.create(load("people-baseline", published))
-    assert dump(prepare(str(earlier.profile_path), [], None, store)) == earlier.profile_path.read_bytes()
-    newer = store.create(prepare("people-baseline", published, None, store))
+    assert dump(prepare(str(earlier.profile_path), [], None)) == earlier.profile_path.read_bytes()
+    newer = store.create(prepare("people-baseline", published, None))
     newer.best.write_bytes(b"")
-    taught = recipe(find_teacher(newer.id, store), "resnet18", ['student.encoder="resnet18"'], store, named=False)
+    taught = recipe(find_teacher(newer.id, store), "resnet18", ['student.encoder="resnet18"'], named=False)
     assert newer.profile().data.mean == HALF
     assert taught.data.mean is None  # its own, not its teacher's
 
 
 def test_weights_of_a_run_have_the_normalisation_of_its_images(store: RunStore) -> None:
     encoder = 'student.encoder="inceptionv4"'
-    source = store.create(prepare("people-baseline", [encoder, 'student.weights="imagenet"'], None, store))
+    source = store.create(prepare("people-baseline", [encoder, 'student.weights="imagenet"'], None))
     source.best.write_bytes(b"")
     of_run = [encoder, f'student.weights="run:{source.id}"']
-    fine = prepare("people-baseline", of_run, None, store)
+
+    def tuned(*sets: str) -> Profile:
+        return linked([prepare("people-baseline", [*of_run, *sets], None)], store)[0]
+
+    fine = tuned()
     assert (fine.data.mean, fine.data.std) == (HALF, HALF)
-    assert prepare("people-baseline", [*of_run, "data.mean=[0.1,0.2,0.3]"], None, store).data.std is None
-    assert prepare("people-baseline", [*of_run, "data.pipeline=1"], None, store).data.mean is None
+    assert tuned("data.mean=[0.1,0.2,0.3]").data.std is None
+    assert tuned("data.pipeline=1").data.mean is None
     teacher = store.create(fine)
     teacher.best.write_bytes(b"")
-    taught = recipe(find_teacher(teacher.id, store), "resnet18", ['student.encoder="resnet18"'], store, named=False)
+    taught = recipe(find_teacher(teacher.id, store), "resnet18", ['student.encoder="resnet18"'], named=False)
     assert taught.data.mean is None  # its own, not that of the teacher's weights
-    taught = recipe(find_teacher(teacher.id, store), "inceptionv4", of_run, store, named=False)
-    assert taught.data.mean == HALF
+    taught = recipe(find_teacher(teacher.id, store), "inceptionv4", of_run, named=False)
+    assert linked([taught], store)[0].data.mean == HALF

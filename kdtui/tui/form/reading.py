@@ -454,7 +454,7 @@ class _Reading:
             return load(self._base, sets)
         if self._teacher is None or not self._draft.by_recipe:
             return None
-        return recipe(self._teacher, self._draft.encoder or "student", sets, self._store, named=False)
+        return recipe(self._teacher, self._draft.encoder or "student", sets, named=False)
 
     def _profile(self) -> Profile | None:
         """The profile of the runs, if it is valid."""
@@ -467,10 +467,10 @@ class _Reading:
         texts = {**method, **typed, **self._tables.sets(), **others}
         try:
             if self._base is not None:
-                profile = prepare(self._base, [*texts], self._teacher, self._store)
+                profile = prepare(self._base, [*texts], self._teacher)
             else:
                 assert self._teacher is not None
-                profile = recipe(self._teacher, self._student, [*texts], self._store, named="name" in self._values)
+                profile = recipe(self._teacher, self._student, [*texts], named="name" in self._values)
             return linked([profile], self._store)[0]
         except KdtuiError as error:
             for name, message in self._placed(error, texts).items():

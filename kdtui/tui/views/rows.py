@@ -116,8 +116,8 @@ def _last(row: RunSummary) -> Cell:
         # A damaged file may contain any number as a time.
         return Cell(span(eta if eta is not None and math.isfinite(eta) else None))
     if row.detail:
-        if row.state is State.QUEUED:  # a narrow column: the name of the teacher that it waits for
-            return Cell(row.detail.replace("waits for teacher ", "after "), "text-warning")
+        if row.state is State.QUEUED:  # a narrow column: the name of the run that it waits for
+            return Cell(row.detail.replace("waits for run ", "after "), "text-warning")
         return Cell(row.detail, "text-error" if row.state is State.FAILED else "text-warning")
     return Cell("-", "text-muted")
 

@@ -189,5 +189,5 @@ def test_a_recipe_takes_a_student_of_each_kind(store: RunStore, kind: str) -> No
     word = next(iter(student.values()))
     assert f"distill --teacher {run.id} --student {word}" in checked.command
     sets = [*student_sets(word), *sets_in(checked.command)]
-    assert checked.profiles == (recipe(find_teacher(run.id, store), word, sets, store, named=False),)
+    assert checked.profiles == (recipe(find_teacher(run.id, store), word, sets, named=False),)
     assert type(checked.profiles[0].student).model_fields["kind"].default == kind

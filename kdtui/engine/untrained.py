@@ -1,4 +1,4 @@
-"""Checkpoints of untrained networks, which take the place of teachers that are not trained yet in a check."""
+"""Checkpoints of untrained networks, which take the place of those that are not trained yet in a check."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ def stand_ins(profile: Profile, awaited: Mapping[str, Profile]) -> Iterator[Prof
     """The profile with an untrained network in place of each checkpoint that does not exist yet.
 
     Args:
-        profile: Its teachers may be in ``awaited``.
-        awaited: The profile that trains a teacher, by its checkpoint.
+        profile: Its teachers and initial weights may be in ``awaited``.
+        awaited: The profile that trains a network, by its checkpoint.
 
     Raises:
-        KdtuiError: The data of a teacher cannot be read, or its network cannot be built.
+        KdtuiError: The data of such a profile cannot be read, or its network cannot be built.
     """
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:
         files = {
-            name: _untrained(teacher, Path(folder) / f"{number}-{teacher.name}.pth")
-            for number, (name, teacher) in enumerate(awaited.items())
+            name: _untrained(trained, Path(folder) / f"{number}-{trained.name}.pth")
+            for number, (name, trained) in enumerate(awaited.items())
         }
         first, *others = (
             one.model_copy(update={"checkpoint": files.get(one.checkpoint or "", one.checkpoint)})
             for one in profile.teacher.members
         )
         teachers = first.model_copy(update={"ensemble": tuple(others) or None})
-        yield profile.model_copy(update={"teacher": teachers})
+        student = profile.student
+        if (weights := getattr(student, "weights", None)) in files:
+            student = student.model_copy(update={"weights": files[weights]})
+        yield profile.model_copy(update={"teacher": teachers, "student": student})
 
 
 def _untrained(profile: Profile, file: Path) -> str:
