@@ -41,7 +41,7 @@ from kdtui.engine.network import network_kind
 from kdtui.engine.optimizers import optimizer_kind
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
-from kdtui.engine.sanity import data_warnings, score_warnings, teacher_warnings
+from kdtui.engine.sanity import balance_warnings, data_warnings, score_warnings, teacher_warnings
 from kdtui.engine.schedules import alpha_at, temperature_at
 from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_doubts import teacher_doubts
@@ -188,6 +188,7 @@ class Fit:
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
                 self._train_epoch(progress.epochs_done + 1)
+                self._warn_of_balance(progress.epochs_done + 1)
                 self._finish_epoch(progress.epochs_done + 1)
                 reason = self._early_stop()
         except StopRequested:
@@ -227,6 +228,11 @@ class Fit:
             doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
             warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]
         self.report.warn(warnings)
+
+    def _warn_of_balance(self, epoch: int) -> None:
+        """After the first epoch, report a distillation term next to which the others hardly count."""
+        if epoch == 1 and self.progress.train_point:
+            self.report.warn(balance_warnings(self.stage.profile.distillation, self.progress.train_point["scalars"]))
 
     # -- an epoch -------------------------------------------------------------------------------------------------
 

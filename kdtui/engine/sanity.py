@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 
 from kdtui.engine.containers import open_places
 from kdtui.engine.data import PixelFormat, SegmentationDataset, Survey, UnlabelledImages, build_dataset, survey
@@ -16,7 +17,8 @@ from kdtui.engine.data.survey import overlap
 from kdtui.engine.metrics import Scores
 from kdtui.errors import CheckpointError, DataError
 from kdtui.events import Warned
-from kdtui.profile import DataTable, Profile, Training
+from kdtui.profile import DataTable, Distillation, Profile, Training
+from kdtui.profile.settings import toml
 
 _NEVER = 0.01
 """IoU below which a class counts as not predicted; a few random pixels stay below it."""
@@ -27,6 +29,8 @@ _TOPS = (1, 255, 1023, 4095, 16383, 65535)
 _MOSTLY = 0.5
 _RARE = 0.001
 """Share of the training pixels below which a class is rare."""
+_OUTWEIGHS = 20.0
+"""Ratio of the largest weighted distillation term to the second from which the others hardly count."""
 _LEFT_OUT = 0.25
 """Share of the training samples that may be left out of each epoch as an incomplete batch."""
 
@@ -372,6 +376,44 @@ def score_warnings(scores: Scores, best_miou: float, teacher: Scores | None) -> 
             )
         )
     return warnings
+
+
+def balance_warnings(distillation: Distillation, scalars: Mapping[str, float | None]) -> list[Warned]:
+    """A warning on a distillation term next to which the others hardly count.
+
+    Only terms that the profile lists are compared: the weights of the default KL are not a choice of the user. Terms
+    whose weight still rises are left out.
+
+    Args:
+        distillation: Settings of the distillation.
+        scalars: Training scalars at the end of the first epoch; those of the terms contain their weights.
+    """
+    parts = {
+        term.label: part
+        for term in distillation.terms or ()
+        if term.full_weight_from == 1 and (part := scalars.get(f"loss.distill.{term.label}")) is not None and part > 0
+    }
+    if not distillation.enabled or len(parts) < 2:
+        return []
+    largest, second = sorted(parts, key=parts.__getitem__, reverse=True)[:2]
+    ratio = parts[largest] / parts[second]
+    if ratio <= _OUTWEIGHS:
+        return []
+    tables = [
+        {"kind": term.kind}
+        | term.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+        | {"weight": float(f"{term.weight / ratio:.1g}") if term.label == largest else term.weight}
+        for term in distillation.terms or ()
+    ]
+    values = ", ".join(f"{name} {value:.3g}" for name, value in parts.items())
+    return [
+        Warned(
+            "term-outweighs-others",
+            f"the distillation term '{largest}' is {ratio:.0f} times as large as any other after the first epoch "
+            f"(weighted: {values})",
+            f"--set 'distillation.terms={toml(tables)}' makes a new run with about equal terms",
+        )
+    ]
 
 
 def _listed(names: list[str]) -> str:

@@ -94,6 +94,11 @@ class DistillationTerm(Term):
         """Whether it reads classes of labels and not only which pixels count: then it skips images without labels."""
         return True
 
+    @property
+    def full_weight_from(self) -> int:
+        """The epoch, from 1, in which its weight stops rising; 1 for a constant weight."""
+        return 1
+
     def relations(self, height: int, width: int, images: int) -> int:
         """Number of relations between cells that are in memory at once; 0 for a term that compares cell by cell.
 
@@ -395,6 +400,11 @@ class DkdTerm(DistillationTerm):
     alpha: Weight = 1.0
     beta: Weight = 8.0
     warmup: Int = Field(20, ge=0, le=MOST_EPOCHS)
+
+    @property
+    def full_weight_from(self) -> int:
+        """The end of its warm-up."""
+        return max(1, self.warmup)
 
 
 class PkdTerm(OutputTerm):

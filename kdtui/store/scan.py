@@ -13,7 +13,7 @@ from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Star
 from kdtui.store.files import LONGEST, open_file
 
 TAIL = 64 * 1024
-HEAD = 16 * 1024  # enough for `queued` and `started` of the first attempt
+HEAD = 64 * 1024  # enough for `started` of the first attempt, and for most warnings up to the end of the first epoch
 _MEASURED = b'{"v":1,"kind":"measured"'
 _VAL = b'"split":"val"'
 

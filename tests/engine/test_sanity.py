@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdtui.engine.metrics import Scores
-from kdtui.engine.sanity import score_warnings, teacher_warnings
+from kdtui.engine.sanity import balance_warnings, score_warnings, teacher_warnings
 from kdtui.events import Finished, Started, Warned
+from kdtui.profile import Distillation, load
 from kdtui.store.run import Run
 from tests.engine.runs import StoppedAt, events_of, fit, make_run
 
@@ -60,6 +62,49 @@ def test_many_missed_classes_are_counted() -> None:
     assert "and 3 more" in warning.message
 
 
+def balance(terms: list[dict[str, Any]], **parts: float) -> list[Warned]:
+    distillation = Distillation.model_validate({"enabled": True, **({"terms": terms} if terms else {})})
+    return balance_warnings(distillation, {f"loss.distill.{name}": value for name, value in parts.items()})
+
+
+PAIR: list[dict[str, Any]] = [{"kind": "cwd"}, {"kind": "feature", "weight": 12.5, "on": "decoder"}]
+
+
+@pytest.mark.parametrize(("cwd", "feature"), [(0.2, 6.4), (6.4, 0.2)])
+def test_a_term_next_to_which_the_other_hardly_counts_is_reported_with_balanced_weights(
+    cwd: float, feature: float
+) -> None:
+    (warning,) = balance(PAIR, cwd=cwd, feature=feature)
+    largest = "feature" if feature > cwd else "cwd"
+    assert f"'{largest}' is 32 times as large as any other" in warning.message
+    assert f"(weighted: cwd {cwd:g}, feature {feature:g})" in warning.message
+    assert warning.hint is not None
+    assert shlex.split(warning.hint)[0] == "--set"
+    profile = load("demo-distilled", ["distillation.enabled=true", shlex.split(warning.hint)[1]])
+    assert profile.distillation.terms is not None
+    before = Distillation.model_validate({"terms": PAIR}).terms
+    assert before is not None
+    for term, former in zip(profile.distillation.terms, before, strict=True):
+        assert term == former.model_copy(update={"weight": term.weight})
+        expected = pytest.approx(former.weight / 32, rel=0.2) if term.kind == largest else former.weight
+        assert term.weight == expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "parts"),
+    [
+        (PAIR, {"cwd": 0.2, "feature": 4.0}),
+        (PAIR, {"cwd": 0.0, "feature": 4.0}),  # nothing to balance it with
+        (PAIR, {"feature": 4.0}),
+        ([{"kind": "cwd"}], {"cwd": 100.0}),
+        ([{"kind": "kl"}, {"kind": "dkd"}], {"logits": 3.0, "dkd": 0.1}),  # its weight rises for 20 epochs
+        ([], {"logits": 100.0, "bg_fg": 0.1, "target_nontarget": 0.1}),  # weights that nobody chose
+    ],
+)
+def test_no_warning_where_no_weight_is_wrong(terms: list[dict[str, Any]], parts: dict[str, float]) -> None:
+    assert balance(terms, **parts) == []
+
+
 @pytest.fixture(scope="module")
 def untrained_teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = make_run(tmp_path_factory.mktemp("teacher"), name="teacher", training__epochs=1, training__learning_rate=1e-9)
@@ -75,6 +120,7 @@ def test_a_run_warns_before_its_first_step_and_never_twice(tmp_path: Path, untra
     changes: dict[str, Any] = {
         "distillation__enabled": True,
         "teacher__checkpoint": str(untrained_teacher.untrained),
+        "distillation__terms": [{"kind": "kl"}, {"kind": "cwd", "weight": 1e5}],
         "training__epochs": 3,
     }
     run = make_run(tmp_path, **changes)
@@ -82,6 +128,7 @@ def test_a_run_warns_before_its_first_step_and_never_twice(tmp_path: Path, untra
     assert fit(stopped) == "stopped"
     before = warned(run)
     assert before, "an untrained teacher is near chance, or misses a class"
+    assert [event.code for event in before].count("term-outweighs-others") == 1
     kinds = [event.kind for event in events_of(run)]
     assert kinds.index("warning") < kinds.index("measured")
     assert isinstance(events_of(run)[0], Started)
