@@ -366,6 +366,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "up", "↑", "next_epoch", "", "Predictions: next epoch.", palette=False),
     Key("run", "down", "↓", "previous_epoch", "", "Predictions: previous epoch.", palette=False),
     Key("run", "v", "v", "next_part", "", "Predictions: all parts of the picture, or one enlarged.", palette=False),
+    Key("run", "k", "k", "next_classes", "", "Predictions: further classes in the legend.", palette=False),
     Key("run", "y", "y", "copy", "", "Copy the run's id."),
     Key("run", "Y", "Y", "copy_path", "", "Copy the path of its folder."),
     Key("run", "C", "C", "copy_command", "", "Copy the command line displayed last, or `kdtui watch RUN`."),

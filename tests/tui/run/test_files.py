@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from textual.geometry import Size as Room
 
 from kdtui import catalog
@@ -17,7 +19,15 @@ from kdtui.store.state import RunSummary
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.logs import LOGS, FilesRead, FilesSource, LogRead, LogsSource
 from kdtui.tui.screens.run.partner import Partner, beside, find, partner
-from kdtui.tui.screens.run.predictions import PARTS, Gallery, PictureRequest, legend_colours, read_gallery, split
+from kdtui.tui.screens.run.predictions import (
+    PARTS,
+    Gallery,
+    PictureRequest,
+    legend_colours,
+    legend_pages,
+    read_gallery,
+    split,
+)
 from kdtui.tui.screens.run.settings import difference_lines, differing, profile_lines
 from kdtui.tui.views.compression import Measurements
 from tests.tui.pictures import draw_epoch, picture
@@ -310,6 +320,17 @@ def test_the_legend_has_the_colours_of_the_run_or_those_of_old_versions() -> Non
     assert old[0] == ("road", (0, 0, 0))
     for odd in (None, [], ["#102030"], ["#102030", 7], ["#102030", "[red]"], "#1", {"a": 1}):
         assert legend_colours(names, odd) == old
+
+
+@given(names=st.lists(st.text("abcdefg ", min_size=1, max_size=30), min_size=1, max_size=30), room=st.integers(0, 200))
+def test_every_class_is_on_one_page_of_the_legend_and_fits(names: list[str], room: int) -> None:
+    pages = legend_pages(names, room)
+    assert [at for page in pages for at in page] == [*range(len(names))]
+    assert all(pages)
+    for page in pages:
+        shown = "masks: " + "".join(f"▐██▌ {names[at]}  " for at in page)
+        shown += (f"k {len(names) - len(page)} more  " if len(pages) > 1 else "") + "██ student differs"
+        assert len(shown) <= room or len(page) == 1
 
 
 def test_known_facts_come_from_the_summary(scene: Scene) -> None:

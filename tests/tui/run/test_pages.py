@@ -8,12 +8,13 @@ import pytest
 from textual.widget import Widget
 from textual.widgets import Static
 
-from kdtui.events import Noted
-from kdtui.store.run import Run
+from kdtui.events import Measured, Noted
+from kdtui.store.run import EventLog, Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.keys import PAGES, PageEntry
 from kdtui.tui.screens.run import RunScreen
 from kdtui.tui.screens.run.page import RunPage, RunView
+from kdtui.tui.screens.run.predictions import legend_pages
 from kdtui.tui.widgets.half_blocks import HalfBlocks
 from kdtui.tui.widgets.log_view import LogView
 from tests.tui.pictures import draw_epoch
@@ -178,6 +179,24 @@ async def test_arrows_change_pictures_and_the_newest_epoch_is_followed(scene: Sc
         await shows(pilot, "truth  v")
         assert "disagreement" not in text(pilot.app)
         assert pilot.app.screen.query_one(HalfBlocks).render_line(1).text.count("█") > 20
+
+
+async def test_k_shows_further_classes_in_the_legend(scene: Scene, student: Run) -> None:
+    draw_epoch(student, 12, 1)
+    names = [f"class-{letter}" for letter in "abcdefghijk"]
+    with EventLog(student.events_path) as events:
+        events.append(Measured("val", 120, 12, 480, {"miou": 0.5} | {f"iou.{name}": 0.5 for name in names}))
+    async with opened(scene, student) as pilot:
+        await pilot.press("3")
+        await shows(pilot, "masks: ", "class-a", "more", "student differs")
+        legend = pilot.app.screen.query_one("#legend", Static)
+        displayed: list[str] = []
+        for _ in legend_pages(names, legend.size.width):
+            displayed += [name for name in names if name in legend.render_line(0).text]
+            assert legend.render_line(0).text.rstrip().endswith("student differs")
+            await pilot.press("k")
+        assert displayed == names
+        await shows(pilot, "class-a")
 
 
 async def test_an_unreadable_picture_is_reported_and_the_next_one_is_displayed(scene: Scene, student: Run) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -162,14 +163,39 @@ def legend_colours(classes: Sequence[str], written: object) -> list[tuple[str, P
 
 _SEEN = 3.0
 """Minimum contrast of non-text: https://www.w3.org/TR/WCAG21/#non-text-contrast."""
-_LEGEND = 8  # most classes in the legend
+_DIFFERS = "student differs"
+
+
+def legend_pages(names: Sequence[str], room: int) -> list[range]:
+    """The classes that the legend displays at once, as ranges of their indices; at least one.
+
+    Args:
+        names: Names of the classes.
+        room: Available columns.
+    """
+    widths = [cell_len(name) + len("▐██▌   ") for name in names]
+    room -= len("masks: ") + len("██ ") + len(_DIFFERS)
+    if sum(widths) <= room:
+        return [range(len(names))]
+    room -= len(_more(len(names)))
+    pages, begin, used = [], 0, 0
+    for at, width in enumerate(widths):
+        if used + width > room and at > begin:
+            pages.append(range(begin, at))
+            begin, used = at, 0
+        used += width
+    return [*pages, range(begin, len(names))]
+
+
+def _more(count: int) -> str:
+    return f"k {count} more  "
 
 
 class Predictions(Vertical, RunPage):
     """Reads images in a thread and displays them."""
 
     HINT = "←→ picture   ↑↓ epoch   v one part, larger   Y copies the folder's path"
-    ACTIONS = ("next_picture", "previous_picture", "next_epoch", "previous_epoch", "next_part")
+    ACTIONS = ("next_picture", "previous_picture", "next_epoch", "previous_epoch", "next_part", "next_classes")
 
     DEFAULT_CSS = """
     Predictions { padding: 0 1; }
@@ -182,7 +208,9 @@ class Predictions(Vertical, RunPage):
         self._requests = 0
         self._request = PictureRequest()
         self._gallery = Gallery()
-        self._named: tuple[tuple[tuple[str, Pixel], ...], Pixel] | None = None
+        self._masks: tuple[tuple[str, Pixel], ...] = ()
+        self._legend_page = 0
+        self._named: object = None
         self._epochs = 0
         self._best: int | None = None
 
@@ -226,6 +254,7 @@ class Predictions(Vertical, RunPage):
         """Request an image of the new size."""
         event.stop()
         self._request = replace(self._request, room=event.size)
+        self._name_colours()
         self.selected()
 
     def show(self, view: RunView) -> None:
@@ -242,28 +271,35 @@ class Predictions(Vertical, RunPage):
         if best != self._best:
             self._best = best
             self.query_one("#caption", Line).show(self._caption())
-        self._name_colours(legend_colours(classes, colours))
+        self._masks = tuple((clean(name), colour) for name, colour in legend_colours(classes, colours))
+        self._name_colours()
         if first or drawn != self._epochs:
             self._epochs = drawn
             self.selected()
 
-    def _name_colours(self, colours: Sequence[tuple[str, Pixel]]) -> None:
-        ground = self.background_colors[1].rgb
-        if not colours or not self._colours or (tuple(colours), ground) == self._named:
+    def _name_colours(self) -> None:
+        """Display the classes of the selected page of the legend."""
+        ground, room = self.background_colors[1].rgb, self.query_one("#legend").size.width
+        state = (self._masks, ground, room, self._legend_page)
+        if not self._masks or not self._colours or state == self._named:
             return
-        self._named = (tuple(colours), ground)
+        self._named = state
+        pages = legend_pages([name for name, _ in self._masks], room)
+        page = pages[self._legend_page % len(pages)]
         parts: list[tuple[str, str]] = [("masks: ", "$foreground-muted")]
-        for name, colour in colours[:_LEGEND]:
+        for name, colour in self._masks[page.start : page.stop]:
             # A colour with little contrast to the background gets an outline.
             left, right = ("▐", "▌ ") if contrast(colour, ground) < _SEEN else ("", " ")
             parts += [
                 (left, "$text-muted"),
                 ("██", hexadecimal(colour)),
                 (right, "$text-muted"),
-                (f"{clean(name)}  ", ""),
+                (f"{name}  ", ""),
             ]
-        parts += [("…  ", "")] if len(colours) > _LEGEND else []
-        parts += [("██ ", "#ff3c3c"), ("student differs", "$foreground-muted")]
+        if others := len(self._masks) - len(page):
+            key, _, count = _more(others).partition(" ")
+            parts += [(f"{key} ", "$text-accent"), (count, "$foreground-muted")]
+        parts += [("██ ", "#ff3c3c"), (_DIFFERS, "$foreground-muted")]
         self.query_one("#legend", Static).update(Content.assemble(*parts))
 
     def _take(self, gallery: Gallery) -> None:
@@ -331,6 +367,12 @@ class Predictions(Vertical, RunPage):
         parts = ("", *self._gallery.parts)
         at = parts.index(self._request.part) if self._request.part in parts else 0
         self._become(replace(self._request, part=parts[(at + 1) % len(parts)]))
+
+    def action_next_classes(self) -> None:
+        """Display further classes in the legend."""
+        pages = legend_pages([name for name, _ in self._masks], self.query_one("#legend").size.width)
+        self._legend_page = (self._legend_page + 1) % len(pages)
+        self._name_colours()
 
     def _become(self, request: PictureRequest) -> None:
         if request != self._request:
