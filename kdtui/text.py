@@ -36,6 +36,11 @@ def one_line(text: object) -> str:
     return clean(" ".join(str(text).split()))
 
 
+def joined_lines(text: object) -> str:
+    """The lines of a message on one line as :func:`one_line`, separated by `` · ``."""
+    return " · ".join(filter(None, (one_line(line).removeprefix("- ") for line in str(text).splitlines())))
+
+
 def width(text: str) -> int:
     """Terminal columns of a text."""
     if text.isascii():

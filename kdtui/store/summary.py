@@ -17,7 +17,7 @@ from kdtui.store.run import LaunchRecord, Manifest, Notes, Run, record_from_json
 from kdtui.store.scan import Scan, scan
 from kdtui.store.state import WORDS, Alive, Facts, Liveness, QueuePlace, RunSummary, State, derive
 from kdtui.store.values import MOST_BYTES, fits, is_number, is_time, is_whole, parse_json
-from kdtui.text import one_line
+from kdtui.text import joined_lines, one_line
 
 VERSION = 1
 
@@ -333,7 +333,7 @@ def _hint(found: Scan) -> str | None:
 def _ending_detail(word: Any, exited: Any) -> str:
     if isinstance(word, Failed):
         died = f"{_death(exited)}: " if exited is not None and exited.signal else ""
-        return died + one_line(str(word.message))
+        return died + joined_lines(word.message)
     if isinstance(word, Stopped):
         return one_line(str(word.reason)) if word.reason != Stopped.reason else ""
     if word is not None or exited is None:

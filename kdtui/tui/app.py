@@ -23,7 +23,7 @@ from kdtui.errors import KdtuiError
 from kdtui.launch.engine_process import ask as ask_the_engine
 from kdtui.launch.measure import measure as measure_runs
 from kdtui.store.store import RunStore
-from kdtui.text import clean, one_line
+from kdtui.text import clean, joined_lines
 from kdtui.tui.cockpit import Cockpit, Measuring
 from kdtui.tui.keys import Key, bindings, keys_of
 from kdtui.tui.machine import MachineSource
@@ -247,7 +247,7 @@ class KdtuiApp(Cockpit):
     def on_source_failed(self, message: SourceFailed) -> None:
         """Report a source that cannot be read; for the store, also in the header until it can."""
         error = message.error
-        text = one_line(error.message if isinstance(error, KdtuiError) else error)
+        text = joined_lines(error.message if isinstance(error, KdtuiError) else error)
         if message.source is self._runs_source and self.board.trouble != text:
             self.board.trouble = text
             self.show_header()
@@ -281,7 +281,7 @@ class KdtuiApp(Cockpit):
         lasts = not text
         if lasts and self.measuring.words:
             text, command = self.measuring.words, self.measuring.command_line
-        self.said = (one_line(text), command, error)
+        self.said = (joined_lines(text), command, error)
         self._message_count += 1
         mine = self._message_count
         self._tell(lambda screen: screen.say(*self.said))

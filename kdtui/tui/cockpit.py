@@ -118,7 +118,7 @@ class Cockpit(App[None]):
 
     def say_error(self, error: KdtuiError) -> None:
         """Display an error in the status line: what is wrong, what was found, and the next step."""
-        facts = [error.what, error.found, error.hint and f"next: {error.hint}"]
+        facts = [error.what, error.found and f"found: {error.found}", error.hint and f"next: {error.hint}"]
         self.say(" · ".join(one_line(fact) for fact in facts if fact), error=True)
 
     def run_of(self, run_id: str) -> Run:

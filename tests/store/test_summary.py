@@ -229,11 +229,12 @@ def test_another_host_is_judged_by_its_signs_of_life(run: Run) -> None:
 
 def test_details_give_the_reason(run: Run) -> None:
     run.write_launch_record(record())
-    write(run, [queued(), started(), Failed("DataError", "bad \x1b[31mmask\nline", "mend\x07 it")])
+    message = "bad \x1b[31mmask\n  where: a.png\n  found: 3"
+    write(run, [queued(), started(), Failed("DataError", message, "mend\x07 it")])
     row = look(run)
-    assert (row.error, row.detail, row.hint) == ("DataError", "bad [31mmask line", "mend it")
+    assert (row.error, row.detail, row.hint) == ("DataError", "bad [31mmask · where: a.png · found: 3", "mend it")
     write(run, [Exited(1, -9, "SIGKILL", 1)])
-    assert look(run).detail == "rank 1 killed by SIGKILL: bad [31mmask line"
+    assert look(run).detail == "rank 1 killed by SIGKILL: bad [31mmask · where: a.png · found: 3"
     run.events_path.unlink()
     write(run, [queued(), Exited(1, 3, None, 0)])
     assert look(run).detail == "rank 0 ended with exit code 3"

@@ -12,7 +12,7 @@ import pytest
 from textual.message import Message
 from textual.pilot import Pilot
 
-from kdtui.errors import LaunchError
+from kdtui.errors import LaunchError, UsageError
 from kdtui.store.state import State
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.cockpit import command_line
@@ -298,11 +298,13 @@ async def test_errors_in_a_thread_are_reported(scene: Scene) -> None:
         app.do(lambda: 7, got.append)
         await until(pilot, lambda: got == [7])
         app.do(fail, got.append)
-        await shows(pilot, "The supervisor sleeps · [b]zzz · next: wake it")
+        await shows(pilot, "The supervisor sleeps · found: [b]zzz · next: wake it")
         app.do(break_disk, got.append)
         await shows(pilot, "No space left on device")
         app.do(fail, got.append, failed=got.append)
         await until(pilot, lambda: isinstance(got[-1], LaunchError))
+        app.say(UsageError("no such file", where="a.png", found=3).message, error=True)
+        assert app.said[0] == "no such file · where: a.png · found: 3"
         app.say("a sentence", "kdtui runs")
         await shows(pilot, "a sentence", "kdtui runs")
         assert app.said == ("a sentence", "kdtui runs", False)

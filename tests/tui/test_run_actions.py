@@ -114,7 +114,7 @@ async def test_a_run_on_another_host_is_not_killed(scene: Scene) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("X", "y")
-        await shows(pilot, "A run can be killed only on its own host · here · next:")
+        await shows(pilot, "A run can be killed only on its own host · found: here · next:")
 
 
 async def test_remove_requires_confirmation_and_refuses_a_live_run(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from kdtui.catalog import NetworkCost
 from kdtui.launch.teachers import TeacherRow
 from kdtui.profile.find import expanded
 from kdtui.profile.settings import plain
-from kdtui.text import mebibytes, millions, number, one_line, ratio
+from kdtui.text import joined_lines, mebibytes, millions, number, ratio
 from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, RunDraft
 from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
@@ -171,7 +171,7 @@ class TeacherSection(PickingSection):
         if not mistake and checked.teacher is not None:
             found = self._known(checked.teacher)
             if found is not None and found.mistake:
-                mistake = "; ".join(part for part in (one_line(found.mistake), found.hint) if part)
+                mistake = "; ".join(part for part in (joined_lines(found.mistake), found.hint) if part)
         return mistake
 
     # The list.

@@ -13,7 +13,7 @@ from kdtui.launch.data_check import ALL_DATA
 from kdtui.launch.launcher import Check
 from kdtui.launch.plan import Caution, Plan, merged
 from kdtui.profile.settings import SETTINGS
-from kdtui.text import millions, one_line, ratio, span
+from kdtui.text import joined_lines, millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.queue import QueuePosition
@@ -100,7 +100,7 @@ def state_lines(standing: Standing) -> TextLines:
 
 def _facts(message: str) -> str:
     """The lines of a message in one, phrased for the form."""
-    return in_form(" · ".join(map(one_line, message.splitlines())))
+    return in_form(joined_lines(message))
 
 
 def _failure(error: KdtuiError) -> TextLines:
