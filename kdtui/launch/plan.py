@@ -187,7 +187,10 @@ def _planned(
     taught = profile.distillation.enabled and profile.teacher.checkpoint is not None
     teacher_parameters = _teacher_parameters(profile, start.awaited, earlier) if taught else None
     source = _alike(profile, earlier)
-    results: list[Check] = [disk_check(store.root, parameters, profile.training.keep_checkpoints, runs)]
+    averaged = profile.training.ema is not None
+    results: list[Check] = [
+        disk_check(store.root, parameters, profile.training.keep_checkpoints, runs, averaged=averaged)
+    ]
     warnings: tuple[Caution, ...] = ()
     done = 0
     if ask is not None:
@@ -288,13 +291,22 @@ def _work(table: dict[str, Any]) -> dict[str, Any]:
     return {"data": table.get("data"), "student": table.get("student"), "training": training, "distilled": distilled}
 
 
-def disk_check(root: Path, parameters: int | None, keep: int, runs: int = 1) -> Check:
-    """Whether the checkpoints of a number of runs fit on the disk of the store."""
+def disk_check(root: Path, parameters: int | None, keep: int, runs: int = 1, *, averaged: bool = False) -> Check:
+    """Whether the checkpoints of a number of runs fit on the disk of the store.
+
+    Args:
+        root: The run store.
+        parameters: Of the student; None if unknown.
+        keep: ``training.keep_checkpoints``.
+        runs: Number of runs.
+        averaged: Whether checkpoints hold the weights twice, as trained and as moving average.
+    """
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     # A checkpoint for each kept epoch, one of a stop within an epoch and one that is being written; the weights of the
     # best epoch, their replacement while it is written, and the untrained weights.
-    per_parameter = _STATE_BYTES * (keep + 2) + _WEIGHT_BYTES * 3
+    state = _STATE_BYTES + (_WEIGHT_BYTES if averaged else 0)
+    per_parameter = state * (keep + 2) + _WEIGHT_BYTES * 3
     needed = _SPARE_BYTES + (parameters or 30_000_000) * per_parameter * runs
     text = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
     if free >= needed:

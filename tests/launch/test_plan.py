@@ -181,6 +181,18 @@ def test_disk_is_looked_at_where_the_store_will_be(tmp_path: Path) -> None:
     assert not root.exists()
 
 
+def test_the_moving_average_of_the_weights_needs_space_in_each_checkpoint(store: RunStore) -> None:
+    def gib_needed(*sets: str) -> float:
+        (run,) = plan([load("baseline", ["training.keep_checkpoints=98", *sets])], store, checks=False).runs
+        (disk,) = [check for check in run.checks if check.name == "disk"]
+        parameters.append(run.parameters or 0)
+        return float(disk.message.split("about ")[1].split()[0])
+
+    parameters: list[int] = []
+    extra = gib_needed("training.ema=0.999") - gib_needed()
+    assert extra == pytest.approx(parameters[0] * 4 * 100 / 2**30, abs=0.11)  # rounded to 0.1 twice
+
+
 @pytest.mark.parametrize(
     ("slots", "accelerator", "devices", "told"),
     [
