@@ -376,8 +376,9 @@ def _relation_bytes(
 def _built(table: Term, key: str, *channels: Mapping[str, int]) -> Any:
     """Build the module of a term with this key; exceptions of other packages are converted."""
     implementation = plugins.imported(table.implementation)
+    base = DistillationLoss if channels else SupervisedLoss
     try:
-        return implementation(table, *channels)
+        module = implementation(table, *channels)
     except KdtuiError as error:
         error.where = error.where or key
         raise
@@ -387,6 +388,14 @@ def _built(table: Term, key: str, *channels: Mapping[str, int]) -> Any:
             where=table.implementation,
             found=f"{type(error).__name__}: {one_line(error)}",
         ) from error
+    if not isinstance(module, base):
+        raise ModelError(
+            f"the module of the loss term '{table.label}' has the wrong base class",
+            where=table.implementation,
+            found=type(module).__name__,
+            allowed=f"{base.__module__}.{base.__name__}",
+        )
+    return module
 
 
 def _check_outputs(

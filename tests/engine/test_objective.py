@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -225,6 +227,38 @@ def relational(**keys: object) -> Profile:
             "training": {"accelerator": "cpu"},
         }
     )
+
+
+EXTENSION = Path(__file__).parents[1] / "extension_package"
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 2.0), (3.0, 3.0)])
+def test_a_term_of_another_package_follows_the_schedule_of_the_temperature(
+    monkeypatch: pytest.MonkeyPatch, own: float | None, expected: float
+) -> None:
+    monkeypatch.syspath_prepend(EXTENSION)
+    table = importlib.import_module("kdtui_example.tables").LogitDistanceTerm(temperature=own)
+    # Only an installed package is in the union of the tables.
+    distillation = Distillation(enabled=True, temperature=4.0).model_copy(update={"terms": (table,)})
+    objective = objective_of(Profile(name="any").model_copy(update={"distillation": distillation}))
+    student, teacher, masks = raw_pair()
+    outputs = [compose(raw, "hierarchical") for raw in (student, teacher)]
+
+    def value() -> Tensor:
+        terms: LossTerms = objective(*outputs, labels_of(masks), share(masks))
+        return terms.parts["loss.distill.logit_distance"]
+
+    before = value() * (own or 4.0) ** 2
+    objective.schedule(temperature=2.0, alpha=0.5)
+    torch.testing.assert_close(value() * expected**2, before)
+
+
+def test_a_module_that_is_no_loss_of_its_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KlTerm, "implementation", "torch.nn:Sequential")
+    monkeypatch.setattr("torch.nn.Sequential.__init__", lambda module, *_: nn.Module.__init__(module))
+    with pytest.raises(ModelError, match="wrong base class") as caught:
+        objective_of(Profile(name="any", distillation=Distillation(enabled=True)))
+    assert caught.value.allowed == "kdtui.engine.losses.term.DistillationLoss"
 
 
 def test_relations_that_do_not_fit_into_memory_are_refused_with_a_pool_that_fits() -> None:

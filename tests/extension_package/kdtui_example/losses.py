@@ -10,11 +10,12 @@ from kdtui.engine.models import Outputs
 
 
 class LogitDistance(DistillationLoss):
-    """``mean_c (s - t)²``, the mean over the valid pixels of the step."""
+    """``mean_c ((s - t) / T)²``, the mean over the valid pixels of the step."""
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> Tensor:
         """See the class."""
-        squares = (student.main - same_grid(teacher.main, student.main)).square().mean(dim=1)
+        distances = (student.main - same_grid(teacher.main, student.main)) / self.temperature
+        squares = distances.square().mean(dim=1)
         return squares.masked_fill(~labels.valid, 0.0).sum() / share.pixels
 
 

@@ -10,14 +10,19 @@ from kdtui.profile.base import Bool, FilePath, Int
 from kdtui.profile.data_tables import DataTable
 from kdtui.profile.launch_tables import LaunchTable
 from kdtui.profile.network_tables import NetworkTable
-from kdtui.profile.term_tables import DistillationTerm, OutputTerm
+from kdtui.profile.term_tables import DistillationTerm, OutputTerm, Temperature
 
 
 class LogitDistanceTerm(DistillationTerm):
-    """Mean squared difference of the logits."""
+    """Mean squared difference of the logits.
+
+    Attributes:
+        temperature: Divisor of the logits; default: `distillation.temperature`, with its schedule.
+    """
 
     implementation: ClassVar[str] = "kdtui_example.losses:LogitDistance"
     kind: Literal["logit_distance"] = "logit_distance"
+    temperature: Temperature = None
 
 
 class DirectionTerm(OutputTerm):
