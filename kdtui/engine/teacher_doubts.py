@@ -61,11 +61,15 @@ def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset) -> list
     counts = _confusion(teacher.network, batches, dataset)
     if counts is None:
         return []
-    miou = _miou(counts)
+    miou, settings, report = _miou(counts), teacher.settings, teacher.report
+    chance = _near_chance(counts, miou)
+    # What a checkpoint records is not doubted because its network has learnt nothing.
+    knows_classes = bool(report.class_names) and settings.classes is None and settings.class_map is None
+    knows_input = report.mean is not None and settings.mean is None and settings.std is None and settings.bgr is None
     return [
-        *_near_chance(counts, miou),
-        *_permuted(counts, miou, teacher, dataset),
-        *_other_input(miou, teacher, batches, dataset),
+        *chance,
+        *([] if chance and knows_classes else _permuted(counts, miou, teacher, dataset)),
+        *([] if chance and knows_input else _other_input(miou, teacher, batches, dataset)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shlex
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_a_random_teacher_is_near_chance(data: dict[str, Any], tmp_path: Path) -
     network.layer.load_state_dict({"weight": torch.zeros(3, 3, 1, 1), "bias": torch.tensor([1.0, 0.0, 0.0])})
     (doubt,) = doubts_of(profile_of(data, tmp_path, network))
     assert doubt.code == "teacher-near-chance" and "0.3333" in doubt.message
+
+
+def test_what_a_checkpoint_records_is_not_doubted_because_its_network_is_at_chance(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
+    profile = profile_of(data, tmp_path, ByColour(*BYTES))
+    dataset = build_dataset(profile.data, "val")
+    teacher = teacher_of(profile, dataset)
+    assert teacher is not None
+    unknown = [doubt.code for doubt in teacher_doubts(teacher, dataset)]
+    assert "teacher-near-chance" in unknown and "teacher-input-differs" in unknown
+    report = dataclasses.replace(teacher.report, class_names=list(CLASSES), mean=list(MEAN), std=list(STD), bgr=False)
+    recorded = dataclasses.replace(teacher, report=report)
+    assert [doubt.code for doubt in teacher_doubts(recorded, dataset)] == ["teacher-near-chance"]
+    settings = teacher.settings.model_copy(update={"mean": MEAN, "std": STD})
+    overridden = dataclasses.replace(recorded, settings=settings)
+    assert "teacher-input-differs" in [doubt.code for doubt in teacher_doubts(overridden, dataset)]
 
 
 def test_the_check_and_the_run_report_it(data: dict[str, Any], tmp_path: Path) -> None:
