@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -41,6 +41,7 @@ KeyPath = tuple[str, ...]
 _NOT_INHERITED = ("name", "description", "tags")
 _SHOWN = 120  # characters
 _LONGEST_BITS = 256
+_WORD = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
 _ITEM = re.compile(r"\[\d*\]")
 # The default kinds; a table of another kind replaces the inherited one.
 DEFAULT_KINDS = {"data": "synthetic", "student": "smp", "launch": target_name(DEFAULT_LAUNCH)}
@@ -79,6 +80,13 @@ class Resolved:
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, str(self.files[0]) if self.files else "")
+
+    def origin_among(self, keys: Iterable[KeyPath]) -> str | None:
+        """The origin of the key that was set last: by ``--set``, else in the nearest file; None if none has one."""
+        files = [str(file) for file in self.files]
+        origins = [self.origins[key] for key in keys if key in self.origins]
+        places = {origin: files.index(origin) if origin in files else -1 for origin in origins}
+        return min(places, key=lambda origin: places[origin], default=None)
 
     def merge(self, child: dict[str, Any], origins: dict[KeyPath, str]) -> None:
         """Merge ``child``: tables key by key; other values, and tables of another kind, are replaced."""
@@ -314,7 +322,8 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
         key = _spell(path)
         if path and path[-1] in ("kind", "target"):
             unknown.append(f"{_spell(path[:-1])}.")
-        origin, said = resolved.origin([str(part) for part in path]), _say(detail, path, model, field)
+        said = _say(detail, path, model, field)
+        origin = _origin(resolved, tuple(map(str, path)), said if detail["type"] == "value_error" else "")
         text = detail["input"]
         if origin.startswith("--set") and isinstance(text, str) and text.startswith(("[", "{")):
             said += "; a shell removes quotes: put the whole KEY=VALUE in single quotes"
@@ -322,6 +331,19 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
         lines.setdefault(key, f"{key} ({shorter(origin)}): {said}")
     kinds = tuple(f"{within}{tag}" for within in unknown for tag in ("kind", "target"))
     return [line for key, line in lines.items() if key in kinds or not key.startswith(tuple(unknown))]
+
+
+def _origin(resolved: Resolved, path: KeyPath, contradiction: str) -> str:
+    """Where a mistake was made.
+
+    Args:
+        resolved: The merged table.
+        path: The key with the mistake.
+        contradiction: Message about several keys of a table, or of the profile, which it names; otherwise empty.
+    """
+    words = [tuple(word.split(".")) for word in _WORD.findall(contradiction)]
+    origin = resolved.origin_among(key for word in words for key in ((*path, *word), word) if len(key) > 1)
+    return origin or resolved.origin(path)
 
 
 def _say(detail: ErrorDetails, path: list[str | int], model: type[BaseModel], field: FieldInfo | None) -> str:

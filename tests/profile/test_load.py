@@ -193,6 +193,34 @@ def test_one_mistake(setting: str, key: str, said: str) -> None:
     assert said in found[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "sets", "origin"),
+    [
+        # Keys that contradict each other: that of --set, or of the file, which is not always the last one of the table.
+        ('extends = "demo-baseline"', ["data.train_limit=5", "data.unlabelled.target=hard"], "--set data.unlabelled."),
+        ('extends = "demo-baseline"\n[training]\nbatch_size = 7\ndevices = 2', ["training.epochs=3"], "{file}"),
+        ('extends = "demo-baseline"\n[training]\nbatch_size = 7', ["training.devices=2"], "--set training.devices=2"),
+        ('extends = "demo-baseline"\n[training]\ndevices = 3', [], "{file}"),
+        ('extends = "camvid-baseline"\n[data.unlabelled]\nimages = "x"', [], "{file}"),
+    ],
+)
+def test_a_contradiction_is_reported_where_its_keys_were_set(
+    here: Path, text: str, sets: list[str], origin: str
+) -> None:
+    file = here / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        load(file, sets)
+    (mistake,) = caught.value.mistakes
+    assert f" ({origin.format(file=file)}" in mistake
+
+
+def test_a_contradiction_in_sets_is_not_one_of_the_shipped_profile() -> None:
+    with pytest.raises(ProfileError) as caught:
+        load("demo-baseline", ["data.train_limit=5", "data.unlabelled.target=hard"])
+    assert "(--set data.unlabelled.target=hard)" in caught.value.mistakes[0]
+
+
 def test_a_missing_key_is_named_below_its_table(here: Path) -> None:
     file = write(here / "a.toml", '[data]\nkind = "coco"\n[data.train]\nimages = "x"\n')
     assert mistakes(file) == (f"data.train.annotations ({file}): missing; allowed: text in quotes, not empty",)
