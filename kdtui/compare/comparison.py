@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdtui.compare.entries import ComparedRun, by_score, key, matched, same, settings
-from kdtui.compare.groups import Aggregate, Group, aggregates, groups, left_out
+from kdtui.compare.entries import ComparedRun, by_score, matched, same, settings
+from kdtui.compare.groups import Aggregate, Group, aggregates, groups, left_out, timed_groups, timed_note
 from kdtui.compare.measured import measured_apart, measured_columns
 from kdtui.errors import UsageError
-from kdtui.profile.matched import IDENTITY, untreated
+from kdtui.profile.matched import IDENTITY
 from kdtui.store.state import State
 from kdtui.text import score_title
 
@@ -72,6 +72,7 @@ class Comparison:
         notes: Remarks, one sentence each.
         score: Name of the score by which runs are ranked and of which each Δ is: the one that determines the best epoch
             of all runs, ``miou`` unless their kind of network has another one.
+        timed: As ``groups``, with baselines of ``--equal-time``, which differ in their epochs; each has a note.
     """
 
     baseline: str | None
@@ -81,6 +82,7 @@ class Comparison:
     notes: tuple[str, ...]
     groups: tuple[Group, ...] = ()
     score: str = "miou"
+    timed: tuple[Group, ...] = ()
 
 
 def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comparison:
@@ -100,7 +102,8 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     chosen = _baselines(entries, baseline, notes)
     notes += _unequal(entries, chosen)
-    notes += _equal_time_baselines(entries)
+    timed = timed_groups(entries)
+    notes += map(timed_note, timed)
     notes += left_out(entries)
     notes += _weak_teachers(entries)
     notes += classes_apart(entries)
@@ -121,6 +124,7 @@ def compare(entries: Sequence[ComparedRun], baseline: str | None = None) -> Comp
         notes=tuple(notes),
         groups=groups(ranked, chosen),
         score=entries[0].score if entries else "miou",
+        timed=timed,
     )
 
 
@@ -163,25 +167,6 @@ def _unequal(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> list[
         elif run.epochs != base.epochs:
             unequal.append(f"{run_id} has {run.epochs} epochs but its baseline {base.epochs}: Δ is not matched")
     return unequal
-
-
-def _equal_time_baselines(entries: Sequence[ComparedRun]) -> list[str]:
-    """Notes with the Δ to baselines of ``--equal-time``, which differ in their epochs and are no matched baselines."""
-
-    def without_epochs(entry: ComparedRun) -> str:
-        table = untreated(entry.profile)
-        training = {name: value for name, value in table.get("training", {}).items() if name != "epochs"}
-        return key({**table, "training": training})
-
-    longer = [one for one in entries if "-equal-time-" in one.summary.name and not one.summary.distilled]
-    return [
-        f"{entry.summary.id}: Δ {own - base:+.4f} against {other.summary.id}, for equal time"
-        f" ({other.summary.epochs} epochs)"
-        for entry in entries
-        if entry.summary.distilled and (own := entry.value) is not None
-        for other in longer
-        if (base := other.value) is not None and without_epochs(entry) == without_epochs(other)
-    ]
 
 
 def _weak_teachers(entries: Sequence[ComparedRun]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from kdtui.compare.bootstrap import difference
 from kdtui.compare.comparison import Comparison
 from kdtui.compare.entries import ComparedRun, by_score
-from kdtui.compare.groups import Group
+from kdtui.compare.groups import Group, timed_note
 from kdtui.compare.wallclock import EqualTime, equal_time
 from kdtui.errors import StoreError
 from kdtui.store.run import Run
@@ -30,7 +30,14 @@ def with_evidence(
     """
     by_id = {entry.summary.id: entry for entry in by_score(entries)}
     groups = [_with_time(_with_bootstrap(group, by_id), by_id) if wanted() else group for group in comparison.groups]
-    return replace(comparison, groups=tuple(groups))
+    timed = [_with_bootstrap(group, by_id) if wanted() else group for group in comparison.timed]
+    notes = {timed_note(before): timed_note(after) for before, after in zip(comparison.timed, timed, strict=True)}
+    return replace(
+        comparison,
+        groups=tuple(groups),
+        timed=tuple(timed),
+        notes=tuple(notes.get(note, note) for note in comparison.notes),
+    )
 
 
 def _with_time(group: Group, entries: Mapping[str, ComparedRun]) -> Group:

@@ -10,6 +10,7 @@ from kdtui.compare.entries import ComparedRun, key
 from kdtui.compare.named import called
 from kdtui.compare.statistics import Interval, over_seeds
 from kdtui.compare.wallclock import EqualTime
+from kdtui.profile.matched import untreated
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Group:
         seeds_without_baseline: Seeds of scored runs that have no scored baseline.
         seeds_of_baselines_only: Seeds of scored matched baselines without a scored run.
         equal_time: Δ at equal wall-clock time; None if it was not computed, or for another split than ``val``.
+        baseline_epochs: Epochs of baselines of ``--equal-time``; None for other baselines.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Group:
     seeds_without_baseline: tuple[int | None, ...] = ()
     seeds_of_baselines_only: tuple[int | None, ...] = ()
     equal_time: EqualTime | None = None
+    baseline_epochs: int | None = None
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -155,6 +158,43 @@ def groups(entries: Sequence[ComparedRun], chosen: Mapping[str, str]) -> tuple[G
     return tuple(found)
 
 
+def timed_groups(entries: Sequence[ComparedRun]) -> tuple[Group, ...]:
+    """The groups of distilled runs with their baselines of ``--equal-time``, of the same seed but with other epochs."""
+
+    def without_epochs(entry: ComparedRun) -> str:
+        table = untreated(entry.profile)
+        training = {name: value for name, value in table.get("training", {}).items() if name != "epochs"}
+        return key({**table, "training": training})
+
+    baselines: dict[str, dict[int | None, list[ComparedRun]]] = {}
+    for one in entries:
+        if "-equal-time-" in one.summary.name and not one.summary.distilled and one.value is not None:
+            baselines.setdefault(without_epochs(one), {}).setdefault(one.summary.epochs, []).append(one)
+    arms = _by_seed(one for one in entries if one.summary.distilled)
+    names = called(entry.summary for entry in entries) | _names(arms)
+    found = []
+    for members in arms:
+        by_epochs: dict[int | None, list[tuple[ComparedRun, ComparedRun]]] = {}
+        for one in members:
+            for epochs, bases in baselines.get(without_epochs(one), {}).items():
+                by_epochs.setdefault(epochs, []).append((one, max(bases, key=_age)))
+        for pairs in by_epochs.values():
+            unpaired = [one.summary.seed for one in members if all(one is not run for run, _ in pairs)]
+            name = names[members[-1].summary.id]
+            found.append(_group(name, pairs, unpaired, (), epochs=pairs[0][1].summary.epochs))
+    return tuple(found)
+
+
+def timed_note(group: Group) -> str:
+    """The Δ of such a group in words."""
+    bases = ", ".join(pair.baseline for pair in group.pairs)
+    against = f"against {bases}, for equal time ({group.baseline_epochs} epochs)"
+    name = group.name if len(group.pairs) > 1 else group.pairs[0].run
+    if group.interval is not None:
+        return f"{name} {against}: {group.interval.text}"
+    return f"{name}: Δ {group.delta:+.4f} {against}"
+
+
 def left_out(entries: Iterable[ComparedRun]) -> list[str]:
     """Notes on scored runs that are in no group because a newer run has the same settings and seed."""
     return [
@@ -188,6 +228,8 @@ def _group(
     pairs: Sequence[tuple[ComparedRun, ComparedRun]],
     unpaired: Sequence[int | None],
     alone: Sequence[int | None],
+    *,
+    epochs: int | None = None,
 ) -> Group:
     several = len(pairs) > 1
     by_seed = all(one.summary.seed == base.summary.seed for one, base in pairs)
@@ -215,6 +257,7 @@ def _group(
         without_interval="the baseline has another seed" if several and not by_seed else "",
         seeds_without_baseline=tuple(unpaired),
         seeds_of_baselines_only=tuple(alone),
+        baseline_epochs=epochs,
     )
 
 

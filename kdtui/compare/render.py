@@ -28,6 +28,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "differing": {key: list(values) for key, values in comparison.differing.items()},
         "seeds": [_of_score(dataclasses.asdict(group), comparison.score) for group in comparison.aggregates],
         "groups": [_of_score(_group_json(group), comparison.score) for group in comparison.groups],
+        "equal_time_baselines": [_of_score(_group_json(group), comparison.score) for group in comparison.timed],
         "notes": list(comparison.notes),
     }
 
@@ -76,10 +77,15 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             *([number(row.miou)] if other_score else []),
         ]
         line += [number(row.iou.get(name)) for name in classes] if len(classes) <= 4 else []
-        line += [percent(row.retention), ratio(row.compression)]
+        line += [retention_text(row.retention), ratio(row.compression)]
         line += [giga(row.macs), milliseconds(row.latency), ratio(row.speedup)] if measured else []
         body.append([*line, delta])
     return header, body
+
+
+def retention_text(retention: float | None) -> str:
+    """A share of the teacher's mIoU, with a mark where the run is better than its teacher; a note explains it."""
+    return f"{'! ' if (retention or 0.0) > 1 else ''}{percent(retention)}"
 
 
 def group_lines(comparison: Comparison, *, short: bool = False, letters: Mapping[str, str] | None = None) -> list[str]:
@@ -112,7 +118,7 @@ def delta_text(group: Group, *, short: bool = False) -> str:
 
 def _lines(group: Group, score: str) -> list[str]:
     first = f"{group.name}: {delta_text(group)}"
-    time = [] if group.equal_time is None else [f"  {_time(group.equal_time)}"]
+    time = [] if group.equal_time is None else [f"  {time_text(group.equal_time)}"]
     left_out = [
         f"{words}: {_seeds(seeds)}"
         for words, seeds in (
@@ -129,12 +135,18 @@ def _lines(group: Group, score: str) -> list[str]:
     return [first, f"  {score} {own} ({n}), baseline {base}", "  Δ per seed: " + "; ".join([each, *left_out]), *time]
 
 
-def _time(found: EqualTime) -> str:
+def time_text(found: EqualTime) -> str:
     """The Δ at equal wall-clock time in words."""
     if found.reason:
         return f"no Δ at equal time: {found.reason}"
-    ends = ((found.delta, found.seconds, "run"), (found.delta_within_baseline, found.baseline_seconds, "baseline"))
-    text = "Δ at equal time: " + ", ".join(f"{signed(delta)} after {span(end)} ({who})" for delta, end, who in ends)
+    ends = (
+        (found.delta, found.interval, found.seconds, "run"),
+        (found.delta_within_baseline, found.interval_within_baseline, found.baseline_seconds, "baseline"),
+    )
+    text = "Δ at equal time: " + ", ".join(
+        f"{signed(delta)}{f' {interval.limits}' if interval else ''} after {span(end)} ({who})"
+        for delta, interval, end, who in ends
+    )
     if not found.cached:
         return text
     if found.live_seconds is None:
@@ -161,8 +173,7 @@ def class_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def _class_cell(interval: Interval | None) -> str:
     if interval is None:
         return "-"
-    limits = f"[{signed(interval.low)}, {signed(interval.high)}]"
-    return f"{_SIGNS.get(interval.verdict, ' ')} {signed(interval.delta)} {limits}"
+    return f"{_SIGNS.get(interval.verdict, ' ')} {signed(interval.delta)} {interval.limits}"
 
 
 def _spread(mean: float, deviation: float | None) -> str:
@@ -234,7 +245,13 @@ def _group_fields(comparison: Comparison, run: str) -> dict[str, Any]:
     own = _of_score({name: getattr(group, name) for name in names}, comparison.score)
     fields = {f"group.{name}": value for name, value in own.items()}
     if group.equal_time is not None:
-        fields |= {f"group.equal_time.{name}": value for name, value in vars(group.equal_time).items()}
+        timed = vars(group.equal_time).copy()
+        for suffix, interval in (
+            ("", timed.pop("interval")),
+            ("_within_baseline", timed.pop("interval_within_baseline")),
+        ):
+            timed |= {} if interval is None else {f"low{suffix}": interval.low, f"high{suffix}": interval.high}
+        fields |= {f"group.equal_time.{name}": value for name, value in timed.items()}
     for suffix, interval in (("", group.interval), *((f".{name}", found) for name, found in group.classes.items())):
         fields |= {f"group.{name}{suffix}": value for name, value in (_interval_json(interval) or {}).items()}
     return fields

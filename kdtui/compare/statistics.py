@@ -36,14 +36,19 @@ class Interval:
         return "better" if self.low > 0 else "worse" if self.high < 0 else _NOISE
 
     @property
+    def limits(self) -> str:
+        """Its lower and upper limit."""
+        return f"[{signed(self.low)}, {signed(self.high)}]"
+
+    @property
     def short(self) -> str:
         """As :attr:`text`, but for one line of a terminal."""
-        return f"Δ {signed(self.delta)} [{signed(self.low)}, {signed(self.high)}], {self.n} {self.over}: {self.verdict}"
+        return f"Δ {signed(self.delta)} {self.limits}, {self.n} {self.over}: {self.verdict}"
 
     @property
     def text(self) -> str:
         """The interval in words, as in ``Δ +0.0041, 95 % [-0.0020, +0.0103] over 3 seeds: within noise``."""
-        limits = f"{COVERAGE * 100:.0f} % [{signed(self.low)}, {signed(self.high)}]"
+        limits = f"{COVERAGE * 100:.0f} % {self.limits}"
         scope = "" if self.over == "seeds" else f" for these {self.over}; other seeds not covered"
         verdict = self.verdict if self.verdict == _NOISE else f"{self.verdict} than the baseline"
         return f"Δ {signed(self.delta)}, {limits} over {self.n} {self.over}: {verdict}{scope}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdtui.compare.entries import ComparedRun
+from kdtui.compare.statistics import Interval, over_seeds
 from kdtui.events import Measured, Started
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
@@ -26,6 +27,8 @@ class EqualTime:
         live_seconds: How long the run would have trained if the teacher had computed these too, from the speed of its
             other steps; None without cached logits, or without other steps.
         delta_live: As ``delta``, if the run had ended after ``live_seconds``.
+        interval: Of ``delta`` over seeds; None for one pair, and for a baseline of another seed.
+        interval_within_baseline: Of ``delta_within_baseline``.
     """
 
     seconds: float = 0.0
@@ -36,6 +39,8 @@ class EqualTime:
     cached: float = 0.0
     live_seconds: float | None = None
     delta_live: float | None = None
+    interval: Interval | None = None
+    interval_within_baseline: Interval | None = None
 
 
 @dataclass
@@ -95,14 +100,25 @@ def equal_time(pairs: Sequence[tuple[ComparedRun, ComparedRun]]) -> EqualTime:
         live = run.live_seconds
         base_live = None if live is None else baseline.best(live)
         lives.append(None if live is None or base_live is None else (live, own - base_live))
-    means = [statistics.fmean(values) for values in zip(*found, strict=True)]
-    seconds, baseline_seconds, delta, delta_then, cached = means
+    columns = [list(values) for values in zip(*found, strict=True)]
+    seconds, baseline_seconds, delta, delta_then, cached = map(statistics.fmean, columns)
+    by_seed = all(run.summary.seed == baseline.summary.seed for run, baseline in pairs)
+    interval, interval_then = map(over_seeds, columns[2:4]) if by_seed else (None, None)
     known = [one for one in lives if one is not None]
-    if not cached or len(known) < len(lives):
-        return EqualTime(seconds, baseline_seconds, delta, delta_then, cached=cached)
-    live_seconds, delta_live = (statistics.fmean(values) for values in zip(*known, strict=True))
+    live_seconds: float | None = None
+    delta_live: float | None = None
+    if cached and len(known) == len(lives):
+        live_seconds, delta_live = (statistics.fmean(values) for values in zip(*known, strict=True))
     return EqualTime(
-        seconds, baseline_seconds, delta, delta_then, cached=cached, live_seconds=live_seconds, delta_live=delta_live
+        seconds,
+        baseline_seconds,
+        delta,
+        delta_then,
+        cached=cached,
+        live_seconds=live_seconds,
+        delta_live=delta_live,
+        interval=interval,
+        interval_within_baseline=interval_then,
     )
 
 

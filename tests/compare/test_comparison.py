@@ -417,6 +417,30 @@ def test_a_baseline_of_equal_time_is_no_matched_one_and_has_its_own_delta() -> N
     assert note.startswith("taught: Δ +0.0200 against alone-equal-time-9, for equal time")
 
 
+def test_baselines_of_equal_time_over_seeds_have_an_interval() -> None:
+    runs = [*seeded({0: 0.5, 1: 0.51}), *seeded({0: 0.6, 1: 0.62, 2: 0.7}, distilled=True)]
+    runs += seeded({0: 0.58, 1: 0.59}, name="alone-equal-time-9", training__epochs=9)
+    comparison = compare([ComparedRun(dataclasses.replace(run.summary, epochs=9), run.profile) for run in runs])
+    (group,) = comparison.timed
+    assert [(pair.seed, pair.baseline) for pair in group.pairs] == [
+        (0, "alone-equal-time-90"),
+        (1, "alone-equal-time-91"),
+    ]
+    assert group.interval is not None and group.interval.delta == pytest.approx(0.025)
+    assert group.seeds_without_baseline == (2,) and group.baseline_epochs == 9
+    (note,) = [note for note in comparison.notes if "equal time" in note]
+    against = "taught against alone-equal-time-90, alone-equal-time-91, for equal time (9 epochs)"
+    assert note == f"{against}: {group.interval.text}"
+    (listed,) = json.loads(render(comparison, "json"))["equal_time_baselines"]
+    assert listed["interval"]["verdict"] == "within noise"
+
+
+@pytest.mark.parametrize(("miou", "cell"), [(0.81, "! 101.2%"), (0.8, "100.0%"), (0.4, "50.0%"), (None, "-")])
+def test_retention_above_one_has_a_mark(miou: float | None, cell: str) -> None:
+    header, (line,) = cells(compare([entry("taught", miou, distilled=True, teacher=0.8)]))
+    assert line[header.index("retention")] == cell
+
+
 def test_a_run_that_is_better_than_its_teacher_has_a_note() -> None:
     notes = {
         teacher: compare([entry("alone", 0.5), entry("taught", 0.6, distilled=True, teacher=teacher)]).notes

@@ -56,6 +56,18 @@ def test_a_single_run_has_the_interval_of_the_bootstrap_in_every_format(scene: S
     assert float(row["group.low.rare"]) == expected.classes["rare"].low
 
 
+def test_a_single_baseline_of_equal_time_has_the_interval_of_the_bootstrap(scene: Scene, runs: list[Run]) -> None:
+    longer = scene.finished("b0-alone-equal-time-90", horizon=90)
+    entries = counted(scene, [*runs, longer])
+    (group,) = evidence(entries).timed
+    expected = bootstrap(made(2), made(3)).score
+    assert group.interval == expected
+    note = f"{runs[1].id} against {longer.id}, for equal time (90 epochs): {expected.text}"
+    assert note in evidence(entries).notes
+    runs[1].counts("val").unlink()
+    assert any(text.startswith(f"{runs[1].id}: Δ ") and "(90 epochs)" in text for text in evidence(entries).notes)
+
+
 def test_a_run_without_counts_has_none_and_the_command_that_makes_them(scene: Scene, runs: list[Run]) -> None:
     entries = counted(scene, runs)
     runs[0].counts("val").unlink()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from kdtui.compare import ComparedRun
+from kdtui.compare.render import time_text
 from kdtui.compare.wallclock import equal_time
 from kdtui.events import Event, Measured, Started
 from kdtui.store.run import EventLog
@@ -47,6 +49,22 @@ def test_each_is_compared_with_the_best_of_the_other_by_then(tmp_path: Path) -> 
     assert (back.delta, back.delta_within_baseline) == pytest.approx((0.4, -0.1))
     same = equal_time([(slow, slow)])
     assert (same.delta, same.delta_within_baseline) == (0, 0)
+
+
+def test_the_mean_over_seeds_has_an_interval(tmp_path: Path) -> None:
+    pairs = [
+        (trained(tmp_path, f"slow{seed}", 20, [0.2, score]), trained(tmp_path, f"fast{seed}", 10, [0.3, 0.4]))
+        for seed, score in ((0, 0.5), (1, 0.7))
+    ]
+    found = equal_time(pairs)
+    assert found.delta == pytest.approx(0.2)
+    assert found.interval is not None and found.interval_within_baseline is not None
+    assert found.interval.delta == pytest.approx(0.2) and found.interval.n == 2
+    assert found.interval_within_baseline.delta == found.delta_within_baseline == pytest.approx(-0.2)
+    assert f"Δ at equal time: +0.2000 {found.interval.limits} after" in time_text(found)
+    assert equal_time(pairs[:1]).interval is None
+    other = ComparedRun(dataclasses.replace(pairs[1][1].summary, seed=5), {})
+    assert equal_time([pairs[0], (pairs[1][0], other)]).interval is None
 
 
 def test_pauses_and_steps_that_were_trained_twice_do_not_count(tmp_path: Path) -> None:
