@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
 
-SPLITS = ("train", "val", "test")
-
-
 class CompareFormat(StrEnum):
     """Output format of a comparison."""
 
@@ -134,7 +131,7 @@ def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | 
     """Compare runs by the scores of their best checkpoints on a split; the files in the store are not written."""
     from kdtui.cli.export import progress_line
     from kdtui.compare import compare, entries_of
-    from kdtui.compare.entries import on_split
+    from kdtui.compare.entries import SPLITS, on_split, split_note
     from kdtui.compare.evidence import with_evidence
     from kdtui.launch.engine_process import EngineStep
     from kdtui.launch.evaluations import evaluations
@@ -149,8 +146,7 @@ def _on_split(store: RunStore, runs: Sequence[Run], split: str, baseline: str | 
     show(EngineStep("finished"))
     entries = [on_split(entry, answer) for entry, answer in zip(entries_of(store, runs), answers, strict=True)]
     comparison = with_evidence(compare(entries, baseline), entries)
-    note = f"mIoU and IoU are those of the {split} split, of the best checkpoint on val"
-    return dataclasses.replace(comparison, notes=(note, *comparison.notes))
+    return dataclasses.replace(comparison, notes=(split_note(split), *comparison.notes))
 
 
 def _pareto(

@@ -103,6 +103,15 @@ def reused_baselines(store: RunStore, runs: Sequence[Run]) -> list[Run]:
     return list(dict.fromkeys(Run(base.summary.path) for one in found for base in one))
 
 
+SPLITS = ("val", "test", "train")
+"""The splits on which runs can be compared."""
+
+
+def split_note(split: str) -> str:
+    """Where the scores of a comparison on a split are from."""
+    return f"mIoU and IoU are those of the {split} split, of the best checkpoint on val"
+
+
 def on_split(entry: ComparedRun, answer: Mapping[str, Any]) -> ComparedRun:
     """A run with the scores of its best checkpoint on a split that was evaluated afterwards.
 

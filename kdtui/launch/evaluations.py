@@ -63,7 +63,11 @@ def evaluate_run(
 
 
 def evaluations(
-    runs: Sequence[Run], split: str, *, on_step: Callable[[EngineStep], None] = lambda step: None
+    runs: Sequence[Run],
+    split: str,
+    *,
+    on_step: Callable[[EngineStep], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Mapping[str, Any]]:
     """The scores of the best checkpoints of runs on a split of their own data, in order; new ones are kept.
 
@@ -71,9 +75,11 @@ def evaluations(
         runs: Runs with a best checkpoint.
         split: ``train``, ``val`` or ``test``.
         on_step: Called with each progress step of the engine.
+        cancelled: Polled ten times a second.
 
     Raises:
         UsageError: A run has no best checkpoint.
+        Interrupted: It was cancelled; finished evaluations are kept.
         KdtuiError: A run could not be evaluated; finished evaluations are kept.
     """
     for run in runs:
@@ -81,7 +87,9 @@ def evaluations(
     answers = {run: kept_evaluation(run, split) for run in runs}
     missing = [run for run in runs if answers[run] is None]
     if missing:
-        answers |= _Evaluator(missing, split, on_step).answers()
+        answers |= _Evaluator(missing, split, on_step, cancelled).answers()
+    if any(answer is None for answer in answers.values()):
+        raise Interrupted("cancelled; finished evaluations are kept")
     for answer in answers.values():
         if answer is not None and isinstance(answer.get("error"), Mapping):
             raise reported(answer["error"])
@@ -95,14 +103,22 @@ class _Evaluator:
         runs: Runs with a best checkpoint.
         split: ``train``, ``val`` or ``test``.
         on_step: Called with each progress step, by one thread at a time.
+        cancelled: Polled ten times a second.
     """
 
-    def __init__(self, runs: Sequence[Run], split: str, on_step: Callable[[EngineStep], None]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        split: str,
+        on_step: Callable[[EngineStep], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
         self._root = runs[0].path.parent
         self._split = split
         self._on_step = on_step
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+        self._is_cancelled = cancelled
         self._total = len(runs)
         self._running: dict[int, int] = {}
         self._answers: dict[Run, Mapping[str, Any]] = {}
@@ -112,6 +128,9 @@ class _Evaluator:
             now = moved(run)
             check_places(run, now.profile, "evaluate", [split])
             self._queues.setdefault(place(now.profile.training.accelerator, 1), []).append((run, now))
+
+    def _cancelled(self) -> bool:
+        return self._ended.is_set() or self._is_cancelled()
 
     def answers(self) -> Mapping[Run, Mapping[str, Any]]:
         """Evaluate all runs.
@@ -131,13 +150,13 @@ class _Evaluator:
                 for worker in as_completed(work):
                     worker.result()
             finally:  # Ctrl-C, or an error: the other processes are not needed any more
-                self._cancelled.set()
+                self._ended.set()
         return self._answers
 
     def _work(self, device: DevicePlace, workers: int, *, share: int) -> None:
         """Take a slot and an even share of the runs, until none is left."""
         queue = self._queues[device]
-        while queue and not self._cancelled.is_set():
+        while queue and not self._cancelled():
             with contextlib.suppress(Interrupted), contextlib.ExitStack() as stack:
                 with self._turns[device]:  # one of our processes waits in the queue at a time
                     slots = stack.enter_context(self._slot(device, queue))
@@ -156,7 +175,7 @@ class _Evaluator:
             1,
             "kdtui compare",
             waiting=lambda reason: self._show(f"waiting for the {device.device}" + (f": {reason}" if reason else "")),
-            cancelled=lambda: self._cancelled.is_set() or not queue,
+            cancelled=lambda: self._cancelled() or not queue,
         )
 
     def _evaluate(
@@ -176,7 +195,7 @@ class _Evaluator:
                 "evaluations",
                 str(request),
                 on_step=self._step,
-                cancelled=self._cancelled.is_set,
+                cancelled=self._cancelled,
                 environment=environment,
                 descriptors=() if slots is None else slots.descriptors,
                 started=started,

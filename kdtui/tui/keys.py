@@ -410,6 +410,16 @@ KEYS: tuple[Key, ...] = (
     # compare
     Key("compare", "escape,q", "esc", "back", "back", "Go back to the previous screen.", palette=False),
     Key("compare", "enter", "↵", "open", "open", "Open the run under the cursor.", "kdtui watch RUN"),
+    Key(
+        "compare",
+        "s",
+        "s",
+        "split",
+        "",
+        "Compare on another split, evaluating what lacks it; while it runs: cancel.",
+        "kdtui compare RUN… --split SPLIT",
+        words="split test val train evaluate",
+    ),
     Key("compare", "b", "b", "baseline", "baseline", "Use the run as the baseline of Δ; again: matched baselines."),
     Key(
         "compare",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.events import Key
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.widgets import Input, Static
@@ -112,6 +113,43 @@ class Prompt(Dialog[str | None]):
         except KdtuiError as error:
             return error.message
         return ""
+
+
+class SplitChoice(Dialog[str | None]):
+    """A choice of the split by a letter; the result is None if it was cancelled.
+
+    Args:
+        title: What is done with it.
+        words: Description of each split, by its name.
+        command: The equivalent command line, with SPLIT for the split.
+    """
+
+    LETTERS: ClassVar[Mapping[str, str]] = {"val": "v", "test": "t", "train": "r"}
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "answer('')", "Leave")]
+
+    def __init__(self, title: str, words: Mapping[str, str], command: str) -> None:
+        super().__init__()
+        self._title, self._words, self._command = title, words, command
+
+    def compose(self) -> ComposeResult:
+        """Compose the splits and their keys."""
+        with Vertical(classes="dialog"):
+            yield Static(self._title, markup=False, classes="title")
+            for split, words in self._words.items():
+                yield Static(f"  {self.LETTERS[split]}  {split:<6} {words}", markup=False)
+            yield Static(clean(self._command), markup=False, classes="muted")
+            yield Static("a letter chooses   esc cancels", classes="title")
+
+    def on_key(self, event: Key) -> None:
+        """Choose the split with the typed letter."""
+        split = next((split for split in self._words if self.LETTERS[split] == event.key), None)
+        if split is not None:
+            event.stop()
+            self.answer(split)
+
+    def action_answer(self, split: str) -> None:
+        """Close without a choice."""
+        self.answer(split or None)
 
 
 class HelpScreen(Dialog[None]):

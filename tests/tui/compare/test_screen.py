@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from kdtui.compare import Comparison, cells, compare, entries_of, render
 from kdtui.compare.bootstrap import difference
+from kdtui.compare.entries import split_note
 from kdtui.compare.evidence import with_evidence
 from kdtui.compare.render import class_cells
 from kdtui.store.run import Run
@@ -22,6 +23,7 @@ from kdtui.tui.screens.dialogs import Confirm, Prompt
 from kdtui.tui.screens.run import RunScreen
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.table import Table
+from tests import fake_engine
 from tests.compare.counted import scored, written
 from tests.tui.scenes import Scene, cockpit, lines, shows, text, until
 
@@ -380,3 +382,43 @@ async def test_without_colour_and_in_the_light(scene: Scene, runs: list[Run], mo
         assert on.line("b0-from-b3").startswith(">B")
         await on.pilot.press("ctrl+t", "1", "2", "3", "4")
         await shows(on.pilot, "b0-from-b3")
+
+
+async def test_another_split_is_evaluated_on_request_and_compared(
+    scene: Scene, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDTUI_ENGINE", fake_engine.COMMAND)
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
+    finished = runs[:2]
+    ids = " ".join(run.id for run in finished)
+    async with opened(scene, finished, (120, 36)) as it:
+        await it.pilot.press("s")
+        await shows(it.pilot, "Compare on which split?", "--split SPLIT")
+        await it.pilot.press("t")
+        await shows(it.pilot, split_note("test"), "0.5000")
+        assert it.screen.command_line == f"kdtui compare {ids} --split test"
+        assert all(run.evaluation("test").is_file() for run in finished)
+        comparison = it.screen.comparison
+        assert comparison is not None and {row.miou for row in comparison.rows} == {0.5}
+        await it.pilot.press("p")
+        assert it.screen.page_command_line == f"kdtui compare {ids} --pareto latency"  # which has no split
+        await it.pilot.press("s", "v")
+        await until(it.pilot, lambda: split_note("test") not in text(it.app))
+        assert it.screen.command_line == f"kdtui compare {ids}"
+
+
+async def test_an_evaluation_is_cancelled_and_the_comparison_stays(
+    scene: Scene, runs: list[Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KDTUI_ENGINE", fake_engine.COMMAND)
+    monkeypatch.setenv("KDTUI_SLOTS", "cpu:1,gpu:0")
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    monkeypatch.setenv("KDTUI_TEST_MEETING", str(meeting))  # a process waits there for another one
+    async with opened(scene, runs[:2]) as it:
+        await it.pilot.press("s", "escape", "s", "t")
+        await shows(it.pilot, "s cancels")
+        await until(it.pilot, lambda: any(meeting.iterdir()))
+        await it.pilot.press("s")
+        await shows(it.pilot, "cancelled; finished evaluations are kept")
+        assert "--split" not in it.screen.command_line

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Collection, Iterable, Sequence
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,20 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from kdtui.compare import COSTS, ComparedRun, Comparison, Pareto, compare, pareto, render
+from kdtui.compare.entries import on_split, split_note
 from kdtui.compare.evidence import with_evidence
 from kdtui.compare.named import called
 from kdtui.compare.render import group_lines
-from kdtui.errors import UsageError
+from kdtui.errors import Interrupted, KdtuiError, UsageError
+from kdtui.launch.engine_process import EngineStep
+from kdtui.launch.evaluations import evaluations
 from kdtui.store.run import write_atomically
 from kdtui.store.state import RunSummary
+from kdtui.tui.cockpit import throttled
 from kdtui.tui.keys import bindings
 from kdtui.tui.screens.charting import ChartKeys
 from kdtui.tui.screens.compare.pages import ComparisonPages, ComparisonView, Folders, read_folders
-from kdtui.tui.screens.dialogs import Confirm, Prompt
+from kdtui.tui.screens.dialogs import Confirm, Prompt, SplitChoice
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Cell, Part, TextLine
 from kdtui.tui.views.colours import curve_colour
@@ -89,6 +94,10 @@ class CompareScreen(ChartKeys, RunActions):
         self._names: dict[str, str] = {}
         self._were_read = False
         self._baseline: str | None = None
+        self._split = "val"
+        self._answers: dict[str, Mapping[str, Any]] = {}  # evaluations on another split, by run
+        self._evaluating = ""  # progress of an evaluation
+        self._cancel = threading.Event()
         self._newest_request = self._shown_request = 0
         self._compared = Compared(None, {}, {}, {})
         self._fronts: dict[str, Pareto] = {}
@@ -127,18 +136,28 @@ class CompareScreen(ChartKeys, RunActions):
     @property
     def command_line(self) -> str:
         """The command line that displays the comparison."""
-        return shlex.join([*self.words, *(["--baseline", self._baseline] if self._baseline else [])])
+        return shlex.join([*self.words(), *(["--baseline", self._baseline] if self._baseline else [])])
 
-    @property
-    def words(self) -> list[str]:
-        """The command line that compares the runs, as words."""
-        return ["kdtui", "compare", *(entry.summary.id for entry in self._entries)]
+    def words(self, split: str | None = None) -> list[str]:
+        """The command line that compares the runs on a split, by default the displayed one, as words."""
+        split = self._split if split is None else split
+        on = [] if split == "val" else ["--split", split]
+        return ["kdtui", "compare", *(entry.summary.id for entry in self._entries), *on]
 
     @property
     def page_command_line(self) -> str:
         """The command line that displays the selected page."""
         options = self.room.selected.options()
-        return shlex.join([*self.words, *options]) if options else self.command_line
+        split = "val" if "--pareto" in options else self._split  # costs are compared with the scores of the training
+        return shlex.join([*self.words(split), *options]) if options else self.command_line
+
+    @property
+    def _on_split(self) -> list[ComparedRun]:
+        """The runs with their scores on the displayed split."""
+        if self._split == "val":
+            return self._entries
+        answers = self._answers
+        return [on_split(entry, answers[entry.summary.id]) for entry in self._entries if entry.summary.id in answers]
 
     # Comparing.
 
@@ -195,18 +214,22 @@ class CompareScreen(ChartKeys, RunActions):
     def _compare(self) -> None:
         """Compare in a thread: matching baselines takes time for many runs."""
         self._newest_request += 1
-        request, entries, baseline = self._newest_request, self._entries, self._baseline
+        request, entries, baseline, split = self._newest_request, self._on_split, self._baseline, self._split
+        trained = self._entries
+
+        def work() -> tuple[Comparison, dict[str, Pareto]]:
+            comparison = compare(entries, baseline)
+            notes = comparison.notes if split == "val" else (split_note(split), *comparison.notes)
+            return replace(comparison, notes=notes), {str(cost): pareto(trained, cost) for cost in COSTS}
+
         if entries:
-            self.cockpit.do(
-                lambda: (compare(entries, baseline), {str(cost): pareto(entries, cost) for cost in COSTS}),
-                lambda found: self._take(request, found[0], found[1], weigh=True),
-            )
+            self.cockpit.do(work, lambda found: self._take(request, found[0], found[1], weigh=True))
         else:
             self._take(request, None, {})
 
     def _weigh(self, request: int, comparison: Comparison) -> None:
         """Read what each Δ is worth in a thread, which takes up to a second for each run of one seed."""
-        entries, fronts = self._entries, self._fronts
+        entries, fronts = self._on_split, self._fronts
 
         def wanted() -> bool:
             return request == self._newest_request and not get_current_worker().is_cancelled
@@ -223,7 +246,7 @@ class CompareScreen(ChartKeys, RunActions):
             self._names = {row.id: row.name for row in self.cockpit.board.rows.values()}
             self._compared = Compared(
                 comparison,
-                {entry.summary.id: entry.summary for entry in self._entries},
+                {entry.summary.id: entry.summary for entry in self._on_split},
                 {run_id: run_id for run_id in self._ids} | called(list(self._rows.values())),
                 self._missing(),
                 self._taught_by(),
@@ -258,7 +281,8 @@ class CompareScreen(ChartKeys, RunActions):
         table.letters = {run_id: Cell(letters[run_id], colour) for run_id, colour in colours.items()}
         self._give_room()
         evidence = [] if compared.comparison is None else group_lines(compared.comparison, short=True, letters=letters)
-        self._evidence.show([((line, "strong"),) for line in evidence])
+        head = [] if self._split == "val" else [((split_note(self._split), "warn"),)]
+        self._evidence.show([*head, *(((line, "strong"),) for line in evidence)])
         against = "matched baselines" if self._baseline is None else compared.named[self._baseline]
         self.room.show(
             ComparisonView(
@@ -312,7 +336,7 @@ class CompareScreen(ChartKeys, RunActions):
                 self._take(self._newest_request, self.comparison, self._fronts)
 
     def _taught_by(self) -> list[ComparedTeacher]:
-        return teachers(self._entries, self._names, self.cockpit.board.histories)
+        return teachers(self._on_split, self._names, self.cockpit.board.histories)
 
     def _recolour(self) -> None:
         self._show()
@@ -332,7 +356,12 @@ class CompareScreen(ChartKeys, RunActions):
         super().say(text, command if text else self.page_command_line, error)
 
     def silence(self) -> Sequence[Part]:
-        """The run under the cursor, or why it cannot be compared; or the setting under the cursor, in full."""
+        """The run under the cursor, or why it cannot be compared; or the setting under the cursor, in full.
+
+        During an evaluation, its progress.
+        """
+        if self._evaluating:
+            return [Part(f"{self._evaluating} · s cancels")]
         below = self.room.row_under_cursor()
         if below is not None:
             return [Part(below)]
@@ -409,6 +438,73 @@ class CompareScreen(ChartKeys, RunActions):
         against = "their matched baselines" if self._baseline is None else self._compared.named[key]
         self.cockpit.say(f"Δ against {against}", self.command_line)
         self._compare()
+
+    # Another split.
+
+    def action_split(self) -> None:
+        """Compare on another split, after a choice; during an evaluation: cancel it."""
+        if self._evaluating:
+            self._cancel.set()
+            self._show_step("cancelling")
+            return
+        if not self._entries:
+            self.cockpit.say("no run can be compared", error=True)
+            return
+        words = {"val": "as recorded by the trainings", "test": "evaluates runs that lack it", "train": "likewise"}
+        command = shlex.join(self.words("SPLIT"))
+        self.app.push_screen(SplitChoice("Compare on which split?", words, command), self._chosen_split)
+
+    def _chosen_split(self, split: str | None) -> None:
+        if split is None:
+            return
+        if split == "val":
+            self._take_split(split, {})
+            return
+        runs = [self.cockpit.run_of(entry.summary.id) for entry in self._entries]
+        app, cancel = self.app, threading.Event()
+        self._cancel = cancel
+        self._show_step(f"evaluating on {split}")
+        on_step = throttled(lambda step: app.call_later(self._show_progress, step))
+
+        def work() -> dict[str, Mapping[str, Any]]:
+            worker = get_current_worker()
+            answers = evaluations(
+                runs, split, on_step=on_step, cancelled=lambda: cancel.is_set() or worker.is_cancelled
+            )
+            return {run.id: answer for run, answer in zip(runs, answers, strict=True)}
+
+        def then(answers: dict[str, Mapping[str, Any]]) -> None:
+            self._evaluating = ""
+            self._take_split(split, answers)
+
+        def failed(error: KdtuiError) -> None:
+            self._evaluating = ""
+            if isinstance(error, Interrupted):
+                self.cockpit.say(error.what)
+            else:
+                self.cockpit.say_error(error)
+
+        self.cockpit.do(work, then, failed=failed, group="evaluating")
+
+    def _take_split(self, split: str, answers: dict[str, Mapping[str, Any]]) -> None:
+        if not self.ready:
+            return
+        self._split, self._answers = split, answers
+        self.cockpit.say(f"compared on {split}", self.command_line)
+        self._compare()
+
+    def _show_progress(self, step: EngineStep) -> None:
+        if self._evaluating and not self._cancel.is_set():
+            self._show_step(f"{step.words} {step.done}/{step.total}" if step.total else step.words)
+
+    def _show_step(self, words: str) -> None:
+        self._evaluating = words
+        if not self.cockpit.said[0]:
+            self.say("")
+
+    def on_unmount(self) -> None:
+        """Cancel an evaluation; finished ones are kept."""
+        self._cancel.set()
 
     # Writing.
 
