@@ -62,7 +62,7 @@ class Started(Event):
         resumed_step: Completed optimizer steps; points after it in earlier attempts are void.
         epochs: Total number of epochs of this attempt.
         student: ``{"parameters", "parameters_used", "macs", "class_colours"}``; ``class_colours`` has ``#rrggbb`` of
-            each class in the pictures of this run.
+            each class in the pictures of this run. ``picture_legend`` says what their colours mean, if not the classes.
         teacher: ``{"parameters", "miou", "iou", "pixel", …}``, or None without a teacher; ``pixel`` is class to
             probability at T = 1 on one pixel.
     """

@@ -9,6 +9,7 @@ import torch
 
 from kdtui import events
 from kdtui.engine.models import count_parameters
+from kdtui.engine.network import network_kind
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.setup import TrainingSetup
@@ -35,6 +36,7 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
     counts = count_parameters(stage.student)
     height, width = stage.val_set[0, 0].image.shape[-2:]
     macs = count_macs(stage.student, height=height, width=width)
+    legend = network_kind(stage.profile.student).picture_legend
     report.started(
         events.Started(
             attempt=stage.record.attempt,
@@ -52,6 +54,7 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
                 "parameters_used": counts.used,
                 "macs": macs,
                 "class_colours": [hexadecimal(colour) for colour in class_colours(stage.val_set.own_colours)],
+                **({"picture_legend": legend} if legend else {}),
             },
             teacher=teacher,
         )

@@ -230,6 +230,8 @@ def evaluate(
 
 _IGNORED = np.array([30, 30, 30], np.uint8)
 _GAP = 2
+_SEEN_THROUGH = 0.3  # share of the image in what is coloured
+_DARKENED = 0.4
 
 
 def palette(colours: Sequence[RGB]) -> np.ndarray:
@@ -246,6 +248,16 @@ def unnormalised(image: Tensor, pixels: PixelFormat) -> np.ndarray:
     return displayed(values.permute(1, 2, 0).numpy())
 
 
+def _coloured(labels: np.ndarray, table: np.ndarray, image: np.ndarray | None) -> np.ndarray:
+    """Labels [H,W] in the colours of a table, over an image uint8 [H,W,3] if there is one; uint8 [H,W,3]."""
+    if image is None:
+        flat: np.ndarray = table[labels]
+        return flat
+    mixed = (1 - _SEEN_THROUGH) * table[labels] + _SEEN_THROUGH * image
+    over: np.ndarray = np.where((labels > 0)[..., None], mixed, _DARKENED * image).astype(np.uint8)
+    return over
+
+
 def write_panels(
     folder: Path,
     images: Sequence[Tensor] | Tensor,
@@ -255,6 +267,7 @@ def write_panels(
     *,
     colours: Sequence[RGB],
     pixels: PixelFormat,
+    overlay: bool = False,
 ) -> None:
     """Write one PNG per image to ``folder``.
 
@@ -266,19 +279,23 @@ def write_panels(
         teacher: The teacher's; None omits its panel, and the disagreement is that with the truth.
         colours: Colours of the classes.
         pixels: Normalisation of the images.
+        overlay: Whether the colours are laid over the image, which is darker where the number is 0.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = palette(colours)
     for index in range(len(images)):
         truth = masks[index].cpu().numpy()
         ours = student[index].cpu().numpy()
-        panels = [unnormalised(images[index], pixels), table[truth]]
+        image = unnormalised(images[index], pixels)
+        ground = image if overlay else None
+        panels = [image, _coloured(truth, table, ground)]
         other = truth if teacher is None else teacher[index]
         if teacher is not None:
-            panels.append(table[other])
+            panels.append(_coloured(other, table, ground))
         differs = (ours != other) & (truth != IGNORE_INDEX)
-        disagreement = np.where(differs[..., None], np.array([255, 60, 60], np.uint8), table[truth] // 4)
-        panels += [table[ours], disagreement.astype(np.uint8)]
+        dark = _coloured(truth, table, ground) // 4
+        disagreement = np.where(differs[..., None], np.array([255, 60, 60], np.uint8), dark)
+        panels += [_coloured(ours, table, ground), disagreement.astype(np.uint8)]
         gap = np.full((truth.shape[0], _GAP, 3), 255, np.uint8)
         row = [part for panel in panels for part in (panel, gap)][:-1]
         Image.fromarray(np.concatenate(row, axis=1)).save(folder / f"{index:03d}.png")

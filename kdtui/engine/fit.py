@@ -575,10 +575,17 @@ class Fit:
                 theirs = evaluation.picture(self._predict_teacher, batch, device).labels
                 teachers += [one.cpu().numpy() for one in self.kind.picture_labels(theirs, batch)]
         stage.student.train()
-        colours = class_colours(stage.val_set.own_colours)
         folder = stage.run.visualization(epoch)
-        pixels = stage.val_set.pixels
-        write_panels(folder, images, truths, students, teachers or None, colours=colours, pixels=pixels)
+        write_panels(
+            folder,
+            images,
+            truths,
+            students,
+            teachers or None,
+            colours=self.kind.picture_colours(class_colours(stage.val_set.own_colours)),
+            pixels=stage.val_set.pixels,
+            overlay=bool(self.kind.picture_legend),
+        )
         self.report.say(events.Visualized(epoch=epoch, path=str(folder.relative_to(stage.run.path))))
 
     def _predict_teacher(self, images: Tensor, extras: Mapping[str, Tensor]) -> Outputs:

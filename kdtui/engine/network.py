@@ -30,6 +30,7 @@ from kdtui.engine.models import freeze_unused, inputs_of, one_line, outputs_of, 
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.events import STANDARD_SCALARS
 from kdtui.export_options import ExportOptions
+from kdtui.palette import RGB as RGBColour
 from kdtui.profile import NetworkTable, Profile
 from kdtui.profile.base import TaskName
 
@@ -111,6 +112,8 @@ class NetworkKind(ABC):
     """
 
     score: ClassVar[str] = "miou"
+    picture_legend: ClassVar[str] = ""
+    """What the colours in the pictures of a run mean; they are laid over the image, except 0. Empty for classes."""
     any_channels: ClassVar[bool] = False
     """Whether networks take images of :attr:`channels` channels; others take three."""
     channels: int = RGB
@@ -181,6 +184,10 @@ class NetworkKind(ABC):
     def picture_labels(self, labels: Tensor, batch: Batch) -> Tensor:
         """Label maps of a batch, or classes in their form, as integer [B,H,W] of the images' size, for pictures."""
         return labels
+
+    def picture_colours(self, classes: Sequence[RGBColour]) -> Sequence[RGBColour]:
+        """The colours of the numbers of :meth:`picture_labels`; by default those of the classes."""
+        return classes
 
     def graph_inputs(self) -> tuple[GraphInput, ...]:
         """The inputs of exported graphs beside images, in order; a network with ``extra_inputs`` declares them here."""

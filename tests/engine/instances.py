@@ -14,7 +14,9 @@ from kdtui.engine.data import IGNORE_INDEX, Batch, Sample
 from kdtui.engine.data.synthetic import SyntheticPeople
 from kdtui.engine.models import Outputs, compose
 from kdtui.engine.network import GraphInput, GraphOutput, NetworkKind
+from kdtui.engine.roi.paste import instance_picture, picture_colours
 from kdtui.export_options import ExportOptions
+from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
 
 SIDE = 8
@@ -108,6 +110,7 @@ class InstancesKind(NetworkKind):
     """Its best epoch is the first one."""
 
     score = "earliness"
+    picture_legend = "a colour for each box"
 
     @property
     def stride(self) -> int:
@@ -126,9 +129,9 @@ class InstancesKind(NetworkKind):
         return (TargetIoU(), Attempts())
 
     def picture_labels(self, labels: Tensor, batch: Batch) -> Tensor:
-        """The first box of each image, in the whole image."""
-        pictures = torch.full((len(batch.images), *batch.images.shape[-2:]), IGNORE_INDEX)
-        for place, label_map in zip(batch.extras["rois"][:, 0].long().tolist(), labels, strict=True):
-            whole = F.interpolate(label_map[None, None].float(), pictures.shape[-2:])
-            pictures[place] = whole[0, 0].long()
-        return pictures
+        """The boxes, which are shares of the image here, in the whole image."""
+        rois = batch.extras["rois"] * torch.tensor([1.0, *(2 * batch.images.shape[:1:-1])])
+        return instance_picture(labels, batch._replace(extras={"rois": rois}))
+
+    def picture_colours(self, classes: Sequence[RGB]) -> Sequence[RGB]:
+        return picture_colours()

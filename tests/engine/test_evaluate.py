@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -30,6 +31,21 @@ def test_one_picture_per_image_with_disagreement_in_red(tmp_path: Path) -> None:
     red = (disagreement == [255, 60, 60]).all(axis=2)
     assert red.sum() == 1
     assert red[0, 0]
+
+
+def test_colours_are_laid_over_the_image(tmp_path: Path) -> None:
+    images = torch.full((1, 3, 4, 6), 1.0)
+    truth, student = torch.zeros(2, 1, 4, 6, dtype=torch.long)
+    truth[..., :3], student[..., :2] = 1, 1
+    colours = [(0, 0, 0), (200, 100, 0)]
+    write_panels(tmp_path, images, truth, student, None, colours=colours, pixels=PixelFormat(), overlay=True)
+    with Image.open(tmp_path / "000.png") as picture:
+        image, labelled, predicted, differing = np.split(np.asarray(picture), [8, 16, 24], axis=1)
+    shown, inside, outside = (one[0, 0].astype(int) for one in (image, labelled, labelled[:, 3:]))
+    assert inside == pytest.approx(0.7 * np.array(colours[1]) + 0.3 * shown, abs=1)
+    assert outside == pytest.approx(0.4 * shown, abs=1)
+    assert (predicted[:, 2] == outside).all() and (predicted[:, 1] == inside).all()
+    assert ((differing == [255, 60, 60]).all(axis=2).nonzero()[1] == 2).all()
 
 
 def test_without_a_teacher_its_panel_is_left_out(tmp_path: Path) -> None:

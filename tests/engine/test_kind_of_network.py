@@ -50,6 +50,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+def first_event(run: Run, kind: type[events.Started]) -> events.Started:
+    return next(event for event in events_of(run) if isinstance(event, kind))
+
+
 def saved_as_best(run: Run) -> list[tuple[str | None, float | None]]:
     return [(e.monitor, e.value) for e in events_of(run) if isinstance(e, events.Saved) and e.tag == "best"]
 
@@ -64,6 +68,7 @@ def test_its_score_determines_the_best_checkpoint_and_its_metrics_are_reported(t
     content = checkpoint.load(run.best)
     assert (content["best"], content["epoch"], content["monitor"]) == (first, 1, "earliness")
     assert len(list(run.visualization(2).glob("*.png"))) == 4
+    assert first_event(run, events.Started).student["picture_legend"] == "a colour for each box"
 
     summary = RunStore(tmp_path).summary(run)
     assert summary.best_miou == miou  # of the best epoch, which is not the largest one

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.data.source import Size
+from kdtui.palette import RGB, instance_colours
 
 BACKGROUND, TARGET, OTHER = 0, 1, 2
 """The classes of the mask of a box."""
@@ -111,6 +112,15 @@ def pasted_labels(labels: Tensor, box: Sequence[float], size: Size) -> tuple[Ten
     largest = values.argmax(dim=0)
     target[window.slices], ignored[window.slices] = largest == TARGET, largest == OTHER + 1
     return target, ignored
+
+
+LEGEND = "each instance has a colour of its own"
+"""What the colours of :func:`instance_picture` mean."""
+
+
+def picture_colours() -> list[RGB]:
+    """The colours of the numbers of :func:`instance_picture`; 0 has none of its own."""
+    return [(0, 0, 0), *instance_colours(MOST_COLOURS)]
 
 
 def by_area(boxes: Tensor) -> Iterator[int]:

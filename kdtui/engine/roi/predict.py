@@ -24,10 +24,10 @@ from kdtui.engine.data.images import displayed
 from kdtui.engine.data.instances import clipped, enlarged, placed
 from kdtui.engine.data.source import Size, Source, Values
 from kdtui.engine.data.warp import fitted, inverse, warped_image
+from kdtui.engine.evaluate import palette
 from kdtui.engine.roi.metrics import confidence, encoded
-from kdtui.engine.roi.paste import MOST_COLOURS, by_area, target_mask
+from kdtui.engine.roi.paste import MOST_COLOURS, by_area, picture_colours, target_mask
 from kdtui.errors import UsageError
-from kdtui.palette import instance_colours
 from kdtui.profile import DataTable
 from kdtui.store.run import write_atomically
 
@@ -119,8 +119,7 @@ class InstanceWriter:
         self._overlay = overlay
         self._entries: dict[int, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
-        self._table = np.zeros((256, 3), np.uint8)
-        self._table[1 : MOST_COLOURS + 1] = instance_colours(MOST_COLOURS)
+        self._table = palette(picture_colours())
 
     def write(self, number: int, target: str, picture: Values, found: Instances) -> None:
         """Paste and write the instances of a picture.

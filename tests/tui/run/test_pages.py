@@ -199,6 +199,18 @@ async def test_k_shows_further_classes_in_the_legend(scene: Scene, student: Run)
         await shows(pilot, "class-a")
 
 
+async def test_pictures_of_instances_have_a_legend_in_words(scene: Scene, student: Run) -> None:
+    draw_epoch(student, 12, 1)
+    first = '"student": {'
+    events = student.events_path.read_text()
+    assert first in events
+    student.events_path.write_text(events.replace(first, first + '"picture_legend": "a colour for each instance", '))
+    async with opened(scene, student) as pilot:
+        await pilot.press("3")
+        await shows(pilot, "masks: a colour for each instance", "student differs")
+        assert "background" not in pilot.app.screen.query_one("#legend", Static).render_line(0).text
+
+
 async def test_an_unreadable_picture_is_reported_and_the_next_one_is_displayed(scene: Scene, student: Run) -> None:
     draw_epoch(student, 12, 2)
     (student.visualization(12) / "000.png").write_bytes(b"half")

@@ -209,6 +209,7 @@ class Predictions(Vertical, RunPage):
         self._request = PictureRequest()
         self._gallery = Gallery()
         self._masks: tuple[tuple[str, Pixel], ...] = ()
+        self._meaning = ""
         self._legend_page = 0
         self._named: object = None
         self._epochs = 0
@@ -271,22 +272,26 @@ class Predictions(Vertical, RunPage):
         if best != self._best:
             self._best = best
             self.query_one("#caption", Line).show(self._caption())
-        self._masks = tuple((clean(name), colour) for name, colour in legend_colours(classes, colours))
+        meaning = started.student.get("picture_legend") if started is not None else None
+        self._meaning = clean(meaning) if isinstance(meaning, str) else ""
+        named = () if self._meaning else legend_colours(classes, colours)
+        self._masks = tuple((clean(name), colour) for name, colour in named)
         self._name_colours()
         if first or drawn != self._epochs:
             self._epochs = drawn
             self.selected()
 
     def _name_colours(self) -> None:
-        """Display the classes of the selected page of the legend."""
+        """Display the classes of the selected page of the legend, or what colours mean if not classes."""
         ground, room = self.background_colors[1].rgb, self.query_one("#legend").size.width
-        state = (self._masks, ground, room, self._legend_page)
-        if not self._masks or not self._colours or state == self._named:
+        state = (self._masks, self._meaning, ground, room, self._legend_page)
+        if not (self._masks or self._meaning) or not self._colours or state == self._named:
             return
         self._named = state
         pages = legend_pages([name for name, _ in self._masks], room)
         page = pages[self._legend_page % len(pages)]
         parts: list[tuple[str, str]] = [("masks: ", "$foreground-muted")]
+        parts += [(f"{self._meaning}  ", "")] if self._meaning else []
         for name, colour in self._masks[page.start : page.stop]:
             # A colour with little contrast to the background gets an outline.
             left, right = ("▐", "▌ ") if contrast(colour, ground) < _SEEN else ("", " ")
