@@ -249,7 +249,7 @@ def unnormalised(image: Tensor, pixels: PixelFormat) -> np.ndarray:
 
 
 def _coloured(labels: np.ndarray, table: np.ndarray, image: np.ndarray | None) -> np.ndarray:
-    """Labels [H,W] in the colours of a table, over an image uint8 [H,W,3] if there is one; uint8 [H,W,3]."""
+    """Labels [H,W] in the colours of a table, over a grey image [H,W,1] if there is one; uint8 [H,W,3]."""
     if image is None:
         flat: np.ndarray = table[labels]
         return flat
@@ -287,7 +287,8 @@ def write_panels(
         truth = masks[index].cpu().numpy()
         ours = student[index].cpu().numpy()
         image = unnormalised(images[index], pixels)
-        ground = image if overlay else None
+        # In grey, so that colours remain those of the numbers.
+        ground = image.mean(axis=2, keepdims=True) if overlay else None
         panels = [image, _coloured(truth, table, ground)]
         other = truth if teacher is None else teacher[index]
         if teacher is not None:

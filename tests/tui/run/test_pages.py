@@ -201,10 +201,10 @@ async def test_k_shows_further_classes_in_the_legend(scene: Scene, student: Run)
 
 async def test_pictures_of_instances_have_a_legend_in_words(scene: Scene, student: Run) -> None:
     draw_epoch(student, 12, 1)
-    first = '"student": {'
+    first = '"student":{'
     events = student.events_path.read_text()
     assert first in events
-    student.events_path.write_text(events.replace(first, first + '"picture_legend": "a colour for each instance", '))
+    student.events_path.write_text(events.replace(first, first + '"picture_legend":"a colour for each instance",'))
     async with opened(scene, student) as pilot:
         await pilot.press("3")
         await shows(pilot, "masks: a colour for each instance", "student differs")
