@@ -399,10 +399,12 @@ def balance_warnings(distillation: Distillation, scalars: Mapping[str, float | N
     ratio = parts[largest] / parts[second]
     if ratio <= _OUTWEIGHS:
         return []
+    first = next(iter(parts.values()))  # keeps its weight, and with it the size of the whole sum
+    factors = {label: first / part for label, part in parts.items() if not 1 / _OUTWEIGHS <= part / first <= _OUTWEIGHS}
     tables = [
         {"kind": term.kind}
         | term.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
-        | {"weight": float(f"{term.weight / ratio:.1g}") if term.label == largest else term.weight}
+        | {"weight": float(f"{term.weight * factors[term.label]:.1g}") if term.label in factors else term.weight}
         for term in distillation.terms or ()
     ]
     values = ", ".join(f"{name} {value:.3g}" for name, value in parts.items())

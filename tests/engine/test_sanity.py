@@ -86,8 +86,9 @@ def test_a_term_next_to_which_the_other_hardly_counts_is_reported_with_balanced_
     assert before is not None
     for term, former in zip(profile.distillation.terms, before, strict=True):
         assert term == former.model_copy(update={"weight": term.weight})
-        expected = pytest.approx(former.weight / 32, rel=0.2) if term.kind == largest else former.weight
-        assert term.weight == expected
+        # The first term keeps its weight.
+        balanced = former.weight * cwd / feature if term.kind == "feature" else former.weight
+        assert term.weight == pytest.approx(balanced, rel=0.2)
 
 
 @pytest.mark.parametrize(
