@@ -201,7 +201,8 @@ class Compared:
         for title in self.header:
             name = title.removeprefix(_CLASS)
             drop = 0 if title == self._score else _FIRST_CLASS_DROP + len(found)
-            column = _COLUMNS.get(title) or Column(title, name, max(7, len(title)), 12, right=True, drop=drop)
+            widths = (7, 8) if title.startswith(_CLASS) else (max(7, len(title)), max(12, len(title)))
+            column = _COLUMNS.get(title) or Column(title, name, *widths, right=True, drop=drop)
             # Where another score ranks the runs, there may be no room for the mIoU.
             found.append(replace(column, drop=_MIOU_DROP) if title == "mIoU" != self._score else column)
         return found
