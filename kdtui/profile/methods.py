@@ -7,6 +7,7 @@ A method is a TOML file with a ``description`` and ``[[distillation.terms]]``: s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,15 @@ def _files(directory: Path | None) -> dict[str, Path]:
 
 
 def _read(path: Path) -> Method:
+    return _shipped(path) if path.is_relative_to(SHIPPED) else _method(path)
+
+
+@cache  # the form lists all methods for each change of its draft
+def _shipped(path: Path) -> Method:
+    return _method(path)
+
+
+def _method(path: Path) -> Method:
     try:
         table = parse_tables(read_bounded(path))
     except (OSError, ValueError) as error:

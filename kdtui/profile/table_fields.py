@@ -81,6 +81,7 @@ def _kind_of(table: type[BaseModel], section: SectionName) -> TableKind:
     return TableKind(str(table.model_fields["kind"].default), summary(table), tuple(_fields(table, section)))
 
 
+@cache
 def fields_of(table: type[BaseModel], key: str, section: SectionName) -> tuple[TableField, ...]:
     """The fields of a table that has no kind, with names and keys below its key, such as ``training``."""
     return TableKind("", "", tuple(_fields(table, section))).within(key)
