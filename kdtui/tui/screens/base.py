@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.screen import ModalScreen, Screen, ScreenResultType
@@ -14,6 +14,8 @@ from kdtui.tui.compositor import NarrowCompositor
 from kdtui.tui.keys import bar
 from kdtui.tui.values import Part
 from kdtui.tui.widgets.line import KeyBar, Line
+
+W = TypeVar("W", bound=Widget)
 
 
 class CockpitScreen(Screen[None]):
@@ -39,7 +41,11 @@ class CockpitScreen(Screen[None]):
         """Whether the widgets of the screen exist: it is neither being composed nor being removed."""
         # The key bar is composed last, and removed with the others: an app that exits removes widgets from mounted
         # screens.
-        return self.is_mounted and self in self.app.screen_stack and bool(self.query("#keys"))
+        return self.is_mounted and self in self.app.screen_stack and self._own("keys", KeyBar) is not None
+
+    def _own(self, name: str, kind: type[W]) -> W | None:
+        """A line of the screen itself; a query would go through every widget of the body."""
+        return next((child for child in self.children if child.id == name and isinstance(child, kind)), None)
 
     def leave(self) -> None:
         """Go back to the previous screen, unless an earlier key has done so already."""
@@ -83,7 +89,8 @@ class CockpitScreen(Screen[None]):
         if not self.ready:
             return
         # A screen that is being removed has no status line, but a thread may still post a message.
-        for line in self.query("#status").results(Line):
+        line = self._own("status", Line)
+        if line is not None:
             left = [Part(text, "error" if error else "")] if text else self.silence()
             line.show(left, [Part(f" {command}", "text-muted")] if command else [])
 

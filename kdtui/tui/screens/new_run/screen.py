@@ -95,6 +95,9 @@ class NewRunScreen(Launching):
     Args:
         clone: Id of a run whose resolved profile is used.
         profile: Name of the profile that is chosen at first.
+
+    Attributes:
+        sections: The sections, in order.
     """
 
     SCOPES = ("new",)
@@ -121,6 +124,7 @@ class NewRunScreen(Launching):
         self._files: Sequence[ProfileFile] | None = None
         self._teachers: Sequence[TeacherRow] | None = None
         self._begun = False
+        self.sections: Sequence[Section] = ()
 
     def body(self) -> Iterable[Widget]:
         """Compose the sections, in the order in which they are filled in."""
@@ -128,27 +132,22 @@ class NewRunScreen(Launching):
         self.behind = Behind(cockpit.store, cockpit.ask, self._do, cockpit.board.find)
         self._teacher = TeacherSection(lambda path: self.behind.door.cached(path, self.checked.teacher_options))
         self._student = StudentSection()
+        columns: list[list[Section]] = [
+            [RunsSection(), ProfileSection(), self._teacher],
+            [self._student, MethodSection(), TermsSection(TERMS, "DISTILLATION TERMS")],
+            [
+                LossSection(),
+                TrainingSection(),
+                *map(KeysSection, PLAIN),
+                TermsSection("loss.terms", "SUPERVISED TERMS"),
+                DataSection(),
+            ],
+        ]
+        self.sections = [section for column in columns for section in column]
         with Container(id="form"):
-            with Vertical(classes="column"):
-                yield RunsSection()
-                yield ProfileSection()
-                yield self._teacher
-            with Vertical(classes="column", id="middle"):
-                yield self._student
-                yield MethodSection()
-                yield TermsSection(TERMS, "DISTILLATION TERMS")
-            with Vertical(classes="column"):
-                yield LossSection()
-                yield TrainingSection()
-                yield from map(KeysSection, PLAIN)
-                yield TermsSection("loss.terms", "SUPERVISED TERMS")
-                yield DataSection()
+            for column, name in zip(columns, (None, "middle", None), strict=True):
+                yield Vertical(*column, classes="column", id=name)
         yield CheckResult()
-
-    @property
-    def sections(self) -> list[Section]:
-        """The sections, in order."""
-        return list(self.query(Section))
 
     def on_mount(self) -> None:
         """Fill the fields and start to read; this imports pydantic before the first key press."""
