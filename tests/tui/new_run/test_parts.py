@@ -8,7 +8,7 @@ from kdtui.errors import TeacherError
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.slider import Track
 from tests.tui.new_run.form import LARGE, SMALL, form, opened, read, typed
-from tests.tui.scenes import Engine, Scene, cockpit, settled, shows, text, until
+from tests.tui.scenes import Engine, Scene, cockpit, shows, text, until
 
 
 async def test_moving_the_cursor_starts_no_process_and_displays_known_facts_at_once(
@@ -72,6 +72,7 @@ async def test_the_costs_of_the_encoder_under_the_cursor_are_displayed(teachers:
         screen = await opened(pilot)
         await pilot.press(*"demo-di", "enter", "tab", *"b3", "enter")
         await read(pilot)
+        assert (screen.draft.profile, screen.draft.teacher) == ("demo-distilled", teachers.store.runs()[0].id)
         await until(pilot, lambda: screen.standing.teacher_parameters is not None)
         await pilot.press("ctrl+down", *"resnet18")
         about = screen.query_one("#student .about")
@@ -114,14 +115,17 @@ async def test_temperature_and_alpha_update_their_visualisations_at_once(teacher
         await shows(pilot, "no effect", "TEACHER  none", "distillation.enabled=false")
 
 
-async def test_a_teacher_of_earlier_runs_displays_its_own_distribution(teachers: Scene) -> None:
+async def test_a_clone_has_the_values_of_its_run_and_the_distribution_of_its_teacher(teachers: Scene) -> None:
     teacher = teachers.store.runs()[0]
-    student = teachers.finished("b0", teacher=teacher, temperature=1.0)
+    run = teachers.finished("b0-t1", teacher=teacher, temperature=1.0, alpha=0.5, horizon=7)
     app = cockpit(teachers)
     async with app.run_test(size=LARGE) as pilot:
-        await settled(pilot)
-        app.new_run(clone=student.id)
-        await shows(pilot, "this teacher's pixel", "0.6240", "0.0310")
-        form(app).edit(form(app).draft.edited(teacher="-"))
-        form(app).refill()
+        screen = await opened(pilot, run.id)
+        assert screen.checked.ready
+        own = screen.checked.own
+        assert (own["temperature"], own["alpha"], own["epochs"], own["name"]) == ("1", "0.5", "7", "b0-t1")
+        assert f"people/runs/{run.id}/profile.toml" in screen.checked.command
+        await shows(pilot, f"like {run.id}"[:20], "1 run of 7 epochs", "this teacher's pixel", "0.6240", "0.0310")
+        screen.edit(screen.draft.edited(teacher="-"))
+        screen.refill()
         await shows(pilot, "an example pixel", "0.9000")
