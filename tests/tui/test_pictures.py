@@ -129,9 +129,10 @@ def test_an_empty_store(scene: Scene, snap_compare: Compare) -> None:
     ("name", "shown"),
     [
         ("cockpit-runs", "b0-from-b3-t16"),
-        ("cockpit-run", "teacher"),
-        ("cockpit-new", "DISTILLATION"),
-        ("cockpit-compare", "baseline"),
+        # Their steps are those of test_the_other_screens.
+        pytest.param("cockpit-run", "teacher", marks=pytest.mark.slow),
+        pytest.param("cockpit-new", "DISTILLATION", marks=pytest.mark.slow),
+        pytest.param("cockpit-compare", "baseline", marks=pytest.mark.slow),
     ],
 )
 async def test_the_pictures_of_the_documents_can_be_made(
