@@ -103,7 +103,7 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         "pixel_accuracy": scores.pixel_accuracy,
         "iou": scores.iou,
         "metrics": dict(scores.metrics),
-        "note": "\n".join(notes) or None,
+        "note": "\n".join([*notes, *dataset.remarks()]) or None,
     }
     if out is not None:
         try:

@@ -436,12 +436,15 @@ class CocoData(RegionKeys, ImageData):
         padding: Fraction of the box that is added on each side of a crop.
         minimum_size: Crops are not made of boxes with a side shorter than this many pixels.
         holdout: Share of the training *images* held out for validation if there is no ``val`` split.
+        boxes: Boxes of evaluated pictures with `sample = "image"`: those of the annotations, `truth` (the default), or
+            those of a detector, a file of COCO results. They are matched to the annotations at an IoU of 0.5.
     """
 
     implementation = "kdtui.engine.data.coco:PersonCrops"
     picture_implementation = "kdtui.engine.data.coco_pictures:coco_pictures"
     training_keys = ImageData.training_keys | {"max_instances", "roi_jitter"}
-    unwritten = ImageData.unwritten | RegionKeys.unwritten
+    region_keys = RegionKeys.region_keys | {"boxes"}
+    unwritten = ImageData.unwritten | RegionKeys.unwritten | {"boxes"}
     crop_keys = ("padding", "minimum_size")
 
     kind: Literal["coco"] = "coco"
@@ -452,6 +455,12 @@ class CocoData(RegionKeys, ImageData):
     padding: Float = Field(0.25, ge=0.0, le=4.0)
     minimum_size: Int = Field(10, ge=1, le=100_000)
     holdout: Float = Field(0.15, gt=0.0, lt=1.0)
+    boxes: FilePath | None = None
+
+    @field_validator("boxes")
+    @classmethod
+    def _truth_is_the_default(cls, value: str | None) -> str | None:
+        return None if value == "truth" else value
 
     @property
     def instance_name(self) -> str:
@@ -464,10 +473,14 @@ class CocoData(RegionKeys, ImageData):
             key, split = self._split(name)
             yield PathKey(f"data.{key}.annotations", split.annotations, "FILE")
             yield PathKey(f"data.{key}.images", split.images, "FOLDER")
+        if self.boxes is not None:
+            yield PathKey("data.boxes", self.boxes, "FILE")
 
     def files(self, split: str) -> Iterator[Path]:
-        """The annotation file; there are too many images to check each."""
+        """The annotation file and, of an evaluated split, that of boxes; there are too many images to check each."""
         yield Path(self._split(split)[1].annotations)
+        if self.boxes is not None and split != "train":
+            yield Path(self.boxes)
 
     def _split(self, name: str) -> tuple[str, CocoSplit]:
         own: CocoSplit | None = getattr(self, name)

@@ -83,8 +83,12 @@ def test_its_score_determines_the_best_checkpoint_and_its_metrics_are_reported(t
     assert curve(run, "val", "best_earliness", "best_miou")[-1] == (9, first, miou)
 
 
-def test_the_step_does_not_depend_on_micro_batches_with_different_numbers_of_label_maps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [{}, {"data__sample": "image", "data__mask_size": [8, 8]}], ids=["own", "pictures"])
+def test_the_step_does_not_depend_on_micro_batches_with_different_numbers_of_label_maps(
+    tmp_path: Path, data: dict[str, Any]
+) -> None:
     arguments: dict[str, Any] = {"training__epochs": 1, "training__precision": "fp32", "training__log_every": 1}
+    arguments |= data
     losses = []
     for micro in (8, 2):
         run = make_run(tmp_path, name=f"by-{micro}", training__micro_batch_size=micro, **arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -116,6 +117,53 @@ def test_samples_that_are_crops_already_are_not_cropped_again(kind: type[DataTab
     table = data_of(kind, tmp_path).model_dump() | {"geometry": "crop"}
     with pytest.raises(ValidationError, match='allowed: "resize", as each sample is already a crop around its target'):
         kind.model_validate(table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": "whole"}, 'found evaluation "whole" and whole pictures; allowed: with sample = "crop"'),
+        ({"pipeline": 1}, "found pipeline 1 and whole pictures"),
+        ({"geometry": "crop", "sampling": "rare"}, "found sampling and whole pictures"),
+        ({"train_limit": 5, "unlabelled": {}}, "found unlabelled and whole pictures"),
+        ({"mask_size": [160]}, r"found \[160\]; allowed: \[HEIGHT, WIDTH\]"),
+        ({"sample": "crop", "mask_size": [80, 60]}, 'found mask_size and sample "crop"; allowed: with sample = "im'),
+        ({"sample": "foreground", "min_box": 9}, 'found min_box and sample "foreground"; allowed: with sample = "im'),
+    ],
+)
+@pytest.mark.parametrize("kind", [SyntheticData, CocoData])
+def test_keys_that_do_not_fit_whole_pictures_are_one_message(
+    kind: type[DataTable], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    table = data_of(kind, tmp_path).model_dump() | {"sample": "image"} | changes
+    with pytest.raises(ValidationError, match=message) as refused:
+        kind.model_validate(table)
+    assert refused.value.error_count() == 1
+
+
+def test_keys_of_crops_and_boxes_are_refused_where_they_have_no_effect(tmp_path: Path) -> None:
+    table = data_of(CocoData, tmp_path).model_dump()
+    for changes, message in (
+        ({"sample": "image", "padding": 0.5}, "found padding and whole pictures"),
+        ({"boxes": "boxes.json"}, 'found boxes and sample "crop"; allowed: with sample = "image"'),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            CocoData.model_validate(table | changes)
+
+
+@pytest.mark.parametrize("kind", [SyntheticData, CocoData])
+def test_whole_pictures_can_be_cropped_for_training_and_are_evaluated_whole(
+    kind: type[DataTable], tmp_path: Path
+) -> None:
+    table = data_of(kind, tmp_path).model_dump()
+    plain = kind.model_validate(table)
+    assert not {"sample", "mask_size", "max_instances", "min_box", "boxes"} & plain.model_dump().keys()
+    data = kind.model_validate(table | {"sample": "image", "geometry": "crop"})
+    assert data.evaluation_mode == "resize" and data.regions and data.task == "hierarchical"
+    assert data.model_dump()["sample"] == "image" and "mask_size" not in data.model_dump()
+    assert data.builder != plain.builder == plain.implementation
+    foreground = kind.model_validate(table | {"sample": "foreground"})
+    assert (foreground.task, foreground.class_names()) == ("semantic", ("background", "person"))
 
 
 def test_keys_of_the_geometry_are_written_only_where_they_differ(data: DataTable) -> None:

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from kdtui.engine.data.coco import CocoImage, Instance, has_mask, held_out, owned_pixels, read_picture, split_of
 from kdtui.engine.data.coco_entries import ImageId
+from kdtui.engine.data.detections import IOU, Detections, matched, read_detections
 from kdtui.engine.data.images import ImageFormat
-from kdtui.engine.data.instances import OTHER, ForegroundMaps, Layer, Marked, PictureSamples, layer_of
+from kdtui.engine.data.instances import OTHER, Boxes, ForegroundMaps, Layer, Marked, PictureSamples, layer_of
 from kdtui.engine.data.pictures import brief
 from kdtui.engine.data.protocol import Note, limited, named
 from kdtui.engine.data.source import IGNORE_INDEX, Size, Values
 from kdtui.errors import DataError
 from kdtui.profile import CocoData
+from kdtui.profile.find import expanded
 from kdtui.text import counted
 
 
@@ -30,8 +32,14 @@ class CocoPictures(PictureSamples):
     def __init__(self, data: CocoData, split: str, *, stride: int, seed: int) -> None:
         self._folder, self._instances = split_of(data, split)
         self._category, self._format = data.category, ImageFormat.of(data)
+        # Training may show parts of pictures larger than the whole.
+        magnified = data.scale[1] if split == "train" and data.geometry == "crop" else 1.0
+        self._least = data.min_box / magnified / np.array([data.height, data.width])
         held = data.val is None and split in ("train", "val")
         own = [id for id in self._instances.pictures if not held or held_out(id, data.holdout) == (split == "val")]
+        self._detections: Detections | None = None
+        if data.boxes is not None and split != "train":
+            self._detections = read_detections(expanded(data.boxes), self._instances, own)
         used = [id for id in own if self._is_used(id)]
         if not used:
             raise DataError(
@@ -39,8 +47,8 @@ class CocoPictures(PictureSamples):
                 where=self._instances.path,
                 found=f"{counted(len(own), 'picture')}; {counted(len(self._instances.all), 'annotation')} of "
                 f"'{data.category}' in the file",
-                allowed="annotations with a mask and a box of some area in the picture",
-                hint=f"change data.holdout ({data.holdout})" if held else None,
+                allowed=f"a mask, and a box with sides of {data.min_box} pixels or more at {data.height}x{data.width}",
+                hint="lower data.min_box" + (f", or change data.holdout ({data.holdout})" if held else ""),
             )
         self._check_files(used)
         self._left_out = len(own) - len(used)
@@ -49,16 +57,25 @@ class CocoPictures(PictureSamples):
 
     def _is_used(self, id: ImageId) -> bool:
         """Whether a picture is a sample."""
-        return any(map(self._is_target, self._of(id)))
+        detected = self._detections is not None and len(self._detections.of(id)) > 0
+        return detected or any(map(self._is_target, self._of(id)))
 
     def _of(self, id: ImageId) -> Sequence[Instance]:
         """The annotations of a picture."""
         return self._instances.by_image.get(id, ())
 
     def _is_target(self, instance: Instance) -> bool:
-        """Whether an annotation is an instance with a mask and a box in its picture."""
+        """Whether an annotation is an instance with a mask and a box that is large enough."""
         left, top, right, bottom = self._box(instance)
-        return not instance.crowd and right > left and bottom > top and has_mask(instance.segmentation)
+        large = min(right - left, bottom - top) >= self._smallest(instance.image_id)
+        return large and self._has_instance(instance)
+
+    def _has_instance(self, instance: Instance) -> bool:
+        return not instance.crowd and has_mask(instance.segmentation)
+
+    def _smallest(self, id: ImageId) -> float:
+        """Smallest side of a box that the network's input shows in ``min_box`` pixels."""
+        return float((self._least * self._size(id)).max())
 
     def _box(self, instance: Instance) -> tuple[float, float, float, float]:
         """The part of a box in its picture: left, top, right, bottom."""
@@ -91,11 +108,21 @@ class CocoPictures(PictureSamples):
         return self._instances.pictures[self._ids[index]]
 
     def marked(self, index: int) -> Marked:
-        """The boxes of the annotations."""
-        instances = self._of(self._ids[index])
+        """The boxes of the annotations, or of a detector."""
+        id, instances = self._ids[index], self._of(self._ids[index])
         targets = [number for number, instance in enumerate(instances) if self._is_target(instance)]
-        boxes = np.array([self._box(instances[number]) for number in targets], np.float64).reshape(-1, 4)
-        return Marked(self._size(self._ids[index]), boxes, np.array(targets, np.int64))
+        truth = Marked(
+            self._size(id), self._boxes(instances[number] for number in targets), np.array(targets, np.int64)
+        )
+        if self._detections is None:
+            return truth
+        uncounted = (one for one in instances if not one.crowd and not self._is_target(one))
+        crowds = (one for one in instances if one.crowd)
+        found = self._detections.of(id)
+        return matched(found, truth, self._boxes(uncounted), self._boxes(crowds), self._smallest(id))
+
+    def _boxes(self, instances: Iterable[Instance]) -> Boxes:
+        return np.array([self._box(instance) for instance in instances], np.float64).reshape(-1, 4)
 
     def read_layers(self, index: int) -> Sequence[Layer]:
         """The masks of all annotations."""
@@ -129,13 +156,26 @@ class CocoPictures(PictureSamples):
 
     def describe(self) -> str:
         """Number of pictures and boxes, and of those that are left out."""
-        boxes = [
-            (id, self._box(instance)) for id in self._ids for instance in self._of(id) if self._is_target(instance)
-        ]
-        small = sum(min(box[2] - box[0], box[3] - box[1]) < self._least(self._size(id)) for id, box in boxes)
-        text = f"{counted(len(self), 'picture')} with {len(boxes) - small:,} boxes of {self._category}"
+        instances = [one for id in self._ids for one in self._of(id) if self._has_instance(one)]
+        boxes = sum(map(self._is_target, instances))
+        small = len(instances) - boxes
+        text = f"{counted(len(self), 'picture')} with {counted(boxes, 'instance')} of {self._category}"
         text += f", {small:,} under {self._keys.min_box} px left out" if small else ""
-        return text + (f", {counted(self._left_out, 'picture')} without one left out" if self._left_out else "")
+        text += f", {counted(self._left_out, 'picture')} without one left out" if self._left_out else ""
+        return "; ".join([text, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What the boxes of a detector match."""
+        if self._detections is None:
+            return []
+        every = [self.marked(index) for index in range(len(self))]
+        found, hits = sum(len(one.boxes) for one in every), sum(int((one.targets >= 0).sum()) for one in every)
+        missed = sum(one.missed for one in every)
+        return [
+            f"{counted(hits, 'instance')} of {hits + missed:,} matched by boxes of a detector at IoU {IOU:g}, "
+            f"{missed:,} missed; {found - hits:,} boxes without an instance"
+            + (f"; {self._detections.elsewhere:,} boxes of other pictures" if self._detections.elsewhere else "")
+        ]
 
 
 class CocoForeground(ForegroundMaps, CocoPictures):
@@ -146,7 +186,7 @@ class CocoForeground(ForegroundMaps, CocoPictures):
 
     def describe(self) -> str:
         """Number of pictures."""
-        without = sum(not CocoPictures._is_used(self, id) for id in self._ids)
+        without = sum(not any(map(self._has_instance, self._of(id))) for id in self._ids)
         return f"{counted(len(self), 'picture')}, {without} without {self._category}"
 
 

@@ -99,8 +99,8 @@ def examine(dataset: SegmentationDataset, index: int, key: str) -> SampleRecord:
     return SampleRecord(
         key,
         name,
-        height=labels.shape[0],
-        width=labels.shape[1],
+        height=image.shape[0],
+        width=image.shape[1],
         channels=channels,
         stored=tuple(stored),
         seen=seen,

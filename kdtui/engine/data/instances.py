@@ -324,10 +324,6 @@ class PictureSamples(SegmentationDataset):
             seen[chosen] += sides * rng.uniform(-1, 1, sides.shape) * self._keys.roi_jitter
         return enlarged(seen[chosen], self._keys.roi_padding), marked.targets[chosen], chosen
 
-    def _least(self, size: Size) -> float:
-        """Smallest side of boxes in a whole picture of this size."""
-        return float(self._keys.min_box * self._geometry.whole(size)[0, 0])
-
     def _large(self, boxes: Boxes) -> NDArray[np.int64]:
         """Positions of the boxes whose sides are long enough."""
         return np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self._keys.min_box)

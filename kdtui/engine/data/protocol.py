@@ -285,6 +285,10 @@ class SegmentationDataset(ABC):
         """Warnings about the files of this split."""
         return []
 
+    def remarks(self) -> list[str]:
+        """What the report of an evaluation states about the samples; by default nothing."""
+        return []
+
     def extras(self, image: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
         """Further inputs of networks for a sample, by name; those of one name have one shape. By default none.
 

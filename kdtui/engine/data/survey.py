@@ -126,7 +126,7 @@ class Tally:
         self._seen.add(seen)
         self._counts += counts
         present = np.count_nonzero(counts[:IGNORE_INDEX])
-        if present < 2:
+        if present < 2 and counts.any():  # a picture without boxes has no label map
             (self._single if present else self._void).append(name)
         if stored.low == stored.high:
             self._flat.append(name)

@@ -141,7 +141,7 @@ def test_pictures_without_a_box_are_left_out_but_have_a_foreground(tmp_path: Pat
         picture().save(tmp_path / "images" / f"{id}.png")
     dataset = build_dataset(data, "val")
     assert len(dataset) == 1
-    assert dataset.describe() == "1 picture with 1 boxes of person, 2 pictures without one left out"
+    assert dataset.describe() == "1 picture with 1 instance of person, 2 pictures without one left out"
     whole = build_dataset(
         CocoData.model_validate({"sample": "foreground", "height": 40, "width": 60}
                                 | data.model_dump(include={"kind", "train", "val", "augmentation"})), "val"
@@ -163,12 +163,23 @@ def test_pictures_without_a_box_are_left_out_but_have_a_foreground(tmp_path: Pat
         build_dataset(coco(tmp_path, none, **KEYS), "val")
 
 
-def test_a_batch_may_have_no_box_at_all(tmp_path: Path) -> None:
-    dataset = pictures(tmp_path, annotation(1, PERSON), min_box=30)
-    batch = dataset.collate([dataset[0, 0]] * 2)
+def test_small_boxes_are_left_out_at_the_size_of_the_network(tmp_path: Path) -> None:
+    people = [annotation(1, PERSON), annotation(2, (40, 5, 9, 30))]
+    assert pictures(tmp_path, *people, min_box=9).label_maps(0) == 2
+    dataset = pictures(tmp_path, *people, min_box=10)
+    assert dataset.label_maps(0) == len(dataset[0, 0].mask) == 1
+    assert dataset.describe() == "1 picture with 1 instance of person, 1 under 10 px left out"
+    assert pictures(tmp_path, *people, min_box=10, height=80, width=120).label_maps(0) == 2
+    with pytest.raises(DataError, match="no picture with a box of 'person'") as refused:
+        pictures(tmp_path, *people, min_box=30)
+    assert refused.value.hint == "lower data.min_box"
+    cropped: dict[str, Any] = {"geometry": "crop", "scale": (0.5, 2.0), "min_box": 22, "split": "train"}
+    dataset = pictures(tmp_path, *people, **cropped)  # large enough where the picture is magnified
+    counts_of_boxes = {len(dataset[0, view].mask) for view in range(20)}
+    assert 0 in counts_of_boxes and len(counts_of_boxes) > 1
+    batch = dataset.collate([next(sample for view in range(20) if not len((sample := dataset[0, view]).mask))] * 2)
     assert batch.images.shape[0] == 2 and batch.masks.shape == (0, 20, 12)
     assert batch.extras["foreground"].shape == (2, 64, 64)
-    assert "1 under 30 px left out" in dataset.describe()
 
 
 def test_any_category_can_be_segmented(tmp_path: Path) -> None:
