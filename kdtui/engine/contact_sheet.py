@@ -87,9 +87,12 @@ def _cell(dataset: SegmentationDataset, index: int, colours: Sequence[RGB]) -> I
     small: Any = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     table = palette(colours)
     mixed = ((1 - _OPACITY) * picture + _OPACITY * table[small]).round().astype(np.uint8)
+    labelled = Image.fromarray(mixed)
+    for box in dataset.boxes(index):
+        ImageDraw.Draw(labelled).rectangle([edge * scale for edge in box], outline=_TEXT)
     cell = Image.new("RGB", (2 * _WIDTH + _GAP, size[1] + _LINE), _GROUND)
     cell.paste(Image.fromarray(picture), ((_WIDTH - size[0]) // 2, 0))
-    cell.paste(Image.fromarray(mixed), (_WIDTH + _GAP + (_WIDTH - size[0]) // 2, 0))
+    cell.paste(labelled, (_WIDTH + _GAP + (_WIDTH - size[0]) // 2, 0))
     draw, font = ImageDraw.Draw(cell), _font(12)
     name = _cut(f"{dataset.split}  {clean(dataset.name(index))}  {width}x{height}", cell.width, draw, font)
     draw.text((0, size[1] + 2), name, fill=_DIM, font=font)

@@ -253,6 +253,10 @@ class PictureSamples(SegmentationDataset):
         marked = self.marked(index)
         return len(self._rois(index, marked, self._geometry.whole(marked.size), None)[0])
 
+    def boxes(self, index: int) -> list[tuple[float, ...]]:
+        """The boxes of the picture."""
+        return [tuple(box) for box in self.marked(index).boxes.tolist()]
+
     def view(self, index: int, view: int) -> View:
         """Draw a view of picture ``index``."""
         if not 0 <= index < self._count:
@@ -361,6 +365,10 @@ class ForegroundMaps(PictureSamples):
     def label_maps(self, index: int) -> int:
         """One."""
         return 1
+
+    def boxes(self, index: int) -> list[tuple[float, ...]]:
+        """None."""
+        return []
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         image, seen = self.picture(key[0], self.view(*key))

@@ -314,6 +314,10 @@ class SegmentationDataset(ABC):
         """The image files of the samples, without duplicates; empty for synthetic samples."""
         return []
 
+    def boxes(self, index: int) -> list[tuple[float, ...]]:
+        """Left, top, right and bottom of the boxes that a picture of sample ``index`` shows; by default none."""
+        return []
+
     def sample_files(self, index: int) -> tuple[Path, ...]:
         """The files of sample ``index``, whose change makes it another one; empty if it shares files with others."""
         return ()

@@ -49,7 +49,7 @@ def coco_guess(root: Path) -> list[Guess]:
     category = "person" if "person" in categories else categories.most_common(1)[0][0]
     ground = {
         "layout": f"COCO instances: {', '.join(Path(split['annotations']).name for split in splits.values())}",
-        "labels": f"crops around each '{category}'; other categories: "
+        "labels": f"crops around each '{category}' (sample = \"image\": whole pictures with boxes); other categories: "
         + (", ".join(name for name in list(categories)[:5] if name != category) or "none"),
     }
     keys: dict[str, Any] = {"kind": "coco", "category": category, **splits}
