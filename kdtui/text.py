@@ -38,7 +38,7 @@ def one_line(text: object) -> str:
 
 def joined_lines(text: object) -> str:
     """The lines of a message on one line as :func:`one_line`, separated by `` · ``."""
-    return " · ".join(filter(None, (one_line(line).removeprefix("- ") for line in str(text).splitlines())))
+    return " · ".join(filter(None, (one_line(line).removeprefix("- ") for line in str(text).split("\n"))))
 
 
 def width(text: str) -> int:
