@@ -260,6 +260,8 @@ def evaluate(profile: str, checkpoint: str, split: str, *rest: str) -> dict[str,
     if root is not None and not Path(root).is_dir():
         raise DataError("the data folder does not exist", where=root)
     answer = {"split": split, "samples": 7, "checkpoint": checkpoint, "miou": 0.5, "iou": {"target": 0.4}, "dice": 0.6}
+    if boxes := tomllib.loads(Path(profile).read_text())["data"].get("boxes"):
+        answer["boxes"] = boxes
     if rest:
         Path(rest[1]).write_text(json.dumps(answer))
     return answer

@@ -16,7 +16,7 @@ from typing import Any
 
 from kdtui.errors import Interrupted
 from kdtui.launch.engine_process import EngineStep, converse, cores, reported
-from kdtui.launch.moved import Moved, check_places, moved, profile_file
+from kdtui.launch.moved import Moved, check_places, for_evaluation, moved, profile_file
 from kdtui.launch.slots import DevicePlace, Slots, held, place
 from kdtui.launch.teachers import best_of
 from kdtui.store.files import read_file, sha256_of
@@ -49,12 +49,14 @@ def evaluate_run(
         run: The run.
         split: ``train``, ``val`` or ``test``.
         checkpoint: Checkpoint or exported file of the run; default the best checkpoint.
-        sets: ``--set`` texts: new locations of the data, kept in the run after the evaluation succeeded.
+        sets: ``--set`` texts: new locations of the data, kept in the run after the evaluation succeeded; or keys for
+            this evaluation, whose result is not kept.
         cancelled: Polled ten times a second.
     """
     path = checkpoint or run.best
-    keep = ["--out", str(run.evaluation(split))] if path.absolute() == run.best.absolute() else []
-    now = moved(run, sets)
+    now = for_evaluation(run, sets)
+    own = path.absolute() == run.best.absolute() and not now.once
+    keep = ["--out", str(run.evaluation(split))] if own else []
     check_places(run, now.profile, "evaluate", [split])
     with profile_file(run, now) as file:
         answer = converse("evaluate", str(file), str(path), split, *keep, cancelled=cancelled)

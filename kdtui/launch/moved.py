@@ -37,10 +37,12 @@ class Moved:
     Attributes:
         profile: Complete, with absolute paths.
         changes: The values of ``--set`` as nested tables; empty without ``--set``.
+        once: Whether the profile has further changes, for one evaluation; they are not recorded.
     """
 
     profile: Profile
     changes: Mapping[str, Any] = field(default_factory=dict)
+    once: bool = False
 
     def record(self, run: Run) -> None:
         """Write the changes to the run's ``overrides.toml``."""
@@ -82,12 +84,29 @@ def moved(run: Run, sets: Sequence[str] = ()) -> Moved:
     return Moved(changed, changes)
 
 
+def for_evaluation(run: Run, sets: Sequence[str] = ()) -> Moved:
+    """As :func:`moved`, and with keys of the data that only change how a network is evaluated.
+
+    Raises:
+        UsageError: As :func:`moved`.
+        ProfileError: As :func:`moved`.
+    """
+    from kdtui.profile import absolute, amend
+
+    keys = tuple(f"data.{key}=" for key in run.profile().data.evaluation_keys) if sets else ()
+    once = [text for text in sets if text.replace(" ", "").startswith(keys)] if keys else []
+    now = moved(run, [text for text in sets if text not in once])
+    if not once:
+        return now
+    return Moved(absolute(amend(now.profile, once, what=run.id)), now.changes, once=True)
+
+
 @contextlib.contextmanager
 def profile_file(run: Run, now: Moved) -> Iterator[Path]:
     """A file with the profile including its overrides; the run's ``profile.toml`` if there are none."""
     from kdtui.profile import dump
 
-    if not now.changes and not run.overrides():
+    if not now.changes and not now.once and not run.overrides():
         yield run.profile_path
         return
     with tempfile.TemporaryDirectory(prefix="kdtui-") as folder:

@@ -128,6 +128,8 @@ class DataTable(ProfileTable):
         | {"evaluation", "window", "overlap", "val_limit", "unlabelled"}
     )
     """Keys that are not written while they have their default, so that runs with and without them are comparable."""
+    evaluation_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys that `kdtui evaluate RUN --set` accepts for one evaluation: they do not change what is trained."""
     crop_keys: ClassVar[tuple[str, ...]] = ()
     """Keys without effect on samples that are whole pictures."""
 
@@ -446,6 +448,7 @@ class CocoData(RegionKeys, ImageData):
     region_keys = RegionKeys.region_keys | {"boxes"}
     unwritten = ImageData.unwritten | RegionKeys.unwritten | {"boxes"}
     crop_keys = ("padding", "minimum_size")
+    evaluation_keys = frozenset({"boxes"})
 
     kind: Literal["coco"] = "coco"
     train: CocoSplit

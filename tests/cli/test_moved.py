@@ -85,6 +85,22 @@ def test_training_images_that_are_gone_keep_int8_alone_from_being_exported(
     assert run.exports() == [run.best.with_suffix(".onnx")]
 
 
+def test_boxes_of_a_detector_are_for_one_evaluation(kdtui: Kdtui, trained: Trained, here: Path) -> None:
+    (here / "images").mkdir()
+    for name in ("train.json", "boxes.json"):
+        (here / name).write_text("{}")
+    place = [f"data.train.images={here / 'images'}", f"data.train.annotations={here / 'train.json'}"]
+    run = trained("mine", "data.kind=coco", *place, "data.sample=image", "data.augmentation=light")
+    before = snapshot(run)
+    done = kdtui("evaluate", "mine", "--split", "val", "--set", "data.boxes=boxes.json", "--json")
+    assert (done.code, done.json["boxes"]) == (0, str(here / "boxes.json"))
+    assert snapshot(run) == before  # neither the key nor the scores are kept
+    refused = kdtui("evaluate", "mine", "--split", "val", "--set", "data.boxes=nowhere.json")
+    assert refused.code == 4 and "nowhere.json" in refused.err
+    for words in (VERBS["resume"], VERBS["export"]):
+        assert "data.boxes cannot be changed" in kdtui(*words, "--set", "data.boxes=boxes.json").err
+
+
 def test_a_place_that_is_wrong_is_not_kept(kdtui: Kdtui, run: Run) -> None:
     for words in VERBS.values():
         refused = kdtui(*words, "--set", "data.root=nowhere")
