@@ -97,15 +97,19 @@ async def test_from_the_list_to_a_verified_file_by_keys(scene: Scene, run: Run) 
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
-async def test_existing_files_are_evaluated_on_the_test_split(scene: Scene, run: Run) -> None:
+async def test_existing_files_are_evaluated_on_the_chosen_split(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=LARGE) as pilot:
         await opened(pilot, run.id)
-        await pilot.press("ctrl+e")
-        await shows(pilot, "mIoU on the test split: best_model.onnx 0.5000")
+        for letter, split in {"t": "test", "v": "val"}.items():
+            await pilot.press("ctrl+e")
+            await shows(pilot, "on which split?", "kdtui evaluate FILE --split SPLIT")
+            await pilot.press(letter)
+            await shows(pilot, f"mIoU on the {split} split: best_model.onnx 0.5000")
+        await pilot.press("ctrl+e", "escape")
         assert not run.evaluation("test").exists()  # that of the checkpoint
         (run.checkpoints / "best_model.onnx").unlink()
-        await pilot.press("ctrl+e")
+        await pilot.press("ctrl+e", "t")
         await shows(pilot, "these runs have no exported files")
 
 

@@ -20,7 +20,7 @@ from kdtui.text import number
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import keys_of
 from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.screens.dialogs import Confirm
+from kdtui.tui.screens.dialogs import Confirm, SplitChoice
 from kdtui.tui.screens.export.form import ExportField, Menu, field_of
 from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
 from kdtui.tui.screens.export.sources import list_sources
@@ -62,6 +62,7 @@ ExportScreen.-wide .pair { layout: vertical; }
 """
 
 
+_EVALUATE = "kdtui evaluate FILE --split SPLIT"
 REST = 0.15
 """Seconds without a key after which the disk is read."""
 
@@ -279,7 +280,17 @@ class ExportScreen(CockpitScreen):
         self._show_standing()
 
     def action_evaluate(self) -> None:
-        """Evaluate the existing files of the runs on the test split, as ``kdtui evaluate FILE`` does."""
+        """Evaluate the existing files of the runs on a split, as ``kdtui evaluate FILE`` does."""
+        if self._evaluating:
+            self.cockpit.say("these files are being evaluated", error=True)
+        elif self.draft.external:
+            self.cockpit.say("files of runs only: `kdtui evaluate FILE --profile NAME` takes others", error=True)
+        else:
+            words = {"val": "the images of the reports", "test": "images held out", "train": "the images trained on"}
+            choice = SplitChoice("Evaluate the existing files on which split?", words, _EVALUATE)
+            self.app.push_screen(choice, lambda split: self._evaluate(split) if split else None)
+
+    def _evaluate(self, split: str) -> None:
         store, runs = self.cockpit.store.for_thread(), self.draft.runs
 
         def show(text: str) -> None:
@@ -295,25 +306,21 @@ class ExportScreen(CockpitScreen):
             found = []
             for run, file in files:
                 self.app.call_from_thread(show, f"evaluating {file.name} of {run.id} …")
-                scores = evaluate_run(run, "test", file, cancelled=lambda: worker.is_cancelled or not self.is_attached)
+                scores = evaluate_run(run, split, file, cancelled=lambda: worker.is_cancelled or not self.is_attached)
                 found.append(f"{file.name} {number(scores['miou'])}")
             return found
 
         def then(found: list[str]) -> None:
             show("")
-            self.cockpit.say(f"mIoU on the test split: {', '.join(found)}")
+            command = _EVALUATE.replace("SPLIT", split)
+            self.cockpit.say(f"mIoU on the {split} split: {', '.join(found)}", command)
 
         def failed(error: KdtuiError) -> None:
             show("")
             self.cockpit.say_error(error)
 
-        if self._evaluating:
-            self.cockpit.say("these files are being evaluated", error=True)
-        elif self.draft.external:
-            self.cockpit.say("files of runs only: `kdtui evaluate FILE --profile NAME` takes others", error=True)
-        else:
-            show("evaluating …")
-            self._do(work, then, failed=failed)
+        show("evaluating …")
+        self._do(work, then, failed=failed)
 
     def action_leave(self) -> None:
         """Go back; confirm first while an export is running."""
