@@ -23,7 +23,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.cli.export import progress_line
-from kdtui.errors import Interrupted
+from kdtui.errors import Interrupted, UsageError
 from kdtui.measure_options import MeasureOptions
 from kdtui.text import clean, giga, mebibytes, millions, milliseconds, number, ratio
 
@@ -54,6 +54,15 @@ def measure(
         int, typer.Option("--threads", min=1, help="Threads of torch and onnxruntime.")
     ] = _USUAL.threads,
     device: Annotated[Device, typer.Option("--device", help="Device; that of the latency.")] = Device.cpu,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="HEIGHTxWIDTH",
+            help="Size of the images, for ONNX files that take any size; default: that of the export.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         MeasureFormat | None,
         typer.Option(
@@ -65,8 +74,11 @@ def measure(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Measure size and latency of students and their teachers, with exclusive use of the device."""
-    from kdtui.launch.measure import measure, runs_to_measure
+    """Measure size and latency of students and their teachers, with exclusive use of the device.
+
+    ONNX files can be named instead of runs: their size, parameters and latency on the CPU are printed, not kept.
+    """
+    from kdtui.launch.measure import chosen_to_measure, measure, measure_files
     from kdtui.launch.slots import place
     from kdtui.launch.teachers import expand
 
@@ -75,11 +87,17 @@ def measure(
         written if form or markdown else None, MeasureFormat.json if as_json else None, MeasureFormat.table
     )
     store = open_store(runs_dir)
-    found = runs_to_measure(expand(runs or [], store, expression), store)
+    found, files = chosen_to_measure(expand(runs or [], store, expression), store)
+    if size is not None and not files:
+        raise UsageError("--size is for ONNX files", found=size, hint="omit it: runs have a size")
+    shape = None if size is None else _size(size)
     chosen = place("auto", 1).device if device is Device.auto else device.value
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=chosen)
     try:
-        answers = measure(store.root, found, how, on_step=progress_line())
+        if files:
+            answers = measure_files(store.root, files, how, shape, on_step=progress_line())
+        else:
+            answers = measure(store.root, found, how, on_step=progress_line())
     except KeyboardInterrupt as error:
         raise Interrupted("cancelled; nothing was measured") from error
     if written is MeasureFormat.json:
@@ -93,6 +111,20 @@ def measure(
             out()
         show(answer, wide=wide)
     say_conditions(answers.values())
+    if files:
+        say("MACs and memory of a single file are not known; `kdtui measure RUN` measures them for a run")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width of ``HEIGHTxWIDTH``.
+
+    Raises:
+        UsageError: It is not two positive numbers.
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
+        raise UsageError("not a valid size", where="--size", found=text, allowed="HEIGHTxWIDTH, such as 256x512")
+    return int(sides[0]), int(sides[1])
 
 
 def say_conditions(answers: Collection[Mapping[str, Any]]) -> None:
@@ -112,7 +144,11 @@ def show(answer: Mapping[str, Any], *, wide: bool = False) -> None:
     out(answer["run"])
     lines = rows(answer)
     if answer["teacher"] is None:
-        header, lines = ["", "student"], [[name, student] for name, _, student, _ in lines]
+        column = "student" if answer["student"].get("architecture") else "file"
+        header, lines = (
+            ["", column],
+            [[name, student] for name, _, student, _ in lines if column == "student" or student != "-"],
+        )
     else:
         header = ["", "teacher", "student", "ratio"]
     table(header, lines, right=frozenset(header[1:]), wrap=("teacher", "student"), wide=wide)

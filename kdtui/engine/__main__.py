@@ -229,6 +229,18 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return measure([Run(Path(run)) for run in options.runs], settings, progress=progress)
 
 
+def _measure_files(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.measure_files import measure_files
+    from kdtui.measure_options import MeasureOptions
+
+    settings = MeasureOptions(**json.loads(options.settings))
+    size = None if options.size is None else tuple(options.size)
+    return measure_files(options.files, settings, size, progress=progress)
+
+
 def _predict(options: argparse.Namespace) -> dict[str, Any]:
     progress = _cancellable()
     progress("loading", 0, 0)
@@ -348,6 +360,12 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("runs", nargs="+", metavar="RUN")
     measure.add_argument("--settings", default="{}", help="JSON of kdtui.measure_options.MeasureOptions")
     measure.set_defaults(verb=_measure)
+
+    files = verbs.add_parser("measure-files", help="size and latency of ONNX files")
+    files.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    files.add_argument("--settings", default="{}", help="JSON of kdtui.measure_options.MeasureOptions")
+    files.add_argument("--size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"))
+    files.set_defaults(verb=_measure_files)
 
     predict = verbs.add_parser("predict", help="segment pictures")
     predict.add_argument("request", type=Path, help="JSON of kdtui.engine.predict.PredictRequest")

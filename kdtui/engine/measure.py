@@ -326,7 +326,7 @@ def measure(
             subjects[teacher] = teacher_of(run, teacher, student.size, device)
         pairs.append((run, student.checkpoint, teacher))
     latencies = _latencies(subjects, settings, device, progress)
-    setup = _setup(settings, device)
+    setup = setup_of(settings, device)
     answers: dict[str, Any] = {}
     for run, student_path, teacher_path in pairs:
         sides = {
@@ -403,7 +403,7 @@ def _latencies(
                 calls[path, f"onnxruntime {precision}", count] = call
     clock = on_gpu if device.type == "cuda" else on_cpu
     names = {str(number): key for number, key in enumerate(calls)}
-    timed = interleaved(
+    times = interleaved(
         {name: calls[key] for name, key in names.items()},
         repeats=settings.repeats,
         warmup=settings.warmup,
@@ -412,11 +412,12 @@ def _latencies(
     )
     latencies: dict[Path, dict[str, dict[str, Any]]] = {path: {} for path in subjects}
     for name, (path, runtime, count) in names.items():
-        latencies[path].setdefault(runtime, {})[str(count)] = _timed(timed[name], count)
+        latencies[path].setdefault(runtime, {})[str(count)] = timed(times[name], count)
     return latencies
 
 
-def _timed(times: Quartiles, count: int) -> dict[str, float]:
+def timed(times: Quartiles, count: int) -> dict[str, float]:
+    """Plain values of the times of a batch of ``count`` images, with images per second."""
     return times.to_json() | {"images_per_second": count / times.median}
 
 
@@ -447,7 +448,8 @@ def _onnx_calls(
     return {count: call_with(count) for count in counts}
 
 
-def _setup(settings: MeasureOptions, device: torch.device) -> dict[str, Any]:
+def setup_of(settings: MeasureOptions, device: torch.device) -> dict[str, Any]:
+    """The conditions of a measurement, but for the size of the images."""
     return {
         "made": time.time(),
         "device": settings.device,

@@ -161,8 +161,8 @@ def open_onnx(path: Path, *, output: str | None) -> tuple[Contents, IdentifiedNe
         CheckpointError: It cannot be read or run.
         TeacherError: It has no usable input or output.
     """
-    model, parts = _read(path)
-    session = _session(path)
+    model, parts = read_model(path)
+    session = load_session(path)
     facts = {entry.key: entry.value for entry in model.metadata_props}
     ours = "kdtui" in facts
     signature = _signature(
@@ -171,11 +171,7 @@ def open_onnx(path: Path, *, output: str | None) -> tuple[Contents, IdentifiedNe
     classes = _classes(session, signature, path)
     hierarchical = ours and facts.get("task") == "hierarchical" and classes == 3
     network = OnnxNetwork(path, session, signature, decisions=hierarchical)
-    count = sum(
-        int(np.prod(tensor.dims))
-        for tensor in model.graph.initializer
-        if tensor.data_type in _floating() and tensor.dims
-    )
+    count = float_count(model)
     described = {
         "architecture": shortened(facts.get("architecture") or FAMILY, 80),
         "encoder": shortened(facts.get("encoder", ""), 80),
@@ -195,8 +191,21 @@ def open_onnx(path: Path, *, output: str | None) -> tuple[Contents, IdentifiedNe
     return _contents(path, parts, facts), found
 
 
-def _read(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
-    """The graph without external tensors, and all files of the model."""
+def float_count(model: onnx.ModelProto) -> int:
+    """Number of floating point values of a graph's weights."""
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in model.graph.initializer
+        if tensor.data_type in _floating() and tensor.dims
+    )
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
+    """The graph without external tensors, and all files of the model.
+
+    Raises:
+        CheckpointError: It cannot be read, or a file is missing.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
@@ -223,20 +232,25 @@ def _read(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
     return model, (path, *(path.parent / name for name in sorted(names)))
 
 
-def _options() -> onnxruntime.SessionOptions:
+def _options(threads: int = 0) -> onnxruntime.SessionOptions:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.intra_op_num_threads = threads or torch.get_num_threads()
     settings.log_severity_level = 4
     # Waiting threads must not spin: they would slow down other threads on the same core.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return settings
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def load_session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session on the CPU with ``threads``, by default as many as torch uses.
+
+    Raises:
+        CheckpointError: onnxruntime does not accept the file.
+    """
     try:
         # onnxruntime prints errors to stdout, which is the answer of the engine.
         with contextlib.redirect_stdout(sys.stderr):
-            session = onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
         # Names are decoded when they are read.
         for one in (*session.get_inputs(), *session.get_outputs()):
             _ = one.name, one.shape, one.type

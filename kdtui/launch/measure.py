@@ -18,28 +18,73 @@ from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 
 
-def runs_to_measure(texts: Sequence[str], store: RunStore) -> list[Run]:
-    """The runs that ids, names, prefixes or folders of runs name, in order and without duplicates.
+def chosen_to_measure(texts: Sequence[str], store: RunStore) -> tuple[list[Run], list[Path]]:
+    """The runs that ids, names, prefixes or folders of runs name, and the ONNX files, in order without duplicates.
 
     Raises:
         RunNotFound: No run matches.
         AmbiguousRun: Several runs match.
-        UsageError: A file, also one in the folder of a run.
+        UsageError: A file that is no ONNX file, or both runs and files.
     """
     runs: dict[Run, None] = {}
+    files: dict[Path, None] = {}
     for text in texts:
         chosen = source(text, store)
-        if chosen.run is None or chosen.path is not None:
-            onnx = text.lower().endswith(".onnx")
-            of_file = "predict FILE PICTURES -o FOLDER` reports its speed" if onnx else "inspect FILE` describes it"
+        if chosen.path is not None and chosen.path.is_file() and chosen.path.suffix.lower() == ".onnx":
+            files[chosen.path.absolute()] = None
+        elif chosen.run is None or chosen.path is not None:
             raise UsageError(
-                "only runs can be measured, not single files",
+                "only runs and ONNX files can be measured",
                 found=text,
-                allowed="runs; their students are measured with their exported files",
-                hint=f"`kdtui {of_file}" if chosen.run is None else f"`kdtui measure {chosen.run.id}` measures its run",
+                allowed="runs, or files of `kdtui export`",
+                hint="`kdtui inspect FILE` describes it"
+                if chosen.run is None
+                else f"`kdtui measure {chosen.run.id}` measures its run",
             )
-        runs[chosen.run] = None
-    return list(runs)
+        else:
+            runs[chosen.run] = None
+    if runs and files:
+        raise UsageError(
+            "runs and files are measured by separate commands",
+            found=f"{len(runs)} runs and {len(files)} files",
+            hint="exported files of a run are measured with it: `kdtui measure RUN`",
+        )
+    return list(runs), list(files)
+
+
+def measure_files(
+    root: Path,
+    files: Sequence[Path],
+    how: MeasureOptions,
+    size: tuple[int, int] | None = None,
+    *,
+    on_step: Callable[[EngineStep], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Measure ONNX files in one series on the CPU; nothing is written.
+
+    Args:
+        root: The run store.
+        files: The files.
+        how: Threads, repeats.
+        size: Height and width of the images, for files that take any size.
+        on_step: Called with each progress step, and while waiting for the device.
+        cancelled: Polled ten times a second.
+
+    Returns:
+        Measurements by path, as those of a student without a teacher.
+
+    Raises:
+        UsageError: The device is not the CPU, or the size is needed or cannot be used.
+        Interrupted: It was cancelled.
+        KdtuiError: The engine reported an error.
+    """
+    if how.device != "cpu":
+        raise UsageError(
+            "files are measured with onnxruntime on the CPU", where="--device", found=how.device, allowed="cpu"
+        )
+    shape = [] if size is None else ["--size", *map(str, size)]
+    return _measured("measure-files", [*map(str, files), *shape], root, how, on_step, cancelled)
 
 
 def measure(
@@ -76,6 +121,19 @@ def measure(
                 hint=f"kdtui show {run.id} shows its state",
             )
 
+    return _measured("measure", [str(run.path) for run in runs], root, how, on_step, cancelled)
+
+
+def _measured(
+    verb: str,
+    words: Sequence[str],
+    root: Path,
+    how: MeasureOptions,
+    on_step: Callable[[EngineStep], None],
+    cancelled: Callable[[], bool],
+) -> dict[str, Any]:
+    """Call a verb of the engine with exclusive use of the device."""
+
     def waiting(reason: str) -> None:
         on_step(EngineStep(f"waiting for the {how.device}" + (f": {reason}" if reason else "")))
 
@@ -91,8 +149,8 @@ def measure(
             "CUDA_VISIBLE_DEVICES": slots.names[0] if how.device == "gpu" else "",
         }
         answer = converse(
-            "measure",
-            *(str(run.path) for run in runs),
+            verb,
+            *words,
             "--settings",
             json.dumps(asdict(how)),
             on_step=on_step,

@@ -142,12 +142,29 @@ class TestExport:
             assert (done.code, file.read_bytes()) == (4, b"\x08\x08")
             assert "no PyTorch weights" in done.err
             assert hint in done.err
-        for file, hint in ((own, f"kdtui measure {run.id}"), (other, "kdtui predict FILE")):
+        for file, hint in ((run.best, f"kdtui measure {run.id}"), (run.manifest_path, "kdtui inspect FILE")):
             done = kdtui("measure", str(file))
             assert done.code == 2
-            assert "only runs can be measured" in done.err
+            assert "only runs and ONNX files can be measured" in done.err
             assert hint in done.err
         assert kdtui("measure", str(run.path)).code == 0
+
+    def test_an_onnx_file_is_measured_alone(self, kdtui: Kdtui, here: Path) -> None:
+        (here / "theirs.onnx").touch()
+        done = kdtui("measure", "theirs.onnx", "--size", "16x24")
+        assert done.code == 0, done.err
+        assert "1.00 M" in done.out and "onnxruntime file, batch 1" in done.out and "MACs" not in done.out
+        assert "16 x 24" in done.err and "MACs and memory of a single file are not known" in done.err
+        assert kdtui("measure", "./theirs.onnx", "--json").json.keys() == {str(here / "theirs.onnx")}
+        assert "theirs.onnx" in kdtui("measure", "theirs.onnx", "--markdown").out
+        for words, message in (
+            (("theirs.onnx", "latest"), "runs and files are measured by separate commands"),
+            (("theirs.onnx", "--device", "gpu"), "on the CPU"),
+            (("theirs.onnx", "--size", "16"), "not a valid size"),
+            (("latest", "--size", "16x16"), "--size is for ONNX files"),
+        ):
+            done = kdtui("measure", *words)
+            assert done.code == 2 and message in done.err
 
     def test_ctrl_c_ends_the_engine_and_reports_that_nothing_changed(self, here: Path) -> None:
         began = here / "began"
