@@ -382,7 +382,8 @@ def balance_warnings(distillation: Distillation, scalars: Mapping[str, float | N
     """A warning on a distillation term next to which the others hardly count.
 
     Only terms that the profile lists are compared: the weights of the default KL are not a choice of the user. Terms
-    whose weight still rises are left out.
+    whose weight still rises are left out. If all terms have their published weights, a small one may be satisfied
+    already; then only a term that outweighs the supervised loss, too, is reported.
 
     Args:
         distillation: Settings of the distillation.
@@ -397,7 +398,9 @@ def balance_warnings(distillation: Distillation, scalars: Mapping[str, float | N
         return []
     largest, second = sorted(parts, key=parts.__getitem__, reverse=True)[:2]
     ratio = parts[largest] / parts[second]
-    if ratio <= _OUTWEIGHS:
+    weighed = any(term.weight != type(term).model_fields["weight"].default for term in distillation.terms or ())
+    swamps = parts[largest] > _OUTWEIGHS * (scalars.get("loss.base") or math.inf)
+    if ratio <= _OUTWEIGHS or not (weighed or swamps):
         return []
     first = next(iter(parts.values()))  # keeps its weight, and with it the size of the whole sum
     factors = {label: first / part for label, part in parts.items() if not 1 / _OUTWEIGHS <= part / first <= _OUTWEIGHS}

@@ -64,7 +64,8 @@ def test_many_missed_classes_are_counted() -> None:
 
 def balance(terms: list[dict[str, Any]], **parts: float) -> list[Warned]:
     distillation = Distillation.model_validate({"enabled": True, **({"terms": terms} if terms else {})})
-    return balance_warnings(distillation, {f"loss.distill.{name}": value for name, value in parts.items()})
+    scalars = {f"loss.distill.{name}": value for name, value in parts.items()} | {"loss.base": 1.2}
+    return balance_warnings(distillation, scalars)
 
 
 PAIR: list[dict[str, Any]] = [{"kind": "cwd"}, {"kind": "feature", "weight": 12.5, "on": "decoder"}]
@@ -98,12 +99,23 @@ def test_a_term_next_to_which_the_other_hardly_counts_is_reported_with_balanced_
         (PAIR, {"cwd": 0.0, "feature": 4.0}),  # nothing to balance it with
         (PAIR, {"feature": 4.0}),
         ([{"kind": "cwd"}], {"cwd": 100.0}),
-        ([{"kind": "kl"}, {"kind": "dkd"}], {"logits": 3.0, "dkd": 0.1}),  # its weight rises for 20 epochs
+        ([{"kind": "kl"}, {"kind": "relation"}], {"logits": 0.9, "relation": 0.0003}),  # matched already
+        (
+            [{"kind": "kl", "weight": 2.0}, {"kind": "dkd"}],
+            {"logits": 3.0, "dkd": 0.1},
+        ),  # its weight rises
         ([], {"logits": 100.0, "bg_fg": 0.1, "target_nontarget": 0.1}),  # weights that nobody chose
     ],
 )
 def test_no_warning_where_no_weight_is_wrong(terms: list[dict[str, Any]], parts: dict[str, float]) -> None:
     assert balance(terms, **parts) == []
+
+
+def test_published_weights_are_reported_where_they_outweigh_the_supervised_loss_too() -> None:
+    (warning,) = balance([{"kind": "kl"}, {"kind": "attention"}], logits=1.0, attention=150.0)
+    assert "'attention' is 150 times as large" in warning.message and 'kind="attention",weight=70.0' in str(
+        warning.hint
+    )
 
 
 @pytest.fixture(scope="module")
