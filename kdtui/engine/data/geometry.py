@@ -187,6 +187,18 @@ class PictureGeometry(Geometry):
                 break
         return matrix
 
+    def shown(self, image: Values, size: Size, matrix: Matrix, fill: tuple[float, ...]) -> Values:
+        """The network's input [H,W,C].
+
+        Args:
+            image: The picture [h,w,C], perhaps at a smaller size.
+            size: Size of the picture.
+            matrix: Edges of the network's input to edges of the picture.
+            fill: Value of each channel where there is no picture.
+        """
+        smaller = np.array([[image.shape[1] / size.width], [image.shape[0] / size.height]])
+        return warped_image(image, matrix * smaller, self.size, fill)
+
     def _scale(self, size: Size) -> float:
         """Pixels of the network's input per pixel of a whole picture."""
         return min(self.size.height / size.height, self.size.width / size.width)
@@ -216,8 +228,12 @@ def shown_whole(data: DataTable, image: Values, fill: tuple[float, ...]) -> Valu
         image: The picture.
         fill: Value of each channel where there is no picture.
     """
-    geometry = Geometry(data, level="none", training=False)
     size = Size(*image.shape[:2])
+    if data.whole_pictures:
+        pictures = PictureGeometry(data, level="none", training=False)
+        kept = fitted(Source(image, np.zeros(size, np.uint8)), pictures.kept_size(size)).image
+        return pictures.shown(kept, size, pictures.whole(size), fill)
+    geometry = Geometry(data, level="none", training=False)
     source = fitted(Source(image, np.zeros(size, np.uint8)), geometry.kept_size(size))
     matrix, _ = geometry.view(source, np.random.default_rng(0))
     return warped_image(source.image, matrix, geometry.size, fill)
@@ -225,10 +241,12 @@ def shown_whole(data: DataTable, image: Values, fill: tuple[float, ...]) -> Valu
 
 def content_of(data: DataTable, size: Size) -> Content:
     """The part of :func:`shown_whole` that shows a picture of this size; the rest is ``fill``."""
-    if not data.keep_aspect:
+    if not data.keep_aspect and not data.whole_pictures:
         return Content(0.0, 0.0, data.height, data.width)
     scale = min(data.height / size.height, data.width / size.width)
     height, width = scale * size.height, scale * size.width
+    if data.whole_pictures:
+        return Content(0.0, 0.0, height, width)
     return Content((data.height - height) / 2, (data.width - width) / 2, height, width)
 
 

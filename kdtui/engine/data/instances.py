@@ -269,7 +269,10 @@ class PictureSamples(SegmentationDataset):
         """Image f32 [C,H,W] of a view and its foreground uint8 [H,W], padded to the stride."""
         whole = foreground(self.layers(index), view.marked.size)
         seen = torch.from_numpy(warped_labels(whole, view.matrix, self._geometry.size))
-        image = self._pipeline.placed(index, view.marked.size, view.matrix, view.rng)
+        size = view.marked.size
+        image = self._pipeline.placed(
+            index, lambda kept, fill: self._geometry.shown(kept, size, view.matrix, fill), view.rng
+        )
         return self.padded(image, 0.0), self.padded(seen, IGNORE_INDEX)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:

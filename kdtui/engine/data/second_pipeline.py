@@ -7,6 +7,7 @@ order, and neither torch's generator nor NumPy's global one is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -19,7 +20,7 @@ from kdtui.engine.data.colour import SAME, Line, blurred, compressed, line_of, n
 from kdtui.engine.data.geometry import Geometry
 from kdtui.engine.data.pixel_format import PixelFormat
 from kdtui.engine.data.source import Needed, Size, Source, Values
-from kdtui.engine.data.warp import Matrix, fitted, warped_image
+from kdtui.engine.data.warp import fitted, warped_image
 from kdtui.profile import DataTable
 from kdtui.profile.data_tables import Level
 
@@ -120,18 +121,17 @@ class SecondPipeline:
             self.cache.put(index, kept)
         return kept
 
-    def placed(self, index: int, size: Size, matrix: Matrix, rng: np.random.Generator) -> Tensor:
+    def placed(
+        self, index: int, shown: Callable[[Values, tuple[float, ...]], Values], rng: np.random.Generator
+    ) -> Tensor:
         """Normalised image f32 [C,H,W] of a view whose geometry is known.
 
         Args:
             index: Number of the sample.
-            size: Size of the picture that ``matrix`` maps to.
-            matrix: Edges of the output to edges of the picture.
+            shown: From the kept image and the values where there is none to the image of the view.
             rng: Source of the random numbers of its colours.
         """
-        image = self.source(index).image
-        kept = np.array([[image.shape[1] / size.width], [image.shape[0] / size.height]])
-        return self._planes(warped_image(image, matrix * kept, self._geometry.size, self._fill), rng, self._level)
+        return self._planes(shown(self.source(index).image, self._fill), rng, self._level)
 
     def _recoloured(self, image: Values, rng: np.random.Generator, level: Level) -> tuple[Values, Line]:
         """The image in other colours, and what is left to be applied to its values."""

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from kdtui.engine.data import IGNORE_INDEX, build_dataset, eval_loader, survey
+from kdtui.engine.data.geometry import content_of, shown_whole
 from kdtui.engine.data.instances import PictureSamples
+from kdtui.engine.data.source import Size
 from kdtui.engine.data.synthetic_scenes import DETAIL, SyntheticScenes, draw_people
 from kdtui.profile import DataTable, SyntheticData
 
@@ -150,3 +152,17 @@ def test_the_survey_counts_the_pixels_of_label_maps() -> None:
     assert "decoded images" in dataset.memory()
     image, labels = dataset.read(0)
     assert image.shape[:2] == labels.shape and set(np.unique(labels)) == {0, 1}
+
+
+@pytest.mark.parametrize("sample", ["image", "foreground"])
+def test_a_picture_is_predicted_as_it_is_evaluated(sample: str) -> None:
+    data = SyntheticData(sample=sample, height=48, width=64, val_samples=4)
+    dataset = build_dataset(data, "val")
+    for index in range(4):
+        picture = dataset.read(index).image
+        size = Size(*picture.shape[:2])
+        shown = shown_whole(data, picture, tuple(float(round(255 * value)) for value in dataset.mean))
+        image = dataset.pixels.normalised(torch.tensor(shown).permute(2, 0, 1))
+        torch.testing.assert_close(image, dataset[index, 0].image[:, :48])
+        scale = min(48 / size.height, 64 / size.width)
+        assert dataset.content(size) == content_of(data, size) == (0, 0, scale * size.height, scale * size.width)
