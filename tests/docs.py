@@ -25,6 +25,7 @@ from kdtui.profile import (
     Loss,
     Model,
     Profile,
+    RoiModel,
     SyntheticData,
     Teacher,
     Training,
@@ -49,6 +50,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ('data, kind = "folder"', FolderData),
     ("data.unlabelled", Unlabelled),
     ("student", Model),
+    ('student, kind = "roi"', RoiModel),
     ("teacher", Teacher),
     ("distillation", Distillation),
     *((f'distillation.terms, kind = "{table.model_fields["kind"].default}"', table) for table in DISTILLATION_TERMS),
@@ -126,6 +128,8 @@ def _words(schema: dict[str, Any]) -> str:
     if "$ref" in schema or "oneOf" in schema or schema.get("type") == "object":
         return "a table"
     if schema.get("type") == "array":
+        if "items" not in schema:  # the allowed lengths are fixed
+            schema = schema | {"items": schema["prefixItems"][0]}
         return "list of " + ("tables" if "oneOf" in schema["items"] else _words(schema["items"]))
     words = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}[schema["type"]]
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

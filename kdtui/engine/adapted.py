@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,13 +70,15 @@ class Adapted(Wrapper):
         """The scaled size."""
         return max(1, round(height * self._scale)), max(1, round(width * self._scale))
 
-    def forward(self, images: Tensor, **extras: Tensor) -> Tensor:
-        """Raw output [B,C,H,W] for the run's normalised images [B,C,H,W]."""
+    def forward(self, images: Tensor, **extras: Tensor) -> Any:
+        """Raw output [B,C,H,W], or outputs by name, for the run's normalised images [B,C,H,W]."""
         seen = images if self.convert is None else self.convert(images)
         if self._scale != 1:
             size = self.inner_size(*images.shape[-2:])
             seen = F.interpolate(seen, size, mode="bilinear", align_corners=False, antialias=self._scale < 1)
-        raw: Tensor = self.network(seen, **extras)
+        raw: Any = self.network(seen, **extras)
+        if not isinstance(raw, Tensor):  # outputs by name have sizes of their own; other changes were refused
+            return raw
         if self._channels is not None:
             raw = raw[:, self._channels]
         if self._groups is not None:

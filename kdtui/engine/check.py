@@ -20,7 +20,7 @@ from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
-from kdtui.engine.objective import FrozenTeacher, Objective, build_objective
+from kdtui.engine.objective import FrozenTeacher, Objective, build_objective, check_labels
 from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.profile_model import count_macs
@@ -199,6 +199,7 @@ def _student(profile: Profile, resume_from: Path | None, run: Run | None) -> str
         if run is not None:
             check_unchanged(run)
         weights = kind.load_weights(network, val_set.classes)
+    kind.check(network, profile)
     check_trainable(network, profile)
     check_inputs(network, val_set)
     check_metrics(kind, network, val_set)
@@ -324,6 +325,7 @@ def _terms(profile: Profile, loaded: list[LoadedTeacher], splits: dict[str, tupl
     counts = (1,) * len(classes) if train is None else train.pixels
     network = loaded[0].network if loaded else None
     objective = build_objective(profile, len(classes), student, network, lambda: counts)
+    check_labels(objective, _val_set(profile))
     unchecked = "; those of the distillation need the teacher" if profile.distillation.enabled and not loaded else ""
     lines = [f"{', '.join(objective.names)}{unchecked}", *_costs(objective), *_batch_terms(profile)]
     if train is not None:

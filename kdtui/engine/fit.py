@@ -21,7 +21,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.announcement import announce, note_once
 from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.counts import counts_file
-from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_indices, train_loader
+from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_indices, picture_labels, train_loader
 from kdtui.engine.evaluate import (
     Evaluation,
     Predict,
@@ -351,8 +351,11 @@ class Fit:
 
     def _labels(self, batch: Batch) -> Labels:
         fabric = self.stage.fabric
-        masks = batch.masks.to(fabric.device, non_blocking=True)
-        return Labels(masks, IGNORE_INDEX, extras_to_device(batch.extras, fabric))
+        masks, extras = batch.masks.to(fabric.device, non_blocking=True), extras_to_device(batch.extras, fabric)
+        pictures = None
+        if self.objective.of_pictures:
+            pictures = Labels(picture_labels(batch).to(fabric.device, non_blocking=True), IGNORE_INDEX, extras)
+        return Labels(masks, IGNORE_INDEX, extras, pictures)
 
     def _summed(self, each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The masses of the micro-batches, summed over the whole optimizer step; a collective with several ranks."""
@@ -360,9 +363,16 @@ class Fit:
         return dict(zip(each[0], reduced(self.stage.fabric, masses, "sum"), strict=True))
 
     def _share(self, micro_batches: list[Batch]) -> StepShare:
+        share = self._totals([batch.masks for batch in micro_batches])
+        if self.objective.of_pictures:
+            share = dataclasses.replace(share, pictures=self._totals(list(map(picture_labels, micro_batches))))
+        return share
+
+    def _totals(self, label_maps: Sequence[Tensor]) -> StepShare:
+        """The totals of a step from the label maps of its micro-batches; a collective with several ranks."""
         fabric = self.stage.fabric
-        valid = sum(int((batch.masks != IGNORE_INDEX).sum()) for batch in micro_batches)
-        maps = sum(len(batch.masks) for batch in micro_batches)
+        valid = sum(int((masks != IGNORE_INDEX).sum()) for masks in label_maps)
+        maps = sum(map(len, label_maps))
         if fabric.world_size > 1:
             valid, maps = reduced(fabric, torch.tensor([valid, maps], device=fabric.device), "sum").tolist()
         return StepShare(

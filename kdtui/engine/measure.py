@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,8 @@ def _latencies(
 ) -> dict[Path, dict[str, dict[str, Any]]]:
     calls: dict[tuple[Path, str, int], Call] = {}
     for path, subject in subjects.items():
+        for runtime, call in _further_calls(subject, settings, device).items():
+            calls[path, runtime, 1] = call
         for count in dict.fromkeys((1, settings.batch)):
             channels = input_channels(subject.source.network)
             images = torch.randn(count, channels, subject.size.height, subject.size.width, device=device)
@@ -416,17 +419,40 @@ def _latencies(
     return latencies
 
 
+def _further_calls(subject: MeasureTarget, settings: MeasureOptions, device: torch.device) -> dict[str, Call]:
+    """What the kind of a network measures beside whole images, by the name of the runtime; one image each."""
+    kind, network, size = subject.source.kind, subject.source.network, subject.size
+    if kind is None:
+        return {}
+    images = torch.randn(1, input_channels(network), size.height, size.width, device=device)
+    calls = {f"torch, {name}": _without_graph(call) for name, call in kind.parts(network, images).items()}
+    names = [entry.name for entry in subject.source.inputs]
+    for work, inputs in kind.workloads(size.height, size.width).items():
+        extras = {name: values.to(device) for name, values in zip(names, inputs, strict=True)}
+        calls[f"torch, {work}"] = _without_graph(partial(network, images, **extras))
+        feed = {name: values.numpy() for name, values in zip(names, inputs, strict=True)}
+        for precision, (file, report) in subject.exports.items():
+            image = _onnx_feed(report, subject, 1)[INPUT]
+            asked = session(file, threads=settings.threads)
+            calls[f"onnxruntime {precision}, {work}"] = partial(asked.run, None, {INPUT: image, **feed})
+    return calls
+
+
+def _without_graph(call: Call) -> Call:
+    def measured() -> None:
+        with torch.inference_mode():
+            call()
+
+    return measured
+
+
 def timed(times: Quartiles, count: int) -> dict[str, float]:
     """Plain values of the times of a batch of ``count`` images, with images per second."""
     return times.to_json() | {"images_per_second": count / times.median}
 
 
 def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
-    def call() -> None:
-        with torch.inference_mode():
-            network(images)
-
-    return call
+    return _without_graph(partial(network, images))
 
 
 def _onnx_calls(
@@ -434,18 +460,19 @@ def _onnx_calls(
 ) -> dict[int, Call]:
     """Calls of the exported file by batch size, for the batch sizes that it accepts."""
     options = export_options.from_json(report["options"])
-    size = subject.size if options.dynamic_size else InputSize(*report["size"])
-    names = [INPUT, *(entry.name for entry in subject.source.inputs)]
     asked = session(file, threads=settings.threads)
-
-    def call_with(count: int) -> Call:
-        made = export_options.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
-        feed = [values.numpy() for values in examples(subject.source.inputs, made, size, subject.source.pixels)]
-        fed = dict(zip(names, feed, strict=True))
-        return lambda: asked.run(None, fed)
-
     counts = dict.fromkeys((1, settings.batch)) if options.dynamic_batch else {options.batch: None}
-    return {count: call_with(count) for count in counts}
+    return {count: partial(asked.run, None, _onnx_feed(report, subject, count)) for count in counts}
+
+
+def _onnx_feed(report: Mapping[str, Any], subject: MeasureTarget, count: int) -> dict[str, Any]:
+    """Inputs of an exported file for this many images."""
+    options = export_options.from_json(report["options"])
+    size = subject.size if options.dynamic_size else InputSize(*report["size"])
+    made = export_options.from_json(options.to_json() | {"batch": count, "dynamic": "none"})
+    names = [INPUT, *(entry.name for entry in subject.source.inputs)]
+    feed = [values.numpy() for values in examples(subject.source.inputs, made, size, subject.source.pixels)]
+    return dict(zip(names, feed, strict=True))
 
 
 def setup_of(settings: MeasureOptions, device: torch.device) -> dict[str, Any]:

@@ -197,6 +197,44 @@ class NetworkKind(ABC):
         """The outputs of exported graphs; the first has logits, from which the mIoU of the file is computed."""
         return graph_outputs(task, options)
 
+    def freezing(self, network: nn.Module) -> Callable[[int], bool] | None:
+        """A function that freezes what is not trained in an epoch, counted from 1, of :meth:`build`'s network.
+
+        It returns whether other parameters are trained than before, and puts frozen parts into eval mode. By default
+        None: all parameters are always trained.
+        """
+        return None
+
+    def check(self, network: nn.Module, profile: Profile) -> None:
+        """Check what of a profile prevents its training, before it starts; by default nothing.
+
+        Args:
+            network: The result of :meth:`build`, on any device; unchanged.
+            profile: The profile.
+
+        Raises:
+            KdtuiError: The reason.
+        """
+        self.table.check_data(profile.data)
+
+    def workloads(self, height: int, width: int) -> Mapping[str, tuple[Tensor, ...]]:
+        """Further inputs of one image, in the order of :meth:`graph_inputs`, for which latency is measured, by a name.
+
+        Args:
+            height: Height of the image.
+            width: Its width.
+        """
+        return {}
+
+    def parts(self, network: nn.Module, images: Tensor) -> Mapping[str, Callable[[], object]]:
+        """Calls of parts of a network in torch whose latency is measured, by a name; by default none.
+
+        Args:
+            network: In eval mode.
+            images: One image f32 [1,C,H,W], on its device.
+        """
+        return {}
+
     def translations(self) -> tuple[Translation, ...]:
         """How exporters write operators of the network's own."""
         return ()

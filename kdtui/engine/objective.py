@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from kdtui import plugins
+from kdtui.engine.data import PICTURE_LABELS, SegmentationDataset
 from kdtui.engine.dry_run import padded_size
 from kdtui.engine.losses import DistillationLoss, Labels, StepShare, SupervisedLoss
 from kdtui.engine.losses.class_weights import need_label_counts, with_class_weights
@@ -30,7 +31,7 @@ from kdtui.errors import KdtuiError, ModelError
 from kdtui.profile import Loss, Profile
 from kdtui.profile.base import TaskName
 from kdtui.profile.data_tables import Unlabelled
-from kdtui.profile.term_tables import DistillationTerm, Term
+from kdtui.profile.term_tables import DistillationTerm, SupervisedTerm, Term
 
 
 class FrozenTeacher:
@@ -108,6 +109,9 @@ class Objective(nn.Module):
         threshold: Probability of the teacher's class from which a pixel without label is confident.
         student_taps: Names of the student's feature maps that the terms read.
         teacher_taps: Names of the teacher's feature maps that the terms read.
+        of_pictures: Keys of the terms on outputs of whole pictures, ``base_NAME`` or ``distill_NAME``, where label maps
+            are of parts of them.
+        stage1_alpha: Weight of the distillation terms among these; by default ``alpha``.
 
     Attributes:
         class_weights: Weights of classes that were computed from the training labels, by the name of the term.
@@ -126,8 +130,11 @@ class Objective(nn.Module):
         threshold: float = 1.0,
         student_taps: Collection[str] = (),
         teacher_taps: Collection[str] = (),
+        of_pictures: Collection[str] = (),
+        stage1_alpha: float | None = None,
     ) -> None:
         super().__init__()
+        self.of_pictures, self._stage1_alpha = frozenset(of_pictures), stage1_alpha
         self.alpha, self.temperature, self._follow_temperature = alpha, temperature, follow_temperature
         self.student_taps, self.teacher_taps = student_taps, teacher_taps
         self.class_weights: dict[str, tuple[float, ...]] = {}
@@ -164,21 +171,44 @@ class Objective(nn.Module):
             share: Totals of the optimizer step.
         """
         base = {
-            name: weight * self.terms[f"base_{name}"](student, labels, _own(share, f"base_{name}."))
+            name: weight * self.terms[key](student, *self._share_of(key, labels, share))
             for name, weight in self.base_weights.items()
+            for key in [f"base_{name}"]
         }
         total = base_total = reduce(torch.add, base.values())
         parts = {"loss.base": base_total, **{f"loss.base.{name}": value for name, value in base.items()}}
         if teacher is not None and self.distill_weights:
             distill = {
-                name: weight * self.terms[f"distill_{name}"](student, teacher, labels, _own(share, f"distill_{name}."))
+                name: weight * self.terms[key](student, teacher, *self._share_of(key, labels, share))
                 for name, weight in self.distill_weights.items()
+                for key in [f"distill_{name}"]
             }
             distill_total = torch.stack(list(distill.values())).sum()
-            total = self.alpha * distill_total + (1 - self.alpha) * base_total
+            if self._stage1_alpha is None or not self.of_pictures:
+                total = self.alpha * distill_total + (1 - self.alpha) * base_total
+            else:
+                total = self._weighted(base, distill)
             parts["loss.distill"] = distill_total
             parts.update({f"loss.distill.{name}": value for name, value in distill.items()})
         return LossTerms(total, {name: value.detach() for name, value in {"loss": total, **parts}.items()})
+
+    def _share_of(self, key: str, labels: Labels, share: StepShare) -> tuple[Labels, StepShare]:
+        """Labels and totals for a term: of whole pictures if it reads their outputs."""
+        if key in self.of_pictures:
+            assert labels.pictures is not None
+            assert share.pictures is not None
+            labels, share = labels.pictures, dataclasses.replace(share.pictures, masses=share.masses)
+        return labels, _own(share, f"{key}.")
+
+    def _weighted(self, base: Mapping[str, Tensor], distill: Mapping[str, Tensor]) -> Tensor:
+        """The sum of all terms; those on outputs of whole pictures have an α of their own."""
+        assert self._stage1_alpha is not None
+        weighted = []
+        for prefix, terms in (("distill", distill), ("base", base)):
+            for name, value in terms.items():
+                alpha = self._stage1_alpha if f"{prefix}_{name}" in self.of_pictures else self.alpha
+                weighted.append((alpha if prefix == "distill" else 1 - alpha) * value)
+        return torch.stack(weighted).sum()
 
     def unlabelled(self, student: Outputs, teacher: Outputs, labels: Labels, share: StepShare) -> LossTerms:
         """The loss of one micro-batch without labels, to be added to that of the others.
@@ -236,10 +266,12 @@ class Objective(nn.Module):
         """The masses of the terms in one micro-batch, for :class:`StepShare`."""
         masses: dict[str, Tensor] = {}
         for key, term in self._terms_on(unlabelled).items():
+            seen = labels.pictures if key in self.of_pictures else labels
+            assert seen is not None
             if isinstance(term, SupervisedLoss):
-                own = term.masses(labels)
+                own = term.masses(seen)
             elif isinstance(term, DistillationLoss) and teacher is not None:
-                own = term.masses(teacher, labels)
+                own = term.masses(teacher, seen)
             else:
                 own = {}
             masses |= {f"{key}.{name}": mass.detach().float() for name, mass in own.items()}
@@ -301,7 +333,7 @@ def build_objective(
     sizes: dict[str, tuple[int, int]] = {}
     taps: dict[str, list[str]] = {}
     for role, network, needs in (
-        ("student", student, [table.student_needs for table in distill]),
+        ("student", student, [*(table.student_needs for table in (*distill, *base))]),
         ("teacher", teacher, [table.teacher_needs for table in distill]),
     ):
         logits = {} if network is None else channels_of(network, profile.data.task, classes)
@@ -312,8 +344,10 @@ def build_objective(
             if role == "student":
                 sizes = {name: shape[1:] for name, shape in shapes.items()}
         taps[role] = sorted(set().union(*needs) - logits.keys())
-        for index, names in enumerate(needs):
-            _check_outputs(role, names, channels[role], f"distillation.terms[{index}]", distill[index])
+        places = [(f"distillation.terms[{index}]", table) for index, table in enumerate(distill)]
+        places += [(f"loss.terms[{index}]", table) for index, table in enumerate(base)]
+        for names, (key, table) in zip(needs, places, strict=False):
+            _check_outputs(role, names, channels[role], key, table)
     relation_bytes = _relation_bytes(profile, distill, sizes)
     terms = {
         table.label: (
@@ -324,7 +358,13 @@ def build_objective(
     }
     images = profile.data.unlabelled
     objective = Objective(
-        {table.label: (table.weight, _built(table, f"loss.terms[{index}]")) for index, table in enumerate(base)},
+        {
+            table.label: (
+                table.weight,
+                _built(table, f"loss.terms[{index}]", *([channels["student"]] if table.student_needs else [])),
+            )
+            for index, table in enumerate(base)
+        },
         terms,
         alpha=distillation.alpha,
         temperature=distillation.temperature,
@@ -337,6 +377,8 @@ def build_objective(
         threshold=1.0 if images is None else images.threshold,
         student_taps=taps["student"],
         teacher_taps=taps["teacher"],
+        of_pictures=_of_pictures(student, base, distill),
+        stage1_alpha=distillation.stage1_alpha,
     )
     objective.relation_bytes = relation_bytes
     objective.class_weights = {
@@ -345,6 +387,46 @@ def build_objective(
         if need_label_counts([table]) and isinstance(complete.class_weights, tuple)
     }
     return objective
+
+
+def check_labels(objective: Objective, dataset: SegmentationDataset) -> None:
+    """Check that the data have labels of whole pictures, if a supervised term reads an output of them.
+
+    Raises:
+        ModelError: They have none.
+    """
+    reading = sorted(key for key in objective.of_pictures if key.startswith("base_"))
+    if reading and PICTURE_LABELS not in dataset.collate([dataset[0, 0]]).extras:
+        raise ModelError(
+            "this loss term needs labels of whole pictures, which these data do not have",
+            where="loss.terms",
+            found=reading[0].removeprefix("base_"),
+            allowed="terms on the masks of boxes",
+            hint="leave out the term",
+        )
+
+
+def _of_pictures(student: nn.Module, base: Sequence[SupervisedTerm], distill: Sequence[DistillationTerm]) -> list[str]:
+    """Keys of the terms on outputs of whole pictures, for a student whose label maps are of parts of them.
+
+    Raises:
+        ModelError: A term reads outputs of both kinds.
+    """
+    outputs: Collection[str] = getattr(student, "picture_outputs", ())
+    keys = []
+    for prefix, place, tables in (("base", "loss", base), ("distill", "distillation", distill)):
+        for index, table in enumerate(tables):
+            read = table.student_needs & set(outputs)
+            if read and read != table.student_needs:
+                raise ModelError(
+                    "this term reads outputs of whole pictures and of parts of them",
+                    where=f"{place}.terms[{index}]",
+                    found=", ".join(sorted(table.student_needs)),
+                    allowed="outputs of one kind",
+                )
+            if read:
+                keys.append(f"{prefix}_{table.label}")
+    return keys
 
 
 def _without_labels(
@@ -376,7 +458,7 @@ def _relation_bytes(
 def _built(table: Term, key: str, *channels: Mapping[str, int]) -> Any:
     """Build the module of a term with this key; exceptions of other packages are converted."""
     implementation = plugins.imported(table.implementation)
-    base = DistillationLoss if channels else SupervisedLoss
+    base = DistillationLoss if isinstance(table, DistillationTerm) else SupervisedLoss
     try:
         module = implementation(table, *channels)
     except KdtuiError as error:
@@ -398,9 +480,7 @@ def _built(table: Term, key: str, *channels: Mapping[str, int]) -> Any:
     return module
 
 
-def _check_outputs(
-    role: str, needs: Collection[str], channels: Mapping[str, int], key: str, table: DistillationTerm
-) -> None:
+def _check_outputs(role: str, needs: Collection[str], channels: Mapping[str, int], key: str, table: Term) -> None:
     missing = sorted(set(needs) - channels.keys())
     if missing:
         close = difflib.get_close_matches(missing[0], channels, n=1)

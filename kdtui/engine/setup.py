@@ -35,8 +35,8 @@ from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.label_counts import class_presence, label_counts
 from kdtui.engine.models import lay_out_channels_last
-from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
-from kdtui.engine.objective import Trainable, build_objective
+from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind
+from kdtui.engine.objective import Trainable, build_objective, check_labels
 from kdtui.engine.optimizers import build_optimizer, optimizer_kind
 from kdtui.engine.precision import choose_channels_last, choose_precision, fabric_precision
 from kdtui.engine.ranks import make_fabric
@@ -63,7 +63,7 @@ class TrainingSetup:
         precision: The chosen precision: ``fp32``, ``bf16`` or ``fp16``.
         accumulate: Micro-batches per optimizer step on this rank.
         student: The plain network.
-        stages: Stages of the student's encoder, if they are unfrozen progressively.
+        freezing: Functions that freeze what is not trained in an epoch, and return whether that changed.
         ema: Moving average of the student's weights; None without.
         trainable: The student and the trainable modules of the loss; ``module`` is the same wrapped by Fabric.
         teacher: On the device; None without distillation.
@@ -86,7 +86,7 @@ class TrainingSetup:
     val_set: SegmentationDataset
     steps_per_epoch: int
     student: nn.Module
-    stages: EncoderStages | None
+    freezing: tuple[Callable[[int], bool], ...]
     ema: ModelEmaV3 | None
     trainable: Trainable
     module: _FabricModule
@@ -127,8 +127,9 @@ class TrainingSetup:
         return settings.learning_rate * rate_factor(step, total_steps, warmup=warmup, course=settings.schedule)
 
     def freeze(self, epoch: int) -> None:
-        """Freeze the stages of the encoder that are not trained in an epoch."""
-        if self.stages is not None and self.stages.freeze(epoch) and self.fabric.world_size > 1:
+        """Freeze what is not trained in an epoch."""
+        changed = [freeze(epoch) for freeze in self.freezing]
+        if any(changed) and self.fabric.world_size > 1:
             # DDP expects gradients of the parameters that were trained when it was made, for as long as it exists.
             del self.module
             gc.collect()
@@ -185,7 +186,8 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     precision = choose_precision(profile, fabric.device.type)
     channels_last = choose_channels_last(profile)
 
-    network_stride = stride_of(profile)
+    kind = network_kind(profile.student)
+    network_stride = kind.stride
     train_set = build_dataset(profile.data, "train", stride=network_stride, seed=profile.seed)
     val_set = build_dataset(profile.data, "val", stride=network_stride, seed=profile.seed)
     unlabelled = build_unlabelled(profile.data, train_set)
@@ -210,12 +212,13 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     initial = ""
     if download:
         check_unchanged(run)
-        initial = network_kind(profile.student).load_weights(student, val_set.classes)
+        initial = kind.load_weights(student, val_set.classes)
         if leads:
             record_published(run)
+    kind.check(student, profile)
     check_trainable(student, profile)
     check_inputs(student, val_set)
-    check_metrics(network_kind(profile.student), student, val_set)
+    check_metrics(kind, student, val_set)
     if channels_last:
         student = lay_out_channels_last(student)
     torch.manual_seed(_derived_seed(profile.seed, "steps", fabric.global_rank))
@@ -273,7 +276,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         val_set=val_set,
         steps_per_epoch=steps,
         student=student,
-        stages=stages,
+        freezing=tuple(freeze for freeze in (stages and stages.freeze, kind.freezing(student)) if freeze),
         ema=ema,
         trainable=trainable,
         module=module,
@@ -318,6 +321,7 @@ def _with_objective(
         torch.manual_seed(_derived_seed(profile.seed, "terms"))
         network = None if teacher is None else teacher.network
         objective = build_objective(profile, len(dataset.classes), student, network, counts)
+        check_labels(objective, dataset)
     if teacher is not None:
         teacher.network.to(device)
         if channels_last:

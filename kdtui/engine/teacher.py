@@ -17,7 +17,7 @@ from kdtui.engine.data import PixelFormat, SegmentationDataset
 from kdtui.engine.dry_run import check_teaching
 from kdtui.engine.ensemble import Ensemble
 from kdtui.engine.identify import RGB
-from kdtui.engine.models import AnySize, set_input_channels
+from kdtui.engine.models import AnySize, set_input_channels, unwrapped
 from kdtui.engine.teacher_input import Conversion, convertible, default_format
 from kdtui.engine.teacher_report import TeacherReport, open_teacher
 from kdtui.errors import CheckpointError, TeacherError
@@ -91,6 +91,14 @@ def load_teacher(
     scale = teacher.scale or 1.0
     if scale != 1:
         notes.append(f"the teacher sees images at {scale:g} times their size")
+    if getattr(unwrapped(network), "extra_inputs", ()) and (scale != 1 or groups is not None or channels is not None):
+        raise TeacherError(
+            "this teacher reads boxes, so neither the size of the images nor its classes can be changed",
+            where=report.path,
+            found=f"scale {scale:g}" if scale != 1 else listed(report.class_names),
+            allowed=f"scale 1; {listed(names)}",
+            hint="leave out teacher.scale and teacher.class_map",
+        )
     if convert is not None or scale != 1 or groups is not None or channels is not None or notes:
         network = Adapted(
             network,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from kdtui.engine.adapted import Adapted
 from kdtui.engine.class_names import class_order, listed
@@ -96,7 +97,7 @@ def _confusion(network: nn.Module, batches: Sequence[Sequence[int]], dataset: Se
         extras = {name: value.to(device) for name, value in batch.extras.items()}
         with torch.inference_mode():
             raw = network(batch.images.to(device), **inputs_of(network, extras))
-            predicted: Tensor = outputs_of(network, raw.float(), dataset.task).main.argmax(dim=1).cpu()
+            predicted: Tensor = outputs_of(network, tree_map(Tensor.float, raw), dataset.task).main.argmax(dim=1).cpu()
         if predicted.shape != batch.masks.shape:
             return None
         valid = batch.masks != IGNORE_INDEX

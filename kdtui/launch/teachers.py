@@ -309,11 +309,12 @@ def ready(profile: Profile) -> Profile:
     """The profile with absolute paths, after checking that distillation has a teacher.
 
     Raises:
-        UsageError: Distillation is enabled without a teacher.
+        UsageError: Distillation is enabled without a teacher, or the kind of network does not take the data.
     """
     from kdtui.profile import absolute
 
     profile = absolute(profile)
+    profile.student.check_data(profile.data)
     if profile.distillation.enabled and profile.teacher.checkpoint is None:
         raise UsageError(
             f"profile '{profile.name}' enables distillation but has no teacher",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdtui.profile.data_tables import CocoData, CocoSplit, DataTable, FolderData, ImageData, SyntheticData
     from kdtui.profile.loading import absolute, amend, dump, load, sources
-    from kdtui.profile.network_tables import Model, NetworkTable
+    from kdtui.profile.network_tables import Model, NetworkTable, RoiModel
     from kdtui.profile.tables import Distillation, Launch, Loss, Profile, Teacher, Training, Unfreezing
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "NetworkTable",
     "Profile",
+    "RoiModel",
     "SyntheticData",
     "Teacher",
     "Training",
@@ -41,7 +42,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("absolute", "amend", "dump", "load", "sources"), "loading"),
     **dict.fromkeys(("CocoData", "CocoSplit", "DataTable", "FolderData", "ImageData", "SyntheticData"), "data_tables"),
-    **dict.fromkeys(("Model", "NetworkTable"), "network_tables"),
+    **dict.fromkeys(("Model", "NetworkTable", "RoiModel"), "network_tables"),
 }
 
 

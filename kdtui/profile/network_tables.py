@@ -6,13 +6,16 @@ A further kind is a subclass of :class:`NetworkTable` here or in another package
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kdtui import plugins
-from kdtui.profile.base import Int, PathTo, ProfileTable, TaskName
+from kdtui.errors import UsageError
+from kdtui.profile.base import Bool, Int, PathTo, ProfileTable, TaskName
+from kdtui.profile.data_tables import DataTable
 from kdtui.profile.find import OF_RUN
+from kdtui.profile.limits import MOST_EPOCHS
 
 HIERARCHICAL_CHANNELS = 4
 """Output channels of a network for a hierarchical task: two 2-way decisions."""
@@ -26,6 +29,8 @@ class NetworkTable(ProfileTable):
 
     implementation: ClassVar[str]
     """``package.module:attribute`` of the kind: a subclass of ``kdtui.engine.network.NetworkKind``."""
+    regions: ClassVar[bool] = False
+    """Whether it has one output per box of a picture, and needs data with boxes."""
 
     @property
     def label(self) -> str:
@@ -45,12 +50,28 @@ class NetworkTable(ProfileTable):
         """
         return HIERARCHICAL_CHANNELS if task == "hierarchical" else classes
 
+    def check_data(self, data: DataTable) -> None:
+        """Check that the network can be trained with these data, as far as the tables tell.
 
-class Model(NetworkTable):
-    """The student network, with the names of segmentation-models-pytorch.
+        Raises:
+            UsageError: It cannot.
+        """
+        boxes = bool(getattr(data, "regions", False))
+        if boxes != self.regions:
+            raise UsageError(
+                f"networks of kind '{type(self).model_fields['kind'].default}' "
+                + ("need data with boxes" if self.regions else "do not take data with boxes"),
+                where="student.kind, data.sample",
+                found=f'sample = "{getattr(data, "sample", "crop")}" of {type(data).model_fields["kind"].default}',
+                allowed='sample = "image"' if self.regions else 'sample = "crop", or student.kind = "roi"',
+                hint=f"--set data.sample={'image' if self.regions else 'crop'}",
+            )
+
+
+class SmpTable(NetworkTable):
+    """Keys of a network of segmentation-models-pytorch, with its names.
 
     Attributes:
-        kind: Kind of the network; the other keys are those of `smp`.
         decoder_channels: Decoder widths, which have a large effect on speed: a list for Unet, Unet++, MAnet; otherwise
             a number.
         binary: Output for two classes: ``sigmoid`` has one channel, the logit of the second class; ``softmax``, the
@@ -61,10 +82,7 @@ class Model(NetworkTable):
         weights_part: What is loaded from a checkpoint: ``all`` (the default; every tensor has to match) or ``encoder``.
     """
 
-    implementation = "kdtui.engine.smp_network:SmpNetwork"
-
-    # Not written, so that profiles of earlier and later runs are equal.
-    kind: Literal["smp"] = Field("smp", exclude=True)
+    kind: str
     architecture: str = "Unet"
     encoder: str = "timm-efficientnet-b0"
     encoder_weights: Literal["none", "imagenet"] = "none"
@@ -86,7 +104,7 @@ class Model(NetworkTable):
         }
 
     @model_validator(mode="after")
-    def _one_source_of_weights(self) -> Model:
+    def _one_source_of_weights(self) -> Self:
         if self.weights is not None and self.encoder_weights != "none":
             raise ValueError(
                 f"found weights = '{self.weights}' and encoder_weights = '{self.encoder_weights}'; allowed: one of them"
@@ -99,6 +117,19 @@ class Model(NetworkTable):
     def label(self) -> str:
         """The encoder."""
         return self.encoder
+
+
+class Model(SmpTable):
+    """The student network, with the names of segmentation-models-pytorch.
+
+    Attributes:
+        kind: Kind of the network; the other keys are those of `smp`.
+    """
+
+    implementation = "kdtui.engine.smp_network:SmpNetwork"
+
+    # Not written, so that profiles of earlier and later runs are equal.
+    kind: Literal["smp"] = Field("smp", exclude=True)
 
     def out_channels(self, task: TaskName, classes: int) -> int:
         """As the base class, but one for two classes with ``binary = "sigmoid"``."""
@@ -115,7 +146,80 @@ class Model(NetworkTable):
         }
 
 
-BUILT_IN: tuple[type[NetworkTable], ...] = (Model,)
+Side = Annotated[int, Field(strict=True, ge=8, le=1024)]
+
+
+class RoiModel(SmpTable):
+    """One pass over a picture, and a head for each box: background, target and others in a mask per box.
+
+    Attributes:
+        kind: Kind of the network. Stage 1 separates foreground and background of the whole picture with a network of
+            segmentation-models-pytorch, which the keys of `smp` describe; the head reads its output and the pixels
+            in each box.
+        weights: Initial weights of stage 1: as for `smp`. A checkpoint may be that of a network for two classes, or of
+            a network of kind `roi`, of which all weights are loaded.
+        binary: Output of stage 1; default: one channel, the logit of the foreground.
+        stage1_epochs: Epochs in which stage 1 alone is trained; then it is frozen, and the head is trained. 0: it is
+            frozen from the start. Default: both are trained together.
+        roi: Height and width of the grid on which the head reads a box, in cells.
+        mask: Height and width of the mask of a box: 1, 2 or 4 times those of `roi`.
+        head_channels: Width of the head's features.
+        head_depth: Number of times that the decision between background and foreground halves its maps.
+        rgb_features: Whether the head reads the pixels of the picture, or only the output of stage 1.
+        attention: Whether the decision between target and others has spatial attention and attention of channels.
+        gate: Whether the first decision scales the features of the second one.
+    """
+
+    implementation = "kdtui.engine.roi.network:RoiKind"
+    regions = True
+
+    kind: Literal["roi"] = "roi"
+    stage1_epochs: Int | None = Field(None, ge=0, le=MOST_EPOCHS)
+    roi: tuple[Side, ...] = Field((80, 60), min_length=2, max_length=2)
+    mask: tuple[Side, ...] = Field((160, 120), min_length=2, max_length=2)
+    head_channels: Int = Field(64, ge=8, le=1024)
+    head_depth: Int = Field(3, ge=1, le=5)
+    rgb_features: Bool = True
+    attention: Bool = True
+    gate: Bool = True
+
+    @property
+    def factor(self) -> int:
+        """Size of the masks divided by that of the grid."""
+        return self.mask[0] // self.roi[0]
+
+    def catalog_arguments(self) -> None:
+        """The catalog has networks of smp only."""
+        return
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if [side * self.factor for side in self.roi] != list(self.mask) or self.factor not in (1, 2, 4):
+            sizes = " or ".join(str([side * factor for side in self.roi]) for factor in (1, 2, 4))
+            raise ValueError(f"found mask = {list(self.mask)} with roi = {list(self.roi)}; allowed: mask = {sizes}")
+        smallest = 2 ** (self.head_depth + 1)
+        if min(self.roi) < smallest:
+            raise ValueError(
+                f"found roi = {list(self.roi)} with head_depth = {self.head_depth}; "
+                f"allowed: sides of at least {smallest}, or a smaller head_depth"
+            )
+        return self
+
+    def check_data(self, data: DataTable) -> None:
+        """As the base class; the label maps of boxes need the size of the masks."""
+        super().check_data(data)
+        size = tuple(getattr(data, "mask_size", self.mask))
+        if size != self.mask:
+            raise UsageError(
+                "the label maps of the data have another size than the masks of the network",
+                where="data.mask_size, student.mask",
+                found=f"{list(size)}, {list(self.mask)}",
+                allowed="the same size",
+                hint=f"--set 'data.mask_size={list(self.mask)}'",
+            )
+
+
+BUILT_IN: tuple[type[NetworkTable], ...] = (Model, RoiModel)
 """The built-in kinds of networks; the first is the default of ``student.kind``."""
 
 

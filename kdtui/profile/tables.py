@@ -188,13 +188,14 @@ class Distillation(ProfileTable):
         alpha_warmup: Epochs until `warmup` reaches `alpha`.
         alpha_upper: Share of the teacher's validation mIoU from which `adaptive` is `alpha_end`.
         alpha_lower: Share below which `adaptive` is `alpha` again.
+        stage1_alpha: As `alpha`, constant, for the terms on stage 1 of a network with boxes; default: `alpha`.
         logits: Weight of the KL on the main logits.
         bg_fg: Weight of the KL on background | person (hierarchical only).
         target_nontarget: Weight of the KL on target | other (hierarchical only).
         terms: Tables `[[distillation.terms]]`, instead of the three weights; default: a `kl` on each of the logits.
     """
 
-    unwritten: ClassVar[frozenset[str]] = frozenset(DEFAULTS)
+    unwritten: ClassVar[frozenset[str]] = frozenset(DEFAULTS) | {"stage1_alpha"}
     enabled: Bool = False
     temperature: Float = Field(4.0, gt=0.0, le=1000.0)
     alpha: Float = Field(0.7, ge=0.0, le=1.0)
@@ -209,6 +210,7 @@ class Distillation(ProfileTable):
     alpha_warmup: Int = Field(DEFAULTS["alpha_warmup"], ge=1, le=MOST_EPOCHS)
     alpha_upper: Float = Field(DEFAULTS["alpha_upper"], gt=0.0, le=10.0)
     alpha_lower: Float = Field(DEFAULTS["alpha_lower"], ge=0.0, le=10.0)
+    stage1_alpha: Float | None = Field(None, ge=0.0, le=1.0)
 
     @field_validator("terms")
     @classmethod

@@ -60,6 +60,14 @@ class Term(ProfileTable):
         """Whether its value depends on how a step is split; a table may decide it by its keys instead of ``scope``."""
         return self.scope == "batch"
 
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """Outputs of the student that it reads; the module of a supervised term is built with their channels, if any.
+
+        A supervised term may read the main logits anyway.
+        """
+        return frozenset()
+
 
 class SupervisedTerm(Term):
     """Base of the terms that compare the student with the labels."""
@@ -258,11 +266,72 @@ class LovaszTerm(SupervisedTerm):
     kind: Literal["lovasz"] = "lovasz"
 
 
+class HeadTerm(SupervisedTerm):
+    """Base of the terms with a head of their own on features, which is trained with the student and never exported.
+
+    Attributes:
+        on: Features of the student that its head reads, such as `decoder`, or `head` of a network with boxes.
+        of_class: Number of the class whose regions count; in a hierarchical task 1 is the target.
+    """
+
+    on: OutputName = "decoder"
+    of_class: Int = Field(1, ge=0, le=255)
+
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """One map."""
+        return frozenset({self.on})
+
+
+class ContourTerm(HeadTerm):
+    """Contours of the regions of a class, predicted by a head of its own: cross entropy and Dice.
+
+    Attributes:
+        band: Width of the contour in pixels of the label map; an odd number.
+        contour_weight: Weight of contour pixels in the cross entropy; that of others is 1.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.heads:ContourLoss"
+    kind: Literal["contour"] = "contour"
+    band: Band = 3
+    contour_weight: Float = Field(5.0, gt=0.0, le=1000.0)
+
+
+class DistanceTerm(HeadTerm):
+    """Signed distance to the boundary of the regions of a class, predicted by a head of its own: smooth L1.
+
+    Attributes:
+        reach: Largest distance in pixels of the label map, by which distances are divided.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.heads:DistanceLoss"
+    kind: Literal["distance"] = "distance"
+    reach: Int = Field(8, ge=1, le=64)
+
+
+class ForegroundTerm(SupervisedTerm):
+    """Cross entropy and Dice of the foreground of whole pictures, for stage 1 of a network with boxes.
+
+    Attributes:
+        on: Output of the student with one logit per pixel.
+    """
+
+    implementation: ClassVar[str] = "kdtui.engine.losses.foreground:ForegroundLoss"
+    kind: Literal["foreground"] = "foreground"
+    on: Literal["foreground"] = "foreground"
+
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """One output."""
+        return frozenset({self.on})
+
+
 class KlTerm(DistillationTerm):
     """KL of the softened class distributions per pixel (Hinton et al., 1503.02531; Liu et al., 1903.04197).
 
     Attributes:
-        on: The logits that are compared; `bg_fg` and `target_nontarget` are the two decisions of a hierarchical task.
+        on: The logits that are compared; `bg_fg` and `target_nontarget` are the two decisions of a hierarchical task,
+            `foreground` is stage 1 of a network with boxes.
         temperature: T > 0; default: `distillation.temperature`.
         name: Name of its curve; default: the value of `on`.
         standardise: Whether the logits of a pixel are standardised first, so that only their pattern is compared (Sun
@@ -273,7 +342,7 @@ class KlTerm(DistillationTerm):
 
     implementation: ClassVar[str] = "kdtui.engine.losses.kl:kl_loss"
     kind: Literal["kl"] = "kl"
-    on: Literal["logits", "bg_fg", "target_nontarget"] = "logits"
+    on: Literal["logits", "bg_fg", "target_nontarget", "foreground"] = "logits"
     temperature: Temperature = None
     # None, which is not written, so that profiles of earlier and later runs are equal.
     standardise: Bool | None = None
@@ -286,6 +355,8 @@ class KlTerm(DistillationTerm):
                 f'found standardise with on = "{self.on}"; allowed: only with on = "logits", '
                 "as two standardised logits differ by nothing but their order"
             )
+        if self.needs_labels and self.on == "foreground":
+            raise ValueError(f'found weight_by = "{self.weight_by}" with on = "foreground"; allowed: other logits')
         return self
 
     @property
@@ -572,6 +643,9 @@ SUPERVISED_TERMS: tuple[type[SupervisedTerm], ...] = (
     OhemTerm,
     BoundaryTerm,
     LovaszTerm,
+    ContourTerm,
+    DistanceTerm,
+    ForegroundTerm,
 )
 DISTILLATION_TERMS: tuple[type[DistillationTerm], ...] = (
     KlTerm,

@@ -85,8 +85,9 @@ def test_its_score_determines_the_best_checkpoint_and_its_metrics_are_reported(t
 
 @pytest.mark.parametrize("data", [{}, {"data__sample": "image", "data__mask_size": [8, 8]}], ids=["own", "pictures"])
 def test_the_step_does_not_depend_on_micro_batches_with_different_numbers_of_label_maps(
-    tmp_path: Path, data: dict[str, Any]
+    tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Model, "regions", bool(data))
     arguments: dict[str, Any] = {"training__epochs": 1, "training__precision": "fp32", "training__log_every": 1}
     arguments |= data
     losses = []

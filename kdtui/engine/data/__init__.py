@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdtui import plugins
 from kdtui.engine.data.loading import Batches, eval_loader, evaluated_indices, steps_per_epoch, train_loader
 from kdtui.engine.data.pixel_format import PixelFormat, format_of, needs_statistics, statistics_of
-from kdtui.engine.data.protocol import SPLITS, Batch, Sample, SegmentationDataset
+from kdtui.engine.data.protocol import PICTURE_LABELS, SPLITS, Batch, Sample, SegmentationDataset, picture_labels
 from kdtui.engine.data.source import IGNORE_INDEX, MEAN, STD, Source
 from kdtui.engine.data.survey import Survey, survey
 from kdtui.engine.data.unlabelled import UnlabelledImages
@@ -17,6 +17,7 @@ __all__ = [
     "HIERARCHICAL_CLASSES",
     "IGNORE_INDEX",
     "MEAN",
+    "PICTURE_LABELS",
     "SPLITS",
     "STD",
     "Batch",
@@ -31,6 +32,7 @@ __all__ = [
     "build_unlabelled",
     "eval_loader",
     "evaluated_indices",
+    "picture_labels",
     "pixel_format",
     "steps_per_epoch",
     "survey",

@@ -67,6 +67,18 @@ class Batch(NamedTuple):
     keys: tuple[tuple[int, int], ...] = ()
 
 
+PICTURE_LABELS = "foreground"
+"""Name of the extra with the labels of whole pictures, uint8 [B,H,W], where label maps are of parts of them."""
+
+
+def picture_labels(batch: Batch) -> Tensor:
+    """Labels i64 [B,H,W] of whole pictures; if the data have none, all pixels are valid, of class 0."""
+    labels = batch.extras.get(PICTURE_LABELS)
+    if labels is None:
+        return batch.images.new_zeros((len(batch.images), *batch.images.shape[-2:]), dtype=torch.int64)
+    return labels.long()
+
+
 class Note(NamedTuple):
     """A warning about the files of a split, which does not stop the run.
 

@@ -32,6 +32,9 @@ RELATIVE = 1e-3
 AGREEMENT = 0.999
 """Minimum share of pixels with the same class in torch and in an fp32 file."""
 
+COUNTS = (0, 1, 3, 10)
+"""Lengths of inputs whose entries belong to no image, such as boxes, at which a file is compared."""
+
 ImagesDone = Callable[[int], None]
 
 
@@ -235,6 +238,23 @@ class Verifier:
             batch = samples(count)
             self.compare(resized(batch.images, size), batch.extras)
 
+    def lengths(self, samples: Callable[[int], Batch]) -> None:
+        """Compare with :data:`COUNTS` entries of inputs that have a length of their own, for one image and for two.
+
+        Args:
+            samples: Makes a batch of this many images.
+        """
+        own = [entry.name for entry in self._deployed.inputs if entry.axes.get(0) != "batch"]
+        examples = {entry.name: entry.example(1) for entry in self._deployed.inputs}
+        for images in (1, 2) if own else ():
+            batch = samples(images)
+            for count in COUNTS:
+                extras = dict(batch.extras)
+                for name in own:
+                    values = batch.extras[name] if len(batch.extras[name]) else examples[name]
+                    extras[name] = values[torch.arange(count) % len(values)]
+                self.compare(batch.images, extras)
+
     def difference(self) -> dict[str, Difference]:
         """The differences so far, by output."""
         return self._outputs
@@ -317,6 +337,7 @@ def verify(
         made = samples(SAMPLES if options.dynamic_batch else options.batch)
         verifier.compare(made.images, made.extras)
     verifier.sizes(samples)
+    verifier.lengths(samples)
     known = [metrics.scores().miou if images else None for metrics in scores]
     verdict = Verification(verifier.difference(), images, miou=known[1], torch_miou=known[0])
     _judge(verdict, options)

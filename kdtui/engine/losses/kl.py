@@ -83,6 +83,11 @@ def binary_pixel_kl(
     return temperature**2 * _weighted((yes + no).masked_fill(~valid, 0.0), weights).sum() / valid_pixels
 
 
+def _log_odds(logits: Tensor) -> Tensor:
+    """The log odds [B,H,W] of a decision: its only channel, or the difference of two, whose softmax is its sigmoid."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
 def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     return values if weights is None else values * weights
 
@@ -96,7 +101,7 @@ def standardised(logits: Tensor) -> Tensor:
 
 
 class KlLoss(DistillationLoss):
-    """KL on the main logits or on one of the two decisions of a hierarchical task."""
+    """KL on the main logits, on one of the two decisions of a hierarchical task, or on the foreground."""
 
     def __init__(self, table: KlTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]) -> None:
         super().__init__(table, student_channels, teacher_channels)
@@ -124,8 +129,7 @@ class KlLoss(DistillationLoss):
             ours, theirs = standardised(ours), standardised(same_grid(theirs, ours))
         if self._on == "logits":
             return pixel_kl(ours, theirs, labels.valid, **scale)
-        # A softmax over two channels is a sigmoid of their difference.
-        return binary_pixel_kl(ours[:, 1] - ours[:, 0], theirs[:, 1] - theirs[:, 0], labels.valid, **scale)
+        return binary_pixel_kl(_log_odds(ours), _log_odds(theirs), labels.valid, **scale)
 
 
 class ReliableKlLoss(KlLoss):

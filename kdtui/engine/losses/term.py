@@ -29,11 +29,13 @@ class Labels:
         masks: i64 [B,H,W], classes.
         ignore_index: Label of the pixels that do not contribute to any term.
         extras: What the batch carries beside images and labels, by name.
+        pictures: Of whole pictures, if label maps are of parts of them: for terms on outputs with one map per picture.
     """
 
     masks: Tensor
     ignore_index: int
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    pictures: Labels | None = None
 
     @cached_property
     def valid(self) -> Tensor:
@@ -52,6 +54,7 @@ class StepShare:
         masses: Results of the term's ``masses``, summed over all micro-batches and ranks.
         step: Number of optimizer steps before this one.
         epoch: Number of the epoch, from 1.
+        pictures: The same of whole pictures, for :attr:`Labels.pictures`.
     """
 
     valid_pixels: float
@@ -60,6 +63,7 @@ class StepShare:
     masses: Mapping[str, Tensor] = field(default_factory=dict)
     step: int = 0
     epoch: int = 1
+    pictures: StepShare | None = None
 
     @property
     def pixels(self) -> float:
@@ -84,6 +88,9 @@ class StepShare:
 
 class SupervisedLoss(nn.Module, ABC):
     """Base of supervised terms.
+
+    A term whose table has ``student_needs`` is built with the channels of the student's outputs as second argument. A
+    submodule is trained with the student, restored on resume and not exported.
 
     Args:
         table: Its keys; weights of classes are numbers.

@@ -47,6 +47,7 @@ TERMS: list[Term] = [
     KlTerm(on="target_nontarget", weight_by="correct"),
     KlTerm(standardise=True),
     KlTerm(weight_by="confidence"),
+    KlTerm(on="foreground"),
     CwdTerm(on="decoder"),
     EdgeBodyTerm(body="cwd"),
     FeatureTerm(on="encoder.3", teacher_on="encoder.5"),
@@ -61,9 +62,9 @@ TERMS: list[Term] = [
 DISTILLING = [table for table in TERMS if isinstance(table, DistillationTerm)]
 
 
-NEIGHBOURS = {"boundary", "edge_body", "mgd", "attention", "skd_pairwise", "ifvd", "af_dcd"}
+NEIGHBOURS = {"boundary", "edge_body", "mgd", "attention", "skd_pairwise", "ifvd", "af_dcd", "contour", "distance"}
 """Terms whose value changes with the resolution: they measure distances in pixels or cells, or sum over cells."""
-GENERATED = {"mgd"}
+GENERATED = {"mgd", "contour", "distance"}
 """Terms that a trained network computes from the student's features; at first it is random."""
 SIMILARITIES = {"relation", "cirkd_minibatch", "skd_pairwise"}
 """Terms on relations of cells, which may be further from the teacher's in a mean of two unrelated maps than in both."""
@@ -125,16 +126,18 @@ class Case:
         sizes = {"logits": (CLASSES, SIDE), "bg_fg": (2, SIDE), "target_nontarget": (2, SIDE)}
         places = ("encoder", "encoder.3", "encoder.5", "decoder")
         sizes |= dict.fromkeys(places, (width, SIDE // CELL))
-        return {
+        maps = {
             name: (2 * torch.randn(IMAGES, channels, side, side, generator=generator)).to(dtype)
             for name, (channels, side) in sizes.items()
         }
+        return maps | {"foreground": maps["bg_fg"][:, 1:] - maps["bg_fg"][:, :1]}
 
     def _built(self, widths: Sequence[int]) -> SupervisedLoss | DistillationLoss:
         table = self.table
         implementation = plugins.imported(table.implementation)
         if isinstance(table, SupervisedTerm):
-            supervised: SupervisedLoss = implementation(table)
+            needs = {name: self.student[name].shape[1] for name in table.student_needs}
+            supervised: SupervisedLoss = implementation(table, *([needs] if needs else []))
             return supervised
         assert isinstance(table, DistillationTerm)
         (complete,) = Distillation(enabled=True, terms=(table,)).active_terms("hierarchical")
@@ -145,7 +148,7 @@ class Case:
     @property
     def reads(self) -> list[str]:
         """Outputs of the student that get a gradient."""
-        return sorted(self.table.student_needs) if isinstance(self.table, DistillationTerm) else ["logits"]
+        return sorted(self.table.student_needs) or ["logits"]
 
     def labels_of(self, cut: slice) -> Labels:
         """The labels of some images."""
@@ -194,7 +197,7 @@ def labels_as_logits(case: Case) -> Tensor:
 
 def outputs(values: dict[str, Tensor], cut: slice = slice(None)) -> Outputs:
     cuts = {name: tensor[cut] for name, tensor in values.items()}
-    extra = {name: cuts.pop(name) for name in ("bg_fg", "target_nontarget")}
+    extra = {name: cuts.pop(name) for name in ("bg_fg", "target_nontarget", "foreground")}
     return Outputs(cuts.pop("logits"), extra, cuts)
 
 
@@ -320,7 +323,10 @@ def test_a_better_student_costs_less(table: Term) -> None:
     case = Case(same_place(table), same_width=True)
     before = case.student
     if isinstance(table, SupervisedTerm):
-        better = before | {"logits": before["logits"] + 3.0 * labels_as_logits(case)}
+        truth = labels_as_logits(case)
+        person = 1 - 2 * truth[:, :1]
+        steps = {"logits": truth, "foreground": person}
+        better = before | {name: before[name] + 3.0 * step for name, step in steps.items()}
     else:
         better = case.teacher
     costs = []
