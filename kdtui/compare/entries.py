@@ -49,8 +49,7 @@ class ComparedRun:
     @property
     def teacher_value(self) -> float | None:
         """The score of its teacher."""
-        run = self.summary
-        return run.teacher_miou if self.score == "miou" else run.teacher_metrics.get(self.score)
+        return self.summary.of_teacher(self.score)
 
     @cached_property
     def matching(self) -> str:

@@ -205,6 +205,10 @@ class RunSummary:
         """A scalar at the best epoch; None if it is not known."""
         return self.best_miou if score == "miou" else self.best_metrics.get(score, self.metrics.get(f"best_{score}"))
 
+    def of_teacher(self, score: str) -> float | None:
+        """A scalar of the teacher; None if it is not known."""
+        return self.teacher_miou if score == "miou" else self.teacher_metrics.get(score)
+
     @property
     def best_retention(self) -> float | None:
         """Best mIoU over teacher mIoU; the last retention where the teacher's mIoU is not known."""

@@ -123,11 +123,14 @@ def shown(
 
 def _references(metric: str, ids: Sequence[str], rows: Mapping[str, RunSummary]) -> tuple[ReferenceLine, ...]:
     """The teacher's line and the score expected of its students, if all runs with a teacher have the same one."""
-    if metric not in ("val/miou", "val/best_miou"):
+    split, _, name = metric.partition("/")
+    name = name.removeprefix("best_")
+    known = [row for run_id in ids if (row := rows.get(run_id)) is not None]
+    if split != "val" or name not in {row.score for row in known} | {"miou"}:
         return ()
-    teachers = {row.teacher_miou for run_id in ids if (row := rows.get(run_id)) is not None} - {None}
+    teachers = {row.of_teacher(name) for row in known} - {None}
     if len(teachers) != 1:
         return ()
-    miou = teachers.pop()
-    assert miou is not None
-    return (ReferenceLine(miou, "teacher"), ReferenceLine(EXPECTED * miou, f"{EXPECTED:.0%}"))
+    score = teachers.pop()
+    assert score is not None
+    return (ReferenceLine(score, "teacher"), ReferenceLine(EXPECTED * score, f"{EXPECTED:.0%}"))

@@ -187,6 +187,12 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
         (*_pair("best mIoU", f"{number(row.best_miou):<9}", "strong"), (at, "muted")),
         _pair("last mIoU", number(row.miou)),
     ]
+    if row.score != "miou":
+        lines = [
+            (*_pair(f"best {score_title(row.score)} ", f"{number(row.best(row.score)):<9}", "strong"), (at, "muted")),
+            _pair("mIoU then", number(row.best_miou)),
+            _pair("last mIoU", number(row.miou)),
+        ]
     if teacher is not None:
         reached = row.best_miou is not None and row.best_miou >= EXPECTED * teacher
         tone = "" if row.best_miou is None else "good" if reached else "warn"
@@ -204,7 +210,8 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
         for name, label in (("dice", "Dice"), ("pixel_accuracy", "pixel accuracy"))
         if (value := val.get(name)) is not None
     ]
-    return [*lines, *(_pair(score_title(name) + " ", number(value)) for name, value in row.metrics.items())]
+    further = {name: value for name, value in row.metrics.items() if name != f"best_{row.score}"}
+    return [*lines, *(_pair(score_title(name) + " ", number(value)) for name, value in further.items())]
 
 
 def class_bars(row: RunSummary, history: History | None) -> list[tuple[str, float | None, float | None]]:

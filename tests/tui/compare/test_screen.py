@@ -16,7 +16,8 @@ from kdtui.compare.bootstrap import difference
 from kdtui.compare.entries import split_note
 from kdtui.compare.evidence import with_evidence
 from kdtui.compare.render import class_cells
-from kdtui.store.run import Run
+from kdtui.events import Measured
+from kdtui.store.run import EventLog, Run
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.dialogs import Confirm, Prompt
@@ -87,6 +88,20 @@ async def test_its_numbers_are_those_of_the_command(scene: Scene, runs: list[Run
         ranked = [row.id for row in on.expected().rows]
         assert [key for key in on.table.keys if key in ranked] == ranked
         assert on.table.cursor_key == ranked[0]
+
+
+async def test_runs_with_a_score_of_their_own_are_ranked_by_it_at_80_by_24(scene: Scene) -> None:
+    pair = [scene.finished("persons-alone", best=0.70), scene.finished("persons-slim", best=0.66)]
+    for run, score in zip(pair, (0.51, 0.62), strict=True):
+        own = {"target_iou": score, "best_target_iou": score, "mask_ap": score / 2, "best_epoch": 81.0}
+        with EventLog(run.events_path) as events:
+            events.append(Measured("val", 810, 81, 6480, {"miou": 0.5, "best_miou": 0.5, "iou.target": score, **own}))
+    async with opened(scene, pair) as on:
+        assert on.expected().score == "target_iou"
+        await shows(on.pilot, "target IoU", "★0.6200", "▼0.5100")
+        assert [key.rpartition("-")[2] for key in on.table.keys] == ["slim", "alone"]
+        await on.pilot.press("2")
+        await shows(on.pilot, "mask AP", "0.3100", "0.2550")
 
 
 async def test_best_worst_and_the_teacher_are_highlighted(scene: Scene, runs: list[Run]) -> None:

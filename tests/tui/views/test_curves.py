@@ -103,6 +103,16 @@ def test_the_teacher_is_a_reference_line_if_all_runs_share_it(drawn: Drawn) -> N
     assert drawn.shown("val/miou", live, stopped).references == ()
 
 
+def test_a_score_of_the_kind_of_network_has_the_line_of_its_teacher(drawn: Drawn) -> None:
+    live = drawn.ids[0]
+    metrics, of_teacher = {"target_iou": 0.4, "best_target_iou": 0.5}, {"target_iou": 0.6, "boxes": 7.0}
+    drawn.rows[live] = dataclasses.replace(drawn.rows[live], metrics=metrics, teacher_metrics=of_teacher)
+    for name in ("target_iou", "best_target_iou"):
+        assert [line.value for line in drawn.shown(f"val/{name}", live).references] == [0.6, 0.95 * 0.6]
+    assert drawn.shown("val/boxes", live).references == ()
+    assert metric_title("val/best_target_iou") == "val best target IoU"
+
+
 def test_the_newest_known_number_of_epochs_is_used(scene: Scene) -> None:
     run = scene.queued("b0", horizon=8)
     row, history = scene.store.summary(run), History(Tail(run.events_path).read())

@@ -137,6 +137,15 @@ def test_scores_are_displayed_with_the_teachers_and_the_expected_share() -> None
     assert found["Dice"] == ["0.7000"]
 
 
+def test_the_score_of_the_kind_of_network_comes_first() -> None:
+    metrics = {"target_iou": 0.4, "mask_ap": 0.2, "best_target_iou": 0.5}
+    lines = panels.scores(replace(ROW, metrics=metrics, best_metrics={"target_iou": 0.5}), None)
+    labels = [label.strip() for (label, _), *_ in lines]
+    assert labels[:3] == ["best target IoU", "mIoU then", "last mIoU"]
+    assert labels[-2:] == ["target IoU", "mask AP"]
+    assert lines[0][1][0].strip() == "0.5000"
+
+
 def test_the_tone_shows_whether_the_expected_share_is_reached() -> None:
     def tone(best: float) -> str:
         lines = panels.scores(replace(ROW, best_miou=best), None)

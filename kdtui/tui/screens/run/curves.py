@@ -10,6 +10,7 @@ from textual.containers import Vertical
 
 from kdtui.store.history import History
 from kdtui.store.state import RunSummary, State
+from kdtui.text import score_title
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.values import Part, Series
 from kdtui.tui.views.colours import curve_colour, curve_dash
@@ -79,7 +80,9 @@ def _letters(words: Sequence[str]) -> list[str]:
     return taken
 
 
-_SCORE = View("validation mIoU", ("val/miou",))
+def score_view(row: RunSummary) -> View:
+    """The lower chart: the score that determines the best epoch."""
+    return View(f"validation {score_title(row.score)}", (f"val/{row.score}",))
 
 
 class Curves(Vertical, RunPage):
@@ -130,15 +133,15 @@ class Curves(Vertical, RunPage):
         else:
             at = f" · {self._views.index(chosen) + 1} of {len(self._views)}"
             self._draw(self.upper, chosen, row, history, note=f"{at}{note}", dark=dark)
-            self._draw(self.lower, _SCORE, row, history, note=note, dark=dark)
+            self._draw(self.lower, score_view(row), row, history, note=note, dark=dark)
         words = newest(row, history)
         self.query_one("#newest", Line).show([Part(words)] if words else [])
 
     def _draw(self, chart: LineChart, view: View, row: RunSummary, history: History, *, note: str, dark: bool) -> None:
         found = curves_of(view, row, history, dark=dark)
         title = f"{view.title}{note}"
-        if view is _SCORE and not found.series:
-            title = "validation mIoU: available after the first epoch"
+        if chart is self.lower and not found.series:
+            title = f"{view.title}: available after the first epoch"
         chart.show(found.series, references=found.references, title=title, x_label=found.x_label, x_max=found.x_max)
 
     def step(self, by: int) -> None:
