@@ -238,3 +238,19 @@ def test_sixteen_bits_and_facts_are_those_of_the_file(tmp_path: Path) -> None:
     assert dataset.stored(0).channels == 1
     assert facts.labels.shape == (20, 12)
     assert json.dumps(survey(dataset).pixels)
+
+
+def test_cells_that_the_network_does_not_see_are_ignored(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"geometry": "crop", "scale": (2.0, 2.0), "roi_padding": 0.5, "split": "train"}
+    dataset = pictures(tmp_path, annotation(1, PERSON), **keys)
+    unseen = 0
+    for view in range(8):
+        sample = dataset[0, view]
+        for (left, top, right, bottom), mask in zip(sample.extras["rois"][:, 1:].tolist(), sample.mask, strict=True):
+            x = left + (torch.arange(12) + 0.5) * (right - left) / 12
+            y = top + (torch.arange(20) + 0.5) * (bottom - top) / 20
+            outside = ((y < 0) | (y >= 40))[:, None] | ((x < 0) | (x >= 60))[None]
+            assert (mask[outside] == IGNORE_INDEX).all()
+            assert (mask == 1).any()
+            unseen += int(outside.sum())
+    assert unseen > 100
