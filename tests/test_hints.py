@@ -61,7 +61,8 @@ _COMMAND = re.compile(r"(`?)\bkdtui ([a-z][a-z-]*)([^`;,:()\n]*)")
 _OTHER = re.compile(r"\bdocker run [^`;,)\n]*")  # a program that is none of ours
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _SETTING = re.compile(r"--set ([\w.*]+)=")
-_KEY = re.compile(r"\b(?:data|student|teacher|training|distillation|launch)\.[a-z_*]+(?:\.[a-z_*]+)*")
+_WORD = r"\.[a-z_*][a-z0-9_*]*"
+_KEY = re.compile(rf"\b(?:data|student|teacher|training|distillation|launch){_WORD}(?:{_WORD})*")
 _VARIABLE = re.compile(r"\bKDTUI_[A-Z_]+")
 _UNKNOWN = "\0"
 

@@ -137,7 +137,7 @@ def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
         ("distillation.terms=[{kind=kl}]", "distillation.terms", "put the whole KEY=VALUE in single quotes"),
         ("distillation.terms=kl", "distillation.terms", "allowed: a list of tables"),
         ('distillation.terms=[{kind="cwd"}, {kind="cwd"}]', "distillation.terms", "found two terms named 'cwd'"),
-        ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "lovasz; did you mean dice?"),
+        ('loss.terms=[{kind="dicee"}]', "loss.terms[0].kind", "foreground; did you mean dice?"),
         ('loss.terms=[{kind="ce", class_weights="balance"}]', "loss.terms[0].class_weights", "did you mean balanced?"),
         ('loss.terms=[{kind="ce", class_weights=[1]}]', "loss.terms[0].class_weights", "one number >= 0 for each"),
         ('loss.terms=[{kind="ce", class_weights=[0,0]}]', "loss.terms[0].class_weights", "at least one of them > 0"),

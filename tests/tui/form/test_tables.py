@@ -177,9 +177,12 @@ def sets_in(command: str) -> list[str]:
     return [words[place + 1] for place, word in enumerate(words) if word == "--set"]
 
 
-@pytest.mark.parametrize("kind", [kind.name for kind in registered("student")])
-def test_a_recipe_takes_a_student_of_each_kind(store: RunStore, kind: str) -> None:
-    run = store.create(load("demo-teacher"))
+@pytest.mark.parametrize(
+    ("kind", "teacher"),
+    [(kind.name, "persons-demo-teacher" if kind.name == "roi" else "demo-teacher") for kind in registered("student")],
+)
+def test_a_recipe_takes_a_student_of_each_kind(store: RunStore, kind: str, teacher: str) -> None:
+    run = store.create(load(teacher))
     run.best.write_bytes(b"weights")
     texts = filled(store, "student", kind)
     student = {"encoder": "resnet18"} if kind == "smp" else {"student.kind": kind}
