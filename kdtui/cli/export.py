@@ -84,7 +84,11 @@ def export(
     sets: MovedSets = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="NAME,…", help="External checkpoint: class names in channel order."),
+        typer.Option(
+            "--classes",
+            metavar="NAME,…",
+            help="Class names in order; of an external checkpoint, in that of its channels.",
+        ),
     ] = None,
     profile: Annotated[
         str | None,

@@ -50,8 +50,8 @@ def init(
         str | None,
         typer.Option(
             "--classes",
-            metavar="NAMES",
-            help="Names of the classes, separated by commas, where no file has them.",
+            metavar="NAME,…",
+            help="Class names in order; of their values, where no file has them.",
             show_default=False,
         ),
     ] = None,

@@ -90,7 +90,7 @@ def test_boxes_of_a_detector_are_for_one_evaluation(kdtui: Kdtui, trained: Train
     for name in ("train.json", "boxes.json"):
         (here / name).write_text("{}")
     place = [f"data.train.images={here / 'images'}", f"data.train.annotations={here / 'train.json'}"]
-    run = trained("mine", "data.kind=coco", *place, "data.sample=image", "data.augmentation=light")
+    run = trained("mine", "data.kind=coco", *place, "data.sample=image", "data.augmentation=light", "student.kind=roi")
     before = snapshot(run)
     done = kdtui("evaluate", "mine", "--split", "val", "--set", "data.boxes=boxes.json", "--json")
     assert (done.code, done.json["boxes"]) == (0, str(here / "boxes.json"))

@@ -316,7 +316,7 @@ def test_damaged_files_are_errors_that_name_them(store: RunStore) -> None:
     ("text", "key", "kinds"),
     [
         ('[data]\nkind = "absent"\nfolds = 3', "data.kind", "synthetic, coco, folder"),
-        ('[student]\nkind = "absent"\nblocks = 3', "student.kind", "smp"),
+        ('[student]\nkind = "absent"\nblocks = 3', "student.kind", "smp, roi"),
         ('[launch]\ntarget = "absent"\nhost = "a"', "launch.target", "local"),
         (
             '[[distillation.terms]]\nkind = "kl"\n[[distillation.terms]]\nkind = "absent"\nfolds = 3',
