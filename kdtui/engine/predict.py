@@ -566,8 +566,8 @@ def _reads_boxes(names: Sequence[str], path: Path) -> bool:
 def _opened(path: Path) -> tuple[Mapping[str, str], Any]:
     try:
         return read_facts(path), session(path)
-    except OSError:
-        raise
+    except OSError as error:
+        raise ExportError("this ONNX file cannot be read", where=path, found=error.strerror) from error
     except Exception as error:  # exceptions of onnx and onnxruntime have no common base class
         raise ExportError(
             "this ONNX file cannot be read", where=path, found=" ".join(str(error).split())[:300]

@@ -583,6 +583,24 @@ def bindings(*scopes: str) -> list[BindingType]:
     ]
 
 
+def bindings_over_fields(scope: str) -> list[BindingType]:
+    """Textual bindings of a screen with text fields, and those that change the field.
+
+    All but escape have priority: otherwise a field would handle some of them.
+    """
+    from textual.binding import Binding
+
+    return [
+        *(
+            Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.keys != "escape")
+            for key in keys_of(scope)
+            if key.keys
+        ),
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
+    ]
+
+
 def bar(scopes: Iterable[str]) -> list[Key]:
     """The keys in the key bar."""
     return [key for key in keys_of(*scopes) if key.label]

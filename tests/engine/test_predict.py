@@ -11,7 +11,7 @@ from PIL import Image
 from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.engine.predict import PredictRequest, predict
-from kdtui.errors import CheckpointError, UsageError
+from kdtui.errors import CheckpointError, ExportError, UsageError
 from kdtui.export_options import ExportOptions
 from kdtui.profile import dump
 from kdtui.store.run import Run
@@ -139,6 +139,13 @@ def test_a_network_of_whole_pictures_takes_no_boxes(trained: Run, pictures: list
     with pytest.raises(UsageError, match="takes no boxes") as refused:
         asked(PredictRequest(pictures, str(trained.best), run=str(trained.path), boxes="boxes.json"))
     assert refused.value.hint == "omit --boxes"
+
+
+def test_a_folder_in_the_place_of_an_onnx_file_is_one_message(tmp_path: Path, pictures: list[tuple[str, str]]) -> None:
+    (tmp_path / "student.onnx").mkdir()
+    with pytest.raises(ExportError, match="cannot be read") as refused:
+        asked(PredictRequest(pictures, str(tmp_path / "student.onnx")))
+    assert refused.value.found == "Is a directory"
 
 
 def test_another_programs_onnx_file_is_refused(tmp_path: Path, pictures: list[tuple[str, str]]) -> None:

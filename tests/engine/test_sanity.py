@@ -104,7 +104,7 @@ def test_a_term_next_to_which_the_other_hardly_counts_is_reported_with_balanced_
             [{"kind": "kl", "weight": 2.0}, {"kind": "dkd"}],
             {"logits": 3.0, "dkd": 0.1},
         ),  # its weight rises
-        ([], {"logits": 100.0, "bg_fg": 0.1, "target_nontarget": 0.1}),  # weights that nobody chose
+        ([], {"logits": 100.0, "bg_fg": 0.1, "target_nontarget": 0.1}),  # default weights
     ],
 )
 def test_no_warning_where_no_weight_is_wrong(terms: list[dict[str, Any]], parts: dict[str, float]) -> None:

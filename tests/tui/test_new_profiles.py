@@ -51,7 +51,7 @@ async def opened(pilot: Pilot[Any], *keys: str) -> NewProfilesScreen:
 
 
 async def typed(pilot: Pilot[Any], screen: NewProfilesScreen, **texts: str) -> None:
-    """Type into fields in the place of what stands there."""
+    """Replace the texts of fields."""
     for name, letters in texts.items():
         screen.query_one(f"#{name}").focus()
         await pilot.pause()
@@ -151,7 +151,7 @@ async def test_answers_that_cannot_be_used_are_marked_and_nothing_is_written(sce
     [
         ({"folder": "nowhere"}, "there is no such folder"),
         ({"folder": "empty"}, "no images with masks are recognised"),
-        ({"folder": "City 2", "teacher": "nobody"}, "this teacher is neither a file nor a run"),
+        ({"folder": "City 2", "teacher": "missing"}, "this teacher is neither a file nor a run"),
     ],
 )
 async def test_what_cannot_be_recognised_is_explained(scene: Scene, texts: dict[str, str], message: str) -> None:

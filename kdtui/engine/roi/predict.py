@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from kdtui.engine.data import PixelFormat
 from kdtui.engine.data.box_file import DetectedBox
-from kdtui.engine.data.geometry import PictureGeometry
+from kdtui.engine.data.geometry import PictureGeometry, shown_whole
 from kdtui.engine.data.images import displayed
 from kdtui.engine.data.instances import clipped, enlarged, placed
-from kdtui.engine.data.source import Size, Source, Values
-from kdtui.engine.data.warp import fitted, inverse, warped_image
+from kdtui.engine.data.source import Size, Values
+from kdtui.engine.data.warp import inverse
 from kdtui.engine.evaluate import palette
 from kdtui.engine.roi.metrics import confidence, encoded
 from kdtui.engine.roi.paste import MOST_COLOURS, by_area, picture_colours, target_mask
@@ -69,16 +69,13 @@ def segmented(
     """
     if not boxes:
         return Instances((), torch.zeros(0, 3, 1, 1), np.zeros((0, 4)))
-    own, geometry = Size(*picture.shape[:2]), PictureGeometry(data, level="none", training=False)
+    own = Size(*picture.shape[:2])
     inside = clipped(np.array([box.box for box in boxes]), own)
     regions = enlarged(inside, getattr(data, "roi_padding", 0.0))
-    matrix = geometry.whole(own)
-    kept = fitted(Source(picture, np.zeros(own, np.uint8)), geometry.kept_size(own)).image
     fill = tuple(float(round(255 * pixels.mean[channel])) for channel in pixels.order)
-    shares = np.array([[kept.shape[1] / own.width], [kept.shape[0] / own.height]])
-    shown = warped_image(kept, matrix * shares, geometry.size, fill)
-    image = pixels.normalised(torch.tensor(shown).permute(2, 0, 1))
+    image = pixels.normalised(torch.tensor(shown_whole(data, picture, fill)).permute(2, 0, 1))
     image = functional.pad(image, (0, size.width - image.shape[-1], 0, size.height - image.shape[-2]))
+    matrix = PictureGeometry(data, level="none", training=False).whole(own)
     rois = np.pad(placed(regions, inverse(matrix)), ((0, 0), (1, 0))).astype(np.float32)
     with torch.inference_mode():
         parts = torch.from_numpy(rois).split(PER_PASS)

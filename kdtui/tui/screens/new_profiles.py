@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input
@@ -22,7 +22,7 @@ from kdtui.launch.teachers import find_teacher
 from kdtui.profile.find import expanded
 from kdtui.store.store import RunStore
 from kdtui.tui.cockpit import throttled
-from kdtui.tui.keys import keys_of
+from kdtui.tui.keys import bindings_over_fields
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.values import Part, TextLines
@@ -69,16 +69,7 @@ class NewProfilesScreen(CockpitScreen):
     """
 
     SCOPES = ("profiles",)
-    # All but escape have priority: otherwise an input would handle some of them.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.keys != "escape")
-            for key in keys_of("profiles")
-            if key.keys
-        ),
-        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
-        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings_over_fields("profiles")
     DEFAULT_CSS = """
     NewProfilesScreen #form { height: 1fr; width: 100%; scrollbar-size-vertical: 1; }
     NewProfilesScreen #twin { background: $surface; max-height: 3; }

@@ -22,7 +22,7 @@ def box(number: int, x: float, y: float, w: float, h: float, **changes: Any) -> 
 
 
 def data_with(folder: Path, boxes: Any, **keys: Any) -> CocoData:
-    """Two pictures: one of two people, of whom one is small, and a crowd; and one of nobody."""
+    """Two pictures: one of two people, of whom one is small, and a crowd; and one without people."""
     crowd = annotation(4, CROWD, segmentation={"counts": counts(*CROWD), "size": [40, 60]}, iscrowd=1)
     content = instances(annotation(1, PERSON), annotation(2, SECOND), annotation(3, SMALL), crowd)
     content["images"].append({"id": 8, "file_name": "eight.png", "width": 60, "height": 40})
@@ -37,7 +37,7 @@ def data_with(folder: Path, boxes: Any, **keys: Any) -> CocoData:
 
 def test_boxes_are_matched_to_the_instances_by_their_scores(tmp_path: Path) -> None:
     boxes = [
-        box(7, 10, 5, 20, 28, score=0.7),  # less sure than the next: it matches nobody
+        box(7, 10, 5, 20, 28, score=0.7),  # a lower score than the next: it stays unmatched
         box(7, 11, 6, 20, 30, score=0.8),
         box(7, 2, 2, 6, 6, score=0.6),  # neither this one
         box(7, 51, 1, 8, 30),  # in a crowd

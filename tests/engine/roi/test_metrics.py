@@ -128,10 +128,10 @@ def test_average_precision_of_perfect_half_and_false_masks() -> None:
     assert values["mask_ap50"] == pytest.approx(1)
     assert values["mask_ap"] == pytest.approx((6 + 4 * 51 / 101) / 10)
     # A box without a person is a false positive; it is more certain than the true one.
-    nobody = maps((0, 0, 0, 0), (0, 12, 0, 10))
+    empty = maps((0, 0, 0, 0), (0, 12, 0, 10))
     scores = {"scores": torch.tensor([0.9, 0.5])}
-    assert computed(MaskAP(), labels, nobody, **scores)["mask_ap50"] == pytest.approx(0.5)
-    assert computed(MaskAP(), labels, nobody, scores=torch.tensor([0.5, 0.9]))["mask_ap50"] == pytest.approx(1)
+    assert computed(MaskAP(), labels, empty, **scores)["mask_ap50"] == pytest.approx(0.5)
+    assert computed(MaskAP(), labels, empty, scores=torch.tensor([0.5, 0.9]))["mask_ap50"] == pytest.approx(1)
 
 
 def test_masks_of_one_image_are_matched_in_its_pixels() -> None:

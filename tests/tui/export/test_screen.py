@@ -67,7 +67,7 @@ def panel(screen: ExportScreen, name: str) -> str:
 
 
 async def typed(pilot: Pilot[Any], screen: ExportScreen, name: str, letters: str) -> None:
-    """Type into a field in the place of what stands there."""
+    """Replace the text of a field."""
     screen.query_one(Menu).field(name).enter()
     await pilot.pause()
     await pilot.press("end", "ctrl+u", *letters)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.events import DescendantFocus
 from textual.widget import Widget
@@ -18,7 +18,7 @@ from kdtui.errors import KdtuiError, UsageError
 from kdtui.launch.evaluations import evaluate_run
 from kdtui.text import number
 from kdtui.tui.debounce import Debounced
-from kdtui.tui.keys import keys_of
+from kdtui.tui.keys import bindings_over_fields
 from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm, SplitChoice
 from kdtui.tui.screens.export.form import ExportField, Menu, field_of
@@ -75,16 +75,7 @@ class ExportScreen(CockpitScreen):
     """
 
     SCOPES = ("export",)
-    # All but escape have priority: otherwise an input would handle some of them.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(key.keys, key.action, key.help, key_display=key.shown, show=False, priority=key.keys != "escape")
-            for key in keys_of("export")
-            if key.keys
-        ),
-        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
-        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings_over_fields("export")
     HORIZONTAL_BREAKPOINTS = WIDTHS
     DEFAULT_CSS = CSS
 
