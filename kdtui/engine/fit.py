@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -17,9 +16,7 @@ import torch
 from torch import Tensor
 
 from kdtui import events
-from kdtui.engine import checkpoint
 from kdtui.engine.announcement import announce, note_once
-from kdtui.engine.checkpoint import capture, student_payload, weights_alone
 from kdtui.engine.counts import counts_file
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_indices, picture_labels, train_loader
 from kdtui.engine.evaluate import (
@@ -38,10 +35,10 @@ from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, outputs_of
 from kdtui.engine.network import network_kind
-from kdtui.engine.optimizers import optimizer_kind
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import balance_warnings, data_warnings, score_warnings, teacher_warnings
+from kdtui.engine.saving import save_state
 from kdtui.engine.schedules import alpha_at, temperature_at
 from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_doubts import teacher_doubts
@@ -51,64 +48,6 @@ from kdtui.palette import class_colours
 from kdtui.profile import Profile
 from kdtui.store.run import LaunchRecord, Run, write_atomically
 from kdtui.text import counted
-
-
-def save_state(stage: TrainingSetup, report: Report, targets: list[tuple[Path, str]], *, score: str) -> None:
-    """Save student and progress, then delete all but the last few epoch checkpoints.
-
-    The state is written once and hard-linked as the epoch's and the last checkpoint. The best one is a separate file
-    with only the weights: it has a third of the size and is independent of the others.
-
-    Every rank must call it, because generators are gathered; rank 0 writes. Each existing file is replaced only by a
-    complete one.
-
-    Args:
-        stage: The attempt.
-        report: Writer of the ``saved`` events.
-        targets: Path and tag (``epoch``, ``last``, ``best``) of each file.
-        score: Name of the validation scalar that determines the best one.
-    """
-    progress, run = stage.progress, stage.run
-    resume = capture(
-        stage.fabric,
-        progress,
-        stage.optimizer,
-        stage.trainable.objective.terms,
-        total_epochs=stage.total_epochs,
-        steps_per_epoch=stage.steps_per_epoch,
-        kind=optimizer_kind(stage.profile.training),
-    )
-    if not stage.leads:
-        return
-    payload = student_payload(
-        run, stage.profile, stage.evaluated, stage.classes, dataclasses.asdict(stage.val_set.pixels)
-    )
-    if stage.ema is not None:
-        resume["student"] = stage.student.state_dict()
-    payload |= {"step": progress.step, "epoch": progress.epochs_done, "best": progress.best_score, "resume": resume}
-    if score != "miou":
-        payload["monitor"] = score
-    first, *others = [path for path, tag in targets if tag != "best"]
-    checkpoint.save(first, payload)
-    if any(tag == "best" for _, tag in targets):
-        checkpoint.save(run.best, weights_alone(payload))
-    for target in others:
-        checkpoint.same_as(first, target)
-    for target, tag in targets:
-        report.say(
-            events.Saved(
-                step=progress.step,
-                tag=tag,
-                path=str(target.relative_to(run.path)),
-                monitor=f"val/{score}" if tag == "best" else None,
-                value=progress.best_score if tag == "best" else None,
-            )
-        )
-    # A run that resumed from an older state has checkpoints of later epochs, which it will replace.
-    done = [epoch for epoch in run.epochs_on_disk() if epoch <= progress.epochs_done]
-    for epoch in done[: -stage.profile.training.keep_checkpoints]:
-        run.epoch_checkpoint(epoch).unlink()
-
 
 # Steps between two checks of the stop file with several ranks, as each check is a collective.
 _STOP_EVERY = 5
