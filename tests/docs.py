@@ -79,12 +79,12 @@ def command_line() -> Any:
 def commands() -> list[str]:
     """Names of all commands."""
     listed = kdtui("--help").split("Commands:")[1]
-    return re.findall(r"^  ([a-z][a-z-]*) ", listed, flags=re.MULTILINE)
+    return re.findall(r"^  ([a-z][a-z-]*(?: [a-z]+)?)  ", listed, flags=re.MULTILINE)
 
 
 def command_reference() -> str:
     """Every command with its own help."""
-    parts = [f"## kdtui {name}\n\n```\n{kdtui(name, '--help')}\n```\n" for name in commands()]
+    parts = [f"## kdtui {name}\n\n```\n{kdtui(*name.split(), '--help')}\n```\n" for name in commands()]
     return "\n".join(parts)
 
 

@@ -144,7 +144,7 @@ class Scripted(Training):
             self.save()
             self.say(Saved(self.step, "last", "checkpoints/last.pth"))
             if self.run.stop_requested():
-                self.end(Stopped(self.step, self.epoch))
+                self.end(Stopped(self.step, self.epoch, reason=self.run.stop_reason()))
 
     def do(self, step: dict[str, Any]) -> None:
         if "steps" in step:
@@ -196,7 +196,7 @@ class ByName(Training):
             if name.startswith("stops"):
                 self.run.request_stop()
             if self.run.stop_requested():
-                self.say(Stopped(self.step, (self.step - 1) // STEPS + 1))
+                self.say(Stopped(self.step, (self.step - 1) // STEPS + 1, reason=self.run.stop_reason()))
                 return "stopped"
         self.say(Finished(self.step, epochs))
         return "finished"

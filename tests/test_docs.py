@@ -93,9 +93,15 @@ def parsed(words: list[str]) -> Any:
 
     ``--help`` and other options that end a command at once are read as such.
     """
-    command = command_line().commands[words[0]]
-    with command.make_context(words[0], list(words[1:])) as context:
+    name = command_of(words)
+    with command_line().commands[name].make_context(name, words[len(name.split()) :]) as context:
         return context.params
+
+
+def command_of(words: list[str]) -> str:
+    """The name of the command, which may have two words."""
+    both = " ".join(words[:2])
+    return both if both in commands() else words[0]
 
 
 def test_there_are_command_lines_in_the_documents() -> None:
@@ -109,9 +115,10 @@ def test_every_command_line_can_be_parsed(page: str, line: str) -> None:
     if not words or words[0].startswith("-"):
         assert not words or words[0] in kdtui("--help"), line
         return
-    assert words[0] in commands(), line
-    if len(words) == 1 or "--help" in words:
-        assert kdtui(words[0], "--help").startswith(f"Usage: kdtui {words[0]}")
+    name = command_of(words)
+    assert name in commands(), line
+    if words == name.split() or "--help" in words:
+        assert kdtui(*name.split(), "--help").startswith(f"Usage: kdtui {name}")
         return
     parameters = parsed(words)
     assert all(setting.split("=")[0] in KEYS for setting in parameters.get("sets") or ()), line

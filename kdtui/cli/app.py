@@ -60,10 +60,16 @@ class Commands(TyperGroup):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command and record its options, to which hints are adapted."""
+        """Find the command, whose name may have two words, and record its options, to which hints are adapted."""
+        if (both := " ".join(args[:2])) in self.commands and " " in both:
+            args = [both, *args[2:]]
         name, command, rest = super().resolve_command(ctx, args)
         running(word for parameter in (command.params if command else ()) for word in parameter.opts)
         return name, command, rest
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the first word of commands."""
+        return [item for item in super().shell_complete(ctx, incomplete) if " " not in item.value]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; expected errors are reported without a traceback."""
@@ -128,16 +134,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``kdtui`` command."""
     open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _with_only(words[:1])(args=words, prog_name="kdtui")
+    _with_only([" ".join(words[:2]), *words[:1]])(args=words, prog_name="kdtui")
 
 
 def _with_only(names: Sequence[str]) -> typer.Typer:
-    """The app with only the named command: building the others takes longer than most commands take to run."""
-    named = [command for command in app.registered_commands if (command.name or _default_name(command)) in names]
-    if not named:
+    """The app with only the named command: building the others takes longer than most commands take to run.
+
+    Args:
+        names: Possible names of it, the longest first.
+    """
+    commands = {command.name or _default_name(command): command for command in app.registered_commands}
+    named = next((commands[name] for name in names if name in commands), None)
+    if named is None:
         return app
     only = copy.copy(app)
-    only.registered_commands = named
+    only.registered_commands = [named]
     return only
 
 

@@ -135,7 +135,8 @@ class Fit:
                 self._raise_if_diverged(self._window())
             save_state(self.stage, self.report, [(self.stage.run.last, "last")], score=self.kind.score)
             epoch = min(progress.step // self.stage.steps_per_epoch + 1, total_epochs)
-            self.report.say(events.Stopped(step=progress.step, epoch=epoch))
+            reason = self.stage.run.stop_reason()
+            self.report.say(events.Stopped(step=progress.step, epoch=epoch, reason=reason))
             return "stopped"
         if self._scores is not None and progress.best_miou is not None:
             teacher_scores = None if self.teacher is None else self.teacher.scores

@@ -96,7 +96,8 @@ class Supervisor:
             self._wait_for_runs()
             slots = self._wait_for_slots()
             if slots is None:
-                self._say(Stopped(0, 0, reason="stopped while waiting"), Exited(self.attempt, 0))
+                reason = self.run.stop_reason("stopped while waiting")
+                self._say(Stopped(0, 0, reason=reason), Exited(self.attempt, 0))
                 return
             ranks = self._start(slots)
             # The ranks have inherited the slots. A suspended supervisor must not keep holding them.

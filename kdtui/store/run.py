@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdtui.errors import ProfileError, StoreError
+from kdtui.events import Stopped
 from kdtui.profile.find import complete_run_table, parse_tables
 from kdtui.store.files import EventLog, TooLarge, read_file, remedy, write_atomically
 from kdtui.store.values import MOST_BYTES, fits, is_time, parse_json
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_LONGEST_REASON = 200
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -315,14 +318,20 @@ class Run:
 
         write_atomically(self.notes_path, tomli_w.dumps({"tags": list(notes.tags), "notes": notes.text}).encode())
 
-    def request_stop(self) -> None:
+    def request_stop(self, reason: str = "") -> None:
         """Request a clean stop; used by the command line, the cockpit and signal handlers.
+
+        Args:
+            reason: Reason of the ``stopped`` event, in a few words; empty keeps that of an earlier request.
 
         Raises:
             StoreError: The stop file could not be created.
         """
         try:
-            self.stop_path.touch()
+            if reason:
+                self.stop_path.write_text(f"{reason}\n", encoding="utf-8")
+            else:
+                self.stop_path.touch()
         except OSError as error:
             raise StoreError(
                 "The stop file could not be created",
@@ -349,6 +358,14 @@ class Run:
     def stop_requested(self) -> bool:
         """Whether a stop is requested."""
         return self.stop_path.exists()
+
+    def stop_reason(self, default: str = Stopped.reason) -> str:
+        """The reason in the stop file; ``default`` if it has none or cannot be read."""
+        try:
+            reason = one_line(read_file(self.stop_path, most=_LONGEST_REASON).decode(errors="replace")).strip()
+        except OSError:
+            reason = ""
+        return reason or default
 
     def touch_beat(self) -> None:
         """Update the heartbeat, which shows other hosts that the supervisor is running."""

@@ -163,3 +163,13 @@ def test_a_run_of_another_user_can_be_stopped_but_not_killed(
     launcher.stop(run)
     monkeypatch.undo()
     reaches(store, run, State.STOPPED)
+
+
+def test_the_reason_in_the_stop_file_is_that_of_the_event(store: RunStore, launcher: LocalLauncher) -> None:
+    run = make(store, FOREVER)
+    launcher.launch(run)
+    trains(store, run)
+    run.request_stop("pruned")
+    run.request_stop()
+    row = reaches(store, run, State.STOPPED)
+    assert (row.detail, run.stop_reason()) == ("pruned", "pruned")
