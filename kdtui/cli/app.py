@@ -26,6 +26,7 @@ from kdtui.cli import (
     data,
     demo,
     export,
+    gc,
     init,
     measure,
     predict,
@@ -124,7 +125,22 @@ def options(
     """Knowledge distillation of segmentation models: train teachers and students, compare and export them."""
 
 
-for group in (cockpit, demo, init, data, train, runs, compare, checkpoints, predict, export, measure, cache, versions):
+for group in (
+    cockpit,
+    demo,
+    init,
+    data,
+    train,
+    runs,
+    compare,
+    checkpoints,
+    predict,
+    export,
+    measure,
+    cache,
+    gc,
+    versions,
+):
     group.register(app)
 for command in app.registered_commands:
     command.cls = Command

@@ -57,12 +57,14 @@ def list_runs(
 ) -> None:
     """List the runs, oldest first."""
     from kdtui.store.filter import parse
+    from kdtui.store.run import Run
+    from kdtui.store.space import usage
 
     wanted = parse(expression)
     store = open_store(runs_dir)
     found = [run for run in store.summaries() if wanted(run)]
     if as_json:
-        emit([run_json(run) for run in found])
+        emit([{**run_json(run), "disk_bytes": usage(Run(run.path)).total} for run in found])
     elif found:
         rows = [run_row(run) for run in found]
         table(RUN_HEADER, rows, right=RUN_RIGHT, drop=RUN_DROP, below=True, wide=wide)

@@ -23,7 +23,7 @@ from tests.cli.conftest import Kdtui
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 PROMISED = """
     cockpit keys demo init train distill runs show watch logs stop resume remove note compare evaluate inspect teachers
-    encoders profiles methods data doctor export measure predict cache
+    encoders profiles methods data doctor export measure predict cache gc
 """
 
 

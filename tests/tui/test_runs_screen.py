@@ -8,6 +8,8 @@ from textual.widgets import Input
 
 from kdtui.store.view_logits import FOLDER, ViewLogits, describe
 from kdtui.tui.widgets.chart.line_chart import LineChart
+from tests.store.test_space import ended
+from tests.store.test_space import names as checkpoints
 from tests.tui.home import chart, go_to, names, row, screen, status, write
 from tests.tui.scenes import Scene, cockpit, lines, settled, shows, until
 
@@ -298,3 +300,22 @@ async def test_cached_teacher_logits_are_listed_and_removed_after_confirmation(s
         await pilot.press("y")
         await shows(pilot, "3.0 MiB of teacher logits removed")
         assert not folder.exists()
+
+
+async def test_training_states_are_removed_after_confirmation(scene: Scene) -> None:
+    run = ended(scene.store, "done")
+    other = ended(scene.store, "other")
+    app = cockpit(scene)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("F")
+        await shows(pilot, "of training states?", run.id, other.id, "kdtui gc")
+        await pilot.press("n")
+        assert "last.pth" in checkpoints(run)
+        await pilot.press("end", "space", "F")  # the oldest run alone
+        await shows(pilot, "of training states?", f"kdtui gc {run.id}")
+        await pilot.press("y")
+        await shows(pilot, "of training states removed")
+        assert checkpoints(run) == {"best_model.pth"} and "last.pth" in checkpoints(other)
+        await pilot.press("F")
+        await shows(pilot, "no training states to remove")

@@ -15,6 +15,8 @@ from textual.widgets import Input
 
 from kdtui.errors import FilterError
 from kdtui.store.filter import complete, parse
+from kdtui.store.run import Run
+from kdtui.store.space import Collectable, collect, collectable
 from kdtui.store.view_logits import Entry, clear, entries
 from kdtui.text import counted, mebibytes
 from kdtui.tui.keys import bindings
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from kdtui.tui.run_states import RunStates
 
 _LISTED = 6
-"""Most teachers that the dialog of cached logits lists; the others are counted."""
+"""Most teachers or runs that a dialog about disk space lists; the others are counted."""
 _MOVED = 0.12
 """Seconds without a cursor move after which a history is read."""
 
@@ -322,6 +324,29 @@ class RunsScreen(ChartKeys, RunActions):
             self._ask(question, lambda: self.cockpit.do(lambda: clear(root), removed))
 
         self.cockpit.do(lambda: entries(root), listed)
+
+    def action_free_space(self) -> None:
+        """Remove the training states of ended runs, or of those marked, after confirmation."""
+        store = self.cockpit.store
+        marked = [Run(self.board.rows[key].path) for key in self.board.marked if key in self.board.rows]
+        command = shlex.join(["kdtui", "gc", *(run.id for run in marked)])
+
+        def removed(freed: int) -> None:
+            self.cockpit.say(f"{mebibytes(freed)} of training states removed", command)
+
+        def listed(removable: list[Collectable]) -> None:
+            if not removable:
+                self.cockpit.say("no training states to remove: none of an ended run, or other runs need them", command)
+                return
+            lines = [f"{mebibytes(one.bytes)}: {one.run.id}" for one in removable[:_LISTED]]
+            if len(removable) > _LISTED:
+                lines.append(f"and {len(removable) - _LISTED} more")
+            lines.append("The best checkpoints and exports stay. These runs cannot be resumed for more epochs.")
+            total = mebibytes(sum(one.bytes for one in removable))
+            question = Confirm(f"Remove {total} of training states?", "\n".join(lines), command)
+            self._ask(question, lambda: self.cockpit.do(lambda: sum(collect(store, one) for one in removable), removed))
+
+        self.cockpit.do(lambda: collectable(store, marked or None), listed)
 
     def action_sort(self) -> None:
         """Sort by the next column; after the last, newest first."""
