@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from kdtui.engine.models import UNWORKABLE, device_of, input_channels, one_line, only_size, unwrapped
 from kdtui.engine.network import network_kind, stride_of
-from kdtui.engine.shapes import ShapesOnly
+from kdtui.engine.shapes import passed
 from kdtui.errors import CheckpointError, EngineError, ModelError, TeacherError
 from kdtui.profile import Profile
 
@@ -138,14 +137,10 @@ def _failure(network: nn.Module, images: int, height: int, width: int, *, traini
 
 
 def _tried(network: nn.Module, images: Tensor, *, training: bool) -> Exception | None:
-    # Copies of the tensors, because training mode would change the running statistics.
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    copies = {name: tensor.detach().to(images.device, copy=True) for name, tensor in tensors.items()}
     before = network.training
     network.train(training)
     try:
-        with torch.no_grad(), ShapesOnly():
-            answer = functional_call(network, copies, (images,))
+        answer = passed(network, images)
     except UNWORKABLE as error:
         return error
     finally:

@@ -324,7 +324,7 @@ def freeze_unused(network: nn.Module) -> None:
 
     smp's ``timm-efficientnet-*`` have ``encoder.conv_head`` and ``encoder.bn2``, which a Unet does not use: DDP fails
     on them at its second step, and they are counted separately. They are found by a backward pass, which works for
-    every encoder.
+    every encoder; a network may define ``smallest_inputs``, with which its pass costs least.
 
     Raises:
         ModelError: Encoder and decoder are not compatible.
@@ -332,11 +332,11 @@ def freeze_unused(network: nn.Module) -> None:
     training = network.training
     network.eval()
     height, width = only_size(network) or (_PROBE.get(type(network).__name__, _SMALLEST_PROBE),) * 2
+    extras: dict[str, Tensor] = getattr(network, "smallest_inputs", dict)()
     try:
         with torch.enable_grad():
-            sum(
-                answer.sum() for answer in tree_leaves(network(torch.zeros(1, input_channels(network), height, width)))
-            ).backward()
+            raw = network(torch.zeros(1, input_channels(network), height, width), **extras)
+            sum(answer.sum() for answer in tree_leaves(raw)).backward()
     except UNWORKABLE as error:
         raise ModelError(
             f"{type(network).__name__} does not work with this encoder at this depth",

@@ -5,7 +5,8 @@ channel per class [B,K,H,W] for a semantic task, the two decisions [B,4,H,W] for
 ``compose`` also tensors of other sizes by name. It may define:
 
 - ``extra_inputs``: names of further inputs, keyword arguments of its ``forward`` with defaults; the dataset makes them
-  (``SegmentationDataset.extras``).
+  (``SegmentationDataset.extras``). ``smallest_inputs`` returns those, by name, with which a forward and a backward pass
+  through all layers cost least; default: none.
 - ``compose`` and ``logit_channels``: how its raw output is read, see :mod:`kdtui.engine.models`.
 - ``tap_points``: its features that a distillation term may read, see :mod:`kdtui.engine.taps`.
 """
@@ -20,13 +21,22 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
 from kdtui import plugins
 from kdtui.engine.data import Batch, SegmentationDataset
 from kdtui.engine.identify import RGB
 from kdtui.engine.metrics import plain_values
-from kdtui.engine.models import freeze_unused, inputs_of, one_line, outputs_of, set_input_channels
+from kdtui.engine.models import (
+    UNWORKABLE,
+    freeze_unused,
+    inputs_of,
+    one_line,
+    outputs_of,
+    set_input_channels,
+)
+from kdtui.engine.shapes import shapes_of
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.events import STANDARD_SCALARS
 from kdtui.export_options import ExportOptions
@@ -295,7 +305,7 @@ def check_metrics(kind: NetworkKind, network: nn.Module, dataset: SegmentationDa
         if metrics:
             batch = dataset.collate([dataset[0, 0]])
             with torch.random.fork_rng(devices=[]), torch.inference_mode():
-                raw = network.eval()(batch.images, **inputs_of(network, batch.extras))
+                raw = _any_output(network.eval(), batch.images, inputs_of(network, batch.extras))
                 outputs = outputs_of(network, raw, dataset.task)
                 for metric in metrics:
                     metric.update(outputs, batch)
@@ -318,6 +328,14 @@ def check_metrics(kind: NetworkKind, network: nn.Module, dataset: SegmentationDa
             found=wrong[0] if wrong else f"score = {kind.score}",
             allowed="letters, digits, _ and -, none of kdtui's own scores" if wrong else ", ".join(sorted(names)),
         )
+
+
+def _any_output(network: nn.Module, images: Tensor, inputs: Mapping[str, Tensor]) -> Any:
+    """Raw output of the right shapes: zeros, as a pass at full size may take seconds, if torch can tell the shapes."""
+    try:
+        return tree_map(lambda one: torch.zeros_like(one, device=images.device), shapes_of(network, images, inputs))
+    except UNWORKABLE:  # an operator without shapes on the meta device
+        return network(images, **inputs)
 
 
 def build_student(

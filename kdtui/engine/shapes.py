@@ -6,11 +6,12 @@ operators for compilers, which is most of the time of a forward pass, and a thir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -32,6 +33,25 @@ class ShapesOnly(TorchFunctionMode):
             if result is not None:
                 return result
         return func(*args, **given)
+
+
+def passed(network: nn.Module, images: Tensor, inputs: Mapping[str, Tensor] | None = None) -> Any:
+    """Raw output of a network on the device of the images, which need not be that of the network.
+
+    Args:
+        network: Unchanged: training mode changes running statistics of copies only.
+        images: f32 [B,C,H,W].
+        inputs: Its further inputs by name.
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    copies = {name: tensor.detach().to(images.device, copy=True) for name, tensor in tensors.items()}
+    with torch.no_grad(), ShapesOnly():
+        return functional_call(network, copies, (images,), dict(inputs or {}))
+
+
+def shapes_of(network: nn.Module, images: Tensor, inputs: Mapping[str, Tensor]) -> Any:
+    """As :func:`passed`, tensors on the meta device."""
+    return passed(network, images.to("meta"), {name: tensor.to("meta") for name, tensor in inputs.items()})
 
 
 def _normalised(

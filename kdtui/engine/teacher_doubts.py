@@ -5,6 +5,7 @@ They are looked for on a few validation images, before anything is trained.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -83,8 +84,12 @@ def _of_member(number: int, doubt: Warned) -> Warned:
 
 
 def _samples(dataset: SegmentationDataset) -> Iterator[Sequence[int]]:
+    """Numbers of the samples in batches: with boxes, each of which costs a pass of a head, so many that they have 8."""
     count = min(_IMAGES, len(dataset))
     places = [place * len(dataset) // count for place in range(count)]
+    maps = itertools.accumulate(max(1, len(dataset.boxes(place))) for place in places)
+    places = places[: next((number for number, seen in enumerate(maps, 1) if seen >= _IMAGES), count)]
+    count = len(places)
     yield from (places[first : first + _BATCH] for first in range(0, count, _BATCH))
 
 
@@ -136,7 +141,7 @@ def _near_chance(counts: Counts, miou: float) -> list[Warned]:
     return [
         Warned(
             "teacher-near-chance",
-            f"the teacher's mIoU on {_IMAGES} validation images is {miou:.4f}; predicting one class everywhere reaches "
+            f"the teacher's mIoU on a few validation images is {miou:.4f}; predicting one class everywhere reaches "
             f"up to {1 / occurring:.4f} with these {occurring} classes",
             "compare the order of its classes and its input normalisation with this data: kdtui inspect FILE",
         )
@@ -156,7 +161,7 @@ def _permuted(counts: Counts, miou: float, teacher: LoadedTeacher, dataset: Segm
         Warned(
             "teacher-classes-permuted",
             f"classes {listed(moved)} of the teacher look {verb}: "
-            f"its mIoU on {_IMAGES} validation images is {miou:.3f}, and {better:.3f} in another order",
+            f"its mIoU on a few validation images is {miou:.3f}, and {better:.3f} in another order",
             _order_hint(prediction_of, teacher, names),
         )
     ]
@@ -201,7 +206,7 @@ def _other_input(
     return [
         Warned(
             "teacher-input-differs",
-            f"the teacher looks trained with {name}: its mIoU on {_IMAGES} validation images is {miou:.3f}, "
+            f"the teacher looks trained with {name}: its mIoU on a few validation images is {miou:.3f}, "
             f"and {scores[name]:.3f} with it",
             f"if so: {' '.join(settings)}",
         )

@@ -98,6 +98,10 @@ class RoiNetwork(nn.Module):
         head = {"head.0": self.head.shared, "head.1": self.head.background_mask, "head": self.head.target_mask}
         return tap_points(self.stage1) | {name: TapPoint(module, _same) for name, module in head.items()}
 
+    def smallest_inputs(self) -> dict[str, Tensor]:
+        """No box: the head's grid does not shrink with the picture, and empty maps have gradients too."""
+        return {"rois": torch.zeros(0, 5)}
+
     @property
     def picture_outputs(self) -> frozenset[str]:
         """Names of outputs with one map per picture, not per box."""

@@ -8,12 +8,22 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdtui.engine.models import count_parameters, outputs_of
+from kdtui.engine.data import build_dataset
+from kdtui.engine.models import count_parameters, freeze_unused, outputs_of, unwrapped
+from kdtui.engine.network import check_metrics, network_kind
 from kdtui.engine.profile_model import count_macs, stored_parameters
 from kdtui.engine.roi.head import RoiHead
+from kdtui.engine.roi.network import RoiNetwork
 from kdtui.engine.taps import tap_shapes, tapped
+from kdtui.engine.teacher import teacher_of
+from kdtui.engine.teacher_doubts import teacher_doubts
 from kdtui.profile import RoiModel
-from tests.engine.roi.networks import ROIS, build, images
+from kdtui.store.run import Run
+from tests.engine.roi.networks import DATA, ROIS, STUDENT, build, images
+from tests.engine.runs import tiny_profile
+
+MOST_PEOPLE = 5
+"""In a synthetic picture."""
 
 
 def test_outputs_have_the_sizes_of_masks_and_pictures() -> None:
@@ -31,6 +41,38 @@ def test_a_picture_costs_one_pass_of_stage_1_however_many_boxes_it_has() -> None
     for rois in (ROIS, ROIS[:0], ROIS.repeat(4, 1)):
         network(images(), rois)
     assert len(passes) == 3
+
+
+def boxes_passed(network: RoiNetwork) -> list[int]:
+    """The numbers of boxes of the passes of the head that compute values, in a list that grows with each."""
+    counts: list[int] = []
+    network.head.register_forward_hook(
+        lambda _, inputs, __: None if inputs[0].is_meta else counts.append(len(inputs[0]))
+    )
+    return counts
+
+
+def test_unused_parameters_and_metrics_are_checked_without_the_cost_of_a_head() -> None:
+    network, profile = build(), tiny_profile(student=dict(STUDENT), data={"kind": "synthetic"} | DATA)
+    counts = boxes_passed(network)
+    freeze_unused(network.requires_grad_(True))
+    check_metrics(network_kind(profile.student), network, build_dataset(profile.data, "val"))
+    assert sum(counts) == 0
+
+
+def test_a_teacher_is_examined_with_a_bounded_number_of_boxes(trained: Run) -> None:
+    data = {"kind": "synthetic"} | DATA | {"val_samples": 40}
+    profile = tiny_profile(
+        student=dict(STUDENT), data=data, teacher__checkpoint=str(trained.best), distillation__enabled=True
+    )
+    dataset = build_dataset(profile.data, "val")
+    teacher = teacher_of(profile, dataset)
+    assert teacher is not None
+    network = unwrapped(teacher.network)
+    assert isinstance(network, RoiNetwork)
+    counts = boxes_passed(network)
+    teacher_doubts(teacher, dataset)
+    assert 8 <= sum(counts) < 8 + MOST_PEOPLE
 
 
 def test_a_box_has_the_same_mask_beside_others_and_alone() -> None:
