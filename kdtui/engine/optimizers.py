@@ -1,4 +1,7 @@
-"""Optimizers: torch's AdamW, and all others that timm registers and that resume exactly."""
+"""Optimizers: torch's AdamW, and all others that timm registers and that resume exactly.
+
+``timm.optim`` is imported where it is needed: it imports torch's compiler.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,6 @@ import difflib
 from typing import Any
 
 import torch
-from timm.optim import (  # type: ignore[attr-defined]
-    create_optimizer_v2,
-    get_optimizer_info,
-    list_optimizers,
-)
 
 from kdtui.engine.checkpoint import ADAMW
 from kdtui.errors import EngineError
@@ -23,6 +21,8 @@ def optimizer_names() -> tuple[str, ...]:
     Left out are optimizers of packages that are not installed, those that need a graph of the gradients, and Kron,
     which draws random numbers that no checkpoint has.
     """
+    from timm.optim import get_optimizer_info, list_optimizers  # type: ignore[attr-defined]
+
     infos = [get_optimizer_info(str(name)) for name in list_optimizers()]
     return tuple(
         info.name
@@ -37,6 +37,8 @@ def check_optimizer(name: str) -> None:
     Raises:
         EngineError: There is none.
     """
+    if name == ADAMW:
+        return
     names = optimizer_names()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -68,5 +70,7 @@ def build_optimizer(settings: Training, groups: list[dict[str, Any]], *, fused: 
     """
     if settings.optimizer == ADAMW:
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
+    from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+
     check_optimizer(settings.optimizer)
     return create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.learning_rate)

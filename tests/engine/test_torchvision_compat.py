@@ -5,14 +5,14 @@ The processes are forked from an interpreter that has torch imported, which take
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.engine.forks import ENVIRONMENT, Run, forking
 
 # What a torchvision built for another torch does when it is imported; where its operators load, nothing happens.
 REGISTERS = """
@@ -45,48 +45,11 @@ def stand_in(folder: Path, code: str) -> Path:
     return folder
 
 
-# One line is one case: where to look for modules first, the code, and the files for what it writes.
-FORKS = """
-import json, os, runpy, sys, torch
-assert "torchvision" not in sys.modules
-for line in sys.stdin:
-    front, script, out, error = json.loads(line)
-    child = os.fork()
-    if not child:
-        for path, number in ((out, 1), (error, 2)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.path.insert(0, front)
-        code = 0
-        try:
-            runpy.run_path(script, run_name="__main__")
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-Run = Callable[[str, Path], subprocess.CompletedProcess[str]]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-
-
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Runs code where torch is imported, and torchvision is the one in a folder."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as interpreter:
-
-        def forked(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-            script, out, error = (folder / name for name in ("case.py", "out", "error"))
-            script.write_text(code, encoding="utf-8")
-            assert interpreter.stdin and interpreter.stdout
-            print(json.dumps([str(path) for path in (folder, script, out, error)]), file=interpreter.stdin, flush=True)
-            returned = int(interpreter.stdout.readline())
-            return subprocess.CompletedProcess([code], returned, out.read_text(), error.read_text())
-
-        yield forked
+    with forking('import sys, torch\nassert "torchvision" not in sys.modules') as run:
+        yield run
 
 
 def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
