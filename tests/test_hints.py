@@ -44,6 +44,7 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "kdtui/cli/runs.py": ("remove", "note", "stop"),
     "kdtui/cli/measure.py": ("measure",),
     "kdtui/cli/opening.py": ("cockpit",),
+    "kdtui/cli/sweep.py": ("sweep", "sweep resume"),
     "kdtui/cli/train.py": ("train", "distill"),
     "kdtui/cli/training.py": ("train", "distill"),
     "kdtui/export_options.py": ("export",),

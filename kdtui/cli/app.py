@@ -31,6 +31,7 @@ from kdtui.cli import (
     measure,
     predict,
     runs,
+    sweep,
     train,
     versions,
 )
@@ -131,6 +132,7 @@ for group in (
     init,
     data,
     train,
+    sweep,
     runs,
     compare,
     checkpoints,

@@ -51,6 +51,9 @@ def register(app: typer.Typer) -> None:
 
 def list_runs(
     expression: Filter = "",
+    sweep: Annotated[
+        str | None, typer.Option("--sweep", metavar="ID", help="Only the runs of this sweep.", show_default=False)
+    ] = None,
     wide: Wide = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,
@@ -62,14 +65,20 @@ def list_runs(
 
     wanted = parse(expression)
     store = open_store(runs_dir)
-    found = [run for run in store.summaries() if wanted(run)]
+    listed = store.summaries()
+    if sweep is not None:
+        from kdtui.sweep.folder import find
+
+        sweep_id = find(store.root, sweep).id
+        listed = [run for run in listed if run.sweep == sweep_id]
+    found = [run for run in listed if wanted(run)]
     if as_json:
         emit([{**run_json(run), "disk_bytes": usage(Run(run.path)).total} for run in found])
     elif found:
         rows = [run_row(run) for run in found]
         table(RUN_HEADER, rows, right=RUN_RIGHT, drop=RUN_DROP, below=True, wide=wide)
     else:
-        say(f"no runs in {store.root}" + (" match" if expression else "; kdtui train PROFILE starts one"))
+        say(f"no runs in {store.root}" + (" match" if expression or sweep else "; kdtui train PROFILE starts one"))
 
 
 def show(run: RunName, as_json: Json = False, runs_dir: RunsDir = None) -> None:
@@ -203,6 +212,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "alpha": run.alpha,
         "seed": run.seed,
         "group": run.group,
+        "sweep": run.sweep,
         "tags": list(run.tags),
         "notes": run.notes,
         "created": run.created,
@@ -304,6 +314,7 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
         ("eta", None if run.eta_seconds is None else span(run.eta_seconds)),
         ("seed", None if run.seed is None else str(run.seed)),
         ("group", run.group),
+        ("sweep", run.sweep),
         ("tags", ", ".join(run.tags) or None),
         ("notes", run.notes or None),
         ("checkpoints", f"{mebibytes(disk_usage(Run(run.path)))} on disk: {', '.join(listed)}" if listed else None),

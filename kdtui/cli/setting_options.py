@@ -10,7 +10,7 @@ from typing import Any, Literal
 import typer
 
 from kdtui.cli.console import complete_encoder
-from kdtui.profile.settings import SETTINGS, Setting, SettingKind
+from kdtui.profile.settings import SETTINGS, Setting, SettingKind, split_list, toml
 
 _TYPES: dict[SettingKind, type[Any]] = {"text": str, "widths": str, "integer": int, "seeds": int, "number": float}
 """Types of the options that are made here; those of other kinds are parameters of the commands."""
@@ -21,13 +21,16 @@ def option_help(setting: Setting) -> str:
     return f"{setting.help[0].upper()}{setting.help[1:]}."
 
 
-def setting_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def setting_options(
+    *, without: Collection[str] = (), lists: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace the parameter ``settings`` of a command by one option for each setting that has flags.
 
     The command gets the ``KEY=VALUE`` texts of the options that were used.
 
     Args:
         without: Names of settings that the command has parameters of its own for.
+        lists: Names of settings whose options take several values, ``KEY=VALUE,VALUE``.
     """
     settings = [one for one in SETTINGS.values() if one.flags and one.kind in _TYPES and one.name not in without]
 
@@ -35,12 +38,15 @@ def setting_options(*, without: Collection[str] = ()) -> Callable[[Callable[...,
         @wraps(command)
         def with_settings(**arguments: Any) -> None:
             values = [(one, arguments.pop(one.name)) for one in settings]
-            command(settings=[one.assignment(value) for one, value in values if value is not None], **arguments)
+            used = [(one, value) for one, value in values if value is not None]
+            texts = [(_list_assignment if one.name in lists else Setting.assignment)(one, value) for one, value in used]
+            command(settings=texts, **arguments)
 
         signature = inspect.signature(command, eval_str=True)
         parameters = []
+        made = [_parameter(one, one.name in lists) for one in settings]
         for parameter in signature.parameters.values():
-            parameters += [_parameter(one) for one in settings] if parameter.name == "settings" else [parameter]
+            parameters += made if parameter.name == "settings" else [parameter]
         with_settings.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         with_settings.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_settings
@@ -48,12 +54,28 @@ def setting_options(*, without: Collection[str] = ()) -> Callable[[Callable[...,
     return decorate
 
 
-def _parameter(setting: Setting) -> inspect.Parameter:
+def _list_assignment(setting: Setting, text: str) -> str:
+    """The ``KEY=VALUE,VALUE`` of an option; words are quoted, so that none is read as a number."""
+    return f"{setting.key}={','.join(_list_item(setting, part) for part in split_list(text))}"
+
+
+def _list_item(setting: Setting, text: str) -> str:
+    if setting.kind == "text":
+        return toml(text) if text else text
+    try:
+        return toml(float(text) if setting.kind == "number" else int(text))
+    except ValueError:  # the profile's own message
+        return text
+
+
+def _parameter(setting: Setting, listed: bool) -> inspect.Parameter:
     completion = complete_encoder if setting.name == "encoder" else None
     words: dict[str, Any] = {"help": option_help(setting), "show_default": False, "autocompletion": completion}
+    if listed:
+        words["metavar"] = "LIST"
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         default=typer.Option(None, *setting.flags, **words),
-        annotation=(Literal[setting.words] if setting.words else _TYPES[setting.kind]) | None,
+        annotation=(str if listed else Literal[setting.words] if setting.words else _TYPES[setting.kind]) | None,
     )

@@ -9,7 +9,7 @@ image are drawn together (cluster bootstrap; Davison and Hinkley 1997, 2.4, 3.8)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -177,6 +177,28 @@ def bootstrap(run: Counts, baseline: Counts, score: str = "miou", resamples: int
         if not np.isnan(delta)
     }
     return Difference(_interval(scores[0] - scores[1], drawn[:, 0] - drawn[:, 1], n, run.over), classes, scores)
+
+
+def score_interval(run: Run, split: str = "val", score: str = "miou") -> Interval:
+    """The score of the best checkpoint of a run with the percentile interval of the bootstrap over its images.
+
+    Raises:
+        StoreError: The run has no usable counts, too few images, or the score does not follow from counts.
+    """
+    return _score_interval(run, split, score, _stamp(run.counts(split)))
+
+
+@lru_cache(maxsize=512)
+def _score_interval(run: Run, split: str, score: str, stamp: tuple[int, int] | None) -> Interval:
+    counts = read_counts(run, split)
+    return bootstrap(counts, replace(counts, pixels=_nothing_correct(counts.pixels)), score).score
+
+
+def _nothing_correct(pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts [N,3,K] of predictions that are wrong at each pixel, whose scores are 0."""
+    wrong = pixels.copy()
+    wrong[:, 0] = 0
+    return wrong
 
 
 def _sums(values: NDArray[Any], places: NDArray[Any], n: int) -> NDArray[np.float64]:

@@ -33,12 +33,14 @@ class GroupRun:
         group: Id of the group.
         baseline: Whether it is a baseline.
         reused: A run of the store that is used instead of a new one; None for a new run.
+        sweep: The entry of its sweep in the manifest; None outside of sweeps.
     """
 
     profile: Profile
     group: str
     baseline: bool = False
     reused: RunSummary | None = None
+    sweep: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def start_group(
         for member in group.new:
             made = {place: run for place, (run, _) in enumerate(waiting)}
             profile = after_runs(member.profile, profiles, made)
-            run = create(store, profile, tags=tags, origin=origin, group=member.group)
+            run = create(store, profile, tags=tags, origin=origin, group=member.group, sweep=member.sweep)
             waiting.append((run, member.profile))
         while waiting and not cancelled():
             run, profile = waiting[0]

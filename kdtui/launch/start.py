@@ -62,8 +62,9 @@ def create(
     resume_from: Path | None = None,
     origin: str,
     group: str | None = None,
+    sweep: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Create a run with the records of its files; ``group`` is the id of its group, see :func:`start`."""
+    """Create a run with the records of its files; see :func:`start`, and the manifest for ``group`` and ``sweep``."""
     return store.create(
         with_references(profile, lambda one: str(named_run(one.text, store, one.where).best.absolute())),
         tags=tags,
@@ -72,6 +73,7 @@ def create(
         weights=weights_record(profile, store),
         origin=origin,
         group=group,
+        sweep=sweep,
     )
 
 

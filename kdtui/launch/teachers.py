@@ -152,8 +152,8 @@ def _expanded(text: str, store: RunStore) -> list[str]:
         if not named:  # the prefix of several ids
             raise
         return named
-    except RunNotFound:  # a group, a file, or an error that the command reports
-        return [row.path.name for row in store.summaries() if row.group == text] or [text]
+    except RunNotFound:  # a group, a sweep, a file, or an error that the command reports
+        return [row.path.name for row in store.summaries() if text in (row.group, row.sweep)] or [text]
     return [text]
 
 

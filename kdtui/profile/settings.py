@@ -247,6 +247,28 @@ def _key(key: str) -> str:
     return key if _BARE_KEY.fullmatch(key) else toml(key)
 
 
+_BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a text between its commas, without those within brackets and quotes: ``[1,2],[3,4]`` has two."""
+    parts, closing, quote = [""], [""], ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter in _BRACKETS:
+            closing.append(_BRACKETS[letter])
+        elif letter == closing[-1]:
+            closing.pop()
+        elif letter == "," and len(closing) == 1:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
 def read_value(text: str) -> Any:
     """Parse a TOML value; other text is returned as it is: ``5`` is a number, ``b0`` and ``"5"`` are text."""
     try:

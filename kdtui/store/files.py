@@ -252,6 +252,8 @@ def _folders(root: Path) -> Iterator[Path]:
     yield root / ".cache" / "teachers"
     yield root / ".cache" / "labels"
     yield root / ".cache" / "data"
+    yield root / ".sweeps"
+    yield from _entries(root / ".sweeps")
     for path in _entries(root):
         if not path.name.startswith("."):
             yield path

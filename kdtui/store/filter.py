@@ -21,6 +21,7 @@ _TEXTS: Mapping[str, Callable[[RunSummary], str | None]] = {
     "architecture": lambda run: run.architecture,
     "teacher": lambda run: run.teacher_checkpoint,
     "group": lambda run: run.group,
+    "sweep": lambda run: run.sweep,
     "state": lambda run: run.state.word,
     "notes": lambda run: run.notes,
     "detail": lambda run: run.detail,

@@ -40,6 +40,8 @@ class Manifest:
         weights: Checkpoint of the student's initial weights, an entry like those of teachers, or None. Published ones
             are added after they were loaded, with their file in the cache.
         group: Id that runs share which were made together; None for a single run.
+        sweep: ``{"id", "cell", "seed", "role"}`` of a run of a sweep: the values of its cell by key, and whether it is
+            ``student`` or a ``baseline``; None for other runs.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Manifest:
     origin: str | None = None
     weights: Mapping[str, Any] | None = None
     group: str | None = None
+    sweep: Mapping[str, Any] | None = None
 
     @property
     def teachers(self) -> tuple[Mapping[str, Any], ...]:

@@ -140,6 +140,7 @@ class RunSummary:
         retention: Student mIoU over teacher mIoU, at the last validation.
         alpha: None without distillation, as ``temperature``.
         method: Kinds of its distillation terms, with their variants, joined by ``+``; None without distillation.
+        sweep: Id of the sweep that it belongs to.
         created: Unix time, as ``started`` (of the last attempt) and ``last_event``.
         waiting_since: Launch time of a run that waits for a slot, which orders the queue; None for one that is
             skipped.
@@ -180,6 +181,7 @@ class RunSummary:
     method: str | None = None
     seed: int | None = None
     group: str | None = None
+    sweep: str | None = None
     tags: tuple[str, ...] = ()
     notes: str = ""
     created: float | None = None

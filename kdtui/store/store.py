@@ -79,6 +79,7 @@ class RunStore:
         weights: Mapping[str, Any] | None = None,
         origin: str | None = None,
         group: str | None = None,
+        sweep: Mapping[str, Any] | None = None,
     ) -> Run:
         """Create a run folder; it becomes visible only when it is complete.
 
@@ -109,6 +110,7 @@ class RunStore:
                 "origin": origin,
                 **({} if weights is None else {"weights": dict(weights)}),
                 **({} if group is None else {"group": group}),
+                **({} if sweep is None else {"sweep": dict(sweep)}),
             }
             owner = draft.path / f"{OWNER}{mark()}"
             owner.touch()

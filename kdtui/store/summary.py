@@ -115,6 +115,7 @@ def digest(run: Run) -> Digest:
         "name": one_line(str(name)),
         "created": files.manifest.created_ns / 1e9 if files.manifest else None,
         "group": one_line(files.manifest.group) if files.manifest and files.manifest.group else None,
+        "sweep": _text((files.manifest and files.manifest.sweep) or {}, "id"),
         "tags": [one_line(tag) for tag in files.notes.tags],
         "notes": one_line(files.notes.text),
         "attempt": record.attempt if record else found.attempt,

@@ -93,8 +93,9 @@ def kdtui(monkeypatch: pytest.MonkeyPatch) -> Kdtui:
             sys.stdout.flush()
             sys.stderr.flush()
             out, err = (stream.getvalue().decode().replace("\r\n", "\n") for stream in streams[:2])
-        for hint in re.findall(r"next: (.*)", err) if arguments and arguments[0] in options() else ():
-            assert not list(unknown_options(hint, arguments[:1], also="")), hint
+        named = [name for name in (" ".join(arguments[:2]), *arguments[:1]) if name in options()][:1]
+        for hint in re.findall(r"next: (.*)", err) if named else ():
+            assert not list(unknown_options(hint, named, also="")), hint
         assert isinstance(end.value.code, int | None)
         return Done(end.value.code or 0, out, err)
 

@@ -23,20 +23,20 @@ from tests.cli.conftest import Kdtui
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 PROMISED = """
     cockpit keys demo init train distill runs show watch logs stop resume remove note compare evaluate inspect teachers
-    encoders profiles methods data doctor export measure predict cache gc
+    encoders profiles methods data doctor export measure predict cache gc sweep
 """
 
 
 def test_every_promised_command_is_there() -> None:
-    assert set(COMMANDS) == set(PROMISED.split())
+    assert set(COMMANDS) == {*PROMISED.split(), *(f"sweep {verb}" for verb in ("list", "show", "stop", "resume"))}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(kdtui: Kdtui, command: str) -> None:
-    done = kdtui(command, "--help")
+    done = kdtui(*command.split(), "--help")
     assert done.code == 0
     assert done.out.startswith("Usage: ")
-    assert kdtui(command, "-h").out == done.out
+    assert kdtui(*command.split(), "-h").out == done.out
 
 
 def test_version_and_help(kdtui: Kdtui, process: Kdtui) -> None:
@@ -97,7 +97,7 @@ def single_options() -> list[tuple[str, str]]:
 def test_an_option_of_one_value_is_refused_when_given_twice(
     kdtui: Kdtui, here: Path, command: str, option: str
 ) -> None:
-    done = kdtui(command, option, "1", f"{option}=2")
+    done = kdtui(*command.split(), option, "1", f"{option}=2")
     assert done.code == 2
     assert f"{option} takes one value but is given 2 times" in done.err
     assert done.out == ""

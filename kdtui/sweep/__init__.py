@@ -1,0 +1,1 @@
+"""Sweeps: runs of a profile over a grid of values; a repeated request makes only what is missing."""
