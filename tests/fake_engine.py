@@ -202,6 +202,11 @@ class ByName(Training):
         return "finished"
 
     def wait(self, name: str) -> None:
+        gate, epoch = Path(os.environ.get("KDTUI_TEST_GATE", os.devnull)), self.step // STEPS
+        while gate.is_dir() and self.step and self.step % STEPS == 0 and not self.run.stop_requested():
+            if (gate / "open").exists() or (gate / f"epoch-{epoch}").exists():
+                break
+            time.sleep(0.02)
         go = self.run.path / "go"
         while name.startswith("held") and self.step and not go.exists() and not self.run.stop_requested():
             time.sleep(0.02)
@@ -515,6 +520,26 @@ def measure_files(*rest: str) -> dict[str, Any]:
     return {"runs": {file: {"run": file} | answer for file in files}}
 
 
+def screen(request: str, *rest: str) -> dict[str, Any]:
+    """Networks whose time and size grow with the last decoder width; the encoder ``tu-broken`` cannot be built."""
+    asked = json.loads(Path(request).read_text())
+    answers: dict[str, Any] = {}
+    for place, (name, table) in enumerate(asked["networks"].items()):
+        widths = table.get("decoder_channels", [16])
+        width = widths[-1] if isinstance(widths, list) else widths
+        median = 1e-3 * width * (2 if table["encoder"].startswith("resnet") else 1)
+        times = {"median": median, "q1": median, "q3": median, "n": 1, "images_per_second": 1 / median}
+        sizes = {"parameters": 100_000 * width, "macs": 1_000_000 * width}
+        answers[name] = sizes if asked["sizes_only"] else sizes | {"bytes": 400_000 * width, "latency": times}
+        if table["encoder"] == "tu-broken":
+            answers[name] = {"error": "no such encoder"}
+        if (slow := os.environ.get("KDTUI_TEST_SLOW_SCREEN")) is not None:
+            Path(slow).touch()
+            time.sleep(0.3)
+        step("measured", place + 1, len(asked["networks"]), target=name, report=answers[name])
+    return {"runs": answers}
+
+
 def doctor() -> dict[str, Any]:
     ok = "KDTUI_TEST_SICK" not in os.environ
     return {"versions": {"torch": "0"}, "checks": [{"name": "torch", "ok": ok, "message": "a step", "hint": "install"}]}
@@ -572,6 +597,7 @@ def main(verb: str, *arguments: str) -> int:
         "export": export,
         "measure": measure,
         "measure-files": measure_files,
+        "screen": screen,
         "doctor": doctor,
         # for tests of the dialogue itself
         "say": say,

@@ -45,6 +45,9 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "kdtui/cli/measure.py": ("measure",),
     "kdtui/cli/opening.py": ("cockpit",),
     "kdtui/cli/sweep.py": ("sweep", "sweep resume"),
+    "kdtui/sweep/search/hours.py": ("search",),
+    "kdtui/sweep/search/spec.py": ("search",),
+    "kdtui/sweep/search/work.py/no_candidate": ("search",),
     "kdtui/cli/train.py": ("train", "distill"),
     "kdtui/cli/training.py": ("train", "distill"),
     "kdtui/export_options.py": ("export",),
@@ -214,6 +217,8 @@ def wrong_commands(text: str) -> Iterator[str]:
             if quoted:
                 yield f"kdtui {verb}"
             continue
+        second = rest.split()[:1]
+        verb = " ".join([verb, *second]) if " ".join([verb, *second]) in options() else verb
         for option in _OPTION.findall(rest):
             if option not in options()[verb]:
                 yield f"kdtui {verb} {option}"

@@ -241,6 +241,26 @@ def _measure_files(options: argparse.Namespace) -> dict[str, Any]:
     return measure_files(options.files, settings, size, progress=progress)
 
 
+def _screen(options: argparse.Namespace) -> dict[str, Any]:
+    progress = _cancellable()
+    progress("loading", 0, 0)
+
+    from kdtui.engine.screen import screen
+    from kdtui.measure_options import MeasureOptions
+
+    request = json.loads(options.request.read_bytes())
+    profile = _profile(request["profile"])
+    return screen(
+        profile,
+        {name: type(profile.student)(**table) for name, table in request["networks"].items()},
+        MeasureOptions(**json.loads(options.settings)),
+        runtime=request["runtime"],
+        precision=request["precision"],
+        sizes_only=request["sizes_only"],
+        progress=progress,
+    )
+
+
 def _predict(options: argparse.Namespace) -> dict[str, Any]:
     progress = _cancellable()
     progress("loading", 0, 0)
@@ -366,6 +386,11 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--settings", default="{}", help="JSON of kdtui.measure_options.MeasureOptions")
     files.add_argument("--size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"))
     files.set_defaults(verb=_measure_files)
+
+    screen = verbs.add_parser("screen", help="size and latency of untrained networks")
+    screen.add_argument("request", type=Path, help="JSON with profile, networks, runtime, precision and sizes_only")
+    screen.add_argument("--settings", default="{}", help="JSON of kdtui.measure_options.MeasureOptions")
+    screen.set_defaults(verb=_screen)
 
     predict = verbs.add_parser("predict", help="segment pictures")
     predict.add_argument("request", type=Path, help="JSON of kdtui.engine.predict.PredictRequest")

@@ -314,7 +314,7 @@ def measure(
         CheckpointError: A checkpoint cannot be read.
         EngineError: There is no GPU to measure on.
     """
-    device = _device(settings)
+    device = device_of(settings)
     torch.set_num_threads(settings.threads)
     subjects: dict[Path, MeasureTarget] = {}
     pairs: list[tuple[Run, Path, Path | None]] = []
@@ -370,7 +370,12 @@ def ratios(teacher: Mapping[str, Any] | None, student: Mapping[str, Any]) -> dic
     return found
 
 
-def _device(settings: MeasureOptions) -> torch.device:
+def device_of(settings: MeasureOptions) -> torch.device:
+    """The device of a measurement.
+
+    Raises:
+        EngineError: There is no GPU.
+    """
     if settings.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -425,11 +430,11 @@ def _further_calls(subject: MeasureTarget, settings: MeasureOptions, device: tor
     if kind is None:
         return {}
     images = torch.randn(1, input_channels(network), size.height, size.width, device=device)
-    calls = {f"torch, {name}": _without_graph(call) for name, call in kind.parts(network, images).items()}
+    calls = {f"torch, {name}": without_graph(call) for name, call in kind.parts(network, images).items()}
     names = [entry.name for entry in subject.source.inputs]
     for work, inputs in kind.workloads(size.height, size.width).items():
         extras = {name: values.to(device) for name, values in zip(names, inputs, strict=True)}
-        calls[f"torch, {work}"] = _without_graph(partial(network, images, **extras))
+        calls[f"torch, {work}"] = without_graph(partial(network, images, **extras))
         feed = {name: values.numpy() for name, values in zip(names, inputs, strict=True)}
         for precision, (file, report) in subject.exports.items():
             image = _onnx_feed(report, subject, 1)[INPUT]
@@ -438,7 +443,9 @@ def _further_calls(subject: MeasureTarget, settings: MeasureOptions, device: tor
     return calls
 
 
-def _without_graph(call: Call) -> Call:
+def without_graph(call: Call) -> Call:
+    """A call in inference mode."""
+
     def measured() -> None:
         with torch.inference_mode():
             call()
@@ -452,7 +459,7 @@ def timed(times: Quartiles, count: int) -> dict[str, float]:
 
 
 def _torch_call(network: nn.Module, images: torch.Tensor) -> Call:
-    return _without_graph(partial(network, images))
+    return without_graph(partial(network, images))
 
 
 def _onnx_calls(

@@ -56,7 +56,7 @@ class LocalLauncher:
         device, devices, names = _devices(run)
         check_program()
         machine_folder().close()  # raises here, before anything is started, if the folder cannot be used
-        lock = _lock(run)
+        lock = take_lock(run)
         if lock is None:
             error = _already_running(run)
             if self._store.summary(run).state not in (State.QUEUED, State.RUNNING):
@@ -75,62 +75,13 @@ class LocalLauncher:
                 "created": time.time(),
             }
             run.clear_stop()
-            self._start(run, order, lock)
+            start_detached("kdtui.launch.supervise", run, order, lock, resume=f"kdtui resume {run.id}")
         finally:
             os.close(lock)
         record = run.launch_record()
         if record is None:
             raise LaunchError("The launch record vanished", where=run.launch_path)
         return record
-
-    def _start(self, run: Run, order: Mapping[str, Any], lock: int) -> None:
-        """Start the supervisor and wait until it reports that it has written its launch record."""
-        run.logs.mkdir(exist_ok=True)
-        reader, writer = os.pipe()
-        try:
-            with appending(run.worker_log) as log:
-                begin = log.tell()
-                descriptors = {"lock": lock, "ready": writer}
-                argv = processes.python(
-                    "-m", "kdtui.launch.supervise", str(run.path), json.dumps({**order, **descriptors})
-                )
-                process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(lock, writer),
-                    env=processes.environment(),
-                    start_new_session=True,
-                )
-            os.close(writer)
-            writer = -1
-            ready, _, _ = select.select([reader], [], [], HANDSHAKE)
-            answer = os.read(reader, 16) if ready else b""
-            if not answer and not ready:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()  # returns at once: the process forks, and its child is adopted by init, so no zombie is left
-        except OSError as error:
-            raise LaunchError(
-                "The supervisor could not be started", where=error.filename, found=error.strerror
-            ) from error
-        finally:
-            os.close(reader)
-            if writer >= 0:
-                os.close(writer)
-        if answer != b"ready":
-            if shutil.disk_usage(run.path).free < _A_RECORD:
-                raise LaunchError(
-                    "The disk is full, so the run cannot be started",
-                    where=run.path,
-                    hint=f"free some space, then `kdtui resume {run.id}`",
-                )
-            raise LaunchError(
-                "The supervisor did not start" if ready else f"The supervisor did not respond within {HANDSHAKE:.0f} s",
-                where=run.worker_log,
-                found=_tail(run.worker_log, begin) or "it printed nothing",
-                hint="`kdtui doctor` checks the environment" if ready else "`kdtui runs` shows whether it starts late",
-            )
 
     def stop(self, run: Run, *, kill: bool = False) -> None:
         """See :class:`kdtui.launch.launcher.Launcher`.
@@ -173,6 +124,63 @@ class LocalLauncher:
         return (_device_check(profile, torch_gpus),)
 
 
+def start_detached(module: str, run: Run, order: Mapping[str, Any], lock: int, *, resume: str) -> None:
+    """Start ``python -m MODULE RUN ORDER`` in a new session; return once it has written its launch record.
+
+    Args:
+        module: Its main function is :func:`kdtui.launch.supervise.detached`.
+        run: The run, or another folder with the same files.
+        order: JSON values; the descriptors of the lock and of the answer are added.
+        lock: From :func:`take_lock`; the process inherits it.
+        resume: The command that starts it again, for a hint.
+
+    Raises:
+        LaunchError: It did not start.
+    """
+    run.logs.mkdir(exist_ok=True)
+    reader, writer = os.pipe()
+    try:
+        with appending(run.worker_log) as log:
+            begin = log.tell()
+            descriptors = {"lock": lock, "ready": writer}
+            argv = processes.python("-m", module, str(run.path), json.dumps({**order, **descriptors}))
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock, writer),
+                env=processes.environment(),
+                start_new_session=True,
+            )
+        os.close(writer)
+        writer = -1
+        ready, _, _ = select.select([reader], [], [], HANDSHAKE)
+        answer = os.read(reader, 16) if ready else b""
+        if not answer and not ready:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()  # returns at once: the process forks, and its child is adopted by init, so no zombie is left
+    except OSError as error:
+        raise LaunchError("The supervisor could not be started", where=error.filename, found=error.strerror) from error
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+    if answer != b"ready":
+        if shutil.disk_usage(run.path).free < _A_RECORD:
+            raise LaunchError(
+                "The disk is full, so it cannot be started",
+                where=run.path,
+                hint=f"free some space, then `{resume}`",
+            )
+        raise LaunchError(
+            "The supervisor did not start" if ready else f"The supervisor did not respond within {HANDSHAKE:.0f} s",
+            where=run.worker_log,
+            found=_tail(run.worker_log, begin) or "it printed nothing",
+            hint="`kdtui doctor` checks the environment" if ready else "`kdtui runs` shows whether it starts late",
+        )
+
+
 def _device_check(profile: Profile, torch_gpus: int | None) -> Check:
     """Whether this machine has the devices that a run needs."""
     try:
@@ -203,7 +211,7 @@ def _kill(run: Run) -> None:
         for rank in ranks:
             _sigkill(rank)
         try:
-            lock = _lock(run)
+            lock = take_lock(run)
         except LaunchError as error:
             lock = None
             if not any(map(is_running, (*ranks, *([record.identity] if record else ())))):
@@ -250,7 +258,7 @@ def _sigkill(who: Mapping[str, Any]) -> None:
         raise LaunchError("A process of the run belongs to another user", found=f"pid {who['pid']}") from error
 
 
-def _lock(run: Run) -> int | None:
+def take_lock(run: Run) -> int | None:
     """Take the run's lock, on ``beat``; supervisor and ranks inherit it, so it is free only when all have exited.
 
     Returns:

@@ -124,6 +124,34 @@ def measure(
     return _measured("measure", [str(run.path) for run in runs], root, how, on_step, cancelled)
 
 
+def measure_untrained(
+    root: Path,
+    request: Path,
+    how: MeasureOptions,
+    *,
+    on_step: Callable[[EngineStep], None] = lambda step: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Build, export and measure untrained networks, one after the other; nothing is written.
+
+    Args:
+        root: The run store.
+        request: JSON file, see ``python -m kdtui.engine screen --help``.
+        how: Threads, repeats, device.
+        on_step: Called with each progress step; ``target`` and ``report`` are name and result of a network.
+        cancelled: Polled ten times a second.
+
+    Returns:
+        Results by the names of the request.
+
+    Raises:
+        UsageError: No such device.
+        Interrupted: It was cancelled.
+        KdtuiError: The engine reported an error.
+    """
+    return _measured("screen", [str(request)], root, how, on_step, cancelled)
+
+
 def _measured(
     verb: str,
     words: Sequence[str],

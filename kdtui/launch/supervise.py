@@ -18,10 +18,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Event, Exited, Failed, Queued, Stopped
@@ -272,20 +272,37 @@ def _signal_name(code: int) -> str | None:
         return f"signal {-code}"
 
 
-def main(arguments: list[str]) -> int:
-    """Fork away from the launcher and supervise."""
+class Detached(Protocol):
+    """What a detached process does."""
+
+    def announce(self) -> None:
+        """Write the launch record; until then no other process can find this one."""
+        ...
+
+    def work(self) -> None:
+        """Work until the end."""
+        ...
+
+
+def detached(arguments: list[str], make: Callable[[Run, Mapping[str, Any]], Detached]) -> int:
+    """Fork away from the process that started this one, answer it, and work.
+
+    Args:
+        arguments: The folder, and JSON of the order.
+        make: Creates what works.
+    """
     run, order = Run(Path(arguments[0])), json.loads(arguments[1])
     if os.fork():
         os._exit(0)  # the launcher waits for this process; the child is adopted by init
     os.setsid()  # a new process group: killing it must not kill other processes
     ready: int = order["ready"]
     try:
-        supervisor = Supervisor(run, order)
-        supervisor.announce()
+        worker = make(run, order)
+        worker.announce()
         with contextlib.suppress(BrokenPipeError):  # the launcher was killed: the attempt continues
             os.write(ready, b"ready")
         os.close(ready)
-        supervisor.work()
+        worker.work()
     except (KdtuiError, OSError) as error:
         print(error, file=sys.stderr, flush=True)
         return LaunchError.exit_code
@@ -293,4 +310,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(detached(sys.argv[1:], Supervisor))

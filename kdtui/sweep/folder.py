@@ -201,13 +201,19 @@ def _age(path: Path) -> tuple[float, str]:
         return 0.0, path.name
 
 
-def find(root: Path, text: str) -> SweepFolder:
+def find(root: Path, text: str, kind: str = "sweep", *, first: str = "kdtui sweep PROFILE") -> SweepFolder:
     """The folder of a sweep by its id, a unique prefix of it, or its name; ``latest`` is the newest.
+
+    Args:
+        root: The run store.
+        text: The id, prefix or name.
+        kind: ``sweep`` or ``search``; folders of the other kind are not found.
+        first: The command that makes one.
 
     Raises:
         UsageError: No sweep matches, and the error suggests similar ids; or several match.
     """
-    folders = listing(root)
+    folders = [folder for folder in listing(root) if _kind(folder) in (kind, None)]
     if text == "latest" and folders:
         return folders[-1]
     exact = [folder for folder in folders if folder.id == text]
@@ -217,13 +223,19 @@ def find(root: Path, text: str) -> SweepFolder:
         return matching[0]
     if matching:
         ids = ", ".join(folder.id for folder in matching)
-        raise UsageError(f"{len(matching)} sweeps match '{one_line(text)}'", found=ids, hint="give the full id")
+        plural = {"search": "searches"}.get(kind, f"{kind}s")
+        raise UsageError(f"{len(matching)} {plural} match '{one_line(text)}'", found=ids, hint="give the full id")
     close = difflib.get_close_matches(text, [word for folder in folders for word in (folder.id, folder.name)], n=3)
     raise UsageError(
-        f"no sweep matches '{one_line(text)}'",
+        f"no {kind} matches '{one_line(text)}'",
         where=root,
         allowed=f"perhaps {', '.join(dict.fromkeys(close))}" if close else None,
-        hint="`kdtui sweep list` lists the sweeps"
-        if folders
-        else "there are no sweeps yet: `kdtui sweep PROFILE` makes one",
+        hint=f"`kdtui {kind} list` lists them" if folders else f"there are none yet: `{first}` makes one",
     )
+
+
+def _kind(folder: SweepFolder) -> str | None:
+    try:
+        return folder.kind
+    except StoreError:  # damaged: reading it reports that
+        return None

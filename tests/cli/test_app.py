@@ -23,12 +23,13 @@ from tests.cli.conftest import Kdtui
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 PROMISED = """
     cockpit keys demo init train distill runs show watch logs stop resume remove note compare evaluate inspect teachers
-    encoders profiles methods data doctor export measure predict cache gc sweep
+    encoders profiles methods data doctor export measure predict cache gc sweep search
 """
 
 
 def test_every_promised_command_is_there() -> None:
-    assert set(COMMANDS) == {*PROMISED.split(), *(f"sweep {verb}" for verb in ("list", "show", "stop", "resume"))}
+    below = {f"{group} {verb}" for group in ("sweep", "search") for verb in ("list", "show", "stop", "resume")}
+    assert set(COMMANDS) == {*PROMISED.split(), *below}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
