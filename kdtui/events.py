@@ -202,6 +202,11 @@ class Exited(Event):
     rank: int | None = None
 
 
+def score_name(scalars: Mapping[str, object]) -> str:
+    """Name of the scalar that determines the best epoch: ``miou``, unless the kind of network has another one."""
+    return next((name for name in scalars if name != "miou" and f"best_{name}" in scalars), "miou")
+
+
 KINDS: Mapping[str, type[Event]] = {
     kind.kind: kind
     for kind in (Queued, Started, Measured, Saved, Visualized, Noted, Warned, Finished, Stopped, Failed, Exited)

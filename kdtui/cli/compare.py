@@ -78,7 +78,8 @@ def compare_runs(
         CostOption | None,
         typer.Option(
             "--pareto",
-            help="Show mIoU against this cost for runs, their exports and teachers; dominated ones are dimmed.",
+            help="Show mIoU, or the networks' own score, against this cost for runs, their exports and teachers; "
+            "dominated ones are dimmed.",
             show_default=False,
         ),
     ] = None,
@@ -169,7 +170,7 @@ def _pareto(
     table(
         header,
         body,
-        right=frozenset({"params", "latency", "mIoU"}),
+        right=frozenset(header[3:-1]),
         dim=dominated,
         wrap=("run", "dominated by"),
         drop=("params", "runtime"),

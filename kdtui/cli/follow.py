@@ -17,12 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from kdtui.cli.console import next_step, say
 from kdtui.compare.named import called
-from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned
+from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned, score_name
 from kdtui.store.files import Tail
 from kdtui.store.history import History
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.text import clean, counted, number, percent, span
+from kdtui.text import clean, counted, number, percent, score_title, span
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
@@ -63,8 +63,11 @@ def describe(followed: Followed, measured: Measured) -> str:
         parts += [f"{name} {number(scalars[f'loss.{name}'])}" for name in _PARTS if f"loss.{name}" in scalars]
     else:
         loss = history.curves.get("train/loss")
-        parts = [f"loss {number(loss.last if loss else None)}", f"mIoU {number(scalars.get('miou'))}"]
-        parts.append(f"best {number(scalars.get('best_miou'))}")
+        own = score_name(scalars)
+        parts = [f"loss {number(loss.last if loss else None)}", f"{score_title(own)} {number(scalars.get(own))}"]
+        parts.append(f"best {number(scalars.get(f'best_{own}'))}")
+        if own != "miou":
+            parts.append(f"mIoU {number(scalars.get('miou'))}")
         if teacher is not None:
             parts.append(f"teacher {number(teacher)} ({percent(scalars.get('retention'))})")
         if followed.summary is not None and followed.summary.eta_seconds is not None:
@@ -90,8 +93,8 @@ def warning_line(event: Warned) -> str:
 def ending(summary: RunSummary) -> str:
     """Format the end of a run as one line."""
     line = f"{summary.state.glyph} {summary.state.word}"
-    if summary.best_miou is not None:
-        line += f", best mIoU {summary.best_miou:.4f}"
+    if (best := summary.best(summary.score)) is not None:
+        line += f", best {score_title(summary.score)} {best:.4f}"
     return f"{line}: {summary.detail}" if summary.detail else line
 
 
@@ -307,7 +310,9 @@ class ProgressBars:
         val: Measured | None = followed.history.last_val
         parts = []
         if val is not None:
-            parts = [f"mIoU {number(val.scalars.get('best_miou'))}", f"last {number(val.scalars.get('miou'))}"]
+            own = score_name(val.scalars)
+            best_one, last = (number(val.scalars.get(name)) for name in (f"best_{own}", own))
+            parts = [f"{score_title(own)} {best_one}", f"last {last}"]
         if started is not None and started.teacher is not None:
             teacher, best = teacher_miou(started), None if val is None else val.scalars.get("best_miou")
             share = best / teacher if best is not None and teacher else None

@@ -75,8 +75,14 @@ def list_runs(
     if as_json:
         emit([{**run_json(run), "disk_bytes": usage(Run(run.path)).total} for run in found])
     elif found:
-        rows = [run_row(run) for run in found]
-        table(RUN_HEADER, rows, right=RUN_RIGHT, drop=RUN_DROP, below=True, wide=wide)
+        header, rows = [*RUN_HEADER], [run_row(run) for run in found]
+        scores = dict.fromkeys(run.score for run in found if run.score != "miou")
+        for place, score in enumerate(scores, RUN_HEADER.index("mIoU")):
+            header.insert(place, score_title(score))
+            for run, row in zip(found, rows, strict=True):
+                row.insert(place, number(run.best(score)))
+        right = RUN_RIGHT.union(map(score_title, scores))
+        table(header, rows, right=right, drop=RUN_DROP, below=True, wide=wide)
     else:
         say(f"no runs in {store.root}" + (" match" if expression or sweep else "; kdtui train PROFILE starts one"))
 

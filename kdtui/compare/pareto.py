@@ -1,4 +1,4 @@
-"""mIoU against cost: the Pareto front of runs, exports and teachers."""
+"""Score against cost: the Pareto front of runs, exports and teachers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kdtui.compare.comparison import classes_apart
-from kdtui.compare.entries import ComparedRun
+from kdtui.compare.entries import ComparedRun, by_score
 from kdtui.compare.measured import measured_apart, seconds
 from kdtui.compare.named import called
 from kdtui.errors import UsageError
 from kdtui.store.run import Run
-from kdtui.text import millions, milliseconds, number
+from kdtui.text import millions, milliseconds, number, score_title
 
 Cost = Literal["latency", "parameters"]
 COSTS: tuple[Cost, ...] = ("latency", "parameters")
@@ -22,7 +22,7 @@ COSTS: tuple[Cost, ...] = ("latency", "parameters")
 
 @dataclass(frozen=True)
 class Point:
-    """A network in a runtime, with its mIoU and costs.
+    """A network in a runtime, with its scores and costs.
 
     Attributes:
         name: Name of the run, or of a run's teacher.
@@ -31,6 +31,7 @@ class Point:
         role: ``student`` or ``teacher``.
         runtime: ``torch``, or ``onnxruntime`` and the precision of an export.
         latency: Median time for one image in seconds; None if it was not measured.
+        score: The score by which the points are compared, see :class:`Pareto`.
         dominated_by: Label of a point that is at least as good in both and better in one; None on the front.
     """
 
@@ -42,6 +43,7 @@ class Point:
     miou: float
     parameters: int | None
     latency: float | None
+    score: float = 0.0
     dominated_by: str | None = None
 
     @property
@@ -56,11 +58,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Pareto:
-    """Points, cheapest first; those on the front have no ``dominated_by``."""
+    """Points, cheapest first; those on the front have no ``dominated_by``.
+
+    Attributes:
+        score: Name of the score, see :func:`kdtui.compare.entries.by_score`.
+    """
 
     cost: str
     points: tuple[Point, ...]
     notes: tuple[str, ...]
+    score: str = "miou"
 
 
 def pareto(entries: Sequence[ComparedRun], cost: str = "latency") -> Pareto:
@@ -76,6 +83,8 @@ def pareto(entries: Sequence[ComparedRun], cost: str = "latency") -> Pareto:
     if cost not in COSTS:
         raise UsageError("no such cost", found=cost, allowed=", ".join(COSTS))
     found: dict[tuple[str, str], Point] = {}
+    entries = by_score(entries)
+    score = entries[0].score if entries else "miou"
     notes = [entry.unmeasured for entry in entries if entry.unmeasured]
     # Students first: a teacher that is one of the runs is recognised by the hash of its weights and shown once.
     names = called(entry.summary for entry in entries)
@@ -91,12 +100,14 @@ def pareto(entries: Sequence[ComparedRun], cost: str = "latency") -> Pareto:
             missing = "score" if entry.summary.best_miou is None else cost
             hint = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
             notes.append(f"{entry.summary.id} has no {missing}{hint}")
+    if score != "miou" and any((entry.measurements or {}).get("student", {}).get("onnx") for entry in entries):
+        notes.append(f"exports have the {score_title(score)} of fp32, which is verified to be that of the network")
     notes += classes_apart(entries)
     if cost == "latency":
         notes += measured_apart(entry.measurements for entry in entries)
     marked = [dataclasses.replace(point, dominated_by=_dominator(point, points, cost)) for point in points]
-    ordered = sorted(marked, key=lambda point: (point.cost(cost) or 0.0, -point.miou, point.label))
-    return Pareto(cost, tuple(ordered), tuple(notes))
+    ordered = sorted(marked, key=lambda point: (point.cost(cost) or 0.0, -point.score, point.label))
+    return Pareto(cost, tuple(ordered), tuple(notes), score)
 
 
 def _add(found: dict[tuple[str, str], Point], points: Iterable[tuple[str, Point]]) -> None:
@@ -123,36 +134,47 @@ def _measured_as_teachers(entries: Iterable[ComparedRun]) -> dict[str, Mapping[s
 def _student(entry: ComparedRun, names: Mapping[str, str], lent: Mapping[str, Any]) -> list[tuple[str, Point]]:
     """The run and its exports; ``lent`` are measurements as a teacher, for a run without its own."""
     run = entry.summary
-    if run.best_miou is None:
+    if run.best_miou is None or entry.value is None:
         return []
     side = (entry.measurements or {}).get("student", lent)
     parameters = run.parameters or side.get("parameters")
     first = Point(
-        run.name, names[run.id], run.id, "student", "torch", run.best_miou, parameters, seconds(side, "torch")
+        run.name,
+        names[run.id],
+        run.id,
+        "student",
+        "torch",
+        run.best_miou,
+        parameters,
+        seconds(side, "torch"),
+        entry.value,
     )
     key = str(side.get("sha256") or run.id)
-    return [(key, first), *((key, point) for point in _exports(side, first))]
+    return [(key, first), *((key, point) for point in _exports(side, first, entry.score))]
 
 
 def _teacher(entry: ComparedRun, names: Mapping[str, str]) -> list[tuple[str, Point]]:
     side = (entry.measurements or {}).get("teacher") or {}
-    if not _is_score(side.get("miou")):
-        return []
     run = entry.summary
+    score = side.get("miou") if entry.score == "miou" else entry.teacher_value
+    if not _is_score(side.get("miou")) or not _is_score(score):
+        return []
     both = f"teacher of {run.name}", f"teacher of {names[run.id]}"
-    first = Point(*both, run.id, "teacher", "torch", side["miou"], side.get("parameters"), seconds(side, "torch"))
+    costs = side.get("parameters"), seconds(side, "torch")
+    first = Point(*both, run.id, "teacher", "torch", side["miou"], *costs, float(score or 0.0))
     key = str(side.get("sha256") or run.teacher_checkpoint)
-    return [(key, first), *((key, point) for point in _exports(side, first))]
+    return [(key, first), *((key, point) for point in _exports(side, first, entry.score))]
 
 
-def _exports(side: Mapping[str, Any], first: Point) -> list[Point]:
+def _exports(side: Mapping[str, Any], first: Point, score: str) -> list[Point]:
+    """Exports with a known score: the mIoU of their verification; of another score, fp32 has that of the network."""
     points = []
     for precision, file in side.get("onnx", {}).items():
         runtime = f"onnxruntime {precision}"
-        if _is_score(file.get("miou")):
-            points.append(
-                dataclasses.replace(first, runtime=runtime, miou=file["miou"], latency=seconds(side, runtime))
-            )
+        if _is_score(file.get("miou")) and (score == "miou" or precision == "fp32"):
+            value = file["miou"] if score == "miou" else first.score
+            changes = {"runtime": runtime, "miou": file["miou"], "latency": seconds(side, runtime), "score": value}
+            points.append(dataclasses.replace(first, **changes))
     return points
 
 
@@ -167,16 +189,16 @@ def _dominator(point: Point, others: Iterable[Point], cost: str) -> str | None:
     better = [
         other
         for other in others
-        if other.miou >= point.miou
+        if other.score >= point.score
         and (other.cost(cost) or 0.0) <= own
-        and (other.miou > point.miou or (other.cost(cost) or 0.0) < own)
+        and (other.score > point.score or (other.cost(cost) or 0.0) < own)
     ]
-    return max(better, key=lambda other: (other.miou, -(other.cost(cost) or 0.0))).label if better else None
+    return max(better, key=lambda other: (other.score, -(other.cost(cost) or 0.0))).label if better else None
 
 
 def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table; points on the front are marked."""
-    header = ["", "run", "runtime", "params", "latency", "mIoU", "dominated by"]
+    header = ["", "run", "runtime", "params", "latency", score_title(found.score), "dominated by"]
     body = [
         [
             "★" if point.dominated_by is None else "·",
@@ -184,7 +206,7 @@ def cells(found: Pareto) -> tuple[list[str], list[list[str]]]:
             point.runtime,
             millions(point.parameters),
             milliseconds(point.latency),
-            number(point.miou),
+            number(point.score),
             point.dominated_by or "",
         ]
         for point in found.points
@@ -196,6 +218,7 @@ def to_json(found: Pareto) -> dict[str, Any]:
     """The JSON object of ``compare --pareto --json``."""
     return {
         "cost": found.cost,
+        "score": found.score,
         "points": [dataclasses.asdict(point) for point in found.points],
         "notes": list(found.notes),
     }

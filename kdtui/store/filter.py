@@ -31,6 +31,9 @@ _NUMBERS: Mapping[str, Callable[[RunSummary], float | None]] = {
     "T": lambda run: run.temperature,
     "alpha": lambda run: run.alpha,
     "miou": lambda run: run.best_miou,
+    "score": lambda run: run.best(run.score),
+    "target_iou": lambda run: run.best("target_iou"),
+    "mask_ap": lambda run: run.best("mask_ap"),
     "last": lambda run: run.miou,
     "loss": lambda run: run.loss,
     "epoch": lambda run: run.epoch,
@@ -80,7 +83,8 @@ def parse(expression: str) -> Predicate:
 
     ``field:text`` matches fields containing the text, ``field=text`` exact ones, ``T>=4`` compares, a leading ``-`` or
     ``!`` negates, and a plain word searches id, name, student and tags. ``miou`` and ``retention`` are of the best
-    validation, ``last`` is the mIoU of the last one. A run without the value matches no comparison.
+    validation, ``score`` is what determines it (``miou``, or ``target_iou`` of networks with boxes), ``last`` is the
+    mIoU of the last one. A run without the value matches no comparison.
 
     Raises:
         FilterError: A term is not valid; the error lists the allowed fields or operators.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from kdtui.events import score_name
 from kdtui.store.run import LaunchRecord
 
 SILENT_ELSEWHERE = 90.0
@@ -201,7 +202,7 @@ class RunSummary:
     @property
     def score(self) -> str:
         """Name of the scalar that determines the best epoch: ``miou``, unless the kind of network has another one."""
-        return next((name for name in self.metrics if f"best_{name}" in self.metrics), "miou")
+        return score_name(self.metrics)
 
     def best(self, score: str) -> float | None:
         """A scalar at the best epoch; None if it is not known."""

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kdtui import events
-from kdtui.cli.follow import Followed, ProgressBars, ProgressLines, describe, started_line
+from kdtui.cli.follow import Followed, ProgressBars, ProgressLines, describe, ending, started_line
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
@@ -74,6 +74,16 @@ def test_a_progress_line_has_the_same_content() -> None:
         assert said in line
     assert "distill 0.6000" in describe(followed(STARTED), TRAIN)
     assert "mIoU -" in describe(followed(STARTED), GAP)
+
+
+def test_the_score_that_determines_the_best_epoch_is_shown() -> None:
+    own = {"target_iou": 0.3, "best_target_iou": 0.35}
+    val = dataclasses.replace(VAL, scalars={**VAL.scalars, **own})
+    assert "target IoU 0.3000  best 0.3500  mIoU 0.4000" in describe(followed(STARTED, val), val)
+    assert "target IoU 0.3500  last 0.3000" in drawn(followed(STARTED, val))
+    over = followed(state=State.FINISHED, best_miou=0.4, metrics=own)
+    assert over.summary is not None
+    assert ending(over.summary) == "✓ FINISHED, best target IoU 0.3500"
 
 
 def test_plain_lines_name_what_a_queued_run_waits_for_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,16 @@ def test_miou_is_the_best_value_and_the_last_is_labelled(kdtui: Kdtui, store: Ru
     assert "seed       0" in shown
 
 
+def test_a_list_has_a_column_of_the_score_of_another_kind_of_network(kdtui: Kdtui, store: RunStore) -> None:
+    for name, own in (("boxes", {"target_iou": 0.35, "best_target_iou": 0.35}), ("plain", {})):
+        with EventLog(make(store, name).events_path) as log:
+            log.append(Measured("val", 1, 1, 1, {"miou": 0.5, "best_miou": 0.5, **own}, epochs=2))
+    header, *rows = kdtui("runs").out.replace("target IoU", "target-iou").replace("of teacher", "share").splitlines()
+    places = [len(header.split()) - header.split().index("target-iou")] * 2
+    assert [row.split()[-place] for row, place in zip(rows, places, strict=True)] == ["0.3500", "-"]
+    assert "target IoU" not in kdtui("runs", "--filter", "name:plain").out
+
+
 def test_show_tells_the_summary_and_the_resolved_profile(kdtui: Kdtui, store: RunStore) -> None:
     run = make(store, "one", "training.epochs=7")
     body = kdtui("show", "one", "--json").json

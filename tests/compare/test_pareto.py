@@ -157,3 +157,29 @@ def test_the_front_is_never_empty_and_contains_every_dominating_run(values: list
                 and (other.miou, other.parameters) != (point.miou, point.parameters)
             ]
             assert beaten == []
+
+
+def of_instances(made: ComparedRun, target_iou: float) -> ComparedRun:
+    own = {"target_iou": target_iou}
+    last = own | {"best_target_iou": target_iou}
+    changes: dict[str, Any] = {"metrics": last, "best_metrics": own, "teacher_metrics": {"target_iou": 0.9}}
+    return dataclasses.replace(made, summary=dataclasses.replace(made.summary, **changes))
+
+
+def test_runs_of_a_kind_with_another_score_are_compared_by_it() -> None:
+    """The mIoU would dominate in the other direction; int8 has a known mIoU only."""
+    student = side("s", 20.0, fp32=(12.0, 0.7), int8=(5.0, 0.69))
+    worse = of_instances(entry("worse", 0.7, student=student, teacher=side("t", 50.0, 0.8)), 0.5)
+    better = of_instances(entry("better", 0.6, student=side("b", 10.0)), 0.6)
+    found = pareto([worse, better], "latency")
+    assert {point.label: (point.score, point.dominated_by) for point in found.points} == {
+        "better, torch": (0.6, None),
+        "worse, onnxruntime fp32": (0.5, "better, torch"),
+        "worse, torch": (0.5, "better, torch"),
+        "teacher of worse, torch": (0.9, None),
+    }
+    assert pareto_cells(found)[0][-2] == "target IoU"
+    assert any("fp32" in note for note in found.notes)
+    assert to_json(found)["score"] == "target_iou"
+    mixed = pareto([worse, entry("other", 0.65, student=side("o", 30.0))], "latency")
+    assert mixed.score == "miou"

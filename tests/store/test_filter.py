@@ -38,6 +38,13 @@ def but(**changes: Any) -> RunSummary:
     return dataclasses.replace(RUN, **changes)
 
 
+@pytest.mark.parametrize(("expression", "matches"), [("score>.7", 2), ("target_iou>.7", 1), ("miou>.7", 1)])
+def test_the_score_is_that_which_determines_the_best_epoch(expression: str, matches: int) -> None:
+    own = {"target_iou": 0.8}
+    runs = [but(best_miou=0.75), but(best_miou=0.5, metrics=own | {"best_target_iou": 0.8}, best_metrics=own), RUN]
+    assert sum(map(parse(expression), runs)) == matches
+
+
 @pytest.mark.parametrize(
     "expression",
     [

@@ -19,7 +19,7 @@ from kdtui.errors import StoreError
 from kdtui.plugins import imported
 from kdtui.store.files import brief
 from kdtui.store.run import Run
-from kdtui.text import clean
+from kdtui.text import clean, score_title
 from kdtui.tui.keys import PAGES
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.values import Cell, Column, TextLine
@@ -391,7 +391,7 @@ class ParetoPage(Container, ComparePage):
         header, body = cells(found) if found is not None else (["", *_COLUMNS], [])
         columns = [Column("letter", "", 1, 1), Column("front", "", 1, 1)]
         own = "latency" if self.cost == "latency" else "params"
-        columns += [replace(_COLUMNS[title], drop=0) if title == own else _COLUMNS[title] for title in header[1:]]
+        columns += [replace(_column(title), drop=0) if title == own else _column(title) for title in header[1:]]
         self._lines = {}
         points = found.points if found is not None else ()
         called = {point.label: f"{_named(point.called, point.role)}, {_short(point.runtime)}" for point in points}
@@ -417,15 +417,21 @@ class ParetoPage(Container, ComparePage):
                 str(place),
                 _letter(place),
                 (point.cost(self.cost) or 0.0) * scale,
-                point.miou,
+                point.score,
                 self._colours.get(point.run, "") if point.role == "student" else "",
                 point.dominated_by is None,
             )
             for place, point in enumerate(found.points if found is not None else ())
         ]
         log = " · log" if self.scatter.log_x else ""
-        title = f"mIoU by {self.cost}, {unit}{log}  ─ front"
+        score = score_title("miou" if found is None else found.score)
+        title = f"{score} by {self.cost}, {unit}{log}  ─ front"
         self.scatter.show(dots, title=title, empty=_EMPTY[self.cost], selected=self.table.cursor_key)
+
+
+def _column(title: str) -> Column:
+    """The column of a title; one that is not known is that of a score."""
+    return _COLUMNS.get(title) or Column(title, title, 6, len(title), right=True)
 
 
 def _letter(place: int) -> str:
