@@ -26,6 +26,31 @@ def test_macs_of_a_convolution_are_its_definition() -> None:
     assert stored_parameters(convolution) == 3 * 8 * 9 + 8
 
 
+class Recording(nn.Conv2d):
+    """A convolution that refuses some devices."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__(3, 8, kernel_size=3, padding=1)
+        self.seen: list[str] = []
+        self.refused = refused
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(images.device.type)
+        if images.device.type in self.refused:
+            raise NotImplementedError
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(("refused", "seen"), [((), ["meta"]), (("meta",), ["meta", "cpu"])])
+def test_nothing_is_computed_where_the_meta_device_has_every_operator(
+    refused: tuple[str, ...], seen: list[str]
+) -> None:
+    network = Recording(*refused)
+    assert count_macs(network, height=16, width=8) == 3 * 8 * 9 * 16 * 8
+    assert network.seen == seen
+    assert network.weight.device.type == "cpu"
+
+
 def test_counting_leaves_the_mode_alone() -> None:
     network = nn.Conv2d(3, 1, 1).train()
     count_macs(network, height=4, width=4)
