@@ -75,9 +75,13 @@ def source(text: str, store: RunStore) -> CheckpointSource:
     try:
         run = store.find(text)
     except RunNotFound:
-        if path is None:
-            raise
-        return _of_path(path)
+        if path is not None:
+            return _of_path(path)
+        if is_path(text):
+            raise RunNotFound(
+                "no such file or folder", found=text, allowed="a path, or a run", hint="`kdtui runs` lists the runs"
+            ) from None
+        raise
     if path is None or path.resolve() == run.path.resolve():
         return CheckpointSource(run)
     kind = "folder" if path.is_dir() else "file"

@@ -113,6 +113,21 @@ async def test_existing_files_are_evaluated_on_the_chosen_split(scene: Scene, ru
         await shows(pilot, "these runs have no exported files")
 
 
+async def test_existing_files_are_measured(scene: Scene, run: Run, tmp_path: Path) -> None:
+    app = cockpit(scene)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot, run.id)
+        await pilot.press("ctrl+l")
+        await shows(pilot, "best_model.onnx 1.0 MiB, 10.00 ms an image", "kdtui measure FILE")
+        file = tmp_path / "other.onnx"
+        await typed(pilot, screen, "file", str(file))
+        await pilot.press("ctrl+l")
+        await shows(pilot, "no such file or folder")
+        file.write_bytes((run.checkpoints / "best_model.onnx").read_bytes())
+        await pilot.press("ctrl+l")
+        await shows(pilot, "other.onnx 1.0 MiB, 10.00 ms an image")
+
+
 async def test_every_field_is_reached_by_tab_visible_and_explained(scene: Scene, run: Run) -> None:
     app = cockpit(scene)
     async with app.run_test(size=SMALL) as pilot:

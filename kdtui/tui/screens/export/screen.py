@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.binding import BindingType
@@ -16,7 +17,11 @@ from textual.worker import get_current_worker
 
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.launch.evaluations import evaluate_run
-from kdtui.text import number
+from kdtui.launch.measure import chosen_to_measure, measure_files
+from kdtui.measure_options import MeasureOptions
+from kdtui.store.run import Run
+from kdtui.store.store import RunStore
+from kdtui.text import mebibytes, milliseconds, number
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import bindings_over_fields
 from kdtui.tui.screens.base import CockpitScreen
@@ -62,6 +67,7 @@ ExportScreen.-wide .pair { layout: vertical; }
 """
 
 
+_BUSY = "these files are being evaluated or measured"
 _EVALUATE = "kdtui evaluate FILE --split SPLIT"
 REST = 0.15
 """Seconds without a key after which the disk is read."""
@@ -88,7 +94,7 @@ class ExportScreen(CockpitScreen):
         self._first = 0  # number of the first job of the last start
         self._cancel = threading.Event()
         self._busy = self._leaving = False
-        self._evaluating = ""  # what is displayed during an evaluation
+        self._examining = ""  # what is displayed while existing files are evaluated or measured
         self._edits = 0
         self._menu = Menu()
         self._files, self._reports = Panel(id="there"), Panel(wraps=True, id="reports")
@@ -184,8 +190,8 @@ class ExportScreen(CockpitScreen):
         spans: list[Span]
         if self._busy:
             spans = progress(self.jobs[self._first :], cancelling=self._cancel.is_set())
-        elif self._evaluating:
-            spans = [(self._evaluating, "")]
+        elif self._examining:
+            spans = [(self._examining, "")]
         else:
             spans = outlook(self.read, self.sources)
         self._standing.show([spans])
@@ -272,8 +278,8 @@ class ExportScreen(CockpitScreen):
 
     def action_evaluate(self) -> None:
         """Evaluate the existing files of the runs on a split, as ``kdtui evaluate FILE`` does."""
-        if self._evaluating:
-            self.cockpit.say("these files are being evaluated", error=True)
+        if self._examining:
+            self.cockpit.say(_BUSY, error=True)
         elif self.draft.external:
             self.cockpit.say("files of runs only: `kdtui evaluate FILE --profile NAME` takes others", error=True)
         else:
@@ -284,34 +290,60 @@ class ExportScreen(CockpitScreen):
     def _evaluate(self, split: str) -> None:
         store, runs = self.cockpit.store.for_thread(), self.draft.runs
 
-        def show(text: str) -> None:
-            self._evaluating = text
-            if self.is_attached:
-                self._show_standing()
-
-        def work() -> list[str]:
+        def work() -> str:
             worker = get_current_worker()
-            files = [(run, file) for run in store.find_all(runs) for file in run.exports()]
-            if not files:
-                raise UsageError("these runs have no exported files", hint="^r exports them")
             found = []
-            for run, file in files:
-                self.app.call_from_thread(show, f"evaluating {file.name} of {run.id} …")
+            for run, file in _exports(store, runs):
+                self.app.call_from_thread(self._show_examined, f"evaluating {file.name} of {run.id} …")
                 scores = evaluate_run(run, split, file, cancelled=lambda: worker.is_cancelled or not self.is_attached)
                 found.append(f"{file.name} {number(scores['miou'])}")
-            return found
+            return f"mIoU on the {split} split: {', '.join(found)}"
 
-        def then(found: list[str]) -> None:
-            show("")
-            command = _EVALUATE.replace("SPLIT", split)
-            self.cockpit.say(f"mIoU on the {split} split: {', '.join(found)}", command)
+        self._examine("evaluating …", work, _EVALUATE.replace("SPLIT", split))
+
+    def action_measure(self) -> None:
+        """Measure the latency of the existing files of the runs, or of an ONNX file, as ``kdtui measure FILE`` does."""
+        store, draft = self.cockpit.store.for_thread(), self.read
+        if self._examining:
+            self.cockpit.say(_BUSY, error=True)
+            return
+
+        def work() -> str:
+            worker = get_current_worker()
+            if self.draft.external:
+                texts = draft.sources
+            else:
+                texts = tuple(str(file) for _, file in _exports(store, draft.sources))
+            _, files = chosen_to_measure(texts, store)
+            answers = measure_files(
+                store.root,
+                files,
+                MeasureOptions(),
+                on_step=lambda step: self.app.call_from_thread(self._show_examined, f"measuring: {step.words} …"),
+                cancelled=lambda: worker.is_cancelled or not self.is_attached,
+            )
+            return "; ".join(_measured(Path(file).name, answer["student"]) for file, answer in answers.items())
+
+        self._examine("measuring …", work, "kdtui measure FILE")
+
+    def _examine(self, text: str, work: Callable[[], str], command: str) -> None:
+        """Examine existing files in a thread, and display the result with the equivalent command."""
+
+        def then(result: str) -> None:
+            self._show_examined("")
+            self.cockpit.say(result, command)
 
         def failed(error: KdtuiError) -> None:
-            show("")
+            self._show_examined("")
             self.cockpit.say_error(error)
 
-        show("evaluating …")
+        self._show_examined(text)
         self._do(work, then, failed=failed)
+
+    def _show_examined(self, text: str) -> None:
+        self._examining = text
+        if self.is_attached:
+            self._show_standing()
 
     def action_leave(self) -> None:
         """Go back; confirm first while an export is running."""
@@ -360,3 +392,22 @@ class ExportScreen(CockpitScreen):
         self._reports_title.entitle("REPORTS", summary(self.jobs[self._first :]))
         jobs = [*self.jobs[self._first :], *self.jobs[: self._first]]
         self._reports.show([line for job in jobs for line in outcome(job)])
+
+
+def _exports(store: RunStore, runs: Sequence[str]) -> list[tuple[Run, Path]]:
+    """The exported files of runs.
+
+    Raises:
+        UsageError: There are none.
+    """
+    files = [(run, file) for run in store.find_all(runs) for file in run.exports()]
+    if not files:
+        raise UsageError("these runs have no exported files", hint="^r exports them")
+    return files
+
+
+def _measured(name: str, side: Mapping[str, Any]) -> str:
+    """Size and latency of a file."""
+    file = next(iter(side["onnx"].values()))
+    times = next(iter(side["latency"].values()))["1"]
+    return f"{name} {mebibytes(file['bytes'])}, {milliseconds(times['median'])} an image"
