@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -202,18 +203,80 @@ _PERCENTILE = 99.99
 
 
 def to_fp16(source: Path, target: Path) -> None:
-    """Convert weights and computation to fp16; input and output stay f32."""
+    """Convert weights and computation to fp16; input, output and the coordinates of boxes stay f32."""
     with warnings.catch_warnings():
         # It warns about every weight that is too small for fp16, which the verification covers.
         warnings.simplefilter("ignore")
         model = onnx.load(source)
         casts = {node.name for node in model.graph.node if _casts_to(node, onnx.TensorProto.FLOAT)}
-        model = float16.convert_float_to_float16(model, keep_io_types=True)
+        try:
+            model = float16.convert_float_to_float16(model, keep_io_types=True)
+        except (AttributeError, ValueError) as error:  # for casts that several nodes read, as the older exporter writes
+            raise ExportError(
+                "this graph cannot be converted to fp16",
+                found=_reason(error),
+                allowed="a graph of the newer exporter",
+                hint="`kdtui export RUN --precision fp16 --opset 18`, or `kdtui export RUN --precision fp32`",
+            ) from error
     # It declares the output of such a node as fp16, but leaves the node as it is.
     for node in model.graph.node:
         if node.name in casts and _casts_to(node, onnx.TensorProto.FLOAT):
             node.attribute[0].i = onnx.TensorProto.FLOAT16
+    _read_uncast(model.graph)
+    _keep_boxes(model.graph, onnx.load(source, load_external_data=False).graph)
     onnx.save(model, target)
+
+
+def _read_uncast(graph: onnx.GraphProto) -> None:
+    """Let nodes in fp16 that read an output of the graph read it before its cast to f32, as the converter does not."""
+    outputs = {entry.name for entry in graph.output}
+    sources = {node.output[0]: node.input[0] for node in graph.node if _casts_to(node, onnx.TensorProto.FLOAT)}
+    for node in graph.node:
+        if node.op_type not in float16.DEFAULT_OP_BLOCK_LIST:
+            node.input[:] = [sources.get(name, name) if name in outputs else name for name in node.input]
+
+
+_EXACT = "_f32"
+
+
+def _keep_boxes(graph: onnx.GraphProto, source: onnx.GraphProto) -> None:
+    """Compute the boxes of RoiAlign as the source does: fp16 rounds 641.3 pixels to 641.5.
+
+    The converter casts every input of a graph, also those of nodes that it leaves in f32.
+
+    Args:
+        graph: The converted graph.
+        source: The graph in f32.
+    """
+    boxes = {node.name: list(node.input[1:]) for node in source.node if node.op_type == "RoiAlign"}
+    if not boxes:
+        return
+    needed, inputs = set(itertools.chain(*boxes.values())), {entry.name for entry in source.input}
+    copies: list[onnx.NodeProto] = []
+    for node in reversed(source.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            copies.insert(0, node)
+    for copy in copies:
+        copy.name += _EXACT
+        copy.input[:] = [name if name in inputs or not name else name + _EXACT for name in copy.input]
+        copy.output[:] = [name + _EXACT for name in copy.output]
+    for weight in source.initializer:
+        if weight.name in needed:
+            weight.name += _EXACT
+            graph.initializer.append(weight)
+    for node in graph.node:
+        if node.name in boxes:
+            node.input[1:] = [name if name in inputs else name + _EXACT for name in boxes[node.name]]
+    nodes = [*copies, *graph.node]
+    used = {entry.name for entry in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):  # in topological order
+        if used.intersection(node.output):
+            used.update(node.input)
+            kept.insert(0, node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _casts_to(node: onnx.NodeProto, kind: int) -> bool:

@@ -15,6 +15,7 @@ from kdtui.engine.export import export
 from kdtui.engine.export.source import of_run
 from kdtui.engine.export.verify import session
 from kdtui.engine.measure import measure
+from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 from kdtui.measure_options import MeasureOptions
 from kdtui.store.run import Run
@@ -47,6 +48,26 @@ def test_the_graph_has_stage_1_once_and_no_head_of_a_loss_term(trained: Run, ops
             None, {"images": np.zeros((images, 3, 32, 32), np.float32), "rois": rois.astype(np.float32)}
         )
         assert (masks.shape, foreground.shape) == ((boxes, 3, 16, 16), (images, 1, 32, 32))
+
+
+def test_fp16_keeps_the_coordinates_of_boxes(trained: Run, tmp_path: Path) -> None:
+    options = ExportOptions(dynamic="all", precision="fp16", limit=100)
+    report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options)
+    assert {entry["type"] for entry in report["inputs"].values()} == {"tensor(float)"}
+    types = [entry.data_type for entry in onnx.load(tmp_path / "model.onnx").graph.initializer]
+    assert onnx.TensorProto.FLOAT16 in types
+    images = np.random.default_rng(0).random((1, 3, 32, 1088), np.float32)
+    boxes = np.array([[0, 1030, 4, 1040, 30], [0, 1030.4, 4, 1040.4, 30]], np.float32)  # equal in fp16
+    masks, _ = session(tmp_path / "model.onnx").run(None, {"images": images, "rois": boxes})
+    assert not np.array_equal(masks[0], masks[1])
+
+
+def test_fp16_of_the_older_exporter_is_refused_with_a_hint(trained: Run, tmp_path: Path) -> None:
+    options = ExportOptions(dynamic="batch", precision="fp16", opset=17, limit=100)
+    with pytest.raises(ExportError, match="cannot be converted to fp16") as refused:
+        export(of_run(trained, trained.best), tmp_path / "model.onnx", options)
+    assert "--opset 18" in str(refused.value.hint)
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_with_any_size(trained: Run, tmp_path: Path) -> None:
