@@ -19,7 +19,7 @@ METHOD = "dist"
 STUDENTS = {"persons-slim": "persons-slim-from-b3", "persons-b0": "persons-b0-from-b3"}
 """Profiles of the students by name of their runs."""
 _SIZES = (
-    "data.height=128", "data.width=128", "data.min_box=6", "data.mask_size=[40,28]", "data.view_seed=0",
+    "data.height=96", "data.width=96", "data.min_box=6", "data.mask_size=[40,28]", "data.view_seed=0",
     "student.roi=[20,14]", "student.mask=[40,28]", "student.head_depth=2", "training.batch_size=8",
     "training.micro_batch_size=8", "training.threads=1", "training.evaluate_every=4",
 )  # fmt: skip
