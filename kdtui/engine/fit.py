@@ -193,10 +193,13 @@ class Fit:
         stage.module.train()
         self._schedule(epoch)
         micro_batches, per_step = iter(batches), len(batches) // (stage.steps_per_epoch - done or 1)
-        self._clock, self._images_since = time.perf_counter(), 0
+        self._clock, self._images_since, self._waited = time.perf_counter(), 0, 0.0
         for _ in range(done, stage.steps_per_epoch):
             self._raise_if_asked_to_stop()
-            self._step(list(islice(micro_batches, per_step)))
+            began = time.perf_counter()
+            loaded = list(islice(micro_batches, per_step))
+            self._waited += time.perf_counter() - began
+            self._step(loaded)
             at_end = progress.step % stage.steps_per_epoch == 0
             if at_end or progress.step % stage.profile.training.log_every == 0:
                 self._report_training(epoch)
@@ -334,8 +337,10 @@ class Fit:
             scalars |= {"temperature": self.objective.temperature, "alpha": self.objective.alpha}
         if self.teacher_logits is not None:
             scalars["teacher_cached"] = self._share_of_cached()
-        scalars["images_per_second"] = round(self._images_since / (time.perf_counter() - self._clock), 3)
-        self._clock, self._images_since = time.perf_counter(), 0
+        took = time.perf_counter() - self._clock
+        scalars["images_per_second"] = round(self._images_since / took, 3)
+        scalars["data_wait"] = round(self._waited / took, 4)  # of rank 0
+        self._clock, self._images_since, self._waited = time.perf_counter(), 0, 0.0
         point = self._measured("train", epoch, scalars)
         self.progress.train_point = vars(point).copy()
         self.report.measured(point)

@@ -277,6 +277,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "retention": val.get("retention"),
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
+        "data_wait": train.get("data_wait"),
         "parameters": _number(student, "parameters"),
         "parameters_used": _number(student, "parameters_used"),
         "teacher_parameters": _number(teacher, "parameters"),

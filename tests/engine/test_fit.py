@@ -70,6 +70,7 @@ def test_a_run_leaves_what_it_promises(teacher: Run) -> None:
     assert list(teacher.logs.glob("events.out.tfevents.*"))
     assert [step for step, *_ in curve(teacher, "val", "miou")] == [3, 6]
     assert [step for step, *_ in curve(teacher, "train", "loss")] == [2, 3, 4, 6]
+    assert all(0 < share < 1 for _, share in curve(teacher, "train", "data_wait"))
     started = events_of(teacher)[0]
     assert isinstance(started, events.Started)
     assert started.teacher is None

@@ -161,6 +161,8 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
         recent = [value for value in curve.values[-20:] if math.isfinite(value)]
         mean = f"mean {sum(recent) / len(recent):.1f}" if len(recent) > 1 else ""
         lines.append((*_pair("images/s", f"{number(curve.last, 1):<9}"), (mean, "muted")))
+    if row.data_wait is not None:
+        lines.append((*_pair("data wait", f"{percent(row.data_wait):<9}"), ("of the time of a step", "muted")))
     if row.epoch is not None:
         lines.append(_pair("epoch", _epochs(row, " of ")))
     if history is not None and started is not None and row.epochs:

@@ -121,11 +121,12 @@ def test_progress(row: RunSummary, history: History | None, share: float | None,
 
 def test_speed_leaves_out_unknown_values() -> None:
     history = History([started(), trained(1), trained(2, images_per_second=150.0)])
-    found = words(panels.speed(ROW, history))
+    found = words(panels.speed(replace(ROW, data_wait=0.125), history))
     assert found["images/s"] == ["150.0", "mean", "100.0"]
     assert found["step"] == ["2", "of", "40"]
+    assert found["data wait"] == ["12.5%", "of", "the", "time", "of", "a", "step"]
     assert found["runs on"] == ["cpu", "fp32,", "2", "threads"]
-    assert panels.speed(replace(ROW, epoch=None, eta_seconds=None), None) == []
+    assert panels.speed(replace(ROW, epoch=None, eta_seconds=None, data_wait=None), None) == []
 
 
 def test_scores_are_displayed_with_the_teachers_and_the_expected_share() -> None:

@@ -61,7 +61,18 @@ def target(text: str) -> tuple[Path, str]:
 
 _READING = "being read"
 _STILL: dict[str, Any] = dict.fromkeys(
-    ("loss", "miou", "retention", "agreement", "step", "eta_seconds", "images_per_second", "last_event", "place")
+    (
+        "loss",
+        "miou",
+        "retention",
+        "agreement",
+        "step",
+        "eta_seconds",
+        "images_per_second",
+        "data_wait",
+        "last_event",
+        "place",
+    )
 )
 """Values that change with every step and do not affect a comparison."""
 _LEGEND = "★ best and ▼ worst of a column   ◆ teacher   b Δ against the run under the cursor, again: matched baselines"
