@@ -353,6 +353,18 @@ class KdtuiApp(Cockpit):
 
         self.go_to(CompareScreen(tuple(ids)))
 
+    def sweeps(self, sweep_id: str | None = None) -> None:
+        """Display the sweeps, with the cursor on one of them."""
+        from kdtui.tui.screens.sweeps import SweepsScreen
+
+        self.go_to(SweepsScreen(sweep_id))
+
+    def list_runs(self, expression: str) -> None:
+        """Display the list of runs with a filter."""
+        for screen in self.screen_stack:
+            if isinstance(screen, RunsScreen):
+                screen.apply_filter(expression)
+
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""
         from kdtui.tui.screens.export import ExportScreen

@@ -82,6 +82,14 @@ class Cockpit(App[None]):
         """Display the comparison of runs."""
         raise NotImplementedError
 
+    def sweeps(self, sweep_id: str | None = None) -> None:
+        """Display the sweeps, with the cursor on one of them."""
+        raise NotImplementedError
+
+    def list_runs(self, expression: str) -> None:
+        """Display the list of runs with a filter."""
+        raise NotImplementedError
+
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""
         raise NotImplementedError

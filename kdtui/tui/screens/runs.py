@@ -348,6 +348,10 @@ class RunsScreen(ChartKeys, RunActions):
 
         self.cockpit.do(lambda: collectable(store, marked or None), listed)
 
+    def action_sweeps(self) -> None:
+        """Display the sweeps, with the cursor on that of the run."""
+        self.cockpit.sweeps(None if self.row is None else self.row.sweep)
+
     def action_sort(self) -> None:
         """Sort by the next column; after the last, newest first."""
         order: list[str | None] = [None, *SORTABLE]
@@ -394,6 +398,11 @@ class RunsScreen(ChartKeys, RunActions):
         """Keep the filter and close its input."""
         if self._filtering is None:
             self._leave_filter(keep=True)
+
+    def apply_filter(self, expression: str) -> None:
+        """Filter the runs with a valid expression, as if it was typed."""
+        self._filter = expression
+        self._leave_filter(keep=True)
 
     def _leave_filter(self, *, keep: bool) -> None:
         line = self.query_one("#filter", FilterEntry)
