@@ -173,7 +173,9 @@ def train(
         others = {"--resume": resume_from, "--total-epochs": total_epochs, "--skip-training": skip_training}
         check_options(seed_list, [*settings, *(sets or [])], others, with_baseline=with_baseline)
     teacher = find_teachers(teacher_checkpoint, store) if teacher_checkpoint else None
-    own_sets = [*(student_sets(encoder) if encoder else []), *_method_sets(method), *settings, *(sets or [])]
+    further = [*_method_sets(method), *settings, *(sets or [])]
+    chosen_sets = [[*(student_sets(encoder, profile) if encoder else []), *further] for profile in profiles]
+    recipes = list(zip(profiles, chosen_sets, strict=True))
     if skip_training:
         from kdtui.cli.compare import evaluate_newest
         from kdtui.profile import load
@@ -191,11 +193,11 @@ def train(
                 raise UsageError(f"--skip-training and {flag} exclude each other", hint=f"omit {flag}")
 
         # Nothing is trained, so the profiles need no teacher.
-        newest = evaluate_newest(store, [load(profile, own_sets).name for profile in profiles], as_json=as_json)
+        newest = evaluate_newest(store, [load(profile, own).name for profile, own in recipes], as_json=as_json)
         if export_onnx:
             export_best(store, newest, quiet=as_json)
         return
-    prepared = [prepare(profile, own_sets, teacher) for profile in profiles]
+    prepared = [prepare(profile, own, teacher) for profile, own in recipes]
     start = resume_point(resume_from, store) if resume_from else None
     for chosen in (teacher, start):
         if chosen is not None and chosen.note:
@@ -259,7 +261,7 @@ def distill(
     chosen = find_teachers(teacher, store)
     if chosen.note:
         say(chosen.note)
-    own_sets = [*student_sets(student), *_method_sets(method), *settings, *(sets or [])]
+    own_sets = [*student_sets(student, profile), *_method_sets(method), *settings, *(sets or [])]
     if profile is not None:
         prepared = prepare(profile, own_sets, chosen)
     else:

@@ -362,18 +362,26 @@ def _trained_with(profile: Profile, source: Profile | None) -> tuple[tuple[float
     return catalog.normalisation(getattr(profile.student, "encoder", ""))
 
 
-def student_sets(student: str) -> list[str]:
+def student_sets(student: str, profile: str | None = None) -> list[str]:
     """The ``--set`` texts of a student.
 
     Args:
-        student: An encoder, or the name of a kind of network that has no encoders.
+        student: An encoder, or the name of a kind of network other than the default.
+        profile: The profile to which they belong, whose kind of network stays if it has an encoder; default: none.
+
+    Raises:
+        ProfileError: The profile cannot be read.
     """
+    from kdtui.profile.loading import own_kind
     from kdtui.profile.network_tables import network_kinds
 
-    default, *others = (str(table.model_fields["kind"].default) for table in network_kinds())
+    kinds = {str(table.model_fields["kind"].default): table for table in network_kinds()}
+    default, *others = kinds
     if student in others:
         return [f"student.kind={json.dumps(student)}"]
-    return [f"student.kind={json.dumps(default)}", SETTINGS["encoder"].assignment(student)]
+    own = default if profile is None else own_kind(profile, "student")
+    kind = own if own in kinds and "encoder" in kinds[own].model_fields else default
+    return [f"student.kind={json.dumps(kind)}", SETTINGS["encoder"].assignment(student)]
 
 
 def recipe(teacher: TeacherChoice, student: str, sets: Sequence[str], *, named: bool) -> Profile:

@@ -454,6 +454,16 @@ def load(name_or_path: str | Path, sets: Sequence[str] = ()) -> Profile:
     return _validate(resolved, what=f"profile '{name_or_path}'")
 
 
+def own_kind(name_or_path: str | Path, key: str) -> str:
+    """The kind of a table of a profile, such as ``student``; nothing else is validated.
+
+    Raises:
+        ProfileError: There is no such profile, or it cannot be read.
+    """
+    table = resolve(locate(name_or_path)).table.get(key)
+    return str(table.get("kind")) if isinstance(table, dict) else ""
+
+
 def amend(profile: Profile, sets: Sequence[str], *, what: str = "the profile") -> Profile:
     """Apply ``sets`` to a profile and validate the result.
 

@@ -322,6 +322,14 @@ def test_skip_training_evaluates_the_newest_run_of_each_profile_and_compares(
     assert kdtui("train", "camvid-baseline", "--skip-training").code == 2
 
 
+def test_another_encoder_keeps_the_kind_of_network_of_a_profile(kdtui: Kdtui, store: RunStore) -> None:
+    done = kdtui("train", "persons-demo-baseline", "--student", "resnet18", "--set", "student.head_channels=24")
+    assert done.code == 0, done.err
+    (run,) = store.runs()
+    student = run.profile_table()["student"]
+    assert (student["kind"], student["encoder"], student["head_channels"]) == ("roi", "resnet18", 24)
+
+
 def test_demo_trains_three_and_prints_the_difference(kdtui: Kdtui, store: RunStore) -> None:
     done = kdtui("demo", "--seed", "3")
     assert done.code == 0, done.err

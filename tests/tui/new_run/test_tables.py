@@ -96,7 +96,7 @@ async def test_a_kind_has_its_fields_and_only_those(teachers: Scene) -> None:
                 await choose(pilot, f"{part}.kind", kind.name)
                 (table,) = [table for table in screen.checked.tables if table.key == part]
                 assert table.kind == kind.name
-                assert names(section) - {"decoder", "weights"} == {field.name for field in table.fields}
+                assert names(section) - {"encoder", "decoder", "weights"} == {field.name for field in table.fields}
                 hidden = {field.name for field in kind.within(part)} - names(section)
                 assert hidden <= {"student.encoder", "student.decoder_channels", "student.weights"}
                 # A mistake is displayed at its field.
@@ -138,3 +138,23 @@ async def test_a_network_without_encoders_hides_the_list_of_encoders(teachers: S
             await pilot.press("end", "ctrl+u")
             await read(pilot)
             assert picker.display
+
+
+async def test_the_form_of_a_network_with_boxes_has_the_keys_of_both_of_its_parts(teachers: Scene) -> None:
+    app = cockpit(teachers)
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await opened(pilot)
+        screen.edit(screen.draft.edited(profile="persons-demo-baseline"))
+        screen.refill()
+        await read(pilot)
+        assert screen.checked.own["student.kind"] == "roi"
+        section = await unfolded(pilot, "student.head_channels")
+        fields = {row.field.key: row.field.name for row in section.rows}
+        assert {"student.encoder", "student.decoder_channels", "student.weights"} <= fields.keys()
+        for key, text in (("student.encoder", "resnet18"), ("student.head_channels", "24"), ("student.roi", "10,14")):
+            section.focus_place(fields[key])
+            await pilot.press(*text)
+            await read(pilot)
+        assert "--student resnet18" in screen.checked.command
+        assert "--set student.head_channels=24" in screen.checked.command
+        assert "allowed: mask = [10, 14] or [20, 28] or [40, 56]" in " ".join(screen.checked.mistakes.values())

@@ -20,7 +20,7 @@ from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, RunDraft
 from kdtui.tui.form.browse import FolderEntry, is_checkpoint_folder, is_path
 from kdtui.tui.form.costs import Shape, found, listed_cost, smaller, work
-from kdtui.tui.form.tables import SMP, part_of
+from kdtui.tui.form.tables import SMP, part_of, registered
 from kdtui.tui.screens.new_run.pickers import PickingSection
 from kdtui.tui.screens.new_run.sections import names_of, rows_of
 from kdtui.tui.screens.new_run.tables import FoldTitle, TableFields
@@ -332,8 +332,10 @@ class StudentSection(PickingSection):
     def fields(self) -> ComposeResult:
         """Compose error message, list, details, decoder, weights, and the folded keys of the network."""
         yield from super().fields()
-        self._smp_rows = rows_of("student", without=("encoder",))
-        yield from self._smp_rows
+        # The encoder of a kind that is not in the catalog is a text.
+        self._rows = rows_of("student")
+        self._rows[0].display = False
+        yield from self._rows
         yield self._more
         yield self._table
 
@@ -363,8 +365,12 @@ class StudentSection(PickingSection):
             self._table.display = True
         if network != self._network:
             self._network = network
-            for widget in (self._picker, *self._smp_rows):
-                widget.display = network == SMP
+            kinds = [kind for kind in registered("student") if kind.name == network]
+            keys = {field.key for kind in kinds for field in kind.within("student")}
+            self._picker.display = network == SMP
+            for row in self._rows:
+                row.display = row.field.key in keys and not (network == SMP and row.field.name == "encoder")
+                row.fill(self._draft)
             self._mark()
         self._table.put(tables, self._draft, checked)
         self._fold()
