@@ -16,6 +16,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
+from kdtui.engine.fitting import estimate
 from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
@@ -25,10 +26,12 @@ from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.sanity import data_warnings, unlabelled_warnings
+from kdtui.engine.setup import LEAST_VALIDATED
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.engine.teacher_doubts import teacher_doubts
+from kdtui.engine.term_memory import device_memory
 from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
 from kdtui.events import Warned
@@ -92,6 +95,9 @@ def check(
         for name, answer in checks
     ]
     answers = _distinct(answers)
+    if all(answer["ok"] for answer in answers):
+        place = len(answers) - (resume_from is not None)  # the checkpoint is the last one
+        answers[place:place] = _memory(profile, loaded, splits, warnings)
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
@@ -145,6 +151,40 @@ def _teacher_logits(
         "samples": len(train_set) + (0 if unlabelled is None else len(unlabelled)),
         "sample_bytes": sample_bytes(logit_shape(profile, frozen, torch.device("cpu"))),
     }
+
+
+def _memory(
+    profile: Profile,
+    loaded: Sequence[LoadedTeacher],
+    splits: Mapping[str, tuple[SegmentationDataset, Survey]],
+    warnings: list[Warned],
+) -> list[dict[str, Any]]:
+    """What a training needs, if it can be estimated; a warning is added if the device has less."""
+    settings = profile.training
+    distillation = profile.distillation
+    tables = [*(profile.loss or Loss()).active_terms()]
+    terms = len(tables) + (len(distillation.active_terms(profile.data.task)) if distillation.enabled else 0)
+    use_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
+    images = settings.micro_batch_size or settings.batch_size // settings.devices
+    needed = estimate(
+        _network(profile, _classes(profile)),
+        [one.network for one in loaded],
+        padded_size(profile),
+        images=images,
+        validated=max(images, LEAST_VALIDATED),
+        terms=terms,
+        half=choose_precision(profile, "cuda" if use_gpu else "cpu") != "fp32",
+        averaged=settings.ema is not None,
+        cached=0 if use_gpu else sum(dataset.kept_bytes() for dataset, _ in splits.values()),
+    )
+    if needed is None:
+        return []
+    memory = device_memory(profile)
+    if needed.peak > memory:
+        fitting = [count for count in range(1, images) if images % count == 0 and count <= needed.largest(memory)]
+        hint = f"--set training.micro_batch_size={fitting[-1]}" if fitting else "smaller data.height and data.width"
+        warnings.append(Warned("memory", f"this training may not fit into memory: {needed.described(memory)}", hint))
+    return [{"name": "memory", "ok": True, "message": needed.described(memory), "hint": None}]
 
 
 def _distinct(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ from kdtui.store.run import LaunchRecord, Run
 
 _STOP_PATIENCE = 30.0
 """Seconds that a rank waits for a batch after a stop was requested, if there are several ranks."""
+LEAST_VALIDATED = 8
+"""Images of a validation pass, unless a training pass has more."""
 
 
 @dataclass
@@ -141,7 +143,7 @@ class TrainingSetup:
         per_forward = settings.micro_batch_size or settings.batch_size // self.fabric.world_size
         return eval_loader(
             self.val_set,
-            max(per_forward, 8),
+            max(per_forward, LEAST_VALIDATED),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             workers=settings.workers,

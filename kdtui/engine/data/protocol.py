@@ -283,11 +283,17 @@ class SegmentationDataset(ABC):
 
     def memory(self) -> str:
         """How much memory decoded samples take, estimated from the size of the first, and how much of it is used."""
-        needed = self._count * self._pipeline.kept_bytes(self._stored_size())
-        budget = self._data.cache_gib * 2**30
-        if needed <= budget:
+        needed, kept = self._decoded_bytes(), self.kept_bytes()
+        if needed <= kept:
             return f"about {mebibytes(needed)} of decoded images in memory"
-        return f"about {mebibytes(needed)} of decoded images, {mebibytes(budget)} of them in memory (data.cache_gib)"
+        return f"about {mebibytes(needed)} of decoded images, {mebibytes(kept)} of them in memory (data.cache_gib)"
+
+    def kept_bytes(self) -> int:
+        """How much of the memory is used for decoded samples, in bytes."""
+        return min(self._decoded_bytes(), int(self._data.cache_gib * 2**30))
+
+    def _decoded_bytes(self) -> int:
+        return self._count * self._pipeline.kept_bytes(self._stored_size())
 
     def _stored_size(self) -> Size:
         """Size of the first sample in its files."""
