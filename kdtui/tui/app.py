@@ -365,6 +365,12 @@ class KdtuiApp(Cockpit):
             if isinstance(screen, RunsScreen):
                 screen.apply_filter(expression)
 
+    def searches(self, search_id: str | None = None) -> None:
+        """Display the searches, with the cursor on one of them."""
+        from kdtui.tui.screens.searches import SearchesScreen
+
+        self.go_to(SearchesScreen(search_id))
+
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""
         from kdtui.tui.screens.export import ExportScreen

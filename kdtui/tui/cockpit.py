@@ -90,6 +90,10 @@ class Cockpit(App[None]):
         """Display the list of runs with a filter."""
         raise NotImplementedError
 
+    def searches(self, search_id: str | None = None) -> None:
+        """Display the searches, with the cursor on one of them."""
+        raise NotImplementedError
+
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""
         raise NotImplementedError

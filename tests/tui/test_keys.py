@@ -27,9 +27,11 @@ def screens() -> Iterator[type[CockpitScreen]]:
     from kdtui.tui.screens.new_run import NewRunScreen
     from kdtui.tui.screens.run import RunScreen
     from kdtui.tui.screens.runs import RunsScreen
+    from kdtui.tui.screens.searches import SearchesScreen
     from kdtui.tui.screens.sweeps import SweepsScreen
 
-    yield from (RunsScreen, RunScreen, NewRunScreen, CompareScreen, ExportScreen, NewProfilesScreen, SweepsScreen)
+    yield from (RunsScreen, RunScreen, NewRunScreen, CompareScreen, ExportScreen, NewProfilesScreen)
+    yield from (SweepsScreen, SearchesScreen)
 
 
 def method(action: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kdtui.profile import Profile
     from kdtui.store.store import RunStore
 
+_TRAINING = {"batch_size", "micro_batch_size", "devices", "accelerator", "precision", "threads"}
 _BACKWARD = 3
 """Work of a training step, in forward passes of the student."""
 
@@ -124,12 +125,7 @@ def _seconds_per_epoch(
         return None
     teacher, students = _macs(taught), [one.macs or _macs(own) for one, own in zip(found, profiles, strict=True)]
     known = [macs for macs in students if macs]
-    if (
-        speed is None
-        or teacher is None
-        or not known
-        or taught.data.fingerprint("train") != spec.base.data.fingerprint("train")
-    ):
+    if speed is None or teacher is None or not known or _work(taught) != _work(spec.base):
         return None
     student = statistics.fmean(known)
     return (
@@ -137,6 +133,12 @@ def _seconds_per_epoch(
         speed * student / teacher,
         (run.id,),
     )
+
+
+def _work(profile: Profile) -> tuple[dict[str, object], ...]:
+    """The part of a profile that determines the work of an epoch, without the network."""
+    data = profile.data.model_dump(exclude={"mean", "std", "view_seed", "views", "cache_gib"})
+    return data, profile.training.model_dump(include=_TRAINING)
 
 
 def _macs(profile: Profile) -> int | None:

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from kdtui.compare.measured import seconds, usable_measurements
 from kdtui.compare.statistics import Interval, over_seeds
 from kdtui.errors import StoreError
+from kdtui.launch.teachers import owner
 from kdtui.store.files import read_file, write_atomically
+from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_whole, parse_json
@@ -23,6 +25,7 @@ from kdtui.sweep.search.halving import Decision, Trial, decide, pick
 from kdtui.sweep.search.members import BASELINE, PRUNED, STUDENT, Member, Members, Place
 from kdtui.sweep.search.screening import Screened, screened
 from kdtui.sweep.search.spec import SearchSpec, from_tables
+from kdtui.text import one_line
 
 _CANDIDATES = "candidates.json"
 Role = Literal["teacher", "student", "baseline", "trial", "candidate"]
@@ -349,9 +352,19 @@ def _teacher(spec: SearchSpec, members: Mapping[Place, Member], winner: str | No
             if latency is None and seconds(side, "torch") is not None:
                 latency = seconds(side, "torch")
             size = side.get("onnx", {}).get(spec.target.precision, {}).get("bytes", size)
-    name = Path(row.teacher_checkpoint or "teacher").name
+    path = Path(row.teacher_checkpoint or "teacher")
+    run = owner(path)
+    name = path.name if run is None else summary_name(run)
     score = row.of_teacher(row.score)
     return Entry("teacher", name, None, "", row.teacher_parameters, size, latency, score, final=True)
+
+
+def summary_name(run: Run) -> str:
+    """The name of a run; the one in its id if its manifest is damaged."""
+    try:
+        return one_line(run.manifest().name)
+    except StoreError:
+        return run.id[16:]
 
 
 def _delta(members: Mapping[Place, Member], decision: Decision | None) -> Interval | None:

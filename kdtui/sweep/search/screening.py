@@ -87,12 +87,12 @@ def screened(spec: SearchSpec, root: Path, parameters: Mapping[str, int] | None 
         count = parameters_of(spec.base, candidate)
         if count is None:
             count = (parameters or {}).get(candidate.key)
-        found.append(_judged(spec, Screened(candidate, count) if kept is None else _of_report(candidate, kept)))
+        found.append(judged(spec, Screened(candidate, count) if kept is None else _of_report(candidate, kept)))
     return found
 
 
-def _judged(spec: SearchSpec, one: Screened) -> Screened:
-    """With what of it exceeds the budget; before it is measured, a file has at least its weights."""
+def judged(spec: SearchSpec, one: Screened) -> Screened:
+    """A candidate with what of it exceeds the budget; before it is measured, a file has at least its weights."""
     size = one.bytes
     if size is None and one.parameters is not None:
         size = spec.target.least_bytes(one.parameters)

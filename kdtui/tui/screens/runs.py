@@ -352,6 +352,10 @@ class RunsScreen(ChartKeys, RunActions):
         """Display the sweeps, with the cursor on that of the run."""
         self.cockpit.sweeps(None if self.row is None else self.row.sweep)
 
+    def action_searches(self) -> None:
+        """Display the searches, with the cursor on that of the run."""
+        self.cockpit.searches(None if self.row is None else self.row.sweep)
+
     def action_sort(self) -> None:
         """Sort by the next column; after the last, newest first."""
         order: list[str | None] = [None, *SORTABLE]

@@ -56,6 +56,7 @@ class Cloud:
         empty: Text displayed without points.
         selected: Key of the highlighted point.
         log: Whether x is logarithmic.
+        limit: A value of x that is marked by a vertical line, such as a budget; None for no line.
     """
 
     dots: tuple[Dot, ...] = ()
@@ -63,6 +64,7 @@ class Cloud:
     empty: str = ""
     selected: str | None = None
     log: bool = False
+    limit: float | None = None
 
 
 class Scatter(Widget):
@@ -91,15 +93,23 @@ class Scatter(Widget):
         self.cloud = Cloud()
         self._canvas = Canvas(0, 0)
 
-    def show(self, dots: Sequence[Dot], *, title: str = "", empty: str = "", selected: str | None = None) -> None:
+    def show(
+        self,
+        dots: Sequence[Dot],
+        *,
+        title: str = "",
+        empty: str = "",
+        selected: str | None = None,
+        limit: float | None = None,
+    ) -> None:
         """Display these points; nothing is redrawn if they look the same."""
-        self.cloud = Cloud(tuple(dots), title, empty, selected, self.log_x)
+        self.cloud = Cloud(tuple(dots), title, empty, selected, self.log_x, limit)
         self._advance()
 
     def watch_log_x(self) -> None:
         """Redraw with the other scale."""
         cloud = self.cloud
-        self.show(cloud.dots, title=cloud.title, empty=cloud.empty, selected=cloud.selected)
+        self.show(cloud.dots, title=cloud.title, empty=cloud.empty, selected=cloud.selected, limit=cloud.limit)
 
     def notify_style_update(self) -> None:
         """Redraw in the colours of the theme."""
@@ -173,6 +183,9 @@ def _draw(canvas: Canvas, cloud: Cloud, dots: Sequence[Dot]) -> int:
         canvas.put(left - cell_len(label), y, label, "axis")
         canvas.put(left, y, "┤", "axis")
     _label_x(canvas, left, x_axis, columns)
+    if cloud.limit is not None:
+        for y in range(1, rows + 1):
+            canvas.put(left + 1 + place_x(cloud.limit), y, "┊", "front")
     front = sorted((cells[dot.key] for dot in dots if dot.front), key=lambda cell: (cell[0], -cell[1]))
     for (x, y), (next_x, next_y) in pairwise(front):
         canvas.put(x + 1, y, "─" * (next_x - x - 1), "front")
@@ -184,7 +197,8 @@ def _draw(canvas: Canvas, cloud: Cloud, dots: Sequence[Dot]) -> int:
 
 
 def _x_axis(cloud: Cloud, dots: Sequence[Dot], columns: int) -> Axis:
-    low, high = min(dot.x for dot in dots), max(dot.x for dot in dots)
+    values = [*(dot.x for dot in dots), *([] if cloud.limit is None else [cloud.limit])]
+    low, high = min(values), max(values)
     intervals, room = max(2, columns // 6), max(2, columns // 6)
     if cloud.log and low > 0:
         return log_axis(low, high, intervals=intervals, room=room)
