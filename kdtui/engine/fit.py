@@ -41,7 +41,7 @@ from kdtui.engine.sanity import balance_warnings, data_warnings, score_warnings,
 from kdtui.engine.saving import save_state
 from kdtui.engine.schedules import alpha_at, temperature_at
 from kdtui.engine.setup import TrainingSetup, set_up
-from kdtui.engine.teacher_doubts import teacher_doubts
+from kdtui.engine.teacher_doubts import kept_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
 from kdtui.errors import DivergedError, StoreError
 from kdtui.palette import class_colours
@@ -163,7 +163,10 @@ class Fit:
             return
         warnings = [*stage.warnings, *([] if self.teacher is None else teacher_warnings(self.teacher.scores))]
         if stage.resumed is None:
-            doubts = [] if stage.teacher is None else teacher_doubts(stage.teacher, stage.val_set)
+            doubts = []
+            if stage.teacher is not None:
+                folder = stage.run.path.parent / ".cache" / "teachers"
+                doubts = kept_doubts(folder, stage.profile, stage.teacher, stage.val_set)
             # Chance is compared with the score on the whole split.
             doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
             warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]

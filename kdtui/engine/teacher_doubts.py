@@ -5,10 +5,13 @@ They are looked for on a few validation images, before anything is trained.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +24,19 @@ from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import IGNORE_INDEX, PixelFormat, SegmentationDataset
 from kdtui.engine.families.family import IMAGENET
 from kdtui.engine.models import device_of, inputs_of, outputs_of
-from kdtui.engine.teacher import LoadedTeacher
+from kdtui.engine.network import stride_of
+from kdtui.engine.teacher import LoadedTeacher, identity
 from kdtui.engine.teacher_input import Conversion
+from kdtui.errors import StoreError
 from kdtui.events import Warned
+from kdtui.profile import Profile
+from kdtui.store.files import reading
+from kdtui.store.run import write_atomically
+from kdtui.store.values import parse_json
 
+_FORMAT = 1
+"""Changes with what is looked for, and with the words of a warning."""
+_MOST_BYTES = 2**20
 _IMAGES = 8
 _BATCH = 2
 _RGB = 3
@@ -73,6 +85,38 @@ def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset) -> list
         *([] if chance and knows_classes else _permuted(counts, miou, teacher, dataset)),
         *([] if chance and knows_input else _other_input(miou, teacher, batches, dataset)),
     ]
+
+
+def kept_doubts(folder: Path, profile: Profile, teacher: LoadedTeacher, dataset: SegmentationDataset) -> list[Warned]:
+    """Those of :func:`teacher_doubts`, found once for all runs of a store with the same teacher and validation split.
+
+    Args:
+        folder: ``runs/.cache/teachers``.
+        profile: The run's.
+        teacher: On any device.
+        dataset: The validation split.
+    """
+    teachers = [
+        (
+            one.report.sha256,
+            identity(one),
+            one.settings.model_dump(mode="json", exclude={"checkpoint", "ensemble", "cache"}),
+        )
+        for one in (teacher, *teacher.members)
+    ]
+    content = [_FORMAT, teachers, profile.data.fingerprint("val"), dataset.classes, stride_of(profile)]
+    path = folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.doubts.json"
+    try:
+        with reading(path) as file:
+            kept = parse_json(file.read(_MOST_BYTES))
+        return [Warned(**one) for one in kept]
+    except (OSError, ValueError, TypeError):  # missing or damaged
+        doubts = teacher_doubts(teacher, dataset)
+    with contextlib.suppress(OSError, StoreError):  # the next run looks for itself
+        folder.mkdir(parents=True, exist_ok=True)
+        body = [{"code": doubt.code, "message": doubt.message, "hint": doubt.hint} for doubt in doubts]
+        write_atomically(path, json.dumps(body).encode())
+    return doubts
 
 
 def _of_member(number: int, doubt: Warned) -> Warned:
@@ -185,7 +229,7 @@ def _other_input(
 ) -> list[Warned]:
     """A warning if the teacher is much better with another normalisation or channel order."""
     source, current = dataset.pixels, teacher.pixels
-    if source.channels != _RGB or current.channels != _RGB:
+    if source.channels != _RGB or current.channels != _RGB or not _clear(1.0, miou):  # 1 is the highest mIoU
         return []
     others = {name: _flipped(pixels) if current.bgr else pixels for name, pixels in _USUAL.items()}
     others["RGB instead of BGR" if current.bgr else "BGR instead of RGB"] = _flipped(current)

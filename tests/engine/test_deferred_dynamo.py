@@ -50,7 +50,7 @@ graph_break()
 assert disabled(1) == 2 and not imported()
 compiled = torch.compile(network, backend="eager")
 assert imported() and isinstance(compiled, OptimizedModule) and not isinstance(network, OptimizedModule)
-assert compiled(torch.ones(1, 2)).shape == (1, 2) and disabled(1) == 2
+assert disabled(1) == 2
 assert is_compile_supported("cpu") is torch._dynamo.utils.is_compile_supported("cpu")
 step()
 """,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdtui.engine.check import check
 from kdtui.engine.data import MEAN, STD, build_dataset
 from kdtui.engine.teacher import teacher_of
-from kdtui.engine.teacher_doubts import best_assignment, teacher_doubts
+from kdtui.engine.teacher_doubts import best_assignment, kept_doubts, teacher_doubts
 from kdtui.events import Warned
 from kdtui.profile import Profile
 from kdtui.profile.loading import read_sets
@@ -152,6 +152,29 @@ def test_the_check_and_the_run_report_it(data: dict[str, Any], tmp_path: Path) -
     fit(run)
     codes = [event.code for event in events_of(run) if isinstance(event, Warned)]
     assert codes.count("teacher-classes-permuted") == 1
+
+
+def test_the_runs_of_a_store_look_once(data: dict[str, Any], tmp_path: Path) -> None:
+    profile = profile_of(data, tmp_path, ByColour(order=(0, 2, 1)))
+    dataset = build_dataset(profile.data, "val")
+    teacher = teacher_of(profile, dataset)
+    assert teacher is not None
+    passes: list[object] = []
+    teacher.network.register_forward_hook(lambda *arguments: passes.append(arguments))
+    folder = tmp_path / ".cache" / "teachers"
+    first = kept_doubts(folder, profile, teacher, dataset)
+    assert passes and "teacher-classes-permuted" in [doubt.code for doubt in first]
+    passes.clear()
+    assert [one.to_json() for one in kept_doubts(folder, profile, teacher, dataset)] == [one.to_json() for one in first]
+    assert not passes
+    other = dataclasses.replace(teacher, settings=teacher.settings.model_copy(update={"mean": (0.1, 0.2, 0.3)}))
+    kept_doubts(folder, profile, other, dataset)
+    assert passes
+    for path in folder.iterdir():
+        path.write_bytes(b'[{"code": 1}]')
+    passes.clear()
+    assert [one.code for one in kept_doubts(folder, profile, teacher, dataset)] == [one.code for one in first]
+    assert passes
 
 
 @given(st.integers(1, 6), st.integers(0, 1000))
