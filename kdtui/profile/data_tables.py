@@ -311,9 +311,13 @@ class DataTable(ProfileTable):
             yield from sorted(below for below in path.rglob("*") if below.is_file()) if path.is_dir() else [path]
 
     def as_stored(self) -> Self:
-        """The table with defaults for the keys that do not change what is read from files, such as the size."""
+        """The table with defaults for the keys that do not change what is read from files, such as the size.
+
+        The size stays if samples have boxes, as it decides which of them are too small.
+        """
         fields = type(self).model_fields
-        return self.model_copy(update={key: fields[key].default for key in DataTable.model_fields})
+        changing = DataTable.model_fields.keys() - ({"height", "width"} if self.regions else set())
+        return self.model_copy(update={key: fields[key].default for key in changing})
 
     def fingerprint(self, split: str) -> str:
         """A text that changes with the settings or files of a split: by name, size and time (contents are not read).

@@ -254,3 +254,10 @@ def test_cells_that_the_network_does_not_see_are_ignored(tmp_path: Path) -> None
             assert (mask == 1).any()
             unseen += int(outside.sum())
     assert unseen > 100
+
+
+def test_a_check_of_the_data_reads_the_boxes_of_the_training(tmp_path: Path) -> None:
+    """At the default size they would be too small."""
+    keys = KEYS | {"min_box": 20, "height": 400, "width": 600}
+    table = coco(tmp_path, instances(annotation(1, (10, 5, 20, 8))), **keys)
+    assert [len(build_dataset(one, "val").boxes(0)) for one in (table, table.as_stored())] == [1, 1]
