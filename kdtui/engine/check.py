@@ -17,7 +17,7 @@ from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_
 from kdtui.engine.data.workers import check_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.fitting import estimate
-from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes
+from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes, why_not_cached
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
@@ -319,8 +319,10 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     teacher = teacher_of(profile, _val_set(profile))
     assert teacher is not None
     loaded.append(teacher)
+    live = why_not_cached(profile, teacher)
+    uncached = f"\n  it sees every image, as its logits cannot be cached: {live}" if live else ""
     if not teacher.members:
-        return _described_teacher(teacher)
+        return _described_teacher(teacher) + uncached
     weights = teacher.network.weights
     assert isinstance(weights, tuple)
     height, width = padded_size(profile)
@@ -331,7 +333,7 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
         work = f", {macs / student:.1f}x the forward pass of the student" if macs and student else ""
         described = _described_teacher(one).replace("\n", "\n    ")
         lines.append(f"weight {weight:.3g}, {mebibytes(4 * one.report.parameters)}{work}: {described}")
-    return "\n  ".join(lines)
+    return "\n  ".join(lines) + uncached
 
 
 def _described_teacher(teacher: LoadedTeacher) -> str:

@@ -23,7 +23,7 @@ from kdtui.engine.objective import FrozenTeacher
 from kdtui.engine.setup import TrainingSetup
 from kdtui.engine.teacher import LoadedTeacher, identity
 from kdtui.errors import StoreError
-from kdtui.profile import Profile
+from kdtui.profile import DataTable, Profile
 from kdtui.profile.data_tables import size_and_time
 from kdtui.store.view_logits import (
     FOLDER,
@@ -210,17 +210,29 @@ def cached_views(profile: Profile, teacher: LoadedTeacher, epochs: int) -> int:
         teacher: Its teacher.
         epochs: Number of epochs.
     """
+    data = profile.data
+    if profile.teacher.cache == "off" or not _seen_again(data) or why_not_cached(profile, teacher):
+        return 0
+    return min(data.views, epochs) if data.views else epochs
+
+
+def _seen_again(data: DataTable) -> bool:
+    """Whether a later epoch or another run sees the same views."""
+    return bool(data.views) or (data.view_seed is not None and data.image_sampling == "uniform")
+
+
+def why_not_cached(profile: Profile, teacher: LoadedTeacher) -> str:
+    """Why the teacher has to see every image although views are seen again; empty if there is no reason."""
     data, network = profile.data, unwrapped(teacher.network)
-    own = teacher.members or hasattr(network, "compose") or getattr(network, "extra_inputs", ())
-    if profile.teacher.cache == "off" or own:
-        return 0
-    logits = logit_channels(data.task, 1).keys()
+    if profile.teacher.cache == "off" or not _seen_again(data):
+        return ""
+    if teacher.members:
+        return "there are several teachers"
+    if hasattr(network, "compose") or getattr(network, "extra_inputs", ()):
+        return "its outputs are not one map of logits per image"
     needs = {name for table in profile.distillation.active_terms(data.task) for name in table.teacher_needs}
-    if not needs <= logits:
-        return 0
-    if data.views:
-        return min(data.views, epochs)
-    return epochs if data.view_seed is not None and data.image_sampling == "uniform" else 0
+    others = sorted(needs - logit_channels(data.task, 1).keys())
+    return f"terms read {', '.join(others)}" if others else ""
 
 
 def logit_shape(profile: Profile, frozen: FrozenTeacher, device: torch.device) -> tuple[int, ...]:

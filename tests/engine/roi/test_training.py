@@ -10,6 +10,7 @@ import torch
 
 from kdtui import events
 from kdtui.engine import checkpoint
+from kdtui.engine.check import check
 from kdtui.errors import ModelError
 from kdtui.store.run import Run
 from tests.engine.rank_processes import ranks
@@ -66,6 +67,13 @@ def test_stage_1_is_trained_first_and_then_frozen(trained: Run, tmp_path: Path) 
 
     assert changed(before, first) == {"stage1"}
     assert changed(first, second) == {"head"}
+
+
+def test_a_dry_run_says_why_the_teacher_sees_every_picture(trained: Run, tmp_path: Path) -> None:
+    for changes, reason in (({"data__view_seed": 0}, "its outputs are not one map of logits per image"), ({}, "")):
+        profile = distilled(tmp_path / str(len(changes)), trained, [{"kind": "kl"}], **changes).profile()
+        (message,) = [one["message"] for one in check(profile)["checks"] if one["name"] == "teacher"]
+        assert message.partition("cannot be cached: ")[2] == reason
 
 
 def test_stage_1_alone_needs_a_term_that_trains_it(tmp_path: Path) -> None:
