@@ -35,7 +35,7 @@ _OWN = {
 }
 _EPOCHS = 8
 _ONE_STEP = (
-    "data.train_limit=1", "data.val_limit=1", "data.max_instances=1", "training.epochs=1", "training.batch_size=1",
+    "data.train_limit=1", "data.holdout=0.004", "data.max_instances=1", "training.epochs=1", "training.batch_size=1",
     "training.visualize_every=-1",
 )  # fmt: skip
 

@@ -228,7 +228,7 @@ def why_not_cached(profile: Profile, teacher: LoadedTeacher) -> str:
         return ""
     if teacher.members:
         return "there are several teachers"
-    if hasattr(network, "compose") or getattr(network, "extra_inputs", ()):
+    if hasattr(network, "compose") or getattr(network, "extra_inputs", None):
         return "its outputs are not one map of logits per image"
     needs = {name for table in profile.distillation.active_terms(data.task) for name in table.teacher_needs}
     others = sorted(needs - logit_channels(data.task, 1).keys())
