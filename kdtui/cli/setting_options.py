@@ -10,7 +10,7 @@ from typing import Any, Literal
 import typer
 
 from kdtui.cli.console import complete_encoder
-from kdtui.profile.settings import SETTINGS, Setting, SettingKind, split_list, toml
+from kdtui.profile.settings import SETTINGS, Setting, SettingKind
 
 _TYPES: dict[SettingKind, type[Any]] = {"text": str, "widths": str, "integer": int, "seeds": int, "number": float}
 """Types of the options that are made here; those of other kinds are parameters of the commands."""
@@ -39,7 +39,10 @@ def setting_options(
         def with_settings(**arguments: Any) -> None:
             values = [(one, arguments.pop(one.name)) for one in settings]
             used = [(one, value) for one, value in values if value is not None]
-            texts = [(_list_assignment if one.name in lists else Setting.assignment)(one, value) for one, value in used]
+            texts = [
+                (Setting.list_assignment if one.name in lists else Setting.assignment)(one, value)
+                for one, value in used
+            ]
             command(settings=texts, **arguments)
 
         signature = inspect.signature(command, eval_str=True)
@@ -52,20 +55,6 @@ def setting_options(
         return with_settings
 
     return decorate
-
-
-def _list_assignment(setting: Setting, text: str) -> str:
-    """The ``KEY=VALUE,VALUE`` of an option; words are quoted, so that none is read as a number."""
-    return f"{setting.key}={','.join(_list_item(setting, part) for part in split_list(text))}"
-
-
-def _list_item(setting: Setting, text: str) -> str:
-    if setting.kind == "text":
-        return toml(text) if text else text
-    try:
-        return toml(float(text) if setting.kind == "number" else int(text))
-    except ValueError:  # the profile's own message
-        return text
 
 
 def _parameter(setting: Setting, listed: bool) -> inspect.Parameter:

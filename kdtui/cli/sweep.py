@@ -30,7 +30,7 @@ from kdtui.cli.console import (
 )
 from kdtui.cli.setting_options import option_help, setting_options
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
-from kdtui.profile.settings import SETTINGS
+from kdtui.profile.settings import LISTED, SETTINGS
 from kdtui.text import counted, span
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from kdtui.sweep.folder import SweepFolder
     from kdtui.sweep.runs import Launched, SweepRuns
     from kdtui.sweep.spec import Spec
-
-MANY = 64
-"""Runs from which a sweep needs a confirmation: each waits in the queue as a process of its own."""
 
 
 class SweepFormat(StrEnum):
@@ -73,7 +70,6 @@ SweepName = Annotated[
     ),
 ]
 _TEACHER, _ENCODER, _TAGS, _BASELINE = (SETTINGS[name] for name in ("teacher", "encoder", "tags", "baseline"))
-_LISTS = ("weights", "temperature", "alpha", "epochs", "batch_size", "learning_rate")
 ListSets = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,7 +82,7 @@ ListSets = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("sweep")(setting_options(without=[_ENCODER.name, "seeds"], lists=_LISTS)(start))
+    app.command("sweep")(setting_options(without=[_ENCODER.name, "seeds"], lists=LISTED)(start))
     app.command("sweep list")(list_sweeps)
     app.command("sweep show")(show)
     app.command("sweep stop")(stop)
@@ -217,11 +213,12 @@ def _carry_out(
     as_json: bool,
 ) -> None:
     from kdtui.cli.training import check_plan
+    from kdtui.launch.groups import check_group
     from kdtui.store.state import State
     from kdtui.sweep.runs import RESTARTED, runs_of
 
     runs = runs_of(store, spec, spec.id)
-    planned = _check(store, runs)
+    planned = check_group(store, runs.to_check)
     if dry_run and as_json:
         emit(planned.to_json() | {"sweep": spec.id, "states": runs.counts()})
     else:
@@ -231,23 +228,6 @@ def _carry_out(
         return
     _confirm(len(runs.missing), yes=yes)
     _launch(store, spec, (*RESTARTED, *((State.FAILED,) if retry else ())), tags=tags, detach=detach, as_json=as_json)
-
-
-def _check(store: RunStore, runs: SweepRuns) -> Plan:
-    """The plan of the missing runs; the engine checks one run of each student and method."""
-    from kdtui.launch.groups import Group, check_group
-
-    chosen: dict[tuple[object, ...], str] = {}
-    members = []
-    for member in runs.missing:
-        # Values of T and α pass or fail together; other keys may not.
-        key = tuple((name, str(value)) for name, value in member.cell.items() if name not in _ALIKE)
-        group = chosen.setdefault(key, member.planned.group)
-        members.append(member.planned_as(group))
-    return check_group(store, Group(tuple(members)))
-
-
-_ALIKE = ("distillation.temperature", "distillation.alpha")
 
 
 def _show_plan(runs: SweepRuns, planned: Plan, *, retry: bool, to_stdout: bool) -> None:
@@ -287,6 +267,8 @@ def _confirm(new: int, *, yes: bool) -> None:
         UsageError: stdin is not a terminal.
         Interrupted: It was declined.
     """
+    from kdtui.sweep.runs import MANY
+
     if yes or new <= MANY:
         return
     if not sys.stdin.isatty():

@@ -52,6 +52,18 @@ class Setting:
         """The ``KEY=VALUE`` of ``--set``."""
         return f"{self.key}={toml(value)}"
 
+    def list_assignment(self, text: str) -> str:
+        """The ``KEY=VALUE,VALUE`` of a typed list; words are quoted, so that none is read as a number."""
+        return f"{self.key}={','.join(map(self._item, split_list(text)))}"
+
+    def _item(self, text: str) -> str:
+        if self.kind == "text":
+            return toml(text) if text else text
+        try:
+            return toml(float(text) if self.kind == "number" else int(text))
+        except ValueError:  # the profile's own message
+            return text
+
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -214,6 +226,8 @@ _DECLARED = (
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _DECLARED}
 """All settings by name, in the order of the form."""
+LISTED = ("weights", "temperature", "alpha", "epochs", "batch_size", "learning_rate")
+"""Settings whose option and field take several values, which makes a sweep; so do those of student and method."""
 
 
 def plain(value: Any) -> str:

@@ -127,8 +127,9 @@ class HeatMap:
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """Lowest and highest mean; None without any."""
-        means = [cell.mean for cell in self.cells if cell.mean is not None]
+        """Lowest and highest mean of whole fields, of all fields while none is whole; None without any."""
+        scored = [cell for cell in self.cells if cell.mean is not None]
+        means = [cell.mean for cell in [cell for cell in scored if cell.whole] or scored if cell.mean is not None]
         return (min(means), max(means)) if means else None
 
     def level(self, value: float | None) -> int:
@@ -136,7 +137,7 @@ class HeatMap:
         limits = self.limits
         if value is None or limits is None or limits[1] <= limits[0]:
             return 0
-        return min(4, int(5 * (value - limits[0]) / (limits[1] - limits[0])))
+        return max(0, min(4, int(5 * (value - limits[0]) / (limits[1] - limits[0]))))
 
     def marginals(self) -> dict[str, list[tuple[str, float | None, int]]]:
         """Of each key each value with the mean of its finished runs and their number, whatever is displayed."""

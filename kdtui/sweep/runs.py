@@ -24,6 +24,12 @@ RESTARTED = (State.NEVER_LAUNCHED, State.LOST)
 """States of runs that are launched again with every request: no user stopped them."""
 
 
+MANY = 64
+"""Most new runs that are started without a confirmation: each waits in the queue as a process of its own."""
+_ALIKE = ("distillation.temperature", "distillation.alpha")
+"""Keys of which one value is checked: the checks of all others have the same result."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A run that belongs to a sweep, made or missing.
@@ -47,10 +53,6 @@ class Member:
         values: Mapping[str, Any] = (self.planned.sweep or {})["cell"]
         return values
 
-    def planned_as(self, group: str) -> GroupRun:
-        """Its plan in another group, of which one run is checked."""
-        return replace(self.planned, group=group, reused=None)
-
     @property
     def seed(self) -> int:
         """Its seed."""
@@ -69,6 +71,17 @@ class SweepRuns:
     def missing(self) -> tuple[Member, ...]:
         """The runs that do not exist."""
         return tuple(member for member in self.members if member.run is None)
+
+    @property
+    def to_check(self) -> Group:
+        """The missing runs, grouped so that the engine checks one run of each student, method and other key."""
+        groups: dict[tuple[object, ...], str] = {}
+        members = []
+        for member in self.missing:
+            key = tuple((name, str(value)) for name, value in member.cell.items() if name not in _ALIKE)
+            group = groups.setdefault(key, member.planned.group)
+            members.append(replace(member.planned, group=group, reused=None))
+        return Group(tuple(members))
 
     def in_state(self, *states: State) -> list[RunSummary]:
         """The runs in one of some states."""

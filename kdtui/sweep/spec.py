@@ -316,7 +316,7 @@ def _check_keys(lists: Sequence[_List]) -> None:
                 found=ranges[0],
                 allowed="values separated by commas, as in 1e-4,1e-3,1e-2",
             )
-        if any(one.key == other.key for other in lists[:place]):
+        if any(one.key == other.key and len(one.parts + other.parts) > 2 for other in lists[:place]):
             raise UsageError("a key is given twice", where=one.where, found=one.key, hint="give each key once")
         if any(not part for part in one.parts):
             raise UsageError(

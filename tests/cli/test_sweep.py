@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
 from kdtui.sweep.folder import listing
 from tests.cli.conftest import Kdtui, Trained
+from tests.docs import DOCS
 from tests.waiting import eventually, finished
 
 SWEEP = ("sweep", "demo-distilled", "--teacher", "big", "--epochs", "1")
@@ -214,3 +217,16 @@ def test_a_damaged_sweep_is_one_message(kdtui: Kdtui, store: RunStore, big: Run)
     assert "damaged" in kdtui("sweep", "list").out
     eventually(lambda: not [row for row in store.summaries() if row.state in LIVE], "they train")
     assert kdtui(*GRID).code == 0 and kdtui("sweep", "show", folder.id).code == 0
+
+
+def test_the_commands_of_the_documentation_do_what_it_says(kdtui: Kdtui, store: RunStore, trained: Trained) -> None:
+    trained("demo-teacher", profile="demo-teacher")
+    lines = re.findall(r"^kdtui (.*)$", (DOCS / "sweeps.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line)
+        short = ("--epochs", "1") if words[1] == "demo-distilled" else ()
+        done = kdtui(*words, *short)
+        stopped = words[:2] == ["sweep", "stop"]  # of a sweep that has finished
+        assert done.code == (2 if stopped else 0), (line, done.err)
+    assert set(cells(store).values()) == {1} and len(cells(store)) == 9

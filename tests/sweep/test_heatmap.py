@@ -107,6 +107,9 @@ def test_a_field_that_is_not_whole_is_never_the_best(store: RunStore, teacher: P
     grid = heat_map(runs)
     assert [cell.mark for cell in grid.cells] == ["", "", "", "", "·", "·"]
     assert grid.best_cell == grid.cells[3]
+    whole = [cell.mean for cell in grid.cells if cell.whole]
+    assert grid.limits == (min(whole), max(whole))  # type: ignore[type-var]
+    assert grid.level(0.0) == 0 and grid.level(1.0) == 4
     empty = heat_map(runs_of(store, spec_of(store, teacher, f"{T}=7,8"), "x"))
     assert empty.best() is None and empty.limits is None and empty.columns is None
     assert any("no field has finished" in line for line in render.to_text(empty))

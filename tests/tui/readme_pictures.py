@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -12,13 +13,17 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from kdtui.sweep.folder import create
+from kdtui.sweep.spec import Axis, Spec
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.new_run import NewRunScreen
+from kdtui.tui.screens.sweeps import SweepsScreen
 from tests.compare.counted import scored, written
-from tests.tui.scenes import FIRST, PARAMETERS, Scene, cockpit, redrawn, settled, until
+from tests.tui.scenes import FIRST, PARAMETERS, Scene, cockpit, redrawn, settled, shows, until
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+SWEEP = "b0-from-b3-5eeb1a2c"
 Steps = Callable[[Pilot[Any], KdtuiApp], Awaitable[None]]
 
 
@@ -47,6 +52,34 @@ def lab(folder: Path) -> Scene:
     return scene
 
 
+def swept(folder: Path) -> Scene:
+    """The same store with a sweep, whose last runs are being trained."""
+    scene = lab(folder)
+    teacher = next(run for run in scene.store.runs() if run.id.endswith("b3-teacher"))
+    student = next(run for run in scene.store.runs() if run.id.endswith("b0-from-b3"))
+    values = {"distillation.temperature": (1.0, 2.0, 4.0, 8.0), "distillation.alpha": (0.3, 0.5, 0.7)}
+    axes = tuple(Axis(key, each, tuple((f"{key}={value}",) for value in each)) for key, each in values.items())
+    spec = Spec(student.profile(), axes, (0,))
+    create(scene.store.root, SWEEP, spec.to_tables())
+    for number, cell in enumerate(spec.cells()):
+        t, alpha = cell.values.values()
+        words = {"teacher": teacher, "temperature": t, "alpha": alpha}
+        if number < 9:
+            miou = 0.69 - 0.006 * abs(t - 3) - 0.05 * (alpha - 0.55) ** 2 + 0.0011 * (number % 3)
+            run = scene.finished(cell.profile.name, best=miou, **words)
+            best = scene.store.summary(run).best_miou
+            assert best is not None
+            written(scored(best, number, classes=("background", "target", "other")), run)
+        elif number < 11:
+            run = scene.running(cell.profile.name, epochs=20 + number, best=0.66, **words)
+        else:
+            run = scene.queued(cell.profile.name, **words)
+        entry = {"id": SWEEP, "cell": dict(cell.values), "seed": 0, "role": "student"}
+        manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
+        run.manifest_path.write_text(json.dumps({**manifest, "sweep": entry}), encoding="utf-8")
+    return scene
+
+
 async def the_list(pilot: Pilot[Any], app: KdtuiApp) -> None:
     """The list with two marked runs that live."""
     await pilot.press("down", "down", "space", "up", "space")
@@ -72,18 +105,27 @@ async def side_by_side(pilot: Pilot[Any], app: KdtuiApp) -> None:
     await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.comparison is not None)
 
 
+async def the_sweeps(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """A sweep whose last runs are being trained."""
+    await pilot.press("W")
+    await until(pilot, lambda: isinstance(app.screen, SweepsScreen) and app.screen.grid is not None)
+    await shows(pilot, "best:")
+    await pilot.press("enter", "down", "right")
+
+
 PICTURES: dict[str, tuple[tuple[int, int], Steps]] = {
     "cockpit-runs": ((100, 30), the_list),
     "cockpit-run": ((120, 36), one_run),
     "cockpit-new": ((120, 36), the_form),
     "cockpit-compare": ((120, 36), side_by_side),
+    "cockpit-sweeps": ((100, 26), the_sweeps),
 }
 
 
 async def draw(name: str, folder: Path) -> str:
     """One picture as SVG; ``folder`` is empty."""
     size, steps = PICTURES[name]
-    app = cockpit(lab(folder))
+    app = cockpit((swept if name == "cockpit-sweeps" else lab)(folder))
     with contextlib.chdir(folder / "people"):
         async with app.run_test(size=size) as pilot:
             await settled(pilot)

@@ -26,6 +26,7 @@ class Equivalent:
         equal_time: ``student`` or ``total`` for baselines with equal time; empty for none.
         sets: Other ``key=value`` settings.
         runs_dir: Folder of the run store; empty for the default.
+        sweep: Whether a key has several values.
     """
 
     profile: str = ""
@@ -39,6 +40,7 @@ class Equivalent:
     tags: Sequence[str] = ()
     sets: Sequence[str] = ()
     runs_dir: str = ""
+    sweep: bool = False
 
     def command(self) -> str:
         """The command, quoted for a shell."""
@@ -48,7 +50,7 @@ class Equivalent:
         """The words of the command, with ``--detach``, as a run started by the form is detached, too."""
         yield "kdtui"
         if self.profile:
-            yield from ("train", self.profile)
+            yield from ("sweep" if self.sweep else "train", self.profile)
             if self.teacher:
                 yield from (SETTINGS["teacher"].flags[0], self.teacher)
         else:
@@ -63,7 +65,8 @@ class Equivalent:
             elif name in self.values and (self.profile or name != "encoder"):
                 yield from (setting.flags[0], plain(self.values[name]))
         if self.seeds:
-            yield from (SETTINGS["seeds"].flags[0] if self.seeds.isdecimal() else "--seeds", self.seeds)
+            single = self.seeds.isdecimal() and not self.sweep
+            yield from (SETTINGS["seeds"].flags[0] if single else "--seeds", self.seeds)
         if self.baseline:
             yield SETTINGS["baseline"].flags[0]
         if self.equal_time:

@@ -27,11 +27,7 @@ def value_of(setting: Setting, text: str) -> Value:
     if setting.kind not in _NUMBERS:
         return text
     if "," in text:
-        raise Unreadable(
-            "one number, with a point as in 0.7; sweeps are not supported here"
-            if setting.kind == "number"
-            else "one integer"
-        )
+        raise Unreadable("one number, with a point as in 0.7" if setting.kind == "number" else "one integer")
     return number(text)
 
 

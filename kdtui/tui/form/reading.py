@@ -20,7 +20,7 @@ from kdtui.launch.references import linked
 from kdtui.launch.teachers import TeacherChoice, find_teacher, prepare, recipe
 from kdtui.profile.find import OF_RUN, expanded
 from kdtui.profile.seeds import read_seeds
-from kdtui.profile.settings import SETTINGS, Setting, Value
+from kdtui.profile.settings import LISTED, SETTINGS, Setting, Value, split_list
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.text import one_line
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kdtui.profile import Profile
     from kdtui.profile.methods import Method
     from kdtui.profile.table_fields import TableKind
+    from kdtui.sweep.runs import SweepRuns
 
 
 _NO_RUNS = Group(())
@@ -120,6 +121,7 @@ class Checked:
         kinds: Registered kinds by table or list.
         methods: Methods of distillation that can be chosen.
         method: Name of the one with these terms; empty if none has.
+        sweep: The sweep of several values of a key; None if every key has one value.
     """
 
     group: Group = _NO_RUNS
@@ -137,6 +139,7 @@ class Checked:
     kinds: Mapping[str, tuple[TableKind, ...]] = field(default_factory=dict)
     methods: tuple[Method, ...] = ()
     method: str = ""
+    sweep: SweepRuns | None = None
 
     def setting(self, name: str) -> Setting | None:
         """The declaration of a field; None for places without one."""
@@ -319,6 +322,8 @@ class _Reading:
         self._values: dict[str, Value] = {}
         self._alone = ["distillation.enabled=false"] if draft.teacher == ALONE else []
         self._extra: list[str] = []
+        self._lists: dict[str, str] = {}  # texts with several values, by field
+        self._sweep: SweepRuns | None = None
         self._seeds: tuple[int, ...] = ()
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
@@ -369,11 +374,15 @@ class _Reading:
             kinds=self._tables.kinds,
             methods=self._methods,
             method=next((one.name for one in self._methods if one.terms and self._tables.is_method(one.terms)), ""),
+            sweep=self._sweep,
         )
 
     def _read_texts(self) -> None:
         for setting in SINGLE:
             text = self._draft.text(setting.name)
+            if setting.name in (*LISTED, "encoder") and len(parts := split_list(text)) > 1:
+                self._lists[setting.name] = ",".join(parts)
+                text = parts[0]
             try:
                 if text:
                     self._values[setting.name] = value_of(setting, text)
@@ -384,9 +393,17 @@ class _Reading:
         except UsageError as error:
             self._mistakes["seeds"] = error_text(error, self._draft.seeds)
         try:
-            self._extra = extra_of(self._draft.extra)
+            self._extra = [self._first_value(part) for part in extra_of(self._draft.extra)]
         except Unreadable as error:
             self._mistakes["extra"] = str(error)
+
+    def _first_value(self, part: str) -> str:
+        """A ``KEY=VALUE`` text with the first of several values."""
+        key, _, value = part.partition("=")
+        values = split_list(value)
+        if len(values) > 1:
+            self._lists["extra"] = part
+        return f"{key}={values[0]}"
 
     def _find_teacher(self) -> None:
         text = self._draft.teacher
@@ -478,7 +495,10 @@ class _Reading:
             return None
 
     def _group(self, profile: Profile) -> Group:
-        """The runs of the profile, with its baselines."""
+        """The runs of the profile, with its baselines; those of the sweep if a key has several values."""
+        if self._lists:
+            self._sweep = self._swept()
+            return _NO_RUNS if self._sweep is None else self._sweep.to_check
         baseline = bool(self._draft.baseline)
         equal_time = next((mode for mode in get_args(EqualTime) if mode == self._draft.equal_time), None)
         try:
@@ -490,6 +510,56 @@ class _Reading:
         if not group.new:
             self._mistakes["equal_time"] = f"all runs exist already: {', '.join(row.id for row in group.reused)}"
         return group
+
+    def _swept(self) -> SweepRuns | None:
+        """The runs of the sweep; None if it is not valid."""
+        from kdtui.sweep.runs import MANY, runs_of
+        from kdtui.sweep.spec import make_spec
+
+        first = next(iter(self._lists))
+        if self._base is None or self._draft.equal_time:
+            field = first if self._base is None else "equal_time"
+            self._mistakes[field] = "several values need a profile" if self._base is None else "not with several values"
+            return None
+        try:
+            spec = make_spec(
+                self._store,
+                self._base,
+                self._swept_texts(),
+                teacher=self._teacher,
+                methods=self._draft.method or None,
+                encoders=self._lists.get("encoder") or self._draft.encoder or None,
+                seeds=self._seeds,
+                with_baseline=bool(self._draft.baseline),
+            )
+            runs = runs_of(self._store, spec, spec.id)
+        except ProfileError as error:
+            self._mistakes |= placed(error, first, {}, self._tables.place)
+            return None
+        except UsageError as error:
+            self._mistakes[self._list_of(error) or first] = error_text(error)
+            return None
+        if not runs.missing:
+            self._mistakes[first] = f"all runs of sweep {spec.id} exist: W in the list of runs displays it"
+        elif len(runs.missing) > MANY:
+            self._mistakes[first] = f"{len(runs.missing)} runs; the form starts at most {MANY}, `kdtui sweep` more"
+        return runs
+
+    def _swept_texts(self) -> list[str]:
+        """All ``KEY=VALUE`` and ``KEY=VALUE,VALUE`` texts, but for the student's encoder."""
+        single = [
+            SETTINGS[name].assignment(value)
+            for name, value in self._values.items()
+            if name not in self._lists and name != "encoder"
+        ]
+        lists = [SETTINGS[name].list_assignment(text) for name, text in self._lists.items() if name in LISTED]
+        return [*single, *lists, *self._tables.sets(), *self._alone, *extra_of(self._draft.extra)]
+
+    def _list_of(self, error: UsageError) -> str:
+        """The field of the list that an error names; empty if it names none."""
+        where = str(error.where).removeprefix("--set ")
+        fields = {**{SETTINGS[name].key: name for name in self._lists if SETTINGS[name].key}, "--student": "encoder"}
+        return fields.get(where, "")
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
         if error.where == "teacher.checkpoint":
@@ -554,7 +624,10 @@ class _Reading:
         values = {name: self._values.get(name, text) for name, text in typed.items()}
         always = () if self._base is not None else ("encoder",)  # `kdtui distill` requires it
         implied = () if self._base is not None else ("student.kind",)  # by its student
-        values = {n: v for n, v in values.items() if n in always or looked_up(table, SETTINGS[n].key) != v}
+        values |= {name: text for name, text in self._lists.items() if name in values}
+        values = {
+            n: v for n, v in values.items() if n in always or n in self._lists or looked_up(table, SETTINGS[n].key) != v
+        }
         distils = own is None or own.distillation.enabled
         named = "" if self._draft.teacher == ALONE or self._is_own_teacher(own) else self._draft.teacher
         return Equivalent(
@@ -570,8 +643,9 @@ class _Reading:
             sets=[
                 *(self._alone if distils else []),
                 *(text for text, name in self._tables.sets().items() if name not in implied),
-                *self._extra,
+                *(self._extra if "extra" not in self._lists else extra_of(self._draft.extra)),
             ],
+            sweep=bool(self._lists),
             runs_dir="" if self._store.root == RunStore().root else str(self._store.root),
         )
 

@@ -229,7 +229,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
             teacher="no-such-run",
             encoder="resnet19",
             decoder="64,x",
-            temperature="2,4",
+            temperature="hot",
             alpha="1.5",
             epochs="0",
             batch_size="two",
@@ -249,12 +249,12 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
     assert [place for place in PLACES if place in checked.mistakes] == list(checked.mistakes)
     assert not checked.profiles
     assert "resnet18" in checked.mistakes["encoder"]
-    assert "sweep" in checked.mistakes["temperature"]
+    assert "a number" in checked.mistakes["temperature"]
     assert "-1" in checked.mistakes["seeds"]
     assert "training.warmup" in checked.mistakes["extra"]
     assert "training.nothing" in checked.mistakes["extra"]
     # What is being typed is shown as a command all the same.
-    assert "-T 2,4" in checked.command
+    assert "-T hot" in checked.command
     assert "--epochs 0" in checked.command
 
 

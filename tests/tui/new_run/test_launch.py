@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,7 +32,9 @@ from kdtui.tui.screens.new_run.sections import FieldRow
 from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
+from kdtui.tui.screens.sweeps import SweepsScreen
 from kdtui.tui.widgets.choices import Heading
+from tests.cli.conftest import several
 from tests.fake_engine import COMMAND
 from tests.tui.new_run.form import SMALL, form, read, verdict
 from tests.tui.scenes import Engine, cockpit, settled, shows, text, until
@@ -378,3 +383,44 @@ def test_only_the_newest_of_rapid_requests_is_carried_out() -> None:
     waiting.pop(0)()
     assert told == [0, 3, "no", 5]
     assert not waiting
+
+
+async def test_several_values_of_a_key_make_the_sweep_that_the_command_makes(store: RunStore) -> None:
+    app = cockpit(store, ask=engine_process.ask)
+    async with app.run_test(size=(120, 36)) as pilot:
+        draft = distilled("held", temperature="1, 2", alpha="0.3,0.7", baseline="true")
+        screen = await opened(pilot, draft.edited(extra="training.weight_decay=0,1e-4"))
+        await until(pilot, lambda: "10 runs" in screen.query_one(CheckResult).text or screen.checked.mistakes)
+        assert not screen.checked.mistakes and screen.checked.sweep is not None
+        command = screen.checked.command
+        assert command.startswith("kdtui sweep demo-distilled --teacher demo-teacher -T 1,2 -a 0.3,0.7")
+        assert "--set training.weight_decay=0,1e-4" in command
+        planned = several(shlex.split(command.replace("--detach", "--dry-run --json"))[1:])
+        told = json.loads(subprocess.run(planned, capture_output=True, text=True, check=True).stdout.split("\0")[0])
+        assert (told["sweep"], len(told["runs"])) == (screen.checked.sweep.id, 10)
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, SweepsScreen) and app.screen.grid is not None)
+        assert app.said[0].startswith("10 runs launched")
+        assert {run.manifest().sweep is not None for run in store.runs()[1:]} == {True}
+        await shows(pilot, screen.checked.sweep.id, "0/10")
+        again = await opened(pilot, screen.draft)
+        await until(pilot, lambda: "all runs of sweep" in again.checked.mistakes.get("temperature", ""))
+
+
+@pytest.mark.parametrize(
+    ("texts", "field", "message"),
+    [
+        ({"temperature": "1,,2"}, "temperature", "empty value"),
+        ({"temperature": "1,1.0"}, "temperature", "listed twice"),
+        ({"alpha": "0.1,2"}, "alpha", "<= 1.0"),
+        ({"name": "a,b"}, "name", "letters, digits"),
+        ({"extra": "training.workers=1,2"}, "extra", "takes one value"),
+        ({"temperature": "1,2", "equal_time": "student"}, "equal_time", "several values"),
+        ({"temperature": ",".join(map(str, range(1, 70)))}, "temperature", "at most 64"),
+    ],
+)
+def test_lists_with_a_mistake_are_reported_at_their_field(
+    store: RunStore, texts: dict[str, str], field: str, message: str
+) -> None:
+    mistakes = check(distilled("x").edited(**texts), store).mistakes
+    assert message in mistakes[field], mistakes

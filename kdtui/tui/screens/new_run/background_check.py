@@ -97,7 +97,11 @@ class Behind:
             done: list[Run] = []
             error: KdtuiError | None = None
             try:
-                if len(checked.group.runs) == 1:  # which is no group
+                if checked.sweep is not None:
+                    from kdtui.sweep.runs import launch
+
+                    launch(self._launching, checked.sweep.spec, tags=checked.tags, on_start=done.append)
+                elif len(checked.group.runs) == 1:  # which is no group
                     done.append(start(self._launching, checked.profiles[0], tags=checked.tags, origin=ORIGIN))
                 else:
                     start_group(self._launching, checked.group, tags=checked.tags, origin=ORIGIN, on_start=done.append)

@@ -169,7 +169,7 @@ class Launching(CockpitScreen):
         cockpit.watcher.nudge()
         self.standing = replace(self.standing, doing="")
         if launched.error is not None:
-            if ids:  # do not launch again what is running
+            if ids and checked.sweep is None:  # do not launch again what is running
                 left = checked.group.new[len(ids) :]
                 cockpit.say(f"{len(ids)} launched, then one failed; the remaining seeds are in the form", error=True)
                 self.edit(self.draft.edited(seeds=",".join(dict.fromkeys(str(run.profile.seed) for run in left))))
@@ -179,7 +179,9 @@ class Launching(CockpitScreen):
         self.first_draft = self.draft
         if self.app.screen is self:
             self.leave()
-            if len(ids) == 1:
+            if checked.sweep is not None:
+                cockpit.sweeps(checked.sweep.id)
+            elif len(ids) == 1:
                 cockpit.open_run(ids[0])
         named = ids[0] if len(ids) == 1 else f"{len(ids)} runs"
         cockpit.say(f"{named} launched: {words}" if words else f"{named} launched", checked.command)
