@@ -69,7 +69,8 @@ def list_runs(
     if sweep is not None:
         from kdtui.sweep.folder import find
 
-        sweep_id = find(store.root, sweep).id
+        # The runs have the id, also those of a search, or of a sweep whose folder was removed.
+        sweep_id = sweep if any(run.sweep == sweep for run in listed) else find(store.root, sweep).id
         listed = [run for run in listed if run.sweep == sweep_id]
     found = [run for run in listed if wanted(run)]
     if as_json:

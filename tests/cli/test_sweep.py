@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def test_a_sweep_is_trained_shown_and_not_trained_again(kdtui: Kdtui, store: Run
         shown = kdtui("sweep", "show", "latest", "--format", form, "--rows", "alpha", "--columns", "T")
         assert shown.code == 0 and ("0.52" in shown.out or "0.519" in shown.out)
     assert kdtui("compare", folder.id).code == 0
+    shutil.rmtree(folder.path)
+    assert len(kdtui("runs", "--sweep", folder.id, "--json").json) == 5
 
 
 def test_what_was_removed_failed_or_stopped(kdtui: Kdtui, store: RunStore, big: Run, here: Path) -> None:
