@@ -69,7 +69,7 @@ def screen(
         own = profile.model_copy(update={"student": table})
         try:
             if sizes_only:
-                answers[name] = {"parameters": _parameters(own, classes)}
+                answers[name] = _parameters(own, classes)
             else:
                 answers[name] = _timed(_untrained(own, classes), settings, device, runtime, precision)
         except Interrupted:
@@ -83,15 +83,16 @@ def screen(
     return {"runs": answers}
 
 
-def _parameters(profile: Profile, classes: Sequence[str]) -> int:
+def _parameters(profile: Profile, classes: Sequence[str]) -> dict[str, int]:
     """Parameters without weights in memory; some networks need real tensors while they are built."""
     data = profile.data
     build = partial(build_student, profile.student, task=data.task, classes=len(classes), channels=data.image_channels)
     try:
         with torch.device("meta"):
-            return count_parameters(build(download=False)).stored
+            counts = count_parameters(build(download=False))
     except (KdtuiError, RuntimeError, NotImplementedError):
-        return count_parameters(build(download=False)).stored
+        counts = count_parameters(build(download=False))
+    return {"parameters": counts.stored, "parameters_used": counts.used}
 
 
 def _untrained(profile: Profile, classes: tuple[str, ...]) -> ExportNetwork:

@@ -63,7 +63,7 @@ def search(store: RunStore) -> SweepFolder:
     folder = made(store, retention=0.95)
     spec = from_tables(folder)
     found = [
-        judged(spec, Screened(one, 1_000_000, 4_000_000, 0.003 * (place + 1), 0.003, 0.003))
+        judged(spec, Screened(one, 1_000_000, None, 4_000_000, 0.003 * (place + 1), 0.003, 0.003))
         for place, one in enumerate(spec.candidates())
     ]
     record_candidates(folder, found, 2)

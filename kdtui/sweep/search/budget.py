@@ -18,6 +18,8 @@ PRECISIONS = ("fp32", "int8")
 REPEATS = 50
 """Timed calls of each network."""
 _BYTES_PER_PARAMETER = {"fp32": 4, "int8": 1}
+_KEPT = 0.8
+"""Least share of the parameters that is left in a file."""
 _TIMES = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _SIZES = {"B": 1.0, "kB": 1e3, "KiB": 2.0**10, "MB": 1e6, "MiB": 2.0**20, "GB": 1e9, "GiB": 2.0**30}
@@ -84,8 +86,8 @@ class Target:
         return "torch" if self.runtime == "torch" else f"onnxruntime {self.precision}"
 
     def least_bytes(self, parameters: int) -> int:
-        """Size of the weights in a file, which has more than them."""
-        return parameters * _BYTES_PER_PARAMETER[self.precision]
+        """A size below that of the exported file, from which normalisations and unused parameters are removed."""
+        return int(_KEPT * parameters * _BYTES_PER_PARAMETER[self.precision])
 
     def __str__(self) -> str:
         return f"{self.device}{f':{self.threads}' if self.device == 'cpu' else ''}, {self.series}"

@@ -194,8 +194,8 @@ def profile_of(base: Profile, candidate: Candidate, seed: int, *, normalise: boo
     return ready(with_normalisation(profile) if normalise else profile)
 
 
-def parameters_of(base: Profile, candidate: Candidate) -> int | None:
-    """Number of parameters by the catalog; None if it does not have this network."""
+def parameters_of(base: Profile, candidate: Candidate) -> tuple[int, int] | None:
+    """Stored and used parameters by the catalog; None if it does not have this network."""
     assert isinstance(base.student, Model)
     channels = out_channels(base)
     if channels is None:
@@ -206,4 +206,4 @@ def parameters_of(base: Profile, candidate: Candidate) -> int | None:
         height=base.data.height,
         width=base.data.width,
     )
-    return None if cost is None else cost.parameters
+    return None if cost is None else (cost.parameters, cost.parameters_used)

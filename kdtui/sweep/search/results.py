@@ -199,7 +199,7 @@ class ResultReader:
             self.folder.id,
             spec,
             state.state,
-            _stage(state.state, state.reason, whole is not None, decision, spec),
+            _stage(state.state, state.reason, whole is not None, decision, spec, entries),
             state.error,
             tuple(entries),
             decision,
@@ -210,13 +210,23 @@ class ResultReader:
         )
 
 
-def _stage(state: State, reason: str, screened_all: bool, decision: Decision | None, spec: SearchSpec) -> str:
+def _stage(
+    state: State,
+    reason: str,
+    screened_all: bool,
+    decision: Decision | None,
+    spec: SearchSpec,
+    entries: Sequence[Entry],
+) -> str:
     if state is not State.RUNNING:
         return reason
     if not screened_all or decision is None:
         return "measuring candidates"
     if not decision.decided:
         return f"training candidates to epoch {decision.epoch} of {spec.base.training.epochs}"
+    finished = [entry for entry in entries if entry.role in ("student", "baseline") and entry.seeds == len(spec.seeds)]
+    if len(finished) == 2:
+        return f"exporting and measuring {decision.winner}"
     return f"training {decision.winner} whole" if decision.winner else "no trial finished"
 
 

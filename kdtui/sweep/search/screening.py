@@ -36,6 +36,7 @@ class Screened:
 
     Attributes:
         parameters: None if unknown.
+        used: Parameters that the output depends on, which alone are exported; None if unknown or measured.
         bytes: Size of the exported file; None before it was measured.
         latency: Median seconds for one image; None before it was measured.
         q1: First quartile of the latency.
@@ -47,6 +48,7 @@ class Screened:
 
     candidate: Candidate
     parameters: int | None = None
+    used: int | None = None
     bytes: int | None = None
     latency: float | None = None
     q1: float | None = None
@@ -73,13 +75,13 @@ class Screened:
         return "over budget" if self.over else "fits" if self.measured else "to measure"
 
 
-def screened(spec: SearchSpec, root: Path, parameters: Mapping[str, int] | None = None) -> list[Screened]:
+def screened(spec: SearchSpec, root: Path, parameters: Mapping[str, tuple[int, int]] | None = None) -> list[Screened]:
     """All candidates with what the catalog and the cache of measurements know of them; nothing is measured.
 
     Args:
         spec: The search.
         root: The run store, whose cache is read.
-        parameters: Numbers of parameters by name, for networks that the catalog does not have.
+        parameters: Stored and used parameters by name, for networks that the catalog does not have.
     """
     found = []
     for candidate in spec.candidates():
@@ -87,15 +89,15 @@ def screened(spec: SearchSpec, root: Path, parameters: Mapping[str, int] | None 
         count = parameters_of(spec.base, candidate)
         if count is None:
             count = (parameters or {}).get(candidate.key)
-        found.append(judged(spec, Screened(candidate, count) if kept is None else _of_report(candidate, kept)))
+        found.append(judged(spec, Screened(candidate, *(count or ())) if kept is None else _of_report(candidate, kept)))
     return found
 
 
 def judged(spec: SearchSpec, one: Screened) -> Screened:
     """A candidate with what of it exceeds the budget; before it is measured, a file has at least its weights."""
     size = one.bytes
-    if size is None and one.parameters is not None:
-        size = spec.target.least_bytes(one.parameters)
+    if size is None and one.used is not None:
+        size = spec.target.least_bytes(one.used)
     over = spec.budget.exceeded(latency=one.latency, parameters=one.parameters, size=size)
     return dataclasses.replace(one, over=tuple(over))
 
@@ -107,13 +109,15 @@ def unknown_parameters(spec: SearchSpec, found: Iterable[Screened]) -> list[Cand
     return [one.candidate for one in found if one.parameters is None and not one.error]
 
 
-def count_parameters(spec: SearchSpec, candidates: Sequence[Candidate]) -> dict[str, int]:
+def count_parameters(spec: SearchSpec, candidates: Sequence[Candidate]) -> dict[str, tuple[int, int]]:
     """Let the engine count parameters, in one process; networks that cannot be built are left out."""
     if not candidates:
         return {}
     with _request(spec, candidates, sizes_only=True) as request:
         answer = converse("screen", str(request))
-    return {key: row["parameters"] for key, row in answer["runs"].items() if is_whole(row.get("parameters"))}
+    names = ("parameters", "parameters_used")
+    known = {key: row for key, row in answer["runs"].items() if all(is_whole(row.get(name)) for name in names)}
+    return {key: (row[names[0]], row[names[1]]) for key, row in known.items()}
 
 
 def measure(
