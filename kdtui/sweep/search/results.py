@@ -354,19 +354,20 @@ def _teacher(spec: SearchSpec, members: Mapping[Place, Member], winner: str | No
     if row is None:
         return None
     latency = size = None
+    state = ""
     for place, member in members.items():
         if place.key == winner and place.role == STUDENT:
             side = (usable_measurements(member.run)[0] or {}).get("teacher") or {}
             found = seconds(side, spec.target.series)
             latency = found if found is not None else latency
             if latency is None and seconds(side, "torch") is not None:
-                latency = seconds(side, "torch")
+                latency, state = seconds(side, "torch"), "measured in torch"
             size = side.get("onnx", {}).get(spec.target.precision, {}).get("bytes", size)
     path = Path(row.teacher_checkpoint or "teacher")
     run = owner(path)
     name = path.name if run is None else summary_name(run)
     score = row.of_teacher(row.score)
-    return Entry("teacher", name, None, "", row.teacher_parameters, size, latency, score, final=True)
+    return Entry("teacher", name, None, state, row.teacher_parameters, size, latency, score, final=True)
 
 
 def summary_name(run: Run) -> str:
