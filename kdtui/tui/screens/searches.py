@@ -183,7 +183,10 @@ class SearchesScreen(CockpitScreen):
     def silence(self) -> Sequence[Part]:
         """The run of the network under the cursor."""
         entry = self.entry if self.networks.has_focus else None
-        return () if entry is None else [Part(f"{entry.key}: {entry.state}, {entry.run or 'no run'}", "text-muted")]
+        if entry is None:
+            return ()
+        words = [entry.state, entry.run or ("" if entry.role == "teacher" else "no run")]
+        return [Part(": ".join([entry.key, *filter(None, [", ".join(filter(None, words))])]), "text-muted")]
 
     # Keys.
 
