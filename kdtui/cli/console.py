@@ -186,6 +186,7 @@ FORMER_NAMES: Mapping[str, Mapping[str, str]] = {
     "distill": {"--teacher-checkpoint": "--teacher"},
     "compare": {"--output": "--to"},
     "inspect": {"--output": "--logits"},
+    "measure": {"--size": "--image-size"},
 }
 """Former names of options by command, which work in this version only, and their present names."""
 

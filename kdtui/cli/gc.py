@@ -31,7 +31,7 @@ def gc(
         str, typer.Option(metavar="best|last", help="Also keep last.pth, from which a run can be resumed: last.")
     ] = "best",
     older: Annotated[str, typer.Option(metavar="AGE", help="Only runs that ended so long ago: 30d, 12h, 2w.")] = "0d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wide: Wide = False,
     as_json: Json = False,

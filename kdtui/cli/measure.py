@@ -57,7 +57,7 @@ def measure(
     size: Annotated[
         str | None,
         typer.Option(
-            "--size",
+            "--image-size",
             metavar="HEIGHTxWIDTH",
             help="Size of the images, for ONNX files that take any size; default: that of the export.",
             show_default=False,
@@ -89,7 +89,7 @@ def measure(
     store = open_store(runs_dir)
     found, files = chosen_to_measure(expand(runs or [], store, expression), store)
     if size is not None and not files:
-        raise UsageError("--size is for ONNX files", found=size, hint="omit it: runs have a size")
+        raise UsageError("--image-size is for ONNX files", found=size, hint="omit it: runs have a size")
     shape = None if size is None else _size(size)
     chosen = place("auto", 1).device if device is Device.auto else device.value
     how = MeasureOptions(batch=batch, repeats=repeats, warmup=warmup, threads=threads, device=chosen)
@@ -123,7 +123,7 @@ def _size(text: str) -> tuple[int, int]:
     """
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
-        raise UsageError("not a valid size", where="--size", found=text, allowed="HEIGHTxWIDTH, such as 256x512")
+        raise UsageError("not a valid size", where="--image-size", found=text, allowed="HEIGHTxWIDTH, such as 256x512")
     return int(sides[0]), int(sides[1])
 
 

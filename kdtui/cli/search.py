@@ -23,6 +23,7 @@ from kdtui.cli.console import (
 from kdtui.cli.train import Detach, Seeds
 from kdtui.cli.training import finish
 from kdtui.errors import UsageError
+from kdtui.export_options import option
 
 if TYPE_CHECKING:
     from kdtui.store.store import RunStore
@@ -48,7 +49,13 @@ def register(app: typer.Typer) -> None:
 
 def search(
     teacher: Annotated[
-        str, typer.Option("--teacher", metavar="RUN|FILE", help="The teacher.", autocompletion=complete_run)
+        str,
+        typer.Option(
+            "--teacher",
+            metavar="CKPT|RUN",
+            help="Teacher, a checkpoint or a run; its students are searched.",
+            autocompletion=complete_run,
+        ),
     ],
     latency: Annotated[
         str, typer.Option("--latency", metavar="TIME", help="Most time for one image, such as 10ms or 500us.")
@@ -68,7 +75,7 @@ def search(
         typer.Option("--runtime", help="What runs it; default onnxruntime, on a GPU torch.", show_default=False),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "int8"], typer.Option("--precision", help="Precision of the export.")
+        str, typer.Option("--precision", help=f"{option('precision').says} Here fp32 or int8.")
     ] = "fp32",
     retention: Annotated[
         str | None,
@@ -92,7 +99,7 @@ def search(
         typer.Option(
             "--profile",
             metavar="PROFILE",
-            help="Data and training; default: those of the teacher's run.",
+            help="Profile; of data and training. Default: that of the teacher's run.",
             autocompletion=complete_profile,
             show_default=False,
         ),
@@ -117,7 +124,7 @@ def search(
     seed_list: Seeds = None,
     sets: Sets = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print candidates, measurements and time; start nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done; with the time that it takes.")
     ] = False,
     detach: Detach = False,
     as_json: Json = False,
@@ -201,7 +208,7 @@ def search_stop(name: SearchId, runs_dir: RunsDir = None) -> None:
 
 def search_resume(
     name: SearchId,
-    retry: Annotated[bool, typer.Option("--retry", help="Train failed runs again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Launch failed runs again.")] = False,
     detach: Detach = False,
     as_json: Json = False,
     runs_dir: RunsDir = None,

@@ -140,7 +140,7 @@ def start(
     retry: Annotated[bool, typer.Option("--retry", help="Launch failed runs again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done; run the pre-flight checks, start nothing.")
     ] = False,
     detach: Annotated[
         bool,

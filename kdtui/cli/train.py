@@ -88,7 +88,9 @@ WithBaseline = Annotated[
         help=option_help(_BASELINE),
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the pre-flight checks; start nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be done; run the pre-flight checks, start nothing.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Start nothing if the plan has warnings.")]
 TotalEpochs = Annotated[
     int | None,

@@ -135,7 +135,7 @@ class _File:
                 "this file takes images of any size, and its report has none",
                 where=self.path,
                 allowed="the size to measure",
-                hint="--size HEIGHTxWIDTH",
+                hint="--image-size HEIGHTxWIDTH",
             )
         return size
 
@@ -154,7 +154,7 @@ class _File:
                     "onnxruntime cannot run this file with images of this size",
                     where=self.path,
                     found=f"{_text(self.size)}, batch {count}: {one_line(error)}",
-                    hint="--size HEIGHTxWIDTH chooses another size, such as multiples of 32",
+                    hint="--image-size HEIGHTxWIDTH chooses another size, such as multiples of 32",
                 ) from error
         return found
 

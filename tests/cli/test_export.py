@@ -151,7 +151,7 @@ class TestExport:
 
     def test_an_onnx_file_is_measured_alone(self, kdtui: Kdtui, here: Path) -> None:
         (here / "theirs.onnx").touch()
-        done = kdtui("measure", "theirs.onnx", "--size", "16x24")
+        done = kdtui("measure", "theirs.onnx", "--image-size", "16x24")
         assert done.code == 0, done.err
         assert "1.00 M" in done.out and "onnxruntime file, batch 1" in done.out and "MACs" not in done.out
         assert "16 x 24" in done.err and "MACs and memory of a single file are not known" in done.err
@@ -160,8 +160,8 @@ class TestExport:
         for words, message in (
             (("theirs.onnx", "latest"), "runs and files are measured by separate commands"),
             (("theirs.onnx", "--device", "gpu"), "on the CPU"),
-            (("theirs.onnx", "--size", "16"), "not a valid size"),
-            (("latest", "--size", "16x16"), "--size is for ONNX files"),
+            (("theirs.onnx", "--image-size", "16"), "not a valid size"),
+            (("latest", "--image-size", "16x16"), "--image-size is for ONNX files"),
         ):
             done = kdtui("measure", *words)
             assert done.code == 2 and message in done.err

@@ -142,8 +142,13 @@ def read_target(on: str, runtime: str | None, precision: str) -> Target:
         precision: That of the export.
 
     Raises:
-        UsageError: This machine has no such device, or the runtime does not run there or in this precision.
+        UsageError: The precision is not known, this machine has no such device, or the runtime does not run there or in
+            this precision.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(
+            "not a precision of a search", where="--precision", found=precision, allowed=" or ".join(PRECISIONS)
+        )
     device, colon, threads = on.partition(":")
     number = int(threads) if threads.isascii() and threads.isdecimal() and len(threads) < 5 else 0
     if device not in ("cpu", "gpu") or (device == "gpu" and colon) or (colon and not 1 <= number <= cores()):
