@@ -62,12 +62,13 @@ check: install ## Run ruff, mypy and the import contracts.
 	$(BIN)/lint-imports
 
 # Ratios and bytes, each taken in one run; no test depends on them.
-bench: install ## Measure the cockpit, its chart and table, and what a teacher and a training sample cost.
+bench: install ## Measure the cockpit, its chart and table, the start of a run, and what teacher, sample and epoch cost.
 	$(BIN)/python -m benchmarks.cockpit
 	$(BIN)/python -m benchmarks.chart
 	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.teacher_cost
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.epoch
 
 docs: install ## Make the generated parts of docs/ and the pictures.
 	$(BIN)/python -m tests.docs

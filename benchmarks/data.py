@@ -2,7 +2,7 @@
 
 Everything runs on one thread, and processor time is counted. The ways are interleaved in one process and the minimum of
 the rounds is taken, so that the ratios hold on a machine that does other work too. albumentations is not a dependency:
-without it, the ratios to the first pipeline remain (``pip install albumentations==2.0.8``).
+without it, the ratios to the first pipeline remain (``pip install 'kdtui[bench]'``).
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def main() -> None:
         for level, size in CASES:
             print(augmentation(base, level, size))
         if albumentations_of("light", FILE) is None:
-            print("albumentations is not installed: pip install albumentations==2.0.8 adds its ratios")
+            print("albumentations is not installed: pip install 'kdtui[bench]' adds its ratios")
         print("\nreading")
         for number, (size, needed) in enumerate(FILES):
             print(decoding(Path(place) / f"files{number}", size, needed))

@@ -67,10 +67,11 @@ def check(
     use_gpu = torch.cuda.is_available() and profile.training.accelerator != "cpu"
     splits: dict[str, tuple[SegmentationDataset, Survey]] = {}
     warnings: list[Warned] = []
+    students: list[nn.Module] = []
     checks: list[tuple[str, Callable[[], str]]] = [
         ("training data", lambda: _data(profile, "train", splits)),
         ("validation data", lambda: _data(profile, "val", splits)),
-        ("student", lambda: _student(profile, resume_from, run)),
+        ("student", lambda: _student(profile, resume_from, run, students)),
         ("precision", lambda: choose_precision(profile, "cuda" if use_gpu else "cpu")),
     ]
     if profile.training.accelerator == "gpu" and not torch.cuda.is_available():
@@ -97,7 +98,7 @@ def check(
     answers = _distinct(answers)
     if all(answer["ok"] for answer in answers):
         place = len(answers) - (resume_from is not None)  # the checkpoint is the last one
-        answers[place:place] = _memory(profile, loaded, splits, warnings)
+        answers[place:place] = _memory(profile, students[0], loaded, splits, warnings)
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
@@ -155,6 +156,7 @@ def _teacher_logits(
 
 def _memory(
     profile: Profile,
+    student: nn.Module,
     loaded: Sequence[LoadedTeacher],
     splits: Mapping[str, tuple[SegmentationDataset, Survey]],
     warnings: list[Warned],
@@ -167,7 +169,7 @@ def _memory(
     use_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
     images = settings.micro_batch_size or settings.batch_size // settings.devices
     needed = estimate(
-        _network(profile, _classes(profile)),
+        student,
         [one.network for one in loaded],
         padded_size(profile),
         images=images,
@@ -229,8 +231,8 @@ def _no_gpu() -> str:
     )
 
 
-def _student(profile: Profile, resume_from: Path | None, run: Run | None) -> str:
-    """What the student is; initial weights are loaded unless it starts from a checkpoint."""
+def _student(profile: Profile, resume_from: Path | None, run: Run | None, built: list[nn.Module]) -> str:
+    """What the student is, which is added to ``built``; it has initial weights unless it starts from a checkpoint."""
     val_set, kind = _val_set(profile), network_kind(profile.student)
     fresh = resume_from is None and (run is None or find_start(run).path is None)
     network = _network(profile, val_set.classes, download=fresh)
@@ -243,6 +245,7 @@ def _student(profile: Profile, resume_from: Path | None, run: Run | None) -> str
     check_trainable(network, profile)
     check_inputs(network, val_set)
     check_metrics(kind, network, val_set)
+    built.append(network)
     counts = count_parameters(network)
     size = f"{kind.title}: {counts.stored:,} parameters ({counts.used:,} used)"
     return f"{size}\n  initial weights: {weights}" if weights else size
