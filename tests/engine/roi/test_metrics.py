@@ -112,11 +112,12 @@ def test_separation_is_of_the_second_decision_on_true_foreground() -> None:
     predicted = torch.where(labels == 2, 1, labels)  # others are taken for the target
     assert computed(Separation(), predicted, labels)["separation"] == pytest.approx(64 / 240)
     # The decision counts where the prediction is background.
-    metric = Separation()
-    logits = torch.zeros(1, 3, SIDE, SIDE)
-    logits[:, 0], logits[:, 2] = 9.0, 1.0
-    metric.update(Outputs(logits), Batch(torch.zeros(1, 3, SIDE, SIDE), labels, {}))
-    assert float(metric.compute()["separation"]) == pytest.approx(176 / 240)
+    for decided, right in ((1, 64), (2, 176)):
+        metric = Separation()
+        logits = torch.zeros(1, 3, SIDE, SIDE)
+        logits[:, 0], logits[:, decided] = 9.0, 1.0
+        metric.update(Outputs(logits), Batch(torch.zeros(1, 3, SIDE, SIDE), labels, {}))
+        assert float(metric.compute()["separation"]) == pytest.approx(right / 240)
 
 
 def test_average_precision_of_perfect_half_and_false_masks() -> None:

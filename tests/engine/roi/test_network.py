@@ -118,6 +118,25 @@ def test_every_parameter_is_used_and_has_a_gradient() -> None:
     assert count_parameters(network).used == sum(parameter.numel() for parameter in trained)
 
 
+def test_stage_1_alone_has_no_gradient_of_the_masks() -> None:
+    network = build()
+    network.stage1_alone = True
+    raw = network(images(), ROIS)
+    raw["masks"].square().sum().backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in network.stage1.parameters())
+    assert all(parameter.grad is not None for parameter in network.head.parameters() if parameter.requires_grad)
+    raw["foreground"].sum().backward()
+    assert any(parameter.grad is not None for parameter in network.stage1.parameters())
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_first_decision_gates_the_features_of_the_second(gate: bool) -> None:
+    network = build(gate=gate)
+    network(images(), ROIS)["masks"][:, 2:].square().sum().backward()
+    gradients = [parameter.grad for parameter in network.head.background.parameters()]
+    assert any(gradient is not None and bool(gradient.any()) for gradient in gradients) == gate
+
+
 def test_features_of_stage_1_and_of_the_head_have_names() -> None:
     shapes = tap_shapes(build(), 32, 32)
     assert shapes["head.0"] == (8, 8, 8)

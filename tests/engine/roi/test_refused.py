@@ -59,6 +59,7 @@ def test_more_boxes_than_fit_into_memory_are_refused_with_a_number_that_fits(mon
     each = memory.bytes_per_box(network, profile.student)
     wide = memory.bytes_per_box(build(head_channels=32), RoiModel.model_validate(STUDENT | {"head_channels": 32}))
     assert 2 * each < wide < 5 * each
+    assert network.head.training
     monkeypatch.setattr(memory, "device_memory", lambda profile: 4 * 16 * each)
     memory.check_memory(network, profile.student, profile)
     monkeypatch.setattr(memory, "device_memory", lambda profile: 4 * 16 * each - 1)
