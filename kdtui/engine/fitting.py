@@ -6,6 +6,7 @@ up: forward and backward pass for a training step, forward pass alone for the te
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdtui.engine.models import UNWORKABLE, input_channels
+from kdtui.engine.shapes import ShapesOnly
 from kdtui.text import counted, mebibytes
 
 LIBRARIES = 450 * 2**20
@@ -136,7 +138,9 @@ def _peak(network: nn.Module, size: tuple[int, int], *, training: bool) -> tuple
     before = network.training
     network.train(training)
     try:
-        with torch.set_grad_enabled(training), _Alive() as alive:
+        # A graph needs the operators themselves.
+        fast = contextlib.nullcontext() if training else ShapesOnly()
+        with torch.set_grad_enabled(training), fast, _Alive() as alive:
             outputs = tree_leaves(functional_call(network, tensors, (images,)))
             logits = sum(_F32 * output.numel() for output in outputs)
             if training:
