@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -128,13 +127,15 @@ def _of_member(number: int, doubt: Warned) -> Warned:
 
 
 def _samples(dataset: SegmentationDataset) -> Iterator[Sequence[int]]:
-    """Numbers of the samples in batches: with boxes, each of which costs a pass of a head, so many that they have 8."""
+    """Numbers of the samples in batches: with boxes, each of which costs a pass of a head, those that have 8 in all."""
     count = min(_IMAGES, len(dataset))
-    places = [place * len(dataset) // count for place in range(count)]
-    maps = itertools.accumulate(max(1, len(dataset.boxes(place))) for place in places)
-    places = places[: next((number for number, seen in enumerate(maps, 1) if seen >= _IMAGES), count)]
-    count = len(places)
-    yield from (places[first : first + _BATCH] for first in range(0, count, _BATCH))
+    maps = {place: max(1, len(dataset.boxes(place))) for place in (at * len(dataset) // count for at in range(count))}
+    places: list[int] = []
+    for place in maps:
+        if sum(maps[one] for one in places) + maps[place] <= _IMAGES:
+            places.append(place)
+    places = places or sorted(maps, key=lambda place: maps[place])[:1]
+    yield from (places[first : first + _BATCH] for first in range(0, len(places), _BATCH))
 
 
 def _confusion(network: nn.Module, batches: Sequence[Sequence[int]], dataset: SegmentationDataset) -> Counts | None:
