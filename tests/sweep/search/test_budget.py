@@ -70,6 +70,7 @@ def test_a_target_is_a_device_of_this_machine() -> None:
         ("cpu:0", None, "fp32", "--on"),
         ("gpu:0", None, "fp32", "--on"),
         ("cpu:1", "torch", "int8", "--precision"),
+        ("cpu:1", None, "fp16", "--precision"),
     ],
 )
 def test_a_device_that_is_not_there(on: str, runtime: str | None, precision: str, where: str) -> None:
