@@ -243,7 +243,8 @@ def check(file: str, *rest: str) -> dict[str, Any]:
     if "--resume-from" in rest:
         state = json.loads(Path(rest[rest.index("--resume-from") + 1]).read_text())
         done = {"epochs_done": state["step"] // STEPS}
-        checks.append({"name": "resume", "ok": True, "message": " ".join(rest[2:]), "hint": None} | done)
+        message = " ".join(rest[2 : rest.index("--store")])
+        checks.append({"name": "resume", "ok": True, "message": message, "hint": None} | done)
     if "--run" in rest:
         checks = [*go_on(Run(Path(rest[rest.index("--run") + 1])), rest), *checks]
     doubts = [{"code": "a", "message": "the labels look wrong", "hint": "look at them"}] if "doubt" in name else []

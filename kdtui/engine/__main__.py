@@ -169,6 +169,7 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
             resume_from=options.resume_from,
             run=run,
             total_epochs=options.total_epochs,
+            store=options.store,
             trained_teacher=not any(one.checkpoint in awaited for one in own.teacher.members),
         )
 
@@ -347,6 +348,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("profile")
     check.add_argument("--resume-from", type=Path, help="the checkpoint that a new run would start from")
     check.add_argument("--run", type=Path, help="the run that would be resumed")
+    check.add_argument("--store", type=Path, help="the run store, for what its runs share")
     check.add_argument("--total-epochs", type=int, help="number of epochs instead of the profile's")
     check.add_argument(
         "--awaited",

@@ -30,7 +30,7 @@ from kdtui.engine.setup import LEAST_VALIDATED
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
-from kdtui.engine.teacher_doubts import teacher_doubts
+from kdtui.engine.teacher_doubts import kept_doubts, teacher_doubts
 from kdtui.engine.term_memory import device_memory
 from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
@@ -47,6 +47,7 @@ def check(
     resume_from: Path | None = None,
     run: Run | None = None,
     total_epochs: int | None = None,
+    store: Path | None = None,
     trained_teacher: bool = True,
 ) -> dict[str, Any]:
     """Check data, student, precision, teacher and the checkpoint to start from; nothing is trained.
@@ -56,6 +57,7 @@ def check(
         resume_from: The checkpoint that a new run would start from.
         run: The run that would be resumed.
         total_epochs: Number of epochs instead of the profile's.
+        store: The run store, in which what is doubted of the teacher is kept for its runs.
         trained_teacher: Whether the teacher is trained, so that what it predicts can be examined.
 
     Returns:
@@ -107,7 +109,11 @@ def check(
             answers.append(_check("workers", lambda: check_workers(parts, profile.training, unlabelled())))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
         known = loaded if trained_teacher else []
-        warnings += [doubt for teacher in known for doubt in teacher_doubts(teacher, val_set)]
+        for teacher in known:
+            if store is not None and store.is_dir():
+                warnings += kept_doubts(store, profile, teacher, val_set)
+            else:
+                warnings += teacher_doubts(teacher, val_set)
     return {
         "checks": answers,
         "warnings": [warning.to_json() for warning in warnings],

@@ -165,8 +165,7 @@ class Fit:
         if stage.resumed is None:
             doubts = []
             if stage.teacher is not None:
-                folder = stage.run.path.parent / ".cache" / "teachers"
-                doubts = kept_doubts(folder, stage.profile, stage.teacher, stage.val_set)
+                doubts = kept_doubts(stage.run.path.parent, stage.profile, stage.teacher, stage.val_set)
             # Chance is compared with the score on the whole split.
             doubts = [doubt for doubt in doubts if doubt.code != "teacher-near-chance"]
             warnings = [*data_warnings(stage.profile, stage.train_set, stage.val_set), *warnings, *doubts]

@@ -86,11 +86,11 @@ def teacher_doubts(teacher: LoadedTeacher, dataset: SegmentationDataset) -> list
     ]
 
 
-def kept_doubts(folder: Path, profile: Profile, teacher: LoadedTeacher, dataset: SegmentationDataset) -> list[Warned]:
+def kept_doubts(store: Path, profile: Profile, teacher: LoadedTeacher, dataset: SegmentationDataset) -> list[Warned]:
     """Those of :func:`teacher_doubts`, found once for all runs of a store with the same teacher and validation split.
 
     Args:
-        folder: ``runs/.cache/teachers``.
+        store: The run store.
         profile: The run's.
         teacher: On any device.
         dataset: The validation split.
@@ -104,6 +104,7 @@ def kept_doubts(folder: Path, profile: Profile, teacher: LoadedTeacher, dataset:
         for one in (teacher, *teacher.members)
     ]
     content = [_FORMAT, teachers, profile.data.fingerprint("val"), dataset.classes, stride_of(profile)]
+    folder = store / ".cache" / "teachers"
     path = folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.doubts.json"
     try:
         with reading(path) as file:

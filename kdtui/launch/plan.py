@@ -194,7 +194,7 @@ def _planned(
     warnings: tuple[Caution, ...] = ()
     done = 0
     if ask is not None:
-        checked = engine_checks(profile, ask, start)
+        checked = engine_checks(profile, ask, start, store.root)
         results += [store_check(store.root), *launch_checks(profile, store, torch_gpus=checked.gpus), *checked.checks]
         if (read := kept_check(profile, store.root, checked.surveyed)) is not None:
             results.append(read)
@@ -380,7 +380,7 @@ class EngineChecks:
     teacher_logits: Mapping[str, int] | None = None
 
 
-def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
+def engine_checks(profile: Profile, ask: Ask, start: Start, store: Path) -> EngineChecks:
     """Let the engine check whether it can train the profile."""
     from kdtui.profile import dump
 
@@ -388,7 +388,7 @@ def engine_checks(profile: Profile, ask: Ask, start: Start) -> EngineChecks:
         file = Path(folder) / "profile.toml"
         file.write_bytes(dump(profile))
         try:
-            answer = ask("check", str(file), *start.flags(file.parent))
+            answer = ask("check", str(file), *start.flags(file.parent), "--store", str(store))
         except KdtuiError as error:
             return EngineChecks((Check("engine", False, error.message, error.hint),))
     checks = answer.get("checks", [])

@@ -162,18 +162,20 @@ def test_the_runs_of_a_store_look_once(data: dict[str, Any], tmp_path: Path) -> 
     passes: list[object] = []
     teacher.network.register_forward_hook(lambda *arguments: passes.append(arguments))
     folder = tmp_path / ".cache" / "teachers"
-    first = kept_doubts(folder, profile, teacher, dataset)
+    first = kept_doubts(tmp_path, profile, teacher, dataset)
     assert passes and "teacher-classes-permuted" in [doubt.code for doubt in first]
     passes.clear()
-    assert [one.to_json() for one in kept_doubts(folder, profile, teacher, dataset)] == [one.to_json() for one in first]
+    assert [one.to_json() for one in kept_doubts(tmp_path, profile, teacher, dataset)] == [
+        one.to_json() for one in first
+    ]
     assert not passes
     other = dataclasses.replace(teacher, settings=teacher.settings.model_copy(update={"mean": (0.1, 0.2, 0.3)}))
-    kept_doubts(folder, profile, other, dataset)
+    kept_doubts(tmp_path, profile, other, dataset)
     assert passes
     for path in folder.iterdir():
         path.write_bytes(b'[{"code": 1}]')
     passes.clear()
-    assert [one.code for one in kept_doubts(folder, profile, teacher, dataset)] == [one.code for one in first]
+    assert [one.code for one in kept_doubts(tmp_path, profile, teacher, dataset)] == [one.code for one in first]
     assert passes
 
 

@@ -148,7 +148,7 @@ def test_time_is_that_of_the_epochs_that_are_left(store: RunStore, tmp_path: Pat
         planned = plan([load("baseline")], store, ask=engine, resume_from=state, total_epochs=total).runs[0]
         assert (planned.epochs, planned.epochs_done) == (left, 15)
         assert planned.eta_seconds == pytest.approx(6.0 * left)
-    assert engine.flags == ("--resume-from", str(state), "--total-epochs", "10")
+    assert engine.flags == ("--resume-from", str(state), "--total-epochs", "10", "--store", str(store.root))
 
 
 def test_compression_is_known_when_a_run_of_ours_teaches(store: RunStore) -> None:
