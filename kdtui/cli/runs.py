@@ -60,8 +60,6 @@ def list_runs(
 ) -> None:
     """List the runs, oldest first."""
     from kdtui.store.filter import parse
-    from kdtui.store.run import Run
-    from kdtui.store.space import usage
 
     wanted = parse(expression)
     store = open_store(runs_dir)
@@ -74,7 +72,7 @@ def list_runs(
         listed = [run for run in listed if run.sweep == sweep_id]
     found = [run for run in listed if wanted(run)]
     if as_json:
-        emit([{**run_json(run), "disk_bytes": usage(Run(run.path)).total} for run in found])
+        emit([run_json(run) for run in found])
     elif found:
         header, rows = [*RUN_HEADER], [run_row(run) for run in found]
         scores = dict.fromkeys(run.score for run in found if run.score != "miou")
@@ -185,6 +183,9 @@ def run_json(run: RunSummary) -> dict[str, Any]:
 
     ``miou``, ``retention`` and ``agreement`` are of the last validation, ``best`` is of the best one.
     """
+    from kdtui.store.run import Run
+    from kdtui.store.space import usage
+
     teacher = None
     if run.teacher_checkpoint is not None or run.teacher_miou is not None:
         teacher = {
@@ -232,6 +233,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "hint": run.hint,
         "warnings": [dict(warning) for warning in run.warnings],
         "path": str(run.path),
+        "disk_bytes": usage(Run(run.path)).total,
     }
 
 
