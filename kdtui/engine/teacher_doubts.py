@@ -104,8 +104,8 @@ def kept_doubts(store: Path, profile: Profile, teacher: LoadedTeacher, dataset: 
         for one in (teacher, *teacher.members)
     ]
     content = [_FORMAT, teachers, profile.data.fingerprint("val"), dataset.classes, stride_of(profile)]
-    folder = store / ".cache" / "teachers"
-    path = folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.doubts.json"
+    folder = store / ".cache" / "doubts"
+    path = folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
     try:
         with reading(path) as file:
             kept = parse_json(file.read(_MOST_BYTES))

@@ -249,9 +249,8 @@ def _folders(root: Path) -> Iterator[Path]:
     """The folders of a run store in which temporary files are written."""
     yield root
     yield root / ".cache"
-    yield root / ".cache" / "teachers"
-    yield root / ".cache" / "labels"
-    yield root / ".cache" / "data"
+    for name in ("teachers", "doubts", "labels", "data", "untrained"):
+        yield root / ".cache" / name
     yield root / ".sweeps"
     yield from _entries(root / ".sweeps")
     for path in _entries(root):

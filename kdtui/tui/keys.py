@@ -310,7 +310,7 @@ KEYS: tuple[Key, ...] = (
         "F",
         "free_space",
         "",
-        "Remove the training states of ended runs, or of those marked, after confirmation.",
+        "Remove training states of ended or marked runs, after confirmation.",
         "kdtui gc",
         words="gc free disk space checkpoints clean states",
     ),
