@@ -161,7 +161,7 @@ def test_the_runs_of_a_store_look_once(data: dict[str, Any], tmp_path: Path) -> 
     assert teacher is not None
     passes: list[object] = []
     teacher.network.register_forward_hook(lambda *arguments: passes.append(arguments))
-    folder = tmp_path / ".cache" / "teachers"
+    folder = tmp_path / ".cache" / "doubts"
     first = kept_doubts(tmp_path, profile, teacher, dataset)
     assert passes and "teacher-classes-permuted" in [doubt.code for doubt in first]
     passes.clear()
