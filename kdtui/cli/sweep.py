@@ -19,7 +19,6 @@ from kdtui.cli.console import (
     complete_encoder,
     complete_method,
     complete_profile,
-    complete_run,
     emit,
     one_form,
     open_store,
@@ -29,6 +28,7 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.cli.setting_options import option_help, setting_options
+from kdtui.cli.train import DryRun, Tags, Teachers, WithBaseline
 from kdtui.errors import Interrupted, KdtuiError, StoreError, UsageError
 from kdtui.profile.settings import LISTED, SETTINGS
 from kdtui.text import counted, span
@@ -69,7 +69,7 @@ SweepName = Annotated[
         metavar="ID", help="Id of a sweep, 'latest', its name, or a unique prefix.", autocompletion=complete_sweep
     ),
 ]
-_TEACHER, _ENCODER, _TAGS, _BASELINE = (SETTINGS[name] for name in ("teacher", "encoder", "tags", "baseline"))
+_ENCODER = SETTINGS["encoder"]
 ListSets = Annotated[
     list[str] | None,
     typer.Option(
@@ -96,16 +96,7 @@ def start(
             metavar="PROFILE", help="Profile, or a TOML file with [sweep].", autocompletion=complete_profile
         ),
     ],
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            *_TEACHER.flags,
-            metavar="CKPT|RUN",
-            help=f"{option_help(_TEACHER)[:-1]}; repeatable.",
-            autocompletion=complete_run,
-            show_default=False,
-        ),
-    ] = None,
+    teacher: Teachers = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -133,15 +124,11 @@ def start(
         str | None,
         typer.Option("--seeds", metavar="LIST", help="Seeds, as in 0,1,2 or 0-4: a run for each.", show_default=False),
     ] = None,
-    with_baseline: Annotated[bool, typer.Option(*_BASELINE.flags, help=option_help(_BASELINE))] = False,
-    tag: Annotated[
-        list[str] | None, typer.Option(*_TAGS.flags, metavar="TAG", help=f"{option_help(_TAGS)[:-1]}; repeatable.")
-    ] = None,
+    with_baseline: WithBaseline = False,
+    tag: Tags = None,
     retry: Annotated[bool, typer.Option("--retry", help="Launch failed runs again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done; run the pre-flight checks, start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     detach: Annotated[
         bool,
         typer.Option(

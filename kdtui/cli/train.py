@@ -88,6 +88,16 @@ WithBaseline = Annotated[
         help=option_help(_BASELINE),
     ),
 ]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(
+        *_TEACHER.flags,
+        metavar="CKPT|RUN",
+        help=f"{option_help(_TEACHER)[:-1]}; repeatable.",
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be done; run the pre-flight checks, start nothing.")
 ]
@@ -114,16 +124,7 @@ def train(
         list[str],
         typer.Argument(metavar="PROFILE...", help="Names or files of profiles.", autocompletion=complete_profile),
     ],
-    teacher_checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            *_TEACHER.flags,
-            metavar="CKPT|RUN",
-            help=f"{option_help(_TEACHER)[:-1]}; repeatable.",
-            autocompletion=complete_run,
-            show_default=False,
-        ),
-    ] = None,
+    teacher_checkpoint: Teachers = None,
     encoder: Student = None,
     method: MethodName = None,
     settings: Sequence[str] = (),
