@@ -13,14 +13,23 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from kdtui.events import Finished, Queued
 from kdtui.sweep.folder import create
+from kdtui.sweep.search.budget import Budget
+from kdtui.sweep.search.members import BASELINE, STUDENT
+from kdtui.sweep.search.results import record_candidates
+from kdtui.sweep.search.screening import Screened, judged
+from kdtui.sweep.search.spec import from_tables
 from kdtui.sweep.spec import Axis, Spec
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.new_run import NewRunScreen
+from kdtui.tui.screens.searches import SearchesScreen
 from kdtui.tui.screens.sweeps import SweepsScreen
 from tests.compare.counted import scored, written
+from tests.sweep.search.searching import made
 from tests.tui.scenes import FIRST, PARAMETERS, Scene, cockpit, redrawn, settled, shows, until
+from tests.tui.test_searches import says, trained
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SWEEP = "b0-from-b3-5eeb1a2c"
@@ -80,6 +89,28 @@ def swept(folder: Path) -> Scene:
     return scene
 
 
+def searched(folder: Path) -> Scene:
+    """A store with a search whose winner and its baseline are trained."""
+    scene = Scene(folder)
+    search = made(scene.store, budget=Budget(0.016), retention=0.9, trials=5)
+    spec = from_tables(search)
+    costs = {
+        0: (3_590_000, 0.0134), 1: (1_960_000, 0.0078), 2: (1_370_000, 0.0058), 3: (1_130_000, 0.0049),
+        4: (14_330_000, 0.0291), 5: (12_460_000, 0.0203), 6: (11_740_000, 0.0155), 7: (11_440_000, 0.0129),
+    }  # fmt: skip
+    found = [
+        judged(spec, Screened(one, parameters, None, 4 * parameters, latency, latency, latency))
+        for one, (parameters, latency) in zip(spec.candidates(), costs.values(), strict=True)
+    ]
+    record_candidates(search, found, 5)
+    trained(scene.store, search, 0, STUDENT, 0.741)
+    trained(scene.store, search, 0, BASELINE, 0.722)
+    for place, miou in {1: 0.702, 2: 0.655, 6: 0.688, 7: 0.671}.items():
+        trained(scene.store, search, place, STUDENT, miou, pruned=True)
+    says(search, Queued(1), Finished(0, 0, reason=f"the student is {spec.candidates()[0].key}"))
+    return scene
+
+
 async def the_list(pilot: Pilot[Any], app: KdtuiApp) -> None:
     """The list with two marked runs that live."""
     await pilot.press("down", "down", "space", "up", "space")
@@ -113,19 +144,30 @@ async def the_sweeps(pilot: Pilot[Any], app: KdtuiApp) -> None:
     await pilot.press("enter", "down", "right")
 
 
+async def the_searches(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """A finished search with its front."""
+    await pilot.press("B")
+    await until(pilot, lambda: isinstance(app.screen, SearchesScreen))
+    await shows(pilot, "ms ┊ budget", "0.7410")
+    await pilot.press("enter", "down")
+
+
 PICTURES: dict[str, tuple[tuple[int, int], Steps]] = {
     "cockpit-runs": ((100, 30), the_list),
     "cockpit-run": ((120, 36), one_run),
     "cockpit-new": ((120, 36), the_form),
     "cockpit-compare": ((120, 36), side_by_side),
     "cockpit-sweeps": ((100, 26), the_sweeps),
+    "cockpit-searches": ((100, 28), the_searches),
 }
+STORES: dict[str, Callable[[Path], Scene]] = {"cockpit-sweeps": swept, "cockpit-searches": searched}
+"""The store of a picture, unless it is the usual one."""
 
 
 async def draw(name: str, folder: Path) -> str:
     """One picture as SVG; ``folder`` is empty."""
     size, steps = PICTURES[name]
-    app = cockpit((swept if name == "cockpit-sweeps" else lab)(folder))
+    app = cockpit(STORES.get(name, lab)(folder))
     with contextlib.chdir(folder / "people"):
         async with app.run_test(size=size) as pilot:
             await settled(pilot)

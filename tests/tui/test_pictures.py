@@ -134,6 +134,7 @@ def test_an_empty_store(scene: Scene, snap_compare: Compare) -> None:
         pytest.param("cockpit-new", "DISTILLATION", marks=pytest.mark.slow),
         pytest.param("cockpit-compare", "baseline", marks=pytest.mark.slow),
         pytest.param("cockpit-sweeps", "best:", marks=pytest.mark.slow),
+        pytest.param("cockpit-searches", "★", marks=pytest.mark.slow),
     ],
 )
 async def test_the_pictures_of_the_documents_can_be_made(
