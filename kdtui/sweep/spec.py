@@ -298,7 +298,7 @@ def _assignment(text: str) -> _List:
     key = ".".join(part.strip() for part in key.split("."))
     if not equals:
         return _List(key, [value], "--set")  # the profile's own message
-    return _List(key, split_list(value), f"--set {key}")
+    return _List(key, split_list(value), key)
 
 
 def _check_keys(lists: Sequence[_List]) -> None:
