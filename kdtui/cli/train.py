@@ -329,6 +329,7 @@ def _carry_out(
 
     If one of them trains the teacher of another one, all are launched at once: the supervisors wait for each other.
     """
+    from kdtui.cli.follow import interrupts
     from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.references import after_runs, linked, waits_among
@@ -351,25 +352,27 @@ def _carry_out(
     finished: list[Run] = []
     for place, profile in enumerate(profiles):
         ended, interrupted = Exit.OK, False
-        try:
-            run = start(
-                store,
-                after_runs(profile, profiles, runs),
-                tags=options.tags,
-                resume_from=resume_from,
-                total_epochs=total_epochs,
-                origin="kdtui train",
-            )
-        except KdtuiError as error:  # runs before it are reported below
-            report(error)
-            ended = Exit(error.exit_code)
-        else:
-            runs[place] = run
-            if not options.as_json:
-                out(run.id)
-            if not at_once:  # the others wait in the device queue, which keeps their order
-                ended, interrupted = follow_runs(store, [run])
-                finished += [run] if ended is Exit.OK else []
+        # From before the launch on: Ctrl-C must never leave a run that nobody follows and no message mentions.
+        with interrupts(not at_once) as pressed:
+            try:
+                run = start(
+                    store,
+                    after_runs(profile, profiles, runs),
+                    tags=options.tags,
+                    resume_from=resume_from,
+                    total_epochs=total_epochs,
+                    origin="kdtui train",
+                )
+            except KdtuiError as error:  # runs before it are reported below
+                report(error)
+                ended, interrupted = Exit(error.exit_code), bool(pressed)
+            else:
+                runs[place] = run
+                if not options.as_json:
+                    out(run.id)
+                if not at_once:  # the others wait in the device queue, which keeps their order
+                    ended, interrupted = follow_runs(store, [run], pressed=pressed)
+                    finished += [run] if ended is Exit.OK else []
         code = max(code, ended)
         if interrupted or (ended is not Exit.OK and not options.keep_going):
             _report_not_started(profiles[place + 1 :])
