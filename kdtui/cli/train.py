@@ -352,7 +352,7 @@ def _carry_out(
     finished: list[Run] = []
     for place, profile in enumerate(profiles):
         ended, interrupted = Exit.OK, False
-        # From before the launch on: Ctrl-C must never leave a run that nobody follows and no message mentions.
+        # Set up before the launch, as Ctrl-C in between would end the command and leave the run going unmentioned.
         with interrupts(not at_once) as pressed:
             try:
                 run = start(
