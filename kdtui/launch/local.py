@@ -128,7 +128,7 @@ def start_detached(module: str, run: Run, order: Mapping[str, Any], lock: int, *
     """Start ``python -m MODULE RUN ORDER`` in a new session; return once it has written its launch record.
 
     Args:
-        module: Its main function is :func:`kdtui.launch.supervise.detached`.
+        module: It calls :func:`kdtui.launch.detached.main`.
         run: The run, or another folder with the same files.
         order: JSON values; the descriptors of the lock and of the answer are added.
         lock: From :func:`take_lock`; the process inherits it.

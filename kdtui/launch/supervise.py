@@ -9,31 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
-import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
-from kdtui.events import Event, Exited, Failed, Queued, Stopped
+from kdtui.events import Exited, Queued, Stopped
 from kdtui.launch.awaited import has_finished
+from kdtui.launch.detached import DetachedProcess, failed, main
 from kdtui.launch.engine_process import engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket
 from kdtui.launch.targets import open_store
 from kdtui.store.files import sha256_of
-from kdtui.store.identity import hostname, identity_of, own_identity
-from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.identity import identity_of
+from kdtui.store.run import Run
 
-BEAT = 15.0
 POLL = 0.1
 """Seconds between two polls for a slot or a stop file."""
 GRACE = "KDTUI_GRACE"
@@ -41,46 +36,32 @@ GRACE = "KDTUI_GRACE"
 MOST_GRACE = 3600
 
 
-class Supervisor:
+class Supervisor(DetachedProcess):
     """One attempt of one run."""
 
     def __init__(self, run: Run, order: Mapping[str, Any]) -> None:
-        self.run = run
-        self.attempt: int = order["attempt"]
-        self.lock: int = order["lock"]
-        self.slot_names: tuple[str, ...] = tuple(order["slots"])
-        self.record = LaunchRecord(
-            attempt=self.attempt,
-            host=hostname(),
-            **own_identity(),
-            job_id=None,
-            argv=tuple(engine_command("train", str(run.path))),
+        super().__init__(
+            run,
+            order,
+            argv=engine_command("train", str(run.path)),
             device=order["device"],
             devices=order["devices"],
             total_epochs=order["total_epochs"],
-            created=order["created"],
         )
+        self.lock: int = order["lock"]
+        self.slot_names: tuple[str, ...] = tuple(order["slots"])
         self.grace = _grace()
-        self._beaten = float("-inf")
-        self._stop_signalled = False
-        self._wake, self._waker = socket.socketpair()
 
     def announce(self) -> None:
-        """Write the launch record and the event ``queued``; until then no other process can find this one."""
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a handled signal wakes the descriptor
+        """See the base class."""
+        self.handle_signals()
         # Created before the record, so that an unusable queue fails the launch instead of a run that seems started.
         # While it waits for another run, a run has no ticket, which would hold up the runs behind it.
         awaited = self.run.manifest().awaited
         self._ticket = None if awaited else self._new_ticket()
         self._record_waiting(next(iter(awaited), None))
-        self._beat()
-        self._say(Queued(self.attempt, self.record.device))
+        self.beat()
+        self.write(Queued(self.attempt, self.record.device))
 
     def _new_ticket(self) -> Ticket:
         root, record = self.run.path.parent, self.record
@@ -97,7 +78,7 @@ class Supervisor:
             slots = self._wait_for_slots()
             if slots is None:
                 reason = self.run.stop_reason("stopped while waiting")
-                self._say(Stopped(0, 0, reason=reason), Exited(self.attempt, 0))
+                self.write(Stopped(0, 0, reason=reason), Exited(self.attempt, 0))
                 return
             ranks = self._start(slots)
             # The ranks have inherited the slots. A suspended supervisor must not keep holding them.
@@ -105,16 +86,9 @@ class Supervisor:
             slots.release()
         except (KdtuiError, OSError) as error:
             # No rank is running, so no other process writes events, and only this one has the error.
-            self._say(_failed(error), Exited(self.attempt, 3))
+            self.write(failed(error, "The ranks could not be started"), Exited(self.attempt, 3))
             raise
-        self._say(self._watch(ranks))
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop_signalled = True  # the stop file is written later: a handler that raises would end the supervisor
-
-    @property
-    def _stopped(self) -> bool:
-        return self._stop_signalled or self.run.stop_requested()
+        self.write(self._watch(ranks))
 
     def _wait_for_runs(self) -> None:
         """Return once the runs of teachers and initial weights have finished, or if this one is stopped.
@@ -128,8 +102,8 @@ class Supervisor:
             if self.record.waits_for != run_id:
                 self._record_waiting(run_id)
             awaited = Run(store.root / run_id)
-            while not (finished := has_finished(awaited, self.run, store)) and not self._stopped:
-                self._sleep(POLL)
+            while not (finished := has_finished(awaited, self.run, store)) and not self.stop_requested:
+                self.sleep(POLL)
             if not finished:
                 return
             hashes[run_id] = sha256_of(awaited.best)
@@ -142,11 +116,11 @@ class Supervisor:
         count = self.record.devices if self.record.device == "gpu" else 1
         ticket = self._ticket or self._new_ticket()
         try:
-            while not self._stopped:
+            while not self.stop_requested:
                 slots = ticket.try_take(count)
                 if slots is not None:
                     return slots
-                self._sleep(POLL)
+                self.sleep(POLL)
             return None
         finally:
             ticket.leave()
@@ -197,40 +171,24 @@ class Supervisor:
                 for process in living.values():
                     _end(process)
             if living:
-                self._sleep(min(1.0, max(0.01, deadline - time.monotonic())))
+                self.sleep(min(1.0, max(0.01, deadline - time.monotonic())))
         if bad is None:
             return Exited(self.attempt, 0)
         rank, code = bad
         return Exited(self.attempt, code, _signal_name(code), rank)
 
-    def _sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Sleep until the time is over or a signal arrives: a rank exited, or a stop was requested."""
-        self._beat()
         self._pass_on_the_stop()
-        if select.select([self._wake], [], [], seconds)[0]:
-            with contextlib.suppress(BlockingIOError):
-                self._wake.recv(4096)
-
-    def _beat(self) -> None:
-        if time.monotonic() - self._beaten >= BEAT:
-            self._beaten = time.monotonic()
-            try:
-                self.run.touch_beat()
-            except OSError as error:  # other hosts will show the run as silent; the training continues
-                print(f"beat: {error}", file=sys.stderr, flush=True)
+        super().sleep(seconds)
 
     def _pass_on_the_stop(self) -> None:
-        if not self._stop_signalled or self.run.stop_requested():
+        if not self.stop_signalled or self.run.stop_requested():
             return
         try:
             self.run.request_stop()
         except StoreError as error:  # for example a full disk: retried at the next wake-up
             print(error, file=sys.stderr, flush=True)
-
-    def _say(self, *events: Event) -> None:
-        with EventLog(self.run.events_path) as log:
-            for event in events:
-                log.append(event)
 
 
 def _grace() -> float:
@@ -251,12 +209,6 @@ def _grace() -> float:
     return seconds
 
 
-def _failed(error: KdtuiError | OSError) -> Failed:
-    if isinstance(error, KdtuiError):
-        return Failed(type(error).__name__, error.message, error.hint)
-    return Failed("LaunchError", f"The ranks could not be started: {error}")
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL a rank and its children."""
     with contextlib.suppress(ProcessLookupError):
@@ -272,42 +224,5 @@ def _signal_name(code: int) -> str | None:
         return f"signal {-code}"
 
 
-class Detached(Protocol):
-    """What a detached process does."""
-
-    def announce(self) -> None:
-        """Write the launch record; until then no other process can find this one."""
-        ...
-
-    def work(self) -> None:
-        """Work until the end."""
-        ...
-
-
-def detached(arguments: list[str], make: Callable[[Run, Mapping[str, Any]], Detached]) -> int:
-    """Fork away from the process that started this one, answer it, and work.
-
-    Args:
-        arguments: The folder, and JSON of the order.
-        make: Creates what works.
-    """
-    run, order = Run(Path(arguments[0])), json.loads(arguments[1])
-    if os.fork():
-        os._exit(0)  # the launcher waits for this process; the child is adopted by init
-    os.setsid()  # a new process group: killing it must not kill other processes
-    ready: int = order["ready"]
-    try:
-        worker = make(run, order)
-        worker.announce()
-        with contextlib.suppress(BrokenPipeError):  # the launcher was killed: the attempt continues
-            os.write(ready, b"ready")
-        os.close(ready)
-        worker.work()
-    except (KdtuiError, OSError) as error:
-        print(error, file=sys.stderr, flush=True)
-        return LaunchError.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(detached(sys.argv[1:], Supervisor))
+    sys.exit(main(sys.argv[1:], Supervisor))

@@ -7,25 +7,17 @@ follows from files alone, so that a controller that was killed is started again 
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from kdtui import plugins
 from kdtui.errors import Interrupted, KdtuiError
 from kdtui.events import Event, Exited, Failed, Finished, Noted, Queued, Stopped
-from kdtui.launch.supervise import BEAT, detached
+from kdtui.launch.detached import DetachedProcess, failed, main
 from kdtui.launch.targets import open_store
-from kdtui.store.identity import hostname, own_identity
-from kdtui.store.run import EventLog, LaunchRecord, Run
+from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from kdtui.sweep.folder import SweepFolder
 
@@ -68,40 +60,20 @@ class Controls(Protocol):
         ...
 
 
-class Controller:
+class Controller(DetachedProcess):
     """One attempt of a controller."""
 
     def __init__(self, run: Run, order: Mapping[str, Any]) -> None:
+        super().__init__(run, order, argv=sys.orig_argv)
         self.folder = SweepFolder(run.path)
-        self.run = run
-        self.attempt: int = order["attempt"]
         self.retry: bool = order["retry"]
-        self.record = LaunchRecord(
-            attempt=self.attempt,
-            host=hostname(),
-            **own_identity(),
-            job_id=None,
-            argv=tuple(sys.orig_argv),
-            device="cpu",
-            devices=0,
-            total_epochs=None,
-            created=order["created"],
-        )
-        self._beaten = float("-inf")
-        self._stop_signalled = False
-        self._wake, self._waker = socket.socketpair()
 
     def announce(self) -> None:
-        """Write the launch record and the event ``queued``."""
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        """See the base class."""
+        self.handle_signals()
         self.run.write_launch_record(self.record)
-        self._beat()
-        self._say(Queued(self.attempt))
+        self.beat()
+        self.write(Queued(self.attempt))
 
     def work(self) -> None:
         """Decide until everything is done or a stop is requested; write the final event."""
@@ -109,13 +81,13 @@ class Controller:
             self.store = open_store(self.run.path.parent.parent)
             make: Callable[[Controls], Work] = plugins.imported(WORK[str(self.folder.read().get("kind"))])
             work = make(self)
-            self._say(self._decide(work), Exited(self.attempt, 0))
+            self.write(self._decide(work), Exited(self.attempt, 0))
         except (KdtuiError, OSError) as error:
-            self._say(_failed(error), Exited(self.attempt, 3))
+            self.write(failed(error, "The search could not go on"), Exited(self.attempt, 3))
             raise
         except Exception as error:
             traceback.print_exc()
-            self._say(
+            self.write(
                 Failed("LaunchError", f"{type(error).__name__}: {error}", f"the traceback is in {self.run.worker_log}"),
                 Exited(self.attempt, 3),
             )
@@ -126,47 +98,23 @@ class Controller:
             while not self.stopped():
                 if (reason := work.step()) is not None:
                     return Finished(0, 0, reason=reason)
-                self._sleep()
+                self.sleep(POLL)
         except Interrupted:
             if not self.stopped():
                 raise
         while not work.stop():
-            self._sleep()
+            self.sleep(POLL)
         return Stopped(0, 0, reason=self.run.stop_reason())
 
     def note(self, message: str) -> None:
         """See :class:`Controls`."""
-        self._say(Noted(message))
+        self.write(Noted(message))
 
     def stopped(self) -> bool:
         """See :class:`Controls`."""
-        self._beat()
-        return self._stop_signalled or self.run.stop_requested()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop_signalled = True
-
-    def _sleep(self) -> None:
-        self._beat()
-        if select.select([self._wake], [], [], POLL)[0]:
-            self._wake.recv(4096)
-
-    def _beat(self) -> None:
-        if time.monotonic() - self._beaten >= BEAT:
-            self._beaten = time.monotonic()
-            os.utime(self.run.beat_path)
-
-    def _say(self, *events: Event) -> None:
-        with EventLog(self.run.events_path) as log:
-            for event in events:
-                log.append(event)
-
-
-def _failed(error: KdtuiError | OSError) -> Failed:
-    if isinstance(error, KdtuiError):
-        return Failed(type(error).__name__, error.message, error.hint)
-    return Failed("LaunchError", f"{error.strerror or error}: {error.filename or ''}")
+        self.beat()
+        return self.stop_requested
 
 
 if __name__ == "__main__":
-    sys.exit(detached([str(Path(sys.argv[1])), sys.argv[2]], Controller))
+    sys.exit(main(sys.argv[1:], Controller))
