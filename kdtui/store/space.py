@@ -20,8 +20,6 @@ from kdtui.text import one_line
 
 Keep = Literal["best", "last"]
 KEEPS: tuple[Keep, ...] = get_args(Keep)
-PRUNED = "pruned"
-"""Reason in the stop file of a run that a search ended early; its training state is not needed either."""
 _DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 
 
@@ -135,7 +133,7 @@ def collectable(
 
 
 def _ended(summary: RunSummary, latest: float) -> bool:
-    over = summary.state is State.FINISHED or (summary.state is State.STOPPED and summary.detail.startswith(PRUNED))
+    over = summary.state is State.FINISHED or summary.pruned
     return over and summary.last_event is not None and summary.last_event <= latest
 
 

@@ -35,6 +35,8 @@ class State(Enum):
         return self in (State.FINISHED, State.STOPPED, State.FAILED)
 
 
+PRUNED = "pruned"
+"""Reason in the stop file of a run that a search ends early, as others are better."""
 LIVE = (State.QUEUED, State.RUNNING)
 """The run is running or queued."""
 
@@ -200,6 +202,11 @@ class RunSummary:
     warnings: tuple[Mapping[str, str | None], ...] = ()
     waiting_since: float | None = None
     place: int | None = None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether a search ended it early, as others were better."""
+        return self.state is State.STOPPED and self.detail == PRUNED
 
     @property
     def score(self) -> str:

@@ -25,6 +25,8 @@ from kdtui.text import one_line
 FORMAT = 1
 """Version of ``spec.toml``; a reader refuses later ones."""
 SWEEPS = ".sweeps"
+STUDENT, BASELINE = "student", "baseline"
+"""What a run is in its cell."""
 _POLL = 0.05
 
 
@@ -114,12 +116,10 @@ class SweepFolder:
         except OSError as error:
             raise not_writable(self.path, error) from error
         try:
-            told = False
-            while not self._try(descriptor):
-                if not told:
-                    waiting()
-                    told = True
-                time.sleep(_POLL)
+            if not self._try(descriptor):
+                waiting()
+                while not self._try(descriptor):
+                    time.sleep(_POLL)
             yield
         finally:
             os.close(descriptor)
@@ -131,6 +131,18 @@ class SweepFolder:
             raise StoreError(
                 "this file system does not support locks", where=self.lock_path, found=error.strerror
             ) from error
+
+
+def manifest_entry(sweep_id: str, cell: Mapping[str, Any], seed: int, role: str) -> dict[str, Any]:
+    """The entry ``sweep`` in the manifest of a run, by which its sweep or search recognises it.
+
+    Args:
+        sweep_id: Id of the sweep or search.
+        cell: Values of the cell by key.
+        seed: Seed of the run.
+        role: :data:`STUDENT` or :data:`BASELINE`.
+    """
+    return {"id": sweep_id, "cell": cell, "seed": seed, "role": role}
 
 
 def create(root: Path, sweep_id: str, table: Mapping[str, Any]) -> SweepFolder:

@@ -14,7 +14,8 @@ from kdtui.errors import StoreError, UsageError
 from kdtui.profile.settings import read_value
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.sweep.runs import BASELINE, Member, SweepRuns
+from kdtui.sweep.folder import BASELINE
+from kdtui.sweep.runs import Member, SweepRuns
 from kdtui.sweep.spec import Axis, affects_baseline
 
 
@@ -164,7 +165,7 @@ class HeatMap:
         return max(whole, key=lambda pair: pair[0])[1] if whole else None
 
     @cached_property
-    def deltas(self) -> dict[tuple[int, int], list[tuple[RunSummary, RunSummary]]]:
+    def pairs(self) -> dict[tuple[int, int], list[tuple[RunSummary, RunSummary]]]:
         """Of each field its finished runs with their finished matched baselines, by row and column."""
         bases = {_pairing(one): one.run for one in self.runs.members if one.role == BASELINE}
         pairs = {}
@@ -181,7 +182,7 @@ class HeatMap:
         """Mean difference of the runs of a field to their baselines; None without any."""
         differences = [
             own - other
-            for run, base in self.deltas[cell.row, cell.column]
+            for run, base in self.pairs[cell.row, cell.column]
             if (own := run.best(self.score)) is not None and (other := base.best(self.score)) is not None
         ]
         return statistics.fmean(differences) if differences else None
@@ -199,7 +200,7 @@ class HeatMap:
             cell.mean,
             interval=over_seeds(values) if len(values) > 1 else _of_run(cell, self.score),
             delta=self.delta(cell),
-            delta_interval=_of_pairs(self.deltas[cell.row, cell.column], self.score),
+            delta_interval=_of_pairs(self.pairs[cell.row, cell.column], self.score),
             rivals=tuple(rivals),
         )
 

@@ -13,13 +13,12 @@ from kdtui.launch.slots import place
 from kdtui.launch.targets import launcher_of
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
-from kdtui.sweep.folder import SweepFolder, create
+from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder, create, manifest_entry
 from kdtui.sweep.spec import Cell, Spec, affects_baseline, run_name
 
 if TYPE_CHECKING:
     from kdtui.store.store import RunStore
 
-STUDENT, BASELINE = "student", "baseline"
 RESTARTED = (State.NEVER_LAUNCHED, State.LOST)
 """States of runs that are launched again with every request: no user stopped them."""
 
@@ -193,7 +192,7 @@ def _planned(store: RunStore, spec: Spec, sweep_id: str) -> list[GroupRun]:
         last = last if run.baseline else by_name[run.profile.name]
         values = {key: value for key, value in last.values.items() if not run.baseline or affects_baseline(key)}
         role = BASELINE if run.baseline else STUDENT
-        entry = {"id": sweep_id, "cell": values, "seed": run.profile.seed, "role": role}
+        entry = manifest_entry(sweep_id, values, run.profile.seed, role)
         name = _baseline_name(spec, last) if run.baseline else run.profile.name
         planned.append(replace(run, profile=run.profile.model_copy(update={"name": name}), sweep=entry))
     return planned
@@ -266,7 +265,7 @@ def launch(
         for row in runs.in_state(*states):
             if cancelled():
                 break
-            if row.sweep != sweep_id or _pruned(row):
+            if row.sweep != sweep_id:
                 continue
             run = Run(row.path)
             launcher_of(run, store).launch(run)
@@ -275,11 +274,6 @@ def launch(
         group = Group(tuple(replace(member.planned, reused=None) for member in runs.missing))
         new = start_group(store, group, tags=tags, origin="kdtui sweep", on_start=on_start, cancelled=cancelled)
     return Launched(folder, tuple(new), tuple(again), runs)
-
-
-def _pruned(row: RunSummary) -> bool:
-    """Whether a run was stopped because others of its sweep are better."""
-    return row.state is State.STOPPED and row.detail.startswith("pruned")
 
 
 def stop(

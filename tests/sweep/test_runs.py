@@ -9,9 +9,9 @@ from kdtui.store.filter import parse
 from kdtui.store.run import Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore
-from kdtui.sweep.folder import create
+from kdtui.sweep.folder import BASELINE, create
 from kdtui.sweep.listing import sweep_rows
-from kdtui.sweep.runs import BASELINE, SweepReader, runs_of
+from kdtui.sweep.runs import SweepReader, runs_of
 from tests.sweep.conftest import make, spec_of
 from tests.sweep.test_spec import ALPHA, T
 

@@ -1,4 +1,4 @@
-"""Which sweep a request means: its cells, and the id that is the same however it is asked for."""
+"""The cells of a sweep, and its id, which does not depend on the order of options."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from typing import Any
 from textual.pilot import Pilot
 
 from kdtui.events import Finished, Queued
-from kdtui.sweep.folder import create
+from kdtui.sweep.folder import BASELINE, STUDENT, create
 from kdtui.sweep.search.budget import Budget
-from kdtui.sweep.search.members import BASELINE, STUDENT
 from kdtui.sweep.search.results import record_candidates
 from kdtui.sweep.search.screening import Screened, judged
 from kdtui.sweep.search.spec import from_tables

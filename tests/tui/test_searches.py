@@ -15,11 +15,11 @@ from kdtui.launch.start import create
 from kdtui.profile.matched import baseline_of
 from kdtui.store.files import write_atomically
 from kdtui.store.run import EventLog, Run
+from kdtui.store.state import PRUNED
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import files_of
-from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder, manifest_entry
 from kdtui.sweep.search.candidates import profile_of
-from kdtui.sweep.search.members import BASELINE, PRUNED, STUDENT, manifest_entry
 from kdtui.sweep.search.results import record_candidates
 from kdtui.sweep.search.screening import Screened, judged
 from kdtui.sweep.search.spec import from_tables
@@ -45,7 +45,7 @@ def trained(store: RunStore, folder: SweepFolder, place: int, role: str, miou: f
     spec = from_tables(folder)
     candidate = spec.candidates()[place]
     profile = profile_of(spec.base, candidate, 0, normalise=spec.normalise)
-    entry = manifest_entry(folder.id, candidate, 0, role)
+    entry = manifest_entry(folder.id, candidate.cell, 0, role)
     run = create(store, profile if role == STUDENT else baseline_of(profile), origin="test", sweep=entry)
     run.write_launch_record(record())
     last = 2 if pruned else 5

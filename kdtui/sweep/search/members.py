@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdtui.errors import StoreError
-from kdtui.events import Measured, Started
+from kdtui.events import Measured, Started, score_name
 from kdtui.store.files import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.sweep.search.candidates import Candidate
 
-STUDENT, BASELINE = "student", "baseline"
-PAUSED, PRUNED, SEARCH_STOPPED = "paused", "pruned", "search stopped"
-"""Reasons of stops, as the controller writes them."""
+PAUSED, SEARCH_STOPPED = "paused", "search stopped"
+"""Reasons of stops, as the controller writes them, beside :data:`kdtui.store.state.PRUNED`."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Place:
     key: str
     seed: int
     role: str
-
-
-def manifest_entry(search_id: str, candidate: Candidate, seed: int, role: str) -> dict[str, Any]:
-    """The entry ``sweep`` in the manifest of a run."""
-    return {"id": search_id, "cell": candidate.cell, "seed": seed, "role": role}
 
 
 @dataclass(frozen=True)
@@ -51,11 +45,6 @@ class Member:
     def live(self) -> bool:
         """Whether it is queued or running."""
         return self.summary.state in LIVE
-
-    @property
-    def pruned(self) -> bool:
-        """Whether it was stopped because others are better."""
-        return self.summary.state is State.STOPPED and self.summary.detail == PRUNED
 
     @property
     def best(self) -> float | None:
@@ -134,9 +123,3 @@ class _Scores:
                 value = event.scalars.get(score_name(event.scalars))
                 self._found[event.epoch] = event.step, math.nan if value is None else float(value)
         return {epoch: score for epoch, (_, score) in self._found.items()}
-
-
-def score_name(scalars: Mapping[str, Any]) -> str:
-    """Name of the scalar that determines the best epoch, as :attr:`kdtui.store.state.RunSummary.score`."""
-    own = (name.removeprefix("best_") for name in scalars if name.startswith("best_"))
-    return next((name for name in own if name in scalars and name not in ("miou", "epoch")), "miou")

@@ -16,13 +16,13 @@ from kdtui.errors import StoreError
 from kdtui.launch.teachers import owner
 from kdtui.store.files import read_file, write_atomically
 from kdtui.store.run import Run
-from kdtui.store.state import State
+from kdtui.store.state import PRUNED, State
 from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_whole, parse_json
 from kdtui.sweep.controlled import controller_state
-from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder
 from kdtui.sweep.search.halving import Decision, Trial, decide, pick
-from kdtui.sweep.search.members import BASELINE, PRUNED, STUDENT, Member, Members, Place
+from kdtui.sweep.search.members import Member, Members, Place
 from kdtui.sweep.search.screening import Screened, screened
 from kdtui.sweep.search.spec import SearchSpec, from_tables
 from kdtui.text import one_line
@@ -316,7 +316,7 @@ def _word(member: Member | None) -> str:
         return "waits"
     row = member.summary
     if row.state is State.STOPPED:
-        return PRUNED if member.pruned else row.detail.partition(";")[0] or "stopped"
+        return PRUNED if row.pruned else row.detail.partition(";")[0] or "stopped"
     return row.state.word.lower()
 
 

@@ -25,22 +25,19 @@ from kdtui.launch.targets import launcher_for, launcher_of
 from kdtui.profile.matched import baseline_of
 from kdtui.store.run import EventLog, Run
 from kdtui.store.scan import scan
-from kdtui.store.state import State
+from kdtui.store.state import PRUNED, State
 from kdtui.sweep.controller import Controls
+from kdtui.sweep.folder import BASELINE, STUDENT, manifest_entry
 from kdtui.sweep.search import screening
 from kdtui.sweep.search.candidates import profile_of
 from kdtui.sweep.search.halving import Decision, decide, pick
 from kdtui.sweep.search.hours import trials_within
 from kdtui.sweep.search.members import (
-    BASELINE,
     PAUSED,
-    PRUNED,
     SEARCH_STOPPED,
-    STUDENT,
     Member,
     Members,
     Place,
-    manifest_entry,
 )
 from kdtui.sweep.search.results import (
     measured_export,
@@ -161,7 +158,7 @@ class SearchWork:
             if member.run.stop_reason() != PRUNED:
                 member.run.request_stop(PRUNED)
                 self._note(f"pruned {member.summary.name} at epoch {member.epoch}")
-        elif member.summary.state in (State.STOPPED, State.LOST) and not member.pruned:
+        elif member.summary.state in (State.STOPPED, State.LOST) and not member.summary.pruned:
             mark_stopped(member.run, PRUNED)
             self._note(f"pruned {member.summary.name} at epoch {member.epoch}")
 
@@ -204,7 +201,7 @@ class SearchWork:
     def _create(self, place: Place) -> Run:
         candidate = self._candidates[place.key]
         student = self._profile(Place(place.key, place.seed, STUDENT))
-        entry = manifest_entry(self._folder.id, candidate, place.seed, place.role)
+        entry = manifest_entry(self._folder.id, candidate.cell, place.seed, place.role)
         return create(self._store, self._profile(place), origin="kdtui search", group=group_id(student), sweep=entry)
 
     def _profile(self, place: Place) -> Profile:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kdtui.store.state import State
+from kdtui.store.state import PRUNED, State
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import controller_state, files_of, start, stop
 from kdtui.sweep.folder import SweepFolder
-from kdtui.sweep.search.members import PRUNED, Member
+from kdtui.sweep.search.members import Member
 from kdtui.sweep.search.results import ResultReader
 from tests.sweep.search.searching import (
     KEYS,
@@ -94,7 +94,9 @@ def test_a_trial_that_others_beat_is_stopped_as_pruned(
     monkeypatch.setenv("KDTUI_SLOTS", slots)
     (gate / "epoch-1").touch()  # they wait at the rung, after their second epoch
     start(folder)
-    loser = eventually(lambda: next((one for one in members(store, folder).values() if one.pruned), None), "a loser")
+    loser = eventually(
+        lambda: next((one for one in members(store, folder).values() if one.summary.pruned), None), "a loser"
+    )
     assert isinstance(loser, Member)
     assert (loser.summary.state, loser.summary.detail, loser.epoch) == (State.STOPPED, PRUNED, 2)
     assert loser.run.stop_reason() == PRUNED
