@@ -74,8 +74,7 @@ def gc(
 def _show(store: RunStore, used: dict[Run, Usage], removable: list[Collectable], logits: int, *, wide: bool) -> None:
     by_run = {one.run: one for one in removable}
     rows = []
-    for summary in store.summaries(used):
-        run = next(one for one in used if one.path == summary.path)
+    for run, summary in zip(used, store.summaries(used), strict=True):
         one = by_run.get(run)
         sizes = used[run]
         needed = sorted(set(one.needed.values())) if one is not None else []

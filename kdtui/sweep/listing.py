@@ -90,7 +90,7 @@ class SweepListing:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._readers: dict[str, SweepReader | str] = {}
+        self._readers: dict[str, SweepReader] = {}
         self._others: set[str] = set()
 
     def rows(self, summaries: Sequence[RunSummary] | None = None) -> list[SweepRow]:
@@ -108,18 +108,15 @@ class SweepListing:
         return [row for row in rows if row is not None]
 
     def _row(self, folder: SweepFolder, summaries: Sequence[RunSummary]) -> SweepRow | None:
-        if folder.id not in self._readers:
-            try:
+        try:
+            if folder.id not in self._readers:
                 if folder.kind != "sweep":
                     self._others.add(folder.id)
                     return None
                 self._readers[folder.id] = SweepReader(self._store, from_tables(folder), folder.id)
-            except KdtuiError as error:  # the others are listed
-                self._readers[folder.id] = one_line(error.brief)
-        reader = self._readers[folder.id]
-        if isinstance(reader, str):
-            return SweepRow(folder.id, None, reader)
-        return SweepRow(folder.id, reader.read(summaries))
+            return SweepRow(folder.id, self._readers[folder.id].read(summaries))
+        except KdtuiError as error:  # the others are listed
+            return SweepRow(folder.id, None, one_line(error.brief))
 
 
 def sweep_rows(store: RunStore) -> list[SweepRow]:

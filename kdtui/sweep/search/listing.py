@@ -51,7 +51,7 @@ class SearchListing:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._readers: dict[str, ResultReader | KdtuiError] = {}
+        self._readers: dict[str, ResultReader] = {}
 
     def rows(self) -> list[SearchRow]:
         """The searches, oldest first.
@@ -62,17 +62,11 @@ class SearchListing:
         return [self._row(folder) for folder in listing(self._store.root) if is_search(folder)]
 
     def _row(self, folder: SweepFolder) -> SearchRow:
-        if folder.id not in self._readers:
-            try:
-                self._readers[folder.id] = ResultReader(self._store, folder)
-            except KdtuiError as error:  # the others are listed
-                self._readers[folder.id] = error
-        reader = self._readers[folder.id]
-        if isinstance(reader, KdtuiError):
-            return SearchRow(folder.id, reader)
         try:
-            return SearchRow(folder.id, reader.read())
-        except KdtuiError as error:
+            if folder.id not in self._readers:
+                self._readers[folder.id] = ResultReader(self._store, folder)
+            return SearchRow(folder.id, self._readers[folder.id].read())
+        except KdtuiError as error:  # the others are listed
             return SearchRow(folder.id, error)
 
 

@@ -186,7 +186,7 @@ class SearchesScreen(CockpitScreen):
         if entry is None:
             return ()
         words = [entry.state, entry.run or ("" if entry.role == "teacher" else "no run")]
-        return [Part(": ".join([entry.key, *filter(None, [", ".join(filter(None, words))])]), "text-muted")]
+        return [Part(": ".join(filter(None, (entry.key, ", ".join(filter(None, words))))), "text-muted")]
 
     # Keys.
 
