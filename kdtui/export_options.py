@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import UsageError
-from kdtui.text import mebibytes
+from kdtui.text import mebibytes, number, score_title
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REPORT_SUFFIX = ".json"
@@ -320,6 +320,9 @@ def lines_of(answer: Mapping[str, Any], target: Path) -> list[str]:
             f"  mIoU {scores['miou']:.4f} on {scores['images']} validation images, torch {scores['torch_miou']:.4f}"
             f" ({0 - scores['drop_points']:+.2f} points)"
         )
+        if (score := answer.get("score", "miou")) != "miou":
+            values = [number(scores[side].get(score)) for side in ("metrics", "torch_metrics")]
+            lines.append(f"  {score_title(score)} {values[0]}, torch {values[1]}")
     else:
         lines.append("  no validation data: compared on synthetic images, no mIoU (--profile NAME adds data)")
     return lines

@@ -100,7 +100,7 @@ def pareto(entries: Sequence[ComparedRun], cost: str = "latency") -> Pareto:
             missing = "score" if entry.summary.best_miou is None else cost
             hint = "" if missing == "score" else f": kdtui measure {entry.summary.id}"
             notes.append(f"{entry.summary.id} has no {missing}{hint}")
-    if score != "miou" and any((entry.measurements or {}).get("student", {}).get("onnx") for entry in entries):
+    if any(_of_network(file, score) for entry in entries for file in _files(entry)):
         notes.append(f"exports have the {score_title(score)} of fp32, which is verified to be that of the network")
     notes += classes_apart(entries)
     if cost == "latency":
@@ -167,15 +167,29 @@ def _teacher(entry: ComparedRun, names: Mapping[str, str]) -> list[tuple[str, Po
 
 
 def _exports(side: Mapping[str, Any], first: Point, score: str) -> list[Point]:
-    """Exports with a known score: the mIoU of their verification; of another score, fp32 has that of the network."""
+    """Exports with a known score, which is that of their verification.
+
+    Measurements of earlier versions have the mIoU only; then fp32 has the score of the network.
+    """
     points = []
     for precision, file in side.get("onnx", {}).items():
         runtime = f"onnxruntime {precision}"
-        if _is_score(file.get("miou")) and (score == "miou" or precision == "fp32"):
-            value = file["miou"] if score == "miou" else first.score
+        of_network = first.score if precision == "fp32" else None
+        value = file.get("miou") if score == "miou" else file.get("metrics", {}).get(score, of_network)
+        if _is_score(file.get("miou")) and _is_score(value):
             changes = {"runtime": runtime, "miou": file["miou"], "latency": seconds(side, runtime), "score": value}
             points.append(dataclasses.replace(first, **changes))
     return points
+
+
+def _files(entry: ComparedRun) -> Iterable[Mapping[str, Any]]:
+    sides = [(entry.measurements or {}).get(side) or {} for side in ("student", "teacher")]
+    return [file for side in sides for file in side.get("onnx", {}).values()]
+
+
+def _of_network(file: Mapping[str, Any], score: str) -> bool:
+    """Whether the score of a file is only known as that of its network."""
+    return score != "miou" and score not in file.get("metrics", {})
 
 
 def _is_score(value: float | None) -> bool:

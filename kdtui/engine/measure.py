@@ -231,6 +231,7 @@ def _subject(path: Path, source: ExportNetwork, size: InputSize, device: torch.d
         precision: {
             "bytes": file.stat().st_size,
             "miou": report["verified"]["validation"]["miou"],
+            "metrics": _metrics(report),
             "input": report["options"]["input"],
             "output": report["options"]["output"],
             "dynamic": report["options"]["dynamic"],
@@ -271,6 +272,12 @@ def _exports(checkpoint: Path) -> dict[str, tuple[Path, Mapping[str, Any]]]:
         except (OSError, ValueError, KeyError, TypeError, KdtuiError):
             continue  # missing, or of another version: not measured, and the table shows a dash
     return found
+
+
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of the kind of network from the verification; empty in reports of earlier versions."""
+    values = report["verified"]["validation"].get("metrics")
+    return {name: value for name, value in values.items() if is_number(value)} if isinstance(values, dict) else {}
 
 
 def _usable(report: Mapping[str, Any]) -> bool:

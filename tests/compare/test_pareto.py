@@ -167,7 +167,7 @@ def of_instances(made: ComparedRun, target_iou: float) -> ComparedRun:
 
 
 def test_runs_of_a_kind_with_another_score_are_compared_by_it() -> None:
-    """The mIoU would dominate in the other direction; int8 has a known mIoU only."""
+    """The mIoU would dominate in the other direction; without metrics of a file only that of fp32 is known."""
     student = side("s", 20.0, fp32=(12.0, 0.7), int8=(5.0, 0.69))
     worse = of_instances(entry("worse", 0.7, student=student, teacher=side("t", 50.0, 0.8)), 0.5)
     better = of_instances(entry("better", 0.6, student=side("b", 10.0)), 0.6)
@@ -181,5 +181,8 @@ def test_runs_of_a_kind_with_another_score_are_compared_by_it() -> None:
     assert pareto_cells(found)[0][-2] == "target IoU"
     assert any("fp32" in note for note in found.notes)
     assert to_json(found)["score"] == "target_iou"
+    student["onnx"]["int8"]["metrics"] = {"target_iou": 0.48}
+    scores = {point.label: point.score for point in pareto([worse, better], "latency").points}
+    assert scores["worse, onnxruntime int8"] == 0.48
     mixed = pareto([worse, entry("other", 0.65, student=side("o", 30.0))], "latency")
     assert mixed.score == "miou"

@@ -163,6 +163,9 @@ def test_its_inputs_and_outputs_are_exported_and_verified_with_those_of_the_data
     verified = report["verified"]
     assert verified["validation"]["images"] == 10
     assert verified["validation"]["torch_miou"] == pytest.approx(curve(trained, "val", "miou")[0][1])
+    metrics = verified["validation"]["metrics"], verified["validation"]["torch_metrics"]
+    assert metrics[0]["target_iou"] == pytest.approx(metrics[1]["target_iou"], abs=1e-6)
+    assert metrics[1]["target_iou"] == pytest.approx(curve(trained, "val", "target_iou")[0][1])
     assert verified["outputs"]["foreground"]["relative"] < 1e-3
     # As a user calls it: three boxes in one image of two.
     rois = np.array([[1, 0, 0, 1, 1]] * 3, np.float32)

@@ -162,6 +162,7 @@ def export(
         _add(made, {"miou": verdict.miou})
         report = _report(made, target, source, options, size, exporter, verdict)
         report["note"] = note
+        report["score"] = "miou" if source.kind is None else source.kind.score
         report["seconds"] = round(time.monotonic() - begun, 1)
         report_file = work / "report.json"
         report_file.write_bytes(json.dumps(report, indent=2).encode() + b"\n")
@@ -365,6 +366,7 @@ def _verified(
         batches=batches,
         evaluation=None if batches is None else batches.evaluation,
         samples=resized_samples,
+        metrics=lambda: () if source.kind is None else source.kind.metrics(source.classes),
         seen=lambda images: progress("verifying", images, total),
         answers=answers,
     )

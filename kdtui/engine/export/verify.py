@@ -16,13 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics import Metric
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.evaluate import Evaluation
 from kdtui.engine.export.deployed import Deployed, InputSize, fed, resized
 from kdtui.engine.export.onnx import INPUT
 from kdtui.engine.export.source import SAMPLES
-from kdtui.engine.metrics import SegmentationMetrics
+from kdtui.engine.metrics import SegmentationMetrics, plain_values
+from kdtui.engine.models import Outputs
 from kdtui.engine.network import GraphOutput
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
@@ -75,12 +77,14 @@ class Verification:
         images: Number of compared images of the validation split; 0 without one.
         miou: mIoU of the file on them; None without a split.
         torch_miou: mIoU of the network in torch, in fp32.
+        metrics: Metrics of the kind of network on these images: of the file, and of the network in torch.
     """
 
     outputs: dict[str, Difference]
     images: int
     miou: float | None
     torch_miou: float | None
+    metrics: tuple[Mapping[str, float | None], Mapping[str, float | None]] = ({}, {})
 
     @property
     def drop(self) -> float | None:
@@ -90,15 +94,18 @@ class Verification:
         return 100 * (self.torch_miou - self.miou)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with stable keys."""
+        """Plain values with stable keys; ``metrics`` and ``torch_metrics`` only of kinds that have metrics."""
+        validation: dict[str, Any] = {
+            "images": self.images,
+            "miou": self.miou,
+            "torch_miou": self.torch_miou,
+            "drop_points": self.drop,
+        }
+        if any(self.metrics):
+            validation |= {"metrics": dict(self.metrics[0]), "torch_metrics": dict(self.metrics[1])}
         return {
             "outputs": {name: difference.to_json() for name, difference in self.outputs.items()},
-            "validation": {
-                "images": self.images,
-                "miou": self.miou,
-                "torch_miou": self.torch_miou,
-                "drop_points": self.drop,
-            },
+            "validation": validation,
         }
 
 
@@ -305,6 +312,7 @@ def verify(
     batches: Iterable[Batch] | None,
     evaluation: Evaluation | None = None,
     samples: Callable[[int], Batch],
+    metrics: Callable[[], Sequence[Metric]] = tuple,
     seen: ImagesDone = lambda images: None,
     answers: TorchAnswers | None = None,
 ) -> Verification:
@@ -318,6 +326,7 @@ def verify(
         batches: The validation split; None for an external checkpoint without data.
         evaluation: How it is given to the network, where labels have a size of their own.
         samples: Makes a batch of this many images, for other sizes, and for everything without a split.
+        metrics: Makes the metrics of the kind of network, for labels of the network's size.
         seen: Called with the number of processed images.
         answers: Cached outputs of torch from another precision of the same graph on the same images.
 
@@ -326,11 +335,14 @@ def verify(
     """
     verifier = Verifier(deployed, path, options, classes=len(classes), answers=answers)
     scores = [SegmentationMetrics(classes, ignore_index=IGNORE_INDEX) for _ in range(2)]
+    further = [metrics() for _ in scores]
     images = 0
     for batch in batches if batches is not None else ():
         for answer, labels in _answers(verifier, batch, evaluation, options):
-            for metrics, one in zip(scores, answer.chunk(2, dim=1), strict=True):
-                metrics.update(one.argmax(dim=1), labels)
+            for confusion, own, one in zip(scores, further, answer.chunk(2, dim=1), strict=True):
+                confusion.update(one.argmax(dim=1), labels)
+                for metric in own if batch.truths is None else ():
+                    metric.update(Outputs(one), batch)
         images += len(batch.images)
         seen(images)
     if batches is None:
@@ -338,10 +350,15 @@ def verify(
         verifier.compare(made.images, made.extras)
     verifier.sizes(samples)
     verifier.lengths(samples)
-    known = [metrics.scores().miou if images else None for metrics in scores]
-    verdict = Verification(verifier.difference(), images, miou=known[1], torch_miou=known[0])
+    torch_miou, miou = (confusion.scores().miou if images else None for confusion in scores)
+    in_torch, of_file = (_values(own) if images else {} for own in further)
+    verdict = Verification(verifier.difference(), images, miou, torch_miou, (of_file, in_torch))
     _judge(verdict, options)
     return verdict
+
+
+def _values(metrics: Iterable[Metric]) -> dict[str, float | None]:
+    return {name: value for metric in metrics for name, value in plain_values(metric.compute()).items()}
 
 
 def _answers(

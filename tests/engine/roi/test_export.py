@@ -16,7 +16,7 @@ from kdtui.engine.export.source import of_run
 from kdtui.engine.export.verify import session
 from kdtui.engine.measure import measure
 from kdtui.errors import ExportError
-from kdtui.export_options import ExportOptions
+from kdtui.export_options import ExportOptions, lines_of
 from kdtui.measure_options import MeasureOptions
 from kdtui.store.run import Run
 from tests.engine.roi.networks import ROIS
@@ -74,7 +74,11 @@ def test_int8_with_any_size(trained: Run, tmp_path: Path) -> None:
     options = ExportOptions(dynamic="all", precision="int8", calibration=4, limit=100, output="argmax")
     report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options)
     assert report["outputs"]["masks"]["shape"] == ["rois", 16, 16]
-    assert report["verified"]["validation"]["images"] == 4
+    validation = report["verified"]["validation"]
+    assert validation["images"] == 4
+    assert report["score"] == "target_iou" and 0 <= validation["metrics"]["target_iou"] <= 1
+    text = f"target IoU {validation['metrics']['target_iou']:.4f}"
+    assert any(text in line for line in lines_of(report, tmp_path / "model.onnx"))
 
 
 def test_latency_is_measured_for_one_box_three_and_ten_and_for_the_parts(trained: Run, tmp_path: Path) -> None:
@@ -85,5 +89,6 @@ def test_latency_is_measured_for_one_box_three_and_ten_and_for_the_parts(trained
     student = json.loads(run.measurements_path.read_bytes())["student"]
     boxes = ["1 box", "3 boxes", "10 boxes"]
     expected = {"torch", "onnxruntime fp32", "torch, stage 1"}
+    assert "target_iou" in student["onnx"]["fp32"]["metrics"]
     expected |= {f"{runtime}, {text}" for runtime in ("torch", "onnxruntime fp32") for text in boxes}
     assert student["latency"].keys() == expected | {f"torch, heads of {text}" for text in boxes}
