@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -208,7 +209,7 @@ class RunSummary:
         """Whether a search ended it early, as others were better."""
         return self.state is State.STOPPED and self.detail == PRUNED
 
-    @property
+    @functools.cached_property
     def score(self) -> str:
         """Name of the scalar that determines the best epoch: ``miou``, unless the kind of network has another one."""
         return score_name(self.metrics)

@@ -25,7 +25,7 @@ from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.run_actions import RunActions
 from kdtui.tui.values import Cell, Part
 from kdtui.tui.views.curves import metric_title, metrics, neighbour, shown
-from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, ordered
+from kdtui.tui.views.rows import BEST_FIRST, SORTABLE, best_of, cells, columns, ordered
 from kdtui.tui.widgets.chart.line_chart import LineChart
 from kdtui.tui.widgets.choices import LineInput
 from kdtui.tui.widgets.table import Table
@@ -68,13 +68,14 @@ class RunsScreen(ChartKeys, RunActions):
         self._sort: tuple[str | None, bool] = (None, False)
         self._keys: list[str] = []
         self._best: str | None = None
+        self._columns = columns(())
         self._chosen_metric: str | None = None
         self._moves = 0
         self._slid: tuple[str | None] | None = None
 
     def body(self) -> Iterable[Widget]:
         """Compose table, filter and chart."""
-        yield Table(COLUMNS, self._cells, id="runs")
+        yield Table(self._columns, self._cells, id="runs")
         filter_line = FilterEntry(
             placeholder="student:b0 T>=4 miou>.65 state:failed   tab completes, enter keeps, esc clears",
             id="filter",
@@ -130,7 +131,10 @@ class RunsScreen(ChartKeys, RunActions):
         if not self.ready:
             return
         self._arrange()
-        best = self._best_of(self._keys)
+        visible = [self.board.rows[key] for key in self._keys]
+        self._columns = columns(sorted({row.score for row in visible}))
+        self.table.set_columns(self._columns)
+        best = best_of(visible)
         changed = (
             None if not ids else ids | {key for key in (best, self._best) if key is not None and best != self._best}
         )
@@ -164,15 +168,11 @@ class RunsScreen(ChartKeys, RunActions):
         hint = "press n to set one up, or run `kdtui demo` to train three in a few minutes"
         return f"no runs yet in {self.cockpit.store.root}\n{hint}"
 
-    def _best_of(self, keys: Sequence[str]) -> str | None:
-        scored = [(row.best_miou, key) for key in keys if (row := self.board.rows[key]).best_miou is not None]
-        return max(scored)[1] if len(scored) > 1 else None
-
     def _cells(self, key: str) -> Sequence[Cell]:
         row = self.board.find(key)
-        return (
-            [Cell("")] * len(COLUMNS) if row is None else cells(row, best=key == self._best, name=self.board.names[key])
-        )
+        if row is None:
+            return [Cell("")] * len(self._columns)
+        return cells(row, self._columns, best=key == self._best, name=self.board.names[key])
 
     def history_changed(self, run_id: str) -> None:
         """Update the chart of a chosen run."""
@@ -245,7 +245,7 @@ class RunsScreen(ChartKeys, RunActions):
         self.table.set_sorted(column, descending)
         self.cockpit.prefer(sort=column or "", descending=descending)
         self.board_changed(frozenset())
-        title = next((c.title or c.key for c in COLUMNS if c.key == column), "")
+        title = next((c.title or c.key for c in self._columns if c.key == column), column)
         self.cockpit.say(
             f"sorted by {title}, {'largest' if descending else 'smallest'} first" if column else "newest first"
         )

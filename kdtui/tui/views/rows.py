@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdtui.compare.named import mark
 from kdtui.store.state import RunSummary, State
-from kdtui.text import moment, number, percent, ratio, span
+from kdtui.text import moment, number, percent, ratio, score_title, span
 from kdtui.tui.run_states import RunStates
 from kdtui.tui.values import Cell, Column, Part
 from kdtui.tui.views.colours import STATE_STYLES
@@ -26,6 +27,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("bar", "progress", 10, 10, drop=8),
     Column("epoch", "ep", 6, 9, right=True),
     Column("loss", "loss", 5, 8, right=True, drop=5),
+    Column("score", "", 6, 10, right=True),
     Column("miou", "mIoU", 6, 7, right=True),
     Column("last", "last", 6, 7, right=True, drop=7),
     Column("retention", "of teacher", 11, 11, right=True, drop=3),
@@ -35,7 +37,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("tags", "tags", 8, 30, drop=13),
     Column("eta", "eta", 9, 60),
 )
-"""All columns; if they do not fit, the one with the highest ``drop`` is removed first."""
+"""All columns; if they do not fit, the one with the highest ``drop`` is removed first.
+
+``score`` is displayed only for runs that are not ranked by their mIoU, see :func:`columns`."""
 
 SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda row: row.name.lower(),
@@ -48,6 +52,7 @@ SORTS: dict[str, Callable[[RunSummary], Any]] = {
     "bar": lambda row: _done(row),
     "epoch": lambda row: row.epoch,
     "loss": lambda row: row.loss,
+    "score": lambda row: _own_score(row),
     "miou": lambda row: row.best_miou,
     "last": lambda row: row.miou,
     "retention": lambda row: row.best_retention,
@@ -59,19 +64,47 @@ SORTS: dict[str, Callable[[RunSummary], Any]] = {
 }
 SORTABLE: tuple[str, ...] = ("run", "student", "temperature", "alpha", "epoch", "loss", "miou", "last", "retention")
 """Columns that the sort key cycles through; a click on a title sorts by any column."""
-BEST_FIRST = frozenset({"miou", "last", "retention", "epoch", "bar", "compression"})
+BEST_FIRST = frozenset({"score", "miou", "last", "retention", "epoch", "bar", "compression"})
 """Columns sorted with the largest value first."""
 
 
-def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
-    """The cells of :data:`COLUMNS`.
+def columns(scores: Collection[str]) -> tuple[Column, ...]:
+    """The columns of runs that are ranked by these scores: one more where a score is not the mIoU."""
+    own = [score for score in scores if score != "miou"]
+    title = score_title(own[0]) if len(own) == 1 else "score"
+    return tuple(
+        replace(column, title=title) if column.key == "score" else column
+        for column in COLUMNS
+        if own or column.key != "score"
+    )
+
+
+def best_of(rows: Iterable[RunSummary]) -> str | None:
+    """Id of the run with the highest score: that which all of them are ranked by, else mIoU; None for less than two."""
+    scored = [row for row in rows if row.best_miou is not None]
+    scores = {row.score for row in scored}
+    score = scores.pop() if len(scores) == 1 else "miou"
+    values = [(value, row.id) for row in scored if (value := row.best(score)) is not None]
+    return max(values)[1] if len(values) > 1 else None
+
+
+def cells(row: RunSummary, shown: Sequence[Column], *, best: bool, name: str = "") -> list[Cell]:
+    """The cells of a run.
 
     Args:
         row: The run.
+        shown: The columns.
         name: Short name that distinguishes it from runs of the same name; empty for its own name.
-        best: Whether its best mIoU is the highest displayed one.
+        best: Whether its score is the highest displayed one.
     """
+    keys = {column.key for column in shown}
+    return [cell for column, cell in zip(COLUMNS, _all_cells(row, best, name), strict=True) if column.key in keys]
+
+
+def _all_cells(row: RunSummary, best: bool, name: str) -> list[Cell]:
     epochs = "-" if row.epoch is None else f"{row.epoch}/{row.epochs if row.epochs is not None else '?'}"
+    star, style = ("★", "text-success") if best else ("", "")
+    ranked_by_miou = row.score == "miou"
     return [
         Cell(row.state.glyph, STATE_STYLES[row.state]),
         Cell(name or row.name, keep=mark(name, row.name)),
@@ -83,7 +116,8 @@ def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
         Cell(_bar(row, 10), STATE_STYLES[row.state]),
         Cell(epochs),
         Cell(number(row.loss, 3)),
-        Cell(("★" if best else "") + number(row.best_miou), "text-success" if best else ""),
+        Cell("" if ranked_by_miou else star + number(_own_score(row)), "" if ranked_by_miou else style),
+        Cell((star if ranked_by_miou else "") + number(row.best_miou), style if ranked_by_miou else ""),
         Cell(number(row.miou)),
         Cell(percent(row.best_retention)),
         Cell(ratio(compression(row))),
@@ -92,6 +126,11 @@ def cells(row: RunSummary, *, best: bool, name: str = "") -> list[Cell]:
         Cell(" ".join(f"#{tag}" for tag in row.tags), "text-muted"),
         _last(row),
     ]
+
+
+def _own_score(row: RunSummary) -> float | None:
+    """The best score of a run that is not ranked by its mIoU."""
+    return None if row.score == "miou" else row.best(row.score)
 
 
 def compression(row: RunSummary) -> float | None:

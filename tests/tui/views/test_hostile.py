@@ -62,7 +62,7 @@ summaries = st.builds(RunSummary, **{f.name: _field(str(f.type), f.name) for f i
 def test_no_row_and_no_event_breaks_a_page(row: RunSummary, written: list[str], best: bool) -> None:
     history = History(hostile.read(written))
 
-    assert len(cells(row, best=best)) == len(COLUMNS)
+    assert len(cells(row, COLUMNS, best=best)) == len(COLUMNS)
     panels.failure(row, history, "")
     share, _ = panels.progress(row, history)
     assert share is None or 0 <= share <= 1

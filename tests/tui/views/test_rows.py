@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from kdtui.store.state import RunSummary, State
 from kdtui.tui.views.colours import STATE_STYLES
-from kdtui.tui.views.rows import BEST_FIRST, COLUMNS, SORTABLE, cells, compression, ordered, short_encoder
+from kdtui.tui.views.rows import (
+    BEST_FIRST,
+    COLUMNS,
+    SORTABLE,
+    best_of,
+    cells,
+    columns,
+    compression,
+    ordered,
+    short_encoder,
+)
 from kdtui.tui.widgets.columns import fit
 from tests.tui.scenes import Scene, people
 
@@ -20,7 +30,7 @@ KEYS = [column.key for column in COLUMNS]
 
 def shown(row: RunSummary, *, best: bool = False) -> dict[str, str]:
     """Text of each cell by its column."""
-    return dict(zip(KEYS, (cell.text for cell in cells(row, best=best)), strict=True))
+    return dict(zip(KEYS, (cell.text for cell in cells(row, COLUMNS, best=best)), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +42,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunSummary]:
 def test_every_state_has_a_unique_glyph_word_and_colour(rows: dict[str, RunSummary]) -> None:
     assert {row.state for row in rows.values()} == set(State) == set(STATE_STYLES)
     for row in rows.values():
-        cell = cells(row, best=False)[0]
+        cell = cells(row, COLUMNS, best=False)[0]
         assert (cell.text, cell.style) == (row.state.glyph, STATE_STYLES[row.state])
         assert shown(row)["word"] == row.state.word.lower()
 
@@ -58,7 +68,7 @@ def test_a_wide_terminal_shows_seed_start_duration_and_tags(rows: dict[str, RunS
 
 def test_the_distinguishing_end_of_a_name_is_kept(rows: dict[str, RunSummary]) -> None:
     row = dataclasses.replace(rows["b0-alone"], name="a-very-long-name-of-a-profile")
-    cell = cells(row, best=False, name="a-very-long-name-of-a-profile s1")[1]
+    cell = cells(row, COLUMNS, best=False, name="a-very-long-name-of-a-profile s1")[1]
     assert fit(cell.text, 16, keep=cell.keep) == "a-very-long-… s1"
 
 
@@ -133,10 +143,34 @@ def test_invalid_numbers_are_displayed(value: float) -> None:
     row = dataclasses.replace(
         BARE, state=State.RUNNING, loss=value, miou=value, eta_seconds=value, retention=value, temperature=value
     )
-    assert all(cells(row, best=True))
+    assert all(cells(row, COLUMNS, best=True))
 
 
 def test_no_parameters_no_compression(scene: Scene) -> None:
     assert compression(BARE) is None
     assert compression(dataclasses.replace(BARE, parameters=0, teacher_parameters=5)) is None
     assert compression(dataclasses.replace(BARE, parameters=5, teacher_parameters=10)) == 2.0
+
+
+def scored(name: str, miou: float, **own: float) -> RunSummary:
+    """A run with a best mIoU, and with another score that its kind of network is ranked by."""
+    metrics = {key: value for score, value in own.items() for key in (score, f"best_{score}")}
+    return dataclasses.replace(BARE, id=name, name=name, best_miou=miou, metrics=metrics, best_metrics=own)
+
+
+def test_runs_ranked_by_another_score_have_a_column_of_it() -> None:
+    plain, own = scored("plain", 0.5), scored("own", 0.4, target_iou=0.7)
+    assert "score" not in {column.key for column in columns([plain.score])}
+    shown_columns = columns([plain.score, own.score])
+    at = [column.key for column in shown_columns].index("score")
+    assert shown_columns[at].title == "target IoU"
+    assert [cells(row, shown_columns, best=False)[at].text for row in (plain, own)] == ["", "0.7000"]
+    assert [cells(row, shown_columns, best=True)[at].text for row in (plain, own)] == ["", "★0.7000"]
+    assert cells(plain, columns(["miou"]), best=True)[at].text == "★0.5000"
+
+
+def test_the_best_run_is_that_of_their_common_score() -> None:
+    low, high = scored("low", 0.9, target_iou=0.1), scored("high", 0.2, target_iou=0.8)
+    assert best_of([low, high]) == "high"
+    assert best_of([low, high, scored("plain", 0.5)]) == "low"
+    assert best_of([low]) is None and best_of([low, BARE]) is None
