@@ -335,11 +335,11 @@ def run_lines(run: RunSummary) -> list[tuple[str, str]]:
 
 
 def _retention(run: RunSummary) -> str | None:
-    """The best mIoU as a share of the teacher's; above 100 % it says nothing good about the teacher."""
+    """The best score as a share of the teacher's; above 100 % it says nothing good about the teacher."""
     if run.best_retention is None:
         return None
     weak = " (the teacher is weaker than its student on these data)" if run.best_retention > 1 else ""
-    return f"{percent(run.best_retention)} at the best mIoU{weak}"
+    return f"{percent(run.best_retention)} at the best {score_title(run.score)}{weak}"
 
 
 def stop(

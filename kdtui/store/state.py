@@ -224,7 +224,8 @@ class RunSummary:
 
     @property
     def best_retention(self) -> float | None:
-        """Best mIoU over teacher mIoU; the last retention where the teacher's mIoU is not known."""
-        if self.best_miou is None or not self.teacher_miou:
-            return self.retention
-        return self.best_miou / self.teacher_miou
+        """The best score over the teacher's; for mIoU the last retention where the teacher's is not known."""
+        best, of_teacher = self.best(self.score), self.of_teacher(self.score)
+        if best is None or not of_teacher:
+            return self.retention if self.score == "miou" else None
+        return best / of_teacher

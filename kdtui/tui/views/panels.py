@@ -178,10 +178,10 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
 
 
 def scores(row: RunSummary, history: History | None) -> list[TextLine]:
-    """Validation scores: best and last mIoU, compared with the teacher's."""
+    """Validation scores: the best and the last, compared with the teacher's."""
     if row.miou is None and row.teacher_miou is None:
         return []
-    teacher = row.teacher_miou
+    best_score, teacher = row.best(row.score), row.of_teacher(row.score)
     val = history.last_val.scalars if history is not None and history.last_val is not None else {}
     best = val.get("best_epoch")
     at = f"epoch {best:.0f}" if best else ""
@@ -191,18 +191,18 @@ def scores(row: RunSummary, history: History | None) -> list[TextLine]:
     ]
     if row.score != "miou":
         lines = [
-            (*_pair(f"best {score_title(row.score)} ", f"{number(row.best(row.score)):<9}", "strong"), (at, "muted")),
+            (*_pair(f"best {score_title(row.score)} ", f"{number(best_score):<9}", "strong"), (at, "muted")),
             _pair("mIoU then", number(row.best_miou)),
             _pair("last mIoU", number(row.miou)),
         ]
     if teacher is not None:
-        reached = row.best_miou is not None and row.best_miou >= EXPECTED * teacher
-        tone = "" if row.best_miou is None else "good" if reached else "warn"
+        tone = "" if best_score is None else "good" if best_score >= EXPECTED * teacher else "warn"
+        last = f"last {percent(row.retention)}" if row.score == "miou" else ""
         lines += [
             (*_pair("teacher", f"{teacher:<9.4f}"), (f"{EXPECTED:.0%} is {EXPECTED * teacher:.4f}", "muted")),
             (
                 *_pair("retention", f"{percent(row.best_retention):<9}", tone),
-                (f"last {percent(row.retention)}", "muted"),
+                (last, "muted"),
             ),
         ]
     if row.agreement is not None:

@@ -147,6 +147,16 @@ def test_the_score_of_the_kind_of_network_comes_first() -> None:
     assert lines[0][1][0].strip() == "0.5000"
 
 
+def test_retention_is_that_of_the_score_of_the_kind_of_network() -> None:
+    metrics = {"target_iou": 0.4, "best_target_iou": 0.5}
+    row = replace(ROW, best_miou=0.9, teacher_miou=0.9, metrics=metrics, best_metrics={"target_iou": 0.5})
+    assert row.best_retention is None
+    row = replace(row, teacher_metrics={"target_iou": 0.8})
+    assert row.best_retention == 0.625
+    text = "\n".join("".join(part for part, _ in line) for line in panels.scores(row, None))
+    assert "0.8000" in text and "62.5%" in text and "last" not in text.split("62.5%")[1]
+
+
 def test_the_tone_shows_whether_the_expected_share_is_reached() -> None:
     def tone(best: float) -> str:
         lines = panels.scores(replace(ROW, best_miou=best), None)
