@@ -157,14 +157,14 @@ def _evaluations(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from kdtui.engine.check import check
-    from kdtui.engine.untrained import stand_ins
+    from kdtui.engine.untrained import stand_ins, with_names
     from kdtui.store.run import Run
 
     run = None if options.run is None else Run(options.run)
     awaited = {checkpoint: _profile(file) for checkpoint, file in options.awaited}
     own = _profile(options.profile)
-    with stand_ins(own, awaited) as profile:
-        return check(
+    with stand_ins(own, awaited) as (profile, names):
+        answer = check(
             profile,
             resume_from=options.resume_from,
             run=run,
@@ -172,6 +172,8 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
             store=options.store,
             trained_teacher=not any(one.checkpoint in awaited for one in own.teacher.members),
         )
+        named: dict[str, Any] = with_names(answer, names)
+        return named
 
 
 def _doctor(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from kdtui.engine import checkpoint
 from kdtui.engine.data import build_dataset
@@ -16,8 +17,10 @@ from kdtui.store.run import Run
 
 
 @contextlib.contextmanager
-def stand_ins(profile: Profile, awaited: Mapping[str, Profile]) -> Iterator[Profile]:
+def stand_ins(profile: Profile, awaited: Mapping[str, Profile]) -> Iterator[tuple[Profile, dict[str, str]]]:
     """The profile with an untrained network in place of each checkpoint that does not exist yet.
+
+    Also these checkpoints by the file in their place.
 
     Args:
         profile: Its teachers and initial weights may be in ``awaited``.
@@ -39,7 +42,22 @@ def stand_ins(profile: Profile, awaited: Mapping[str, Profile]) -> Iterator[Prof
         student = profile.student
         if (weights := getattr(student, "weights", None)) in files:
             student = student.model_copy(update={"weights": files[weights]})
-        yield profile.model_copy(update={"teacher": teachers, "student": student})
+        yield (
+            profile.model_copy(update={"teacher": teachers, "student": student}),
+            {file: name for name, file in files.items()},
+        )
+
+
+def with_names(answer: Any, names: Mapping[str, str]) -> Any:
+    """A JSON value whose texts have names instead of files."""
+    if isinstance(answer, str):
+        for file, name in names.items():
+            answer = answer.replace(file, name)
+    elif isinstance(answer, Mapping):
+        return {key: with_names(value, names) for key, value in answer.items()}
+    elif isinstance(answer, list | tuple):
+        return [with_names(value, names) for value in answer]
+    return answer
 
 
 def _untrained(profile: Profile, file: Path) -> str:
