@@ -54,6 +54,7 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "kdtui/engine/measure.py": ("measure",),
     "kdtui/launch/teachers.py": ("train", "distill"),
     "kdtui/store/files.py": ("train", "distill"),
+    "kdtui/store/writable.py": ("train", "distill"),
     "kdtui/store/store.py": ("runs", "show", "train", "resume", "remove", "compare"),
     "kdtui/launch/slots.py": ("train", "resume", "measure"),
     "kdtui/engine/export": ("export", "train"),

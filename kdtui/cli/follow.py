@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kdtui.cli.console import next_step, say
 from kdtui.compare.named import called
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned, score_name
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.history import History
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, RunSummary, State

@@ -321,7 +321,7 @@ def _follow(store: RunStore, folder: SweepFolder, *, as_json: bool) -> None:
 
     from kdtui.cli.follow import interrupts
     from kdtui.events import Noted
-    from kdtui.store.files import Tail
+    from kdtui.store.event_log import Tail
     from kdtui.store.state import State
     from kdtui.sweep.controlled import controller_state, files_of, stop
     from kdtui.sweep.search.results import ResultReader, to_json

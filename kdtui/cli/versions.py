@@ -151,7 +151,7 @@ def _python() -> dict[str, Any]:
 
 
 def _store(runs_dir: Path | None) -> dict[str, Any]:
-    from kdtui.store.files import check_writable
+    from kdtui.store.writable import check_writable
 
     store = open_store(runs_dir)
     existing = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
@@ -171,8 +171,8 @@ def _store(runs_dir: Path | None) -> dict[str, Any]:
 
 def _checkpoints(runs_dir: Path | None) -> dict[str, Any]:
     """Disk usage of the store's checkpoints, and temporary files that killed processes left in it."""
+    from kdtui.store.aside import leftovers
     from kdtui.store.checkpoint_files import disk_usage
-    from kdtui.store.files import leftovers
 
     store = open_store(runs_dir)
     try:

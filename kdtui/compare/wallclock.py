@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kdtui.compare.entries import ComparedRun
 from kdtui.compare.statistics import Interval, over_seeds
 from kdtui.events import Measured, Started
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 
 

@@ -14,7 +14,7 @@ from kdtui.engine.profile_model import count_macs
 from kdtui.engine.report import Report
 from kdtui.engine.setup import TrainingSetup
 from kdtui.palette import class_colours, hexadecimal
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.identity import own_identity
 from kdtui.store.run import flat
 

@@ -22,7 +22,8 @@ from kdtui.engine.torch_file import first_line, shortened
 from kdtui.errors import CheckpointError
 from kdtui.events import Warned
 from kdtui.profile import Profile
-from kdtui.store.files import aside, reading
+from kdtui.store.aside import aside
+from kdtui.store.files import reading
 from kdtui.store.run import Run
 
 if TYPE_CHECKING:

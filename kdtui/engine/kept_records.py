@@ -9,7 +9,8 @@ from pathlib import Path
 
 from kdtui.engine.data.examine import SampleRecord
 from kdtui.errors import StoreError
-from kdtui.store.files import appending, reading, remove_leftovers, write_atomically
+from kdtui.store.aside import remove_leftovers
+from kdtui.store.files import appending, reading, write_atomically
 from kdtui.store.values import parse_json
 
 MOST_BYTES = 256 * 2**20

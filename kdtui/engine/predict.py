@@ -461,7 +461,7 @@ def _torch_segmenter(source: ExportNetwork, colours: tuple[str, ...], *, acceler
 def _colours_of(run: Run, count: int) -> tuple[str, ...]:
     """Colours of the classes as the run recorded them."""
     from kdtui import events
-    from kdtui.store.files import Tail
+    from kdtui.store.event_log import Tail
 
     for event in Tail(run.events_path).stream():
         if isinstance(event, events.Started):

@@ -10,7 +10,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from kdtui import events
-from kdtui.store.files import Tail, appending
+from kdtui.store.event_log import Tail
+from kdtui.store.files import appending
 from kdtui.store.run import EventLog, Run
 
 

@@ -15,7 +15,7 @@ from kdtui.engine.class_names import class_order, listed
 from kdtui.errors import CheckpointError, StoreError, UsageError
 from kdtui.events import Measured, Saved, Started, Warned
 from kdtui.store.checkpoint_files import damage
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.text import counted, number
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from kdtui.engine.metrics import Scores
-from kdtui.store.files import aside, reading
+from kdtui.store.aside import aside
+from kdtui.store.files import reading
 from kdtui.store.run import write_atomically
 from kdtui.store.values import fits, parse_json
 

@@ -15,11 +15,12 @@ from kdtui.launch.data_check import kept_check
 from kdtui.launch.launcher import Check
 from kdtui.launch.references import awaited_flags, awaited_profiles
 from kdtui.launch.targets import launcher_for
-from kdtui.store.files import byte_count, check_writable
+from kdtui.store.files import byte_count
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.store.view_logits import budget_bytes, file_bytes, used_bytes
+from kdtui.store.writable import check_writable
 from kdtui.text import counted
 
 if TYPE_CHECKING:

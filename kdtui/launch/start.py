@@ -105,7 +105,7 @@ def resume(
         launcher.launch(run, total_epochs=total_epochs)
 
     if store.summary(run).state not in LIVE:
-        from kdtui.store.files import check_run_writable
+        from kdtui.store.writable import check_run_writable
 
         check_program()
         check_run_writable(run.path)

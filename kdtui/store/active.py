@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdtui.events import Exited, Measured, Started
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kdtui.errors import StoreError
 from kdtui.events import Failed
-from kdtui.store.files import EventLog, remedy
+from kdtui.store.event_log import EventLog
+from kdtui.store.files import remedy
 from kdtui.store.run import Run, owner
 from kdtui.text import one_line
 

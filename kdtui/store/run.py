@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kdtui.errors import ProfileError, StoreError
 from kdtui.events import Stopped
 from kdtui.profile.find import complete_run_table, parse_tables
-from kdtui.store.files import EventLog, TooLarge, read_file, remedy, write_atomically
+from kdtui.store.event_log import EventLog
+from kdtui.store.files import TooLarge, read_file, remedy, write_atomically
 from kdtui.store.values import MOST_BYTES, fits, is_time, parse_json
 from kdtui.text import one_line
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Started, Stopped, Warned, decode
-from kdtui.store.files import LONGEST, open_file
+from kdtui.store.event_log import LONGEST
+from kdtui.store.files import open_file
 
 TAIL = 64 * 1024
 HEAD = 64 * 1024  # enough for `started` of the first attempt, and for most warnings up to the end of the first epoch

@@ -18,22 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui import processes
 from kdtui.errors import AmbiguousRun, RunNotFound, StoreError, UsageError
-from kdtui.store.files import (
-    GONE,
-    NEW,
-    OWNER,
-    check_name,
-    is_safe,
-    mark,
-    not_writable,
-    reading,
-    remove_leftovers_of_store,
-    try_lock,
-)
+from kdtui.store.aside import GONE, NEW, OWNER, mark, remove_leftovers_of_store
+from kdtui.store.files import check_name, is_safe, reading, try_lock
 from kdtui.store.removing import check_removable, delete
 from kdtui.store.run import Notes, Run
 from kdtui.store.state import LIVE, Alive, Places, RunSummary, State, cannot_tell, no_places
 from kdtui.store.summary import SummaryCache, number_the_queue, placed, summarize
+from kdtui.store.writable import not_writable
 from kdtui.text import one_line
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from kdtui.store.files import aside, open_file, read_file
+from kdtui.store.aside import aside
+from kdtui.store.files import open_file, read_file
 from kdtui.store.run import write_atomically
 from kdtui.store.values import parse_json
 

@@ -18,8 +18,10 @@ import tomli_w
 
 from kdtui.errors import StoreError, UsageError
 from kdtui.profile.find import parse_tables
-from kdtui.store.files import aside, is_safe, not_writable, open_file, read_file, try_lock, write_atomically
+from kdtui.store.aside import aside
+from kdtui.store.files import is_safe, open_file, read_file, try_lock, write_atomically
 from kdtui.store.values import MOST_BYTES
+from kdtui.store.writable import not_writable
 from kdtui.text import one_line
 
 FORMAT = 1

@@ -11,7 +11,7 @@ from textual.message import Message
 
 from kdtui.errors import StoreError
 from kdtui.events import Event, Started
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.store.store import ListingChange, RunListing, RunStore

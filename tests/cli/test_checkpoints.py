@@ -10,7 +10,7 @@ import pytest
 
 from kdtui.cli.console import complete_method, complete_profile
 from kdtui.profile import load
-from kdtui.store.files import mark
+from kdtui.store.aside import mark
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui, Trained
 

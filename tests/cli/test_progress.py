@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kdtui import events
 from kdtui.cli.follow import Followed, ProgressBars, ProgressLines, describe, ending, started_line
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary, State
 

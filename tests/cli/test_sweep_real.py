@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdtui.events import Measured
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore

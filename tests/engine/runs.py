@@ -16,7 +16,7 @@ from kdtui.engine import checkpoint
 from kdtui.engine.fit import train
 from kdtui.events import Event, Measured
 from kdtui.profile import Profile
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.store import RunStore
 

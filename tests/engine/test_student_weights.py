@@ -21,7 +21,8 @@ from kdtui.engine.student_weights import record_published
 from kdtui.errors import CheckpointError, KdtuiError
 from kdtui.events import Noted
 from kdtui.profile import Model
-from kdtui.store.files import Tail, sha256_of
+from kdtui.store.event_log import Tail
+from kdtui.store.files import sha256_of
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
 from tests.engine.runs import StoppedAt, fit, make_run, tiny_profile

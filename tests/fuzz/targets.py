@@ -28,8 +28,9 @@ from kdtui.launch.shared_folder import SharedFolder, machine_folder
 from kdtui.launch.slots import capacity
 from kdtui.profile import Distillation, Profile, dump, load
 from kdtui.store import filter as filters
+from kdtui.store.event_log import Tail
 from kdtui.store.export_files import export_path, report_of
-from kdtui.store.files import Tail, check_name
+from kdtui.store.files import check_name
 from kdtui.store.history import History
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.scan import scan

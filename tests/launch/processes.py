@@ -16,7 +16,7 @@ from kdtui.events import Event
 from kdtui.launch.alive import is_running
 from kdtui.launch.slots import slot_folder
 from kdtui.profile import Profile, Training
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.identity import hostname
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import RunSummary, State

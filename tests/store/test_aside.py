@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from kdtui.profile import Profile
-from kdtui.store import files
-from kdtui.store.files import aside, leftovers, mark, remove_leftovers, remove_leftovers_of_store, write_atomically
+from kdtui.store import aside as aside_files
+from kdtui.store.aside import aside, leftovers, mark, remove_leftovers, remove_leftovers_of_store
+from kdtui.store.files import write_atomically
 from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
@@ -117,7 +118,7 @@ def test_a_pid_that_another_process_has_now_owns_nothing(tmp_path: Path) -> None
 def test_what_was_left_before_this_boot_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = tmp_path / f".launch.json.{hostname()}-{os.getpid()}-1-00000000.tmp"
     left.write_bytes(b"half")
-    monkeypatch.setattr(files, "_booted", lambda: time.time() + 60)
+    monkeypatch.setattr(aside_files, "_booted", lambda: time.time() + 60)
     remove_leftovers(tmp_path)
     assert not left.exists()
 

@@ -12,10 +12,12 @@ import pytest
 
 from kdtui.errors import StoreError
 from kdtui.profile import Profile
-from kdtui.store.files import NotAFile, Tail, TextTail, TooLarge, appending, open_file, read_file, reading
+from kdtui.store.event_log import Tail
+from kdtui.store.files import NotAFile, TooLarge, appending, open_file, read_file, reading
 from kdtui.store.run import EventLog, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
+from kdtui.store.text_tail import TextTail
 from tests.store.conftest import Processes, record, training, write
 from tests.waiting import in_time
 

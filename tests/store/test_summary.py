@@ -12,7 +12,7 @@ import pytest
 from kdtui.events import Event, Exited, Failed, Finished, Measured, Queued, Stopped, Warned
 from kdtui.launch.alive import probe
 from kdtui.profile import Distillation, Profile
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.history import History
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.scan import TAIL, scan

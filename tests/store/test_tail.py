@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdtui.errors import StoreError
 from kdtui.events import Noted, encode
-from kdtui.store.files import LONGEST, PIECE, Tail
+from kdtui.store.event_log import LONGEST, PIECE, Tail
 
 LINES = [encode(Noted(f"é {n}", time=float(n))) for n in range(6)]
 
@@ -112,7 +112,7 @@ def test_reading_in_pieces_is_reading(limit: int) -> None:
 def test_a_stream_is_all_that_is_new_whatever_the_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr("kdtui.store.files.PIECE", piece)
+    monkeypatch.setattr("kdtui.store.event_log.PIECE", piece)
     path = tmp_path / "e"
     path.write_bytes(b"".join(LINES[:4]))
     tail = Tail(path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdtui.errors import StoreError
-from kdtui.store.files import FIRST, MOST, TextTail
+from kdtui.store.text_tail import FIRST, MOST, TextTail
 
 TEXT = "é one\ntwo → ☃\r\nthree\rfour\n\nhalf".encode()
 

@@ -15,9 +15,10 @@ import pytest
 from kdtui.errors import StoreError
 from kdtui.launch.plan import store_check
 from kdtui.profile import Profile
-from kdtui.store.files import check_run_writable, check_writable, not_writable, remedy
+from kdtui.store.files import remedy
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
+from kdtui.store.writable import check_run_writable, check_writable, not_writable
 
 NOBODY = 65534
 

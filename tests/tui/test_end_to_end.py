@@ -12,7 +12,7 @@ import pytest
 from kdtui.events import Measured
 from kdtui.launch.alive import probe
 from kdtui.launch.local import LocalLauncher
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore

@@ -8,7 +8,7 @@ import pytest
 from textual.message import Message
 
 from kdtui.events import Measured, Started, encode
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.tui.run_states import RunStates

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdtui.errors import StoreError
 from kdtui.events import Measured, Started, score_name
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import RunStore

@@ -10,7 +10,7 @@ from typing import Any
 from kdtui.events import Finished, Measured, Noted, Started
 from kdtui.launch.alive import is_running
 from kdtui.profile import load
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.run import EventLog, Run
 from kdtui.store.state import State
 from kdtui.store.store import RunStore

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from kdtui.store.files import Tail
+from kdtui.store.event_log import Tail
 from kdtui.store.history import History
 from kdtui.store.run import Run
 from kdtui.tui.views.colours import curve_colour, curve_dash

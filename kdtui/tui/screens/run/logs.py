@@ -9,8 +9,8 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from kdtui.errors import StoreError
-from kdtui.store.files import TextTail
 from kdtui.store.run import Run
+from kdtui.store.text_tail import TextTail
 from kdtui.tui.screens.run.files import RunFiles, Snapshot, read_files
 from kdtui.tui.screens.run.page import RunPage, RunView
 from kdtui.tui.terminal import period
