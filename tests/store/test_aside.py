@@ -24,7 +24,7 @@ LONG_AGO = time.time() - 2 * 86400
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from kdtui.store.files import aside
+from kdtui.store.aside import aside
 path = Path(sys.argv[1])
 path.parent.mkdir(parents=True, exist_ok=True)
 aside(path).write_bytes(b"half" * 1000)
