@@ -21,7 +21,6 @@ from kdtui.cli.console import (
     table,
 )
 from kdtui.cli.train import Detach, Seeds
-from kdtui.cli.training import finish
 from kdtui.errors import UsageError
 from kdtui.export_options import option
 
@@ -316,47 +315,18 @@ def _show_plan(
 
 
 def _follow(store: RunStore, folder: SweepFolder, *, as_json: bool) -> None:
-    """Print what the controller reports until it ends, then the results; Ctrl-C stops it."""
-    import time
-
-    from kdtui.cli.follow import interrupts
-    from kdtui.events import Noted
-    from kdtui.store.event_log import Tail
-    from kdtui.store.state import State
-    from kdtui.sweep.controlled import controller_state, files_of, stop
+    """Follow the search until it ends, then print its results."""
+    from kdtui.cli.controlled import follow
     from kdtui.sweep.search.results import ResultReader, to_json
 
-    tail = Tail(files_of(folder).events_path)
-    tail.read()  # what was reported before this command
-    asked = False
-    with interrupts() as pressed:
-        while True:
-            state = controller_state(folder)
-            for event in tail.read():
-                if isinstance(event, Noted):
-                    say(event.message)
-            if not state.live:
-                break
-            if pressed and not asked:
-                asked = True
-                say("saving and stopping")
-                stop(folder)
-            elif len(pressed) > 1:
-                say(f"{folder.id} continues in the background until its runs have stopped")
-                break
-            time.sleep(0.2)
-    results = ResultReader(store, folder).read()
-    if as_json:
-        emit(to_json(results))
-    else:
-        print_results(results)
-    if state.error:
-        say(f"error: {state.error}")
-        if state.hint:
-            say(f"  next: {state.hint}")
-    elif state.state in (State.STOPPED, State.LOST):
-        say(f"kdtui search resume {folder.id} continues it")
-    finish(Exit.ENGINE if state.error or state.state is State.LOST else Exit.INTERRUPTED if asked else Exit.OK)
+    def results() -> None:
+        found = ResultReader(store, folder).read()
+        if as_json:
+            emit(to_json(found))
+        else:
+            print_results(found)
+
+    follow(folder, results)
 
 
 def print_results(results: Results, *, wide: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""``sweep``: train a profile over a grid of values, list and show sweeps, stop and resume them."""
+"""``sweep``: train a profile with many values of its keys, list and show sweeps, stop and resume them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kdtui.launch.plan import Plan
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
+    from kdtui.sweep.file import Request
     from kdtui.sweep.folder import SweepFolder
     from kdtui.sweep.runs import Launched, SweepRuns
     from kdtui.sweep.spec import Spec
@@ -75,7 +76,8 @@ ListSets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Profile key; any, with several values as in training.learning_rate=1e-4,1e-3.",
+        help="Profile key; any, with several values as in training.learning_rate=1e-4,1e-3, or with --sampler a range "
+        "as in training.learning_rate=1e-4..1e-2:log.",
     ),
 ]
 
@@ -125,6 +127,21 @@ def start(
         typer.Option("--seeds", metavar="LIST", help="Seeds, as in 0,1,2 or 0-4: a run for each.", show_default=False),
     ] = None,
     with_baseline: WithBaseline = False,
+    sampler: Annotated[
+        Literal["tpe"] | None,
+        typer.Option(
+            "--sampler",
+            help="Draw values from lists and ranges instead of training all; tpe prefers those near good ones.",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", metavar="N", min=1, help="How many are drawn; default 20.", show_default=False),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop trials that are worse than the median at the same epoch.")
+    ] = False,
     tag: Tags = None,
     retry: Annotated[bool, typer.Option("--retry", help="Launch failed runs again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
@@ -138,54 +155,90 @@ def start(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Train every combination of values of a profile's keys; repeated, train only what is missing."""
+    """Train every combination of values of a profile's keys, or sampled ones; repeated, train only what is missing."""
     from kdtui.launch.teachers import check_tags
+    from kdtui.sweep.file import Request
 
     check_tags(tag or ())
     store = open_store(runs_dir)
-    assignments = [*settings, *(sets or [])]
-    spec = _spec(store, profile, assignments, teacher, encoder, method, seeds, with_baseline=with_baseline)
-    _carry_out(store, spec, tag or (), retry=retry, yes=yes, dry_run=dry_run, detach=detach, as_json=as_json)
+    request = _request(
+        Request(
+            profile=profile,
+            teachers=tuple(teacher or ()),
+            encoders=encoder,
+            methods=method,
+            seeds=seeds,
+            with_baseline=with_baseline,
+            assignments=(*settings, *(sets or ())),
+            sampler=sampler,
+            trials=trials,
+            prune=prune,
+        )
+    )
+    options = _options(store, request)
+    words = {"retry": retry, "dry_run": dry_run, "detach": detach, "as_json": as_json}
+    if request.sampler is None:
+        from kdtui.sweep.spec import make_spec
+
+        spec = make_spec(store, request.profile, request.assignments, **options)
+        _carry_out(store, spec, tag or (), yes=yes, **words)
+    else:
+        from kdtui.cli.sampled import carry_out
+        from kdtui.sweep.sampled.spec import make_sampled_spec
+
+        options |= {"sampler": request.sampler, "prune": request.prune}
+        sampled = make_sampled_spec(store, request.profile, request.assignments, **options)
+        carry_out(store, sampled, request.trials, tag or (), **words)
 
 
-def _spec(
-    store: RunStore,
-    profile: str,
-    assignments: Sequence[str],
-    teacher: list[str] | None,
-    encoder: str | None,
-    method: str | None,
-    seeds: str | None,
-    *,
-    with_baseline: bool,
-) -> Spec:
-    """The sweep that the options describe; of a file with ``[sweep]``, options replace its entries."""
+def _request(options: Request) -> Request:
+    """What is requested: of a file with ``[sweep]``, options replace its entries.
+
+    Raises:
+        UsageError: An entry of the file is not valid, or trials are wanted without a sampler.
+    """
+    from dataclasses import replace
+
+    from kdtui.sweep.file import is_sweep_file, read_file
+
+    request = options
+    if is_sweep_file(options.profile):
+        file = read_file(options.profile)
+        given = {text.partition("=")[0].strip() for text in options.assignments}
+        kept = [text for text in file.assignments if text.partition("=")[0] not in given]
+        request = replace(
+            file,
+            teachers=options.teachers or file.teachers,
+            encoders=options.encoders or file.encoders,
+            methods=options.methods or file.methods,
+            seeds=options.seeds or file.seeds,
+            with_baseline=options.with_baseline or file.with_baseline,
+            assignments=(*kept, *options.assignments),
+            sampler=options.sampler or file.sampler,
+            trials=options.trials or file.trials,
+            prune=options.prune or file.prune,
+        )
+    if request.sampler is None and (request.trials is not None or request.prune):
+        what = "--trials" if request.trials is not None else "--prune"
+        raise UsageError(f"{what} needs a sampler", where=what, allowed="with --sampler tpe; a grid trains all values")
+    return request
+
+
+def _options(store: RunStore, request: Request) -> dict[str, Any]:
+    """The arguments that grids and sampled sweeps share."""
     from kdtui.launch.teachers import find_teachers
     from kdtui.profile.seeds import read_seeds
-    from kdtui.sweep.file import is_sweep_file, read_file
-    from kdtui.sweep.spec import make_spec
 
-    if is_sweep_file(profile):
-        request = read_file(profile)
-        given = {text.partition("=")[0].strip() for text in assignments}
-        kept = [text for text in request.assignments if text.partition("=")[0] not in given]
-        profile, assignments = request.profile, [*kept, *assignments]
-        teacher = teacher or list(request.teachers) or None
-        encoder, method, seeds = encoder or request.encoders, method or request.methods, seeds or request.seeds
-        with_baseline = with_baseline or request.with_baseline
-    chosen = find_teachers(teacher, store) if teacher else None
+    chosen = find_teachers(list(request.teachers), store) if request.teachers else None
     if chosen is not None and chosen.note:
         say(chosen.note)
-    return make_spec(
-        store,
-        profile,
-        assignments,
-        teacher=chosen,
-        methods=method,
-        encoders=encoder,
-        seeds=() if seeds is None else read_seeds(seeds),
-        with_baseline=with_baseline,
-    )
+    return {
+        "teacher": chosen,
+        "methods": request.methods,
+        "encoders": request.encoders,
+        "seeds": () if request.seeds is None else read_seeds(request.seeds),
+        "with_baseline": request.with_baseline,
+    }
 
 
 def _carry_out(
@@ -379,12 +432,26 @@ def show(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Show the results of a sweep over two of its keys, with the best cell."""
+    """Show the results of a sweep: a grid over two of its keys with the best cell, or the trials of a sampled one."""
+    from kdtui.sweep.folder import SAMPLED
     from kdtui.sweep.runs import runs_of
+    from kdtui.sweep.spec import from_tables
 
     chosen = one_form(form, SweepFormat.json if as_json else None, SweepFormat.text)
     store = open_store(runs_dir)
-    folder, spec = _found(store, sweep)
+    folder = _find(store, sweep)
+    if folder.kind == SAMPLED:
+        from kdtui.cli.sampled import print_results
+
+        if rows or columns_key or at:
+            raise UsageError(
+                "a sampled sweep has trials, not a grid",
+                where="--rows, --columns, --at",
+                hint=f"`kdtui sweep show {folder.id}` lists the trials",
+            )
+        print_results(store, folder, chosen)
+        return
+    spec = from_tables(folder)
     fixed: dict[str, Any] = {}
     for text in at or []:
         key, equals, value = text.partition("=")
@@ -400,11 +467,16 @@ def stop(
     runs_dir: RunsDir = None,
 ) -> None:
     """Request that all runs of a sweep save their state and stop; queued ones do not start."""
-    from kdtui.sweep.folder import find
+    from kdtui.sweep.folder import SAMPLED
     from kdtui.sweep.runs import stop as stop_sweep
 
     store = open_store(runs_dir)
-    folder = find(store.root, sweep)
+    folder = _find(store, sweep)
+    if folder.kind == SAMPLED:
+        from kdtui.cli.sampled import stop as stop_sampled
+
+        stop_sampled(store, folder, kill=kill)
+        return
     stopped, errors = stop_sweep(
         store, folder, kill=kill, waiting=lambda: say("another process makes runs of this sweep; waiting for it")
     )
@@ -432,18 +504,24 @@ def resume(
 ) -> None:
     """Continue a sweep: launch stopped and lost runs again, and make missing ones."""
     from kdtui.store.state import State
+    from kdtui.sweep.folder import SAMPLED
     from kdtui.sweep.runs import RESTARTED, runs_of
+    from kdtui.sweep.spec import from_tables
 
     store = open_store(runs_dir)
-    folder, spec = _found(store, sweep)
+    folder = _find(store, sweep)
+    if folder.kind == SAMPLED:
+        from kdtui.cli.sampled import resume as resume_sampled
+
+        resume_sampled(store, folder, retry=retry, detach=detach, as_json=as_json)
+        return
+    spec = from_tables(folder)
     _confirm(len(runs_of(store, spec, folder.id).missing), yes=yes)
     states = (*RESTARTED, State.STOPPED, *((State.FAILED,) if retry else ()))
     _launch(store, spec, states, tags=(), detach=detach, as_json=as_json)
 
 
-def _found(store: RunStore, text: str) -> tuple[SweepFolder, Spec]:
+def _find(store: RunStore, text: str) -> SweepFolder:
     from kdtui.sweep.folder import find
-    from kdtui.sweep.spec import from_tables
 
-    folder = find(store.root, text)
-    return folder, from_tables(folder)
+    return find(store.root, text)

@@ -80,7 +80,7 @@ def start(folder: SweepFolder, *, retry: bool = False) -> bool:
     """Start the controller; of several processes that do so at once, one starts it.
 
     Args:
-        folder: The folder of the search.
+        folder: The folder of the sweep or search.
         retry: Whether failed runs are trained again.
 
     Returns:
@@ -102,7 +102,7 @@ def start(folder: SweepFolder, *, retry: bool = False) -> bool:
         record = _record_attempt(folder)
         run.clear_stop()
         order = {"attempt": max(former, record) + 1, "retry": retry, "created": time.time()}
-        start_detached("kdtui.sweep.controller", run, order, lock, resume=f"kdtui search resume {folder.id}")
+        start_detached("kdtui.sweep.controller", run, order, lock, resume=f"kdtui {folder.verb} resume {folder.id}")
     finally:
         os.close(lock)
     return True
@@ -125,7 +125,8 @@ def stop(folder: SweepFolder) -> None:
     """
     state = controller_state(folder)
     if not state.live:
-        raise UsageError("nothing to stop: this search is not running", where=folder.id, found=state.state.word.lower())
+        what = f"nothing to stop: this {folder.verb} is not running"
+        raise UsageError(what, where=folder.id, found=state.state.word.lower())
     files_of(folder).request_stop()
 
 

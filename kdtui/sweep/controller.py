@@ -1,4 +1,4 @@
-"""The controller of a search: one detached process that decides what is trained next, until its work is done.
+"""The controller of a sampled sweep or a search: one detached process that decides what is trained next.
 
 ``python -m kdtui.sweep.controller FOLDER ORDER`` is started by :mod:`kdtui.sweep.controlled`, as a supervisor is by a
 launcher: it holds the folder's lock, writes a launch record and events, and obeys the stop file. What it decides
@@ -19,11 +19,14 @@ from kdtui.launch.detached import DetachedProcess, failed, main
 from kdtui.launch.targets import open_store
 from kdtui.store.run import Run
 from kdtui.store.store import RunStore
-from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.folder import SAMPLED, SEARCH, SweepFolder
 
 POLL = 0.25
 """Seconds between two looks at the runs."""
-WORK: Mapping[str, str] = {"search": "kdtui.sweep.search.work:SearchWork"}
+WORK: Mapping[str, str] = {
+    SEARCH: "kdtui.sweep.search.work:SearchWork",
+    SAMPLED: "kdtui.sweep.sampled.work:SampledWork",
+}
 """What a controller does, by the kind in ``spec.toml``: a callable that returns a :class:`Work`."""
 
 
@@ -83,7 +86,7 @@ class Controller(DetachedProcess):
             work = make(self)
             self.write(self._decide(work), Exited(self.attempt, 0))
         except (KdtuiError, OSError) as error:
-            self.write(failed(error, "The search could not go on"), Exited(self.attempt, 3))
+            self.write(failed(error, f"The {self.folder.verb} could not go on"), Exited(self.attempt, 3))
             raise
         except Exception as error:
             traceback.print_exc()

@@ -10,8 +10,11 @@ from typing import Any
 from kdtui.errors import UsageError
 from kdtui.profile.find import nearest, parse_tables, read_bounded
 from kdtui.profile.settings import SETTINGS, plain, toml
+from kdtui.sweep.ranges import is_range
 
-_ENTRIES = ("profile", "teacher", "student", "method", "seeds", "with_baseline", "set")
+_ENTRIES = ("profile", "teacher", "student", "method", "seeds", "with_baseline", "sampler", "trials", "prune", "set")
+SAMPLERS = ("tpe",)
+"""What draws values."""
 _SETTINGS = {
     one.name: one
     for one in SETTINGS.values()
@@ -24,7 +27,9 @@ class Request:
     """What a file asks for, as the options do.
 
     Attributes:
-        assignments: ``KEY=VALUE,VALUE`` texts.
+        assignments: ``KEY=VALUE,VALUE`` and ``KEY=LOW..HIGH`` texts.
+        sampler: What draws values; None for a grid.
+        trials: How many are drawn; None for the default.
     """
 
     profile: str
@@ -34,6 +39,9 @@ class Request:
     seeds: str | None = None
     with_baseline: bool = False
     assignments: tuple[str, ...] = ()
+    sampler: str | None = None
+    trials: int | None = None
+    prune: bool = False
 
 
 def is_sweep_file(text: str) -> bool:
@@ -81,8 +89,11 @@ def read_file(text: str) -> Request:
         encoders=",".join(_words(table, "student", text)) or None,
         methods=",".join(_words(table, "method", text)) or None,
         seeds=_seeds(table, text),
-        with_baseline=_switch(table, text),
+        with_baseline=_switch(table, "with_baseline", text),
         assignments=(*_settings(table), *assignments_of(_set(table, text))),
+        sampler=_sampler(table, text),
+        trials=_trials(table, text),
+        prune=_switch(table, "prune", text),
     )
 
 
@@ -108,10 +119,26 @@ def _seeds(table: Mapping[str, Any], where: str) -> str | None:
     return ",".join(map(str, values))
 
 
-def _switch(table: Mapping[str, Any], where: str) -> bool:
-    value = table.get("with_baseline", False)
+def _switch(table: Mapping[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, False)
     if not isinstance(value, bool):
-        raise UsageError("with_baseline of [sweep] is not valid", where=where, found=value, allowed="true or false")
+        raise UsageError(f"{key} of [sweep] is not valid", where=where, found=value, allowed="true or false")
+    return value
+
+
+def _sampler(table: Mapping[str, Any], where: str) -> str | None:
+    value = table.get("sampler")
+    if value not in (None, *SAMPLERS):
+        raise UsageError(
+            "sampler of [sweep] is not known", where=where, found=plain(value), allowed=", ".join(SAMPLERS)
+        )
+    return value
+
+
+def _trials(table: Mapping[str, Any], where: str) -> int | None:
+    value = table.get("trials")
+    if value is not None and (type(value) is not int or value < 1):
+        raise UsageError("trials of [sweep] is not valid", where=where, found=plain(value), allowed="1 or more")
     return value
 
 
@@ -125,7 +152,7 @@ def _set(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:
     for name, one in _SETTINGS.items():
         if name in table:
-            yield f"{one.key}={','.join(map(toml, _listed(table[name])))}"
+            yield f"{one.key}={','.join(map(_item, _listed(table[name])))}"
 
 
 def assignments_of(table: Mapping[str, Any], front: str = "") -> Iterator[str]:
@@ -134,4 +161,9 @@ def assignments_of(table: Mapping[str, Any], front: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from assignments_of(value, f"{front}{key}.")
         else:
-            yield f"{front}{key}={','.join(map(toml, _listed(value)))}"
+            yield f"{front}{key}={','.join(map(_item, _listed(value)))}"
+
+
+def _item(value: Any) -> str:
+    """A value as ``--set`` takes it; a range without the quotes of text."""
+    return value if isinstance(value, str) and is_range(value) else toml(value)

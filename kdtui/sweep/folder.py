@@ -27,6 +27,10 @@ from kdtui.text import one_line
 FORMAT = 1
 """Version of ``spec.toml``; a reader refuses later ones."""
 SWEEPS = ".sweeps"
+GRID, SAMPLED, SEARCH = "sweep", "sampled", "search"
+"""Kinds of folders: a grid, a sweep whose values are sampled, and a search."""
+_KINDS = {GRID: (GRID, SAMPLED), SEARCH: (SEARCH,)}
+"""The kinds that each group of commands handles."""
 STUDENT, BASELINE = "student", "baseline"
 """What a run is in its cell."""
 _POLL = 0.05
@@ -64,8 +68,13 @@ class SweepFolder:
 
     @property
     def kind(self) -> str:
-        """What it is, such as ``sweep``; see :meth:`read`."""
+        """What it is: :data:`GRID`, :data:`SAMPLED` or :data:`SEARCH`; see :meth:`read`."""
         return str(self.read().get("kind"))
+
+    @property
+    def verb(self) -> str:
+        """The group of commands that handles it, ``sweep`` or ``search``; ``sweep`` if it is damaged."""
+        return next((verb for verb, kinds in _KINDS.items() if _kind(self) in kinds), GRID)
 
     def read(self) -> dict[str, Any]:
         """The tables of ``spec.toml``.
@@ -215,19 +224,19 @@ def _age(path: Path) -> tuple[float, str]:
         return 0.0, path.name
 
 
-def find(root: Path, text: str, kind: str = "sweep", *, first: str = "kdtui sweep PROFILE") -> SweepFolder:
+def find(root: Path, text: str, kind: str = GRID, *, first: str = "kdtui sweep PROFILE") -> SweepFolder:
     """The folder of a sweep by its id, a unique prefix of it, or its name; ``latest`` is the newest.
 
     Args:
         root: The run store.
         text: The id, prefix or name.
-        kind: ``sweep`` or ``search``; folders of the other kind are not found.
+        kind: ``sweep`` or ``search``, the group of commands; folders of the other one are not found.
         first: The command that makes one.
 
     Raises:
         UsageError: No sweep matches, and the error suggests similar ids; or several match.
     """
-    folders = [folder for folder in listing(root) if _kind(folder) in (kind, None)]
+    folders = [folder for folder in listing(root) if _kind(folder) in (*_KINDS[kind], None)]
     if text == "latest" and folders:
         return folders[-1]
     exact = [folder for folder in folders if folder.id == text]

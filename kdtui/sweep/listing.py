@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import KdtuiError
 from kdtui.store.state import RunSummary, State
-from kdtui.sweep.folder import SweepFolder, listing
+from kdtui.sweep.folder import GRID, SAMPLED, SweepFolder, listing
 from kdtui.sweep.heatmap import HeatMap, heat_map
 from kdtui.sweep.runs import SweepReader, SweepRuns
-from kdtui.sweep.spec import from_tables
+from kdtui.sweep.sampled.render import to_json
+from kdtui.sweep.sampled.results import SampledReader, SampledRuns
+from kdtui.sweep.spec import from_tables, label_of
 from kdtui.text import number, one_line, span
 
 if TYPE_CHECKING:
@@ -20,52 +23,74 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Overview:
+    """What the list shows of a sweep.
+
+    Attributes:
+        state: The state of the whole.
+        total: Number of runs, or of trials.
+        ended: How many of them train no further.
+        eta_seconds: Time until all have ended; None if it is not known.
+        best: The best score.
+        keys: The label of each key with its values.
+    """
+
+    state: State
+    total: int
+    ended: int
+    eta_seconds: float | None
+    best: float | None
+    keys: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class SweepRow:
     """A sweep in the list.
 
     Attributes:
-        runs: Its runs; None if its folder cannot be used.
+        runs: The runs of a grid; None for another sweep, or if its folder cannot be used.
         problem: Why it cannot be used; empty otherwise.
+        sampled: The trials of a sampled sweep; None for a grid.
     """
 
     id: str
     runs: SweepRuns | None
     problem: str = ""
+    sampled: SampledRuns | None = None
 
     @property
     def state(self) -> State:
-        """The state of the whole: running if any run is, and finished if all are."""
-        if self.runs is None:
-            return State.LOST
-        for state in (State.RUNNING, State.QUEUED, State.FAILED, State.LOST, State.STOPPED):
-            if self.runs.in_state(state):
-                return state
-        return State.NEVER_LAUNCHED if self.runs.missing else State.FINISHED
+        """The state of the whole: of a grid running if any run is, and finished if all are."""
+        return State.LOST if self.overview is None else self.overview.state
 
     @property
     def grid(self) -> HeatMap | None:
         """Its heat map."""
         return None if self.runs is None else heat_map(self.runs)
 
+    @cached_property
+    def overview(self) -> Overview | None:
+        """What the list shows; None if it cannot be used."""
+        if self.sampled is not None:
+            return _of_sampled(self.sampled)
+        return None if self.runs is None else _of_grid(self.runs)
+
     def cells(self) -> list[str]:
         """The cells of its row: glyph, id, runs, finished, time left, best score, keys."""
-        if self.runs is None:
+        seen = self.overview
+        if seen is None:
             return ["?", self.id, "-", "-", "-", "-", self.problem]
-        grid = heat_map(self.runs)
-        best = grid.best_cell
-        keys = ", ".join(f"{axis.label} {','.join(axis.texts)}" for axis in self.runs.spec.axes)
-        return [
-            self.state.glyph,
-            self.id,
-            str(len(self.runs.members)),
-            str(len(self.runs.in_state(State.FINISHED))),
-            span(self.runs.eta_seconds) if self.runs.eta_seconds else "-",
-            number(None if best is None else best.mean),
-            one_line(keys),
-        ]
+        eta = span(seen.eta_seconds) if seen.eta_seconds else "-"
+        best = number(seen.best)
+        keys = one_line(", ".join(map(" ".join, seen.keys)))
+        return [seen.state.glyph, self.id, str(seen.total), str(seen.ended), eta, best, keys]
 
     def to_json(self) -> dict[str, Any]:
         """The sweep with stable keys."""
+        if self.sampled is not None:
+            trial = self.sampled.best
+            shown = {"problem": None, "runs": self.sampled.total, "best": None if trial is None else trial.score}
+            return to_json(self.sampled) | shown
         if self.runs is None:
             return {"id": self.id, "problem": self.problem}
         best = heat_map(self.runs).best_cell
@@ -81,6 +106,22 @@ class SweepRow:
         }
 
 
+def _of_grid(runs: SweepRuns) -> Overview:
+    field = heat_map(runs).best_cell
+    keys = tuple((axis.label, ",".join(axis.texts)) for axis in runs.spec.axes)
+    order = (State.RUNNING, State.QUEUED, State.FAILED, State.LOST, State.STOPPED)
+    usual = State.NEVER_LAUNCHED if runs.missing else State.FINISHED
+    state = next((state for state in order if runs.in_state(state)), usual)
+    finished = len(runs.in_state(State.FINISHED))
+    return Overview(state, len(runs.members), finished, runs.eta_seconds, field.mean if field else None, keys)
+
+
+def _of_sampled(runs: SampledRuns) -> Overview:
+    best = None if runs.best is None else runs.best.score
+    keys = tuple((label_of(axis.key), axis.text) for axis in runs.spec.axes)
+    return Overview(runs.controller.state, runs.total, runs.ended, runs.eta_seconds, best, keys)
+
+
 class SweepListing:
     """Reads all sweeps of a store as often as needed; each folder is resolved once.
 
@@ -90,7 +131,7 @@ class SweepListing:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._readers: dict[str, SweepReader] = {}
+        self._readers: dict[str, SweepReader | SampledReader] = {}
         self._others: set[str] = set()
 
     def rows(self, summaries: Sequence[RunSummary] | None = None) -> list[SweepRow]:
@@ -109,14 +150,22 @@ class SweepListing:
 
     def _row(self, folder: SweepFolder, summaries: Sequence[RunSummary]) -> SweepRow | None:
         try:
-            if folder.id not in self._readers:
-                if folder.kind != "sweep":
+            if (reader := self._readers.get(folder.id)) is None:
+                kind = folder.kind
+                if kind not in (GRID, SAMPLED):
                     self._others.add(folder.id)
                     return None
-                self._readers[folder.id] = SweepReader(self._store, from_tables(folder), folder.id)
-            return SweepRow(folder.id, self._readers[folder.id].read(summaries))
+                reader = self._readers[folder.id] = self._reader(folder, kind)
+            if isinstance(reader, SampledReader):
+                return SweepRow(folder.id, None, sampled=reader.read())
+            return SweepRow(folder.id, reader.read(summaries))
         except KdtuiError as error:  # the others are listed
             return SweepRow(folder.id, None, one_line(error.brief))
+
+    def _reader(self, folder: SweepFolder, kind: str) -> SweepReader | SampledReader:
+        if kind == SAMPLED:
+            return SampledReader(self._store, folder)
+        return SweepReader(self._store, from_tables(folder), folder.id)
 
 
 def sweep_rows(store: RunStore) -> list[SweepRow]:

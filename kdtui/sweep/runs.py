@@ -101,20 +101,35 @@ class SweepRuns:
     @property
     def eta_seconds(self) -> float | None:
         """Time until all queued, running and missing runs are finished; None without a run to estimate it from."""
-        running = [row.eta_seconds for row in self.in_state(State.RUNNING) if row.eta_seconds is not None]
-        waiting = len(self.missing) + len(self.in_state(State.QUEUED, *RESTARTED))
-        done = [
-            row.last_event - row.started
-            for row in self.in_state(State.FINISHED)
-            if row.last_event is not None and row.started is not None and row.attempt == 1
-        ]
-        whole = [_whole(row) for row in self.in_state(State.RUNNING)]
-        known = done or [seconds for seconds in whole if seconds is not None]
-        if not waiting:
-            return max(running, default=None if self.in_state(State.RUNNING) else 0.0)
-        if not known:
-            return None
-        return (sum(running) + waiting * sum(known) / len(known)) / self.at_once
+        rows = [member.run for member in self.members if member.run is not None]
+        return time_left(rows, len(self.missing), self.at_once)
+
+
+def time_left(rows: Sequence[RunSummary], missing: int, at_once: int) -> float | None:
+    """Time until runs have ended; None without a run to estimate it from.
+
+    Args:
+        rows: The runs that exist.
+        missing: How many more there will be.
+        at_once: How many are trained at once.
+    """
+    training = [row for row in rows if row.state is State.RUNNING]
+    running = [row.eta_seconds for row in training if row.eta_seconds is not None]
+    waiting = missing + sum(row.state in (State.QUEUED, *RESTARTED) for row in rows)
+    done = [
+        row.last_event - row.started
+        for row in rows
+        if (row.state is State.FINISHED or row.pruned)
+        and row.last_event is not None
+        and row.started is not None
+        and row.attempt == 1
+    ]
+    known = done or [seconds for row in training if (seconds := _whole(row)) is not None]
+    if not waiting:
+        return max(running, default=None if training else 0.0)
+    if not known:
+        return None
+    return (sum(running) + waiting * sum(known) / len(known)) / at_once
 
 
 def _whole(row: RunSummary) -> float | None:
@@ -206,9 +221,9 @@ def _numbered(cell: Cell, number: int) -> Cell:
 def _baseline_name(spec: Spec, cell: Cell) -> str:
     """The name of a baseline: of several, with the value of each key that it depends on."""
     axes = [axis for axis in spec.axes if affects_baseline(axis.key)]
-    places = [axis.values.index(cell.values[axis.key]) for axis in axes]
+    places = {axis.key: axis.values.index(cell.values[axis.key]) for axis in axes}
     stem = spec.base.name.removesuffix("-distilled")[:60]
-    return run_name(f"{stem}-baseline", axes, places)
+    return run_name(f"{stem}-baseline", {axis.key: (axis.texts[places[axis.key]], places[axis.key]) for axis in axes})
 
 
 def _identity(entry: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from kdtui.profile.find import locate, parse_tables
 from kdtui.profile.matched import IDENTITY, TREATMENT
 from kdtui.profile.methods import find_method
 from kdtui.profile.settings import SETTINGS, plain, read_value, split_list, toml
-from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.folder import GRID, SweepFolder
+from kdtui.sweep.ranges import is_range
 from kdtui.text import one_line
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _NO_LIST = {
 }
 """Keys that have one value in a sweep, and what they are."""
 MOST_CELLS = 1000
-_RANGE = re.compile(r"[-+.\de]+\.\.[-+.\de]+(?::log)?")
 _SUFFIX = re.compile(r"[^A-Za-z0-9._+]+")
 
 
@@ -72,6 +72,19 @@ class Axis:
     def texts(self) -> tuple[str, ...]:
         """The values as typed text."""
         return tuple(plain(value) for value in self.values)
+
+    @property
+    def text(self) -> str:
+        """All values in words."""
+        return ", ".join(self.texts)
+
+    def all_values(self) -> Iterable[Any]:
+        """Its values."""
+        return self.values
+
+    def sets_of(self, value: Any) -> tuple[str, ...]:
+        """The ``--set`` texts of one of its values."""
+        return self.sets[self.values.index(value)]
 
 
 def label_of(key: str) -> str:
@@ -122,7 +135,7 @@ class Spec:
         """Name and a hash of everything else; independent of the order of axes, values and seeds."""
         without = IDENTITY | {"seed"}
         canonical = {
-            "base": {key: value for key, value in _tables(self.reference or self.base).items() if key not in without},
+            "base": {key: value for key, value in tables_of(self.reference or self.base).items() if key not in without},
             "axes": {axis.key: sorted(zip(map(_text, axis.values), axis.sets, strict=True)) for axis in self.axes},
             "seeds": sorted(self.seeds),
             "with_baseline": self.with_baseline,
@@ -147,13 +160,10 @@ class Spec:
         return [self._cell(places) for places in itertools.product(*(range(len(axis.values)) for axis in self.axes))]
 
     def _cell(self, places: Sequence[int]) -> Cell:
-        from kdtui.profile import amend
-
         values = {axis.key: axis.values[place] for axis, place in zip(self.axes, places, strict=True)}
         sets = [text for axis, place in zip(self.axes, places, strict=True) for text in axis.sets[place]]
-        named = toml(run_name(self.base.name, self.axes, places))
-        profile = amend(self.base, [*sets, f"name={named}"], what=f"the profile of the cell {_described(values)}")
-        return Cell(values, ready(with_normalisation(profile) if self.normalise else profile))
+        texts = {axis.key: (axis.texts[place], place) for axis, place in zip(self.axes, places, strict=True)}
+        return make_cell(self.base, values, sets, run_name(self.base.name, texts), normalise=self.normalise)
 
     def to_tables(self) -> dict[str, Any]:
         """The tables of ``spec.toml``."""
@@ -161,22 +171,46 @@ class Spec:
             {"key": axis.key, "values": list(axis.values), "sets": list(map(list, axis.sets))} for axis in self.axes
         ]
         return {
-            "kind": "sweep",
+            "kind": GRID,
             "seeds": list(self.seeds),
             "with_baseline": self.with_baseline,
             "normalise": self.normalise,
             "axes": axes,
-            "base": _tables(self.base),
+            "base": tables_of(self.base),
         }
 
 
-def run_name(name: str, axes: Sequence[Axis], places: Sequence[int]) -> str:
-    """The name of the runs of a cell, such as ``NAME-T2-a0.5``; at most 80 characters."""
+def make_cell(base: Profile, values: Mapping[str, Any], sets: Sequence[str], name: str, *, normalise: bool) -> Cell:
+    """A cell from its values.
+
+    Args:
+        base: The profile of the sweep.
+        values: Value by key.
+        sets: Their ``--set`` texts.
+        name: The name of its runs.
+        normalise: Whether its normalisation follows from the initial weights of its student.
+
+    Raises:
+        UsageError: Its profile is not valid.
+    """
+    from kdtui.profile import amend
+
+    profile = amend(base, [*sets, f"name={toml(name)}"], what=f"the profile of the cell {_described(values)}")
+    return Cell(values, ready(with_normalisation(profile) if normalise else profile))
+
+
+def run_name(name: str, values: Mapping[str, tuple[str, int]]) -> str:
+    """The name of the runs of a cell, such as ``NAME-T2-a0.5``; at most 80 characters.
+
+    Args:
+        name: The name of the profile.
+        values: By key a value as text, and its place in the list of values, which replaces a text that is too long.
+    """
     parts = []
-    for axis, place in zip(axes, places, strict=True):
-        text = _SUFFIX.sub("-", axis.texts[place]).strip("-.")
+    for key, (value, place) in values.items():
+        text = _SUFFIX.sub("-", value).strip("-.")
         short = {"distillation.temperature": "T", "distillation.alpha": "a", METHOD: "", _ENCODER: ""}
-        own = short.get(axis.key, axis.key.rpartition(".")[2] + "-")
+        own = short.get(key, key.rpartition(".")[2] + "-")
         parts.append(f"{own}{text}" if 0 < len(text) <= 24 else f"{own}{place + 1}")
     return "-".join([name, *parts])[:80].rstrip("-.")
 
@@ -206,7 +240,25 @@ def from_tables(folder: SweepFolder) -> Spec:
         raise folder.damaged(f"{type(error).__name__}: {error}") from error
 
 
-def make_spec(
+@dataclass(frozen=True)
+class Varied:
+    """What a command or a file requests: a profile, and the keys that have several values or a range.
+
+    Attributes:
+        lists: The keys with several values.
+        ranges: ``KEY=LOW..HIGH`` texts, by key.
+        normalise: See :class:`Spec`, as for ``reference``.
+    """
+
+    base: Profile
+    lists: tuple[Listed, ...]
+    ranges: Mapping[str, str]
+    seeds: tuple[int, ...]
+    normalise: bool
+    reference: Profile
+
+
+def read_varied(
     store: RunStore,
     profile: str,
     assignments: Sequence[str],
@@ -215,52 +267,83 @@ def make_spec(
     methods: str | None = None,
     encoders: str | None = None,
     seeds: Sequence[int] = (),
+    ranges: bool = False,
+) -> Varied:
+    """Read what is requested.
+
+    Args:
+        store: The run store, for the runs that the profile names.
+        profile: Name or file of the profile.
+        assignments: ``KEY=VALUE``, ``KEY=VALUE,VALUE`` and, with ``ranges``, ``KEY=LOW..HIGH`` texts.
+        teacher: The teacher, if one was chosen.
+        methods: Methods of distillation, separated by commas.
+        encoders: Encoders of the student, separated by commas.
+        seeds: Seeds; default: that of the profile.
+        ranges: Whether keys may have ranges.
+
+    Raises:
+        UsageError: No key has several values, a list is empty, a key takes no list, or the profile is not valid.
+    """
+    from kdtui.profile import absolute, load
+
+    lists = [Listed(METHOD, split_list(methods), "--method")] if methods is not None else []
+    lists += [Listed(_ENCODER, split_list(encoders), "--student")] if encoders is not None else []
+    lists += [_assignment(text) for text in assignments]
+    _check_keys(lists, ranges=ranges)
+    varied = [one for one in lists if len(one.parts) > 1]
+    ranged = {one.key: one.parts[0] for one in lists if one.is_range}
+    fixed = [text for one in lists if not one.varies for text in one.sets(one.parts[0])]
+    base = absolute(load(profile, [*(teacher.sets() if teacher else []), *fixed]))
+    base = linked([base], store)[0]
+    if not varied and not ranged:
+        allowed = "--temperature 1,2,4, --alpha 0.3,0.7, --student, --method, or --set KEY=VALUE,VALUE"
+        raise UsageError(
+            f"a sweep needs a key with several values{' or a range' if ranges else ''}",
+            allowed=f"{allowed}, or --set KEY=LOW..HIGH" if ranges else allowed,
+            hint="`kdtui train PROFILE --seeds 0,1,2` trains one profile with several seeds",
+        )
+    return Varied(
+        base=base,
+        lists=tuple(varied),
+        ranges=ranged,
+        seeds=tuple(seeds) or (base.seed,),
+        normalise=not (locate(profile).parent / "run.json").is_file(),  # a run's profile has its own already
+        reference=with_references(base, lambda one: str(named_run(one.text, store, one.where).best.absolute())),
+    )
+
+
+def make_spec(
+    store: RunStore,
+    profile: str,
+    assignments: Sequence[str],
+    *,
     with_baseline: bool = False,
+    **options: Any,
 ) -> Spec:
-    """Read a sweep: a profile, and ``KEY=VALUE`` texts of which some have several values.
+    """Read a grid: a profile, and ``KEY=VALUE`` texts of which some have several values.
 
     Args:
         store: The run store, for the runs that the profile names.
         profile: Name or file of the profile.
         assignments: ``KEY=VALUE`` and ``KEY=VALUE,VALUE`` texts.
-        teacher: The teacher, if one was chosen.
-        methods: Methods of distillation, separated by commas.
-        encoders: Encoders of the student, separated by commas.
-        seeds: Seeds; default: that of the profile.
         with_baseline: Whether each student has its matched baseline.
+        **options: Of :func:`read_varied`.
 
     Raises:
         UsageError: No key has several values, a list is empty or has a value twice, a key takes no list, or a profile
             is not valid.
     """
-    from kdtui.profile import absolute, load
-
-    lists = [_List(METHOD, split_list(methods), "--method")] if methods is not None else []
-    lists += [_List(_ENCODER, split_list(encoders), "--student")] if encoders is not None else []
-    lists += [_assignment(text) for text in assignments]
-    fixed = [text for one in lists if len(one.parts) == 1 for text in one.sets(one.parts[0])]
-    varied = [one for one in lists if len(one.parts) > 1]
-    _check_keys(lists)
-    base = absolute(load(profile, [*(teacher.sets() if teacher else []), *fixed]))
-    base = linked([base], store)[0]
-    seeds = tuple(seeds) or (base.seed,)
-    if not varied:
-        raise UsageError(
-            "a sweep needs a key with several values",
-            allowed="--temperature 1,2,4, --alpha 0.3,0.7, --student, --method, or --set KEY=VALUE,VALUE",
-            hint="`kdtui train PROFILE --seeds 0,1,2` trains one profile with several seeds",
-        )
-    size = math.prod(len(one.parts) for one in varied) * len(seeds)
+    varied = read_varied(store, profile, assignments, **options)
+    size = math.prod(len(one.parts) for one in varied.lists) * len(varied.seeds)
     if size > MOST_CELLS:
         raise too_large(size)
-    repeats_run = (locate(profile).parent / "run.json").is_file()
     spec = Spec(
-        base=base,
-        axes=tuple(_axis(base, one) for one in varied),
-        seeds=seeds,
+        base=varied.base,
+        axes=tuple(make_axis(varied.base, one) for one in varied.lists),
+        seeds=varied.seeds,
         with_baseline=with_baseline,
-        normalise=not repeats_run,
-        reference=with_references(base, lambda one: str(named_run(one.text, store, one.where).best.absolute())),
+        normalise=varied.normalise,
+        reference=varied.reference,
     )
     spec.cells()  # every one has to be valid
     return spec
@@ -277,12 +360,22 @@ def too_large(size: int) -> UsageError:
 
 
 @dataclass(frozen=True)
-class _List:
+class Listed:
     """A key with the texts of its values, and the option or entry that has them."""
 
     key: str
     parts: list[str]
     where: str
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is one range."""
+        return len(self.parts) == 1 and is_range(self.parts[0])
+
+    @property
+    def varies(self) -> bool:
+        """Whether it has a range or several values."""
+        return len(self.parts) > 1 or self.is_range
 
     def sets(self, text: str) -> list[str]:
         """The ``--set`` texts of a value."""
@@ -293,30 +386,23 @@ class _List:
         return [f"{self.key}={text}"]
 
 
-def _assignment(text: str) -> _List:
+def _assignment(text: str) -> Listed:
     key, equals, value = text.partition("=")
     key = ".".join(part.strip() for part in key.split("."))
     if not equals:
-        return _List(key, [value], "--set")  # the profile's own message
-    return _List(key, split_list(value), key)
+        return Listed(key, [value], "--set")  # the profile's own message
+    return Listed(key, split_list(value), key)
 
 
-def _check_keys(lists: Sequence[_List]) -> None:
+def _check_keys(lists: Sequence[Listed], *, ranges: bool) -> None:
     """Check the keys and their values.
 
     Raises:
         UsageError: A key is listed twice or takes no list, or a list is empty.
     """
     for place, one in enumerate(lists):
-        ranges = [part for part in one.parts if _RANGE.fullmatch(part)]
-        if ranges:
-            raise UsageError(
-                "a grid takes values, not a range",
-                where=one.where,
-                found=ranges[0],
-                allowed="values separated by commas, as in 1e-4,1e-3,1e-2",
-            )
-        if any(one.key == other.key and len(one.parts + other.parts) > 2 for other in lists[:place]):
+        _check_ranges(one, ranges=ranges)
+        if any(one.key == other.key and (one.varies or other.varies) for other in lists[:place]):
             raise UsageError("a key is given twice", where=one.where, found=one.key, hint="give each key once")
         if any(not part for part in one.parts):
             raise UsageError(
@@ -325,14 +411,37 @@ def _check_keys(lists: Sequence[_List]) -> None:
                 found=",".join(one.parts),
                 allowed="values separated by single commas, as in 1,2,4",
             )
-        for key, meaning in _NO_LIST.items() if len(one.parts) > 1 else ():
+        for key, meaning in _NO_LIST.items() if one.varies else ():
             if one.key == key or one.key.startswith(f"{key}."):
-                raise UsageError(
-                    "this key takes one value, not a list", where=one.key, found=",".join(one.parts), allowed=meaning
-                )
+                what = f"this key takes one value, not a {'range' if one.is_range else 'list'}"
+                raise UsageError(what, where=one.key, found=",".join(one.parts), allowed=meaning)
 
 
-def _axis(base: Profile, listed: _List) -> Axis:
+def _check_ranges(listed: Listed, *, ranges: bool) -> None:
+    """Check that a key has a range only where one is allowed, and alone.
+
+    Raises:
+        UsageError: It is not allowed, or has other values beside it.
+    """
+    found = [part for part in listed.parts if is_range(part)]
+    if found and not ranges:
+        raise UsageError(
+            "a grid takes values, not a range",
+            where=listed.where,
+            found=found[0],
+            allowed="values separated by commas, as in 1e-4,1e-3,1e-2",
+            hint="`kdtui sweep PROFILE --temperature 1..8 --sampler tpe --trials 20` draws values from ranges",
+        )
+    if found and len(listed.parts) > 1:
+        raise UsageError(
+            "a key has a range or values, not both",
+            where=listed.where,
+            found=",".join(listed.parts),
+            allowed="one range, as in 1..8, or values separated by commas",
+        )
+
+
+def make_axis(base: Profile, listed: Listed) -> Axis:
     """The axis of a list; values that the profile reads as equal are one value given twice."""
     from kdtui.profile import amend
 
@@ -344,7 +453,7 @@ def _axis(base: Profile, listed: _List) -> Axis:
         if isinstance(value, dict) and listed.key.count(".") == 0:
             raise UsageError("this key is a table and takes no list", where=listed.where, found=one_line(text)[:80])
         profile = amend(base, own, what="the profile")
-        value = value if listed.key == METHOD else _value_at(_tables(profile), listed.key, value)
+        value = value if listed.key == METHOD else value_at(tables_of(profile), listed.key, value)
         if _text(value) in map(_text, values):
             raise UsageError(
                 "a value is listed twice", where=listed.where, found=plain(value), hint="list each value once"
@@ -354,7 +463,7 @@ def _axis(base: Profile, listed: _List) -> Axis:
     return Axis(listed.key, tuple(values), tuple(sets))
 
 
-def _value_at(tables: Mapping[str, Any], key: str, default: Any) -> Any:
+def value_at(tables: Mapping[str, Any], key: str, default: Any) -> Any:
     """The value of a dotted key in the tables of a profile; the default where it is not written."""
     inner: Any = tables
     for part in key.split("."):
@@ -364,7 +473,7 @@ def _value_at(tables: Mapping[str, Any], key: str, default: Any) -> Any:
     return inner
 
 
-def _tables(profile: Profile) -> dict[str, Any]:
+def tables_of(profile: Profile) -> dict[str, Any]:
     """The tables of the profile as a run's file has them."""
     from kdtui.profile import dump
 

@@ -21,8 +21,8 @@ from kdtui.store.store import RunStore
 from kdtui.store.values import MOST_BYTES, is_whole, parse_json
 from kdtui.sweep.controlled import controller_state
 from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder
+from kdtui.sweep.members import Member, Members, Place
 from kdtui.sweep.search.halving import Decision, Trial, decide, pick
-from kdtui.sweep.search.members import Member, Members, Place
 from kdtui.sweep.search.screening import Screened, screened
 from kdtui.sweep.search.spec import SearchSpec, from_tables
 from kdtui.text import one_line
@@ -176,7 +176,7 @@ class ResultReader:
     def __init__(self, store: RunStore, folder: SweepFolder) -> None:
         self._store, self.folder = store, folder
         self.spec = from_tables(folder)
-        self._members = Members(store, folder.id, self.spec.candidates())
+        self._members = Members(store, folder.id, self.spec.key_of)
 
     def read(self) -> Results:
         """The results as they are now."""

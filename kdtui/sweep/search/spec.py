@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from kdtui.profile.network_tables import Model
 from kdtui.profile.settings import toml
 from kdtui.store.values import fits
 from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.members import cell_key
 from kdtui.sweep.search.budget import Budget, Target
 from kdtui.sweep.search.candidates import Candidate, candidates
 
@@ -82,6 +84,14 @@ class SearchSpec:
     def candidates(self) -> list[Candidate]:
         """All networks that are considered."""
         return candidates(self.encoders, self.architectures, self.widths, depth=self.student.encoder_depth)
+
+    def key_of(self, cell: str) -> str | None:
+        """The key of the candidate with a cell, see :func:`kdtui.sweep.members.cell_key`; None if there is none."""
+        return self._keys.get(cell)
+
+    @functools.cached_property
+    def _keys(self) -> Mapping[str, str]:
+        return {cell_key(one.cell): one.key for one in self.candidates()}
 
     def to_tables(self) -> dict[str, Any]:
         """The tables of ``spec.toml``."""

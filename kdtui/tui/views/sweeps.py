@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdtui.store.state import State
 from kdtui.sweep import render
 from kdtui.sweep.heatmap import Best, HeatMap
 from kdtui.sweep.listing import SweepRow
@@ -37,22 +36,18 @@ def level_colour(level: int, *, dark: bool) -> str:
 def cells(row: SweepRow) -> list[Cell]:
     """The cells of :data:`COLUMNS`."""
     name = Cell(row.id, keep=row.id[-_HASH:])
-    if row.runs is None:
+    seen = row.overview
+    if seen is None:
         return [Cell("?", "text-error"), name, *([Cell("-")] * 4), Cell(row.problem, "text-error")]
-    total, finished = len(row.runs.members), len(row.runs.in_state(State.FINISHED))
-    filled = round(_BAR * finished / max(1, total))
-    grid = row.grid
-    best = None if grid is None else grid.best_cell
-    eta = row.runs.eta_seconds
-    keys = " ".join(f"{axis.label}={','.join(axis.texts)}" for axis in row.runs.spec.axes)
+    filled = round(_BAR * seen.ended / max(1, seen.total))
     return [
-        Cell(row.state.glyph, STATE_STYLES[row.state]),
+        Cell(seen.state.glyph, STATE_STYLES[seen.state]),
         name,
-        Cell("█" * filled + "░" * (_BAR - filled), STATE_STYLES[row.state]),
-        Cell(f"{finished}/{total}"),
-        Cell(span(eta) if eta else "-"),
-        Cell(number(None if best is None else best.mean)),
-        Cell(keys),
+        Cell("█" * filled + "░" * (_BAR - filled), STATE_STYLES[seen.state]),
+        Cell(f"{seen.ended}/{seen.total}"),
+        Cell(span(seen.eta_seconds) if seen.eta_seconds else "-"),
+        Cell(number(seen.best)),
+        Cell(" ".join(map("=".join, seen.keys))),
     ]
 
 

@@ -16,8 +16,8 @@ from kdtui.store.state import State
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import ControllerState, controller_state, files_of
 from kdtui.sweep.folder import SweepFolder, create
+from kdtui.sweep.members import Member, Members, Place
 from kdtui.sweep.search.budget import Budget, Target
-from kdtui.sweep.search.members import Member, Members, Place
 from kdtui.sweep.search.spec import SearchSpec, base_profile
 from tests.waiting import eventually
 
@@ -61,7 +61,7 @@ def made(store: RunStore, **changes: Any) -> SweepFolder:
 def members(store: RunStore, folder: SweepFolder) -> dict[Place, Member]:
     from kdtui.sweep.search.spec import from_tables
 
-    return Members(store, folder.id, from_tables(folder).candidates()).read()
+    return Members(store, folder.id, from_tables(folder).key_of).read()
 
 
 def own_runs(store: RunStore, folder: SweepFolder) -> list[Run]:

@@ -13,7 +13,7 @@ from kdtui.store.state import PRUNED, State
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import controller_state, files_of, start, stop
 from kdtui.sweep.folder import SweepFolder
-from kdtui.sweep.search.members import Member
+from kdtui.sweep.members import Member
 from kdtui.sweep.search.results import ResultReader
 from tests.sweep.search.searching import (
     KEYS,

@@ -1,10 +1,10 @@
-"""The runs of a search: which exist, how far they are, and their scores by epoch."""
+"""The runs of a sweep or search with a controller: which exist, how far they are, and their scores by epoch."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,14 @@ from kdtui.store.event_log import Tail
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, RunSummary, State
 from kdtui.store.store import RunStore
-from kdtui.sweep.search.candidates import Candidate
 
-PAUSED, SEARCH_STOPPED = "paused", "search stopped"
+PAUSED, SEARCH_STOPPED, SWEEP_STOPPED = "paused", "search stopped", "sweep stopped"
 """Reasons of stops, as the controller writes them, beside :data:`kdtui.store.state.PRUNED`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a run is for: a candidate, a seed, and ``student`` or ``baseline``."""
+    """What a run is for: a candidate or the values of a trial, a seed, and ``student`` or ``baseline``."""
 
     key: str
     seed: int
@@ -31,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Member:
-    """A run of a search.
+    """A run of a sweep or search.
 
     Attributes:
         scores: Validation score by epoch; of each epoch the last attempt's.
@@ -58,17 +57,16 @@ class Member:
 
 
 class Members:
-    """Reads the runs of a search as often as needed; of each run only what its files gained.
+    """Reads the runs of a sweep or search as often as needed; of each run only what its files gained.
 
     Args:
         store: A store for this thread only.
-        search_id: Id of the search.
-        candidates: Its candidates.
+        sweep_id: Id of the sweep or search.
+        key_of: The key of the place of a cell, which has the form of :func:`cell_key`; None for one of no place.
     """
 
-    def __init__(self, store: RunStore, search_id: str, candidates: list[Candidate]) -> None:
-        self._store, self._id = store, search_id
-        self._keys = {_text(one.cell): one.key for one in candidates}
+    def __init__(self, store: RunStore, sweep_id: str, key_of: Callable[[str], str | None] = str) -> None:
+        self._store, self._id, self._key_of = store, sweep_id, key_of
         self._places: dict[str, Place | None] = {}
         self._scores: dict[str, _Scores] = {}
 
@@ -97,14 +95,15 @@ class Members:
             entry = run.manifest().sweep or {}
         except StoreError:  # damaged, so it belongs to no search
             return None
-        key = self._keys.get(_text(entry.get("cell")))
+        key = self._key_of(cell_key(entry.get("cell")))
         if entry.get("id") != self._id or key is None or not isinstance(entry.get("seed"), int):
             return None
         return Place(key, entry["seed"], str(entry.get("role")))
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+def cell_key(cell: Any) -> str:
+    """Equal for cells with equal values, whatever the order of their keys."""
+    return json.dumps(cell, sort_keys=True, default=str)
 
 
 class _Scores:
