@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.compare.measured import usable_measurements
 from kdtui.errors import StoreError
-from kdtui.profile.matched import IDENTITY, untreated
+from kdtui.profile.matched import IDENTITY, untreated, without_own_view_seed
 from kdtui.store.run import Run
 from kdtui.store.state import RunSummary
 from kdtui.store.summary import further_metrics
@@ -155,7 +155,7 @@ def same(value: Any) -> str:
 
 def key(profile: Mapping[str, Any], *, without: Iterable[str] = ()) -> str:
     """Equal for profiles that differ only in what describes a run, and in the top-level keys in ``without``."""
-    return same(settings(profile, without=IDENTITY | {*without}))
+    return same(settings(without_own_view_seed(profile), without=IDENTITY | {*without}))
 
 
 def matched(entry: ComparedRun, others: Iterable[ComparedRun]) -> list[ComparedRun]:

@@ -19,7 +19,16 @@ _LONGEST_NAME = 80
 
 def untreated(table: Mapping[str, Any]) -> dict[str, Any]:
     """A plain table of a profile without the tables of :data:`TREATMENT`."""
-    return {key: value for key, value in without_treated_data(table).items() if key not in TREATMENT}
+    table = without_own_view_seed(without_treated_data(table))
+    return {key: value for key, value in table.items() if key not in TREATMENT}
+
+
+def without_own_view_seed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain table of a profile without a ``data.view_seed`` that equals its seed, which is the default."""
+    data, seed = table.get("data"), table.get("seed", 0)
+    if isinstance(data, Mapping) and seed is not None and data.get("view_seed") == seed:
+        return {**table, "data": {key: value for key, value in data.items() if key != "view_seed"}}
+    return dict(table)
 
 
 def without_treated_data(table: Mapping[str, Any], *, but: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -40,7 +49,7 @@ def without_treated_data(table: Mapping[str, Any], *, but: Mapping[str, Any] | N
 def treated(table: Mapping[str, Any]) -> dict[str, Any]:
     """A plain table of a profile, without those tables if its distillation is not enabled."""
     enabled = isinstance(table.get("distillation"), Mapping) and table["distillation"].get("enabled") is True
-    return dict(table) if enabled else untreated(table)
+    return without_own_view_seed(table) if enabled else untreated(table)
 
 
 def baseline_of(profile: Profile) -> Profile:

@@ -17,6 +17,7 @@ from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder, create, manifest_
 from kdtui.sweep.spec import Cell, Spec, affects_baseline, run_name
 
 if TYPE_CHECKING:
+    from kdtui.profile import Profile
     from kdtui.store.store import RunStore
 
 RESTARTED = (State.NEVER_LAUNCHED, State.LOST)
@@ -209,8 +210,20 @@ def _planned(store: RunStore, spec: Spec, sweep_id: str) -> list[GroupRun]:
         role = BASELINE if run.baseline else STUDENT
         entry = manifest_entry(sweep_id, values, run.profile.seed, role)
         name = _baseline_name(spec, last) if run.baseline else run.profile.name
-        planned.append(replace(run, profile=run.profile.model_copy(update={"name": name}), sweep=entry))
+        profile = run.profile.model_copy(update={"name": name})
+        planned.append(replace(run, profile=_with_view_seed(profile), sweep=entry))
     return planned
+
+
+def _with_view_seed(profile: Profile) -> Profile:
+    """The profile with its own seed as ``data.view_seed``: the same views, which other runs of the seed see too.
+
+    So the teacher's logits for them are computed once. They are rounded to fp16, also where they are computed.
+    """
+    data = profile.data
+    if not profile.distillation.enabled or data.views or data.view_seed is not None:
+        return profile
+    return profile.model_copy(update={"data": data.model_copy(update={"view_seed": profile.seed})})
 
 
 def _numbered(cell: Cell, number: int) -> Cell:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdtui.compare import compare
+from kdtui.compare.entries import entries_of
 from kdtui.launch.teachers import expand
 from kdtui.store.filter import parse
 from kdtui.store.run import Run
@@ -90,3 +92,22 @@ def test_the_list_has_every_sweep_and_the_reason_why_one_cannot_be_read(store: R
     assert rows[spec.id].state is State.FINISHED and rows[spec.id].cells()[2:4] == ["6", "6"]
     assert "damaged" in rows[broken.name].problem and rows[broken.name].to_json()["problem"]
     assert rows[spec.id].to_json()["best"] == 0.2
+
+
+def test_distilled_runs_of_a_seed_share_the_logits_of_their_teacher(store: RunStore, teacher: Path) -> None:
+    """Also with baselines that another sweep made, and over seeds in comparisons."""
+    spec = spec_of(store, teacher, f"{T}=1,2", seeds=(0, 1), with_baseline=True)
+    runs = make(store, spec, lambda cell, seed, baseline: 0.5 + (not baseline) * 0.1)
+    views = {(member.role, member.seed, member.planned.profile.data.view_seed) for member in runs.members}
+    assert views == {("student", 0, 0), ("student", 1, 1), (BASELINE, 0, None), (BASELINE, 1, None)}
+    comparison = compare(entries_of(store, [Run(member.run.path) for member in runs.members if member.run is not None]))
+    assert [len(group.pairs) for group in comparison.groups] == [2, 2]
+    other = spec_of(store, teacher, f"{T}=3,4", with_baseline=True)
+    assert runs_of(store, other, other.id).counts() == {"finished": 1, "missing": 2}
+
+
+def test_views_of_the_profile_are_kept(store: RunStore, teacher: Path) -> None:
+    spec = spec_of(store, teacher, f"{T}=1,2", "data.view_seed=7", seeds=(0, 1))
+    assert {member.planned.profile.data.view_seed for member in runs_of(store, spec, spec.id).members} == {7}
+    spec = spec_of(store, teacher, f"{T}=1,2", "data.views=4")
+    assert {member.planned.profile.data.view_seed for member in runs_of(store, spec, spec.id).members} == {None}
