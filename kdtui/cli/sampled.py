@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 from kdtui.cli.console import emit, out, report, say, table
-from kdtui.errors import StoreError, UsageError
+from kdtui.errors import StoreError
 from kdtui.text import counted, span
 
 if TYPE_CHECKING:
@@ -89,22 +91,11 @@ def _show_plan(spec: SampledSpec, trials: int, planned: Plan, *, to_stdout: bool
     write(f"sweep {spec.id}")
 
 
-def resume(store: RunStore, folder: SweepFolder, *, retry: bool, detach: bool, as_json: bool) -> None:
-    """Continue a sampled sweep."""
-    from kdtui.sweep.sampled.spec import from_tables, read_request
-
-    from_tables(folder)  # a damaged specification, or an unknown number of trials, is refused here
-    read_request(folder)
-    begin(store, folder, retry=retry, detach=detach, as_json=as_json)
-
-
 def begin(store: RunStore, folder: SweepFolder, *, retry: bool, detach: bool, as_json: bool) -> None:
     """Start the controller if it is not running, and follow it unless ``detach``."""
     from kdtui.cli.controlled import follow
-    from kdtui.sweep.controlled import start
-    from kdtui.sweep.sampled.optional import check_installed
+    from kdtui.sweep.sampled.control import start
 
-    check_installed()
     if not start(folder, retry=retry):
         say(f"{folder.id} is running already")
     if detach:
@@ -148,22 +139,13 @@ def _print_text(runs: SampledRuns) -> None:
 
 def stop(store: RunStore, folder: SweepFolder, *, kill: bool) -> None:
     """Stop the controller and its runs, which save their state unless they are killed."""
-    from kdtui.sweep.controlled import controller_state
-    from kdtui.sweep.controlled import stop as stop_controller
-    from kdtui.sweep.runs import stop as stop_runs
+    from kdtui.sweep.sampled import control
 
-    live = controller_state(folder).live
-    if live:
-        stop_controller(folder)
-    if kill or not live:
-        try:
-            stopped, errors = stop_runs(store, folder, kill=kill)
-        except UsageError:
-            if not live:
-                raise
-            stopped, errors = [], []
-        for run in stopped:
-            say(f"{run.id}: {'killed' if kill else 'stop requested'}")
-        for error in errors:
-            report(error)
+    stopped, errors = control.stop(store, folder, kill=kill)
+    for run in stopped:
+        say(f"{run.id}: {'killed' if kill else 'stop requested'}")
+    for error in errors:
+        report(error)
     say(f"stopping {folder.id}; kdtui sweep resume {folder.id} continues it")
+    if errors:
+        raise typer.Exit(max(error.exit_code for error in errors))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +22,8 @@ from kdtui.sweep.members import PAUSED, Member, Members, Place
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
+MOST_LAUNCHES = 3
+"""How often one attempt of the controller launches a run whose processes are killed."""
 
 
 class TrialWork(ABC):
@@ -42,7 +45,7 @@ class TrialWork(ABC):
         self.store, self.folder = controls.store, controls.folder
         self.members = Members(self.store, self.folder.id, key_of)
         self._training = base.training
-        self._launched: set[str] = set()  # ids of runs that this attempt launched
+        self._launched: Counter[str] = Counter()  # how often this attempt launched each run
         self._retried: set[str] | None = None if controls.retry else set()  # ids of failed runs that were retried
         self._noted: set[str] = set()
 
@@ -75,7 +78,7 @@ class TrialWork(ABC):
             else:
                 run = member.run
                 once_over(self.store, run, partial(self._continue, run))
-            self._launched.add(run.id)
+            self._launched[run.id] += 1
 
     def _continue(self, run: Run) -> None:
         launcher_of(run, self.store).launch(run)
@@ -97,10 +100,15 @@ class TrialWork(ABC):
             self.note(f"pruned {member.summary.name} at epoch {member.epoch}")
 
     def stopped_by_hand(self, member: Member) -> bool:
-        """Whether someone else stopped a run that this attempt launched; a later attempt continues it."""
-        row = member.summary
+        """Whether someone else stopped a run that this attempt launched; a later attempt continues it.
+
+        So is a run whose processes were killed each of :data:`MOST_LAUNCHES` times, as for lack of memory.
+        """
+        row, launches = member.summary, self._launched[member.run.id]
         ours = row.detail.startswith((PAUSED, PRUNED, self.STOPPED))
-        return row.state is State.STOPPED and member.run.id in self._launched and not ours
+        if row.state is State.LOST:
+            return launches >= MOST_LAUNCHES
+        return row.state is State.STOPPED and launches > 0 and not ours
 
     def is_retried(self, member: Member) -> bool:
         """Whether a failed run is trained again, once."""
@@ -118,7 +126,8 @@ class TrialWork(ABC):
             if row.state is State.FAILED and not self.is_retried(member):
                 self.note(f"{row.id} failed: {row.detail}")
             elif self.stopped_by_hand(member):
-                self.note(f"{row.id} was stopped; `kdtui {self.VERB} resume {self.folder.id}` continues it")
+                what = "was stopped" if row.state is State.STOPPED else "lost its processes again and again"
+                self.note(f"{row.id} {what}; `kdtui {self.VERB} resume {self.folder.id}` continues it")
 
     def note(self, message: str) -> None:
         """Write a message to the events, once."""

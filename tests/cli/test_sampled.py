@@ -52,6 +52,7 @@ def test_trials_are_trained_listed_and_added(kdtui: Kdtui, store: RunStore, big:
     assert len(kdtui("runs", "--sweep", "latest", "--json").json) == 4 == len(cells(store))
 
 
+@pytest.mark.slow
 def test_each_trial_has_a_run_for_each_seed_and_failed_ones_count(
     kdtui: Kdtui, store: RunStore, big: Run, here: Path
 ) -> None:

@@ -10,16 +10,24 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from kdtui.events import Queued, Stopped
+from kdtui.store.run import EventLog
 from kdtui.store.store import RunStore
 from kdtui.sweep import render
+from kdtui.sweep.controlled import files_of
+from kdtui.sweep.folder import SweepFolder, create
 from kdtui.sweep.heatmap import heat_map
 from kdtui.sweep.runs import SweepRuns
+from kdtui.sweep.sampled.results import record_importance
+from kdtui.sweep.sampled.spec import Request
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.run import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.sweeps import SweepsScreen
 from tests.sweep.conftest import make, spec_of, store, teacher
+from tests.sweep.sampled.sampling import spec_of as sampled_spec
+from tests.sweep.sampled.sampling import trained
 from tests.sweep.test_heatmap import GRID, RATE, by_cell
 from tests.sweep.test_spec import ALPHA, T
 from tests.tui.contrast import READABLE, texts
@@ -112,6 +120,51 @@ async def test_stopping_and_resuming_ask_first(store: RunStore, runs: SweepRuns)
         await shows(pilot, f"Resume {runs.id}?", "3 new runs", f"kdtui sweep resume {runs.id} --detach")
         await pilot.press("n")
         assert screen.row is not None and screen.row.runs is not None and len(screen.row.runs.missing) == 3
+
+
+@pytest.fixture
+def sampled(store: RunStore, teacher: Path) -> SweepFolder:
+    """A sampled sweep that was stopped after three of five trials."""
+    spec = sampled_spec(store, teacher, f"{T}=1..8", f"{RATE}=1e-4..1e-2:log", prune=True)
+    folder = create(store.root, spec.id, spec.to_tables())
+    Request(5).write(folder)
+    for temperature, score, pruned in ((2.5, 0.6, False), (3.25, 0.7, False), (7.5, 0.2, True)):
+        trained(store, folder, {T: temperature, RATE: 0.001}, score, pruned=pruned)
+    with EventLog(files_of(folder).events_path) as log:
+        for event in (Queued(1), Stopped(0, 0)):
+            log.append(event)
+    record_importance(folder, {T: 0.75, RATE: 0.25}, 8)
+    return folder
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_a_sampled_sweep_has_its_trials(store: RunStore, sampled: SweepFolder, size: tuple[int, int]) -> None:
+    async with opened(store, size) as (app, pilot, screen):
+        await shows(pilot, "5 trials: 2 finished, 1 pruned, 2 to begin", "3/5", "★     2  3.25", "■ pruned")
+        await shows(pilot, "best: T 3.25, learning rate 0.001: mIoU 0.7000", "T 0.75, learning rate 0.25")
+        assert all(contrast >= READABLE for _, contrast in texts(app))
+        await pilot.press("enter", "down", "enter")
+        assert screen.trial is not None and screen.trial.number == 2
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("escape", "r")
+        await shows(pilot, "trials, not a grid")
+        await pilot.press("x")
+        await shows(pilot, "nothing to stop")
+        await pilot.press("R")
+        await shows(pilot, f"Resume {sampled.id}?", f"kdtui sweep resume {sampled.id} --detach")
+        await pilot.press("n", "C", "f")
+        await shows(pilot, "3 of 3 runs", f"kdtui runs --filter sweep={sampled.id}")
+
+
+async def test_a_grid_and_a_sampled_sweep_take_turns(store: RunStore, runs: SweepRuns, sampled: SweepFolder) -> None:
+    async with opened(store) as (_, pilot, screen):
+        for _ in range(2):
+            screen.table.move_to(runs.id)
+            await shows(pilot, "14 runs: 11 finished", "learning rate  0.0001")
+            assert screen.heat.display and not screen.trials.display
+            screen.table.move_to(sampled.id)
+            await shows(pilot, "5 trials: 2 finished", "importance of the keys")
+            assert screen.trials.display and not screen.heat.display
 
 
 async def test_without_sweeps_it_says_how_to_make_one(store: RunStore) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -37,8 +38,6 @@ WARM_UP = 0.25
 """Share of the horizon during which no trial is pruned."""
 TRIES = 20
 """How often values are drawn again that were tried already."""
-_BEST_SHARE = 0.3
-"""Share of the trials whose values are compared with those of all, for the importance."""
 
 
 _UNREADABLE = (AssertionError, AttributeError, LookupError, TypeError, ValueError, optuna.exceptions.OptunaError)
@@ -135,7 +134,7 @@ class Study:
                 return cell  # chosen before, and then the process was killed
         for _ in range(TRIES):
             number = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = _sampler(self._spec.base.seed + number)
+            self._study.sampler = _sampler(f"{self._spec.base.seed} {number}")
             drawn = self._study.ask(self._distributions)
             cell = self._cell(drawn.params)
             if cell_key(cell) not in taken:
@@ -171,7 +170,7 @@ class Study:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            evaluator = PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE)
+            evaluator = PedAnovaImportanceEvaluator()  # its options differ between versions
         found = get_param_importances(self._study, evaluator=evaluator)
         return {key: float(share) for key, share in found.items()}
 
@@ -204,11 +203,12 @@ def _distribution(axis: Axis | Range) -> BaseDistribution:
     return FloatDistribution(axis.low, axis.high, log=axis.log)
 
 
-def _sampler(seed: int) -> optuna.samplers.TPESampler:
+def _sampler(seed: str) -> optuna.samplers.TPESampler:
     """A sampler whose next values follow from a seed and the trials, so that a new process draws other ones."""
+    mixed = random.Random(seed).getrandbits(32)  # first draws of consecutive seeds are alike
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(n_startup_trials=STARTUP, constant_liar=True, seed=seed % 2**32)
+        return optuna.samplers.TPESampler(n_startup_trials=STARTUP, constant_liar=True, seed=mixed)
 
 
 def repair(journal: Path) -> None:

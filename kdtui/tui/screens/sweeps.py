@@ -1,4 +1,4 @@
-"""The screen of the sweeps: their list with progress, and the heat map of the one under the cursor."""
+"""The screen of the sweeps: their list with progress, and the heat map or the trials of the one under the cursor."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from kdtui.sweep.folder import SweepFolder
 from kdtui.sweep.heatmap import Best, GridCell, HeatMap, heat_map
 from kdtui.sweep.listing import SweepListing, SweepRow
 from kdtui.sweep.runs import RESTARTED, Launched, launch, stop
+from kdtui.sweep.sampled import control
+from kdtui.sweep.sampled.results import SampledRuns
+from kdtui.sweep.sampled.trials import Trial
 from kdtui.sweep.spec import from_tables
 from kdtui.text import counted
 from kdtui.tui.keys import bindings
@@ -29,6 +32,10 @@ from kdtui.tui.views.sweeps import (
     marginal_lines,
     summary_lines,
     titles,
+    trial_cells,
+    trial_columns,
+    trials_headline,
+    trials_summary,
 )
 from kdtui.tui.widgets.heat_grid import Field, HeatGrid
 from kdtui.tui.widgets.panel import Panel
@@ -38,10 +45,13 @@ _NONE = (
     "no sweeps yet\n"
     "press n on the list of runs and give T, α or another key several values, as in 1,2,4; or run `kdtui sweep PROFILE`"
 )
+_NO_GRID = "a sampled sweep has trials, not a grid"
+_SECONDS = 2.0
+"""Seconds between two looks while a sampled sweep is running."""
 
 
 class SweepsScreen(CockpitScreen):
-    """The list of sweeps, and the heat map of one.
+    """The list of sweeps, and the heat map or the trials of one.
 
     Args:
         sweep_id: The sweep under the cursor at first; None for the newest.
@@ -51,8 +61,8 @@ class SweepsScreen(CockpitScreen):
     BINDINGS = bindings("sweeps")
     DEFAULT_CSS = """
     SweepsScreen #sweeps { height: auto; max-height: 25%; }
+    SweepsScreen #trials { height: 1fr; }
     SweepsScreen #map { height: 1fr; border-top: solid $foreground 30%; }
-    SweepsScreen #summary { text-wrap: wrap; }
     SweepsScreen #marginals { margin-top: 1; }
     """
 
@@ -67,10 +77,12 @@ class SweepsScreen(CockpitScreen):
         self._grid: HeatMap | None = None
         self._best: tuple[str, Best | None] | None = None
         self._pending = ""
+        self._trials: dict[str, Trial] = {}
         self.table = Table(COLUMNS, self._cells, empty="reading…", id="sweeps")
         self.heat = HeatGrid(id="heat")
+        self.trials = Table((), self._trial_cells, empty="no trial has begun", id="trials")
         self._headline = Panel(id="headline")
-        self._summary = Panel(id="summary")
+        self._summary = Panel(wraps=True, id="summary")
         self._marginals = Panel("MEAN OF EACH VALUE", id="marginals")
 
     def body(self) -> Iterable[Widget]:
@@ -79,6 +91,7 @@ class SweepsScreen(CockpitScreen):
         with Vertical(id="map"):
             yield self._headline
             yield self.heat
+            yield self.trials
             yield self._summary
             yield self._marginals
 
@@ -87,6 +100,7 @@ class SweepsScreen(CockpitScreen):
         self.table.focus()
         self._listing = SweepListing(self.cockpit.store.for_thread())
         self.watch(self.app, "theme", self._show, init=False)
+        self.set_interval(_SECONDS, self._read_live)
 
     @property
     def sweep_id(self) -> str | None:
@@ -97,6 +111,16 @@ class SweepsScreen(CockpitScreen):
     def row(self) -> SweepRow | None:
         """The sweep under the cursor."""
         return self._rows.get(self.sweep_id or "")
+
+    @property
+    def sampled(self) -> SampledRuns | None:
+        """The sampled sweep under the cursor; None for a grid."""
+        return None if self.row is None else self.row.sampled
+
+    @property
+    def trial(self) -> Trial | None:
+        """The trial under the cursor."""
+        return self._trials.get(self.trials.cursor_key or "")
 
     @property
     def grid(self) -> HeatMap | None:
@@ -119,6 +143,11 @@ class SweepsScreen(CockpitScreen):
         if ids and self._were_read and not any(key not in rows or rows[key].sweep for key in ids):
             return
         self._read()
+
+    def _read_live(self) -> None:
+        """Read again while a controller is running: it also ends without a change of a run."""
+        if any(row.sampled is not None and row.sampled.controller.live for row in self._rows.values()):
+            self._read()
 
     def _read(self) -> None:
         """Read in a thread, one at a time."""
@@ -155,8 +184,15 @@ class SweepsScreen(CockpitScreen):
     def _cells(self, key: str) -> Sequence[Cell]:
         return cells(self._rows[key]) if key in self._rows else [Cell("")] * len(COLUMNS)
 
+    def _trial_cells(self, key: str) -> Sequence[Cell]:
+        return [] if self.sampled is None else trial_cells(self.sampled, self._trials[key])
+
     def on_table_moved(self, event: Table.Moved) -> None:
-        """Display another sweep."""
+        """Display another sweep, or describe another trial."""
+        if event.table is self.trials:
+            self.cockpit.say("")
+            self.say("")
+            return
         self._choice = {}
         self._show()
 
@@ -166,6 +202,11 @@ class SweepsScreen(CockpitScreen):
         runs = None if row is None else row.runs
         self._grid = None if runs is None else heat_map(runs, **self._choice)
         grid, dark = self._grid, self.app.current_theme.dark
+        sampled = self.sampled
+        self.heat.display, self.trials.display = sampled is None, sampled is not None
+        if sampled is not None:
+            self._show_trials(sampled)
+            return
         if grid is None:
             for panel in (self._headline, self._summary, self._marginals):
                 panel.show([])
@@ -185,6 +226,15 @@ class SweepsScreen(CockpitScreen):
         if pending and self._pending != key:
             self._weigh(grid, key)
 
+    def _show_trials(self, sampled: SampledRuns) -> None:
+        self._trials = {trial.key: trial for trial in sampled.trials}
+        self._headline.show(trials_headline(sampled))
+        self.trials.set_columns(trial_columns(sampled))
+        self.trials.show(list(self._trials))
+        self._summary.show(trials_summary(sampled))
+        self._marginals.show([])
+        self.say(*self.cockpit.said)
+
     def _evidence_key(self, grid: HeatMap) -> str:
         """Changes when a run finishes, or when other fields are displayed."""
         finished = [row.id for row in grid.runs.in_state(State.FINISHED)]
@@ -203,7 +253,10 @@ class SweepsScreen(CockpitScreen):
         self.cockpit.do(grid.best, then, group="sweep evidence")
 
     def silence(self) -> Sequence[Part]:
-        """The field under the cursor."""
+        """The field or trial under the cursor."""
+        if self.sampled is not None and self.trial is not None:
+            runs = ", ".join(run.id for run in self.trial.runs)
+            return [Part(f"trial {self.trial.number}: {runs}", "text-muted")]
         cell, grid = self.cell, self._grid
         if cell is None or grid is None:
             return ()
@@ -223,11 +276,15 @@ class SweepsScreen(CockpitScreen):
         self.leave()
 
     def action_open(self) -> None:
-        """Display the runs of the field under the cursor; from the list, go to the heat map."""
+        """Display the runs of the field or trial under the cursor; from the list, go there."""
         if self.table.has_focus and self._grid is not None:
             self.heat.focus()
             return
-        ids = [run.id for run in self.cell.runs] if self.cell is not None else []
+        if self.table.has_focus and self._trials and self.sampled is not None:
+            self.trials.focus()
+            return
+        place = self.cell if self.sampled is None else self.trial
+        ids = [run.id for run in place.runs] if place is not None else []
         if len(ids) == 1:
             self.cockpit.open_run(ids[0])
         elif ids:
@@ -236,7 +293,7 @@ class SweepsScreen(CockpitScreen):
             self.cockpit.say("this field has no run yet", error=True)
 
     def on_table_opened(self, event: Table.Opened) -> None:
-        """Go to the heat map."""
+        """As the key."""
         self.action_open()
 
     def action_runs(self) -> None:
@@ -256,7 +313,7 @@ class SweepsScreen(CockpitScreen):
     def _turn(self, which: str, other: str) -> None:
         grid = self._grid
         if grid is None or grid.columns is None:
-            self.cockpit.say("the sweep has one key", error=True)
+            self.cockpit.say("the sweep has one key" if self.sampled is None else _NO_GRID, error=True)
             return
         keys = [axis.key for axis in grid.runs.spec.axes]
         now = {"rows": grid.rows.key, "columns": grid.columns.key}
@@ -271,7 +328,8 @@ class SweepsScreen(CockpitScreen):
             () if grid is None else tuple(axis for axis in grid.runs.spec.axes if axis not in (grid.rows, grid.columns))
         )
         if grid is None or not axes:
-            self.cockpit.say("no other key: rows and columns are all keys of the sweep", error=True)
+            no_other = "no other key: rows and columns are all keys of the sweep"
+            self.cockpit.say(no_other if self.sampled is None else _NO_GRID, error=True)
             return
         axis = axes[0]
         values: list[Any] = [None, *axis.values]
@@ -289,6 +347,9 @@ class SweepsScreen(CockpitScreen):
     def action_stop(self) -> None:
         """Save and stop all runs of the sweep, after confirmation."""
         sweep_id, row = self.sweep_id, self.row
+        if sweep_id is not None and row is not None and row.sampled is not None:
+            self._stop_sampled(sweep_id, row.sampled)
+            return
         live = [] if row is None or row.runs is None else row.runs.in_state(*LIVE)
         if sweep_id is None or not live:
             self.cockpit.say("nothing to stop: no run of this sweep is running or queued", error=True)
@@ -307,6 +368,9 @@ class SweepsScreen(CockpitScreen):
     def action_resume(self) -> None:
         """Launch stopped and lost runs again and make missing ones, after confirmation; then failed ones."""
         sweep_id, row = self.sweep_id, self.row
+        if sweep_id is not None and row is not None and row.sampled is not None:
+            self._resume_sampled(sweep_id, row.sampled)
+            return
         if sweep_id is None or row is None or row.runs is None:
             return
         again = row.runs.in_state(*RESTARTED, State.STOPPED)
@@ -331,6 +395,41 @@ class SweepsScreen(CockpitScreen):
         question = Confirm(f"Resume {sweep_id}?", f"{', '.join(parts)}.", command)
         self._ask(question, lambda: self.cockpit.do(work, resumed))
 
+    def _stop_sampled(self, sweep_id: str, sampled: SampledRuns) -> None:
+        if not sampled.controller.live and not any(run.state in LIVE for one in sampled.trials for run in one.runs):
+            self.cockpit.say("nothing to stop: this sweep is not running", error=True)
+            return
+        command = shlex.join(["kdtui", "sweep", "stop", sweep_id])
+        folder = SweepFolder(self._path(sweep_id))
+        work = lambda: control.stop(self.cockpit.store.for_thread(), folder)  # noqa: E731
+        question = Confirm(f"Stop {sweep_id}?", "Its runs save and stop; R resumes the sweep later.", command)
+        self._ask(question, lambda: self._carry_out(work, f"{sweep_id}: stopping", command))
+
+    def _resume_sampled(self, sweep_id: str, sampled: SampledRuns) -> None:
+        failed = sum(trial.outcome == "failed" for trial in sampled.trials)
+        if sampled.controller.live:
+            self.cockpit.say("nothing to resume: this sweep is running", error=True)
+            return
+        done = sampled.controller.state is State.FINISHED and sampled.ended >= sampled.total
+        if done and not failed:
+            self.cockpit.say("nothing to resume: every trial has ended", error=True)
+            return
+        retry = bool(failed) and sampled.ended >= sampled.total
+        command = shlex.join(["kdtui", "sweep", "resume", sweep_id, *(["--retry"] if retry else []), "--detach"])
+        folder = SweepFolder(self._path(sweep_id))
+        work = lambda: control.start(folder, retry=retry)  # noqa: E731
+        what = f"{counted(failed, 'failed trial')} trained again." if retry else "Nothing is trained twice."
+        question = Confirm(f"Resume {sweep_id}?", what, command)
+        self._ask(question, lambda: self._carry_out(work, f"{sweep_id}: resumed", command))
+
+    def _carry_out(self, work: Callable[[], object], done: str, command: str) -> None:
+        def then(_: object) -> None:
+            self.cockpit.watcher.nudge()
+            self.cockpit.say(done, command)
+            self._read()
+
+        self.cockpit.do(work, then)
+
     def _path(self, sweep_id: str) -> Any:
         return self.cockpit.store.root / ".sweeps" / sweep_id
 
@@ -343,8 +442,10 @@ class SweepsScreen(CockpitScreen):
             self.cockpit.copy_text(self.sweep_id, self.sweep_id)
 
     def action_copy_command(self) -> None:
-        """Copy the command line that displays the same heat map."""
+        """Copy the command line that displays the same heat map or trials."""
         grid = self._grid
+        if self.sampled is not None:
+            self.cockpit.copy_text(shlex.join(["kdtui", "sweep", "show", self.sampled.id]), "command line")
         if grid is None:
             return
         words = ["kdtui", "sweep", "show", grid.runs.id]

@@ -1,4 +1,4 @@
-"""What the Sweeps screen displays: the list of sweeps, the fields of a heat map, the best one and the marginals."""
+"""What the Sweeps screen displays: the list, the fields of a heat map or the trials of a sampled sweep, the best."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from kdtui.sweep import render
 from kdtui.sweep.heatmap import Best, HeatMap
 from kdtui.sweep.listing import SweepRow
+from kdtui.sweep.sampled import render as render_sampled
+from kdtui.sweep.sampled.results import SampledRuns
+from kdtui.sweep.sampled.trials import Trial
 from kdtui.sweep.spec import label_of
-from kdtui.text import number, span
+from kdtui.text import number, score_title, span
 from kdtui.tui.values import Cell, Column, TextLine
 from kdtui.tui.views.colours import STATE_STYLES
 
@@ -49,6 +52,50 @@ def cells(row: SweepRow) -> list[Cell]:
         Cell(number(seen.best)),
         Cell(" ".join(map("=".join, seen.keys))),
     ]
+
+
+def trial_columns(runs: SampledRuns) -> tuple[Column, ...]:
+    """The columns of the trials: one for each key."""
+    keys = [
+        Column(axis.key, label_of(axis.key), 5, 13, right=True, drop=place + 3 if place > 2 else 0)
+        for place, axis in enumerate(runs.spec.axes)
+    ]
+    return (
+        Column("mark", "", 1, 1),
+        Column("trial", "trial", 5, 5, right=True),
+        *keys,
+        Column("score", score_title(runs.score_name), 6, 10, right=True),
+        Column("epoch", "epoch", 5, 5, right=True, drop=1),
+        Column("state", "state", 8, 13),
+        Column("run", "run", 12, None, drop=2, grow=True),
+    )
+
+
+def trial_cells(runs: SampledRuns, trial: Trial) -> list[Cell]:
+    """The cells of :func:`trial_columns`."""
+    mark, number_, *values, epoch, _, ids = render_sampled.row(runs, trial)
+    style = "text-muted" if trial.outcome == "pruned" else ""
+    state = f"{trial.state.glyph} {trial.word}"
+    return [
+        Cell(mark, "text-success"),
+        *(Cell(text, style) for text in (number_, *values, epoch)),
+        Cell(state, style or STATE_STYLES[trial.state]),
+        Cell(ids, style),
+    ]
+
+
+def trials_headline(runs: SampledRuns) -> list[TextLine]:
+    """What is sampled, the progress, and why the sweep is not running."""
+    lines: list[TextLine] = [[(render_sampled.title(runs), "title")], [(render_sampled.progress(runs), "")]]
+    tone = "bad" if runs.controller.error else "warn"
+    return [*lines, *([(line, tone)] for line in render_sampled.state_lines(runs)[:1])]
+
+
+def trials_summary(runs: SampledRuns) -> list[TextLine]:
+    """The best trial, and the importance of the keys."""
+    best = render_sampled.best_lines(runs)
+    lines: list[TextLine] = [[(line, "strong" if place == 0 else "")] for place, line in enumerate(best)]
+    return [*lines, [(render_sampled.importance_line(runs), "" if runs.importance.shares else "muted")]]
 
 
 def headline(grid: HeatMap) -> list[TextLine]:

@@ -1,0 +1,62 @@
+"""Starting and stopping sampled sweeps, from the command line and the cockpit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdtui.errors import KdtuiError, UsageError
+from kdtui.sweep import controlled, runs
+from kdtui.sweep.sampled.optional import check_installed
+from kdtui.sweep.sampled.spec import from_tables, read_request
+
+if TYPE_CHECKING:
+    from kdtui.store.run import Run
+    from kdtui.store.store import RunStore
+    from kdtui.sweep.folder import SweepFolder
+
+
+def start(folder: SweepFolder, *, retry: bool = False) -> bool:
+    """Start or continue a sweep.
+
+    Args:
+        folder: Its folder.
+        retry: Whether failed runs are trained again.
+
+    Returns:
+        Whether this call started its controller; False if it is running already.
+
+    Raises:
+        LaunchError: Optuna is not installed, or the controller could not be started.
+        StoreError: The specification or the number of trials cannot be read.
+    """
+    check_installed()
+    from_tables(folder)
+    read_request(folder)
+    return controlled.start(folder, retry=retry)
+
+
+def stop(store: RunStore, folder: SweepFolder, *, kill: bool = False) -> tuple[list[Run], list[KdtuiError]]:
+    """Stop the controller, which stops its runs; runs whose controller was killed are stopped, too.
+
+    Args:
+        store: The store of the runs.
+        folder: The folder of the sweep.
+        kill: Whether the processes of the runs are killed, so that nothing is saved.
+
+    Returns:
+        The runs that this call stopped itself, and the errors of others.
+
+    Raises:
+        UsageError: Neither the controller nor a run is running.
+    """
+    live = controlled.controller_state(folder).live
+    if live:
+        controlled.stop(folder)
+        if not kill:
+            return [], []
+    try:
+        return runs.stop(store, folder, kill=kill)
+    except UsageError:  # no run is queued or running
+        if not live:
+            raise
+        return [], []
