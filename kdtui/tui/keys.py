@@ -578,7 +578,7 @@ KEYS: tuple[Key, ...] = (
         "↵",
         "open",
         "open",
-        "In the list: go to the heat map or the trials; there: open the runs of the field or trial.",
+        "In the list: go to the heat map or the trials; there: open the runs.",
         "kdtui sweep show ID",
     ),
     Key(
