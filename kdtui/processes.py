@@ -60,6 +60,13 @@ def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
     return variables | (changes or {})
 
 
+def cores() -> int:
+    """Number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def program(name: str) -> str | None:
     """The path of an installed program, ignoring the working folder; None if there is none."""
     import shutil

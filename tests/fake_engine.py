@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 
 from kdtui.errors import CheckpointError, DataError, EngineError, ExportError, Interrupted, KdtuiError
 from kdtui.events import Event, Failed, Finished, Measured, Saved, Started, Stopped, Warned
+from kdtui.standby import stand_by
 from kdtui.store.identity import ProcessIdentity, own_identity
 from kdtui.store.run import EventLog, Run, write_atomically
 
@@ -588,6 +589,9 @@ def described(error: KdtuiError) -> dict[str, Any]:
 
 
 def main(verb: str, *arguments: str) -> int:
+    if "--standby" in arguments:
+        *rest, _, control, done = arguments
+        stand_by(int(control), int(done), lambda: main(verb, *rest), lambda run: main("train", run))
     verbs: dict[str, Any] = {
         "train": train,
         "check": check,

@@ -35,6 +35,7 @@ from kdtui.profile.limits import MOST_EPOCHS
 from kdtui.profile.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from kdtui.launch.standby import Standby
     from kdtui.profile import Profile
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
@@ -329,16 +330,34 @@ def _carry_out(
 
     If one of them trains the teacher of another one, all are launched at once: the supervisors wait for each other.
     """
-    from kdtui.cli.follow import interrupts
-    from kdtui.cli.runs import run_json
-    from kdtui.launch.plan import plan
-    from kdtui.launch.references import after_runs, linked, waits_among
-    from kdtui.launch.start import start
+    from kdtui.launch.references import linked
+    from kdtui.launch.start import prepared
     from kdtui.launch.teachers import check_tags
 
     check_tags(options.tags)
     profiles = linked(profiles, store)
-    planned = plan(profiles, store, resume_from=resume_from, total_epochs=total_epochs)
+    with prepared(() if options.dry_run else profiles, store) as standby:
+        _train(store, profiles, options, standby, resume_from=resume_from, total_epochs=total_epochs)
+
+
+def _train(
+    store: RunStore,
+    profiles: Sequence[Profile],
+    options: TrainOptions,
+    standby: Standby | None,
+    *,
+    resume_from: Path | None,
+    total_epochs: int | None,
+) -> None:
+    """See :func:`_carry_out`."""
+    from kdtui.cli.follow import interrupts
+    from kdtui.cli.runs import run_json
+    from kdtui.launch.plan import plan
+    from kdtui.launch.references import after_runs, waits_among
+    from kdtui.launch.start import start
+
+    ask = None if standby is None else standby.ask
+    planned = plan(profiles, store, ask=ask, resume_from=resume_from, total_epochs=total_epochs)
     if options.dry_run and options.as_json:
         emit(planned.to_json())
     else:
@@ -362,6 +381,7 @@ def _carry_out(
                     resume_from=resume_from,
                     total_epochs=total_epochs,
                     origin="kdtui train",
+                    standby=standby,
                 )
             except KdtuiError as error:  # runs before it are reported below
                 report(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -19,12 +20,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdtui.engine.imports import without_collections
 from kdtui.errors import EngineError, Interrupted, KdtuiError, StoreError
+from kdtui.standby import stand_by
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return 0 or the error's exit code."""
     options = _parser().parse_args(arguments)
+    if getattr(options, "standby", None):
+        _import_for_training()
+        control, done = options.standby
+        stand_by(control, done, lambda: _run(options), lambda run: main(["train", run]))
+    return _run(options)
+
+
+def _import_for_training() -> None:
+    """Import what a check and a training need, as both would otherwise import it after the fork."""
+    with without_collections():
+        import torch.fx.experimental.symbolic_shapes  # noqa: F401 - with sympy, for passes on the meta device
+
+        from kdtui.engine import check, fit  # noqa: F401
+    gc.freeze()  # a collection would copy all pages that the child shares
+
+
+def _run(options: argparse.Namespace) -> int:
     verb: Callable[[argparse.Namespace], dict[str, Any]] = options.verb
     try:
         # Libraries may print; stdout is for the result only.
@@ -71,7 +91,8 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
                 log.append(events.Failed(**_described(error)))  # type: ignore[arg-type]
 
     try:
-        from kdtui.engine.fit import train
+        with without_collections():
+            from kdtui.engine.fit import train
 
         record = run.launch_record()
         if record is None:
@@ -156,7 +177,8 @@ def _evaluations(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from kdtui.engine.check import check
+    with without_collections():
+        from kdtui.engine.check import check
     from kdtui.engine.untrained import stand_ins, with_names
     from kdtui.store.run import Run
 
@@ -359,6 +381,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar=("CHECKPOINT", "PROFILE"),
         help="a teacher or initial weights that are not trained yet, and their profile",
+    )
+    check.add_argument(
+        "--standby",
+        nargs=2,
+        type=int,
+        metavar=("CONTROL", "DONE"),
+        help="descriptors: check in a child process, and train afterwards if that is ordered",
     )
     check.set_defaults(verb=_check)
 

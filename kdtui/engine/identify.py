@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kdtui.engine.checkpoint import differences
 from kdtui.engine.containers import Contents
-from kdtui.engine.shapes import ShapesOnly
+from kdtui.engine.shapes import WithoutRandomWeights
 from kdtui.errors import TeacherError
 
 # Prefixes below `decoder.` that identify an architecture; the order matters where one has the prefix of another.
@@ -480,7 +480,7 @@ def _depths(state: Mapping[str, Tensor], decoder: Decoder, known: list[Match]) -
 
 
 def _build(decoder: Decoder, encoder: str, depth: int, in_channels: int) -> nn.Module:
-    with warnings.catch_warnings(), ShapesOnly():
+    with warnings.catch_warnings(), WithoutRandomWeights():
         warnings.simplefilter("ignore")  # smp and timm warn about names, which the file determines
         network: nn.Module = smp.create_model(
             decoder.architecture,

@@ -1,7 +1,8 @@
-"""Fast work on torch's meta device, where only the shapes of tensors matter.
+"""Fast work where only the shapes of tensors matter: on torch's meta device, and on weights that are loaded afterwards.
 
-There torch runs batch norms, bilinear interpolation and random values through the Python code that defines these
-operators for compilers, which is most of the time of a forward pass, and a third of that of building a network of timm.
+On the meta device torch runs batch norms, bilinear interpolation and random values through the Python code that defines
+these operators for compilers, which is most of the time of a forward pass, and a third of that of building a network of
+timm.
 """
 
 from __future__ import annotations
@@ -33,6 +34,21 @@ class ShapesOnly(TorchFunctionMode):
             if result is not None:
                 return result
         return func(*args, **given)
+
+
+class WithoutRandomWeights(ShapesOnly):
+    """As the base class; and initial weights are zero on every device, for networks whose weights do not matter."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator, or return an empty result or zeros."""
+        if func in _RANDOM:
+            weights = args[0] if args else (kwargs or {})["tensor"]
+            if not weights.is_meta:
+                with torch.no_grad():
+                    return weights.zero_()
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def passed(network: nn.Module, images: Tensor, inputs: Mapping[str, Tensor] | None = None) -> Any:
@@ -85,11 +101,10 @@ def _untouched(tensor: Tensor, *_: Any, **__: Any) -> Tensor | None:
     return tensor if tensor.is_meta else None
 
 
+_RANDOM = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 _EMPTY: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.batch_norm: _normalised,
     functional.interpolate: _resized,
-    **dict.fromkeys(
-        (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_), _untouched
-    ),
+    **dict.fromkeys(_RANDOM, _untouched),
 }
 """What computes the result of an operator on the meta device, or None where torch shall."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import UsageError
-from kdtui.launch.engine_process import EngineStep, converse, cores
+from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.launcher import Check
+from kdtui.processes import cores
 from kdtui.store.data_checks import NEEDED, SPLITS, current, kept_checks
 from kdtui.text import counted
 

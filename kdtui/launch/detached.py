@@ -133,9 +133,19 @@ def main(arguments: Sequence[str], make: Callable[[Run, Mapping[str, Any]], Deta
         make: Creates what works.
     """
     run, order = Run(Path(arguments[0])), json.loads(arguments[1])
+    detach()
+    return serve(run, order, make)
+
+
+def detach() -> None:
+    """Fork away from the process that started this one."""
     if os.fork():
         os._exit(0)  # the launcher waits for this process; the child is adopted by init
     os.setsid()  # a new process group: killing it must not kill other processes
+
+
+def serve(run: Run, order: Mapping[str, Any], make: Callable[[Run, Mapping[str, Any]], DetachedProcess]) -> int:
+    """Answer the launcher and work; see :func:`main`."""
     ready: int = order["ready"]
     try:
         process = make(run, order)

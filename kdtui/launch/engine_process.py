@@ -61,13 +61,6 @@ def check_program() -> None:
         raise LaunchError("The engine's program was not found", found=program, hint=f"check or unset {ENGINE}")
 
 
-def cores() -> int:
-    """Number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def free_port() -> int:
     """A TCP port of this machine that is free now."""
     with socket.socket() as listener:
@@ -112,7 +105,7 @@ def rank_environment(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "PYTHONUNBUFFERED": "1",  # the log contains the last lines of a killed rank
-        "OMP_NUM_THREADS": str(threads or max(1, cores() // world_size)),
+        "OMP_NUM_THREADS": str(threads or max(1, processes.cores() // world_size)),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         # The order in which nvidia-smi numbers the GPUs, with which they were counted.
         "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kdtui.errors import Interrupted
-from kdtui.launch.engine_process import EngineStep, converse, cores, reported
+from kdtui.launch.engine_process import EngineStep, converse, reported
 from kdtui.launch.moved import Moved, check_places, for_evaluation, moved, profile_file
 from kdtui.launch.slots import DevicePlace, Slots, held, place
 from kdtui.launch.teachers import best_of
+from kdtui.processes import cores
 from kdtui.store.files import read_file, sha256_of
 from kdtui.store.identity import identity_of
 from kdtui.store.run import Run

@@ -9,6 +9,7 @@ from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import Liveness
 
 if TYPE_CHECKING:
+    from kdtui.launch.standby import Standby
     from kdtui.profile import Profile
 
 
@@ -62,5 +63,27 @@ class Launcher(Protocol):
         Args:
             profile: A complete profile.
             torch_gpus: GPUs of this machine that the engine's torch can use; None if unknown.
+        """
+        ...
+
+
+class PreparingLauncher(Launcher, Protocol):
+    """A launcher that can start processes before the run exists; its table has ``prepares = True``."""
+
+    def prepare(self, profile: Profile) -> Standby | None:
+        """What checks a profile and can train it afterwards in the same process; None where that is not possible.
+
+        Args:
+            profile: The profile of the run to come; its processes start with the check.
+        """
+        ...
+
+    def launch(self, run: Run, *, total_epochs: int | None = None, standby: Standby | None = None) -> LaunchRecord:
+        """As for every launcher.
+
+        Args:
+            run: A run that is not running.
+            total_epochs: See there.
+            standby: What checked the profile of this run.
         """
         ...

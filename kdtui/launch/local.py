@@ -22,6 +22,7 @@ from kdtui.launch.engine_process import check_program, last_lines
 from kdtui.launch.launcher import Check
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.slots import SLOTS, place
+from kdtui.launch.standby import SUPERVISE, Standby
 from kdtui.store.files import appending, open_file, reading, remedy, try_lock
 from kdtui.store.identity import hostname
 from kdtui.store.run import EventLog, LaunchRecord, Run, owner
@@ -47,8 +48,18 @@ class LocalLauncher:
     def __init__(self, store: RunStore) -> None:
         self._store = store
 
-    def launch(self, run: Run, *, total_epochs: int | None = None) -> LaunchRecord:
-        """See :class:`kdtui.launch.launcher.Launcher`.
+    def prepare(self, profile: Profile) -> Standby | None:
+        """See :class:`kdtui.launch.launcher.PreparingLauncher`; None for several ranks, and for GPUs."""
+        training = profile.training
+        try:
+            chosen = place(training.accelerator, training.devices)
+        except UsageError:  # reported by the check
+            return None
+        # A GPU is known by its number only when the run has its slot, and torch may have looked for others by then.
+        return Standby(training.threads) if (chosen.device, training.devices) == ("cpu", 1) else None
+
+    def launch(self, run: Run, *, total_epochs: int | None = None, standby: Standby | None = None) -> LaunchRecord:
+        """See :class:`kdtui.launch.launcher.PreparingLauncher`.
 
         Raises:
             LaunchError: The run is running, this machine lacks its devices, or its supervisor did not start.
@@ -75,7 +86,7 @@ class LocalLauncher:
                 "created": time.time(),
             }
             run.clear_stop()
-            start_detached("kdtui.launch.supervise", run, order, lock, resume=f"kdtui resume {run.id}")
+            start_detached(SUPERVISE, run, order, lock, resume=f"kdtui resume {run.id}", standby=standby)
         finally:
             os.close(lock)
         record = run.launch_record()
@@ -124,7 +135,15 @@ class LocalLauncher:
         return (_device_check(profile, torch_gpus),)
 
 
-def start_detached(module: str, run: Run, order: Mapping[str, Any], lock: int, *, resume: str) -> None:
+def start_detached(
+    module: str,
+    run: Run,
+    order: Mapping[str, Any],
+    lock: int,
+    *,
+    resume: str,
+    standby: Standby | None = None,
+) -> None:
     """Start ``python -m MODULE RUN ORDER`` in a new session; return once it has written its launch record.
 
     Args:
@@ -133,33 +152,36 @@ def start_detached(module: str, run: Run, order: Mapping[str, Any], lock: int, *
         order: JSON values; the descriptors of the lock and of the answer are added.
         lock: From :func:`take_lock`; the process inherits it.
         resume: The command that starts it again, for a hint.
+        standby: A process that waits for this order, if there is one.
 
     Raises:
         LaunchError: It did not start.
     """
     run.logs.mkdir(exist_ok=True)
     reader, writer = os.pipe()
+    process = None
     try:
         with appending(run.worker_log) as log:
             begin = log.tell()
             descriptors = {"lock": lock, "ready": writer}
-            argv = processes.python("-m", module, str(run.path), json.dumps({**order, **descriptors}))
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock, writer),
-                env=processes.environment(),
-                start_new_session=True,
-            )
+            if standby is None or not standby.hand_over(run, order, {**descriptors, "log": log.fileno()}):
+                process = subprocess.Popen(
+                    processes.python("-m", module, str(run.path), json.dumps({**order, **descriptors})),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=tuple(descriptors.values()),
+                    env=processes.environment(),
+                    start_new_session=True,
+                )
         os.close(writer)
         writer = -1
         ready, _, _ = select.select([reader], [], [], HANDSHAKE)
         answer = os.read(reader, 16) if ready else b""
-        if not answer and not ready:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()  # returns at once: the process forks, and its child is adopted by init, so no zombie is left
+        if process is not None:
+            if not answer and not ready:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # returns at once: the process forks, and its child is adopted by init: no zombie is left
     except OSError as error:
         raise LaunchError("The supervisor could not be started", where=error.filename, found=error.strerror) from error
     finally:

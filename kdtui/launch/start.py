@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from kdtui.errors import LaunchError, UsageError
 from kdtui.launch.awaited import has_finished
 from kdtui.launch.engine_process import ask, check_program, reported
 from kdtui.launch.moved import Moved, check_places, moved, profile_file
-from kdtui.launch.references import awaited_flags, with_references
-from kdtui.launch.targets import launcher_for, launcher_of
+from kdtui.launch.references import awaited_flags, references, with_references
+from kdtui.launch.standby import Standby
+from kdtui.launch.targets import launcher_for, launcher_of, preparing_launcher
 from kdtui.launch.teachers import named_run, owner
 from kdtui.profile.find import OF_RUN
 from kdtui.store.checkpoint_files import file_of
@@ -38,6 +40,7 @@ def start(
     resume_from: Path | None = None,
     total_epochs: int | None = None,
     origin: str,
+    standby: Standby | None = None,
 ) -> Run:
     """Create a run and launch it; it waits for the runs that its profile names, ``run:ID``.
 
@@ -48,10 +51,29 @@ def start(
         resume_from: Checkpoint to start from.
         total_epochs: Number of epochs instead of the profile's.
         origin: What created the run, for its manifest.
+        standby: From :func:`prepared`, of the same profile.
     """
     run = create(store, profile, tags=tags, resume_from=resume_from, origin=origin)
-    launcher_for(profile, store).launch(run, total_epochs=total_epochs)
+    launcher = preparing_launcher(profile, store)
+    if standby is None or launcher is None:
+        launcher_for(profile, store).launch(run, total_epochs=total_epochs)
+    else:
+        launcher.launch(run, total_epochs=total_epochs, standby=standby)
     return run
+
+
+@contextlib.contextmanager
+def prepared(profiles: Sequence[Profile], store: RunStore) -> Iterator[Standby | None]:
+    """What checks the profile of a launch and trains it afterwards in the same process; None for several profiles.
+
+    Without a launch, its processes end with the context.
+    """
+    launcher = preparing_launcher(profiles[0], store) if len(profiles) == 1 else None
+    # A run that waits for another one may wait for hours, and an idle engine takes memory.
+    waits = launcher is not None and bool(references(profiles[0]))
+    standby = None if launcher is None or waits else launcher.prepare(profiles[0])
+    with contextlib.nullcontext() if standby is None else standby:
+        yield standby
 
 
 def create(

@@ -3,12 +3,16 @@
 ``python -m kdtui.launch.supervise RUN ORDER`` is started by a launcher, from which it inherits the run's lock and the
 write end of a pipe. It forks into the background, writes the launch record and the event ``queued``, and does not
 depend on any terminal. If it is killed, the ranks continue: they hold the slots and the lock too.
+
+With ``--standby`` it is started before the run exists, and receives the same over a socket; its engine is running then,
+see :mod:`kdtui.launch.standby`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -16,14 +20,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from kdtui.errors import KdtuiError, LaunchError, StoreError
 from kdtui.events import Exited, Queued, Stopped
 from kdtui.launch.awaited import has_finished
-from kdtui.launch.detached import DetachedProcess, failed, main
+from kdtui.launch.detached import DetachedProcess, detach, failed, main, serve
 from kdtui.launch.engine_process import engine_command, engine_environment, free_port, rank_environment
 from kdtui.launch.slots import Slots, Ticket
+from kdtui.launch.standby import OPTION, WaitingEngine, wait_for_order
 from kdtui.launch.targets import open_store
 from kdtui.store.files import sha256_of
 from kdtui.store.identity import identity_of
@@ -37,9 +43,15 @@ MOST_GRACE = 3600
 
 
 class Supervisor(DetachedProcess):
-    """One attempt of one run."""
+    """One attempt of one run.
 
-    def __init__(self, run: Run, order: Mapping[str, Any]) -> None:
+    Args:
+        run: The run.
+        order: From the launcher.
+        engine: An engine that can be its rank, if it gets its slot at once: it takes memory while it waits.
+    """
+
+    def __init__(self, run: Run, order: Mapping[str, Any], engine: WaitingEngine | None = None) -> None:
         super().__init__(
             run,
             order,
@@ -51,6 +63,7 @@ class Supervisor(DetachedProcess):
         self.lock: int = order["lock"]
         self.slot_names: tuple[str, ...] = tuple(order["slots"])
         self.grace = _grace()
+        self._engine = engine
 
     def announce(self) -> None:
         """See the base class."""
@@ -120,10 +133,18 @@ class Supervisor(DetachedProcess):
                 slots = ticket.try_take(count)
                 if slots is not None:
                     return slots
+                self._end_engine()
                 self.sleep(POLL)
+            self._end_engine()
             return None
         finally:
             ticket.leave()
+
+    def _end_engine(self) -> None:
+        """End the engine that was started before; the rank will be another one."""
+        if self._engine is not None:
+            self._engine.end()
+            self._engine = None
 
     def _start(self, slots: Slots) -> list[subprocess.Popen[bytes]]:
         """Start every rank and record each at once; if one cannot be started, kill the others."""
@@ -136,13 +157,7 @@ class Supervisor(DetachedProcess):
                 own = rank_environment(
                     rank, self.record.devices, port=port, threads=int(training.get("threads", 0)), gpus=gpus
                 )
-                process = subprocess.Popen(
-                    self.record.argv,
-                    stdin=subprocess.DEVNULL,
-                    env=engine_environment(own),
-                    pass_fds=(self.lock, *slots.descriptors),
-                    process_group=0,  # so that loader workers can be killed with their rank
-                )
+                process = self._rank(own, (self.lock, *slots.descriptors))
                 ranks.append(process)
                 self.record = dataclasses.replace(self.record, ranks=(*self.record.ranks, identity_of(process.pid)))
                 self.run.write_launch_record(self.record)
@@ -152,6 +167,21 @@ class Supervisor(DetachedProcess):
                 process.wait()
             raise
         return ranks
+
+    def _rank(self, environment: Mapping[str, str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        """The process of a rank: the engine that was started before, or a new one."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            if engine.train(self.run, environment, descriptors):
+                return engine.process
+            engine.end()
+        return subprocess.Popen(
+            self.record.argv,
+            stdin=subprocess.DEVNULL,
+            env=engine_environment(environment),
+            pass_fds=descriptors,
+            process_group=0,  # so that loader workers can be killed with their rank
+        )
 
     def _watch(self, ranks: list[subprocess.Popen[bytes]]) -> Exited:
         """Wait until all ranks have exited; if one fails, kill the others after a grace period."""
@@ -224,5 +254,26 @@ def _signal_name(code: int) -> str | None:
         return f"signal {-code}"
 
 
+def stand_by(order: Mapping[str, Any]) -> int:
+    """Start the engine, and supervise the run that its profile becomes; exit if the command exits without a launch.
+
+    Args:
+        order: From :class:`kdtui.launch.standby.Standby`.
+    """
+    detach()
+    engine = WaitingEngine(order)
+    launch = wait_for_order(order["control"])
+    if launch is None:
+        engine.end()
+        return 0
+    run, own_order, log = launch
+    for stream in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(log, stream)
+    os.close(log)
+    return serve(run, own_order, partial(Supervisor, engine=engine))
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == OPTION:
+        sys.exit(stand_by(json.loads(sys.argv[2])))
     sys.exit(main(sys.argv[1:], Supervisor))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kdtui import plugins
 from kdtui.errors import KdtuiError, LaunchError, StoreError
-from kdtui.launch.launcher import Check, Launcher
+from kdtui.launch.launcher import Check, Launcher, PreparingLauncher
 from kdtui.store.run import LaunchRecord, Run
 from kdtui.store.state import Liveness
 from kdtui.store.store import RunStore
@@ -27,6 +27,13 @@ def launcher_for(profile: Profile, store: RunStore) -> Launcher:
         LaunchError: It cannot be imported.
     """
     return _launcher(type(profile.launch), store)
+
+
+def preparing_launcher(profile: Profile, store: RunStore) -> PreparingLauncher | None:
+    """The launcher of a profile's target if it can start processes before the run exists; otherwise None."""
+    if not profile.launch.prepares:
+        return None
+    return cast(PreparingLauncher, launcher_for(profile, store))
 
 
 def launcher_of(run: Run, store: RunStore) -> Launcher:

@@ -16,11 +16,13 @@ class LaunchTable(ProfileTable):
         implementation: ``package.module:attribute`` of a callable that takes the run store and returns the
             :class:`kdtui.launch.launcher.Launcher`.
         waits: Whether a launched run starts only when the runs of its manifest's ``awaited`` have finished.
+        prepares: Whether the launcher is a :class:`kdtui.launch.launcher.PreparingLauncher`.
     """
 
     target: str = ""
     implementation: ClassVar[str]
     waits: ClassVar[bool] = False
+    prepares: ClassVar[bool] = False
 
 
 class LocalLaunch(LaunchTable):
@@ -29,6 +31,7 @@ class LocalLaunch(LaunchTable):
     target: Literal["local"] = "local"
     implementation: ClassVar[str] = "kdtui.launch.local:LocalLauncher"
     waits: ClassVar[bool] = True
+    prepares: ClassVar[bool] = True
 
 
 BUILT_IN: tuple[type[LaunchTable], ...] = (LocalLaunch,)

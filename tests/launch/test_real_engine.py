@@ -7,12 +7,15 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdtui.events import Failed, Measured, Started
 from kdtui.launch.alive import is_running
 from kdtui.launch.local import LocalLauncher
+from kdtui.launch.plan import Start, engine_checks
+from kdtui.launch.start import prepared, start
 from kdtui.profile import Model, Profile, SyntheticData, Training
 from kdtui.store.run import Run
 from kdtui.store.state import State
@@ -21,6 +24,7 @@ from tests.launch.processes import events, everyone, kill, reaches, record_of, s
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
+SETTINGS: Any = {"batch_size": 4, "threads": 1, "log_every": 1}
 REAL = f"{sys.executable} -m kdtui.engine"
 
 
@@ -36,7 +40,7 @@ def make(store: RunStore, *, devices: int, epochs: int) -> Run:
             name="real",
             data=SyntheticData(height=64, width=64, train_samples=16, val_samples=4),
             student=Model(encoder="resnet18", encoder_depth=3, decoder_channels=(8, 8, 8)),
-            training=Training(devices=devices, batch_size=4, epochs=epochs, threads=1, log_every=1),
+            training=Training(**SETTINGS, devices=devices, epochs=epochs),
         )
     )
 
@@ -103,3 +107,24 @@ def test_a_disk_that_fills_fails_the_run_and_keeps_the_last_checkpoint(
     launcher.launch(run, total_epochs=3)
     eventually(lambda: store.summary(run).state is State.FINISHED, f"{events(run)[-3:]}")
     assert Path(run.epoch_checkpoint(3)).exists()
+
+
+def test_an_engine_that_checked_the_profile_before_trains_as_one_that_did_not(
+    store: RunStore, launcher: LocalLauncher
+) -> None:
+    ordinary = make(store, devices=1, epochs=2)
+    launcher.launch(ordinary)
+    reaches(store, ordinary, State.FINISHED)
+    profile = ordinary.profile().model_copy(update={"training": Training(**SETTINGS, epochs=2, accelerator="cpu")})
+    with prepared([profile], store) as standby:
+        assert standby is not None
+        assert engine_checks(profile, standby.ask, Start(), store.root).checks[0].ok
+        run = start(store, profile, origin="a test", standby=standby)
+    reaches(store, run, State.FINISHED)
+
+    def curve(one: Run) -> list[float | None]:
+        return [
+            event.scalars.get("loss", event.scalars.get("miou")) for event in events(one) if isinstance(event, Measured)
+        ]
+
+    assert curve(run) == curve(ordinary)

@@ -13,8 +13,8 @@ import pytest
 from kdtui.errors import LaunchError, StoreError
 from kdtui.events import Exited, Failed, Measured, Queued, Started
 from kdtui.launch.alive import is_running
-from kdtui.launch.engine_process import cores
 from kdtui.launch.local import LocalLauncher
+from kdtui.processes import cores
 from kdtui.store.files import try_lock
 from kdtui.store.state import State
 from kdtui.store.store import RunStore

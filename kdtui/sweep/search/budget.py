@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdtui.errors import UsageError
-from kdtui.launch.engine_process import cores
 from kdtui.launch.slots import capacity
 from kdtui.measure_options import MeasureOptions
+from kdtui.processes import cores
 from kdtui.text import mebibytes, millions, milliseconds
 
 RUNTIMES = ("onnxruntime", "torch")

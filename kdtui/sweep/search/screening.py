@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import StoreError
-from kdtui.launch.engine_process import EngineStep, converse, cores
+from kdtui.launch.engine_process import EngineStep, converse
 from kdtui.launch.measure import measure_untrained
 from kdtui.launch.plan import out_channels
+from kdtui.processes import cores
 from kdtui.store.files import read_file, write_atomically
 from kdtui.store.identity import hostname
 from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json

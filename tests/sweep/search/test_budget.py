@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kdtui.errors import UsageError
-from kdtui.launch.engine_process import cores
+from kdtui.processes import cores
 from kdtui.sweep.search.budget import (
     Budget,
     Target,
