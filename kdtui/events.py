@@ -59,6 +59,7 @@ class Started(Event):
 
     Attributes:
         ranks: ``{"pid", "start_ticks", "boot_id"}`` of every rank.
+        workers: Loading processes of each rank; None in events of earlier versions.
         resumed_step: Completed optimizer steps; points after it in earlier attempts are void.
         epochs: Total number of epochs of this attempt.
         student: ``{"parameters", "parameters_used", "macs", "class_colours"}``; ``class_colours`` has ``#rrggbb`` of
@@ -80,6 +81,7 @@ class Started(Event):
     student: Mapping[str, Any]
     teacher: Mapping[str, Any] | None = None
     channels_last: bool = False
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 _COUNTERS: Mapping[str, int] = {
     **dict.fromkeys(("step", "images", "resumed_step", "steps_per_epoch"), 10**15),
     **dict.fromkeys(("epoch", "epochs"), 10**9),
-    **dict.fromkeys(("attempt", "threads", "world_size"), 10**6),
+    **dict.fromkeys(("attempt", "threads", "workers", "world_size"), 10**6),
 }
 """Fields that count from 0, with their maximum."""
 

@@ -78,6 +78,8 @@ def describe(followed: Followed, measured: Measured) -> str:
 def started_line(event: Started) -> str:
     """Format the start of an attempt as one line."""
     line = f"started on {event.world_size} x {event.device}, {event.precision}, {counted(event.threads, 'thread')}"
+    if event.workers:
+        line += f", {counted(event.workers, 'loading process')}"
     if event.resumed_step:
         line += f", resuming at step {event.resumed_step}"
     if event.teacher is not None:

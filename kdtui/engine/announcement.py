@@ -57,6 +57,7 @@ def announce(stage: TrainingSetup, report: Report, teacher: Mapping[str, Any] | 
                 **({"picture_legend": legend} if legend else {}),
             },
             teacher=teacher,
+            workers=stage.profile.training.loading_processes,
         )
     )
     _note_overrides(stage, report)

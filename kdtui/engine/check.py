@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdtui import plugins
+from kdtui import plugins, processes
 from kdtui.engine import checkpoint
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
-from kdtui.engine.data.workers import check_workers
+from kdtui.engine.data.workers import check_workers, with_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.fitting import estimate
 from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes, why_not_cached
@@ -27,6 +27,7 @@ from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.profile_model import count_macs
 from kdtui.engine.sanity import data_warnings, unlabelled_warnings
 from kdtui.engine.setup import LEAST_VALIDATED
+from kdtui.engine.shapes import WithoutRandomWeights
 from kdtui.engine.start_point import check_horizon, check_owner, find_best, find_start, load_start, start_warnings
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
@@ -104,9 +105,7 @@ def check(
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:
-            unlabelled = partial(build_unlabelled, profile.data, train_set)
-            parts = train_set, val_set
-            answers.append(_check("workers", lambda: check_workers(parts, profile.training, unlabelled())))
+            answers.append(_check("workers", lambda: _workers(profile, train_set, val_set, use_gpu)))
         warnings += data_warnings(profile, train_set, val_set, (train, val))
         known = loaded if trained_teacher else []
         for teacher in known:
@@ -121,6 +120,15 @@ def check(
         "surveyed": {name: [part.checked, part.total] for name, (_, part) in splits.items()},
         "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
+
+
+def _workers(profile: Profile, train_set: SegmentationDataset, val_set: SegmentationDataset, use_gpu: bool) -> str:
+    """The number of loading processes and what they need."""
+    settings = profile.training
+    examine = partial(check_workers, (train_set, val_set), unlabelled=build_unlabelled(profile.data, train_set))
+    threads = settings.threads or max(1, processes.cores() // settings.devices)
+    settings = with_workers(settings, "cuda" if use_gpu else "cpu", threads, examine)
+    return examine(settings)
 
 
 def _unlabelled(profile: Profile, splits: dict[str, tuple[SegmentationDataset, Survey]], warnings: list[Warned]) -> str:
@@ -258,14 +266,15 @@ def _student(profile: Profile, resume_from: Path | None, run: Run | None, built:
 
 
 def _network(profile: Profile, classes: Sequence[str], *, download: bool = False) -> nn.Module:
-    """The student of a profile."""
-    return build_student(
-        profile.student,
-        task=profile.data.task,
-        classes=len(classes),
-        channels=profile.data.image_channels,
-        download=download,
-    )
+    """The student of a profile; a check does not depend on its random weights."""
+    with WithoutRandomWeights():
+        return build_student(
+            profile.student,
+            task=profile.data.task,
+            classes=len(classes),
+            channels=profile.data.image_channels,
+            download=download,
+        )
 
 
 def _resume(profile: Profile, path: Path, total_epochs: int | None, done: list[int]) -> str:

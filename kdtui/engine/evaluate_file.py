@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 
 from kdtui.engine.counts import counts_file
 from kdtui.engine.data import SegmentationDataset, build_dataset, eval_loader
-from kdtui.engine.data.workers import check_workers
+from kdtui.engine.data.workers import check_workers, with_workers
 from kdtui.engine.dry_run import check_scorable
 from kdtui.engine.evaluate import Evaluation, Predict, evaluate, predictor
 from kdtui.engine.evaluate_exported import exported, is_export
@@ -56,8 +58,6 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         CheckpointError: It is not usable, has other classes, or does not accept images of the profile's size.
     """
     if profile.training.threads:
-        import torch
-
         torch.set_num_threads(profile.training.threads)
     fabric = make_fabric(accelerator="auto" if profile.training.accelerator != "cpu" else "cpu")
     precision = choose_precision(profile, fabric.device.type)
@@ -73,10 +73,11 @@ def assess(profile: Profile, checkpoint: str, split: str, *, out: Path | None = 
         facts["precision"] = precision
     # Evaluation uses one device. With too little shared memory it runs without workers, only slower.
     settings = profile.training.model_copy(update={"devices": 1, "micro_batch_size": None})
-    workers = settings.workers
-    if workers:
+    examine = partial(check_workers, (dataset, dataset))
+    workers = with_workers(settings, fabric.device.type, torch.get_num_threads(), examine).loading_processes
+    if workers and settings.workers != "auto":
         try:
-            check_workers((dataset, dataset), settings)
+            examine(settings)
         except EngineError as error:
             print(error.message, file=sys.stderr, flush=True)
             workers = 0

@@ -30,7 +30,7 @@ from kdtui.engine.data import (
     with_statistics,
 )
 from kdtui.engine.data.rarity import image_weights
-from kdtui.engine.data.workers import check_workers
+from kdtui.engine.data.workers import check_workers, with_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.label_counts import class_presence, label_counts
@@ -146,7 +146,7 @@ class TrainingSetup:
             max(per_forward, LEAST_VALIDATED),
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
-            workers=settings.workers,
+            workers=settings.loading_processes,
             limit=self.profile.data.val_limit,
             waiting=self.while_waiting,
         )
@@ -195,8 +195,7 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
     unlabelled = build_unlabelled(profile.data, train_set)
     notes = () if unlabelled is None else unlabelled_warnings(unlabelled, profile.data, val_set)
     steps = steps_per_epoch(train_set, settings)
-    if settings.workers:
-        check_workers((train_set, val_set), settings, unlabelled)
+    profile, settings = _with_workers(profile, fabric, train_set, val_set, unlabelled)
 
     leads = fabric.global_rank == 0
     # Rank 0 chooses the checkpoint for all ranks.
@@ -291,6 +290,28 @@ def set_up(run: Run, record: LaunchRecord, *, world_size: int) -> TrainingSetup:
         warnings=notes + start_warnings(begin, best, resumed) + terms_warning,
         initial=initial,
     )
+
+
+def _with_workers(
+    profile: Profile,
+    fabric: Fabric,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    unlabelled: UnlabelledImages | None,
+) -> tuple[Profile, Training]:
+    """The profile with a number of loading processes, and its settings of the training.
+
+    Raises:
+        EngineError: The shared memory is too small for the number in the profile.
+    """
+
+    def check(settings: Training) -> object:
+        return check_workers((train_set, val_set), settings, unlabelled)
+
+    settings = with_workers(profile.training, fabric.device.type, torch.get_num_threads(), check)
+    if settings.workers:
+        check(settings)
+    return profile.model_copy(update={"training": settings}), settings
 
 
 def _with_statistics(run: Run) -> Profile:

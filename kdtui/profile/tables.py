@@ -298,7 +298,8 @@ class Training(ProfileTable):
         gradient_clip: Maximum global gradient norm; 0 disables clipping.
         devices: Number of ranks: CPU processes or GPUs.
         precision: ``auto`` selects the faster one for this network on this device.
-        workers: Data loading processes per rank.
+        workers: Data loading processes per rank; `auto` chooses their number by cores, threads, device and shared
+            memory. No result depends on it.
         threads: Torch threads per rank; 0 leaves it to torch. A CPU run is reproducible only with the same number.
         early_stopping: Number of epochs without a better validation mIoU after which training ends; 0 disables it.
         evaluate_every: Epochs between evaluations; the last epoch is always evaluated. Default: after every epoch.
@@ -322,7 +323,7 @@ class Training(ProfileTable):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Bool | Literal["auto"] = "auto"
-    workers: Int = Field(0, ge=0, le=64)
+    workers: Annotated[Int, Field(ge=0, le=64)] | Literal["auto"] = 0
     threads: Int = Field(0, ge=0, le=256)
     early_stopping: Int = Field(0, ge=0, le=_RARELY)
     evaluate_every: Int | None = Field(None, ge=1, le=_RARELY)
@@ -334,6 +335,12 @@ class Training(ProfileTable):
     ema: Float | None = Field(None, gt=0.0, lt=1.0)
     unfreezing: Unfreezing | None = None
     cache_gib: Float | None = Field(None, ge=0.0, le=1_000_000.0)
+
+    @property
+    def loading_processes(self) -> int:
+        """The number of ``workers``, once ``auto`` was replaced by a number."""
+        assert self.workers != "auto"
+        return self.workers
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Training:

@@ -143,6 +143,7 @@ class RunSummary:
         teacher_metrics: Those of the teacher.
         retention: Student mIoU over teacher mIoU, at the last validation.
         data_wait: Share of the last steps' time in which they waited for their images.
+        workers: Loading processes of each rank.
         alpha: None without distillation, as ``temperature``.
         method: Kinds of its distillation terms, with their variants, joined by ``+``; None without distillation.
         sweep: Id of the sweep that it belongs to.
@@ -194,6 +195,7 @@ class RunSummary:
     last_event: float | None = None
     images_per_second: float | None = None
     data_wait: float | None = None
+    workers: int | None = None
     eta_seconds: float | None = None
     attempt: int | None = None
     host: str | None = None

@@ -278,6 +278,7 @@ def _from_events(files: _Files) -> dict[str, Any]:
         "agreement": val.get("agreement"),
         "images_per_second": train.get("images_per_second"),
         "data_wait": train.get("data_wait"),
+        "workers": found.started.workers if found.started else None,
         "parameters": _number(student, "parameters"),
         "parameters_used": _number(student, "parameters_used"),
         "teacher_parameters": _number(teacher, "parameters"),

@@ -339,7 +339,7 @@ def train_loader(
             share = keys[count * rank // world_size : count * (rank + 1) // world_size]
             further = [(len(dataset) + index, its_view) for index, its_view in share]
         plan += [part[at : at + micro] for part in (further, own) for at in range(0, len(part), micro)]
-    return Batches(dataset, plan, workers=training.workers, unlabelled=unlabelled, waiting=waiting)
+    return Batches(dataset, plan, workers=training.loading_processes, unlabelled=unlabelled, waiting=waiting)
 
 
 def eval_loader(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from kdtui import processes
 from kdtui.engine.data.protocol import SegmentationDataset
 from kdtui.engine.data.unlabelled import UnlabelledImages
 from kdtui.errors import EngineError
@@ -15,6 +17,7 @@ from kdtui.profile import Training
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCH = 2
 """Batches that each loading process prepares ahead."""
+_MOST_FOR_GPU, _MOST_FOR_CPU = 8, 4
 
 _NO_WORKERS = "`kdtui train` with --set training.workers=0 loads in the training process"
 
@@ -25,6 +28,39 @@ def available_memory() -> int | None:
         return None
     found = os.statvfs(SHARED_MEMORY)
     return found.f_bavail * found.f_frsize
+
+
+def with_workers(
+    training: Training,
+    device: str,
+    threads: int,
+    check: Callable[[Training], object],
+    *,
+    cores: int | None = None,
+) -> Training:
+    """The settings with a number of loading processes, which no result depends on, in place of ``auto``.
+
+    With a GPU, every core but the one of the training loads, up to eight. On the CPU, the cores that the training
+    leaves, up to four, and at least one process, which loads the next batch during a step. There is none on a single
+    core.
+
+    Args:
+        training: Settings of the training.
+        device: ``cpu``, or a kind of GPU.
+        threads: Torch threads of a rank.
+        check: Raises an :class:`EngineError` for settings whose batches do not fit into the shared memory.
+        cores: Number of cores of all ranks; default: those of this process.
+    """
+    if training.workers != "auto":
+        return training
+    share = (processes.cores() if cores is None else cores) // training.devices
+    count = min(share - 1, _MOST_FOR_GPU) if device != "cpu" else min(max(share - threads, 1), _MOST_FOR_CPU)
+    for number in range(count if share > 1 else 0, 0, -1):
+        chosen = training.model_copy(update={"workers": number})
+        with contextlib.suppress(EngineError):
+            check(chosen)
+            return chosen
+    return training.model_copy(update={"workers": 0})
 
 
 def check_workers(
@@ -48,7 +84,7 @@ def check_workers(
     train_set, val_set = datasets
     size = training.batch_size // training.devices
     micro = training.micro_batch_size or size
-    ahead = PREFETCH * training.workers
+    ahead = PREFETCH * training.loading_processes
     parts = [
         _bytes(train_set, micro * ahead + size, training.devices),
         _bytes(val_set, max(micro, 8) * (ahead + 1), training.devices),

@@ -16,7 +16,7 @@ from kdtui.palette import COLOUR
 from kdtui.store.history import Curve, History
 from kdtui.store.state import RunSummary, State
 from kdtui.store.values import is_number
-from kdtui.text import mebibytes, moment, number, percent, score_title, span
+from kdtui.text import counted, mebibytes, moment, number, percent, score_title, span
 from kdtui.tui.values import TextLine
 
 EXPECTED = 0.95
@@ -172,8 +172,9 @@ def speed(row: RunSummary, history: History | None) -> list[TextLine]:
     if row.eta_seconds is not None:
         lines.append(_pair("time left", span(row.eta_seconds)))
     if started is not None:
-        threads = f"{started.threads} thread{'s' if started.threads != 1 else ''}"
-        lines.append(_pair("runs on", f"{_where(started)}, {threads}"))
+        lines.append(_pair("runs on", f"{_where(started)}, {counted(started.threads, 'thread')}"))
+        if started.workers:
+            lines.append(_pair("loaded by", counted(started.workers, "loading process")))
     return lines
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kdtui import events
 from kdtui.engine.__main__ import main
@@ -23,7 +24,7 @@ from kdtui.engine.check import check
 from kdtui.engine.data import Batches, SegmentationDataset, build_dataset, build_unlabelled
 from kdtui.engine.data.loading import Waiting, _death
 from kdtui.engine.data.source import Source
-from kdtui.engine.data.workers import check_workers, out_of_shared_memory
+from kdtui.engine.data.workers import check_workers, out_of_shared_memory, with_workers
 from kdtui.engine.evaluate import StopRequested
 from kdtui.engine.setup import TrainingSetup
 from kdtui.errors import EngineError
@@ -94,6 +95,48 @@ def test_shared_memory_is_compared_with_what_the_batches_need(training: Training
     with pytest.raises(EngineError, match="not enough shared memory") as caught:
         check_workers(splits(), training, available=lambda: needed - 1)
     assert "training.workers=0" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads", "devices", "expected"),
+    [
+        ("cpu", 2, 2, 1, 1),  # loads the next batch while all cores compute
+        ("cpu", 8, 6, 1, 2),
+        ("cpu", 64, 8, 1, 4),
+        ("cpu", 8, 2, 2, 2),
+        ("cpu", 1, 1, 1, 0),
+        ("cuda", 16, 4, 1, 8),
+        ("cuda", 8, 4, 2, 3),
+        ("cuda", 1, 1, 1, 0),
+    ],
+)
+def test_auto_chooses_a_number_by_cores_threads_and_device(
+    device: str, cores: int, threads: int, devices: int, expected: int
+) -> None:
+    training = Training(workers="auto", batch_size=16, devices=devices)
+    assert with_workers(training, device, threads, lambda chosen: None, cores=cores).loading_processes == expected
+    given = training.model_copy(update={"workers": 7})
+    assert with_workers(given, device, threads, lambda chosen: None, cores=cores) is given
+
+
+@pytest.mark.parametrize("most", [0, 2, 8])
+def test_auto_takes_as_many_as_fit_into_the_shared_memory(most: int) -> None:
+    training = Training(workers="auto", batch_size=16)
+
+    def check(chosen: Training) -> str:
+        room = (16 * 2 * most + 16) * SAMPLE
+        return check_workers(splits(), chosen, available=lambda: room)
+
+    assert with_workers(training, "cuda", 1, check, cores=9).loading_processes == most
+
+
+def test_a_run_names_how_many_processes_auto_was(tmp_path: Path) -> None:
+    run = make_run(tmp_path, training__workers="auto")
+    fit(run)
+    (started,) = [event for event in events_of(run) if isinstance(event, events.Started)]
+    cores = len(os.sched_getaffinity(0))
+    assert started.workers == (0 if cores == 1 else max(1, min(cores - torch.get_num_threads(), 4)))
+    assert run.profile_table()["training"]["workers"] == "auto"
 
 
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGBUS, "/dev/shm"), (signal.SIGKILL, "out of memory")])
