@@ -13,6 +13,7 @@ from torch import nn
 
 from kdtui import plugins, processes
 from kdtui.engine import checkpoint
+from kdtui.engine.compiling import why_not_compiled
 from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_unlabelled, steps_per_epoch, survey
 from kdtui.engine.data.workers import check_workers, with_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
@@ -102,6 +103,9 @@ def check(
     if all(answer["ok"] for answer in answers):
         place = len(answers) - (resume_from is not None)  # the checkpoint is the last one
         answers[place:place] = _memory(profile, students[0], loaded, splits, warnings)
+    if profile.training.compile != "off" and students and (reason := why_not_compiled(profile, students[0])):
+        hint = "--set training.compile=off"
+        warnings.append(Warned("not-compiled", f"training.compile has no effect: {reason}", hint))
     if len(splits) == 2:  # unreadable data are reported by a check
         (train_set, train), (val_set, val) = splits["train"], splits["val"]
         if profile.training.workers:

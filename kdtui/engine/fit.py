@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdtui import events
 from kdtui.engine.announcement import announce, note_once
+from kdtui.engine.compiling import compile_networks
 from kdtui.engine.counts import counts_file
 from kdtui.engine.data import IGNORE_INDEX, Batch, Batches, evaluated_indices, picture_labels, train_loader
 from kdtui.engine.evaluate import (
@@ -124,6 +125,7 @@ class Fit:
                 samples = counted(len(self.stage.train_set), "training sample")
                 note_once(self.stage, self.report, f"class weights of {name} from the labels of {samples}: {text}")
             self._warn_before_training()
+            self._compile()
             reason = self._early_stop()
             while progress.epochs_done < total_epochs and reason is None:
                 self._train_epoch(progress.epochs_done + 1)
@@ -156,6 +158,14 @@ class Fit:
             )
             if self.teacher is not None and self.stage.teacher is not None:
                 self.teacher_logits = logit_cache(self.stage, self.stage.teacher, self.teacher.frozen)
+
+    def _compile(self) -> None:
+        """Compile the networks that see training images, where that is possible and faster."""
+        if self.stage.profile.training.compile == "off":
+            return
+        live = None if self.teacher is None or self.teacher_logits is not None else self.teacher.frozen
+        for line in compile_networks(self.stage, live):
+            self.report.say(events.Noted(line))
 
     def _warn_before_training(self) -> None:
         stage = self.stage

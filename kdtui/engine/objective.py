@@ -42,6 +42,9 @@ class FrozenTeacher:
         task: Interpretation of its raw output.
         autocast: The run's autocast context factory.
         taps: Names of the feature maps to return.
+
+    Attributes:
+        compiled: The network's forward pass for batches of training images, if it was compiled.
     """
 
     def __init__(
@@ -54,13 +57,18 @@ class FrozenTeacher:
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self._task = task
-        self._autocast = autocast
-        self._taps = taps
+        self.autocast = autocast
+        self.taps = taps
+        self.compiled: Callable[[Tensor], Any] | None = None
 
     def outputs(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> Outputs:
         """Outputs for f32 images [B,3,H,W] and the further inputs of the batch, as ordinary tensors without a graph."""
-        with torch.inference_mode(), self._autocast():
-            raw, features = tapped(self.network, images, self._taps, extras)
+        with torch.inference_mode(), self.autocast():
+            features: dict[str, Tensor] = {}
+            if self.compiled is not None:
+                raw = self.compiled(images)
+            else:
+                raw, features = tapped(self.network, images, self.taps, extras)
         # Cloned outside of inference mode, as inference tensors cannot be saved for backward.
         with torch.no_grad():
             features = {name: _copied(values) for name, values in features.items()}
@@ -68,7 +76,7 @@ class FrozenTeacher:
 
     def raw(self, images: Tensor) -> Tensor:
         """The raw output f32 of a network that has one tensor, for :meth:`composed`; without feature maps."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             raw = self.network(images)
         return _copied(raw)
 
@@ -284,15 +292,21 @@ class Trainable(nn.Module):
     Args:
         student: The network; its parameters come first.
         objective: The loss, whose terms may have projections.
+
+    Attributes:
+        compiled: The student's forward pass for batches of training images, if it was compiled.
     """
 
     def __init__(self, student: nn.Module, objective: Objective) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
+        self.compiled: Callable[[Tensor], Any] | None = None
 
     def forward(self, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> tuple[Any, dict[str, Tensor]]:
         """The student's raw output, and the features that the terms read, by name."""
+        if self.compiled is not None:
+            return self.compiled(images), {}
         return tapped(self.student, images, self.objective.student_taps, extras)
 
 

@@ -298,6 +298,8 @@ class Training(ProfileTable):
         gradient_clip: Maximum global gradient norm; 0 disables clipping.
         devices: Number of ranks: CPU processes or GPUs.
         precision: ``auto`` selects the faster one for this network on this device.
+        compile: With `auto`, student and teacher are compiled by `torch.compile` if a trial before the first step shows
+            that this is faster. Rounding then differs, and a resumed run may take the other way.
         workers: Data loading processes per rank; `auto` chooses their number by cores, threads, device and shared
             memory. No result depends on it.
         threads: Torch threads per rank; 0 leaves it to torch. A CPU run is reproducible only with the same number.
@@ -311,7 +313,7 @@ class Training(ProfileTable):
             most 20.
     """
 
-    unwritten: ClassVar[frozenset[str]] = frozenset({"optimizer", "schedule"})
+    unwritten: ClassVar[frozenset[str]] = frozenset({"optimizer", "schedule", "compile"})
     epochs: Int = Field(20, ge=1, le=MOST_EPOCHS)
     batch_size: Int = Field(16, ge=1, le=_MOST_IMAGES)
     micro_batch_size: Int | None = Field(None, ge=1, le=_MOST_IMAGES)
@@ -334,6 +336,7 @@ class Training(ProfileTable):
     schedule: RateCourse = "cosine"
     ema: Float | None = Field(None, gt=0.0, lt=1.0)
     unfreezing: Unfreezing | None = None
+    compile: Literal["off", "auto"] = "off"
     cache_gib: Float | None = Field(None, ge=0.0, le=1_000_000.0)
 
     @property
