@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from kdtui.cli.console import emit, out, report, say, table
-from kdtui.errors import StoreError
 from kdtui.text import counted, span
 
 if TYPE_CHECKING:
@@ -32,12 +31,11 @@ def carry_out(
 ) -> None:
     """Check a sampled sweep, start its controller and follow it."""
     from kdtui.cli.training import check_plan
-    from kdtui.sweep.folder import SWEEPS, SweepFolder, create
+    from kdtui.sweep.sampled import control
     from kdtui.sweep.sampled.optional import check_installed
-    from kdtui.sweep.sampled.spec import Request, check_trials
+    from kdtui.sweep.sampled.spec import check_trials, trials_of_sweep
 
-    folder = SweepFolder(store.root / SWEEPS / spec.id)
-    wanted = check_trials(trials or _former(folder), spec)
+    wanted = check_trials(trials or trials_of_sweep(store.root, spec), spec)
     check_installed()
     planned = check(store, spec)
     if dry_run and as_json:
@@ -47,19 +45,8 @@ def carry_out(
     check_plan(planned, strict=False)
     if dry_run:
         return
-    folder = create(store.root, spec.id, spec.to_tables())
-    Request(wanted, tuple(tags)).write(folder)
-    begin(store, folder, retry=retry, detach=detach, as_json=as_json)
-
-
-def _former(folder: SweepFolder) -> int:
-    """The number of trials that the sweep has, else the default."""
-    from kdtui.sweep.sampled.spec import TRIALS, read_request
-
-    try:
-        return read_request(folder).trials
-    except StoreError:  # none yet
-        return TRIALS
+    folder, started = control.begin(store, spec, wanted, tags=tags, retry=retry)
+    _attend(store, folder, started=started, detach=detach, as_json=as_json)
 
 
 def check(store: RunStore, spec: SampledSpec) -> Plan:
@@ -91,12 +78,18 @@ def _show_plan(spec: SampledSpec, trials: int, planned: Plan, *, to_stdout: bool
     write(f"sweep {spec.id}")
 
 
-def begin(store: RunStore, folder: SweepFolder, *, retry: bool, detach: bool, as_json: bool) -> None:
-    """Start the controller if it is not running, and follow it unless ``detach``."""
-    from kdtui.cli.controlled import follow
+def resume(store: RunStore, folder: SweepFolder, *, retry: bool, detach: bool, as_json: bool) -> None:
+    """Continue a sampled sweep."""
     from kdtui.sweep.sampled.control import start
 
-    if not start(folder, retry=retry):
+    _attend(store, folder, started=start(folder, retry=retry), detach=detach, as_json=as_json)
+
+
+def _attend(store: RunStore, folder: SweepFolder, *, started: bool, detach: bool, as_json: bool) -> None:
+    """Follow the controller unless ``detach``."""
+    from kdtui.cli.controlled import follow
+
+    if not started:
         say(f"{folder.id} is running already")
     if detach:
         out(folder.id)

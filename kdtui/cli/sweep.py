@@ -511,9 +511,9 @@ def resume(
     store = open_store(runs_dir)
     folder = _find(store, sweep)
     if folder.kind == SAMPLED:
-        from kdtui.cli.sampled import begin
+        from kdtui.cli.sampled import resume as resume_sampled
 
-        begin(store, folder, retry=retry, detach=detach, as_json=as_json)
+        resume_sampled(store, folder, retry=retry, detach=detach, as_json=as_json)
         return
     spec = from_tables(folder)
     _confirm(len(runs_of(store, spec, folder.id).missing), yes=yes)

@@ -21,6 +21,11 @@ def is_range(text: str) -> bool:
     return _RANGE.fullmatch(text) is not None
 
 
+def low_end(text: str) -> str:
+    """The text of the low end of a range."""
+    return text.partition("..")[0].strip()
+
+
 @dataclass(frozen=True)
 class Range:
     """A key with the range of its numbers, both ends included.

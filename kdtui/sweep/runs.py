@@ -211,11 +211,11 @@ def _planned(store: RunStore, spec: Spec, sweep_id: str) -> list[GroupRun]:
         entry = manifest_entry(sweep_id, values, run.profile.seed, role)
         name = _baseline_name(spec, last) if run.baseline else run.profile.name
         profile = run.profile.model_copy(update={"name": name})
-        planned.append(replace(run, profile=_with_view_seed(profile), sweep=entry))
+        planned.append(replace(run, profile=with_view_seed(profile), sweep=entry))
     return planned
 
 
-def _with_view_seed(profile: Profile) -> Profile:
+def with_view_seed(profile: Profile) -> Profile:
     """The profile with its own seed as ``data.view_seed``: the same views, which other runs of the seed see too.
 
     So the teacher's logits for them are computed once. They are rounded to fp16, also where they are computed.

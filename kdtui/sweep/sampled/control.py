@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.sweep import controlled, runs
+from kdtui.sweep.folder import SweepFolder, create
 from kdtui.sweep.sampled.optional import check_installed
-from kdtui.sweep.sampled.spec import from_tables, read_request
+from kdtui.sweep.sampled.spec import Request, SampledSpec, from_tables, read_request
 
 if TYPE_CHECKING:
     from kdtui.store.run import Run
     from kdtui.store.store import RunStore
-    from kdtui.sweep.folder import SweepFolder
+
+
+def begin(
+    store: RunStore, spec: SampledSpec, trials: int, *, tags: Sequence[str] = (), retry: bool = False
+) -> tuple[SweepFolder, bool]:
+    """Make a sweep, or change the number of its trials, and start or continue it.
+
+    Args:
+        store: The store of the runs.
+        spec: The sweep.
+        trials: How many trials it shall have.
+        tags: Tags of new runs.
+        retry: Whether failed runs are trained again.
+
+    Returns:
+        The folder, and whether this call started its controller.
+
+    Raises:
+        LaunchError: As of :func:`start`.
+        StoreError: The folder cannot be written.
+    """
+    check_installed()
+    folder = create(store.root, spec.id, spec.to_tables())
+    Request(trials, tuple(tags)).write(folder)
+    return folder, start(folder, retry=retry)
 
 
 def start(folder: SweepFolder, *, retry: bool = False) -> bool:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdtui.errors import ProfileError, StoreError, UsageError
@@ -15,7 +16,7 @@ from kdtui.profile.settings import plain
 from kdtui.store.files import read_file, write_atomically
 from kdtui.store.values import MOST_BYTES, is_whole, parse_json
 from kdtui.sweep.file import SAMPLERS
-from kdtui.sweep.folder import SAMPLED, SweepFolder
+from kdtui.sweep.folder import SAMPLED, SWEEPS, SweepFolder
 from kdtui.sweep.members import cell_key
 from kdtui.sweep.ranges import Range, range_of, read_range
 from kdtui.sweep.spec import MOST_CELLS, Axis, Cell, make_axis, make_cell, read_varied, run_name, tables_of, value_at
@@ -278,6 +279,14 @@ def read_request(folder: SweepFolder) -> Request:
             hint="`kdtui sweep PROFILE --sampler tpe --trials N`, as it was made, writes it again",
         ) from error
     return Request(trials, tuple(tags))
+
+
+def trials_of_sweep(root: Path, spec: SampledSpec) -> int:
+    """How many trials the sweep of a store has, else the default."""
+    try:
+        return read_request(SweepFolder(root / SWEEPS / spec.id)).trials
+    except StoreError:  # none yet
+        return TRIALS
 
 
 def check_trials(trials: int, spec: SampledSpec) -> int:

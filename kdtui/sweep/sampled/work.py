@@ -15,6 +15,7 @@ from kdtui.launch.start import create
 from kdtui.store.state import State
 from kdtui.sweep.folder import BASELINE, STUDENT, manifest_entry
 from kdtui.sweep.members import SWEEP_STOPPED, Member, Place, cell_key
+from kdtui.sweep.runs import with_view_seed
 from kdtui.sweep.sampled.baseline import baselines_of
 from kdtui.sweep.sampled.results import record_importance
 from kdtui.sweep.sampled.spec import from_tables, read_request
@@ -144,7 +145,7 @@ class SampledWork(TrialWork):
             profile, entry, group = planned.profile, planned.sweep, planned.group
         else:
             cell = json.loads(place.key)
-            profile = self.spec.cell(cell).profile.model_copy(update={"seed": place.seed})
+            profile = with_view_seed(self.spec.cell(cell).profile.model_copy(update={"seed": place.seed}))
             entry, group = manifest_entry(self.folder.id, cell, place.seed, STUDENT), group_id(profile)
         return create(self.store, profile, tags=tags, origin="kdtui sweep", group=group, sweep=entry)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdtui.profile.settings import SETTINGS, Value, plain
+from kdtui.sweep.file import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Equivalent:
         equal_time: ``student`` or ``total`` for baselines with equal time; empty for none.
         sets: Other ``key=value`` settings.
         runs_dir: Folder of the run store; empty for the default.
-        sweep: Whether a key has several values.
+        sweep: Whether a key has several values or a range.
+        trials: How many values are drawn; 0 for a grid.
     """
 
     profile: str = ""
@@ -41,6 +43,7 @@ class Equivalent:
     sets: Sequence[str] = ()
     runs_dir: str = ""
     sweep: bool = False
+    trials: int = 0
 
     def command(self) -> str:
         """The command, quoted for a shell."""
@@ -71,6 +74,8 @@ class Equivalent:
             yield SETTINGS["baseline"].flags[0]
         if self.equal_time:
             yield from (SETTINGS["equal_time"].flags[0], self.equal_time)
+        if self.trials:
+            yield from ("--sampler", SAMPLERS[0], "--trials", str(self.trials))
         for tag in self.tags:
             yield from (SETTINGS["tags"].flags[0], tag)
         yield from long

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from kdtui.catalog import NetworkCost
-from kdtui.errors import KdtuiError, ProfileError, UsageError
+from kdtui.errors import KdtuiError, LaunchError, ProfileError, UsageError
 from kdtui.launch.equal_time import EqualTime
 from kdtui.launch.groups import Group, plan_group
 from kdtui.launch.references import linked
@@ -23,6 +23,7 @@ from kdtui.profile.seeds import read_seeds
 from kdtui.profile.settings import LISTED, SETTINGS, Setting, Value, split_list
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
+from kdtui.sweep.ranges import is_range, low_end
 from kdtui.text import one_line
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from kdtui.profile.methods import Method
     from kdtui.profile.table_fields import TableKind
     from kdtui.sweep.runs import SweepRuns
+    from kdtui.sweep.sampled.spec import SampledSpec
 
+T = TypeVar("T")
 
 _NO_RUNS = Group(())
 _NAMES = ("profile", "clone", "method", *SETTINGS)
@@ -122,6 +125,8 @@ class Checked:
         methods: Methods of distillation that can be chosen.
         method: Name of the one with these terms; empty if none has.
         sweep: The sweep of several values of a key; None if every key has one value.
+        sampled: The sampled sweep of a key with a range; the runs of ``group`` are examples of its trials.
+        trials: How many trials it has.
     """
 
     group: Group = _NO_RUNS
@@ -140,6 +145,8 @@ class Checked:
     methods: tuple[Method, ...] = ()
     method: str = ""
     sweep: SweepRuns | None = None
+    sampled: SampledSpec | None = None
+    trials: int = 0
 
     def setting(self, name: str) -> Setting | None:
         """The declaration of a field; None for places without one."""
@@ -321,9 +328,13 @@ class _Reading:
         self._mistakes: dict[str, str] = {}
         self._values: dict[str, Value] = {}
         self._alone = ["distillation.enabled=false"] if draft.teacher == ALONE else []
-        self._extra: list[str] = []
+        self._typed_extra: list[str] = []
+        self._extra: list[str] = []  # with the first of several values
         self._lists: dict[str, str] = {}  # texts with several values, by field
+        self._ranges = False  # whether one of them is a range
         self._sweep: SweepRuns | None = None
+        self._sampled: SampledSpec | None = None
+        self._trials = 0
         self._seeds: tuple[int, ...] = ()
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
@@ -375,6 +386,8 @@ class _Reading:
             methods=self._methods,
             method=next((one.name for one in self._methods if one.terms and self._tables.is_method(one.terms)), ""),
             sweep=self._sweep,
+            sampled=self._sampled,
+            trials=self._trials,
         )
 
     def _read_texts(self) -> None:
@@ -383,6 +396,9 @@ class _Reading:
             if setting.name in (*LISTED, "encoder") and len(parts := split_list(text)) > 1:
                 self._lists[setting.name] = ",".join(parts)
                 text = parts[0]
+            elif setting.name in LISTED and is_range(text):
+                self._lists[setting.name], self._ranges = text, True
+                text = low_end(text)
             try:
                 if text:
                     self._values[setting.name] = value_of(setting, text)
@@ -393,7 +409,8 @@ class _Reading:
         except UsageError as error:
             self._mistakes["seeds"] = error_text(error, self._draft.seeds)
         try:
-            self._extra = [self._first_value(part) for part in extra_of(self._draft.extra)]
+            self._typed_extra = extra_of(self._draft.extra)
+            self._extra = [self._first_value(part) for part in self._typed_extra]
         except Unreadable as error:
             self._mistakes["extra"] = str(error)
 
@@ -401,6 +418,9 @@ class _Reading:
         """A ``KEY=VALUE`` text with the first of several values."""
         key, _, value = part.partition("=")
         values = split_list(value)
+        if is_range(value):
+            self._lists["extra"], self._ranges = part, True
+            return f"{key}={low_end(value)}"
         if len(values) > 1:
             self._lists["extra"] = part
         return f"{key}={values[0]}"
@@ -496,6 +516,8 @@ class _Reading:
 
     def _group(self, profile: Profile) -> Group:
         """The runs of the profile, with its baselines; those of the sweep if a key has several values."""
+        if self._ranges:
+            return self._sampled_group()
         if self._lists:
             self._sweep = self._swept()
             return _NO_RUNS if self._sweep is None else self._sweep.to_check
@@ -511,19 +533,29 @@ class _Reading:
             self._mistakes["equal_time"] = f"all runs exist already: {', '.join(row.id for row in group.reused)}"
         return group
 
-    def _swept(self) -> SweepRuns | None:
-        """The runs of the sweep; None if it is not valid."""
-        from kdtui.sweep.runs import MANY, runs_of
-        from kdtui.sweep.spec import make_spec
+    def _sampled_group(self) -> Group:
+        """Examples of the trials of the sampled sweep; no runs if it is not valid."""
+        from kdtui.sweep.sampled.optional import check_installed
+        from kdtui.sweep.sampled.spec import check_trials, make_sampled_spec, trials_of_sweep
 
+        def make(base: str, texts: Sequence[str], **options: Any) -> Group:
+            check_installed()
+            spec = make_sampled_spec(self._store, base, texts, **options)
+            self._trials = check_trials(trials_of_sweep(self._store.root, spec), spec)
+            self._sampled = spec
+            return plan_group(self._store, [cell.profile for cell in spec.examples()], seeds=spec.seeds[:1])
+
+        return self._of_lists(make) or _NO_RUNS
+
+    def _of_lists(self, make: Callable[..., T]) -> T | None:
+        """What ``make`` makes of the base, the texts and the other options of a sweep; None at a mistake."""
         first = next(iter(self._lists))
         if self._base is None or self._draft.equal_time:
             field = first if self._base is None else "equal_time"
             self._mistakes[field] = "several values need a profile" if self._base is None else "not with several values"
             return None
         try:
-            spec = make_spec(
-                self._store,
+            return make(
                 self._base,
                 self._swept_texts(),
                 teacher=self._teacher,
@@ -532,13 +564,26 @@ class _Reading:
                 seeds=self._seeds,
                 with_baseline=bool(self._draft.baseline),
             )
-            runs = runs_of(self._store, spec, spec.id)
         except ProfileError as error:
             self._mistakes |= placed(error, first, {}, self._tables.place)
-            return None
-        except UsageError as error:
+        except (UsageError, LaunchError) as error:
             self._mistakes[self._list_of(error) or first] = error_text(error)
+        return None
+
+    def _swept(self) -> SweepRuns | None:
+        """The runs of the sweep; None if it is not valid."""
+        from kdtui.sweep.runs import MANY, runs_of
+        from kdtui.sweep.spec import make_spec
+
+        def make(base: str, texts: Sequence[str], **options: Any) -> SweepRuns:
+            spec = make_spec(self._store, base, texts, **options)
+            return runs_of(self._store, spec, spec.id)
+
+        first = next(iter(self._lists))
+        runs = self._of_lists(make)
+        if runs is None:
             return None
+        spec = runs.spec
         if not runs.missing:
             self._mistakes[first] = f"all runs of sweep {spec.id} exist: W in the list of runs displays it"
         elif len(runs.missing) > MANY:
@@ -553,9 +598,9 @@ class _Reading:
             if name not in self._lists and name != "encoder"
         ]
         lists = [SETTINGS[name].list_assignment(text) for name, text in self._lists.items() if name in LISTED]
-        return [*single, *lists, *self._tables.sets(), *self._alone, *extra_of(self._draft.extra)]
+        return [*single, *lists, *self._tables.sets(), *self._alone, *self._typed_extra]
 
-    def _list_of(self, error: UsageError) -> str:
+    def _list_of(self, error: KdtuiError) -> str:
         """The field of the list that an error names; empty if it names none."""
         where = str(error.where).removeprefix("--set ")
         fields = {**{SETTINGS[name].key: name for name in self._lists if SETTINGS[name].key}, "--student": "encoder"}
@@ -643,9 +688,10 @@ class _Reading:
             sets=[
                 *(self._alone if distils else []),
                 *(text for text, name in self._tables.sets().items() if name not in implied),
-                *(self._extra if "extra" not in self._lists else extra_of(self._draft.extra)),
+                *(self._extra if "extra" not in self._lists else self._typed_extra),
             ],
             sweep=bool(self._lists),
+            trials=self._trials,
             runs_dir="" if self._store.root == RunStore().root else str(self._store.root),
         )
 

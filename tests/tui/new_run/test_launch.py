@@ -22,6 +22,9 @@ from kdtui.launch.local import LocalLauncher
 from kdtui.profile import load
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
+from kdtui.sweep.controlled import controller_state
+from kdtui.sweep.folder import SWEEPS, SweepFolder
+from kdtui.sweep.sampled.control import stop
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.form import RunDraft, check
@@ -407,9 +410,34 @@ async def test_several_values_of_a_key_make_the_sweep_that_the_command_makes(sto
         await until(pilot, lambda: "all runs of sweep" in again.checked.mistakes.get("temperature", ""))
 
 
+async def test_a_range_makes_the_sampled_sweep_that_the_command_makes(store: RunStore) -> None:
+    app = cockpit(store, ask=engine_process.ask)
+    async with app.run_test(size=(120, 36)) as pilot:
+        draft = distilled("held", temperature="1..8", extra="training.weight_decay=1e-5..1e-2:log")
+        screen = await opened(pilot, draft)
+        await until(pilot, lambda: "20 trials by tpe" in screen.query_one(CheckResult).text or screen.checked.mistakes)
+        assert not screen.checked.mistakes and screen.checked.sampled is not None
+        command = screen.checked.command
+        assert "-T 1..8 " in command and "--sampler tpe --trials 20" in command
+        planned = several(shlex.split(command.replace("--detach", "--dry-run --json"))[1:])
+        told = json.loads(subprocess.run(planned, capture_output=True, text=True, check=True).stdout.split("\0")[0])
+        assert (told["sweep"], told["trials"]) == (screen.checked.sampled.id, 20)
+        await pilot.press("f5")
+        await until(pilot, lambda: isinstance(app.screen, SweepsScreen) and app.screen.sampled is not None)
+        await shows(pilot, screen.checked.sampled.id, "20 trials")
+        assert app.said[0].startswith(f"{told['sweep']} launched")
+        folder = SweepFolder(store.root / SWEEPS / told["sweep"])
+        stop(store, folder)
+        await until(pilot, lambda: not controller_state(folder).live)
+
+
 @pytest.mark.parametrize(
     ("texts", "field", "message"),
     [
+        ({"temperature": "8..1"}, "temperature", "range is empty"),
+        ({"alpha": "0.5..2"}, "alpha", "<= 1.0"),
+        ({"temperature": "1..8", "equal_time": "student"}, "equal_time", "several values"),
+        ({"temperature": "1,2", "extra": "training.learning_rate=1"}, "extra", "is set in the field"),
         ({"temperature": "1,,2"}, "temperature", "empty value"),
         ({"temperature": "1,1.0"}, "temperature", "listed twice"),
         ({"alpha": "0.1,2"}, "alpha", "<= 1.0"),

@@ -97,7 +97,11 @@ class Behind:
             done: list[Run] = []
             error: KdtuiError | None = None
             try:
-                if checked.sweep is not None:
+                if checked.sampled is not None:
+                    from kdtui.sweep.sampled.control import begin
+
+                    begin(self._launching, checked.sampled, checked.trials, tags=checked.tags)
+                elif checked.sweep is not None:
                     from kdtui.sweep.runs import launch
 
                     launch(self._launching, checked.sweep.spec, tags=checked.tags, on_start=done.append)

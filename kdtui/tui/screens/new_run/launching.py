@@ -179,9 +179,11 @@ class Launching(CockpitScreen):
         self.first_draft = self.draft
         if self.app.screen is self:
             self.leave()
-            if checked.sweep is not None:
-                cockpit.sweeps(checked.sweep.id)
+            sweep = checked.sampled or checked.sweep
+            if sweep is not None:
+                cockpit.sweeps(sweep.id)
             elif len(ids) == 1:
                 cockpit.open_run(ids[0])
         named = ids[0] if len(ids) == 1 else f"{len(ids)} runs"
+        named = named if checked.sampled is None else checked.sampled.id
         cockpit.say(f"{named} launched: {words}" if words else f"{named} launched", checked.command)

@@ -212,6 +212,7 @@ class RunsSection(Section):
         baselines = sum(run.baseline for run in new)
         words = [counted(len(new), "run")] if new else []
         words += [f"{counted(baselines, 'baseline')} of them"] if baselines else []
+        words = words if checked.sampled is None else [counted(checked.trials, "trial")]
         self.entitle(", ".join(words), f"{counted(len(reused), 'baseline')} reused" if reused else "")
 
 

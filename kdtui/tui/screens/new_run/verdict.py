@@ -13,7 +13,7 @@ from kdtui.launch.data_check import ALL_DATA
 from kdtui.launch.launcher import Check
 from kdtui.launch.plan import Caution, Plan, merged
 from kdtui.profile.settings import SETTINGS
-from kdtui.text import joined_lines, millions, one_line, ratio, span
+from kdtui.text import counted, joined_lines, millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
 from kdtui.tui.form.queue import QueuePosition
@@ -136,18 +136,25 @@ def _plan(checked: Checked, standing: Standing) -> list[Span]:
     profile = checked.profiles[0]
     epochs = f"{profile.training.epochs} epoch{'s' if profile.training.epochs != 1 else ''}"
     words = [f"{count} run{'s' if count > 1 else ''} of {epochs}"]
+    name, first = profile.name, count
+    if checked.sampled is not None:  # whose runs here are examples
+        name, first = checked.sampled.base.name, 1
+        count = checked.trials * len(checked.sampled.seeds)
+        trials = f"{counted(checked.trials, 'trial')} by {checked.sampled.sampler}"
+        words = [f"{trials}, {counted(count, 'run')} of {epochs}"]
     plan = standing.plan
     if plan is not None:
         source = plan.runs[0].eta_from
         known = plan.eta_seconds is not None and source is not None
-        words.append(f"about {span(plan.eta_seconds)}, like {called(source or '')}" if known else _NO_TIME)
+        seconds = (plan.eta_seconds or 0.0) * count / len(plan.runs)
+        words.append(f"about {span(seconds)}, like {called(source or '')}" if known else _NO_TIME)
         size = plan.runs[0]
         if size.parameters is not None:
             by = smaller(standing.teacher_parameters, size.parameters) or size.compression
             than = f", {ratio(by)} smaller" if by else ""
             words.append(f"{millions(size.parameters)} parameters{than}")
-    place = "" if standing.place is None or standing.place.trouble else standing.place.words(count)
-    return [(profile.name, "strong"), (f"  {' · '.join(words)}", ""), (f" · {place}" if place else "", "good")]
+    place = "" if standing.place is None or standing.place.trouble else standing.place.words(first)
+    return [(name, "strong"), (f"  {' · '.join(words)}", ""), (f" · {place}" if place else "", "good")]
 
 
 def _checks(standing: Standing) -> TextLines:
