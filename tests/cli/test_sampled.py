@@ -37,6 +37,8 @@ def test_trials_are_trained_listed_and_added(kdtui: Kdtui, store: RunStore, big:
     assert "Δ +0.0200 to the matched baseline" in done.out and "after 8 finished trials (2 until now)" in done.out
     assert len(cells(store)) == 3 and set(cells(store).values()) == {1}
     assert all("mine" in row.tags for row in store.summaries() if row.sweep)
+    students = [run for run in store.runs() if (run.manifest().sweep or {}).get("role") == "student"]
+    assert [run.profile().data.view_seed for run in students] == [0, 0]  # so that they share the teacher's logits
     again = kdtui(*SAMPLED, "--with-baseline", "--trials", "3", "--json")
     assert again.code == 0 and [one["trial"] for one in again.json["trials"]] == [1, 2, 3]
     assert again.json["id"] == folder.id and again.json["states"] == {"finished": 3} and len(cells(store)) == 4

@@ -111,7 +111,7 @@ def test_a_damaged_journal_is_completed_from_the_runs(journal: Path, spec: Sampl
         lines = data.splitlines(keepends=True)
         journal.write_bytes(b"".join([*lines[:-2], b"\0" * 20 + b"\n", lines[-1]]))
     elif damage == "nonsense":
-        journal.write_bytes(b'{"op_code": 6, "worker_id": "x", "trial_id": 77}\n' * 3)
+        journal.write_bytes(data + b'{"op_code": 4}\n')
     else:
         Path(f"{journal}.lock").symlink_to(journal)  # of a process that was killed while it wrote
     study = Study(journal, spec)
@@ -140,7 +140,10 @@ def test_a_journal_is_cut_after_its_last_whole_line(journal: Path) -> None:
     repair(journal)
     assert not journal.exists()
     journal.write_bytes(b'{"a":1}\n{"b":2}\n[3]\n{"c"')
+    lock = Path(f"{journal}.lock")
+    lock.symlink_to(journal)  # of a process that was killed while it wrote: others would wait 30 s for it
     repair(journal)
+    assert not lock.is_symlink()
     assert journal.read_bytes() == b'{"a":1}\n{"b":2}\n'
 
 
