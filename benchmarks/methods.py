@@ -39,7 +39,7 @@ _TEACHER = ("student.encoder=resnet18", "training.learning_rate=1e-3", "student.
 # By data and size: keys of all runs, epochs of the teacher and of the students.
 SIZES: dict[tuple[str, str], tuple[tuple[str, ...], int, int]] = {
     ("camvid", "cpu"): (("data.height=96", "data.width=128", "training.evaluate_every=4"), 30, 20),
-    ("people", "cpu"): (("training.evaluate_every=3",), 20, 12),
+    ("people", "cpu"): (("training.evaluate_every=3",), 20, 6),
     ("camvid", "gpu"): (
         (
             "data.geometry=crop", "data.height=288", "data.width=384", "data.evaluation=whole",
