@@ -36,6 +36,7 @@ from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
 from kdtui.engine.models import Outputs, outputs_of
 from kdtui.engine.network import network_kind
+from kdtui.engine.optimizers import clip_gradients
 from kdtui.engine.ranks import reduced
 from kdtui.engine.report import Report
 from kdtui.engine.sanity import balance_warnings, data_warnings, score_warnings, teacher_warnings
@@ -235,9 +236,7 @@ class Fit:
                 note_once(stage, self.report, f"skipped: {message}")
         clip = stage.profile.training.gradient_clip
         if clip:
-            norm = fabric.clip_gradients(stage.module, stage.optimizer, max_norm=clip, error_if_nonfinite=False)
-            assert norm is not None
-            parts["gradient_norm"] = norm.detach()
+            parts["gradient_norm"] = clip_gradients(fabric, stage.module, stage.optimizer, clip)
         for group in stage.optimizer.param_groups:
             group["lr"] = stage.learning_rate() * group.get("lr_scale", 1.0)
         stage.optimizer.step()

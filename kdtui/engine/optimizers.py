@@ -9,10 +9,15 @@ import difflib
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from kdtui.engine.checkpoint import ADAMW
 from kdtui.errors import EngineError
 from kdtui.profile import Training
+
+_ADDED = 1e-6
+"""What torch adds to the norm that it divides by."""
 
 
 def optimizer_names() -> tuple[str, ...]:
@@ -74,3 +79,20 @@ def build_optimizer(settings: Training, groups: list[dict[str, Any]], *, fused: 
 
     check_optimizer(settings.optimizer)
     return create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.learning_rate)
+
+
+def clip_gradients(fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
+    """Scale the gradients such that their norm is at most ``largest``; return their norm before.
+
+    On the CPU, gradients with a smaller norm are left alone, which Fabric would multiply by 1. On a GPU the comparison
+    would wait for the device, and fp16 has gradients that must be unscaled first.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if fabric.device.type != "cpu" or getattr(fabric.strategy.precision, "scaler", None) is not None:
+        norm = fabric.clip_gradients(module, optimizer, max_norm=largest, error_if_nonfinite=False)
+        assert norm is not None
+    else:
+        norm = nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        if not largest / (norm + _ADDED) >= 1:  # also if it is not a number
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return norm.detach()

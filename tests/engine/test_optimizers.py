@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import torch
 from torch import nn
 
 from kdtui.engine.check import check
-from kdtui.engine.optimizers import build_optimizer, optimizer_names
+from kdtui.engine.optimizers import build_optimizer, clip_gradients, optimizer_names
+from kdtui.engine.ranks import make_fabric
 from kdtui.errors import EngineError
 from kdtui.profile import Training
 from tests.engine.runs import tiny_profile
@@ -38,6 +41,26 @@ class Trained:
             self.optimizer.step()
             self.optimizer.zero_grad()
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+
+@pytest.mark.parametrize("norm", [3.0, 4.0, 1e-3, math.nan, math.inf])
+def test_gradients_are_clipped_bit_for_bit_as_by_torch(norm: float) -> None:
+    fabric, module = make_fabric(accelerator="cpu", world_size=1), nn.Linear(64, 8)
+    optimizer = torch.optim.SGD(module.parameters())
+    gradients = [torch.randn(8, 64), 0.01 * torch.randn(8)]
+    gradients[0].mul_(norm / torch.linalg.vector_norm(gradients[0]))
+    ways: list[Callable[[], Any]] = [
+        lambda: clip_gradients(fabric, module, optimizer, 3.5),
+        lambda: nn.utils.clip_grad_norm_(module.parameters(), 3.5),
+    ]
+    results = []
+    for clip in ways:
+        for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        results.append([clip(), *(one.grad for one in module.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours is not None
+        assert torch.equal(ours.nan_to_num(7.0), theirs.nan_to_num(7.0))
 
 
 @pytest.mark.parametrize("name", NAMES)
