@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from kdtui.cli.layout import lay_out, paragraph, words
 from kdtui.errors import KdtuiError, UsageError, hint_for_profiles
+from kdtui.profile.settings import each_key_once
 from kdtui.text import clean, jsonable, one_line, width
 
 if TYPE_CHECKING:
@@ -239,26 +240,10 @@ def _takes_one_value(param: Any) -> bool:
     return param.param_type_name == "option" and not (param.multiple or param.is_flag or param.count)
 
 
-def _each_key_once(sets: list[str] | None) -> list[str] | None:
-    """Reject ``--set`` with a repeated key.
-
-    Raises:
-        UsageError: A key is set twice.
-    """
-    values: dict[str, list[str]] = {}
-    for text in sets or []:
-        key, _, value = text.partition("=")
-        values.setdefault(".".join(part.strip() for part in key.split(".")), []).append(value)
-    for key, given in values.items():
-        if len(given) > 1:
-            raise UsageError(f"--set gives {key} {len(given)} values", found=", ".join(given), hint="keep one of them")
-    return sets
-
-
 Sets = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Profile key; any, as in training.epochs=5.", callback=_each_key_once
+        "--set", metavar="KEY=VALUE", help="Profile key; any, as in training.epochs=5.", callback=each_key_once
     ),
 ]
 
@@ -269,7 +254,7 @@ MovedSets = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Profile key; new location of the run's files, as in data.root=FOLDER; kept in the run.",
-        callback=_each_key_once,
+        callback=each_key_once,
     ),
 ]
 

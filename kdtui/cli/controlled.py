@@ -1,4 +1,4 @@
-"""Following the controller of a sampled sweep or a search."""
+"""Following and stopping the controller of a sampled sweep or a search."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kdtui.cli.console import Exit, say
+import typer
+
+from kdtui.cli.console import Exit, report, say
 from kdtui.cli.training import finish
 
 if TYPE_CHECKING:
+    from kdtui.store.store import RunStore
     from kdtui.sweep.folder import SweepFolder
 
 
@@ -56,3 +59,21 @@ def follow(folder: SweepFolder, results: Callable[[], None]) -> None:
     elif state.state in (State.STOPPED, State.LOST):
         say(f"kdtui {folder.verb} resume {folder.id} continues it")
     finish(Exit.ENGINE if state.error or state.state is State.LOST else Exit.INTERRUPTED if asked else Exit.OK)
+
+
+def stop(store: RunStore, folder: SweepFolder, *, kill: bool) -> None:
+    """Stop the controller and its runs, which save their state unless they are killed.
+
+    Raises:
+        typer.Exit: A run could not be stopped.
+    """
+    from kdtui.sweep.controlled import stop_all
+
+    stopped, errors = stop_all(store, folder, kill=kill)
+    for run in stopped:
+        say(f"{run.id}: {'killed' if kill else 'stop requested'}")
+    for error in errors:
+        report(error)
+    say(f"{'killed' if kill else 'stopping'} {folder.id}; `kdtui {folder.verb} resume {folder.id}` continues it")
+    if errors:
+        raise typer.Exit(max(error.exit_code for error in errors))

@@ -124,7 +124,7 @@ class LocalLauncher:
                 found=f"its processes belong to {owner(run.launch_path)}",
                 hint=f"`kdtui stop {run.id}` requests that it saves and stops",
             )
-        _kill(run)
+        kill_processes(run)
 
     def liveness(self, record: LaunchRecord) -> Liveness:
         """See :class:`kdtui.launch.launcher.Launcher`."""
@@ -219,8 +219,15 @@ def _device_check(profile: Profile, torch_gpus: int | None) -> Check:
     return Check("device", True, text)
 
 
-def _kill(run: Run) -> None:
-    """SIGKILL the supervisor, then every rank, and append the final event, which they can no longer write."""
+def kill_processes(run: Run) -> None:
+    """SIGKILL the supervisor, then every rank, and append the final event, which they can no longer write.
+
+    Args:
+        run: The run, or another folder with the same files.
+
+    Raises:
+        LaunchError: A process belongs to another user or did not exit, or the folder is not writable.
+    """
     record = run.launch_record()
     if record is not None:
         _sigkill(record.identity)

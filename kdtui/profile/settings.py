@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from kdtui.errors import UsageError
 from kdtui.profile.find import parse_tables
 
 SectionName = Literal["runs", "data", "teacher", "student", "distillation", "loss", "training"]
@@ -281,6 +282,22 @@ def split_list(text: str) -> list[str]:
             continue
         parts[-1] += letter
     return [part.strip() for part in parts]
+
+
+def each_key_once(sets: list[str] | None) -> list[str] | None:
+    """Reject ``--set`` texts with a repeated key.
+
+    Raises:
+        UsageError: A key is set twice.
+    """
+    values: dict[str, list[str]] = {}
+    for text in sets or []:
+        key, _, value = text.partition("=")
+        values.setdefault(".".join(part.strip() for part in key.split(".")), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            raise UsageError(f"--set gives {key} {len(given)} values", found=", ".join(given), hint="keep one of them")
+    return sets
 
 
 def read_value(text: str) -> Any:

@@ -6,21 +6,25 @@ log that a run has, in the folder of its sweep.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
 
-from kdtui.errors import LaunchError, StoreError, UsageError
+from kdtui.errors import KdtuiError, LaunchError, StoreError, UsageError
 from kdtui.events import Exited, Failed, Finished, Stopped
 from kdtui.launch.alive import probe
 from kdtui.launch.engine_process import check_program
-from kdtui.launch.local import start_detached, take_lock
+from kdtui.launch.local import kill_processes, start_detached, take_lock
 from kdtui.launch.shared_folder import machine_folder
 from kdtui.launch.start import ENDING
+from kdtui.store.identity import hostname
 from kdtui.store.run import Run
 from kdtui.store.scan import scan
 from kdtui.store.state import LIVE, Facts, Liveness, State, derive
+from kdtui.store.store import RunStore
 from kdtui.sweep.folder import SweepFolder
+from kdtui.sweep.runs import stop as stop_runs
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,74 @@ def stop(folder: SweepFolder) -> None:
         what = f"nothing to stop: this {folder.verb} is not running"
         raise UsageError(what, where=folder.id, found=state.state.word.lower())
     files_of(folder).request_stop()
+
+
+def stop_all(store: RunStore, folder: SweepFolder, *, kill: bool = False) -> tuple[list[Run], list[KdtuiError]]:
+    """Stop the controller and its runs; also runs that a lost controller left running.
+
+    Args:
+        store: The run store.
+        folder: The folder of the sweep or search.
+        kill: Whether the runs are killed instead of saving their state; then it returns once all processes have ended.
+
+    Returns:
+        The runs that were stopped by this call, not by the controller, and the errors of others.
+
+    Raises:
+        UsageError: Neither the controller nor one of its runs is running.
+        LaunchError: The controller did not end.
+    """
+    live = controller_state(folder).live
+    if live and not kill:
+        stop(folder)
+        return [], []
+    if live:
+        _kill(folder)
+    stopped: list[Run] = []
+    errors: list[KdtuiError] = []
+    deadline = time.monotonic() + ENDING
+    while True:
+        try:
+            more, failures = stop_runs(store, folder, kill=kill)
+        except UsageError:
+            if not (live or stopped):
+                raise
+            more, failures = [], []
+        stopped += more
+        errors += [error for error in failures if not isinstance(error, UsageError)]  # that one has just ended
+        if not kill or errors or time.monotonic() > deadline or not _starting(store, folder):
+            return stopped, errors
+        time.sleep(0.05)
+
+
+def _kill(folder: SweepFolder) -> None:
+    """Kill the controller of this machine with what it measures or exports; one of another host is asked to stop."""
+    import psutil  # takes 15 ms
+
+    run = files_of(folder)
+    record = run.launch_record()
+    if record is None or record.host != hostname():
+        stop(folder)
+        return
+    try:
+        children = psutil.Process(record.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        children = []
+    kill_processes(run)
+    for child in children:  # not the runs, which init has adopted
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _starting(store: RunStore, folder: SweepFolder) -> bool:
+    """Whether a run has a process that has not reported itself yet."""
+    for row in store.summaries():
+        if row.sweep == folder.id and row.state in (State.NEVER_LAUNCHED, State.STOPPED, State.LOST):
+            lock = take_lock(Run(row.path))
+            if lock is None:
+                return True
+            os.close(lock)
+    return False
 
 
 def failure(state: ControllerState) -> LaunchError | None:

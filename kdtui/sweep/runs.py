@@ -321,9 +321,9 @@ def stop(
         live = [row for row in store.summaries() if row.sweep == folder.id and row.state in LIVE]
         if not live:
             raise UsageError(
-                "nothing to stop: no run of this sweep is queued or running",
+                f"nothing to stop: no run of this {folder.verb} is queued or running",
                 where=folder.id,
-                hint=f"kdtui sweep show {folder.id}",
+                hint=f"kdtui {folder.verb} show {folder.id}",
             )
         for row in sorted(live, key=lambda row: (row.state is State.RUNNING, -(row.created or 0.0))):
             run = Run(row.path)

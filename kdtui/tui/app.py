@@ -369,7 +369,16 @@ class KdtuiApp(Cockpit):
         """Display the searches, with the cursor on one of them."""
         from kdtui.tui.screens.searches import SearchesScreen
 
-        self.go_to(SearchesScreen(search_id))
+        if isinstance(self.screen, SearchesScreen) and search_id is not None:
+            self.screen.select(search_id)
+        else:
+            self.go_to(SearchesScreen(search_id))
+
+    def new_search(self, teacher: str = "") -> None:
+        """Display the form of a search, for the students of a run."""
+        from kdtui.tui.screens.new_search import NewSearchScreen
+
+        self.go_to(NewSearchScreen(teacher))
 
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""

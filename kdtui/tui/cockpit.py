@@ -94,6 +94,10 @@ class Cockpit(App[None]):
         """Display the searches, with the cursor on one of them."""
         raise NotImplementedError
 
+    def new_search(self, teacher: str = "") -> None:
+        """Display the form of a search, for the students of a run."""
+        raise NotImplementedError
+
     def export_runs(self, ids: Collection[str]) -> None:
         """Display the export of these runs; without runs, that of a checkpoint file."""
         raise NotImplementedError

@@ -23,6 +23,7 @@ from kdtui.sweep.spec import Axis, Spec
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.compare import CompareScreen
 from kdtui.tui.screens.new_run import NewRunScreen
+from kdtui.tui.screens.new_search import NewSearchScreen
 from kdtui.tui.screens.searches import SearchesScreen
 from kdtui.tui.screens.sweeps import SweepsScreen
 from tests.compare.counted import scored, written
@@ -151,6 +152,19 @@ async def the_searches(pilot: Pilot[Any], app: KdtuiApp) -> None:
     await pilot.press("enter", "down")
 
 
+async def the_search_form(pilot: Pilot[Any], app: KdtuiApp) -> None:
+    """A search that is set up."""
+    app.new_search(next(run_id for run_id in app.board.order if run_id.endswith("b3-teacher")))
+    await until(pilot, lambda: isinstance(app.screen, NewSearchScreen))
+    screen = app.screen
+    assert isinstance(screen, NewSearchScreen)
+    texts = {"latency": "16ms", "parameters": "12M", "retention": "95%", "trials": "6", "architectures": "Unet"}
+    encoders = "tu-mobilenetv3_small_100,mobilenet_v2,resnet18"
+    screen.edit(screen.draft.edited(**texts, encoders=encoders))
+    screen.refill()
+    await until(pilot, lambda: screen.draft == screen.read_draft)
+
+
 PICTURES: dict[str, tuple[tuple[int, int], Steps]] = {
     "cockpit-runs": ((100, 30), the_list),
     "cockpit-run": ((120, 36), one_run),
@@ -158,6 +172,7 @@ PICTURES: dict[str, tuple[tuple[int, int], Steps]] = {
     "cockpit-compare": ((120, 36), side_by_side),
     "cockpit-sweeps": ((100, 26), the_sweeps),
     "cockpit-searches": ((100, 28), the_searches),
+    "cockpit-new-search": ((120, 44), the_search_form),
 }
 STORES: dict[str, Callable[[Path], Scene]] = {"cockpit-sweeps": swept, "cockpit-searches": searched}
 """The store of a picture, unless it is the usual one."""

@@ -25,13 +25,14 @@ def screens() -> Iterator[type[CockpitScreen]]:
     from kdtui.tui.screens.export import ExportScreen
     from kdtui.tui.screens.new_profiles import NewProfilesScreen
     from kdtui.tui.screens.new_run import NewRunScreen
+    from kdtui.tui.screens.new_search import NewSearchScreen
     from kdtui.tui.screens.run import RunScreen
     from kdtui.tui.screens.runs import RunsScreen
     from kdtui.tui.screens.searches import SearchesScreen
     from kdtui.tui.screens.sweeps import SweepsScreen
 
     yield from (RunsScreen, RunScreen, NewRunScreen, CompareScreen, ExportScreen, NewProfilesScreen)
-    yield from (SweepsScreen, SearchesScreen)
+    yield from (SweepsScreen, SearchesScreen, NewSearchScreen)
 
 
 def method(action: str) -> str:

@@ -133,6 +133,27 @@ def read_retention(text: str) -> float:
     return share
 
 
+def read_trials(text: str) -> int:
+    """A number of networks to train.
+
+    Raises:
+        UsageError: It is not a positive whole number.
+    """
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
+    if number < 1:
+        raise UsageError("not a number of trials", where="--trials", found=text, allowed="a whole number from 1")
+    return number
+
+
+def read_hours(text: str) -> float:
+    """A number of hours.
+
+    Raises:
+        UsageError: It is not a positive number.
+    """
+    return _read(text, {"": 1.0, "h": 1.0}, "--hours", "a number of hours", "a positive number, such as 8 or 0.5")
+
+
 def read_target(on: str, runtime: str | None, precision: str) -> Target:
     """Where to measure: a device of this machine, and a runtime that has it.
 

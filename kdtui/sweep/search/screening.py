@@ -24,6 +24,7 @@ from kdtui.store.identity import hostname
 from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json
 from kdtui.sweep.search.budget import Budget
 from kdtui.sweep.search.candidates import Candidate, parameters_of
+from kdtui.text import mebibytes, millions, milliseconds
 
 if TYPE_CHECKING:
     from kdtui.sweep.search.spec import SearchSpec
@@ -74,6 +75,12 @@ class Screened:
         if self.error:
             return "failed"
         return "over budget" if self.over else "fits" if self.measured else "to measure"
+
+    def cells(self) -> list[str]:
+        """The cells of its row in a plan: name, parameters, size, latency, state."""
+        state = self.error or ", ".join(self.over) or self.word
+        sizes = [millions(self.parameters), mebibytes(self.bytes), milliseconds(self.latency)]
+        return [self.candidate.key, *sizes, state]
 
 
 def screened(spec: SearchSpec, root: Path, parameters: Mapping[str, tuple[int, int]] | None = None) -> list[Screened]:

@@ -55,21 +55,32 @@ def tags_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.replace(",", " ").split()))
 
 
-def extra_of(text: str) -> list[str]:
+def split_sets(text: str) -> list[str]:
     """Split ``KEY=VALUE`` texts like a shell; ``--set`` before each is optional.
 
     Raises:
-        Unreadable: An unclosed quote, a part that is not KEY=VALUE, or a key with its own field.
+        Unreadable: An unclosed quote, or a part that is not KEY=VALUE.
     """
     try:
         parts = [part for part in shlex.split(text) if part != "--set"]
     except ValueError as error:
         raise Unreadable("a quote is not closed") from error
-    owned = {field.key: field for field in SETTINGS.values() if field.key and field.kind != "tags"}
     for part in parts:
         key, equals, _ = part.partition("=")
         if not equals or not key.strip():
             raise Unreadable(f"found '{part}'; allowed: KEY=VALUE, as in training.warmup=0.1")
-        if key.strip() in owned:
-            raise Unreadable(f"{key.strip()} is set in the field {owned[key.strip()].label}")
+    return parts
+
+
+def extra_of(text: str) -> list[str]:
+    """Split ``KEY=VALUE`` texts as :func:`split_sets`.
+
+    Raises:
+        Unreadable: As there, or a key has its own field.
+    """
+    parts = split_sets(text)
+    owned = {field.key: field for field in SETTINGS.values() if field.key and field.kind != "tags"}
+    for key in (part.partition("=")[0].strip() for part in parts):
+        if key in owned:
+            raise Unreadable(f"{key} is set in the field {owned[key].label}")
     return parts

@@ -201,16 +201,20 @@ _OPTIONS = {flag: setting.label for setting in SETTINGS.values() for flag in set
 """Options of the command line with their labels on the form; of any other only the dashes are removed."""
 
 
-def in_form(text: str) -> str:
-    """Rephrase a message or hint for the form: labels of fields instead of options, no commands for which it has lists.
+def in_form(text: str, labels: Mapping[str, str] = _OPTIONS) -> str:
+    """Rephrase a message or hint for a form: labels of fields instead of options, no commands for which it has lists.
 
     Messages of the engine and the launcher are written for the command line.
+
+    Args:
+        text: The message.
+        labels: Label of each option that has a field; by default those of the New-run form.
     """
     parts = [part for part in _PARTS.split(one_line(text)) if part and not _COMMAND.search(part)]
     words = _QUOTED_SET.sub(r"--set \1", "; ".join(parts))
     words = _SET.sub(lambda found: f"{_called(found[1])} {found[2]}", words)
     words = _SET_KEY.sub(lambda found: _called(found[1]), words)
-    return _OPTION.sub(lambda found: _option(found[1]), words)
+    return _OPTION.sub(lambda found: labels.get(found[1]) or found[1].removeprefix("--").replace("-", " "), words)
 
 
 def _called(key: str) -> str:
@@ -221,16 +225,13 @@ def _called(key: str) -> str:
     return key if is_generated(key) else f"{SETTINGS['extra'].label}: {key}"
 
 
-def _option(flag: str) -> str:
-    return _OPTIONS.get(flag) or flag.removeprefix("--").replace("-", " ")
-
-
-def error_text(error: KdtuiError, typed: str = "") -> str:
+def error_text(error: KdtuiError, typed: str = "", labels: Mapping[str, str] = _OPTIONS) -> str:
     """A failure on one line: what is wrong, what was found, what is allowed, what to do.
 
     Args:
         error: The failure.
         typed: Text of the field. It is not repeated in a message displayed at the field, and neither is the hint.
+        labels: See :func:`in_form`.
     """
     facts = [error.what]
     if error.found is not None and error.found != typed:
@@ -239,7 +240,7 @@ def error_text(error: KdtuiError, typed: str = "") -> str:
         facts.append(f"allowed: {error.allowed}")
     if error.hint is not None and not typed:
         facts.append(error.hint)
-    return in_form("; ".join(facts))
+    return in_form("; ".join(facts), labels)
 
 
 def _no_place(key: str) -> str:

@@ -88,6 +88,10 @@ class RunActions(CockpitScreen):
         if self.run_id is not None:
             self.cockpit.new_run(clone=self.run_id)
 
+    def action_new_search(self) -> None:
+        """Display the form of a search for the students of this run."""
+        self.cockpit.new_search(self.run_id or "")
+
     def action_stop(self) -> None:
         """Save and stop the chosen live runs, after confirmation."""
         rows = self.cockpit.board.rows

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from kdtui.errors import KdtuiError
 from kdtui.store.state import LIVE, State
-from kdtui.sweep.controlled import controller_state, start, stop
+from kdtui.sweep.controlled import controller_state, start, stop_all
 from kdtui.sweep.folder import SWEEPS, SweepFolder
 from kdtui.sweep.search.listing import SearchListing, SearchRow
 from kdtui.sweep.search.results import Entry, Results
@@ -33,7 +33,7 @@ from kdtui.tui.widgets.chart.scatter import Dot, Scatter
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.table import Table
 
-_NONE = "no searches yet: `kdtui search --teacher RUN --latency 10ms` starts one"
+_NONE = "no searches yet: n sets up one, or `kdtui search --teacher RUN --latency 10ms`"
 _SECONDS = 2.0
 """Seconds between two looks while a search measures candidates, during which no run changes."""
 
@@ -63,7 +63,7 @@ class SearchesScreen(CockpitScreen):
         self._rows: dict[str, SearchRow] = {}
         self._entries: dict[str, Entry] = {}
         self._teacher_score: float | None = None
-        self._reading = False
+        self._reading = self._again = False
         self.table = Table(COLUMNS, self._cells, empty="reading…", id="searches")
         self.networks = Table(NETWORKS, self._network_cells, empty="", id="networks")
         self.scatter = Scatter(id="scatter")
@@ -103,6 +103,11 @@ class SearchesScreen(CockpitScreen):
         """The network under the cursor."""
         return self._entries.get(self.networks.cursor_key or "")
 
+    def select(self, search_id: str) -> None:
+        """Move the cursor to a search, once it was read."""
+        self._wanted = search_id
+        self._read()
+
     # Reading.
 
     def board_changed(self, ids: frozenset[str]) -> None:
@@ -118,8 +123,9 @@ class SearchesScreen(CockpitScreen):
             self._read()
 
     def _read(self) -> None:
-        """Read in a thread, one at a time; the timer reads what changed during it."""
+        """Read in a thread, one at a time; what changed during it is read afterwards."""
         listing = self._listing
+        self._again = self._reading
         if self._reading or listing is None:
             return
         self._reading = True
@@ -140,6 +146,8 @@ class SearchesScreen(CockpitScreen):
             self.table.move_to(str(self._wanted))
             self._wanted = None
         self._show()
+        if self._again:
+            self._read()
 
     # Displaying.
 
@@ -215,15 +223,37 @@ class SearchesScreen(CockpitScreen):
             self.leave()
             self.cockpit.list_runs(f"sweep={self.search_id}")
 
+    def action_new_search(self) -> None:
+        """Display the form of a search."""
+        self.cockpit.new_search()
+
     def action_stop(self) -> None:
         """Save and stop the search and its runs, after confirmation."""
+        self._end("stop", "Its runs save and stop; R resumes the search later.")
+
+    def action_kill(self) -> None:
+        """Kill the processes of the search and its runs, after confirmation."""
+        self._end("kill", "Nothing is saved; R resumes the search from the last checkpoints.")
+
+    def _end(self, verb: str, what: str) -> None:
+        """Stop or kill the search, or the runs that a lost controller left running."""
         results = self.results
-        if results is None or results.state not in LIVE:
-            self.cockpit.say("nothing to stop: this search is not running", error=True)
+        rows = self.cockpit.board.rows.values()
+        running = results is not None and any(row.sweep == results.id and row.state in LIVE for row in rows)
+        if results is None or not (results.state in LIVE or running):
+            self.cockpit.say(f"nothing to {verb}: this search is not running", error=True)
             return
-        command = shlex.join(["kdtui", "search", "stop", results.id])
-        what = "Its runs save and stop; R resumes the search later."
-        self._ask(Confirm(f"Stop {results.id}?", what, command), lambda: self._carry_out(stop, "stopping", command))
+        kill = verb == "kill"
+        command = shlex.join(["kdtui", "search", "stop", *(["--kill"] if kill else []), results.id])
+        store = self.cockpit.store.for_thread()
+
+        def work(folder: SweepFolder) -> None:
+            _, errors = stop_all(store, folder, kill=kill)
+            if errors:
+                raise errors[0]
+
+        question = Confirm(f"{verb.title()} {results.id}?", what, command)
+        self._ask(question, lambda: self._carry_out(work, "killed" if kill else "stopping", command))
 
     def action_resume(self) -> None:
         """Continue the search after confirmation; one that failed trains its failed runs again."""
@@ -245,6 +275,7 @@ class SearchesScreen(CockpitScreen):
         folder = SweepFolder(self.cockpit.store.root / SWEEPS / str(self.search_id))
 
         def then(_: object) -> None:
+            self.cockpit.watcher.nudge()
             self.cockpit.say(f"{folder.id}: {done}", command)
             self._read()
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kdtui.errors import UsageError
 from kdtui.store.state import PRUNED, State
 from kdtui.store.store import RunStore
-from kdtui.sweep.controlled import controller_state, files_of, start, stop
+from kdtui.sweep.controlled import controller_state, files_of, start, stop, stop_all
 from kdtui.sweep.folder import SweepFolder
 from kdtui.sweep.members import Member
 from kdtui.sweep.search.results import ResultReader
@@ -139,3 +140,29 @@ def test_a_budget_that_none_meets_names_the_nearest(store: RunStore) -> None:
     assert ended.state is State.FAILED
     assert "tu-mobilenetv3_small_050-Unet-w0.25: 4.00 ms > 1.00 ms" in ended.error
     assert own_runs(store, folder) == [] and len(notes(folder)) == 1
+
+
+def test_a_killed_search_leaves_no_process_and_continues(store: RunStore, folder: SweepFolder, gate: Path) -> None:
+    start(folder)
+    eventually(lambda: any(member.epoch == 1 for member in members(store, folder).values()), "an epoch")
+
+    stopped, errors = stop_all(store, folder, kill=True)
+
+    assert ([run.id for run in stopped], errors) == ([run.id for run in own_runs(store, folder)], [])
+    assert controller_state(folder).state is State.STOPPED
+    assert [store.summary(run).detail for run in own_runs(store, folder)] == ["killed"]
+    with pytest.raises(UsageError, match="nothing to stop"):
+        stop_all(store, folder, kill=True)
+    (gate / "open").touch()
+    start(folder)
+    assert ends(folder).state is State.FINISHED
+    assert_nothing_ran_twice(store, folder)
+
+
+def test_runs_of_a_lost_controller_are_stopped(store: RunStore, folder: SweepFolder, gate: Path) -> None:
+    start(folder)
+    eventually(lambda: any(member.epoch == 1 for member in members(store, folder).values()), "an epoch")
+    kill_controller(folder)
+    (gate / "open").touch()
+    stopped, errors = stop_all(store, folder)
+    assert ([run.id for run in stopped], errors) == ([run.id for run in own_runs(store, folder)], [])

@@ -183,8 +183,8 @@ class TeacherSection(PickingSection):
             return
         key = self._key()
         self._picker.choose(key)
-        if key is None and not self._moved:
-            self._picker.move_to(next(iter(self._find("") or ())))
+        if key is None and not self._moved and (keys := self._find("")):
+            self._picker.move_to(keys[0])
 
     def _find(self, text: str) -> list[str] | None:
         if is_path(text):
