@@ -65,11 +65,16 @@ class TrialWork(ABC):
                 member.run.request_stop(self.STOPPED)
         return not live
 
-    def launch(self, places: Sequence[Place], members: Mapping[Place, Member]) -> None:
-        """Start or continue runs in order, as many at once as the device has slots."""
+    def launch(self, places: Sequence[Place], members: Mapping[Place, Member]) -> int:
+        """Start or continue runs in order, as many at once as the device has slots.
+
+        Returns:
+            How many; ``members`` does not show what became of them.
+        """
+        launched = 0
         for place in places[: self.free(members)]:
             if self.controls.stopped():
-                return
+                break
             member = members.get(place)
             if member is None:
                 with self.folder.locked():
@@ -79,6 +84,8 @@ class TrialWork(ABC):
                 run = member.run
                 once_over(self.store, run, partial(self._continue, run))
             self._launched[run.id] += 1
+            launched += 1
+        return launched
 
     def _continue(self, run: Run) -> None:
         launcher_of(run, self.store).launch(run)

@@ -61,7 +61,8 @@ class SampledWork(TrialWork):
                 if member is not None:
                     self.prune(member)
         open_trials = [trial for trial in trials if self._continues(trial) and trial not in losers]
-        self.launch(list(self._waiting(open_trials, members)), members)
+        if self.launch(list(self._waiting(open_trials, members)), members):
+            return None
         if self._begin(trials, members) or losers or any(self._blocks(trial) for trial in trials):
             return None
         best = best_of(trials)
@@ -109,7 +110,6 @@ class SampledWork(TrialWork):
             wanted = min(wanted, self.spec.size)
         if len(trials) >= wanted:
             return False
-        members = self.members.read()  # with what was launched just now
         if self.free(members) and not self.controls.stopped():
             key = self._next({trial.key for trial in trials})
             if key is None:

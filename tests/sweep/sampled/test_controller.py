@@ -21,10 +21,11 @@ from kdtui.sweep.sampled.results import SampledReader, SampledRuns
 from kdtui.sweep.sampled.spec import Request, SampledSpec
 from kdtui.sweep.sampled.study import COMPARED, Study
 from kdtui.sweep.sampled.work import JOURNAL
+from kdtui.sweep.trial_work import MOST_LAUNCHES
 from tests.launch.conftest import environment as environment
 from tests.launch.conftest import store as store
 from tests.sweep.sampled.sampling import RATE, T, spec_of, trained
-from tests.sweep.search.searching import assert_nothing_ran_twice, ends, kill_controller, own_runs
+from tests.sweep.search.searching import assert_nothing_ran_twice, ends, kill_controller, notes, own_runs
 from tests.waiting import eventually
 
 
@@ -59,14 +60,17 @@ def results(store: RunStore, folder: SweepFolder) -> SampledRuns:
     return SampledReader(store, folder).read()
 
 
-def kill_workers(store: RunStore, folder: SweepFolder) -> None:
+def kill_workers(store: RunStore, folder: SweepFolder, *, wait: bool = True) -> None:
     """SIGKILL all supervisors and ranks of the sweep."""
     for run in own_runs(store, folder):
         launched = run.launch_record()
         for one in (launched.identity, *launched.ranks) if launched is not None else ():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(one["pid"]), signal.SIGKILL)
-    eventually(lambda: not [run for run in own_runs(store, folder) if store.summary(run).state in LIVE], "dead runs")
+    if wait:
+        eventually(
+            lambda: not [one for one in own_runs(store, folder) if store.summary(one).state in LIVE], "dead runs"
+        )
 
 
 def at_epoch(store: RunStore, folder: SweepFolder, epoch: int, count: int) -> None:
@@ -134,9 +138,13 @@ def test_stopped_it_continues_and_takes_more_trials_while_it_runs(
     Request(1).write(folder)
     start(folder)
     at_epoch(store, folder, 1, 1)
+    own_runs(store, folder)[0].request_stop()  # as `kdtui stop RUN`: other trials would be trained
+    assert ends(folder).state is State.FAILED
+    assert [trial.word for trial in results(store, folder).trials] == ["stopped"]
+    start(folder)
+    eventually(lambda: results(store, folder).trials[0].state is State.RUNNING, "its run again")
     stop(store, folder)
     assert ends(folder).state is State.STOPPED
-    assert [trial.word for trial in results(store, folder).trials] == ["stopped"]
     start(folder)
     Request(2).write(folder)
     eventually(lambda: len(own_runs(store, folder)) == 2, "the second trial")
@@ -169,3 +177,25 @@ def test_a_removed_run_is_replaced_by_another_trial(store: RunStore, folder: Swe
     ends(folder)
     (trial,) = results(store, folder).trials
     assert trial.cell != cell and trial.outcome == "finished"
+
+
+@pytest.mark.slow
+def test_a_run_whose_processes_are_killed_each_time_does_not_keep_the_sweep_from_its_end(
+    store: RunStore, folder: SweepFolder, gate: Path
+) -> None:
+    Request(1).write(folder)
+    start(folder)
+    for attempt in range(1, MOST_LAUNCHES + 1):
+
+        def training(attempt: int = attempt) -> bool:
+            rows = [(store.summary(run), run.launch_record()) for run in own_runs(store, folder)]
+            return [(row.state, record and record.attempt) for row, record in rows] == [(State.RUNNING, attempt)]
+
+        eventually(training, f"attempt {attempt}")
+        kill_workers(store, folder, wait=False)
+    ended = ends(folder)
+    assert ended.state is State.FAILED and "no trial finished" in ended.error
+    assert "again and again" in notes(folder)[-1]
+    (gate / "open").touch()
+    start(folder)
+    assert ends(folder).state is State.FINISHED and len(own_runs(store, folder)) == 1
