@@ -354,7 +354,7 @@ def _train(
     from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.references import after_runs, waits_among
-    from kdtui.launch.start import start
+    from kdtui.launch.start import start, wait_for_exit
 
     ask = None if standby is None else standby.ask
     planned = plan(profiles, store, ask=ask, resume_from=resume_from, total_epochs=total_epochs)
@@ -400,6 +400,9 @@ def _train(
     if at_once and not options.detach:
         code = max(code, _attend_in_turn(store, list(runs.values()), finished, keep_going=options.keep_going))
     if options.as_json:
+        for run in runs.values():
+            if store.summary(run).state.final:
+                wait_for_exit(store, run)
         emit([run_json(summary) for summary in store.summaries(runs.values())])
     if options.then is not None:
         options.then(finished)

@@ -22,7 +22,7 @@ from kdtui.profile.find import OF_RUN
 from kdtui.store.checkpoint_files import file_of
 from kdtui.store.files import sha256_of
 from kdtui.store.run import Run
-from kdtui.store.state import LIVE
+from kdtui.store.state import LIVE, Liveness
 
 if TYPE_CHECKING:
     from kdtui.profile import Profile
@@ -203,6 +203,19 @@ def once_over(store: RunStore, run: Run, action: Callable[[], None]) -> None:
             if not store.summary(run).state.final or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
+
+
+def wait_for_exit(store: RunStore, run: Run) -> None:
+    """Wait until the processes of a run that has ended have exited, at most :data:`ENDING` seconds.
+
+    Its files do not change any more then.
+    """
+    deadline = time.monotonic() + ENDING
+    record = run.launch_record()
+    while record is not None and launcher_of(run, store).liveness(record) is Liveness.ALIVE:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
 
 
 def teacher_record(profile: Profile, store: RunStore) -> dict[str, Any] | None:
