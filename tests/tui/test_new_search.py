@@ -106,6 +106,9 @@ async def test_from_the_list_of_searches_to_a_dry_run(store: RunStore, run: Run,
         await appears(pilot, "nothing was started", "14.33 M param", "8 2 over the budget, 6 to measure")
         assert screen.focused is screen.query_one("#candidates")
         assert all(contrast >= READABLE for _, contrast in texts(app))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: not app.current_theme.dark)
+        assert all(contrast >= READABLE for _, contrast in texts(app))
         await typed(pilot, parameters="1K")
         assert screen.standing.plan is None
         await pilot.press("ctrl+g")
@@ -185,6 +188,19 @@ async def test_sections_and_fields_are_reached_by_keys(store: RunStore, run: Run
             assert screen.query_one("#form").region.contains_region(field.control.region), name
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))  # nothing was typed
+
+
+async def test_the_focused_field_stays_visible_when_the_terminal_is_resized(store: RunStore, run: Run) -> None:
+    app = cockpit(store)
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await opened(pilot, "b")
+        field = next(each for each in screen.query(SearchField) if each.field == "widths")
+        field.enter()
+        for size in ((60, 15), SMALL):  # the first is too small for the cockpit, which says so and keeps the form
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await until(pilot, lambda: app.screen is screen and screen.has_class("-narrow"))
+        await until(pilot, lambda: screen.query_one("#form").region.contains_region(field.control.region))
 
 
 async def test_a_list_is_completed_name_by_name() -> None:

@@ -548,6 +548,10 @@ class NewSearchScreen(CockpitScreen):
         if not self.cockpit.said[0]:
             self.say("")
 
+    def on_resize(self) -> None:
+        """Keep the focused field visible in the other layout."""
+        self.call_after_refresh(self._into_sight)
+
     def _into_sight(self) -> None:
         """Scroll as much of the focused section into view as fits, and the focused field in any case."""
         part: Widget | None = self._focused(Group) or self._focused(Section)
