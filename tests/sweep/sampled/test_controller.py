@@ -80,6 +80,7 @@ def at_epoch(store: RunStore, folder: SweepFolder, epoch: int, count: int) -> No
     eventually(reached, f"{count} trials at epoch {epoch}")
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_it_never_was(store: RunStore, folder: SweepFolder, gate: Path) -> None:
     start(folder)
     at_epoch(store, folder, 1, 2)
