@@ -1,13 +1,11 @@
-"""Sampled sweeps on the command line: their plan, start, results and stop."""
+"""Sampled sweeps on the command line: their plan, start and results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
-from kdtui.cli.console import emit, out, report, say, table
+from kdtui.cli.console import emit, out, say, table
 from kdtui.text import counted, span
 
 if TYPE_CHECKING:
@@ -128,17 +126,3 @@ def _print_text(runs: SampledRuns) -> None:
         out()
     for line in (*render.best_lines(runs), render.importance_line(runs), *render.state_lines(runs)):
         out(line, prose=True)
-
-
-def stop(store: RunStore, folder: SweepFolder, *, kill: bool) -> None:
-    """Stop the controller and its runs, which save their state unless they are killed."""
-    from kdtui.sweep.sampled import control
-
-    stopped, errors = control.stop(store, folder, kill=kill)
-    for run in stopped:
-        say(f"{run.id}: {'killed' if kill else 'stop requested'}")
-    for error in errors:
-        report(error)
-    say(f"stopping {folder.id}; kdtui sweep resume {folder.id} continues it")
-    if errors:
-        raise typer.Exit(max(error.exit_code for error in errors))

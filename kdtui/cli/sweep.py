@@ -473,9 +473,9 @@ def stop(
     store = open_store(runs_dir)
     folder = _find(store, sweep)
     if folder.kind == SAMPLED:
-        from kdtui.cli.sampled import stop as stop_sampled
+        from kdtui.cli.controlled import stop as stop_controlled
 
-        stop_sampled(store, folder, kill=kill)
+        stop_controlled(store, folder, kill=kill)
         return
     stopped, errors = stop_sweep(
         store, folder, kill=kill, waiting=lambda: say("another process makes runs of this sweep; waiting for it")

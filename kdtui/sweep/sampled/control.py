@@ -1,18 +1,16 @@
-"""Starting and stopping sampled sweeps, from the command line and the cockpit."""
+"""Starting sampled sweeps, from the command line and the cockpit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdtui.errors import KdtuiError, UsageError
-from kdtui.sweep import controlled, runs
+from kdtui.sweep import controlled
 from kdtui.sweep.folder import SweepFolder, create
 from kdtui.sweep.sampled.optional import check_installed
 from kdtui.sweep.sampled.spec import Request, SampledSpec, from_tables, read_request
 
 if TYPE_CHECKING:
-    from kdtui.store.run import Run
     from kdtui.store.store import RunStore
 
 
@@ -59,30 +57,3 @@ def start(folder: SweepFolder, *, retry: bool = False) -> bool:
     from_tables(folder)
     read_request(folder)
     return controlled.start(folder, retry=retry)
-
-
-def stop(store: RunStore, folder: SweepFolder, *, kill: bool = False) -> tuple[list[Run], list[KdtuiError]]:
-    """Stop the controller, which stops its runs; runs whose controller was killed are stopped, too.
-
-    Args:
-        store: The store of the runs.
-        folder: The folder of the sweep.
-        kill: Whether the processes of the runs are killed, so that nothing is saved.
-
-    Returns:
-        The runs that this call stopped itself, and the errors of others.
-
-    Raises:
-        UsageError: Neither the controller nor a run is running.
-    """
-    live = controlled.controller_state(folder).live
-    if live:
-        controlled.stop(folder)
-        if not kill:
-            return [], []
-    try:
-        return runs.stop(store, folder, kill=kill)
-    except UsageError:  # no run is queued or running
-        if not live:
-            raise
-        return [], []

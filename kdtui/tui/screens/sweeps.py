@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from kdtui.errors import KdtuiError
 from kdtui.store.state import LIVE, State
+from kdtui.sweep.controlled import stop_all
 from kdtui.sweep.folder import SweepFolder
 from kdtui.sweep.heatmap import Best, GridCell, HeatMap, heat_map
 from kdtui.sweep.listing import SweepListing, SweepRow
@@ -401,7 +402,7 @@ class SweepsScreen(CockpitScreen):
             return
         command = shlex.join(["kdtui", "sweep", "stop", sweep_id])
         folder = SweepFolder(self._path(sweep_id))
-        work = lambda: control.stop(self.cockpit.store.for_thread(), folder)  # noqa: E731
+        work = lambda: stop_all(self.cockpit.store.for_thread(), folder)  # noqa: E731
         question = Confirm(f"Stop {sweep_id}?", "Its runs save and stop; R resumes the sweep later.", command)
         self._ask(question, lambda: self._carry_out(work, f"{sweep_id}: stopping", command))
 

@@ -14,9 +14,9 @@ from kdtui.launch.alive import is_running
 from kdtui.store.run import Run
 from kdtui.store.state import LIVE, PRUNED, State
 from kdtui.store.store import RunStore
-from kdtui.sweep.controlled import controller_state
+from kdtui.sweep.controlled import controller_state, stop_all
 from kdtui.sweep.folder import SweepFolder, create
-from kdtui.sweep.sampled.control import start, stop
+from kdtui.sweep.sampled.control import start
 from kdtui.sweep.sampled.results import SampledReader, SampledRuns
 from kdtui.sweep.sampled.spec import Request, SampledSpec
 from kdtui.sweep.sampled.study import COMPARED, Study
@@ -144,7 +144,7 @@ def test_stopped_it_continues_and_takes_more_trials_while_it_runs(
     assert [trial.word for trial in results(store, folder).trials] == ["stopped"]
     start(folder)
     eventually(lambda: results(store, folder).trials[0].state is State.RUNNING, "its run again")
-    stop(store, folder)
+    stop_all(store, folder)
     assert ends(folder).state is State.STOPPED
     start(folder)
     Request(2).write(folder)
@@ -159,7 +159,7 @@ def test_without_a_controller_its_runs_are_stopped_too(store: RunStore, folder: 
     start(folder)
     at_epoch(store, folder, 1, 2)
     kill_controller(folder)
-    assert len(stop(store, folder)[0]) == 2
+    assert len(stop_all(store, folder)[0]) == 2
     eventually(lambda: {one.word for one in results(store, folder).trials} == {"stopped"}, "stopped runs")
 
 

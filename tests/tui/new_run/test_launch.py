@@ -22,9 +22,8 @@ from kdtui.launch.local import LocalLauncher
 from kdtui.profile import load
 from kdtui.store.state import LIVE, State
 from kdtui.store.store import RunStore
-from kdtui.sweep.controlled import controller_state
+from kdtui.sweep.controlled import controller_state, stop_all
 from kdtui.sweep.folder import SWEEPS, SweepFolder
-from kdtui.sweep.sampled.control import stop
 from kdtui.tui.app import KdtuiApp
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.form import RunDraft, check
@@ -427,7 +426,7 @@ async def test_a_range_makes_the_sampled_sweep_that_the_command_makes(store: Run
         await shows(pilot, screen.checked.sampled.id, "20 trials")
         assert app.said[0].startswith(f"{told['sweep']} launched")
         folder = SweepFolder(store.root / SWEEPS / told["sweep"])
-        stop(store, folder)
+        stop_all(store, folder)
         await until(pilot, lambda: not controller_state(folder).live)
 
 
