@@ -217,8 +217,13 @@ class RunStore:
         raise self._not_found(text, runs)
 
     def _not_found(self, text: str, runs: list[Run]) -> RunNotFound:
-        names = {one_line(word) for run in runs for word in (run.id, run.id[16:] or run.id)}
-        near = difflib.get_close_matches(text, sorted(names), n=3)
+        tails = {one_line(run.id[16:] or run.id): run for run in runs}
+        words = sorted({one_line(run.id) for run in runs} | tails.keys())
+        # The second run of a second has the end `-2` in its id, which is no name.
+        near = [
+            one_line(tails[word].id) if word in tails and self._name(tails[word]) != word else word
+            for word in difflib.get_close_matches(text, words, n=3)
+        ]
         return RunNotFound(
             f"No run matches '{text}'",
             where=self.root,

@@ -416,3 +416,14 @@ def test_no_hint_about_a_damaged_file_destroys_the_run(store: RunStore, name: st
         readers[name]()
     assert "that file" in (caught.value.hint or "")
     assert "remove" not in (caught.value.hint or "")
+
+
+def test_a_suggested_run_is_one_that_can_be_named(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of one name that are made in the same second have different ends of their ids, which are no names."""
+    monkeypatch.setattr("time.strftime", lambda *_: "20260102-030405")
+    first, second = (store.create(Profile(name="alone")) for _ in range(2))
+    assert second.id == f"{first.id}-2"
+    with pytest.raises(RunNotFound) as missing:
+        store.find("alone-2")
+    suggested = str(missing.value.allowed).removeprefix("perhaps ").split(", ")
+    assert second.id in suggested and "alone-2" not in suggested
