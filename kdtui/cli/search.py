@@ -60,7 +60,7 @@ def search(
     runtime: Annotated[Literal["onnxruntime", "torch"] | None, _option("runtime", show_default=False)] = None,
     precision: Annotated[str, _option("precision")] = DEFAULT_PRECISION,
     retention: Annotated[str | None, _option("retention", "SHARE", show_default=False)] = None,
-    trials: Annotated[str | None, _option("trials", "N", show_default=False)] = None,
+    trials: Annotated[int | None, _option("trials", "N", show_default=False)] = None,
     hours: Annotated[str | None, _option("hours", "H", show_default=False)] = None,
     profile: Annotated[
         str | None, _option("profile", "PROFILE", autocompletion=complete_profile, show_default=False)
@@ -80,9 +80,9 @@ def search(
     """Find the best student within a budget: measure untrained networks, train those that fit, export the winner."""
     from kdtui.sweep.search.request import launch, planned, read
 
-    texts = {name: value for name, value in locals().items() if name in OPTIONS}
+    values = {name: value for name, value in locals().items() if name in OPTIONS}
     store = open_store(runs_dir)
-    asked = read(request_of(texts, sets), store)
+    asked = read(request_of(values, sets), store)
     if asked.teacher is not None and asked.teacher.note:
         say(asked.teacher.note)
     for error in asked.mistakes.values():
@@ -101,16 +101,17 @@ def search(
     _follow(store, folder, as_json=as_json)
 
 
-def request_of(texts: Mapping[str, str | None], sets: Sequence[str] | None) -> SearchRequest:
+def request_of(values: Mapping[str, object], sets: Sequence[str] | None) -> SearchRequest:
     """The request of the options as given; None for one that was not.
 
     Raises:
         UsageError: One is empty.
     """
+    texts = {name: str(value) for name, value in values.items() if value is not None}
     for name, text in texts.items():
-        if text is not None and not text.strip():
+        if not text.strip():
             raise UsageError("this option is empty", where=OPTIONS[name].flag, found="''", allowed=OPTIONS[name].help)
-    return SearchRequest({name: text for name, text in texts.items() if text is not None}, tuple(sets or ()))
+    return SearchRequest(texts, tuple(sets or ()))
 
 
 def search_list(as_json: Json = False, wide: Wide = False, runs_dir: RunsDir = None) -> None:

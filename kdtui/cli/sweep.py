@@ -137,7 +137,7 @@ def start(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option("--trials", metavar="N", min=1, help="How many are drawn; default 20.", show_default=False),
+        typer.Option("--trials", metavar="N", min=1, help="How many trials; default 20.", show_default=False),
     ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Stop trials that are worse than the median at the same epoch.")

@@ -222,7 +222,7 @@ async def test_a_small_terminal_is_reported_and_works_again_when_enlarged(crowd:
 
 async def test_help_lists_every_key_the_current_screen_first(scene: Scene) -> None:
     app = cockpit(scene)
-    async with app.run_test(size=(120, 200)) as pilot:
+    async with app.run_test(size=(120, 260)) as pilot:
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await shows(pilot, "Runs", "Never launched")
