@@ -180,9 +180,9 @@ def base_profile(
         raise UsageError(
             "a search tries networks of segmentation-models-pytorch",
             where="student.kind",
-            found=made.student.label,
+            found=getattr(made.student, "kind", made.student.label),
             allowed="smp",
-            hint="choose another profile with --profile NAME",
+            hint="name a profile of such a student: --profile NAME",
         )
     if made.student.weights is not None:
         raise UsageError(
