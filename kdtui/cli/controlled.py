@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,6 +12,8 @@ from kdtui.cli.console import Exit, report, say
 from kdtui.cli.training import finish
 
 if TYPE_CHECKING:
+    from kdtui.errors import KdtuiError
+    from kdtui.store.run import Run
     from kdtui.store.store import RunStore
     from kdtui.sweep.folder import SweepFolder
 
@@ -69,7 +71,15 @@ def stop(store: RunStore, folder: SweepFolder, *, kill: bool) -> None:
     """
     from kdtui.sweep.controlled import stop_all
 
-    stopped, errors = stop_all(store, folder, kill=kill)
+    report_stopped(folder, *stop_all(store, folder, kill=kill), kill=kill)
+
+
+def report_stopped(folder: SweepFolder, stopped: Sequence[Run], errors: Sequence[KdtuiError], *, kill: bool) -> None:
+    """Print which runs of a sweep or search were stopped or killed.
+
+    Raises:
+        typer.Exit: A run could not be stopped.
+    """
     for run in stopped:
         say(f"{run.id}: {'killed' if kill else 'stop requested'}")
     for error in errors:

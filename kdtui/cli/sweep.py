@@ -23,7 +23,6 @@ from kdtui.cli.console import (
     one_form,
     open_store,
     out,
-    report,
     say,
     table,
 )
@@ -467,26 +466,17 @@ def stop(
     runs_dir: RunsDir = None,
 ) -> None:
     """Request that all runs of a sweep save their state and stop; queued ones do not start."""
+    from kdtui.cli import controlled
     from kdtui.sweep.folder import SAMPLED
     from kdtui.sweep.runs import stop as stop_sweep
 
     store = open_store(runs_dir)
     folder = _find(store, sweep)
     if folder.kind == SAMPLED:
-        from kdtui.cli.controlled import stop as stop_controlled
-
-        stop_controlled(store, folder, kill=kill)
+        controlled.stop(store, folder, kill=kill)
         return
-    stopped, errors = stop_sweep(
-        store, folder, kill=kill, waiting=lambda: say("another process makes runs of this sweep; waiting for it")
-    )
-    for run in stopped:
-        say(f"{run.id}: {'killed' if kill else 'stop requested'}")
-    for error in errors:
-        report(error)
-    say(f"kdtui sweep resume {folder.id} continues it")
-    if errors:
-        raise typer.Exit(max(error.exit_code for error in errors))
+    waiting = lambda: say("another process makes runs of this sweep; waiting for it")  # noqa: E731
+    controlled.report_stopped(folder, *stop_sweep(store, folder, kill=kill, waiting=waiting), kill=kill)
 
 
 def resume(

@@ -173,7 +173,7 @@ def stop_all(store: RunStore, folder: SweepFolder, *, kill: bool = False) -> tup
 
 
 def _kill(folder: SweepFolder) -> None:
-    """Kill the controller of this machine with what it measures or exports; one of another host is asked to stop."""
+    """Kill the controller of this machine with what it measures or exports; on another host, request a stop."""
     import psutil  # takes 15 ms
 
     run = files_of(folder)

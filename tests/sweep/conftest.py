@@ -35,6 +35,15 @@ def teacher(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of the fake engine wait after each epoch until ``open`` is in this folder."""
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    monkeypatch.setenv("KDTUI_TEST_GATE", str(gate))
+    return gate
+
+
 def spec_of(store: RunStore, teacher: Path, *assignments: str, profile: str = "demo-distilled", **options: Any) -> Spec:
     return make_spec(store, profile, [f"teacher.checkpoint={teacher}", *assignments], **options)
 

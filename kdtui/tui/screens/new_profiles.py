@@ -23,8 +23,8 @@ from kdtui.profile.find import expanded
 from kdtui.store.store import RunStore
 from kdtui.tui.cockpit import throttled
 from kdtui.tui.keys import bindings_over_fields
-from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm
+from kdtui.tui.screens.form import FormScreen
 from kdtui.tui.values import Part, TextLines
 from kdtui.tui.views.new_profiles import (
     CLASSES,
@@ -60,7 +60,7 @@ class _Field(Labelled):
         super().__init__(name, self.input)
 
 
-class NewProfilesScreen(CockpitScreen):
+class NewProfilesScreen(FormScreen):
     """Looks at a folder, asks what it cannot know, writes profiles and reads every image and label.
 
     Args:
@@ -171,10 +171,6 @@ class NewProfilesScreen(CockpitScreen):
         self._failure = []
         self._data.show([])
         self._show()
-
-    def bar_keys(self) -> list[tuple[str, str, str]]:
-        """The key bar with F1 for help: a question mark is a letter in a field."""
-        return [("F1" if shown == "?" else shown, label, action) for shown, label, action in super().bar_keys()]
 
     # Work in threads.
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeVar
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.events import DescendantFocus
-from textual.message import Message
 from textual.suggester import Suggester, SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input
@@ -25,14 +24,13 @@ from kdtui.tui.engine_client import Inspected
 from kdtui.tui.form import ALONE, Checked, RunDraft
 from kdtui.tui.form.search import FIELDS, CheckedSearch, SearchDraft, about, check
 from kdtui.tui.keys import bindings_over_fields
-from kdtui.tui.screens.base import CockpitScreen
-from kdtui.tui.screens.dialogs import Confirm
+from kdtui.tui.screens.form import FormField, FormScreen
 from kdtui.tui.screens.new_run.background_check import Behind
 from kdtui.tui.screens.new_run.sections import Section
 from kdtui.tui.screens.new_run.teacher import TeacherSection
 from kdtui.tui.values import Cell, Part
 from kdtui.tui.views.new_search import COLUMNS, SearchStanding, candidates, cells, state_lines, title
-from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput
+from kdtui.tui.widgets.choices import Choices, Heading, LineInput
 from kdtui.tui.widgets.panel import Panel
 from kdtui.tui.widgets.picker import Picker
 from kdtui.tui.widgets.table import Table
@@ -96,28 +94,20 @@ class ListSuggester(Suggester):
         return None if name is None else f"{head}{comma}{last[: len(last) - len(typed)]}{name}"
 
 
-class SearchField(Labelled):
+class SearchField(FormField):
     """One field of the form.
 
     Args:
         name: One of :data:`kdtui.tui.form.search.FIELDS`.
     """
 
-    class Edited(Message):
-        """Posted when the text of a field changed."""
-
-        def __init__(self, name: str, text: str) -> None:
-            self.name, self.text = name, text
-            super().__init__()
-
     def __init__(self, name: str) -> None:
-        self.field = name
         option = OPTIONS.get(name)
         self._words: dict[str, str] = {}
         if option is not None and not option.free:
             self._words = {"": option.default, **{word: word for word in option.words if word != option.default}}
         self._input = Choices(tuple(self._words.values())) if self._words else _entry(name)
-        super().__init__(FIELDS[name], self._input)
+        super().__init__(name, FIELDS[name], self._input)
 
     @property
     def text(self) -> str:
@@ -139,24 +129,10 @@ class SearchField(Labelled):
         else:
             self._input.put([self._words.get(text, "")])
 
-    def enter(self) -> None:
-        """Focus the field immediately, unlike `focus`, which is deferred."""
-        self.screen.set_focus(self._input)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Post the typed text."""
-        event.stop()
-        self.post_message(self.Edited(self.field, event.value))
-
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go on to the next field."""
         event.stop()
         self.screen.focus_next()
-
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
-        """Post the choice."""
-        event.stop()
-        self.post_message(self.Edited(self.field, self.text))
 
 
 def _entry(name: str) -> LineInput:
@@ -206,7 +182,7 @@ class Group(Vertical):
                     yield from map(SearchField, half)
 
 
-class NewSearchScreen(CockpitScreen):
+class NewSearchScreen(FormScreen):
     """Sets up, plans and launches a search.
 
     Args:
@@ -333,7 +309,7 @@ class NewSearchScreen(CockpitScreen):
         event.stop()
         self.edit(self.draft.edited(**event.texts))
 
-    def on_search_field_edited(self, event: SearchField.Edited) -> None:
+    def on_form_field_edited(self, event: FormField.Edited) -> None:
         """Update the text of a field."""
         event.stop()
         self.edit(self.draft.edited(**{event.name: event.text}))
@@ -528,19 +504,8 @@ class NewSearchScreen(CockpitScreen):
             picker.leave()
         elif self.standing.doing == "launching":
             self.cockpit.say("launching")
-        elif self.draft == self._first_draft:
-            self.leave()
         else:
-            what = "Unsaved input is lost; the command below starts the same search."
-            self.app.push_screen(Confirm("Leave the form?", what, self.checked.command), self._leave_if)
-
-    def _leave_if(self, yes: bool | None) -> None:
-        if yes:
-            self.leave()
-
-    def bar_keys(self) -> list[tuple[str, str, str]]:
-        """The key bar with F1 for help: a question mark is a letter in a field."""
-        return [("F1" if shown == "?" else shown, label, action) for shown, label, action in super().bar_keys()]
+            self.leave_form(unsaved=self.draft != self._first_draft, command=self.checked.command, makes="search")
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Scroll the field into view, and display its description."""

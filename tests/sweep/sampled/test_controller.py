@@ -47,15 +47,6 @@ def folder(store: RunStore, spec: SampledSpec) -> Iterator[SweepFolder]:
         kill_controller(folder)
 
 
-@pytest.fixture
-def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs wait after each epoch until ``open`` is in this folder."""
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("KDTUI_TEST_GATE", str(gate))
-    return gate
-
-
 def results(store: RunStore, folder: SweepFolder) -> SampledRuns:
     return SampledReader(store, folder).read()
 

@@ -37,15 +37,6 @@ def folder(store: RunStore) -> Iterator[SweepFolder]:
         kill_controller(folder)
 
 
-@pytest.fixture
-def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs wait after their first epoch until ``open`` is in this folder."""
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("KDTUI_TEST_GATE", str(gate))
-    return gate
-
-
 def test_killed_again_and_again_it_ends_as_if_it_never_was(store: RunStore, folder: SweepFolder, gate: Path) -> None:
     start(folder)
     eventually(lambda: len(own_runs(store, folder)) == 1, "the first trial")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
-from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
-from textual.widgets import Input
 
 from kdtui.export_options import OPTIONS
+from kdtui.tui.screens.form import FormField
 from kdtui.tui.views.export import EXTERNAL_FIELDS, FILE, FOLDER, TASKS, ExportDraft, ParsedDraft, choices_of, label
-from kdtui.tui.widgets.choices import Choices, Heading, Labelled, LineInput
+from kdtui.tui.widgets.choices import Choices, Heading, LineInput
 from kdtui.tui.widgets.paths import PathSuggester
 
 _LEFT = ("precision", "checkpoint", "dynamic", "batch", "height", "width", "opset", FOLDER)
 _RIGHT = ("output", "input", "parts", "slim", "calibration", "keep_float", "limit")
 
 
-class ExportField(Labelled):
+class ExportField(FormField):
     """One field of the export.
 
     Args:
@@ -31,23 +30,10 @@ class ExportField(Labelled):
     ExportField.-idle > Horizontal > .label, ExportField.-idle > Horizontal > .control { color: $text-muted; }
     """
 
-    class Edited(Message):
-        """Posted when the text of a field changed."""
-
-        def __init__(self, name: str, text: str) -> None:
-            self.name, self.text = name, text
-            super().__init__()
-
     def __init__(self, name: str) -> None:
-        self.field = name
         self._idle = False
         self._input = _control(name)
-        super().__init__(label(name), self._input)
-
-    @property
-    def text(self) -> str:
-        """The current text."""
-        return ",".join(self._input.chosen) if isinstance(self._input, Choices) else self._input.value
+        super().__init__(name, label(name), self._input)
 
     def fill(self, draft: ExportDraft) -> None:
         """Display the text of the draft."""
@@ -66,20 +52,6 @@ class ExportField(Labelled):
             self.set_class(idle, "-idle")
             # Brackets: visible without colours.
             self.relabel(f"({label(self.field)})" if idle else label(self.field))
-
-    def enter(self) -> None:
-        """Focus the field immediately, unlike `focus`, which is deferred."""
-        self.screen.set_focus(self._input)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Post the typed text."""
-        event.stop()
-        self.post_message(self.Edited(self.field, event.value))
-
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
-        """Post the choice."""
-        event.stop()
-        self.post_message(self.Edited(self.field, self.text))
 
 
 def _control(name: str) -> LineInput | Choices:

@@ -24,11 +24,11 @@ from kdtui.store.store import RunStore
 from kdtui.text import mebibytes, milliseconds, number
 from kdtui.tui.debounce import Debounced
 from kdtui.tui.keys import bindings_over_fields
-from kdtui.tui.screens.base import CockpitScreen
 from kdtui.tui.screens.dialogs import Confirm, SplitChoice
-from kdtui.tui.screens.export.form import ExportField, Menu, field_of
+from kdtui.tui.screens.export.form import Menu, field_of
 from kdtui.tui.screens.export.jobs import JobChanged, JobsEnded, make
 from kdtui.tui.screens.export.sources import list_sources
+from kdtui.tui.screens.form import FormField, FormScreen
 from kdtui.tui.values import Span
 from kdtui.tui.views.export import (
     CANCELLED,
@@ -73,7 +73,7 @@ REST = 0.15
 """Seconds without a key after which the disk is read."""
 
 
-class ExportScreen(CockpitScreen):
+class ExportScreen(FormScreen):
     """Exports runs, or a checkpoint file, as ONNX.
 
     Args:
@@ -140,7 +140,7 @@ class ExportScreen(CockpitScreen):
 
     # The fields.
 
-    def on_export_field_edited(self, event: ExportField.Edited) -> None:
+    def on_form_field_edited(self, event: FormField.Edited) -> None:
         """Update the draft."""
         event.stop()
         self._edit({event.name: event.text})
@@ -203,10 +203,6 @@ class ExportScreen(CockpitScreen):
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Display the description of the focused field."""
         self._show_about()
-
-    def bar_keys(self) -> list[tuple[str, str, str]]:
-        """The key bar with F1 for help: a question mark is a letter in a field."""
-        return [("F1" if shown == "?" else shown, word, action) for shown, word, action in super().bar_keys()]
 
     # Keys.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kdtui.errors import KdtuiError
 from kdtui.tui.form import Checked, RunDraft
 from kdtui.tui.form.reading import failed_fields
-from kdtui.tui.screens.base import CockpitScreen
+from kdtui.tui.screens.form import FormScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import Standing
 
@@ -24,7 +24,7 @@ REST = 0.15
 CHECK, LAUNCH = "check", "launch"
 
 
-class Launching(CockpitScreen):
+class Launching(FormScreen):
     """Base of the form with the steps towards a launch.
 
     Attributes:

@@ -23,7 +23,6 @@ from kdtui.tui.form.costs import Shape, listed_cost
 from kdtui.tui.form.queue import DeviceUse, place
 from kdtui.tui.form.tables import PLAIN, TERMS
 from kdtui.tui.keys import keys_of
-from kdtui.tui.screens.dialogs import Confirm
 from kdtui.tui.screens.new_run.background_check import Behind, QueueRead, QueueSource
 from kdtui.tui.screens.new_run.launching import REST, Launching
 from kdtui.tui.screens.new_run.pickers import MethodSection, ProfileSection
@@ -372,25 +371,8 @@ class NewRunScreen(Launching):
             return
         if self.standing.doing == "launching":
             self.cockpit.say("launching")
-        elif self.draft == self.first_draft:
-            self.leave()
         else:
-            self.app.push_screen(
-                Confirm(
-                    "Leave the form?",
-                    "Unsaved input is lost; the command below starts the same run.",
-                    self.checked.command,
-                ),
-                self._leave_if,
-            )
-
-    def _leave_if(self, yes: bool | None) -> None:
-        if yes:
-            self.leave()
-
-    def bar_keys(self) -> list[tuple[str, str, str]]:
-        """The key bar with F1 for help: a question mark is a letter in a field."""
-        return [("F1" if shown == "?" else shown, label, action) for shown, label, action in super().bar_keys()]
+            self.leave_form(unsaved=self.draft != self.first_draft, command=self.checked.command, makes="run")
 
     # Focus and size.
 
