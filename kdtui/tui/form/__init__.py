@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from kdtui.tui.form.reading import ALONE, PLACES, Checked, RunDraft, check
+from kdtui.tui.form.draft import ALONE, RunDraft
+from kdtui.tui.form.reading import PLACES, Checked, check
 
 __all__ = ["ALONE", "PLACES", "Checked", "RunDraft", "check"]

@@ -17,7 +17,7 @@ from kdtui.profile.settings import each_key_once
 from kdtui.store.store import RunStore
 from kdtui.sweep.search.options import OPTIONS, SearchRequest
 from kdtui.tui.form.fields import Unreadable, split_sets
-from kdtui.tui.form.reading import error_text, in_form
+from kdtui.tui.form.mistakes import error_text, in_form
 
 if TYPE_CHECKING:
     from kdtui.sweep.search.screening import Screened

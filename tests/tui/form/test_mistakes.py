@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kdtui
-from kdtui.tui.form.reading import in_form
+from kdtui.tui.form.mistakes import in_form
 
 
 def hints() -> list[tuple[Path, str]]:

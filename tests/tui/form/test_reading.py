@@ -19,7 +19,7 @@ from kdtui.profile.matched import baseline_of
 from kdtui.profile.methods import methods
 from kdtui.store.store import RunStore
 from kdtui.tui.form import ALONE, PLACES, RunDraft, check
-from kdtui.tui.form.reading import GENERAL
+from kdtui.tui.form.mistakes import GENERAL
 from tests.launch.test_equal_time import trained
 
 # An engine that passes every check and repeats the profile that it was asked about.

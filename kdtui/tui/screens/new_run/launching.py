@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError
 from kdtui.tui.form import Checked, RunDraft
-from kdtui.tui.form.reading import failed_fields
+from kdtui.tui.form.mistakes import failed_fields
 from kdtui.tui.screens.form import FormScreen
 from kdtui.tui.screens.new_run.background_check import Behind, Launched
 from kdtui.tui.screens.new_run.verdict import Standing
@@ -139,7 +139,9 @@ class Launching(FormScreen):
             doing = "" if tested else self.standing.doing
             self.standing = replace(self.standing, plan=plan, tested=tested, doing=doing)
             if tested:
-                self.show_failed(failed_fields((check for run in plan.runs for check in run.checks), self.checked))
+                self.show_failed(
+                    failed_fields((check for run in plan.runs for check in run.checks), self.checked.tables)
+                )
             self.advance()
 
         def failed(error: KdtuiError) -> None:

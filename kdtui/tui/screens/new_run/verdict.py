@@ -16,8 +16,8 @@ from kdtui.profile.settings import SETTINGS
 from kdtui.text import counted, joined_lines, millions, one_line, ratio, span
 from kdtui.tui.form import Checked
 from kdtui.tui.form.costs import smaller
+from kdtui.tui.form.mistakes import GENERAL, in_form
 from kdtui.tui.form.queue import QueuePosition
-from kdtui.tui.form.reading import GENERAL, in_form
 from kdtui.tui.screens.new_run.teacher import called
 from kdtui.tui.values import Span, TextLines
 from kdtui.tui.widgets.panel import Panel
