@@ -79,12 +79,16 @@ class Adapted(Wrapper):
         raw: Any = self.network(seen, **extras)
         if not isinstance(raw, Tensor):  # outputs by name have sizes of their own; other changes were refused
             return raw
+        return self.converted(raw, *images.shape[-2:])
+
+    def converted(self, raw: Tensor, height: int, width: int) -> Tensor:
+        """With the run's classes, at the size of the run's images."""
         if self._channels is not None:
             raw = raw[:, self._channels]
         if self._groups is not None:
             raw = grouped(outputs_of(self.network, raw, self._task).main, self._groups)
-        if raw.shape[-2:] != images.shape[-2:]:
-            raw = F.interpolate(raw.float(), images.shape[-2:], mode="bilinear", align_corners=False)
+        if raw.shape[-2:] != (height, width):
+            raw = F.interpolate(raw.float(), (height, width), mode="bilinear", align_corners=False)
         return raw
 
     def compose(self, raw: Tensor, task: TaskName, features: Mapping[str, Tensor] | None = None) -> Outputs:

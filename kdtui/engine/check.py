@@ -18,11 +18,10 @@ from kdtui.engine.data import SegmentationDataset, Survey, build_dataset, build_
 from kdtui.engine.data.workers import check_workers, with_workers
 from kdtui.engine.dry_run import check_trainable, padded_size
 from kdtui.engine.fitting import estimate
-from kdtui.engine.logit_cache import cached_views, logit_shape, sample_bytes, why_not_cached
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.models import build_network, count_parameters
 from kdtui.engine.network import build_student, check_inputs, check_metrics, network_kind, stride_of
-from kdtui.engine.objective import FrozenTeacher, Objective, build_objective, check_labels
+from kdtui.engine.objective import Objective, build_objective, check_labels
 from kdtui.engine.optimizers import check_optimizer
 from kdtui.engine.precision import choose_precision, cpu_has_bf16
 from kdtui.engine.profile_model import count_macs
@@ -33,6 +32,7 @@ from kdtui.engine.start_point import check_horizon, check_owner, find_best, find
 from kdtui.engine.student_weights import check_unchanged
 from kdtui.engine.teacher import LoadedTeacher, teacher_of
 from kdtui.engine.teacher_doubts import kept_doubts, teacher_doubts
+from kdtui.engine.teacher_logits import cached_views, kept_logits, why_not_cached
 from kdtui.engine.term_memory import device_memory
 from kdtui.engine.unfreezing import EncoderStages
 from kdtui.errors import CheckpointError, EngineError, KdtuiError, UsageError
@@ -156,19 +156,20 @@ def _teacher_logits(
     splits: Mapping[str, tuple[SegmentationDataset, Survey]],
     total_epochs: int | None,
 ) -> dict[str, int] | None:
-    """How much the cached logits of the teacher take: epochs, views, samples, and bytes of a sample; None for none."""
+    """How much the cached logits of the teachers take: epochs, views, samples, and bytes of a sample; None for none."""
     epochs = total_epochs or profile.training.epochs
     views = cached_views(profile, loaded[0], epochs) if loaded and "train" in splits else 0
     if not views:
         return None
-    frozen = FrozenTeacher(loaded[0].network, task=profile.data.task, autocast=contextlib.nullcontext)
+    kept = kept_logits(profile, loaded[0], contextlib.nullcontext, torch.device("cpu"))
     train_set = splits["train"][0]
     unlabelled = build_unlabelled(profile.data, train_set)
     return {
         "epochs": epochs,
         "views": views,
         "samples": len(train_set) + (0 if unlabelled is None else len(unlabelled)),
-        "sample_bytes": sample_bytes(logit_shape(profile, frozen, torch.device("cpu"))),
+        "sample_bytes": sum(one.sample_bytes for one in kept),
+        "teachers": len(kept),
     }
 
 
@@ -342,7 +343,8 @@ def _teacher(profile: Profile, loaded: list[LoadedTeacher]) -> str:
     assert teacher is not None
     loaded.append(teacher)
     live = why_not_cached(profile, teacher)
-    uncached = f"\n  it sees every image, as its logits cannot be cached: {live}" if live else ""
+    who = "they see every image, as their" if teacher.members else "it sees every image, as its"
+    uncached = f"\n  {who} logits cannot be cached: {live}" if live else ""
     if not teacher.members:
         return _described_teacher(teacher) + uncached
     weights = teacher.network.weights

@@ -30,7 +30,6 @@ from kdtui.engine.evaluate import (
     to_device,
     write_panels,
 )
-from kdtui.engine.logit_cache import LogitCache, logit_cache
 from kdtui.engine.losses import Labels, StepShare
 from kdtui.engine.losses.class_weights import weights_text
 from kdtui.engine.metrics import Scores
@@ -45,6 +44,7 @@ from kdtui.engine.schedules import alpha_at, temperature_at
 from kdtui.engine.setup import TrainingSetup, set_up
 from kdtui.engine.teacher_doubts import kept_doubts
 from kdtui.engine.teacher_evaluation import EvaluatedTeacher, evaluate_teacher
+from kdtui.engine.teacher_logits import TeacherLogits, teacher_logits
 from kdtui.errors import DivergedError, StoreError
 from kdtui.palette import class_colours
 from kdtui.profile import Profile
@@ -105,7 +105,7 @@ class Fit:
             stage.evaluated, stage.fabric, task=stage.task, channels_last=stage.channels_last
         )
         self.teacher: EvaluatedTeacher | None = None
-        self.teacher_logits: LogitCache | None = None
+        self.teacher_logits: TeacherLogits | None = None
         self._looks = 0
         self._scores: Scores | None = None  # of the last epoch of this attempt
         self._part_names: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ class Fit:
                 self.stage, lambda predict, batches, store: self._evaluate(predict, batches, store=store)
             )
             if self.teacher is not None and self.stage.teacher is not None:
-                self.teacher_logits = logit_cache(self.stage, self.stage.teacher, self.teacher.frozen)
+                self.teacher_logits = teacher_logits(self.stage, self.stage.teacher)
 
     def _compile(self) -> None:
         """Compile the networks that see training images, where that is possible and faster."""
@@ -299,8 +299,7 @@ class Fit:
             return None
         images = self._on_device(batch.images if batch.weak is None else batch.weak)
         if self.teacher_logits is not None:
-            raw = self.teacher_logits.outputs(batch.keys, images, self.teacher.frozen.raw)
-            return self.teacher.frozen.composed(raw)
+            return self.teacher.frozen.composed(self.teacher_logits.raw(batch.keys, images))
         return self.teacher.frozen.outputs(images, extras_to_device(batch.extras, self.stage.fabric))
 
     def _labels(self, batch: Batch) -> Labels:
@@ -360,11 +359,9 @@ class Fit:
         """The share of the teacher's logits on this rank that were read since the last report; None for none."""
         logits = self.teacher_logits
         assert logits is not None
-        hits, total = logits.hits, logits.hits + logits.asked
-        logits.hits = logits.asked = 0
         if (note := logits.note()) is not None and self.stage.leads:
             note_once(self.stage, self.report, note)
-        return hits / total if total else None
+        return logits.share_read()
 
     def _window(self) -> Tensor:
         """Mean over ranks of the loss parts of the steps since the last report, [steps, P]; a collective."""

@@ -196,6 +196,11 @@ class Wrapper(nn.Module):
         """Size of the images that the inner network sees."""
         return height, width
 
+    def converted(self, raw: Tensor, height: int, width: int) -> Tensor:
+        """The raw output for images of this size, of the raw output of the inner network."""
+        del height, width
+        return raw
+
     def cropped(self, features: Tensor, height: int, width: int) -> Tensor:
         """The part of the inner network's features [B,C,h,w] that covers images of this size."""
         inner = self.inner_size(height, width)
@@ -236,7 +241,11 @@ class AnySize(Wrapper):
             return answer if own else answer[..., :height, :width]
 
         raw = self.network(padded, **extras)
-        return raw[..., :height, :width] if isinstance(raw, Tensor) else tree_map(cropped, raw)
+        return self.converted(raw, height, width) if isinstance(raw, Tensor) else tree_map(cropped, raw)
+
+    def converted(self, raw: Tensor, height: int, width: int) -> Tensor:
+        """Without the padding."""
+        return raw[..., :height, :width]
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """With the padding."""

@@ -74,14 +74,8 @@ class FrozenTeacher:
             features = {name: _copied(values) for name, values in features.items()}
             return outputs_of(self.network, tree_map(_copied, raw), self._task, features)
 
-    def raw(self, images: Tensor) -> Tensor:
-        """The raw output f32 of a network that has one tensor, for :meth:`composed`; without feature maps."""
-        with torch.inference_mode(), self.autocast():
-            raw = self.network(images)
-        return _copied(raw)
-
-    def composed(self, raw: Tensor) -> Outputs:
-        """The outputs of a raw output."""
+    def composed(self, raw: Any) -> Outputs:
+        """The outputs of a raw output f32 of the network."""
         with torch.no_grad():
             return outputs_of(self.network, raw, self._task)
 

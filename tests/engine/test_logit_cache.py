@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kdtui import events
+from kdtui.engine.check import check
 from kdtui.store.run import Run
 from kdtui.store.view_logits import FOLDER, used_bytes
 from tests.engine.runs import curve, events_of, fit, make_run, same_weights
@@ -36,6 +37,10 @@ def cached(run: Run) -> list[float | None]:
     return [value for _, value in curve(run, "train", "teacher_cached")]
 
 
+def losses(run: Run) -> list[float]:
+    return [value for _, value in curve(run, "train", "loss")]
+
+
 def notes(run: Run) -> str:
     return "\n".join(event.message for event in events_of(run) if isinstance(event, events.Noted))
 
@@ -60,8 +65,39 @@ def test_a_view_is_asked_once_per_store_and_the_loss_is_that_of_a_live_teacher(
 
     live = distilled(tmp_path, short_teacher, teacher={"cache": "off"})
     assert set(cached(live)) == {None}
-    for (_, with_cache), (_, without) in zip(curve(first, "train", "loss"), curve(live, "train", "loss"), strict=True):
-        assert with_cache == pytest.approx(without, rel=1e-3)
+    assert losses(first) == pytest.approx(losses(live), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def small_teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A PSPNet after an epoch, which upsamples its logits by 8."""
+    student = {"architecture": "PSPNet", "encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": 16}
+    run = make_run(
+        tmp_path_factory.mktemp("small"), student=student, training__epochs=1, training__precision="fp32", seed=1
+    )
+    fit(run)
+    return run
+
+
+def test_a_teacher_that_upsamples_its_logits_keeps_those_before(
+    tmp_path: Path, small_teacher: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # as files of this teacher once were
+        patch.setattr("kdtui.engine.teacher_logits.upsampling_of", lambda network: None)
+        distilled(tmp_path, small_teacher, training__epochs=1)
+    (whole_size,) = {path.stat().st_size for path in files(tmp_path)}
+    first = distilled(tmp_path, small_teacher)
+    assert cached(first) == [0.0] * 6 + [1.0] * 6
+    (size,) = {path.stat().st_size for path in files(tmp_path)} - {whole_size}
+    assert size == 64 + 24 * (8 + 2 * 4 * 4 * 4)  # a header, and 24 samples of 4 channels in fp16
+    answer = check(first.profile())["teacher_logits"]
+    assert (answer["samples"], answer["sample_bytes"], answer["teachers"]) == (24, 2 * 4 * 4 * 4, 1)
+
+    again = distilled(tmp_path, small_teacher)  # what is read equals what was computed
+    assert cached(again) == [1.0] * 12
+    assert same_weights(first.last, again.last)
+    live = distilled(tmp_path, small_teacher, teacher={"cache": "off"}, training__epochs=1)
+    assert losses(first)[0] == pytest.approx(losses(live)[0], rel=1e-4)
 
 
 def test_a_damaged_sample_is_asked_again(tmp_path: Path, short_teacher: Run) -> None:
@@ -73,8 +109,7 @@ def test_a_damaged_sample_is_asked_again(tmp_path: Path, short_teacher: Run) -> 
     again = distilled(tmp_path, short_teacher)
     shares = [share for share in cached(again) if share is not None]
     assert sorted(shares)[:3] == [7 / 8, 7 / 8, 1.0]
-    for (_, one), (_, other) in zip(curve(first, "train", "loss"), curve(again, "train", "loss"), strict=True):
-        assert one == pytest.approx(other, rel=1e-3)
+    assert losses(first) == pytest.approx(losses(again), rel=1e-3)
 
 
 def test_what_is_not_in_the_budget_is_live(tmp_path: Path, short_teacher: Run) -> None:

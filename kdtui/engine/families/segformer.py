@@ -30,6 +30,7 @@ from kdtui.engine.families.family import (
 )
 from kdtui.engine.models import count_parameters
 from kdtui.engine.shards import read_json
+from kdtui.engine.upsampling import Upsampling, resized
 
 _STAGES = range(1, 5)
 _STRIDES = (4, 2, 2, 2)
@@ -198,7 +199,11 @@ class Segformer(nn.Module):
         """Logits [B,K,H,W] of normalised images [B,C,H,W]."""
         features = self.encoder(images)[2:]
         logits = self.segmentation_head(self.decoder(features))
-        return F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        return resized(logits, *images.shape[-2:])
+
+    def upsampling(self) -> Upsampling:
+        """Of the logits, whose stride is 4."""
+        return Upsampling(self.segmentation_head, resized)
 
 
 class SegformerFamily(Family):

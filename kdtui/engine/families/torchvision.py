@@ -18,6 +18,7 @@ from kdtui.engine.families.family import (
 )
 from kdtui.engine.models import count_parameters
 from kdtui.engine.taps import TapPoint
+from kdtui.engine.upsampling import Upsampling, resized
 
 _RGB = 3
 # The last layer, whose channels are the classes, and a key that only this head has.
@@ -53,6 +54,10 @@ class Logits(nn.Module):
         if isinstance(classifier, nn.Sequential):
             points["decoder"] = TapPoint(classifier[-2], lambda output: output)
         return points
+
+    def upsampling(self) -> Upsampling:
+        """Of the logits, which have the stride of the backbone."""
+        return Upsampling(self.network.get_submodule("classifier"), resized)
 
 
 class TorchvisionFamily(Family):
