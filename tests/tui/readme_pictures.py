@@ -27,9 +27,9 @@ from kdtui.tui.screens.new_search import NewSearchScreen
 from kdtui.tui.screens.searches import SearchesScreen
 from kdtui.tui.screens.sweeps import SweepsScreen
 from tests.compare.counted import scored, written
-from tests.sweep.search.searching import made
+from tests.sweep.search.searching import made, trained
 from tests.tui.scenes import FIRST, PARAMETERS, Scene, cockpit, redrawn, settled, shows, until
-from tests.tui.test_searches import says, trained
+from tests.tui.test_searches import says
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SWEEP = "b0-from-b3-5eeb1a2c"

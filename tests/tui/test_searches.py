@@ -10,16 +10,13 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from kdtui.events import Event, Failed, Finished, Measured, Noted, Queued, Stopped
-from kdtui.launch.start import create
-from kdtui.profile.matched import baseline_of
+from kdtui.events import Event, Failed, Finished, Noted, Queued
 from kdtui.store.files import write_atomically
-from kdtui.store.run import EventLog, Run
-from kdtui.store.state import PRUNED
+from kdtui.store.run import EventLog
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import files_of
-from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder, manifest_entry
-from kdtui.sweep.search.candidates import profile_of
+from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder
+from kdtui.sweep.search.finals import Final, record_final
 from kdtui.sweep.search.results import record_candidates
 from kdtui.sweep.search.screening import Screened, judged
 from kdtui.sweep.search.spec import from_tables
@@ -27,8 +24,7 @@ from kdtui.tui.app import KdtuiApp
 from kdtui.tui.screens.run import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.searches import SearchesScreen
-from tests.store.conftest import record, started, write
-from tests.sweep.search.searching import made
+from tests.sweep.search.searching import made, trained
 from tests.tui.contrast import READABLE, texts
 from tests.tui.piloting import cockpit, shows, text, until
 
@@ -38,23 +34,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDTUI_SLOTS", "cpu:1")
     return RunStore(tmp_path / "runs")
-
-
-def trained(store: RunStore, folder: SweepFolder, place: int, role: str, miou: float, *, pruned: bool = False) -> Run:
-    """A run of the candidate at a place, with a score in each epoch up to its end."""
-    spec = from_tables(folder)
-    candidate = spec.candidates()[place]
-    profile = profile_of(spec.base, candidate, 0, normalise=spec.normalise)
-    entry = manifest_entry(folder.id, candidate.cell, 0, role)
-    run = create(store, profile if role == STUDENT else baseline_of(profile), origin="test", sweep=entry)
-    run.write_launch_record(record())
-    last = 2 if pruned else 5
-    scores = {"miou": miou, "best_miou": miou}
-    epochs = [Measured("val", epoch * 10, epoch, epoch * 40, scores, 5, time=103.0) for epoch in range(1, last + 1)]
-    end: Event = Stopped(20, 2, reason=PRUNED) if pruned else Finished(50, 5)
-    teacher = {"parameters": 2_000_000, "miou": 0.8, "iou": {}} if role == STUDENT else None
-    write(run, [started(epochs=5, teacher=teacher), *epochs, end])
-    return run
 
 
 @pytest.fixture
@@ -101,6 +80,19 @@ async def test_front_networks_and_remarks(store: RunStore, search: SweepFolder, 
         assert {dot.letter for dot in screen.scatter.cloud.dots} == {"★", "○", "•"}
         assert "┊" in text(app).replace("┊ budget", "")
         assert all(contrast >= READABLE for _, contrast in texts(app))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_why_a_better_network_is_not_the_student(
+    store: RunStore, search: SweepFolder, size: tuple[int, int]
+) -> None:
+    winner, nearest = (one.key for one in from_tables(search).candidates()[2:0:-1])
+    record_final(search, Final(winner, "run", (0.012, 0.013), 4_000_000, 1_000_000))
+    async with opened(store, size) as (_, pilot, screen):
+        await shows(pilot, f"{winner} is over the budget", "untrained 9.00 ms")
+        assert screen.results is not None
+        assert [entry.key for entry in screen.results.of("student")] == [nearest]
+        await shows(pilot, "over budg", "-w0.25")
 
 
 async def test_by_keys_to_the_run_of_a_network(store: RunStore, search: SweepFolder) -> None:

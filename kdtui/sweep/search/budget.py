@@ -27,6 +27,20 @@ _QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-zµ%]*
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a network costs; what is not known is None.
+
+    Attributes:
+        latency: Seconds for one image.
+        bytes: Size of the exported file.
+    """
+
+    latency: float | None = None
+    parameters: float | None = None
+    bytes: float | None = None
+
+
+@dataclass(frozen=True)
 class Budget:
     """The most that a student may cost.
 
@@ -40,23 +54,47 @@ class Budget:
     parameters: int | None = None
     bytes: int | None = None
 
-    def exceeded(
-        self, *, latency: float | None = None, parameters: int | None = None, size: int | None = None
-    ) -> list[str]:
-        """What of a network is over the budget, each as value and limit; values that are None are not compared."""
-        over = []
-        if parameters is not None and self.parameters is not None and parameters > self.parameters:
-            over.append(f"{millions(parameters)} parameters > {millions(self.parameters)}")
-        if size is not None and self.bytes is not None and size > self.bytes:
-            over.append(f"{mebibytes(size)} > {mebibytes(self.bytes)}")
-        if latency is not None and latency > self.latency:
-            over.append(f"{milliseconds(latency)} > {milliseconds(self.latency)}")
-        return over
+    def exceeded(self, costs: Costs) -> list[str]:
+        """What of a network is over the budget, each as value and limit; what is not known is not compared."""
+        return [_comparison(*one) for one in self._over(costs)]
+
+    def excess(self, costs: Costs) -> float:
+        """The largest factor by which a network is over the budget; 1 if it is not."""
+        return max((value / limit for _, value, limit in self._over(costs)), default=1.0)
+
+    def holding(self, costs: Costs) -> str:
+        """Options of a budget that a network is within, for each limit that it exceeds."""
+        return " ".join(f"--{name} {_rounded_up(name, value)}" for name, value, _ in self._over(costs))
+
+    def _over(self, costs: Costs) -> list[tuple[str, float, float]]:
+        """Option, value and limit of what is over the budget."""
+        pairs = (
+            ("parameters", costs.parameters, self.parameters),
+            ("size", costs.bytes, self.bytes),
+            ("latency", costs.latency, self.latency),
+        )
+        return [(name, value, limit) for name, value, limit in pairs if value is not None and limit and value > limit]
 
     def __str__(self) -> str:
         parts = [milliseconds(self.latency)]
         parts += [] if self.parameters is None else [f"{millions(self.parameters)} parameters"]
         return ", ".join([*parts, *([] if self.bytes is None else [mebibytes(self.bytes)])])
+
+
+def _comparison(name: str, value: float, limit: float) -> str:
+    write = {"parameters": millions, "size": mebibytes, "latency": milliseconds}[name]
+    if write(value) == write(limit):
+        return f"{(value / limit - 1) * 100:.2g}% over {write(limit)}"
+    return f"{write(value)}{' parameters' if name == 'parameters' else ''} > {write(limit)}"
+
+
+def _rounded_up(name: str, value: float) -> str:
+    """A value as an option has it, not below the value and at most 1 % above."""
+    count = ("M", 1e6) if value >= 1e5 else ("", 1.0)
+    unit, factor = {"parameters": count, "size": ("MiB", 2.0**20), "latency": ("ms", 1e-3)}[name]
+    amount = value / factor
+    step = 10.0 ** (math.floor(math.log10(amount)) - 2)
+    return f"{math.ceil(amount / step) * step:.10g}{unit}"
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class Decision:
     winner: str | None = None
     decided: bool = False
 
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """Winner and pruned trials, the best first; empty before all is decided."""
+        return () if self.winner is None else (self.winner, *reversed(self.pruned))
+
 
 def rungs(trials: int, epochs: int) -> tuple[int, ...]:
     """The epochs at which trials are compared: the horizon, halved once for each halving of the number of trials."""

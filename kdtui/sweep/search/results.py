@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +22,16 @@ from kdtui.store.values import MOST_BYTES, is_whole, parse_json
 from kdtui.sweep.controlled import controller_state
 from kdtui.sweep.folder import BASELINE, STUDENT, SweepFolder
 from kdtui.sweep.members import Member, Members, Place
+from kdtui.sweep.search.budget import Costs
+from kdtui.sweep.search.finals import Choice, Final, choose, measured_costs, over_budget, read_finals
 from kdtui.sweep.search.halving import Decision, Trial, decide, pick
 from kdtui.sweep.search.screening import Screened, screened
 from kdtui.sweep.search.spec import SearchSpec, from_tables
-from kdtui.text import one_line
+from kdtui.text import milliseconds, one_line
 
 _CANDIDATES = "candidates.json"
+_NAMED = 2
+"""How many networks a remark names."""
 Role = Literal["teacher", "student", "baseline", "trial", "candidate"]
 
 
@@ -36,7 +40,7 @@ class Entry:
     """A network in the results.
 
     Attributes:
-        role: ``student`` is the winner, ``trial`` another one that was trained, ``candidate`` one that was not.
+        role: ``student`` is the result, ``trial`` another one that was trained, ``candidate`` one that was not.
         key: Name of the candidate, or of the teacher.
         run: Id of its run; of several seeds the best.
         state: What became of it, in a few words.
@@ -80,6 +84,7 @@ class Results:
         notes: Remarks, such as by how much a goal was missed.
         measured: Number of measured candidates.
         total: Number of candidates.
+        choice: Which network is the student, and which were dropped.
     """
 
     id: str
@@ -93,6 +98,7 @@ class Results:
     notes: tuple[str, ...]
     measured: int
     total: int
+    choice: Choice
 
     def of(self, *roles: Role) -> list[Entry]:
         """The entries in these roles."""
@@ -185,6 +191,8 @@ class ResultReader:
         found = whole if whole is not None else screened(spec, self._store.root)
         members = self._members.read()
         decision = None
+        choice = Choice()
+        finals = read_finals(self.folder)
         trials: list[Screened] = []
         if whole is not None:
             trials = pick(whole, recorded_trials(self.folder, spec.trials or 1))
@@ -193,41 +201,63 @@ class ResultReader:
                 [trial_of(one.candidate.key, members.get(Place(one.candidate.key, first, STUDENT))) for one in trials],
                 spec.base.training.epochs,
             )
-        entries = _entries(spec, found, trials, members, decision)
-        delta = _delta(members, decision)
+            untrained = {one.candidate.key: one.costs for one in trials}
+            choice = choose(spec.budget, decision.ranking, finals, untrained)
+        entries = _entries(spec, found, trials, members, choice, finals)
+        delta = _delta(members, choice.student)
         return Results(
             self.folder.id,
             spec,
             state.state,
-            _stage(state.state, state.reason, whole is not None, decision, spec, entries),
+            _stage(state.state, state.reason, decision, choice, spec, entries),
             state.error,
             tuple(entries),
             decision,
             delta,
-            tuple(notes(spec, entries, delta)),
+            (*_dropped(spec, trials, choice, finals), *notes(spec, entries, choice)),
             sum(one.measured or bool(one.error) or bool(one.over) for one in found),
             len(found),
+            choice,
         )
 
 
 def _stage(
     state: State,
     reason: str,
-    screened_all: bool,
     decision: Decision | None,
+    choice: Choice,
     spec: SearchSpec,
     entries: Sequence[Entry],
 ) -> str:
     if state is not State.RUNNING:
         return reason
-    if not screened_all or decision is None:
+    if decision is None:
         return "measuring candidates"
     if not decision.decided:
         return f"training candidates to epoch {decision.epoch} of {spec.base.training.epochs}"
     finished = [entry for entry in entries if entry.role in ("student", "baseline") and entry.seeds == len(spec.seeds)]
     if len(finished) == 2:
-        return f"exporting and measuring {decision.winner}"
-    return f"training {decision.winner} whole" if decision.winner else "no trial finished"
+        return f"exporting and measuring {choice.student}"
+    return f"training {choice.student} whole" if choice.student else "no trial finished"
+
+
+def _dropped(
+    spec: SearchSpec, trials: Sequence[Screened], choice: Choice, finals: Mapping[str, Final]
+) -> Iterator[str]:
+    """Why trials that are better than the student are not the student, and what holds if none is within the budget."""
+    untrained = {one.candidate.key: one.costs for one in trials}
+    for key in choice.dropped:
+        yield over_budget(spec.budget, finals[key], untrained[key])
+    if choice.beyond:
+        expected = [f"{key} (about {milliseconds(costs.latency)})" for key, costs in choice.beyond.items()]
+        more = [f"{len(expected) - _NAMED} more"] if len(expected) > _NAMED else []
+        yield f"over the budget at the same ratio, so not trained whole: {', '.join([*expected[:_NAMED], *more])}"
+    if choice.student in choice.dropped:
+        costs = finals[choice.student].costs
+        yield (
+            f"no trained network is within the budget of {spec.budget}; the nearest is {choice.student}, "
+            f"for {spec.budget.holding(costs)}"
+        )
 
 
 def _entries(
@@ -235,10 +265,11 @@ def _entries(
     found: Sequence[Screened],
     trials: Sequence[Screened],
     members: Mapping[Place, Member],
-    decision: Decision | None,
+    choice: Choice,
+    finals: Mapping[str, Final],
 ) -> list[Entry]:
-    winner = decision.winner if decision is not None else None
-    entries = [_entry(spec, one, members, winner) for one in trials]
+    student = choice.student
+    entries = [_entry(spec, one, members, choice, finals.get(one.candidate.key)) for one in trials]
     trained = {one.candidate.key for one in trials}
     others = [
         Entry(
@@ -254,17 +285,19 @@ def _entries(
         for one in found
         if one.candidate.key not in trained
     ]
-    teacher = _teacher(spec, members, winner)
-    baseline = _baseline(spec, entries, members, winner)
+    teacher = _teacher(spec, members, student)
+    baseline = _baseline(spec, entries, members, student)
     order: dict[Role, int] = {"teacher": 0, "student": 1, "baseline": 2, "trial": 3, "candidate": 4}
     whole = [*([] if teacher is None else [teacher]), *([] if baseline is None else [baseline]), *entries, *others]
     return sorted(whole, key=lambda entry: (order[entry.role], -entry.epoch, -(entry.score or 0), entry.latency or 9e9))
 
 
-def _entry(spec: SearchSpec, one: Screened, members: Mapping[Place, Member], winner: str | None) -> Entry:
+def _entry(
+    spec: SearchSpec, one: Screened, members: Mapping[Place, Member], choice: Choice, final: Final | None
+) -> Entry:
     key = one.candidate.key
     first = members.get(Place(key, spec.seeds[0], STUDENT))
-    if key != winner or first is None:
+    if first is None or key not in (choice.student, *choice.dropped):
         return Entry(
             "trial",
             key,
@@ -281,27 +314,31 @@ def _entry(spec: SearchSpec, one: Screened, members: Mapping[Place, Member], win
     own = [member for place, member in members.items() if place.key == key and place.role == STUDENT]
     done = [member for member in own if member.summary.state is State.FINISHED and member.best is not None]
     best = max(done or [first], key=lambda member: member.best or 0.0)
-    size, latency = measured_export(best, spec)
+    costs = measured_costs(best.run, spec) if final is None else final.costs
+    known = Costs(
+        one.latency if costs.latency is None else costs.latency,
+        one.parameters if costs.parameters is None else costs.parameters,
+        one.bytes if costs.bytes is None else costs.bytes,
+    )
+    seeds = _word(first) if not done else f"{len(done)} of {len(spec.seeds)} seeds finished"
     return Entry(
-        "student",
+        "student" if key == choice.student else "trial",
         key,
         best.run.id,
-        _word(first) if not done else f"{len(done)} of {len(spec.seeds)} seeds finished",
-        one.parameters,
-        one.bytes if size is None else size,
-        one.latency if latency is None else latency,
+        "over budget" if key in choice.dropped else seeds,
+        _whole(known.parameters),
+        _whole(known.bytes),
+        known.latency,
         *_mean([member.best for member in done or [first]]),
         first.epoch,
         len(done),
-        final=latency is not None,
-        over=tuple(
-            spec.budget.exceeded(
-                latency=one.latency if latency is None else latency,
-                parameters=one.parameters,
-                size=one.bytes if size is None else size,
-            )
-        ),
+        final=costs.latency is not None,
+        over=tuple(spec.budget.exceeded(known)),
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _mean(scores: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -320,23 +357,10 @@ def _word(member: Member | None) -> str:
     return row.state.word.lower()
 
 
-def measured_export(member: Member, spec: SearchSpec) -> tuple[int | None, float | None]:
-    """Bytes and latency of a run's exported file, as they were measured on the target; None before that."""
-    answer = usable_measurements(member.run)[0]
-    if answer is None:
-        return None, None
-    setup = answer["setup"]
-    if (setup["device"], setup["threads"]) != (spec.target.device, spec.target.threads):
-        return None, None
-    student = answer["student"]
-    file = student.get("onnx", {}).get(spec.target.precision, {})
-    return file.get("bytes"), seconds(student, spec.target.series)
-
-
 def _baseline(
-    spec: SearchSpec, entries: Sequence[Entry], members: Mapping[Place, Member], winner: str | None
+    spec: SearchSpec, entries: Sequence[Entry], members: Mapping[Place, Member], key: str | None
 ) -> Entry | None:
-    own = [member for place, member in members.items() if place.key == winner and place.role == BASELINE]
+    own = [member for place, member in members.items() if place.key == key and place.role == BASELINE]
     done = [member for member in own if member.summary.state is State.FINISHED and member.best is not None]
     student = next((entry for entry in entries if entry.role == "student"), None)
     if not own or student is None:
@@ -348,7 +372,7 @@ def _baseline(
     return Entry("baseline", student.key, best.run.id, state, *costs, *scores, best.epoch, len(done))
 
 
-def _teacher(spec: SearchSpec, members: Mapping[Place, Member], winner: str | None) -> Entry | None:
+def _teacher(spec: SearchSpec, members: Mapping[Place, Member], key: str | None) -> Entry | None:
     rows = [member.summary for place, member in members.items() if place.role == STUDENT]
     row = next((row for row in rows if row.of_teacher(row.score) is not None), None)
     if row is None:
@@ -356,7 +380,7 @@ def _teacher(spec: SearchSpec, members: Mapping[Place, Member], winner: str | No
     latency = size = None
     state = ""
     for place, member in members.items():
-        if place.key == winner and place.role == STUDENT:
+        if place.key == key and place.role == STUDENT:
             side = (usable_measurements(member.run)[0] or {}).get("teacher") or {}
             found = seconds(side, spec.target.series)
             latency = found if found is not None else latency
@@ -378,11 +402,10 @@ def summary_name(run: Run) -> str:
         return run.id[16:]
 
 
-def _delta(members: Mapping[Place, Member], decision: Decision | None) -> Interval | None:
-    winner = None if decision is None else decision.winner
+def _delta(members: Mapping[Place, Member], key: str | None) -> Interval | None:
     pairs = []
     for place, member in members.items():
-        if place.key != winner or place.role != STUDENT:
+        if place.key != key or place.role != STUDENT:
             continue
         other = members.get(Place(place.key, place.seed, BASELINE))
         finished = [one for one in (member, other) if one is not None and one.summary.state is State.FINISHED]
@@ -391,12 +414,12 @@ def _delta(members: Mapping[Place, Member], decision: Decision | None) -> Interv
     return over_seeds(pairs)
 
 
-def notes(spec: SearchSpec, entries: Sequence[Entry], delta: Interval | None) -> list[str]:
+def notes(spec: SearchSpec, entries: Sequence[Entry], choice: Choice) -> list[str]:
     """Remarks on the results: whether goals are reached, and which budget would reach a missed one."""
     by_role = {entry.role: entry for entry in reversed(entries)}
     student, teacher = by_role.get("student"), by_role.get("teacher")
     found = []
-    if student is not None and student.final:
+    if student is not None and student.final and student.key not in choice.dropped:
         found.append(
             f"within the budget of {spec.budget}"
             if not student.over
@@ -417,6 +440,11 @@ def notes(spec: SearchSpec, entries: Sequence[Entry], delta: Interval | None) ->
 
 def _budget_for(spec: SearchSpec, teacher: Entry, entries: Sequence[Entry]) -> str:
     """Which budget would reach the goal, from what was measured."""
+    goal = (spec.retention or 0.0) * (teacher.score or 0.0)
+    dropped = [entry for entry in entries if entry.role == "trial" and entry.final and (entry.score or 0.0) >= goal]
+    if dropped:
+        fastest = min(dropped, key=lambda entry: entry.latency or 0.0)
+        return f"{fastest.key} reaches it, {milliseconds(fastest.latency)}, over the budget"
     if teacher.latency is not None:
         text = f"the only measured network that reaches it is the teacher, {teacher.latency * 1e3:.2f} ms"
     else:
@@ -441,6 +469,8 @@ def to_json(results: Results) -> dict[str, Any]:
         "retention_goal": spec.retention,
         "candidates": results.total,
         "measured": results.measured,
+        "dropped": list(results.choice.dropped),
+        "within_budget": results.choice.within if results.choice.settled else None,
         "entries": [dataclasses.asdict(entry) for entry in results.entries],
         "delta": None if results.delta is None else dataclasses.asdict(results.delta),
         "notes": list(results.notes),

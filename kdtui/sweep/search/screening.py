@@ -22,7 +22,7 @@ from kdtui.processes import cores
 from kdtui.store.files import read_file, write_atomically
 from kdtui.store.identity import hostname
 from kdtui.store.values import MOST_BYTES, is_number, is_whole, parse_json
-from kdtui.sweep.search.budget import Budget
+from kdtui.sweep.search.budget import Budget, Costs
 from kdtui.sweep.search.candidates import Candidate, parameters_of
 from kdtui.text import mebibytes, millions, milliseconds
 
@@ -63,6 +63,11 @@ class Screened:
     def measured(self) -> bool:
         """Whether its latency is known."""
         return self.latency is not None
+
+    @property
+    def costs(self) -> Costs:
+        """What is compared with the budget."""
+        return Costs(self.latency, self.parameters, self.bytes)
 
     @property
     def fits(self) -> bool:
@@ -106,7 +111,7 @@ def judged(spec: SearchSpec, one: Screened) -> Screened:
     size = one.bytes
     if size is None and one.used is not None:
         size = spec.target.least_bytes(one.used)
-    over = spec.budget.exceeded(latency=one.latency, parameters=one.parameters, size=size)
+    over = spec.budget.exceeded(Costs(one.latency, one.parameters, size))
     return dataclasses.replace(one, over=tuple(over))
 
 
@@ -240,18 +245,8 @@ def _of_report(candidate: Candidate, report: Mapping[str, Any]) -> Screened:
 
 def nearest(budget: Budget, found: Iterable[Screened]) -> Screened | None:
     """The candidate that exceeds the budget by the smallest factor; measured ones come first."""
-
-    def excess(one: Screened) -> tuple[bool, float]:
-        factors = [1.0]
-        if one.latency is not None:
-            factors.append(one.latency / budget.latency)
-        if one.parameters is not None and budget.parameters is not None:
-            factors.append(one.parameters / budget.parameters)
-        if one.bytes is not None and budget.bytes is not None:
-            factors.append(one.bytes / budget.bytes)
-        return not one.measured, max(factors)
-
-    return min((one for one in found if not one.error), key=excess, default=None)
+    usable = (one for one in found if not one.error)
+    return min(usable, key=lambda one: (not one.measured, budget.excess(one.costs)), default=None)
 
 
 def to_json(one: Screened) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the controller of a search does: measure candidates, train and prune trials, train the winner whole, export it.
+"""What the controller of a search does: measure candidates, train and prune trials, train the best whole, export it.
 
 Each look derives what is done from the files of the search and of its runs, and then does the next thing.
 """
@@ -6,7 +6,8 @@ Each look derives what is done from the files of the search and of its runs, and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdtui.errors import KdtuiError, LaunchError, UsageError
@@ -24,10 +25,10 @@ from kdtui.sweep.folder import BASELINE, STUDENT, manifest_entry
 from kdtui.sweep.members import PAUSED, SEARCH_STOPPED, Member, Place
 from kdtui.sweep.search import screening
 from kdtui.sweep.search.candidates import profile_of
+from kdtui.sweep.search.finals import Choice, choose, final_of, measured_costs, over_budget, read_finals, record_final
 from kdtui.sweep.search.halving import Decision, decide, pick
 from kdtui.sweep.search.hours import trials_within
 from kdtui.sweep.search.results import (
-    measured_export,
     record_candidates,
     recorded_candidates,
     recorded_trials,
@@ -59,8 +60,9 @@ class SearchWork(TrialWork):
             self._trials = self._measured_trials()
         members = self.members.read()
         self.note_ends(members)
-        decision = self._halve(members, self._trials)
+        decision = self._decision(members, self._trials)
         if not decision.decided:
+            self._halve(decision, members)
             return None
         if decision.winner is None:
             raise LaunchError(
@@ -69,9 +71,19 @@ class SearchWork(TrialWork):
                 hint=f"`kdtui runs --filter sweep={self.folder.id}` shows why; `kdtui search resume "
                 f"{self.folder.id} --retry` trains them again",
             )
-        if not self._trained_whole(members, decision.winner):
-            return None
-        return self._finish(self.members.read(), decision.winner)
+        choice = self._choice(decision)
+        student = choice.student
+        assert student is not None  # of the trials, at least the winner is trained whole
+        self._prune(decision, members, keep=(*choice.dropped, student))
+        if choice.settled:
+            return self._outcome(choice, student)
+        self.note(
+            f"{student} {'wins' if student == decision.winner else 'is next'}; training it whole with "
+            f"{counted(len(self.spec.seeds), 'seed')} and its baseline"
+        )
+        if self._trained_whole(members, student):
+            self._export_and_measure(self.members.read(), student)
+        return None
 
     # -- candidates ------------------------------------------------------------------------------------------------
 
@@ -109,9 +121,8 @@ class SearchWork(TrialWork):
 
     # -- trials ----------------------------------------------------------------------------------------------------
 
-    def _halve(self, members: Mapping[Place, Member], trials: Sequence[Screened]) -> Decision:
-        seed = self.spec.seeds[0]
-        own = {one.candidate.key: members.get(Place(one.candidate.key, seed, STUDENT)) for one in trials}
+    def _decision(self, members: Mapping[Place, Member], trials: Sequence[Screened]) -> Decision:
+        own = {one.candidate.key: self._trial_run(members, one.candidate.key) for one in trials}
         states = [trial_of(key, member) for key, member in own.items()]
         states = [
             dataclasses.replace(trial, status="idle" if self.is_retried(member) else trial.status)
@@ -119,15 +130,26 @@ class SearchWork(TrialWork):
             else dataclasses.replace(trial, status="failed" if member is not None else trial.status)
             for trial, member in zip(states, own.values(), strict=True)
         ]
-        decision = decide(states, self.spec.base.training.epochs)
-        for key in decision.pruned:
-            if (member := own[key]) is not None:
-                self.prune(member)
+        return decide(states, self.spec.base.training.epochs)
+
+    def _trial_run(self, members: Mapping[Place, Member], key: str) -> Member | None:
+        return members.get(Place(key, self.spec.seeds[0], STUDENT))
+
+    def _halve(self, decision: Decision, members: Mapping[Place, Member]) -> None:
+        """Prune, pause and start trials."""
+        self._prune(decision, members, keep=tuple(read_finals(self.folder)))
         for key in decision.pause:
-            if (member := own[key]) is not None and not member.run.stop_requested():
+            member = self._trial_run(members, key)
+            if member is not None and not member.run.stop_requested():
                 member.run.request_stop(f"{PAUSED} at epoch {decision.epoch}")
-        self.launch([Place(key, seed, STUDENT) for key in decision.start], members)
-        return decision
+        self.launch([Place(key, self.spec.seeds[0], STUDENT) for key in decision.start], members)
+
+    def _prune(self, decision: Decision, members: Mapping[Place, Member], *, keep: Collection[str | None]) -> None:
+        """Stop pruned trials, but not those that are trained whole after all."""
+        for key in decision.pruned:
+            member = self._trial_run(members, key)
+            if member is not None and key not in keep:
+                self.prune(member)
 
     def create(self, place: Place) -> Run:
         """See the base class."""
@@ -141,46 +163,60 @@ class SearchWork(TrialWork):
         student = profile_of(spec.base, self._candidates[place.key], place.seed, normalise=spec.normalise)
         return student if place.role == STUDENT else baseline_of(student)
 
-    # -- the winner ------------------------------------------------------------------------------------------------
+    # -- the student -----------------------------------------------------------------------------------------------
 
-    def _trained_whole(self, members: Mapping[Place, Member], winner: str) -> bool:
-        """Whether all final runs have ended; starts those that have not."""
-        self.note(f"{winner} wins; training it whole with {counted(len(self.spec.seeds), 'seed')} and its baseline")
-        places = [Place(winner, seed, role) for seed in self.spec.seeds for role in (STUDENT, BASELINE)]
+    def _choice(self, decision: Decision) -> Choice:
+        """Which trial is trained whole now; notes why others are not."""
+        finals, budget = read_finals(self.folder), self.spec.budget
+        untrained = {one.candidate.key: one.costs for one in self._trials or ()}
+        choice = choose(budget, decision.ranking, finals, untrained)
+        for key in choice.dropped:
+            self.note(over_budget(budget, finals[key], untrained[key]))
+        return choice
+
+    def _outcome(self, choice: Choice, key: str) -> str:
+        final = read_finals(self.folder)[key]
+        latency = milliseconds(final.costs.latency)
+        if choice.within:
+            return f"{final.key}, {latency}"
+        return f"no student within {self.spec.budget}; the nearest is {final.key}, {latency}"
+
+    def _trained_whole(self, members: Mapping[Place, Member], key: str) -> bool:
+        """Whether all trainings of the student and its baseline have ended; starts those that have not."""
+        places = [Place(key, seed, role) for seed in self.spec.seeds for role in (STUDENT, BASELINE)]
         waiting, ended = [], 0
         for place in places:
             member = members.get(place)
             if member is not None and self.stopped_by_hand(member):
                 ended += 1
-            elif member is None or self.is_retried(member) or trial_of(winner, member).status == "idle":
+            elif member is None or self.is_retried(member) or trial_of(key, member).status == "idle":
                 waiting.append(place)
             elif not member.live:
                 ended += 1
         self.launch(waiting, members)
         return ended == len(places)
 
-    def _finish(self, members: Mapping[Place, Member], winner: str) -> str:
-        """Export and measure the best of the seeds."""
-        students = [member for place, member in members.items() if place.key == winner and place.role == STUDENT]
+    def _export_and_measure(self, members: Mapping[Place, Member], key: str) -> None:
+        """Export and measure the best of the seeds, and keep what it costs."""
+        students = [member for place, member in members.items() if place.key == key and place.role == STUDENT]
         done = [member for member in students if member.summary.state is State.FINISHED]
         if not done:
             raise LaunchError(
-                "no training of the winner finished",
-                where=winner,
+                f"no training of {key} finished",
+                where=self.folder.id,
                 hint=f"`kdtui search resume {self.folder.id} --retry` trains it again",
             )
         best = max(done, key=lambda member: member.best or 0.0)
-        spec = self.spec
-        options = ExportOptions(precision=spec.target.precision)
-        request = exports.export_request(best.run.id, self.store, options)
-        if not request.target.is_file():
+        spec, before = self.spec, read_finals(self.folder).get(key)
+        request = exports.export_request(best.run.id, self.store, ExportOptions(precision=spec.target.precision))
+        if not _is_newer(request.target, request.checkpoint):
             self.note(f"exporting {best.run.id} in {spec.target.precision}")
             self._export(request)
-        if measured_export(best, spec)[1] is None:
-            self.note(f"measuring {best.run.id}")
+        fresh = _is_newer(best.run.measurements_path, request.target)
+        if before is not None or not fresh or measured_costs(best.run, spec).latency is None:
+            self.note(f"measuring {best.run.id}{'' if before is None else ' again, as it is over the budget'}")
             measurements.measure(self.store.root, [best.run], spec.target.options, cancelled=self.controls.stopped)
-        _, latency = measured_export(best, spec)
-        return f"{winner}, {milliseconds(latency)}"
+        record_final(self.folder, final_of(key, best.run, spec, before))
 
     def _export(self, request: exports.ExportRequest) -> None:
         failed: list[KdtuiError] = []
@@ -192,6 +228,14 @@ class SearchWork(TrialWork):
         exports.export([request], finished=finished, cancelled=self.controls.stopped)
         if failed:
             raise failed[0]
+
+
+def _is_newer(file: Path, than: Path) -> bool:
+    """Whether a file was written after another one; one that was exported before the training ended is not."""
+    try:
+        return file.stat().st_mtime_ns >= than.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
 
 
 def no_candidate(spec: SearchSpec, found: Sequence[Screened]) -> UsageError:
@@ -208,5 +252,5 @@ def no_candidate(spec: SearchSpec, found: Sequence[Screened]) -> UsageError:
         "no candidate is within the budget",
         where=str(spec.budget),
         found=f"the nearest is {one.candidate.key}: {', '.join(one.over)}",
-        hint="a larger budget, or smaller networks with --encoders and --widths",
+        hint=f"{spec.budget.holding(one.costs) or 'a larger budget'}, or smaller networks with --encoders and --widths",
     )

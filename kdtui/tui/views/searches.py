@@ -86,7 +86,7 @@ def network_cells(entry: Entry, teacher: float | None) -> list[Cell]:
     style = "text-muted" if entry.role == "candidate" or entry.state == "pruned" else ""
     return [
         Cell(_MARKS[entry.role], "text-success" if entry.role == "student" else ""),
-        Cell(name, style),
+        Cell(name, style, keep=name[max(0, name.rfind("-")) :]),  # the width of the decoder
         Cell(millions(entry.parameters), style),
         Cell(milliseconds(entry.latency), "text-warning" if entry.over else style),
         Cell(number(entry.score), style),

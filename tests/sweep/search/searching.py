@@ -7,18 +7,22 @@ import signal
 from collections import Counter
 from typing import Any
 
-from kdtui.events import Finished, Measured, Noted, Started
+from kdtui.events import Event, Finished, Measured, Noted, Started, Stopped
 from kdtui.launch.alive import is_running
+from kdtui.launch.start import create as create_run
 from kdtui.profile import load
+from kdtui.profile.matched import baseline_of
 from kdtui.store.event_log import Tail
 from kdtui.store.run import EventLog, Run
-from kdtui.store.state import State
+from kdtui.store.state import PRUNED, State
 from kdtui.store.store import RunStore
 from kdtui.sweep.controlled import ControllerState, controller_state, files_of
-from kdtui.sweep.folder import SweepFolder, create
+from kdtui.sweep.folder import STUDENT, SweepFolder, create, manifest_entry
 from kdtui.sweep.members import Member, Members, Place
 from kdtui.sweep.search.budget import Budget, Target
-from kdtui.sweep.search.spec import SearchSpec, base_profile
+from kdtui.sweep.search.candidates import profile_of
+from kdtui.sweep.search.spec import SearchSpec, base_profile, from_tables
+from tests.store.conftest import record, started, write
 from tests.waiting import eventually
 
 KEYS = ("tu-mobilenetv3_small_050-Unet-w0.5", "resnet18-Unet-w0.25")
@@ -59,13 +63,29 @@ def made(store: RunStore, **changes: Any) -> SweepFolder:
 
 
 def members(store: RunStore, folder: SweepFolder) -> dict[Place, Member]:
-    from kdtui.sweep.search.spec import from_tables
-
     return Members(store, folder.id, from_tables(folder).key_of).read()
 
 
 def own_runs(store: RunStore, folder: SweepFolder) -> list[Run]:
     return [run for run in store.runs() if (run.manifest().sweep or {}).get("id") == folder.id]
+
+
+def trained(store: RunStore, folder: SweepFolder, place: int, role: str, miou: float, *, pruned: bool = False) -> Run:
+    """A run of the candidate at a place, with a score in each epoch up to its end."""
+    spec = from_tables(folder)
+    candidate = spec.candidates()[place]
+    profile = profile_of(spec.base, candidate, 0, normalise=spec.normalise)
+    entry = manifest_entry(folder.id, candidate.cell, 0, role)
+    run = create_run(store, profile if role == STUDENT else baseline_of(profile), origin="test", sweep=entry)
+    run.write_launch_record(record())
+    run.best.write_text("weights")
+    last = 2 if pruned else 5
+    scores = {"miou": miou, "best_miou": miou}
+    epochs = [Measured("val", epoch * 10, epoch, epoch * 40, scores, 5, time=103.0) for epoch in range(1, last + 1)]
+    end: Event = Stopped(20, 2, reason=PRUNED) if pruned else Finished(50, 5)
+    teacher = {"parameters": 2_000_000, "miou": 0.8, "iou": {}} if role == STUDENT else None
+    write(run, [started(epochs=5, teacher=teacher), *epochs, end])
+    return run
 
 
 def ends(folder: SweepFolder) -> ControllerState:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdtui.errors import UsageError
 from kdtui.processes import cores
 from kdtui.sweep.search.budget import (
     Budget,
+    Costs,
     Target,
     read_latency,
     read_parameters,
@@ -81,10 +84,22 @@ def test_a_device_that_is_not_there(on: str, runtime: str | None, precision: str
 
 def test_what_exceeds_a_budget_is_named_with_the_limit() -> None:
     budget = Budget(0.01, 1_000_000, 2**20)
-    assert budget.exceeded(latency=0.01, parameters=1_000_000, size=2**20) == []
-    assert budget.exceeded(latency=0.02, parameters=2_000_000, size=2**21) == [
+    assert budget.exceeded(Costs(0.01, 1_000_000, 2**20)) == []
+    assert budget.exceeded(Costs(0.02, 2_000_000, 2**21)) == [
         "2.00 M parameters > 1.00 M",
         "2.0 MiB > 1.0 MiB",
         "20.00 ms > 10.00 ms",
     ]
-    assert Budget(0.01).exceeded(parameters=10**9, size=10**9) == []
+    assert Budget(0.01).exceeded(Costs(None, 10**9, 10**9)) == []
+    assert budget.exceeded(Costs(None, None, 2**20 + 1000)) == ["0.095% over 1.0 MiB"]  # both are written 1.0 MiB
+
+
+@given(st.floats(1e-6, 1e3), st.integers(2, 10**10), st.integers(1000, 2**40))
+def test_the_named_budget_holds_a_network_and_is_hardly_larger(latency: float, parameters: int, size: int) -> None:
+    costs = Costs(latency, parameters, size)
+    words = Budget(1e-9, 1, 1).holding(costs).split()
+    read = {"--latency": read_latency, "--parameters": read_parameters, "--size": read_size}
+    found = {flag: read[flag](text) for flag, text in zip(words[::2], words[1::2], strict=True)}
+    for flag, value in (("--latency", latency), ("--parameters", parameters), ("--size", size)):
+        assert value * (1 - 1e-9) - 1 * (flag != "--latency") <= found[flag] <= value * 1.011 + 1
+    assert Budget(latency, parameters, size).holding(costs) == "" and Budget(latency).excess(costs) == 1.0
