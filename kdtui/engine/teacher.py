@@ -360,10 +360,15 @@ def _together(members: tuple[LoadedTeacher, ...]) -> LoadedTeacher:
     return LoadedTeacher(network, report, first.pixels, "\n".join(notes) or None, first.settings, members)
 
 
-def identity(teacher: LoadedTeacher) -> str:
-    """What changes the predictions of a teacher's file, for keys of caches."""
+def identity(teacher: LoadedTeacher, *, weighted: bool = True) -> str:
+    """What changes the predictions of a teacher's file, for keys of caches.
+
+    Args:
+        teacher: The teacher.
+        weighted: Whether its weight among several teachers matters.
+    """
     report = teacher.report
-    keys = {"class_map", "mean", "std", "bgr", "scale", "output", "weight"}
+    keys = {"class_map", "mean", "std", "bgr", "scale", "output"} | ({"weight"} if weighted else set())
     changed = teacher.settings.model_dump(include=keys, exclude_none=True)
     # A file may match several networks: ``tu-X`` and ``tu-tf_X`` have the same tensors.
     text = f"{report.architecture} {report.encoder}"

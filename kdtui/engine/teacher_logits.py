@@ -123,8 +123,8 @@ class TeacherLogits:
 def cached_views(profile: Profile, teacher: LoadedTeacher, epochs: int) -> int:
     """The views of each sample for which a run keeps the logits of its teachers; 0 if they see every image.
 
-    That is so for terms on features, several teachers, networks with further inputs or outputs of their own, and views
-    that no run sees again: new ones in every epoch are seen again only by runs that share ``data.view_seed``.
+    That is so for terms on features, networks with further inputs or outputs of their own, and views that no run sees
+    again: new ones in every epoch are seen again only by runs that share ``data.view_seed``.
 
     Args:
         profile: The run's.
@@ -147,8 +147,6 @@ def why_not_cached(profile: Profile, teacher: LoadedTeacher) -> str:
     data = profile.data
     if profile.teacher.cache == "off" or not _seen_again(data):
         return ""
-    if teacher.members:
-        return "there are several teachers"
     networks = [unwrapped(one.network) for one in _each(teacher)]
     if any(hasattr(network, "compose") or getattr(network, "extra_inputs", None) for network in networks):
         return f"{'their' if teacher.members else 'its'} outputs are not one map of logits per image"
@@ -214,7 +212,7 @@ def _key(stage: TrainingSetup, teacher: LoadedTeacher, kept: KeptLogits) -> str:
     content = [
         _FORMAT,
         teacher.report.sha256,
-        identity(teacher),
+        identity(teacher, weighted=False),
         data.model_dump(mode="json", exclude=_NOT_IN_KEY),
         data.fingerprint("train"),
         stage.train_set.seed,

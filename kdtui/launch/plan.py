@@ -330,9 +330,10 @@ def logits_check(root: Path, gib: float | None, logits: Mapping[str, int]) -> Ch
     Args:
         root: The run store.
         gib: ``training.cache_gib``.
-        logits: ``epochs``, ``views``, ``samples`` and ``sample_bytes`` of the run.
+        logits: ``epochs``, ``views``, ``samples``, ``teachers`` and ``sample_bytes`` of the run, these of all teachers.
     """
     size = file_bytes(logits["samples"], logits["sample_bytes"])
+    size += (logits["teachers"] - 1) * file_bytes(logits["samples"], 0)  # each teacher has files of its own
     budget = budget_bytes(root, gib)
     used = used_bytes(root)
     fitting = min(logits["views"], max(0, budget - used) // size)

@@ -106,7 +106,7 @@ class Teacher(SingleTeacher):
         ensemble: Tables `[[teacher.ensemble]]` with the same keys, one for each further teacher: the student learns
             from the weighted mean of all softened probabilities. Terms on features read the first teacher.
         cache: Whether logits for training views that runs see again are kept in the run store, in fp16: with
-            `data.views` or `data.view_seed`, one teacher, and terms that read logits only.
+            `data.views` or `data.view_seed`, and terms that read logits only.
     """
 
     unwritten: ClassVar[frozenset[str]] = frozenset({"cache"})

@@ -229,6 +229,12 @@ def write_onnx(folder: Path) -> Path:
     return export(Pooled(), folder / "pooled.onnx")
 
 
+def onnx_teacher(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Settings of a teacher for a hierarchical task that is an ONNX file."""
+    path = export(Pooled(classes=4), folder / "hierarchical.onnx")
+    return {"checkpoint": str(path), "task": "hierarchical", **settings}
+
+
 WRITERS = {
     "segmentation-models-pytorch": write_smp,
     "torchvision": write_torchvision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from kdtui.engine.teacher import teacher_of
 from kdtui.events import Started
 from kdtui.profile.tables import Teacher
 from kdtui.profile.term_tables import DistillationTerm, DistTerm, DkdTerm, EdgeBodyTerm, KlTerm
+from tests.engine.foreign import onnx_teacher
 from tests.engine.losses.test_golden import LABELS, STUDENT, TEACHER, built
-from tests.engine.runs import events_of, fit, make_run, tiny_profile
+from tests.engine.runs import StoppedAt, curve, events_of, fit, make_run, same_weights, tiny_profile
 
 _I = torch.arange(120, dtype=torch.float64)
 SECOND = Outputs((2.5 * torch.sin(0.29 * _I + 1)).reshape(2, 3, 4, 5))
@@ -132,6 +134,24 @@ def test_an_ensemble_predicts_the_mean_and_has_the_features_of_the_first(checkpo
     mean = torch.stack([raw.softmax(dim=1) for raw, _ in alone]).mean(dim=0)
     torch.testing.assert_close(outputs.main.softmax(dim=1), mean)
     torch.testing.assert_close(outputs["encoder"], alone[0][1]["encoder"])
+
+
+@pytest.mark.parametrize("views", [0, 2], ids=["live", "cached logits"])
+def test_a_resumed_run_with_a_checkpoint_and_an_onnx_file_equals_one_that_never_stopped(
+    checkpoints: list[str], tmp_path: Path, views: int
+) -> None:
+    teacher = {"checkpoint": checkpoints[0], "ensemble": [onnx_teacher(tmp_path)]}
+    changes: dict[str, Any] = {"teacher": teacher, "distillation": {"enabled": True}, "data__views": views}
+    whole, stopped = (make_run(tmp_path / name, training__log_every=1, **changes) for name in ("whole", "stopped"))
+    assert fit(whole) == "finished"
+    early = StoppedAt(stopped.path, lambda seen: any(getattr(event, "step", 0) >= 4 for event in seen))
+    assert fit(early) == "stopped"
+    assert fit(stopped, attempt=2) == "finished"
+    assert same_weights(stopped.last, whole.last)
+    (started,) = [event for event in events_of(whole) if isinstance(event, Started)]
+    assert started.teacher is not None
+    assert [one["architecture"] for one in started.teacher["ensemble"]] == ["Unet", "ONNX"]
+    assert [share is not None for _, share in curve(whole, "train", "teacher_cached")] == [bool(views)] * 6
 
 
 def test_an_empty_list_of_further_teachers_is_none() -> None:

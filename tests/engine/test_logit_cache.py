@@ -100,6 +100,48 @@ def test_a_teacher_that_upsamples_its_logits_keeps_those_before(
     assert losses(first)[0] == pytest.approx(losses(live)[0], rel=1e-4)
 
 
+def together(*others: Run, **changes: Any) -> dict[str, Any]:
+    """Further teachers, and keys of the first one."""
+    return {"teacher": {"ensemble": [{"checkpoint": str(other.best)} for other in others], **changes}}
+
+
+def test_each_of_several_teachers_has_the_files_that_it_has_alone(
+    tmp_path: Path, short_teacher: Run, small_teacher: Run
+) -> None:
+    distilled(tmp_path, short_teacher, training__epochs=1)
+    both = distilled(tmp_path, short_teacher, **together(small_teacher), training__epochs=1)
+    assert cached(both) == [0.5] * 3  # those of the first teacher were there
+    assert cached(distilled(tmp_path, small_teacher, training__epochs=1)) == [1.0] * 3
+    assert len(files(tmp_path)) == 2
+    again = distilled(tmp_path, short_teacher, **together(small_teacher), training__epochs=1)
+    assert same_weights(both.last, again.last)
+
+
+def test_the_mean_of_several_teachers_is_made_of_what_was_read(
+    tmp_path: Path, short_teacher: Run, small_teacher: Run
+) -> None:
+    changes: dict[str, Any] = {"distillation": {"temperature": 9.0}, "training__epochs": 1}
+    distilled(tmp_path, short_teacher, **together(small_teacher), training__epochs=1)
+    read = distilled(tmp_path, short_teacher, **together(small_teacher, weight=3.0), **changes)
+    live = distilled(tmp_path, short_teacher, **together(small_teacher, weight=3.0, cache="off"), **changes)
+    assert (set(cached(read)), set(cached(live))) == ({1.0}, {None})
+    assert losses(read) == pytest.approx(losses(live), rel=1e-3)
+
+
+def test_views_of_several_teachers_share_the_budget(tmp_path: Path, short_teacher: Run, small_teacher: Run) -> None:
+    sizes = [64 + 24 * (8 + 2 * 4 * side * side) for side in (32, 4)]
+    gib = (sizes[0] + 2 * sizes[1]) / 2**30
+    changes = together(small_teacher) | {"training__cache_gib": gib}
+    run = distilled(tmp_path, short_teacher, **changes)
+    assert cached(run) == [0.0] * 6 + [1.0] * 3 + [0.5] * 3  # in the order 1, 0, 1, 0
+    assert sorted(path.stat().st_size for path in files(tmp_path)) == sorted([*sizes, sizes[1]])
+    first, second = (line for line in notes(run).splitlines() if "teacher logits" in line)
+    assert "teacher 1" in first and "1 view of 24" in first and "the other 1 are computed live" in first
+    assert "teacher 2" in second and "2 views of 24" in second and "live" not in second
+    answer = check(run.profile())["teacher_logits"]
+    assert (answer["teachers"], answer["sample_bytes"]) == (2, 2 * 4 * (32**2 + 4**2))
+
+
 def test_a_damaged_sample_is_asked_again(tmp_path: Path, short_teacher: Run) -> None:
     first = distilled(tmp_path, short_teacher)
     for path in files(tmp_path):

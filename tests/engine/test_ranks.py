@@ -14,6 +14,7 @@ from kdtui.engine import checkpoint
 from kdtui.events import Started
 from kdtui.store.run import Run
 from tests.engine.first_gradients import keep_first_gradients
+from tests.engine.foreign import onnx_teacher
 from tests.engine.rank_processes import JOBS, all_end_well, ranks, start_fresh, two_ranks
 from tests.engine.runs import curve, events_of, fit, make_run, record, same_counts
 
@@ -43,19 +44,18 @@ BASE = [
 
 def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **changes: Any) -> dict[str, torch.Tensor]:
     """The gradients of the first optimizer step of a distilled run, as rank 0 holds them after the reduction."""
-    run = make_run(
-        tmp_path / name,
-        training__precision="fp32",
-        training__gradient_clip=0.0,
-        training__devices=world_size,
-        teacher__checkpoint=str(teacher.best),
-        distillation={"enabled": True, "terms": TERMS},
-        loss={"terms": BASE},
-        data__train_limit=16,
-        data__unlabelled={"target": "hard", "threshold": 0.4, "share": 0.6},
-        student={"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 4]},
-        **changes,
-    )
+    settings: dict[str, Any] = {
+        "training__precision": "fp32",
+        "training__gradient_clip": 0.0,
+        "training__devices": world_size,
+        "teacher__checkpoint": str(teacher.best),
+        "distillation": {"enabled": True, "terms": TERMS},
+        "loss": {"terms": BASE},
+        "data__train_limit": 16,
+        "data__unlabelled": {"target": "hard", "threshold": 0.4, "share": 0.6},
+        "student": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 4]},
+    }
+    run = make_run(tmp_path / name, **(settings | changes))
     if world_size == 1:
         keep_first_gradients(run)
     else:
@@ -71,9 +71,27 @@ def test_gradients_do_not_depend_on_micro_batches_or_ranks(tmp_path: Path, short
     assert len(whole) > 20
     assert {f"objective.terms.distill_{name}.projection.weight" for name in ("feature", "cwd")} <= whole.keys()
     for other in (micro, two_micro):
-        for name, gradient in whole.items():
-            scale = float(gradient.abs().max())
-            torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+        assert_same_gradients(other, whole)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"data__views": 1, "distillation": {"enabled": True}}], ids=["live", "cached logits"]
+)
+def test_gradients_of_several_teachers_do_not_depend_on_ranks(
+    tmp_path: Path, short_teacher: Run, changes: dict[str, Any]
+) -> None:
+    changes = changes | {"teacher__ensemble": [onnx_teacher(tmp_path, weight=2.0)]}
+    whole = gradients(tmp_path, short_teacher, "whole", 1, **changes)
+    two = gradients(tmp_path, short_teacher, "two", 2, **changes)
+    assert_same_gradients(two, whole)
+    alone = gradients(tmp_path, short_teacher, "alone", 1, **(changes | {"teacher__ensemble": []}))
+    assert any(not torch.allclose(alone[name], gradient, rtol=1e-2) for name, gradient in whole.items())
+
+
+def assert_same_gradients(gradients: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    for name, gradient in wanted.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
 
 
 def test_two_ranks_train_evaluate_and_write_once(

@@ -12,10 +12,11 @@ import pytest
 from kdtui import events
 from kdtui.errors import EngineError, UsageError
 from kdtui.launch.launcher import Check
-from kdtui.launch.plan import Caution, disk_check, merged, out_channels, plan
+from kdtui.launch.plan import Caution, disk_check, logits_check, merged, out_channels, plan
 from kdtui.profile import Profile, load
 from kdtui.store.run import EventLog, LaunchRecord, Run
 from kdtui.store.store import RunStore
+from kdtui.store.view_logits import file_bytes
 from tests.launch.processes import with_gpus
 
 
@@ -268,3 +269,10 @@ def test_classes_of_a_folder_are_counted_without_waiting_for_what_is_no_file(tmp
     path.unlink()
     os.mkfifo(path)
     assert channels(tmp_path) is None
+
+
+def test_each_of_several_teachers_has_files_of_its_own_in_the_budget(store: RunStore) -> None:
+    view = file_bytes(10, 2048) + file_bytes(10, 32)
+    logits = {"epochs": 4, "views": 2, "samples": 10, "sample_bytes": 2048 + 32, "teachers": 2}
+    assert logits_check(store.root, 2 * view / 2**30, logits).message.startswith("2 views")
+    assert logits_check(store.root, (2 * view - 1) / 2**30, logits).message.startswith("1 view ")
