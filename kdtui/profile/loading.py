@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -31,7 +31,7 @@ from kdtui.profile.launch_tables import DEFAULT as DEFAULT_LAUNCH
 from kdtui.profile.launch_tables import target_name
 from kdtui.profile.matched import without_treated_data
 from kdtui.profile.settings import read_value
-from kdtui.profile.table_fields import TAGS, allowed_values, choices, models_in
+from kdtui.profile.table_fields import TAGS, allowed_values, choices, item_type, models_in
 from kdtui.profile.tables import Profile
 from kdtui.text import clean, counted
 
@@ -311,10 +311,16 @@ _PATTERNS = {
 
 
 def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
-    """One line per invalid key, in the order of the file: key, origin, found, allowed, and similar names."""
+    """One line per invalid key, in the order of the file: key, origin, found, allowed, and similar names.
+
+    An item of a list is a key of its own; then nothing is said of the whole list but its length.
+    """
     lines: dict[str, str] = {}
+    lengths: set[str] = set()
     unknown: list[str] = []  # tables of a kind that is not known: what their other keys should be is not known either
     for detail in error.errors(include_url=False):
+        if _counts_valid_items(detail):
+            continue
         path, model, field = _follow(detail["loc"])
         if detail["type"].startswith("union_tag"):
             tag = detail["ctx"]["discriminator"].strip("'")  # a function if the key has a default
@@ -329,8 +335,18 @@ def mistakes(error: ValidationError, resolved: Resolved) -> list[str]:
             said += "; a shell removes quotes: put the whole KEY=VALUE in single quotes"
         # Every branch of a union reports the same key; keep the first.
         lines.setdefault(key, f"{key} ({shorter(origin)}): {said}")
+        if detail["type"] in ("too_short", "too_long"):
+            lengths.add(key)
+    of_items = {key.rpartition("[")[0] for key in lines if key.endswith("]")} - lengths
+    lines = {key: line for key, line in lines.items() if key not in of_items}
     kinds = tuple(f"{within}{tag}" for within in unknown for tag in ("kind", "target"))
     return [line for key, line in lines.items() if key in kinds or not key.startswith(tuple(unknown))]
+
+
+def _counts_valid_items(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short only because some of its items are invalid."""
+    found = detail["input"]
+    return detail["type"] == "too_short" and isinstance(found, list) and len(found) >= detail["ctx"]["min_length"]
 
 
 def _origin(resolved: Resolved, path: KeyPath, contradiction: str) -> str:
@@ -437,8 +453,9 @@ def _follow(loc: tuple[str | int, ...]) -> tuple[list[str | int], type[BaseModel
             path.append(part)
             field = model.model_fields.get(str(part))
             below = [] if field is None else list(models_in(field.annotation))
-        elif isinstance(part, int) and field is not None and get_origin(field.annotation) is tuple:
-            path.append(part)  # in a plain list; in a union the error refers to the whole value
+        elif isinstance(part, int) and field is not None and (item := item_type(field.annotation)) is not None:
+            path.append(part)
+            field = FieldInfo.from_annotation(item)
     return path, model, field
 
 

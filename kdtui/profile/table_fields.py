@@ -167,6 +167,16 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from models_in(argument)
 
 
+def item_type(annotation: Any) -> Any:
+    """The annotation of the items of a list, which may be one of several alternatives; None if there is no list."""
+    origin = get_origin(annotation)
+    if origin is tuple:
+        return get_args(annotation)[0]
+    if origin not in (Union, types.UnionType, Annotated):
+        return None
+    return next((item for one in get_args(annotation) if (item := item_type(one)) is not None), None)
+
+
 def choices(annotation: Any) -> list[str]:
     """The values of the Literals in an annotation."""
     if get_origin(annotation) is Literal:
@@ -206,6 +216,8 @@ def allowed_values(field: FieldInfo | None) -> str:
 
 
 def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    metadata = list(metadata)
+    longest = next((bound.max_length for bound in metadata if isinstance(bound, annotated_types.MaxLen)), None)
     for bound in metadata:
         for symbol, kind, name in (
             (">", annotated_types.Gt, "gt"),
@@ -216,4 +228,4 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
             if isinstance(bound, kind):
                 yield f"{symbol} {getattr(bound, name)}"
         if isinstance(bound, annotated_types.MinLen) and bound.min_length:
-            yield "not empty"
+            yield f"{bound.min_length} values" if bound.min_length == longest else "not empty"

@@ -94,7 +94,7 @@ def test_keys_of_training_are_keys_of_the_table(data: DataTable) -> None:
         (["data.height=5000"], r"data.height .*found 5000; allowed: an integer, >= 16, <= 4096"),
         (["data.scale=[2.0,0.5]"], r"data.scale .*found \[2, 0.5\]; allowed: \[SMALLEST, LARGEST\], as in"),
         (["data.scale=[1.0]"], r"data.scale .*found \[1\]; allowed: \[SMALLEST, LARGEST\], as in"),
-        (["data.scale=[0.0,1.0]"], r"data.scale\[0\] .*found 0.0; allowed: a list, each a number, >= 0.1, <= 10"),
+        (["data.scale=[0.0,1.0]"], r"data.scale\[0\] .*found 0.0; allowed: a number, >= 0.1, <= 10"),
         (["data.crop_class_max=0.0"], r"data.crop_class_max .*found 0.0; allowed: a number, > 0.0, <= 1.0"),
         (["data.crop_class_max=1.5"], r"data.crop_class_max .*found 1.5; allowed: a number, > 0.0, <= 1.0"),
         (["data.geometry=crop", "data.keep_aspect=true"], r'found geometry "crop" and keep_aspect; allowed: keep_asp'),

@@ -141,7 +141,11 @@ def test_a_mistake_between_keys_names_the_nearest_file(listed: Path) -> None:
         ('loss.terms=[{kind="ce", class_weights="balance"}]', "loss.terms[0].class_weights", "did you mean balanced?"),
         ('loss.terms=[{kind="ce", class_weights=[1]}]', "loss.terms[0].class_weights", "one number >= 0 for each"),
         ('loss.terms=[{kind="ce", class_weights=[0,0]}]', "loss.terms[0].class_weights", "at least one of them > 0"),
-        ('loss.terms=[{kind="ce", class_weights=[-1,2]}]', "loss.terms[0].class_weights", "found -1; allowed: a list"),
+        (
+            'loss.terms=[{kind="ce", class_weights=[-1,2]}]',
+            "loss.terms[0].class_weights[0]",
+            "found -1; allowed: a number",
+        ),
         ('loss.terms=[{kind="ce", label_smoothing=1.0}]', "loss.terms[0].label_smoothing", ">= 0.0, < 1.0"),
         ('loss.terms=[{kind="ce", beta=0.9}]', "loss.terms[0]", 'only with class_weights = "effective"'),
         ('loss.terms=[{kind="ohem", share=0}]', "loss.terms[0].share", "> 0.0, <= 1.0"),

@@ -123,13 +123,29 @@ def _parted(mistake: str, typed: Mapping[str, str], generated: Callable[[str], s
         message = mistake.removeprefix(f"{key} ({shorter(f'--set {shorter(text)}')}): ")
         if message != mistake and is_generated(name):
             place = generated(key) or name
-            implied = place == key or place == part_of(key)
-            return place, in_form(_unquoted(message if implied else f"{key.removeprefix(part_of(key))}: {message}"))
+            return place, in_form(_unquoted(_with(_beyond(key, place), message)))
         if message != mistake:
-            return name, in_form(message if name in SETTINGS and SETTINGS[name].key else f"{key}: {message}")
+            own = SETTINGS[name].key if name in SETTINGS else ""
+            return name, in_form(_with(_item(key, own) if own else key, message))
         if mistake.startswith(f"--set {text!r}"):
             return name, in_form(mistake.removeprefix("--set "))
     return field_of(key) or generated(key), in_form(mistake)
+
+
+def _beyond(key: str, place: str) -> str:
+    """What a generated field does not imply of a key within its table."""
+    if place in (key, part_of(key)):
+        return ""
+    return _item(key, place) or key.removeprefix(part_of(key))
+
+
+def _item(key: str, whole: str) -> str:
+    """The index of an item of a list, ``[1]``; empty for other keys than items of the list ``whole``."""
+    return key.removeprefix(whole) if key.startswith(f"{whole}[") else ""
+
+
+def _with(part: str, message: str) -> str:
+    return f"{part}: {message}" if part else message
 
 
 def _unquoted(message: str) -> str:

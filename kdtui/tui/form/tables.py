@@ -34,6 +34,7 @@ SMP = "smp"
 """The kind of network with encoders of the catalog, for which the form has controls of its own."""
 _TABLE, _LIST = ("|".join(map(re.escape, keys)) for keys in ((*TABLES, *PLAIN), LISTS))
 _NAME = re.compile(rf"({_TABLE})(\.\w+)+|({_LIST})(\[\d+\](\.\w+)+)?")
+_ITEM = re.compile(r"\[\d+\]$")
 # Teacher and method decide whether there is a distillation.
 _WITH_CONTROLS = frozenset(setting.key for setting in SETTINGS.values()) | {"distillation.enabled"}
 
@@ -87,9 +88,14 @@ def registered(key: str) -> tuple[TableKind, ...]:
 
 
 def field_at(key: str, tables: Iterable[ShownTable]) -> str:
-    """The field or list of a key, or the first field of the table with this key; empty if there is none."""
+    """The field or list of a key, or the first field of the table with this key; empty if there is none.
+
+    An item of a list belongs to the field of the list.
+    """
     names = [*LISTS, *(field.name for table in tables for field in table.fields)]
-    return key if key in names else next((name for name in names if name.startswith(f"{key}.")), "")
+    whole = _ITEM.sub("", key)
+    below = (name for name in names if name.startswith(f"{key}."))
+    return key if key in names else next(below, whole if whole in names else "")
 
 
 class DraftTables:

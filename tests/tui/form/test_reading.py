@@ -356,3 +356,13 @@ def test_another_store_is_in_the_command(store: RunStore, tmp_path: Path) -> Non
     command = check(RunDraft(profile="demo-baseline"), elsewhere).command
 
     assert shlex.split(command)[-3:] == ["--runs-dir", str(tmp_path / "else where"), "--detach"]
+
+
+def test_an_item_of_a_list_is_named_at_the_field_of_the_list(store: RunStore, tmp_path: Path) -> None:
+    typed = {"data.evaluation": "slide", "data.window": "64, 3", "decoder": "8, 9000, 8"}
+    mistakes = check(RunDraft(**{"profile": "demo-baseline", **typed}), store).mistakes
+    assert mistakes["data.window"].startswith("[1]: found 3; allowed: an integer, >= 16")
+    assert mistakes["decoder"].startswith("[1]: found 9000; allowed: an integer")
+    file = tmp_path / "bad.toml"
+    file.write_text('extends = "demo-baseline"\n[data]\nevaluation = "slide"\nwindow = [3, 64]\n')
+    assert "data.window[0]" in check(RunDraft(profile=str(file)), store).mistakes["data.window"]
