@@ -69,7 +69,7 @@ SweepName = Annotated[
         metavar="ID", help="Id of a sweep, 'latest', its name, or a unique prefix.", autocompletion=complete_sweep
     ),
 ]
-_ENCODER = SETTINGS["encoder"]
+_ENCODER, _TRIALS, _PRUNE = (SETTINGS[name] for name in ("encoder", "trials", "prune"))
 ListSets = Annotated[
     list[str] | None,
     typer.Option(
@@ -136,11 +136,9 @@ def start(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option("--trials", metavar="N", min=1, help="How many trials; default 20.", show_default=False),
+        typer.Option(*_TRIALS.flags, metavar="N", min=1, help=option_help(_TRIALS), show_default=False),
     ] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Stop trials that are worse than the median at the same epoch.")
-    ] = False,
+    prune: Annotated[bool, typer.Option(*_PRUNE.flags, help=option_help(_PRUNE))] = False,
     tag: Tags = None,
     retry: Annotated[bool, typer.Option("--retry", help="Launch failed runs again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,

@@ -17,7 +17,9 @@ from kdtui.errors import UsageError
 from kdtui.profile.find import parse_tables
 
 SectionName = Literal["runs", "data", "teacher", "student", "distillation", "loss", "training"]
-SettingKind = Literal["text", "integer", "number", "widths", "teacher", "seeds", "switch", "tags", "assignments"]
+SettingKind = Literal[
+    "text", "integer", "number", "widths", "teacher", "seeds", "switch", "trials", "tags", "assignments"
+]
 Value = str | int | float | list[Any]
 
 
@@ -36,6 +38,7 @@ class Setting:
         words: All allowed values, of a text that is one of a few words.
         form_help: What its field allows and its option does not.
         required: Whether it needs a value, as it has no default.
+        of_sweep: Whether its options are those of ``kdtui sweep`` alone.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Setting:
     words: tuple[str, ...] = ()
     form_help: str = ""
     required: bool = False
+    of_sweep: bool = False
 
     def assignment(self, value: Value) -> str:
         """The ``KEY=VALUE`` of ``--set``."""
@@ -102,6 +106,27 @@ _DECLARED = (
         "(total), by the measured speed of earlier runs",
         flags=("--equal-time",),
         words=("student", "total"),
+    ),
+    Setting(
+        "trials",
+        "",
+        "trials",
+        section="runs",
+        kind="trials",
+        help="how many trials; default 20",
+        flags=("--trials",),
+        form_help="values are drawn from the ranges and lists",
+        of_sweep=True,
+    ),
+    Setting(
+        "prune",
+        "",
+        "prune",
+        section="runs",
+        kind="switch",
+        help="stop trials that are worse than the median at the same epoch",
+        flags=("--prune",),
+        of_sweep=True,
     ),
     Setting(
         "teacher",

@@ -41,6 +41,8 @@ KEYS = {
     "seeds": "seed",
     "baseline": "",
     "equal_time": "",
+    "trials": "",
+    "prune": "",
     "extra": "",
 }
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=list(SETTINGS))
@@ -66,7 +68,7 @@ def test_its_key_is_one_of_the_profile(setting: Setting) -> None:
 
 @each
 def test_each_of_its_flags_is_an_option_with_its_help(setting: Setting) -> None:
-    for command in ("train", "distill"):
+    for command in ("sweep",) if setting.of_sweep else ("train", "distill"):
         known = options(command)
         if command == "distill" and setting.name == "encoder":  # a required option of its own
             assert known["--student"].help.startswith(option_help(setting)[:-1])

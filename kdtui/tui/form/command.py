@@ -28,7 +28,9 @@ class Equivalent:
         sets: Other ``key=value`` settings.
         runs_dir: Folder of the run store; empty for the default.
         sweep: Whether a key has several values or a range.
-        trials: How many values are drawn; 0 for a grid.
+        sampled: Whether values are drawn from ranges and lists.
+        trials: How many trials, as typed or of the existing sweep; empty for the default of the command.
+        prune: Whether worse trials are stopped.
     """
 
     profile: str = ""
@@ -43,7 +45,9 @@ class Equivalent:
     sets: Sequence[str] = ()
     runs_dir: str = ""
     sweep: bool = False
-    trials: int = 0
+    sampled: bool = False
+    trials: str = ""
+    prune: bool = False
 
     def command(self) -> str:
         """The command, quoted for a shell."""
@@ -74,8 +78,12 @@ class Equivalent:
             yield SETTINGS["baseline"].flags[0]
         if self.equal_time:
             yield from (SETTINGS["equal_time"].flags[0], self.equal_time)
+        if self.sampled:
+            yield from ("--sampler", SAMPLERS[0])
         if self.trials:
-            yield from ("--sampler", SAMPLERS[0], "--trials", str(self.trials))
+            yield from (SETTINGS["trials"].flags[0], self.trials)
+        if self.prune:
+            yield SETTINGS["prune"].flags[0]
         for tag in self.tags:
             yield from (SETTINGS["tags"].flags[0], tag)
         yield from long

@@ -23,6 +23,7 @@ from kdtui.profile.settings import LISTED, SETTINGS, Setting, Value, split_list
 from kdtui.store.files import check_name
 from kdtui.store.store import RunStore
 from kdtui.sweep.ranges import is_range, low_end
+from kdtui.sweep.search.budget import read_trials
 from kdtui.tui.form.command import Equivalent, nearby
 from kdtui.tui.form.costs import Shape, cost_of, shape_of
 from kdtui.tui.form.defaults import looked_up, own_texts, own_values, teacher_options
@@ -66,6 +67,7 @@ class Checked:
         sweep: The sweep of several values of a key; None if every key has one value.
         sampled: The sampled sweep of a key with a range; the runs of ``group`` are examples of its trials.
         trials: How many trials it has.
+        several: Whether a key has several values or a range.
     """
 
     group: Group = _NO_RUNS
@@ -86,6 +88,7 @@ class Checked:
     sweep: SweepRuns | None = None
     sampled: SampledSpec | None = None
     trials: int = 0
+    several: bool = False
 
     def setting(self, name: str) -> Setting | None:
         """The declaration of a field; None for places without one."""
@@ -133,6 +136,7 @@ class _Reading:
         self._sweep: SweepRuns | None = None
         self._sampled: SampledSpec | None = None
         self._trials = 0
+        self._wanted_trials: int | None = None
         self._seeds: tuple[int, ...] = ()
         self._teacher: TeacherChoice | None = None
         self._base: str | None = None
@@ -186,6 +190,7 @@ class _Reading:
             sweep=self._sweep,
             sampled=self._sampled,
             trials=self._trials,
+            several=bool(self._lists),
         )
 
     def _read_texts(self) -> None:
@@ -211,6 +216,7 @@ class _Reading:
             self._extra = [self._first_value(part) for part in self._typed_extra]
         except Unreadable as error:
             self._mistakes["extra"] = str(error)
+        self._wanted_trials = self._read_trials()
 
     def _first_value(self, part: str) -> str:
         """A ``KEY=VALUE`` text with the first of several values."""
@@ -314,7 +320,7 @@ class _Reading:
 
     def _group(self, profile: Profile) -> Group:
         """The runs of the profile, with its baselines; those of the sweep if a key has several values."""
-        if self._ranges:
+        if self._samples:
             return self._sampled_group()
         if self._lists:
             self._sweep = self._swept()
@@ -331,6 +337,23 @@ class _Reading:
             self._mistakes["equal_time"] = f"all runs exist already: {', '.join(row.id for row in group.reused)}"
         return group
 
+    @property
+    def _samples(self) -> bool:
+        """Whether values are drawn: from a range, or from lists if there is a number of trials."""
+        return self._ranges or (bool(self._lists) and bool(self._draft.trials or self._draft.prune))
+
+    def _read_trials(self) -> int | None:
+        """The typed number of trials; None for that of the sweep or the default."""
+        text = self._draft.trials
+        if (text or self._draft.prune) and not self._lists:
+            field = "trials" if text else "prune"
+            self._mistakes[field] = "needs several values of a key, as in 1,2,4, or a range, as in 1..8"
+        try:
+            return read_trials(text) if text else None
+        except UsageError as error:
+            self._mistakes["trials"] = error_text(error, text)
+            return None
+
     def _sampled_group(self) -> Group:
         """Examples of the trials of the sampled sweep; no runs if it is not valid."""
         from kdtui.sweep.sampled.optional import check_installed
@@ -338,8 +361,8 @@ class _Reading:
 
         def make(base: str, texts: Sequence[str], **options: Any) -> Group:
             check_installed()
-            spec = make_sampled_spec(self._store, base, texts, **options)
-            self._trials = check_trials(trials_of_sweep(self._store.root, spec), spec)
+            spec = make_sampled_spec(self._store, base, texts, prune=bool(self._draft.prune), **options)
+            self._trials = check_trials(self._wanted_trials or trials_of_sweep(self._store.root, spec), spec)
             self._sampled = spec
             return plan_group(self._store, [cell.profile for cell in spec.examples()], seeds=spec.seeds[:1])
 
@@ -401,7 +424,11 @@ class _Reading:
     def _list_of(self, error: KdtuiError) -> str:
         """The field of the list that an error names; empty if it names none."""
         where = str(error.where).removeprefix("--set ")
-        fields = {**{SETTINGS[name].key: name for name in self._lists if SETTINGS[name].key}, "--student": "encoder"}
+        fields = {
+            **{SETTINGS[name].key: name for name in self._lists if SETTINGS[name].key},
+            "--student": "encoder",
+            "--trials": "trials",
+        }
         return fields.get(where, "")
 
     def _placed(self, error: KdtuiError, texts: Mapping[str, str]) -> dict[str, str]:
@@ -489,7 +516,9 @@ class _Reading:
                 *(self._extra if "extra" not in self._lists else self._typed_extra),
             ],
             sweep=bool(self._lists),
-            trials=self._trials,
+            sampled=self._samples,
+            trials=self._draft.trials or str(self._trials or ""),
+            prune=bool(self._draft.prune),
             runs_dir="" if self._store.root == RunStore().root else str(self._store.root),
         )
 

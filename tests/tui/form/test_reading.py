@@ -235,6 +235,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
             batch_size="two",
             learning_rate="-1",
             seeds="0,-1,x",
+            trials="few",
             precision="fp8",
             accelerator="tpu",
             devices="0",
@@ -245,7 +246,7 @@ def test_every_mistake_is_displayed_at_its_field_at_once(store: RunStore) -> Non
         store,
     )
 
-    assert set(PLACES) - {*checked.mistakes} == {GENERAL, "profile", "baseline", "equal_time", "weights"}
+    assert set(PLACES) - {*checked.mistakes} == {GENERAL, "profile", "baseline", "equal_time", "prune", "weights"}
     assert [place for place in PLACES if place in checked.mistakes] == list(checked.mistakes)
     assert not checked.profiles
     assert "resnet18" in checked.mistakes["encoder"]

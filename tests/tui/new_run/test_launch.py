@@ -35,8 +35,8 @@ from kdtui.tui.screens.new_run.verdict import CheckResult
 from kdtui.tui.screens.run.screen import RunScreen
 from kdtui.tui.screens.runs import RunsScreen
 from kdtui.tui.screens.sweeps import SweepsScreen
-from kdtui.tui.widgets.choices import Heading
-from tests.cli.conftest import several
+from kdtui.tui.widgets.choices import Heading, LineInput
+from tests.cli.conftest import COMMANDS, several
 from tests.fake_engine import COMMAND
 from tests.tui.new_run.form import SMALL, form, read, verdict
 from tests.tui.scenes import Engine, cockpit, settled, shows, text, until
@@ -431,11 +431,57 @@ async def test_a_range_makes_the_sampled_sweep_that_the_command_makes(store: Run
 
 
 @pytest.mark.parametrize(
+    ("texts", "words", "trials"),
+    [
+        ({"temperature": "1..8"}, "--sampler tpe --trials 20", 20),
+        ({"temperature": "1..8", "trials": " 5 ", "prune": "true"}, "--sampler tpe --trials 5 --prune", 5),
+        ({"temperature": "1,2,4", "trials": "2"}, "--sampler tpe --trials 2", 2),
+        ({"temperature": "1,2,4", "prune": "true"}, "--sampler tpe --trials 3 --prune", 3),
+    ],
+)
+def test_trials_and_pruning_are_those_of_the_command(
+    store: RunStore, texts: dict[str, str], words: str, trials: int
+) -> None:
+    checked = check(distilled("x").edited(**texts), store)
+    assert not checked.mistakes and checked.sampled is not None and words in checked.command
+    assert (checked.trials, checked.sampled.prune) == (trials, "prune" in texts)
+    with COMMANDS.commands["sweep"].make_context("sweep", shlex.split(checked.command)[2:]) as parsed:
+        assert (parsed.params["trials"], parsed.params["prune"]) == (trials, "prune" in texts)
+
+
+async def test_a_range_shows_the_fields_of_its_trials(store: RunStore) -> None:
+    app = cockpit(store, ask=engine_process.ask)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, distilled("held"))
+        sampling = screen.query_one("#sampling")
+        await until(pilot, lambda: bool(screen.checked.profiles))
+        assert not sampling.display
+        await show(pilot, screen, screen.draft.edited(temperature="1..8"))
+        await until(pilot, lambda: sampling.display)
+        screen.focus_field("trials")
+        await shows(pilot, "trials: how many trials; default 20", "prune worse trials")
+        await pilot.press("7", "tab", "space")
+        await until(pilot, lambda: "--trials 7 --prune" in screen.checked.command)
+        await shows(pilot, "7 trials by tpe, worse ones pruned")
+        screen.focus_field("trials")
+        await pilot.press("backspace", "0")
+        await shows(pilot, "not a number of trials")
+        await pilot.press("f5")
+        await shows(pilot, "fix this first")
+        assert isinstance(screen.focused, LineInput) and screen.focused.value == "0"
+
+
+@pytest.mark.parametrize(
     ("texts", "field", "message"),
     [
         ({"temperature": "8..1"}, "temperature", "range is empty"),
         ({"alpha": "0.5..2"}, "alpha", "<= 1.0"),
         ({"temperature": "1..8", "equal_time": "student"}, "equal_time", "several values"),
+        ({"temperature": "1..8", "trials": "0"}, "trials", "not a number of trials"),
+        ({"temperature": "1..8", "trials": "many"}, "trials", "whole number"),
+        ({"temperature": "1..8", "trials": "999999"}, "trials", "out of range"),
+        ({"trials": "5"}, "trials", "several values"),
+        ({"prune": "true"}, "prune", "several values"),
         ({"temperature": "1,2", "extra": "training.learning_rate=1"}, "extra", "is set in the field"),
         ({"temperature": "1,,2"}, "temperature", "empty value"),
         ({"temperature": "1,1.0"}, "temperature", "listed twice"),

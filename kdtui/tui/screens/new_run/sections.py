@@ -189,6 +189,8 @@ class RunsSection(Section):
     DEFAULT_CSS = """
     RunsSection .pair > Horizontal { height: auto; width: 1fr; }
     RunsSection FieldRow > Horizontal > .label { width: auto; }
+    RunsSection #sampling { height: auto; width: 1fr; display: none; }
+    RunsSection #sampling.-displayed { display: block; }
     """
     TITLE = "RUNS"
     PLACES = names_of("runs")
@@ -204,10 +206,15 @@ class RunsSection(Section):
                 yield FieldRow(SETTINGS["seeds"])
                 yield ChoiceRow(SETTINGS["baseline"], "", {"true": "with baseline"})
             yield ChoiceRow(equal_time, equal_time.label, {"": "off"} | {word: word for word in equal_time.words})
+        with Horizontal(id="sampling"):
+            yield FieldRow(SETTINGS["trials"])
+            yield ChoiceRow(SETTINGS["prune"], "", {"true": "prune worse trials"})
 
     def show(self, checked: Checked) -> None:
-        """Display the number of runs."""
+        """Display the number of runs; the fields of trials if a key has several values."""
         super().show(checked)
+        typed = any(row.text for row in self.query_one("#sampling").query(FieldRow))
+        self.query_one("#sampling").set_class(checked.several or typed, "-displayed")
         new, reused = checked.group.new, checked.group.reused
         baselines = sum(run.baseline for run in new)
         words = [counted(len(new), "run")] if new else []

@@ -140,7 +140,8 @@ def _plan(checked: Checked, standing: Standing) -> list[Span]:
     if checked.sampled is not None:  # whose runs here are examples
         name, first = checked.sampled.base.name, 1
         count = checked.trials * len(checked.sampled.seeds)
-        trials = f"{counted(checked.trials, 'trial')} by {checked.sampled.sampler}"
+        pruned = ", worse ones pruned" if checked.sampled.prune else ""
+        trials = f"{counted(checked.trials, 'trial')} by {checked.sampled.sampler}{pruned}"
         words = [f"{trials}, {counted(count, 'run')} of {epochs}"]
     plan = standing.plan
     if plan is not None:
