@@ -27,6 +27,9 @@ _RUN = re.compile(rf"(?:{re.escape(NEW)}|{re.escape(GONE)})\d{{8}}-\d{{6}}-.+", 
 _DAY = 86400.0
 _counter = itertools.count()
 
+SWEEPS = ".sweeps"
+"""Folder of the sweeps and searches in a run store."""
+
 
 def mark() -> str:
     """The mark of this process in the names of its temporary files."""
@@ -83,8 +86,8 @@ def _folders(root: Path) -> Iterator[Path]:
     yield root / ".cache"
     for name in ("teachers", "doubts", "labels", "data", "untrained"):
         yield root / ".cache" / name
-    yield root / ".sweeps"
-    yield from _entries(root / ".sweeps")
+    yield root / SWEEPS
+    yield from _entries(root / SWEEPS)
     for path in _entries(root):
         if not path.name.startswith("."):
             yield path

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from kdtui.errors import StoreError, UsageError
+from kdtui.events import Finished
+from kdtui.store.aside import SWEEPS
 from kdtui.store.checkpoint_files import damage
-from kdtui.store.files import reading, remedy, try_lock
+from kdtui.store.files import is_safe, reading, remedy, try_lock
 from kdtui.store.run import Run
+from kdtui.store.scan import scan
 from kdtui.store.state import RunSummary, State
 from kdtui.store.store import RunStore
 from kdtui.text import one_line
@@ -110,7 +113,8 @@ def collectable(
     """Find the training states that can be removed.
 
     Of finished and pruned runs with an intact ``best_model.pth``: ``last.pth`` and the checkpoints of epochs, except
-    those from which another run was started or distilled.
+    those from which another run was started or distilled. A pruned run of a search that has not finished keeps them,
+    as it is trained on if the winner is over the budget.
 
     Args:
         store: The runs that may need checkpoints of each other.
@@ -127,14 +131,22 @@ def collectable(
     found = []
     for summary in store.summaries(chosen):
         run = Run(summary.path)
-        if _ended(summary, latest) and not run.path.is_symlink() and damage(run.best) is None:
+        if _ended(store, summary, latest) and not run.path.is_symlink() and damage(run.best) is None:
             found.append(_of(run, keep, needed))
     return [one for one in found if one.files]
 
 
-def _ended(summary: RunSummary, latest: float) -> bool:
-    over = summary.state is State.FINISHED or summary.pruned
+def _ended(store: RunStore, summary: RunSummary, latest: float) -> bool:
+    over = summary.state is State.FINISHED or (summary.pruned and not _continues(store, summary.sweep))
     return over and summary.last_event is not None and summary.last_event <= latest
+
+
+def _continues(store: RunStore, sweep: str | None) -> bool:
+    """Whether a sweep or search with a controller has not finished."""
+    if sweep is None or not is_safe(sweep):
+        return False
+    events = Run(store.root / SWEEPS / sweep).events_path
+    return events.is_file() and not isinstance(scan(events).word, Finished)
 
 
 def _needed(store: RunStore) -> dict[tuple[str, str], str]:
@@ -198,7 +210,7 @@ def collect(store: RunStore, one: Collectable) -> int:
             file = stack.enter_context(reading(one.run.beat_path))
             if not try_lock(file.fileno()):
                 raise busy
-        if not _ended(store.summary(one.run), time.time()):
+        if not _ended(store, store.summary(one.run), time.time()):
             raise busy
         freed = _freed(one.files)
         for path in one.files:

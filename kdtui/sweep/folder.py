@@ -18,6 +18,7 @@ import tomli_w
 
 from kdtui.errors import StoreError, UsageError
 from kdtui.profile.find import parse_tables
+from kdtui.store.aside import SWEEPS as SWEEPS
 from kdtui.store.aside import aside
 from kdtui.store.files import is_safe, open_file, read_file, try_lock, write_atomically
 from kdtui.store.values import MOST_BYTES
@@ -26,7 +27,6 @@ from kdtui.text import one_line
 
 FORMAT = 1
 """Version of ``spec.toml``; a reader refuses later ones."""
-SWEEPS = ".sweeps"
 GRID, SAMPLED, SEARCH = "sweep", "sampled", "search"
 """Kinds of folders: a grid, a sweep whose values are sampled, and a search."""
 _KINDS = {GRID: (GRID, SAMPLED), SEARCH: (SEARCH,)}
@@ -73,8 +73,14 @@ class SweepFolder:
 
     @property
     def verb(self) -> str:
-        """The group of commands that handles it, ``sweep`` or ``search``; ``sweep`` if it is damaged."""
-        return next((verb for verb, kinds in _KINDS.items() if _kind(self) in kinds), GRID)
+        """The group of commands that handles it, ``sweep`` or ``search``; a damaged one counts by its name."""
+        kind = _kind(self)
+        return next((verb for verb, kinds in _KINDS.items() if kind in kinds), self._noun)
+
+    @property
+    def _noun(self) -> str:
+        """What a message calls it, by its name alone."""
+        return SEARCH if self.name.endswith(f"-{SEARCH}") else GRID
 
     def read(self) -> dict[str, Any]:
         """The tables of ``spec.toml``.
@@ -93,11 +99,11 @@ class SweepFolder:
             raise self.damaged("no format version")
         if version > FORMAT:
             raise LaterVersion(
-                "this sweep was made by a later version of kdtui",
+                f"this {self._noun} was made by a later version of kdtui",
                 where=self.spec_path,
                 found=f"format {version}",
                 allowed=f"up to {FORMAT}",
-                hint="use that version of kdtui, or make another sweep",
+                hint=f"use that version of kdtui; `kdtui runs --filter sweep={self.id}` lists its runs",
             )
         if checksum != _checksum(table):
             raise self.damaged("it was cut or changed after it was written")
@@ -106,10 +112,10 @@ class SweepFolder:
     def damaged(self, reason: object) -> StoreError:
         """The error for a ``spec.toml`` that cannot be used."""
         return StoreError(
-            "the sweep's spec.toml is damaged",
+            f"the {self._noun}'s spec.toml is damaged",
             where=self.spec_path,
             found=one_line(str(reason)),
-            hint="the command that made the sweep writes it again; its runs are not affected",
+            hint=f"the command that made it writes it again; `kdtui runs --filter sweep={self.id}` lists its runs",
         )
 
     @contextlib.contextmanager

@@ -160,6 +160,8 @@ class SweepListing:
                 return SweepRow(folder.id, None, sampled=reader.read())
             return SweepRow(folder.id, reader.read(summaries))
         except KdtuiError as error:  # the others are listed
+            if folder.verb != GRID:
+                return None
             return SweepRow(folder.id, None, one_line(error.brief))
 
     def _reader(self, folder: SweepFolder, kind: str) -> SweepReader | SampledReader:

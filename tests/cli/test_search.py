@@ -9,7 +9,7 @@ import pytest
 
 from kdtui.store.store import RunStore
 from tests.cli.conftest import Kdtui
-from tests.sweep.search.searching import KEYS, teacher
+from tests.sweep.search.searching import KEYS, made, teacher
 
 OPTIONS = ["--latency", "10ms", "--encoders", "tu-mobilenetv3_small_050,resnet18", "--architectures", "Unet"]
 
@@ -54,6 +54,21 @@ def test_a_dry_run_lists_candidates_and_makes_nothing(kdtui: Kdtui, store: RunSt
     rows = json.loads(kdtui("search", "--teacher", run.id, *OPTIONS, "--dry-run", "--json").out)
     assert (len(rows["candidates"]), rows["to_measure"], rows["trials"]) == (8, 8, 8)
     assert not (store.root / ".sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "the search's spec.toml is damaged"), ("format = 99\n", "this search was made by a later version")],
+)
+def test_a_search_that_cannot_be_read_is_called_one_and_is_no_sweep(
+    kdtui: Kdtui, store: RunStore, text: str, message: str
+) -> None:
+    folder = made(store)
+    folder.spec_path.write_text(text)
+    done = kdtui("search", "resume", folder.id)
+    assert done.code == 3 and message in done.err
+    assert f"kdtui runs --filter sweep={folder.id}" in done.err
+    assert folder.id in kdtui("search", "list").out and folder.id not in kdtui("sweep", "list").out
 
 
 def test_from_a_budget_to_an_exported_student(kdtui: Kdtui, store: RunStore) -> None:

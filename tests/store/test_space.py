@@ -14,8 +14,10 @@ import pytest
 from kdtui.errors import StoreError, UsageError
 from kdtui.events import Finished, Stopped
 from kdtui.profile import load
+from kdtui.store.aside import SWEEPS
 from kdtui.store.run import Run
 from kdtui.store.space import KEEPS, Keep, collect, collectable, seconds, usage
+from kdtui.store.state import PRUNED
 from kdtui.store.store import RunStore
 from tests.store.conftest import queued, started, write
 
@@ -43,6 +45,17 @@ def ended(store: RunStore, name: str, word: Finished | Stopped | None = None, **
 
 def names(run: Run) -> set[str]:
     return {path.name for path in run.checkpoints.iterdir()}
+
+
+def test_a_pruned_run_keeps_its_state_until_its_search_has_finished(store: RunStore) -> None:
+    """It is trained on if the winner is over the budget."""
+    ended(store, "one", Stopped(30, 3, reason=PRUNED, time=NOW - 100), sweep={"id": "a-search-12345678"})
+    search = Run(store.root / SWEEPS / "a-search-12345678")
+    search.path.mkdir(parents=True)
+    write(search, [queued()])
+    assert collectable(store) == []
+    write(search, [Finished(0, 0)])
+    assert len(collectable(store)) == 1
 
 
 @pytest.mark.parametrize("keep", KEEPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kdtui.errors import KdtuiError, StoreError
+from kdtui.errors import KdtuiError
 from kdtui.store.store import RunStore
 from kdtui.sweep.folder import SweepFolder, listing
 from kdtui.sweep.search.results import ResultReader, Results, to_json
@@ -59,7 +59,7 @@ class SearchListing:
         Raises:
             StoreError: The folder of the sweeps cannot be listed.
         """
-        return [self._row(folder) for folder in listing(self._store.root) if is_search(folder)]
+        return [self._row(folder) for folder in listing(self._store.root) if folder.verb == KIND]
 
     def _row(self, folder: SweepFolder) -> SearchRow:
         try:
@@ -68,14 +68,6 @@ class SearchListing:
             return SearchRow(folder.id, self._readers[folder.id].read())
         except KdtuiError as error:  # the others are listed
             return SearchRow(folder.id, error)
-
-
-def is_search(folder: SweepFolder) -> bool:
-    """Whether a folder is that of a search; a damaged one counts by its name."""
-    try:
-        return bool(folder.read().get("kind") == KIND)
-    except StoreError:
-        return folder.id.rpartition("-")[0].endswith("-search")
 
 
 def searches(store: RunStore) -> list[SearchRow]:

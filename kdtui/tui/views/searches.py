@@ -30,7 +30,7 @@ NETWORKS: tuple[Column, ...] = (
     Column("score", "score", 6, 7, right=True),
     Column("share", "of teacher", 6, 10, right=True, drop=4),
     Column("epoch", "epoch", 5, 5, right=True, drop=3),
-    Column("state", "state", 9, 24, drop=2),
+    Column("state", "state", 9, 14, drop=2),
 )
 """The columns of the networks of one search."""
 _HASH = 9
@@ -86,7 +86,7 @@ def network_cells(entry: Entry, teacher: float | None) -> list[Cell]:
     style = "text-muted" if entry.role == "candidate" or entry.state == "pruned" else ""
     return [
         Cell(_MARKS[entry.role], "text-success" if entry.role == "student" else ""),
-        Cell(name, style, keep=name[max(0, name.rfind("-")) :]),  # the width of the decoder
+        Cell(name, style, keep=" (baseline)" if entry.role == "baseline" else name[max(0, name.rfind("-")) :]),
         Cell(millions(entry.parameters), style),
         Cell(milliseconds(entry.latency), "text-warning" if entry.over else style),
         Cell(number(entry.score), style),
@@ -126,7 +126,9 @@ def headline(results: Results) -> list[TextLine]:
     state = "bad" if results.error else "good" if results.state is State.FINISHED else ""
     goal = "" if spec.retention is None else f", {spec.retention:.0%} of the teacher"
     first: TextLine = [(f"budget {spec.budget}{goal}", "title"), (f"  {spec.target}", "muted")]
-    return [first, [(results.error or results.stage or results.state.word.lower(), state)]]
+    second: TextLine = [(results.error or results.stage or results.state.word.lower(), state)]
+    resumes = results.state in (State.STOPPED, State.LOST, State.FAILED)
+    return [first, [*second, *([("  R resumes it", "muted")] if resumes else [])]]
 
 
 def note_lines(results: Results) -> list[TextLine]:
