@@ -27,7 +27,7 @@ from kdtui.errors import UsageError
 from kdtui.text import clean, one_line
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
 TERMS = "kdtui.terms"
 LOSSES = "kdtui.losses"
@@ -114,7 +114,7 @@ _results: dict[str, tuple[Extension, ...]] = {}
 
 def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -> tuple[Extension, ...]:
     loaded: list[Extension] = []
-    for entry in sorted(_installed(group), key=lambda entry: (entry.name, entry.value)):
+    for entry in sorted(_installed().select(group=group), key=lambda entry: (entry.name, entry.value)):
         table = None
         try:
             with _stdout_to_stderr(), _reported_if_slow(entry):
@@ -159,10 +159,10 @@ def _reported_if_slow(entry: EntryPoint) -> Iterator[None]:
 
 
 @cache
-def _installed(group: str) -> tuple[EntryPoint, ...]:
+def _installed() -> EntryPoints:
     from importlib.metadata import entry_points  # 10 ms, which a list of runs need not pay
 
-    return tuple(entry_points(group=group))
+    return entry_points()
 
 
 def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdtui import plugins
+from tests import fake_engine
 from tests.engine import preloaded
 from tests.extensions import install, on_path
 from tests.waiting import finished
@@ -56,6 +57,11 @@ def command(*words: str) -> str:
     return RUN_COMMAND.format(arguments=list(words))
 
 
+DRY_RUN = f"import os\nos.environ['KDTUI_ENGINE'] = {fake_engine.COMMAND!r}\n" + command(
+    "train", "baseline", "--dry-run"
+)
+
+
 def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +89,11 @@ def test_the_light_wing_loads_no_torch_and_nothing_before_it_is_needed(
             for name in ("events", "catalog", "compare", "profile.loading")
         ),
     ]
+    # Without following a run.
+    dry_run = (DRY_RUN, (*HEAVY, "textual", "numpy", "rich.progress", "kdtui.compare"))
     reads = ("from kdtui.profile import load; load('baseline')", (EXTENSION,))
     assert loaded(tmp_path, *steps, reads) == {**{code: [] for code, _ in steps}, reads[0]: [EXTENSION]}
+    assert loaded(tmp_path, dry_run) == {DRY_RUN: []}
 
 
 def test_the_cockpit_loads_nothing_that_its_first_screen_can_do_without(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def follow(folder: SweepFolder, results: Callable[[], None]) -> None:
     Raises:
         typer.Exit: It failed or was stopped.
     """
-    from kdtui.cli.follow import interrupts
+    from kdtui.cli.interrupts import interrupts
     from kdtui.events import Noted
     from kdtui.store.event_log import Tail
     from kdtui.store.state import State

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from kdtui.cli.console import next_step, say
+from kdtui.cli.interrupts import interrupts
 from kdtui.compare.named import called
 from kdtui.events import Event, Failed, Measured, Noted, Queued, Started, Warned, score_name
 from kdtui.store.event_log import Tail
@@ -165,20 +165,6 @@ def _followed(run: Run) -> Followed:
     if size > _LAST and (started := scan(run.events_path).started) is not None:
         one.history.extend([started])
     return one
-
-
-@contextmanager
-def interrupts(collect: bool = True) -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising an exception, which could interrupt the stopping of a run."""
-    pressed: list[int] = []
-    if not collect:
-        yield pressed
-        return
-    former = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _poll(store: RunStore, followed: Sequence[Followed], display: Display) -> list[RunSummary]:

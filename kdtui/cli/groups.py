@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdtui.cli.compare import comparison_of, print_comparison
 from kdtui.cli.console import Exit, emit, out, say
-from kdtui.cli.follow import interrupts
+from kdtui.cli.interrupts import interrupts
 from kdtui.cli.training import TrainOptions, check_plan, finish, follow_runs, show_plan
 from kdtui.errors import KdtuiError, UsageError
 from kdtui.launch.groups import Group, check_group, plan_group, start_group

@@ -323,7 +323,7 @@ def _launch(
     store: RunStore, spec: Spec, states: Sequence[Any], *, tags: Sequence[str], detach: bool, as_json: bool
 ) -> None:
     """Make and launch runs, follow them unless ``detach``, and print the result."""
-    from kdtui.cli.follow import interrupts
+    from kdtui.cli.interrupts import interrupts
     from kdtui.cli.training import finish, follow_runs
     from kdtui.store.run import Run
     from kdtui.store.state import LIVE

@@ -27,6 +27,7 @@ from kdtui.cli.console import (
     say,
 )
 from kdtui.cli.export import export_best
+from kdtui.cli.interrupts import interrupts
 from kdtui.cli.layout import hanging
 from kdtui.cli.setting_options import option_help, setting_options
 from kdtui.cli.training import TrainOptions, attend, check_plan, finish, follow_runs, show_plan
@@ -350,8 +351,6 @@ def _train(
     total_epochs: int | None,
 ) -> None:
     """See :func:`_carry_out`."""
-    from kdtui.cli.follow import interrupts
-    from kdtui.cli.runs import run_json
     from kdtui.launch.plan import plan
     from kdtui.launch.references import after_runs, waits_among
     from kdtui.launch.start import start, wait_for_exit
@@ -403,6 +402,8 @@ def _train(
         for run in runs.values():
             if store.summary(run).state.final:
                 wait_for_exit(store, run)
+        from kdtui.cli.runs import run_json
+
         emit([run_json(summary) for summary in store.summaries(runs.values())])
     if options.then is not None:
         options.then(finished)
