@@ -1,9 +1,9 @@
 """An engine process that imports its libraries once: for the check of a profile, and then for the training of its run.
 
-Importing torch and the libraries on top of it takes longer than the check. So the process imports them, forks a child
-for the check, and waits. Once the run exists and has its device slot, it receives an order and trains. It never
-computes before that: a process whose torch has started threads could not fork, and the training is that of a process
-that was started for it alone. Without an order it exits.
+Importing torch and the libraries on top of it takes longer than the check. So the process imports them, checks, and
+waits. Once the run exists and has its device slot, it receives an order and trains, with what the check has left to it,
+such as the teacher. The result is that of a process that was started for the training alone. Without an order, or after
+a check that failed, it exits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -50,7 +51,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 def stand_by(control: int, done: int, check: Callable[[], int], train: Callable[[str], int]) -> NoReturn:
-    """Check in a child process, report its exit code, and train if that is ordered.
+    """Check, report the exit code, and train if that is ordered.
 
     Args:
         control: Descriptor of a socket for the order: ``run``, ``environment``, and the descriptors of the log and of
@@ -59,14 +60,12 @@ def stand_by(control: int, done: int, check: Callable[[], int], train: Callable[
         check: Prints its result and returns the exit code.
         train: Trains the run of a folder and returns the exit code.
     """
-    child = os.fork()
-    if not child:
-        os.close(control)
-        os.close(done)
-        _leave(check())
-    _, status = os.waitpid(child, 0)
-    os.write(done, str(os.waitstatus_to_exitcode(status)).encode())
+    code = _code_of(check)
+    _flush()
+    os.write(done, str(code).encode())
     os.close(done)
+    if code:  # an unexpected error may have left anything behind
+        _leave(code)
     with socket.socket(fileno=control) as channel:
         order = receive(channel)
     if order is None:
@@ -79,9 +78,24 @@ def stand_by(control: int, done: int, check: Callable[[], int], train: Callable[
     _leave(train(message["run"]))
 
 
+def _code_of(check: Callable[[], int]) -> int:
+    """The exit code of a process that does nothing else."""
+    try:
+        return check()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
 def _leave(code: int) -> NoReturn:
     """Exit at once: the end of an interpreter that has imported torch takes a while."""
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    os._exit(code)

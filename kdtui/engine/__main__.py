@@ -31,17 +31,25 @@ def main(arguments: list[str] | None = None) -> int:
     if getattr(options, "standby", None):
         _import_for_training()
         control, done = options.standby
-        stand_by(control, done, lambda: _run(options), lambda run: main(["train", run]))
+        stand_by(control, done, partial(_check_first, options), lambda run: main(["train", run]))
     return _run(options)
 
 
+def _check_first(options: argparse.Namespace) -> int:
+    """Check a profile in the process that trains its run."""
+    from kdtui.engine.handover import leaving
+
+    with leaving():
+        return _run(options)
+
+
 def _import_for_training() -> None:
-    """Import what a check and a training need, as both would otherwise import it after the fork."""
+    """Import what a check and a training need."""
     with without_collections():
         import torch.fx.experimental.symbolic_shapes  # noqa: F401 - with sympy, for passes on the meta device
 
         from kdtui.engine import check, fit  # noqa: F401
-    gc.freeze()  # a collection would copy all pages that the child shares
+    gc.freeze()  # modules are never garbage, and every collection would look at all of them
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -387,7 +395,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         type=int,
         metavar=("CONTROL", "DONE"),
-        help="descriptors: check in a child process, and train afterwards if that is ordered",
+        help="descriptors: train afterwards in the same process if that is ordered",
     )
     check.set_defaults(verb=_check)
 

@@ -368,6 +368,11 @@ def only_size(network: nn.Module) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether all values are finite numbers; their sum, which is faster, is not if one is not."""
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
+
+
 def lay_out_channels_last(network: nn.Module) -> nn.Module:
     """Convert the kernels of a network to the memory format NHWC."""
     # torch's annotation of Module.to lacks this overload.

@@ -18,6 +18,7 @@ from kdtui.engine.class_names import listed
 from kdtui.engine.containers import SMP, Places, as_tensors, open_places, with_counters
 from kdtui.engine.hub_cache import published_files
 from kdtui.engine.identify import renamings
+from kdtui.engine.models import all_finite
 from kdtui.engine.shapes import ShapesOnly
 from kdtui.errors import CheckpointError
 from kdtui.profile import Model
@@ -116,7 +117,7 @@ def _encoder(network: nn.Module) -> nn.Module:
 def _checked(state: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The state in f32, after checking that it has dense tensors of finite values."""
     check_dense(state, where=where)
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    broken = [key for key, value in state.items() if not all_finite(value)]
     if broken:
         raise CheckpointError(
             "some weights of this checkpoint are not finite: its training diverged",

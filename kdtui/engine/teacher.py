@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from kdtui.engine.adapted import Adapted
 from kdtui.engine.class_map import class_groups, described_groups
 from kdtui.engine.class_names import class_order, listed
 from kdtui.engine.data import PixelFormat, SegmentationDataset
-from kdtui.engine.dry_run import check_teaching
+from kdtui.engine.dry_run import check_teaching, padded_size
 from kdtui.engine.ensemble import Ensemble
+from kdtui.engine.handover import made_once, state_of_files
 from kdtui.engine.identify import RGB
-from kdtui.engine.models import AnySize, set_input_channels, unwrapped
+from kdtui.engine.models import AnySize, all_finite, set_input_channels, unwrapped
 from kdtui.engine.teacher_input import Conversion, convertible, default_format
 from kdtui.engine.teacher_report import TeacherReport, open_teacher
 from kdtui.errors import CheckpointError, TeacherError
 from kdtui.profile import Profile
 from kdtui.profile.base import TaskName
+from kdtui.profile.find import expanded
 from kdtui.profile.network_tables import HIERARCHICAL_CHANNELS
 from kdtui.profile.tables import SingleTeacher
 
@@ -221,7 +222,7 @@ def _per_channel(
 
 
 def _check_finite(network: nn.Module, report: TeacherReport) -> None:
-    broken = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    broken = [key for key, value in network.state_dict().items() if not all_finite(value)]
     if broken:
         raise TeacherError(
             "some weights of this teacher are not finite: its training diverged",
@@ -304,7 +305,7 @@ class LoadedTeacher:
 
 
 def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher | None:
-    """Load the profile's teachers; None without distillation.
+    """Load the profile's teachers; None without distillation. A training has those that its check loaded.
 
     Args:
         profile: Its ``teacher`` and ``distillation`` are used.
@@ -316,6 +317,16 @@ def teacher_of(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher 
     """
     if not profile.distillation.enabled:
         return None
+
+    def made_from() -> object:
+        files = [state_of_files(expanded(one.checkpoint or "")) for one in profile.teacher.members]
+        own = (profile.data.task, dataset.classes, dataset.pixels, padded_size(profile))
+        return profile.teacher.model_dump(), own, files
+
+    return made_once("teacher", made_from, lambda: _all_loaded(profile, dataset))
+
+
+def _all_loaded(profile: Profile, dataset: SegmentationDataset) -> LoadedTeacher:
     members = tuple(_loaded(one, profile, dataset) for one in profile.teacher.members)
     return members[0] if len(members) == 1 else _together(members)
 

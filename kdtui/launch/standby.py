@@ -121,10 +121,9 @@ class WaitingEngine:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._control, theirs = socket.socketpair()
         done: int = order["done"]
-        # What a rank gets when it starts; its GPUs are not known yet, and a run on GPUs does not start in this way.
+        # What a rank gets when it starts; it hides the GPUs, as a run on GPUs does not start in this way.
         own = rank_environment(0, 1, port=0, threads=order["threads"])
-        for name in ("CUDA_VISIBLE_DEVICES", "MASTER_PORT"):
-            del own[name]
+        del own["MASTER_PORT"]
         with theirs:
             self.process = subprocess.Popen(
                 [*order["argv"], OPTION, str(theirs.fileno()), str(done)],

@@ -328,6 +328,14 @@ class SegmentationDataset(ABC):
         """How many label maps sample ``index`` adds to a batch of :meth:`collate`."""
         return 1
 
+    def made_from(self) -> object:
+        """What changes with the settings of the split and with its files, whose contents are not read.
+
+        Raises:
+            OSError: A file cannot be examined.
+        """
+        return self.split, len(self), self.classes, self._data.model_dump(), self._data.fingerprint(self.split)
+
     def files(self) -> list[Path]:
         """The image files of the samples, without duplicates; empty for synthetic samples."""
         return []

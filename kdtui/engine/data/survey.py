@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kdtui.engine.data.protocol import Extent, SampleFacts, SegmentationDataset
 from kdtui.engine.data.source import IGNORE_INDEX, seed_of
+from kdtui.engine.handover import made_once
 from kdtui.errors import DataError
 from kdtui.store.files import reading
 
@@ -86,9 +87,15 @@ def sample(total: int, most: int) -> list[int]:
 def survey(dataset: SegmentationDataset) -> Survey:
     """Check samples spread over a split; all of them where these are few enough for the limit of the dataset.
 
+    A training has the survey of its check, if the files are the same.
+
     Raises:
         DataError: Samples cannot be used; the error describes the first one and contains their number.
     """
+    return made_once(f"survey of {dataset.split}", dataset.made_from, lambda: _surveyed(dataset))
+
+
+def _surveyed(dataset: SegmentationDataset) -> Survey:
     tally, errors = Tally(), []
     for index, look in _looks(dataset):
         if isinstance(look, DataError):
