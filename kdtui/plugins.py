@@ -27,7 +27,7 @@ from kdtui.errors import UsageError
 from kdtui.text import clean, one_line
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint, EntryPoints
+    from importlib.metadata import EntryPoint
 
 TERMS = "kdtui.terms"
 LOSSES = "kdtui.losses"
@@ -114,7 +114,7 @@ _results: dict[str, tuple[Extension, ...]] = {}
 
 def _load_group(group: str, base: type[Any], tag: str, taken: Collection[str]) -> tuple[Extension, ...]:
     loaded: list[Extension] = []
-    for entry in sorted(_installed().select(group=group), key=lambda entry: (entry.name, entry.value)):
+    for entry in sorted(_installed()[group], key=lambda entry: (entry.name, entry.value)):
         table = None
         try:
             with _stdout_to_stderr(), _reported_if_slow(entry):
@@ -159,10 +159,11 @@ def _reported_if_slow(entry: EntryPoint) -> Iterator[None]:
 
 
 @cache
-def _installed() -> EntryPoints:
+def _installed() -> dict[str, tuple[EntryPoint, ...]]:
     from importlib.metadata import entry_points  # 10 ms, which a list of runs need not pay
 
-    return entry_points()
+    everything = entry_points()
+    return {group: tuple(everything.select(group=group)) for group in GROUPS}
 
 
 def _misfit(table: Any, name: str, base: type[Any], tag: str) -> str:

@@ -49,7 +49,7 @@ def made_once(name: str, made_from: Callable[[], object], make: Callable[[], Res
         _left[name] = key, result
         return result
     former, left = _left.pop(name)
-    return left if former == key else make()  # type: ignore[no-any-return]
+    return left if former == key else make()
 
 
 def state_of_files(path: Path) -> list[tuple[str, int, int, int]]:
