@@ -430,16 +430,15 @@ class RunListing:
 
     def _list(self) -> frozenset[str]:
         """List the folder if it changed; return the ids of removed runs."""
-        try:
-            stamp: int | None = os.stat(self._store.root).st_mtime_ns  # noqa: PTH116 (faster; called in every update)
-        except OSError:  # missing: listing it reports whether that is an error
-            stamp = None
+        stamp = self._modified()
         # A recently changed folder may change again within one tick of the file system's clock.
         settled = stamp is not None and time.time_ns() - stamp > 2_000_000_000
         if settled and stamp == self._stamp:
             return frozenset()
+        self._stamp = None
         found = {run.id: run for run in self._store.runs()}
-        self._stamp = stamp
+        # The folder may have been moved away in between; when it is back, its time is the former one.
+        self._stamp = stamp if stamp == self._modified() else None
         gone = frozenset(self._runs.keys() - found.keys())
         new = [run_id for run_id in found if run_id not in self._runs]
         self._runs = found
@@ -449,6 +448,13 @@ class RunListing:
         self._turn = [run_id for run_id in self._turn if run_id in found] + sorted(new, key=_age)
         self._unseen = len(found) - len(self._rows)
         return gone
+
+    def _modified(self) -> int | None:
+        """When the folder last changed, in ns; None if that is unknown: listing it reports whether that is an error."""
+        try:
+            return os.stat(self._store.root).st_mtime_ns  # noqa: PTH116 (faster; called in every update)
+        except OSError:
+            return None
 
     def _oldest_first(self) -> list[str]:
         return sorted(self._runs, key=_age)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from kdtui.errors import StoreError
 from kdtui.events import Finished
 from kdtui.profile import Profile
-from kdtui.store.run import Notes
+from kdtui.store.run import Notes, Run
 from kdtui.store.state import Liveness, State
 from kdtui.store.store import RunListing, RunStore
 from tests.store.conftest import Processes, queued, record, started, trained, write
@@ -81,6 +82,27 @@ def test_new_runs_appear_and_removed_ones_go(store: RunStore) -> None:
     assert set(update.changed) == {new}
     assert update.gone == {ids[0]}
     assert (update.whole, update.total) == (True, 2)
+
+
+class MovedAway(RunStore):
+    """Its folder is moved away after a listing has looked at it and before it reads it."""
+
+    moving = True
+
+    def runs(self) -> list[Run]:
+        if self.moving:
+            self.root.rename(self.root.with_name("aside"))
+        return super().runs()
+
+
+def test_a_store_that_is_moved_away_during_a_listing_is_complete_once_it_is_back(store: RunStore) -> None:
+    (run_id,) = made(store, 1)
+    os.utime(store.root, (1.0, 1.0))  # long unchanged: a second listing reads it only if its time differs
+    listing = RunListing(moved := MovedAway(store.root))
+    assert listing.update().total == 0
+    moved.moving = False
+    store.root.with_name("aside").rename(store.root)
+    assert list(listing.update().changed) == [run_id]
 
 
 def test_waiting_runs_know_their_place_and_move_up(store: RunStore) -> None:
