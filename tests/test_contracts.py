@@ -106,7 +106,14 @@ def test_the_cockpit_loads_nothing_that_its_first_screen_can_do_without(tmp_path
     assert loaded(tmp_path, *steps) == {code: [] for code, _ in steps}
 
 
-def test_the_engine_loads_no_textual() -> None:
-    # A process that has imported the engine and nothing else.
-    code = "import sys, kdtui.engine.__main__, kdtui.engine.fit; print('textual' in sys.modules)"
-    assert finished(preloaded.Process("-c", code)) == ("False\n", "")
+# In a process that has imported the engine and nothing else.
+ENGINE = """
+import sys, kdtui.engine.__main__, kdtui.engine.fit
+print([name for name in ("textual", "scipy.signal") if name in sys.modules])
+import scipy.signal
+print(len(scipy.signal.windows.hamming(3)))
+"""
+
+
+def test_the_engine_loads_neither_textual_nor_what_torchmetrics_does_not_use() -> None:
+    assert finished(preloaded.Process("-c", ENGINE)) == ("[]\n3\n", "")

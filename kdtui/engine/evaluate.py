@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_map
-from torchmetrics import Metric
 
 from kdtui.engine.counts import class_counts
 from kdtui.engine.data import IGNORE_INDEX, Batch, PixelFormat, SegmentationDataset
@@ -22,6 +21,7 @@ from kdtui.engine.data.source import Size
 from kdtui.engine.inference import Inference, Logits, resampled
 from kdtui.engine.metrics import Scores, SegmentationMetrics, plain_values
 from kdtui.engine.models import Outputs, inputs_of, outputs_of
+from kdtui.engine.torchmetrics import Metric
 from kdtui.palette import RGB
 from kdtui.profile.base import TaskName
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+
+from kdtui.engine.torchmetrics import MulticlassConfusionMatrix
 
 
 @dataclass(frozen=True)

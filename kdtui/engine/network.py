@@ -22,7 +22,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
-from torchmetrics import Metric
 
 from kdtui import plugins
 from kdtui.engine.data import Batch, SegmentationDataset
@@ -37,6 +36,7 @@ from kdtui.engine.models import (
     set_input_channels,
 )
 from kdtui.engine.shapes import shapes_of
+from kdtui.engine.torchmetrics import Metric
 from kdtui.errors import KdtuiError, ModelError
 from kdtui.events import STANDARD_SCALARS
 from kdtui.export_options import ExportOptions

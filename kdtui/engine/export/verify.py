@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.evaluate import Evaluation
@@ -26,6 +25,7 @@ from kdtui.engine.export.source import SAMPLES
 from kdtui.engine.metrics import SegmentationMetrics, plain_values
 from kdtui.engine.models import Outputs
 from kdtui.engine.network import GraphOutput
+from kdtui.engine.torchmetrics import Metric
 from kdtui.errors import ExportError
 from kdtui.export_options import ExportOptions
 

@@ -23,12 +23,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from kdtui.engine.data import IGNORE_INDEX, Batch
 from kdtui.engine.data.source import Size
 from kdtui.engine.models import Outputs
 from kdtui.engine.roi.paste import OTHER, TARGET, pasted_labels, target_mask
+from kdtui.engine.torchmetrics import Metric
 
 TOLERANCE = 2
 """Largest distance of two boundaries that agree, in pixels of a mask."""

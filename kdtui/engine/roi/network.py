@@ -13,7 +13,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from kdtui.engine.checkpoint import load_student
 from kdtui.engine.containers import open_places
@@ -28,6 +27,7 @@ from kdtui.engine.roi.paste import LEGEND, instance_picture, picture_colours
 from kdtui.engine.smp_network import SmpNetwork
 from kdtui.engine.student_weights import load_weights
 from kdtui.engine.taps import TapPoint, tap_points
+from kdtui.engine.torchmetrics import Metric
 from kdtui.errors import ModelError
 from kdtui.export_options import ExportOptions
 from kdtui.palette import RGB
