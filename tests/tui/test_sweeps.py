@@ -158,6 +158,7 @@ async def test_a_sampled_sweep_has_its_trials(store: RunStore, sampled: SweepFol
 
 async def test_a_grid_and_a_sampled_sweep_take_turns(store: RunStore, runs: SweepRuns, sampled: SweepFolder) -> None:
     async with opened(store) as (_, pilot, screen):
+        await until(pilot, lambda: {runs.id, sampled.id} <= set(screen.table.keys))
         for _ in range(2):
             screen.table.move_to(runs.id)
             await shows(pilot, "14 runs: 11 finished", "learning rate  0.0001")

@@ -110,15 +110,18 @@ async def test_the_numbers_scroll_by_key_down_to_attempts_and_remarks(scene: Sce
 async def test_an_unchanged_table_writes_nothing(scene: Scene, teacher: Run) -> None:
     draw_epoch(teacher, 1, 1, parts=4)
     async with opened(scene, teacher, LARGE) as pilot:
+        screen = cast(RunScreen, pilot.app.screen)
+
+        def stale() -> list[Widget]:
+            return [widget for widget in screen.query(Widget) if widget._repaint_required or widget._layout_required]
+
         for page in "12345":
             await pilot.press(page)
-            await until(pilot, lambda: not pilot.app.screen._dirty_widgets)
-            screen = cast(RunScreen, pilot.app.screen)
+            await until(pilot, lambda: not screen._dirty_widgets and not stale())
             for _ in range(3):
                 screen.board_changed(frozenset())
                 screen.history_changed(teacher.id)
-            stale = [widget for widget in screen.query(Widget) if widget._repaint_required or widget._layout_required]
-            assert stale == [], page
+            assert stale() == [], page
 
 
 async def test_foreign_text_is_displayed_literally(scene: Scene, teacher: Run) -> None:
