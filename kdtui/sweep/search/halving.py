@@ -63,10 +63,16 @@ class Decision:
         return () if self.winner is None else (self.winner, *reversed(self.pruned))
 
 
-def rungs(trials: int, epochs: int) -> tuple[int, ...]:
-    """The epochs at which trials are compared: the horizon, halved once for each halving of the number of trials."""
+def rungs(trials: int, epochs: int, every: int = 1) -> tuple[int, ...]:
+    """The epochs at which trials are compared: the horizon, halved once for each halving of the number of trials.
+
+    Args:
+        trials: Number of trials at the beginning.
+        epochs: The horizon.
+        every: Epochs between evaluations; others have no score, so each rung is a multiple of it.
+    """
     halvings = math.ceil(math.log2(trials)) if trials > 1 else 0
-    marks = {max(1, round(epochs / 2**count)) for count in range(1, halvings + 1)}
+    marks = {max(1, round(epochs / 2**count / every)) * every for count in range(1, halvings + 1)}
     return tuple(sorted(mark for mark in marks if mark < epochs)) or ((epochs,) if trials > 1 else ())
 
 
@@ -81,14 +87,15 @@ def kept(trials: int, count: int, place: int) -> int:
     return max(1, round(math.pow(trials, 1 - (place + 1) / count)))
 
 
-def decide(trials: Sequence[Trial], epochs: int) -> Decision:
+def decide(trials: Sequence[Trial], epochs: int, every: int = 1) -> Decision:
     """What happens next.
 
     Args:
         trials: All trials in the order in which they start; of equal scores the earlier one wins.
         epochs: The horizon.
+        every: Epochs between evaluations.
     """
-    marks = rungs(len(trials), epochs)
+    marks = rungs(len(trials), epochs, every)
     left, pruned = list(trials), list[str]()
     for place, epoch in enumerate(marks):
         left = [trial for trial in left if trial.status != "failed" or trial.score_at(epoch) is not None]

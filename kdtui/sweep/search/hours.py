@@ -41,9 +41,9 @@ class Estimate:
     source: tuple[str, ...]
 
 
-def epochs_of_trials(trials: int, epochs: int) -> int:
-    """Epochs that all trials train together until one is left."""
-    marks = rungs(trials, epochs)
+def epochs_of_trials(trials: int, epochs: int, every: int = 1) -> int:
+    """Epochs that all trials train together until one is left; see :func:`rungs`."""
+    marks = rungs(trials, epochs, every)
     total, left, before = 0, trials, 0
     for number, mark in enumerate(marks):
         total += left * (mark - before)
@@ -61,13 +61,13 @@ def estimated(spec: SearchSpec, store: RunStore, found: Sequence[Screened], tria
     if speeds is None or not possible:
         return None
     distilled, alone, source = speeds
-    epochs, seeds = spec.base.training.epochs, len(spec.seeds)
-    marks = rungs(trials, epochs)
-    whole = epochs - (marks[-1] if marks else 0) + (seeds - 1) * epochs
     training = spec.base.training
+    epochs, every, seeds = training.epochs, training.evaluate_every or 1, len(spec.seeds)
+    marks = rungs(trials, epochs, every)
+    whole = epochs - (marks[-1] if marks else 0) + (seeds - 1) * epochs
     slots = place(training.accelerator, training.devices)
     at_once = max(1, len(slots.names) // max(1, slots.needed))
-    seconds = distilled * (epochs_of_trials(trials, epochs) + whole) + alone * seeds * epochs
+    seconds = distilled * (epochs_of_trials(trials, epochs, every) + whole) + alone * seeds * epochs
     return Estimate(seconds / at_once, source)
 
 

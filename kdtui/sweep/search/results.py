@@ -200,6 +200,7 @@ class ResultReader:
             decision = decide(
                 [trial_of(one.candidate.key, members.get(Place(one.candidate.key, first, STUDENT))) for one in trials],
                 spec.base.training.epochs,
+                spec.base.training.evaluate_every or 1,
             )
             untrained = {one.candidate.key: one.costs for one in trials}
             choice = choose(spec.budget, decision.ranking, finals, untrained)

@@ -130,7 +130,8 @@ class SearchWork(TrialWork):
             else dataclasses.replace(trial, status="failed" if member is not None else trial.status)
             for trial, member in zip(states, own.values(), strict=True)
         ]
-        return decide(states, self.spec.base.training.epochs)
+        training = self.spec.base.training
+        return decide(states, training.epochs, training.evaluate_every or 1)
 
     def _trial_run(self, members: Mapping[Place, Member], key: str) -> Member | None:
         return members.get(Place(key, self.spec.seeds[0], STUDENT))

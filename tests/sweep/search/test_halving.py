@@ -11,26 +11,30 @@ from kdtui.sweep.search.hours import epochs_of_trials
 from kdtui.sweep.search.screening import Screened
 
 
-@given(st.integers(1, 40), st.integers(1, 200))
-def test_rungs_are_epochs_of_the_whole_horizon_and_leave_one_trial(trials: int, epochs: int) -> None:
-    marks = rungs(trials, epochs)
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 250))
+def test_rungs_are_evaluated_epochs_of_the_whole_horizon_and_leave_one_trial(
+    trials: int, epochs: int, every: int
+) -> None:
+    marks = rungs(trials, epochs, every)
     assert list(marks) == sorted(set(marks)) and all(1 <= mark <= epochs for mark in marks)
+    assert all(mark % every == 0 or mark == epochs for mark in marks)
     assert (marks == ()) == (trials == 1)
     left = [trials, *(kept(trials, len(marks), place) for place in range(len(marks)))]
     assert left == sorted(left, reverse=True) and left[-1] == 1
 
 
-def simulated(quality: list[int], epochs: int, failing: set[int]) -> tuple[Decision, dict[str, int]]:
-    """Decide and train until all is decided; the score of a trial is its quality in every epoch."""
+def simulated(quality: list[int], epochs: int, every: int, failing: set[int]) -> tuple[Decision, dict[str, int]]:
+    """Decide and train until all is decided; the score of a trial is its quality in every evaluated epoch."""
     done = dict.fromkeys(map(str, range(len(quality))), 0)
     for _ in range(100):
         trials = []
         for number, (key, epoch) in enumerate(done.items()):
-            scores = {one: float(quality[number]) for one in range(1, epoch + 1)}
+            evaluated = [one for one in range(1, epoch + 1) if one % every == 0 or one == epochs]
+            scores = {one: float(quality[number]) for one in evaluated}
             failed = number in failing and epoch > 0
             trials.append(Trial(key, "failed" if failed else "idle" if epoch else "new", {} if failed else scores))
-        decision = decide(trials, epochs)
-        assert decide(trials, epochs) == decision  # a function of what is in the files
+        decision = decide(trials, epochs, every)
+        assert decide(trials, epochs, every) == decision  # a function of what is in the files
         if decision.decided:
             return decision, done
         assert decision.start
@@ -39,12 +43,12 @@ def simulated(quality: list[int], epochs: int, failing: set[int]) -> tuple[Decis
     raise AssertionError("it never ends")
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 60), st.data())
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 60), st.integers(1, 9), st.data())
 def test_the_best_trial_wins_and_none_is_trained_longer_than_its_rung(
-    quality: list[int], epochs: int, data: st.DataObject
+    quality: list[int], epochs: int, every: int, data: st.DataObject
 ) -> None:
     failing = data.draw(st.sets(st.integers(0, len(quality) - 1)))
-    decision, done = simulated(quality, epochs, failing)
+    decision, done = simulated(quality, epochs, every, failing)
     usable = {str(number): score for number, score in enumerate(quality) if number not in failing}
     if len(quality) == 1:
         assert decision.winner == "0"  # nothing to compare: it is trained whole
@@ -54,7 +58,7 @@ def test_the_best_trial_wins_and_none_is_trained_longer_than_its_rung(
     else:
         assert decision.winner is None
     if not failing:
-        assert sum(done.values()) == epochs_of_trials(len(quality), epochs)
+        assert sum(done.values()) == epochs_of_trials(len(quality), epochs, every)
 
 
 def test_a_trial_at_its_rung_waits_for_the_others() -> None:
