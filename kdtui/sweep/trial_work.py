@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from kdtui.events import Stopped
@@ -92,9 +92,13 @@ class TrialWork(ABC):
 
     def free(self, members: Mapping[Place, Member]) -> int:
         """How many runs can start now."""
+        return max(0, self._at_once - sum(member.live for member in members.values()))
+
+    @cached_property
+    def _at_once(self) -> int:
+        """How many runs the device has slots for; asked once, as every step asks and counting GPUs starts a process."""
         slots = device_place(self._training.accelerator, self._training.devices)
-        at_once = max(1, len(slots.names) // max(1, slots.needed))
-        return max(0, at_once - sum(member.live for member in members.values()))
+        return max(1, len(slots.names) // max(1, slots.needed))
 
     def prune(self, member: Member) -> None:
         """Stop a trial for good; one that is paused gets the reason only."""
