@@ -63,7 +63,9 @@ def run() -> Iterator[Run]:
         yield run
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if "compile" in code else ()) for case, code in CASES.items()]
+)
 def test_the_compiler_is_imported_by_the_first_that_needs_more_than_its_name(
     case: str, tmp_path: Path, run: Run
 ) -> None:

@@ -1,4 +1,7 @@
-"""One device and two: the same gradients, the same validation, one of everything. Real gloo processes."""
+"""One device and two: the same gradients, the same validation, one of everything, and the same after a stop.
+
+Real gloo processes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from kdtui.events import Started
 from kdtui.store.run import Run
 from tests.engine.first_gradients import keep_first_gradients
 from tests.engine.foreign import onnx_teacher
-from tests.engine.rank_processes import JOBS, all_end_well, ranks, start_fresh, two_ranks
+from tests.engine.rank_processes import JOBS, TRAIN, all_end_well, ranks, start_fresh, two_ranks
 from tests.engine.runs import curve, events_of, fit, make_run, record, same_counts
 
 # The engine's door in a process whose interpreter never ends: what destroying a process group can come to.
@@ -40,6 +43,9 @@ BASE = [
     {"kind": "focal", "class_weights": "effective", "beta": 0.9999},
 ]
 """Supervised terms, two with weights from the labels, which the ranks count together."""
+
+WINDOWS: dict[str, Any] = {"training__log_every": 2, "data__train_samples": 32}
+"""Windows of losses that a stop can be in the middle of."""
 
 
 def gradients(tmp_path: Path, teacher: Run, name: str, world_size: int, **changes: Any) -> dict[str, torch.Tensor]:
@@ -94,7 +100,39 @@ def assert_same_gradients(gradients: dict[str, torch.Tensor], wanted: dict[str, 
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
 
 
-def test_two_ranks_train_evaluate_and_write_once(
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, short_teacher: Run) -> Run:
+    """A run that two ranks trained to its end."""
+    run = two_ranks(tmp_path_factory.mktemp("undisturbed"), short_teacher, **WINDOWS)
+    ranks(2, TRAIN, str(run.path))
+    return run
+
+
+def assert_trained_by_two(run: Run, folder: Path) -> None:
+    """One of everything, and the scores of the saved student are those of one process over the whole split."""
+    seen = events_of(run)
+    (started,) = [event for event in seen if isinstance(event, Started)]
+    assert started.world_size == 2
+    assert len({rank["pid"] for rank in started.ranks}) == 2
+    assert [event.kind for event in seen][-1] == "finished"
+    per_epoch = started.steps_per_epoch
+    assert [step for step, *_ in curve(run, "val", "miou")] == [per_epoch, 2 * per_epoch]
+    assert len(checkpoint.load(run.last)["resume"]["rng"]) == 2
+    # Sharded validation of the saved student equals one process over the whole split.
+    from kdtui.engine.evaluate_file import assess
+
+    alone = assess(run.profile(), str(run.last), "val")
+    assess(run.profile(), str(run.best), "val", out=folder / "evaluations" / "val.json")
+    assert same_counts(run, Run(folder))
+    assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
+
+
+def test_two_ranks_train_evaluate_and_write_once(undisturbed: Run, tmp_path: Path) -> None:
+    assert_trained_by_two(undisturbed, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_fresh_processes_inside_a_job_of_another_launcher_train_and_end(
     tmp_path: Path, short_teacher: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in JOBS.items():
@@ -103,20 +141,20 @@ def test_two_ranks_train_evaluate_and_write_once(
     run.write_launch_record(dataclasses.replace(record(run), devices=2))
     answers = all_end_well(start_fresh(2, "-c", ENDLESS_DOOR, "train", str(run.path)))
     assert [json.loads(answer) for answer in answers] == [{"run": run.id, "word": "finished"}] * 2
-    seen = events_of(run)
-    (started,) = [event for event in seen if isinstance(event, Started)]
-    assert started.world_size == 2
-    assert len({rank["pid"] for rank in started.ranks}) == 2
-    assert [event.kind for event in seen][-1] == "finished"
-    assert [step for step, *_ in curve(run, "val", "miou")] == [3, 6]
-    assert len(checkpoint.load(run.last)["resume"]["rng"]) == 2
-    # Sharded validation of the saved student equals one process over the whole split.
-    from kdtui.engine.evaluate_file import assess
+    assert_trained_by_two(run, tmp_path)
 
-    alone = assess(run.profile(), str(run.last), "val")
-    assess(run.profile(), str(run.best), "val", out=tmp_path / "evaluations" / "val.json")
-    assert same_counts(run, Run(tmp_path))
-    assert alone["miou"] == pytest.approx(curve(run, "val", "miou")[-1][1], abs=1e-6)
+
+def test_two_ranks_stopped_between_two_reports_resume_as_if_they_never_had(
+    tmp_path: Path, short_teacher: Run, undisturbed: Run
+) -> None:
+    stopped = two_ranks(tmp_path, short_teacher, **WINDOWS)
+    ranks(2, TRAIN, str(stopped.path), "--stopped-at-step", "2")
+    resume = checkpoint.load(stopped.last)["resume"]
+    assert resume["step"] % 2  # in the middle of a window of losses
+    assert resume["window"]
+    ranks(2, TRAIN, str(stopped.path), "--attempt", "2")
+    for split, names in (("train", ("loss", "loss.distill", "gradient_norm")), ("val", ("miou", "agreement"))):
+        assert curve(stopped, split, *names) == curve(undisturbed, split, *names)
 
 
 def test_one_rank_inside_a_job_of_another_launcher_trains_and_evaluates_alone(

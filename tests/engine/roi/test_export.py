@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -12,7 +14,8 @@ import pytest
 import torch
 
 from kdtui.engine.export import export
-from kdtui.engine.export.source import of_run
+from kdtui.engine.export.make import Shared
+from kdtui.engine.export.source import ExportNetwork, of_run
 from kdtui.engine.export.verify import session
 from kdtui.engine.measure import measure
 from kdtui.errors import ExportError
@@ -21,27 +24,30 @@ from kdtui.measure_options import MeasureOptions
 from kdtui.store.run import Run
 from tests.engine.roi.networks import ROIS
 
+ANY_SIZE = ExportOptions(dynamic="all", limit=100, calibration=4)
+"""One graph, whatever its precision."""
 
-@pytest.mark.parametrize("opset", [17, 18], ids=["torchscript", "dynamo"])
-def test_the_graph_has_stage_1_once_and_no_head_of_a_loss_term(trained: Run, opset: int, tmp_path: Path) -> None:
-    source = of_run(trained, trained.best)
-    report = export(source, tmp_path / "model.onnx", ExportOptions(opset=opset, dynamic="batch"))
-    assert report["exporter"] == ("torchscript" if opset < 18 else "dynamo")
-    assert {name: entry["shape"] for name, entry in report["inputs"].items()} == {
-        "images": ["batch", 3, 32, 32],
-        "rois": ["rois", 5],
-    }
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What the exports of one graph share: dynamo takes seconds for it."""
+    return Shared(tmp_path_factory.mktemp("traced"))
+
+
+def assert_stage_1_once(source: ExportNetwork, report: dict[str, Any], path: Path) -> None:
+    """The graph has all convolutions of the network, one alignment, and answers for any numbers of images and boxes."""
+    assert report["inputs"]["rois"]["shape"] == ["rois", 5]
     assert {name: entry["shape"][:2] for name, entry in report["outputs"].items()} == {
         "masks": ["rois", 3],
         "foreground": ["batch", 1],
     }
     assert report["verified"]["outputs"]["masks"]["agreement"] > 0.999
     assert report["verified"]["outputs"]["foreground"]["relative"] < 1e-3
-    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    nodes = onnx.load(path).graph.node
     assert [node.op_type for node in nodes].count("RoiAlign") == 1
     convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in source.network.modules())
     assert [node.op_type for node in nodes].count("Conv") == convolutions
-    file = session(tmp_path / "model.onnx")
+    file = session(path)
     for images, boxes in ((1, 0), (2, 3), (3, 10)):
         rois = ROIS[torch.arange(boxes) % 3].numpy() * [images > 1, 1, 1, 1, 1]
         masks, foreground = file.run(
@@ -50,9 +56,25 @@ def test_the_graph_has_stage_1_once_and_no_head_of_a_loss_term(trained: Run, ops
         assert (masks.shape, foreground.shape) == ((boxes, 3, 16, 16), (images, 1, 32, 32))
 
 
-def test_fp16_keeps_the_coordinates_of_boxes(trained: Run, tmp_path: Path) -> None:
-    options = ExportOptions(dynamic="all", precision="fp16", limit=100)
-    report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options)
+def test_the_graph_has_stage_1_once_and_no_head_of_a_loss_term(trained: Run, traced: Shared, tmp_path: Path) -> None:
+    source, path = of_run(trained, trained.best), tmp_path / "model.onnx"
+    report = export(source, path, ANY_SIZE, shared=traced)
+    assert report["exporter"] == "dynamo"
+    assert report["inputs"]["images"]["shape"] == ["batch", 3, "height", "width"]
+    assert_stage_1_once(source, report, path)
+
+
+def test_so_has_that_of_the_older_exporter(trained: Run, tmp_path: Path) -> None:
+    source, path = of_run(trained, trained.best), tmp_path / "model.onnx"
+    report = export(source, path, ExportOptions(opset=17, dynamic="batch"))
+    assert report["exporter"] == "torchscript"
+    assert report["inputs"]["images"]["shape"] == ["batch", 3, 32, 32]
+    assert_stage_1_once(source, report, path)
+
+
+def test_fp16_keeps_the_coordinates_of_boxes(trained: Run, traced: Shared, tmp_path: Path) -> None:
+    options = replace(ANY_SIZE, precision="fp16")
+    report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options, shared=traced)
     assert {entry["type"] for entry in report["inputs"].values()} == {"tensor(float)"}
     types = [entry.data_type for entry in onnx.load(tmp_path / "model.onnx").graph.initializer]
     assert onnx.TensorProto.FLOAT16 in types
@@ -70,10 +92,11 @@ def test_fp16_of_the_older_exporter_is_refused_with_a_hint(trained: Run, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_int8_with_any_size(trained: Run, tmp_path: Path) -> None:
-    options = ExportOptions(dynamic="all", precision="int8", calibration=4, limit=100, output="argmax")
-    report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options)
-    assert report["outputs"]["masks"]["shape"] == ["rois", 16, 16]
+@pytest.mark.parametrize("output", ["logits", pytest.param("argmax", marks=pytest.mark.slow)])  # another graph
+def test_int8_with_any_size(trained: Run, traced: Shared, tmp_path: Path, output: Literal["logits", "argmax"]) -> None:
+    options = replace(ANY_SIZE, precision="int8", output=output)
+    report = export(of_run(trained, trained.best), tmp_path / "model.onnx", options, shared=traced)
+    assert report["outputs"]["masks"]["shape"] == ["rois", *([3] if output == "logits" else []), 16, 16]
     validation = report["verified"]["validation"]
     assert validation["images"] == 4
     assert report["score"] == "target_iou" and 0 <= validation["metrics"]["target_iou"] <= 1
@@ -84,7 +107,7 @@ def test_int8_with_any_size(trained: Run, tmp_path: Path) -> None:
 def test_latency_is_measured_for_one_box_three_and_ten_and_for_the_parts(trained: Run, tmp_path: Path) -> None:
     shutil.copytree(trained.path, tmp_path / trained.id)
     run = Run(tmp_path / trained.id)
-    export(of_run(run, run.best), run.best.with_suffix(".onnx"), ExportOptions(dynamic="batch"))
+    export(of_run(run, run.best), run.best.with_suffix(".onnx"), ExportOptions(opset=17, dynamic="batch"))
     measure([run], MeasureOptions(repeats=1, warmup=0, threads=1, batch=2))
     student = json.loads(run.measurements_path.read_bytes())["student"]
     boxes = ["1 box", "3 boxes", "10 boxes"]
