@@ -25,7 +25,7 @@ from kdtui.profile.settings import toml
 
 METHODS = ("kl", "cwd", "feature", "cwd+feature", "dist", "edge", "reliable-kl")
 SEEDS = "1-5"
-SEEDS_OF_FEW_LABELS = "1-3"
+SEEDS_OF_FEW_LABELS = "1-5"
 CHOSEN = 2
 WEIGHTS = ("distillation.temperature=2", "distillation.alpha=0.5")
 """As the papers' CE + w·L, halved, which AdamW does not see."""
@@ -38,7 +38,7 @@ _STUDENT = (
 _TEACHER = ("student.encoder=resnet18", "training.learning_rate=1e-3", "student.decoder_channels=[64,32,32,16,16]")
 # By data and size: keys of all runs, epochs of the teacher and of the students.
 SIZES: dict[tuple[str, str], tuple[tuple[str, ...], int, int]] = {
-    ("camvid", "cpu"): (("data.height=96", "data.width=128", "training.evaluate_every=4"), 30, 20),
+    ("camvid", "cpu"): (("data.height=96", "data.width=128", "data.views=0", "training.evaluate_every=4"), 30, 20),
     ("people", "cpu"): (("training.evaluate_every=3",), 20, 6),
     ("camvid", "gpu"): (
         (
