@@ -86,7 +86,7 @@ async def typed(pilot: Pilot[Any], **letters: str) -> None:
     await until(pilot, lambda: screen.draft.edited(**screen.texts()) == screen.draft == screen.read_draft)
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("size", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_from_the_list_of_searches_to_a_dry_run(store: RunStore, run: Run, size: tuple[int, int]) -> None:
     app = cockpit(store)
     async with app.run_test(size=size) as pilot:

@@ -54,7 +54,7 @@ async def opened(
         yield app, pilot, app.screen
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 36), marks=pytest.mark.slow)])
 async def test_it_shows_what_the_command_shows(store: RunStore, runs: SweepRuns, size: tuple[int, int]) -> None:
     grid = heat_map(runs)
     best = grid.best()
@@ -137,7 +137,7 @@ def sampled(store: RunStore, teacher: Path) -> SweepFolder:
     return folder
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 36), marks=pytest.mark.slow)])
 async def test_a_sampled_sweep_has_its_trials(store: RunStore, sampled: SweepFolder, size: tuple[int, int]) -> None:
     async with opened(store, size) as (app, pilot, screen):
         await shows(pilot, "5 trials: 2 finished, 1 pruned, 2 to begin", "3/5", "★     2  3.25", "■ pruned")

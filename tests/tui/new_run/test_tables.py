@@ -16,8 +16,8 @@ from kdtui.tui.widgets.picker import Picker
 from tests.tui.new_run.form import SMALL, opened, read, typed, verdict
 from tests.tui.scenes import Scene, cockpit, until
 
-# With a package on the path, its kinds are the last; every kind is in tests/tui/form/test_tables.py.
-SOME = {part: registered(part)[-2:] for part in (*TABLES, *LISTS)}
+# With a package on the path, its kind is the last; every kind is in tests/tui/form/test_tables.py.
+SOME = {part: registered(part)[-1:] for part in (*TABLES, *LISTS)}
 
 
 def section_of(screen: NewRunScreen, place: str) -> Section:

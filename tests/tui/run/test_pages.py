@@ -139,7 +139,7 @@ async def test_foreign_text_is_displayed_literally(scene: Scene, teacher: Run) -
         assert "\x1b" not in text(pilot.app) and "\x07" not in text(pilot.app)
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("size", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_without_colours_everything_but_pictures_is_shown(
     scene: Scene, student: Run, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
