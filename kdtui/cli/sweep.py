@@ -473,8 +473,10 @@ def stop(
     if folder.kind == SAMPLED:
         controlled.stop(store, folder, kill=kill)
         return
-    waiting = lambda: say("another process makes runs of this sweep; waiting for it")  # noqa: E731
-    controlled.report_stopped(folder, *stop_sweep(store, folder, kill=kill, waiting=waiting), kill=kill)
+    stopped, errors = stop_sweep(
+        store, folder, kill=kill, waiting=lambda: say("another process makes runs of this sweep; waiting for it")
+    )
+    controlled.report_stopped(folder, stopped, errors, kill=kill)
 
 
 def resume(
